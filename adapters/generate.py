@@ -1,0 +1,214 @@
+"""Load a pipeline, sample an item with a solver, decode its latents: all that a worker asks of the world of models."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genrun.adapters.adapter import NUMBER_FIELDS, Adapter
+from genrun.adapters.exchange import Exchange, LocalExchange
+from genrun.adapters.parallelize import parallelize
+from genrun.adapters.session import OnRound
+from genrun.solvers.contract import Solution, Solver
+
+
+@dataclass(frozen=True)
+class Request:
+    """What changes an item's pixels, besides the model and the solver.
+
+    Attributes:
+        prompt: the caption.
+        seed: of the generator that the pipeline draws its start and its noise from.
+        sampling: the resolved sampling section: steps, guidance_scale, height, width, num_frames, scheduler, options.
+        negative_prompt: what to steer away from, or None.
+    """
+
+    prompt: str
+    seed: int
+    sampling: Mapping[str, Any]
+    negative_prompt: str | None = None
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The end of a trajectory.
+
+    Attributes:
+        latents: x_N as the pipeline's loop leaves it, (1, ...), in the pipeline's dtype.
+        solution: what sampling cost.
+        num_steps: N.
+    """
+
+    latents: Tensor
+    solution: Solution
+    num_steps: int
+
+
+class _LeaveLoopError(BaseException):
+    """Carries the final latents out of a pipeline's loop. No pipeline catches a BaseException."""
+
+    def __init__(self, latents: Tensor, solution: Solution) -> None:
+        super().__init__()
+        self.latents, self.solution = latents, solution
+
+
+def _leave(latents: Tensor, solution: Solution) -> None:
+    raise _LeaveLoopError(latents, solution)
+
+
+def load(
+    adapter: Adapter, checkpoint: str | Path | None, *, dtype: str | None, device: str, revision: str | None = None
+) -> Any:
+    """Load a diffusers pipeline from safetensors weights, ready to sample.
+
+    Args:
+        adapter: the model.
+        checkpoint: folder or hub id; the adapter's own by default.
+        dtype: float32, bfloat16 or float16; the adapter's by default.
+        device: a torch device.
+        revision: of a hub id.
+    """
+    import diffusers
+
+    source = str(checkpoint or adapter.checkpoint)
+    loader = getattr(diffusers, adapter.pipeline) if adapter.pipeline else diffusers.DiffusionPipeline
+    pipe = loader.from_pretrained(
+        source, torch_dtype=getattr(torch, dtype or adapter.dtype), revision=revision, use_safetensors=True
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device)
+
+
+def sample(
+    pipe: Any,
+    adapter: Adapter,
+    request: Request,
+    solver: Solver,
+    exchange: Exchange | None = None,
+    on_round: OnRound | None = None,
+) -> Sampled:
+    """Sample one item; every rank of `exchange` calls this alike and returns the same latents.
+
+    Raises:
+        RefusedError: the solver cannot sample this pipeline, or a feature in use.
+        NonFiniteError: NaN or infinity at a step, named.
+        ExchangeError: another rank of the item failed.
+    """
+    exchange = exchange or LocalExchange()
+    with scheduler_of(pipe, request), torch.no_grad():
+        try:
+            with parallelize(pipe, solver, exchange=exchange, on_round=on_round, on_sampled=_leave):
+                pipe(**call_arguments(pipe, adapter, request))
+        except _LeaveLoopError as end:
+            return Sampled(end.latents, end.solution, end.solution.fronts[-1])
+    raise RuntimeError(f"{type(pipe).__name__} ended without sampling: it never called its scheduler")
+
+
+def decode(pipe: Any, adapter: Adapter, request: Request, latents: Tensor) -> np.ndarray:
+    """Frames of final latents, uint8 (T, H, W, 3), T = 1 for an image: the pipeline's own decoding, its loop left out."""
+    real, accepted = pipe.scheduler, inspect.signature(pipe.__call__).parameters
+    pipe.scheduler = FinishedScheduler(real, latents, loops="latents" not in accepted)
+    try:
+        with torch.no_grad():
+            arguments = call_arguments(pipe, adapter, request)
+            if not pipe.scheduler.loops:
+                arguments["latents"] = latents.to(pipe._execution_device)
+            output = pipe(**arguments, output_type="np")
+    finally:
+        pipe.scheduler = real
+    return frames_of(output)
+
+
+def call_arguments(pipe: Any, adapter: Adapter, request: Request) -> dict[str, Any]:
+    """The pipeline call of a request, by names of the field; arguments that this pipeline does not take are left out."""
+    accepted = inspect.signature(pipe.__call__).parameters
+    sampling = adapter.resolve(request.sampling)
+    arguments: dict[str, Any] = {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "num_inference_steps": sampling.get("steps"),
+        **{name: sampling.get(name) for name in NUMBER_FIELDS},
+        **adapter.call,
+    }
+    arguments = {k: v for k, v in arguments.items() if v is not None and k in accepted}
+    generator = torch.Generator(pipe._execution_device).manual_seed(request.seed)
+    return {**arguments, **(sampling.get("options") or {}), "generator": generator}
+
+
+def frames_of(output: Any) -> np.ndarray:
+    """The first item of a pipeline's output in [0, 1], as uint8 (T, H, W, 3)."""
+    pictures = np.asarray(output.frames[0] if hasattr(output, "frames") else output.images[:1])
+    return (np.clip(pictures, 0, 1) * 255).round().astype(np.uint8)
+
+
+class FinishedScheduler:
+    """A scheduler with nothing left to do: the loop runs not at all, and the pipeline decodes the latents it was given.
+
+    Args:
+        real: the pipeline's scheduler.
+        latents: final latents, (1, ...).
+        loops: for pipelines that take no latents: run the loop once, and answer with them.
+    """
+
+    order = 1
+    init_noise_sigma = 1.0
+
+    def __init__(self, real: Any, latents: Tensor, *, loops: bool) -> None:
+        self._real, self._latents, self.loops = real, latents, loops
+
+    @property
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The real scheduler's class."""
+        return type(self._real)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    @property
+    def timesteps(self) -> Tensor:
+        """None, or the last one."""
+        return self._real.timesteps[-1:] if self.loops else self._real.timesteps[:0]
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        timesteps: Any = None,
+        sigmas: Any = None,
+        mu: float | None = None,
+    ) -> None:
+        """Set the real grid."""
+        named = {"num_inference_steps": num_inference_steps, "device": device, "timesteps": timesteps}
+        named |= {"sigmas": sigmas, "mu": mu}
+        self._real.set_timesteps(**{key: value for key, value in named.items() if value is not None})
+
+    def step(
+        self, model_output: Tensor, *_: Any, eta: float = 0.0, generator: Any = None, return_dict: bool = True
+    ) -> Any:
+        """The final latents."""
+        latents = self._latents.to(model_output.device)
+        return SimpleNamespace(prev_sample=latents) if return_dict else (latents,)
+
+
+@contextmanager
+def scheduler_of(pipe: Any, request: Request) -> Iterator[None]:
+    """The pipeline with the scheduler that a request asks for, if it names one: {"kind": class name, **config}."""
+    real, wanted = pipe.scheduler, dict(request.sampling.get("scheduler") or {})
+    if wanted:
+        import diffusers
+
+        kind = wanted.pop("kind", type(real).__name__)
+        pipe.scheduler = getattr(diffusers, kind).from_config(real.config, **wanted)
+    try:
+        yield
+    finally:
+        pipe.scheduler = real

@@ -1,0 +1,193 @@
+"""Media files: H.264 clips and PNG pictures with metadata inside, the same bytes for the same frames.
+
+A clip keeps its size exactly when both sides are even. H.264 with 4:2:0 colour, the only kind that every browser
+plays, has no odd sizes: an odd side is written one pixel larger with the last row or column repeated, the true size
+is noted in the file, and `read_frames` cuts it back.
+"""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import av
+    import numpy as np
+    from av.container import InputContainer, OutputContainer
+    from av.video.stream import VideoStream
+
+KEY = "genrun"
+"""Name of the metadata entry; its value is JSON in ASCII."""
+
+SIZE_KEY = "genrun-size"
+"""Name of the entry with the true size, "WIDTHxHEIGHT"."""
+
+DEFAULT_CRF = 18
+
+_THREADS = "2"
+_MOVIE = {"movflags": "+faststart+use_metadata_tags"}
+
+
+class MediaError(ValueError):
+    """Frames that cannot be written, or a file that cannot be read."""
+
+
+def write_video(
+    path: Path, frames: np.ndarray, fps: float, crf: int = DEFAULT_CRF, metadata: dict[str, Any] | None = None
+) -> None:
+    """Write a clip that every browser plays: mp4, H.264, yuv420p, index in front.
+
+    The encoder's number of threads is fixed, since its output depends on it.
+
+    Args:
+        path: the file; overwritten.
+        frames: uint8, (T, H, W, 3), RGB.
+        fps: frames a second.
+        crf: H.264 quality, 0 (lossless but for colour) to 51.
+        metadata: anything JSON can hold; see `read_metadata`.
+
+    Raises:
+        MediaError: the frames have another shape or type.
+        OSError: the file cannot be written.
+    """
+    import av
+    import numpy as np
+
+    _check(frames, dimensions=4)
+    height, width = frames.shape[1:3]
+    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    with av.open(str(path), "w", format="mp4", options=_MOVIE) as container:
+        container.metadata.update({KEY: _dump(metadata), SIZE_KEY: f"{width}x{height}"})
+        stream = _h264(container, even.shape[2], even.shape[1], fps, crf)
+        for frame in even:
+            container.mux(stream.encode(_yuv(frame)))
+        container.mux(stream.encode(None))
+
+
+def write_image(path: Path, frame: np.ndarray, metadata: dict[str, Any] | None = None) -> None:
+    """Write a PNG.
+
+    Args:
+        path: the file; overwritten.
+        frame: uint8, (H, W, 3), RGB.
+        metadata: anything JSON can hold; see `read_metadata`.
+
+    Raises:
+        MediaError: the frame has another shape or type.
+        OSError: the file cannot be written.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    _check(frame, dimensions=3)
+    info = PngInfo()
+    info.add_itxt(KEY, _dump(metadata))
+    Image.fromarray(frame).save(path, format="PNG", pnginfo=info)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return the metadata in a file of `write_video` or `write_image`; {} when it has none.
+
+    Raises:
+        MediaError: not a picture or clip, or its metadata are not ours.
+        OSError: the file cannot be read.
+    """
+    text = _png_text(path) if _is_png(path) else _video_tags(path).get(KEY)
+    try:
+        metadata = json.loads(text or "{}")
+    except ValueError as error:
+        raise MediaError(f"{path}: its {KEY!r} metadata are not JSON: {error}") from error
+    if not isinstance(metadata, dict):
+        raise MediaError(f"{path}: its {KEY!r} metadata are not an object")
+    return metadata
+
+
+def read_frames(path: Path) -> np.ndarray:
+    """Return the frames of a picture or clip: uint8, (T, H, W, 3), RGB; T = 1 for a picture.
+
+    Raises:
+        MediaError: not a picture or clip.
+        OSError: the file cannot be read.
+    """
+    import numpy as np
+
+    if _is_png(path):
+        from PIL import Image
+
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))[None]
+    with _opened(path) as container:
+        width, height = _true_size(container)
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return np.stack(frames)[:, :height, :width]
+
+
+def _h264(container: OutputContainer, width: int, height: int, fps: float, crf: int) -> VideoStream:
+    from av.video.reformatter import ColorRange, Colorspace
+
+    options = {"crf": str(crf), "preset": "medium", "threads": _THREADS}
+    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.codec_context.colorspace = Colorspace.ITU709
+    stream.codec_context.color_range = ColorRange.MPEG
+    return stream
+
+
+def _yuv(frame: np.ndarray) -> av.VideoFrame:
+    import av
+    from av.video.reformatter import ColorRange, Colorspace
+
+    rgb = av.VideoFrame.from_ndarray(frame, format="rgb24")
+    return rgb.reformat(
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU709,
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.MPEG,
+    )
+
+
+def _check(frames: np.ndarray, dimensions: int) -> None:
+    wanted = "(T, H, W, 3)" if dimensions == 4 else "(H, W, 3)"
+    if frames.ndim != dimensions or frames.shape[-1] != 3 or str(frames.dtype) != "uint8" or not frames.size:
+        raise MediaError(f"frames must be uint8 {wanted}, not {frames.dtype} {frames.shape}")
+
+
+def _dump(metadata: dict[str, Any] | None) -> str:
+    return json.dumps(metadata or {}, ensure_ascii=True, sort_keys=True)
+
+
+def _is_png(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(8) == b"\x89PNG\r\n\x1a\n"
+
+
+def _png_text(path: Path) -> str | None:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngImageFile
+
+    with Image.open(path) as image:
+        return image.text.get(KEY) if isinstance(image, PngImageFile) else None
+
+
+def _video_tags(path: Path) -> dict[str, str]:
+    with _opened(path) as container:
+        return dict(container.metadata)
+
+
+def _opened(path: Path) -> InputContainer:
+    import av
+
+    try:
+        return av.open(str(path), "r")
+    except (av.error.InvalidDataError, av.error.EOFError) as error:
+        raise MediaError(f"{path}: not a picture or clip: {error.strerror}") from error
+
+
+def _true_size(container: InputContainer) -> tuple[int, int]:
+    stream = container.streams.video[0]
+    noted = dict(container.metadata).get(SIZE_KEY, "").split("x")
+    if len(noted) == 2 and all(side.isdecimal() for side in noted):
+        return int(noted[0]), int(noted[1])
+    return stream.width, stream.height

@@ -1,0 +1,93 @@
+"""`genrun.parallelize`: three lines for a diffusers user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from genrun.adapters.exchange import Exchange, ExchangeError, LocalExchange
+from genrun.adapters.guards import check_call, check_pipeline, held_dtype
+from genrun.adapters.scheduler import OnSampled, TimeParallelScheduler, summary
+from genrun.adapters.session import OnRound
+from genrun.solvers import registry
+from genrun.solvers.contract import Solution, Solver
+
+
+@dataclass(frozen=True)
+class ParallelRun:
+    """A pipeline under a solver: what the last call cost."""
+
+    scheduler: TimeParallelScheduler
+
+    @property
+    def solution(self) -> Solution:
+        """Rounds, NFE and fronts of the last call (of its slowest sample). Raises RuntimeError before one has ended."""
+        session = self.scheduler.session
+        if session is None or not session.done:
+            raise RuntimeError("no pipeline call has been sampled yet: call the pipeline inside the with block")
+        return summary(session)
+
+    @property
+    def solutions(self) -> list[Solution]:
+        """The same for every sample of the batch."""
+        return [] if self.scheduler.session is None else self.scheduler.session.solutions
+
+
+@contextmanager
+def parallelize(
+    pipe: Any,
+    solver: str | Solver = "collocation",
+    *,
+    exchange: Exchange | None = None,
+    on_round: OnRound | None = None,
+    on_sampled: OnSampled | None = None,
+    **options: Any,
+) -> Iterator[ParallelRun]:
+    """Sample every call of a diffusers pipeline with a solver, inside a with block.
+
+        with genrun.parallelize(pipe, solver="ropa", workers=8) as run:
+            images = pipe(prompt).images
+        print(run.solution.rounds)
+
+    Args:
+        pipe: any diffusers pipeline with a scheduler; it is not modified, and left as it was.
+        solver: a name of `genrun.solvers.registry.names()`, or a solver.
+        exchange: who evaluates the points of a round: this process (the default), or the ranks of a group.
+        on_round: called with the Progress after each round.
+        on_sampled: called with the final latents before they are decoded.
+        options: the solver's options, such as workers and tolerance.
+
+    Raises:
+        RefusedError: the pipeline, or a call of it, uses something that goes by the loop's counter.
+    """
+    check_pipeline(pipe)
+    chosen = registry.get(solver)(**options) if isinstance(solver, str) else solver
+    exchange = exchange or LocalExchange()
+    real, plain = pipe.scheduler, type(pipe)
+    scheduler = TimeParallelScheduler(real, chosen, exchange, on_round, on_sampled, held_dtype(pipe))
+    pipe.scheduler = scheduler
+    pipe.__class__ = _checked(plain, scheduler, exchange)
+    try:
+        yield ParallelRun(scheduler)
+    finally:
+        pipe.__class__ = plain
+        pipe.scheduler = real
+
+
+def _checked(plain: type, scheduler: TimeParallelScheduler, exchange: Exchange) -> type:
+    """The pipeline's class, with a call that refuses what cannot be, and tells the other ranks when it fails."""
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        check_call(kwargs)
+        try:
+            return plain.__call__(self, *args, **kwargs)
+        except ExchangeError:
+            raise
+        except BaseException:
+            if scheduler.session is None or not scheduler.session.done:
+                exchange.abort()
+            raise
+
+    return type(plain.__name__, (plain,), {"__call__": call, "__module__": plain.__module__})

@@ -1,0 +1,198 @@
+"""One pipeline call turned into a coroutine: which point its loop evaluates next, and what becomes of the outputs."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrun.adapters.exchange import Exchange
+from genrun.adapters.noise_levels import noise_levels
+from genrun.adapters.replay import Generators, Lane, Replay
+from genrun.solvers.contract import Point, Run, Solution, Solver
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a call stands after a round.
+
+    Attributes:
+        front: final states so far.
+        num_steps: N.
+        rounds: parallel model calls.
+        nfe: model evaluations asked for.
+    """
+
+    front: int
+    num_steps: int
+    rounds: int
+    nfe: int
+
+
+class RefusedError(TypeError):
+    """A feature of a pipeline that cannot be sampled in parallel; the message names it."""
+
+
+OnRound = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model call of a round: the step, and the latents of the whole batch there."""
+
+    index: int
+    x: Tensor
+
+
+@dataclass
+class Row:
+    """One sample of the batch: its solver's generator, the points it asks for, and its solution in the end."""
+
+    run: Run
+    points: Sequence[Point]
+    filler: Tensor
+    solution: Solution | None = None
+
+    def send(self, outputs: list[Tensor]) -> None:
+        """Hand over a round's outputs."""
+        self.points = ()
+        try:
+            self.points = self.run.send(outputs)
+            self.filler = self.points[0].x
+        except StopIteration as stop:
+            self.solution = stop.value
+            self.filler = stop.value.x
+
+
+class Session:
+    """The life of one pipeline call. Every rank of the exchange runs it in step.
+
+    Args:
+        scheduler: the real scheduler, after `set_timesteps`.
+        solver: how to sample.
+        exchange: who evaluates what.
+        on_round: called after each round.
+        held: dtype that the pipeline casts the latents to after each step, if it does.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        solver: Solver,
+        exchange: Exchange,
+        on_round: OnRound | None = None,
+        held: torch.dtype | None = None,
+    ) -> None:
+        self.scheduler, self.solver, self.exchange, self.on_round = scheduler, solver, exchange, on_round
+        self.held, self.num_steps = held, len(scheduler.timesteps)
+        self.levels = noise_levels(scheduler)
+        self.opening = tuple(solver.opening(self.num_steps))
+        self.rounds = self.nfe = 0
+        self.rows: list[Row] = []
+        self.replay: Replay | None = None
+        self._mine: list[int] = list(self.opening[exchange.rank :: exchange.size])
+        self._idle = not self._mine
+        self.index = 0 if self._idle else self._mine.pop(0)
+        self._queue: list[Evaluation] = []
+        self._outputs: list[Tensor] = []
+        self._round: list[Evaluation] = []
+        self._handed: Tensor | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether every sample has its solution."""
+        return bool(self.rows) and all(row.solution is not None for row in self.rows)
+
+    @property
+    def solutions(self) -> list[Solution]:
+        """One per sample of the batch, once done."""
+        return [row.solution for row in self.rows if row.solution is not None]
+
+    def answer(self, output: Tensor, x: Tensor, generator: Generators, arguments: dict[str, Any]) -> Tensor:
+        """Take the output of the evaluation that the loop has just made; returns the latents for the next one.
+
+        The latents are those of the next point of this rank, or the final ones when the session is done, in the dtype
+        that the real scheduler returns.
+        """
+        self._check_untouched(x)
+        if not self.rows:
+            self._open(output, x, generator, arguments)
+        if self._idle:
+            self._idle = False
+        else:
+            self._outputs.append(output)
+        while not self._queue:
+            self._close_round(output)
+            if self.done:
+                return self._hand_over(self.num_steps, self._stack([row.filler for row in self.rows]))
+        evaluation = self._queue.pop(0)
+        self.index = evaluation.index
+        return self._hand_over(evaluation.index, evaluation.x)
+
+    def _hand_over(self, index: int, x: Tensor) -> Tensor:
+        assert self.replay is not None
+        self._handed = self.replay.as_held(max(index, 1), x)
+        return self._handed
+
+    def _check_untouched(self, x: Tensor) -> None:
+        """The loop must evaluate what it was handed, or the trajectory would not be the plain pipeline's."""
+        if self._handed is not None and not (x.dtype == self._handed.dtype and torch.equal(x, self._handed)):
+            raise RefusedError(
+                f"this pipeline changes its latents between two steps ({self._handed.dtype} became {x.dtype}), "
+                "which genrun does not know how to follow; use solver sequential of plain diffusers"
+            )
+        self._handed = None
+
+    def _open(self, output: Tensor, x: Tensor, generator: Generators, arguments: dict[str, Any]) -> None:
+        """Start every sample's solver; the first round's points are at x_start, and this rank has made one of them."""
+        self.replay = Replay(self.scheduler, x, output, generator, arguments, self.held)
+        for row in range(x.shape[0]):
+            lane = Lane(self.replay, self.levels, x, row)
+            run = self.solver.solve(lane)
+            points = next(run)
+            assert tuple(p.index for p in points) == self.opening, "a solver's first round must be its opening"
+            self.rows.append(Row(run, points, lane.x_start))
+        self._round = self._merge()
+        self._queue = [e for e in self._round if e.index in self._mine]
+
+    def _merge(self) -> list[Evaluation]:
+        """The round's model calls: rows that ask for the same step share one, others are filled in."""
+        indices = sorted({point.index for row in self.rows for point in row.points})
+        return [Evaluation(index, self._batch_at(index)) for index in indices]
+
+    def _batch_at(self, index: int) -> Tensor:
+        return self._stack([next((p.x for p in row.points if p.index == index), row.filler) for row in self.rows])
+
+    @staticmethod
+    def _stack(samples: list[Tensor]) -> Tensor:
+        return samples[0] if len(samples) == 1 else torch.cat(samples)
+
+    def _close_round(self, like: Tensor) -> None:
+        """Gather the round's outputs, let every solver go on, and take this rank's share of the next round."""
+        exchange, count = self.exchange, len(self._round)
+        gathered = exchange.gather(self._outputs, count, like, self._check())
+        outputs = {e.index: output for e, output in zip(self._round, gathered, strict=True)}
+        self._outputs, self._round, gathered = [], [], []
+        self.rounds += 1
+        self.nfe += count
+        for number, row in enumerate(self.rows):
+            if row.points:
+                take = outputs.pop if len(self.rows) == 1 else outputs.__getitem__
+                row.send([take(p.index)[number : number + 1] for p in row.points])
+        self._round = self._merge()
+        self._queue = self._round[exchange.rank :: exchange.size]
+        self._report()
+
+    def _check(self) -> int:
+        """A hash of the round's decisions: the same on all ranks or something is badly wrong."""
+        return zlib.crc32(repr((self.rounds, [e.index for e in self._round])).encode())
+
+    def _report(self) -> None:
+        if self.on_round is None:
+            return
+        fronts = [r.points[0].index if r.points else self.num_steps for r in self.rows]
+        self.on_round(Progress(min(fronts), self.num_steps, self.rounds, self.nfe))

@@ -1,0 +1,65 @@
+"""The command line: `main`, and the table that says where each verb lives.
+
+A verb is one function in one module of this package; nothing of it is imported before it is called, so that
+`genrun --help` stays fast. To add a verb: add its module, and a line to the table. The help in the table is the
+first line of the verb's docstring (a test compares them).
+"""
+
+from __future__ import annotations
+
+import click
+
+from genrun import __version__
+from genrun.runner.cli.base import VerbGroup, VerbLine
+
+HERE = "genrun.runner.cli"
+
+VERBS: dict[str, dict[str, VerbLine]] = {
+    "Write a job": {
+        "validate": VerbLine(f"{HERE}.job:validate", "Check a job file and report every problem at once."),
+        "show": VerbLine(f"{HERE}.job:show", "Print a job as it will run, with every default filled in."),
+        "plan": VerbLine(f"{HERE}.plan:plan", "Count the items of a job, or list them."),
+        "schema": VerbLine(f"{HERE}.schema:schema", "Print the JSON schema of job files, for editors."),
+    },
+    "Run it": {
+        "submit": VerbLine(f"{HERE}.submit:submit", "Run a job, or finish a run that was cut off."),
+        "status": VerbLine(f"{HERE}.status:status", "Show how far a run is."),
+        "logs": VerbLine(f"{HERE}.logs:logs", "Print what the workers of a run wrote."),
+        "retry": VerbLine(f"{HERE}.retry:retry", "Run the failed items of a run again."),
+        "decode": VerbLine(f"{HERE}.decode:decode", "Decode saved latents whose decoding failed."),
+        "verify": VerbLine(f"{HERE}.verify:verify", "Check that every file of a run is there and unchanged."),
+        "rerun": VerbLine(
+            f"{HERE}.rerun:rerun", "Make one media file again, from what is written inside it."
+        ),
+    },
+    "Judge it": {
+        "score": VerbLine(f"{HERE}.score:score", "Score the items of a run."),
+        "report": VerbLine(f"{HERE}.report:report", "Write a static page: clips side by side, and numbers."),
+    },
+    "Look around": {
+        "models": VerbLine(f"{HERE}.models:models", "List the models, with their defaults."),
+        "solvers": VerbLine(f"{HERE}.solvers:solvers", "List the solvers, with their options."),
+        "doctor": VerbLine(f"{HERE}.doctor:doctor", "Check this machine; each failing line names its fix."),
+    },
+}
+
+
+@click.group(
+    cls=VerbGroup,
+    sections=VERBS,
+    examples=(
+        "genrun validate jobs/demo.yaml",
+        "genrun plan jobs/demo.yaml --set 'seeds=[0, 1]'",
+        "genrun submit jobs/demo.yaml",
+        "genrun report",
+    ),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option("--traceback", is_flag=True, help="Print the Python traceback of an unexpected error.")
+@click.version_option(__version__, prog_name="genrun")
+def main(traceback: bool) -> None:
+    """Batches of text-to-video and text-to-image jobs, sampled in parallel over diffusion time.
+
+    A job is a YAML file: a model, prompts, seeds and a solver. `genrun VERB --help` explains a verb. Exit codes: 0
+    done, 1 items failed, 2 wrong usage or job file, 3 not finished yet.
+    """

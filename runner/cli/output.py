@@ -1,0 +1,104 @@
+"""How verbs write: results on stdout, talk on stderr; rich on a terminal, plain text elsewhere, JSON when asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+"""Decorator that gives a verb the flag `--json`, as the argument `as_json`."""
+
+
+def say(text: str) -> None:
+    """Write a line of talk to stderr."""
+    click.echo(printable(text), err=True)
+
+
+def put(text: str) -> None:
+    """Write a line of result to stdout: an id, a path."""
+    click.echo(printable(text))
+
+
+def put_json(value: Any, *, indent: int | None = None) -> None:
+    """Write `value` to stdout as one JSON document, non-ASCII text escaped so that any terminal can hold it."""
+    click.echo(json.dumps(value, indent=indent, allow_nan=False))
+
+
+def put_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> None:
+    """Write a table to stdout: ruled by rich on a terminal, aligned with spaces elsewhere.
+
+    Args:
+        columns: headings.
+        rows: cells, as many as there are columns; shown by `str`, with control characters escaped.
+        right: the columns to align to the right (numbers).
+    """
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    on_right = [column in set(right) for column in columns]
+    if on_terminal():
+        _rich_table(columns, cells, on_right)
+    else:
+        _plain_table(columns, cells, on_right)
+
+
+def on_terminal(*, err: bool = False) -> bool:
+    """Whether stdout (or stderr) is a terminal."""
+    return (sys.stderr if err else sys.stdout).isatty()
+
+
+def console(*, err: bool = True) -> Console:
+    """A rich console on stderr (or stdout). Wrap foreign text in `rich.text.Text`: markup is off."""
+    from rich.console import Console
+
+    return Console(stderr=err, markup=False, highlight=False, emoji=False)
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters other than line breaks and tabs escaped (`\\x1b`): prompts are hostile.
+
+    Lone surrogates, which no terminal can be sent, are escaped too.
+    """
+    return "".join(char if _is_harmless(char) else _escaped(char) for char in text)
+
+
+def one_line(text: str, width: int = 60) -> str:
+    """Return `text` on one line of at most `width` characters, line breaks escaped and the rest cut with an ellipsis."""
+    line = printable(text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t"))
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _is_harmless(char: str) -> bool:
+    return char in "\n\t" or (char.isprintable() or char.isspace()) and ord(char) not in range(0x7F, 0xA0)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def _rich_table(columns: Sequence[str], rows: list[list[str]], on_right: list[bool]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column, right in zip(columns, on_right, strict=True):
+        table.add_column(Text(column), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console(err=False).print(table)
+
+
+def _plain_table(columns: Sequence[str], rows: list[list[str]], on_right: list[bool]) -> None:
+    lines = [list(columns), *rows]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        padded = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, on_right, strict=True)
+        ]
+        click.echo("  ".join(padded).rstrip())

@@ -1,0 +1,38 @@
+"""`genrun retry`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from genrun.runner.cli.base import Verb
+from genrun.runner.cli.output import json_option, say
+from genrun.runner.cli.runs import find_item, run_argument
+from genrun.runner.errors import UsageError
+
+
+@click.command(cls=Verb, examples=("genrun retry", "genrun retry demo", "genrun retry demo --item 3f9c --item 07ab"))
+@run_argument
+@click.option("--item", "wanted", multiple=True, metavar="ID", help="Only this item (the first digits do).")
+@click.option("--wait", is_flag=True, help="Return when the work is done, also where a launcher queues it.")
+@json_option
+def retry(run: str | None, base: Path, wanted: tuple[str, ...], wait: bool, as_json: bool) -> None:
+    """Run the failed items of a run again.
+
+    Missing items are made, too. The job is the one stored in the run, and each item gets all its attempts afresh.
+    """
+    from genrun.runner.cli.launching import launch, make_launcher
+    from genrun.runner.runs import resolve
+    from genrun.runner.spec.schema import JobSpec
+
+    folder = resolve(run, base)
+    items = [find_item(folder.items(), text).id for text in wanted]
+    for item_id in items:
+        record = folder.record(item_id)
+        if record is not None and record.status == "done":
+            raise UsageError(f"{item_id}: is done already.", remedy=f"To make it again: genrun rerun {item_id}.")
+    spec = JobSpec.model_validate(folder.job_document())
+    tally = folder.tally()
+    say(f"{tally.failed} failed and {tally.pending} missing items.")
+    launch(folder, spec, make_launcher(spec), items=items or None, wait=wait, as_json=as_json)

@@ -1,0 +1,104 @@
+"""`genrun status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from genrun.runner.cli.base import Verb
+from genrun.runner.cli.output import json_option, one_line, put_json, put_table, say
+from genrun.runner.cli.runs import counts, run_argument
+
+if TYPE_CHECKING:
+    from genrun.runner.plan import WorkItem
+    from genrun.runner.records import Record
+    from genrun.runner.store import RunFolder
+
+COUNTED = ("items", "done", "failed", "running", "pending")
+SHOWN_FAILURES = 20
+
+
+@click.command(cls=Verb, examples=("genrun status", "genrun status demo --json", "genrun status runs/demo/latest"))
+@run_argument
+@json_option
+def status(run: str | None, base: Path, as_json: bool) -> None:
+    """Show how far a run is.
+
+    RUN is a run folder, a job's name (its latest run), or nothing (the run submitted last).
+    """
+    from genrun.runner.lease import holdings
+    from genrun.runner.runs import resolve
+    from genrun.runner.store import Tally
+
+    folder = resolve(run, base)
+    items, records = folder.items(), folder.records()
+    held = set(holdings(folder))
+    rows = [_row(folder, item, records.get(item.id), item.id in held) for item in items]
+    found = [row["status"] for row in rows]
+    tally = Tally(len(rows), found.count("done"), found.count("failed"))
+    if as_json:
+        put_json({**counts(folder, tally), "rows": rows})
+    else:
+        _show(folder, rows)
+
+
+def _row(folder: RunFolder, item: WorkItem, record: Record | None, is_held: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": item.id,
+        "status": "running" if is_held else "pending",
+        "pair": item.pair,
+        "prompt": item.prompt,
+        "seed": item.seed,
+        "axes": dict(item.axes),
+    }
+    if record is None or (is_held and record.status != "done"):
+        return row
+    sampler = record.sampler
+    return row | {
+        "status": record.status,
+        "attempt": record.attempt,
+        "media": str(folder.path / record.media) if record.media else None,
+        "latents": str(folder.path / record.latents) if record.latents else None,
+        "elapsed_s": record.elapsed_s,
+        "rounds": sampler.rounds if sampler else None,
+        "nfe": sampler.nfe if sampler else None,
+        "error": record.error,
+    }
+
+
+def _show(folder: RunFolder, rows: list[dict[str, Any]]) -> None:
+    say(str(folder.path))
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row["axes"].values()), []).append(row)
+    axes = list(rows[0]["axes"]) if rows else []
+    table = [[*labels, *_counted(group), _pace(group)] for labels, group in groups.items()]
+    if len(table) > 1:
+        table.append([*["all"][: len(axes)], *[""] * (len(axes) - 1), *_counted(rows), _pace(rows)])
+    put_table([*axes, *COUNTED, "s/item"], table, right=(*COUNTED, "s/item"))
+    failures = [row for row in rows if row["status"] == "failed"]
+    for row in failures[:SHOWN_FAILURES]:
+        say(_sentence(row))
+    if len(failures) > SHOWN_FAILURES:
+        say(f"... and {len(failures) - SHOWN_FAILURES} more failed items: genrun status --json lists all.")
+
+
+def _counted(rows: list[dict[str, Any]]) -> list[int]:
+    found = [row["status"] for row in rows]
+    return [len(found), *(found.count(state) for state in COUNTED[1:])]
+
+
+def _pace(rows: list[dict[str, Any]]) -> str:
+    times = [row["elapsed_s"] for row in rows if row["status"] == "done"]
+    return f"{sum(times) / len(times):.2f}" if times else ""
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    error = row["error"] or {}
+    return (
+        f"{row['id']} failed (attempt {row['attempt']}): {error.get('kind')}: "
+        f"{one_line(str(error.get('message')), 200)}\n  prompt {one_line(row['prompt'])!r}, seed {row['seed']}; "
+        f"log: {error.get('log')}\n  {error.get('remedy')}"
+    )

@@ -1,0 +1,86 @@
+"""Every error genrun raises on purpose, each with the exit code of the command that meets it.
+
+GenrunError
+    UsageError        2  a command line that cannot be meant
+    JobFileError      2  a job file with problems, all of them at once
+    MixError          2  a changed job that would mix into an old run
+    RunError          1  items or the run as a whole failed
+        StoreError    1  a run folder that cannot be read or written
+        LaunchError   1  workers that could not be started, or died
+    IncompleteError   3  a run that has not come to its end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from genrun.runner.spec.problems import Problem
+
+MAX_SHOWN = 100
+"""Problems of a job file that its message lists."""
+
+
+class GenrunError(Exception):
+    """What failed, where and why, and what to do about it.
+
+    Attributes:
+        exit_code: the exit status of the command.
+        message: what failed, where, and why.
+        remedy: the next command or change, or "".
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(f"{message}\n  {remedy}" if remedy else message)
+        self.message = message
+        self.remedy = remedy
+
+
+class UsageError(GenrunError):
+    """A command line that cannot be meant, such as the name of a run that is not there."""
+
+    exit_code = 2
+
+
+class JobFileError(GenrunError):
+    """A job file with problems: all of them, sorted by place.
+
+    Attributes:
+        problems: what is wrong, and where; at least one.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        lines = [str(problem) for problem in problems[:MAX_SHOWN]]
+        if len(problems) > MAX_SHOWN:
+            lines.append(f"and {len(problems) - MAX_SHOWN:,} more")
+        super().__init__("\n".join(lines))
+        self.problems = tuple(problems)
+
+
+class MixError(GenrunError):
+    """A changed job that would mix its items into an old run."""
+
+    exit_code = 2
+
+
+class RunError(GenrunError):
+    """Items, or the run as a whole, failed."""
+
+
+class StoreError(RunError):
+    """A run folder that cannot be read or written."""
+
+
+class LaunchError(RunError):
+    """Workers that could not be started, or died."""
+
+
+class IncompleteError(GenrunError):
+    """A run that has not come to its end."""
+
+    exit_code = 3

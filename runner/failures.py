@@ -1,0 +1,45 @@
+"""What to say about an item that failed: kind, message and remedy, found without importing torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MESSAGE_LENGTH = 2000
+
+_KINDS = {
+    "OutOfMemoryError": "out_of_memory",
+    "MemoryError": "out_of_memory",
+    "NonFiniteError": "non_finite",
+    "SolverError": "solver",
+    "DecodeError": "decode",
+}
+
+_REMEDIES = {
+    "out_of_memory": "Lower sampling.height, width or num_frames, use model.dtype: bfloat16, or a larger device.",
+    "non_finite": "Use model.dtype: float32 or bfloat16 instead of float16, or another solver; then genrun retry.",
+    "solver": "See the log for the solver's message; solver: sequential always works.",
+    "decode": "The latents are saved: genrun decode tries again without sampling.",
+}
+
+
+class DecodeError(Exception):
+    """Latents that could not be decoded or written as a picture or clip."""
+
+
+def describe(error: BaseException, *, rank: int, log: str) -> dict[str, Any]:
+    """Describe `error` for a record.
+
+    Returns:
+        {"kind", "message", "remedy", "rank", "log"}; `kind` is out_of_memory, non_finite, solver, decode, or the
+        name of the exception's class.
+    """
+    kind = kind_of(error)
+    message = str(error).strip() or type(error).__name__
+    remedy = _REMEDIES.get(kind, "See the log for the traceback, then: genrun retry.")
+    return {"kind": kind, "message": message[:MESSAGE_LENGTH], "remedy": remedy, "rank": rank, "log": log}
+
+
+def kind_of(error: BaseException) -> str:
+    """Return the kind of a failure by the names of its exception's classes, the nearest first."""
+    names = [cls.__name__ for cls in type(error).__mro__]
+    return next((_KINDS[name] for name in names if name in _KINDS), names[0])

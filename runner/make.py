@@ -1,0 +1,202 @@
+"""One item, from its plan to its record: sample, decode, write, publish."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from genrun.runner.failures import DecodeError, describe
+from genrun.runner.records import Record, SamplerStats
+
+if TYPE_CHECKING:
+    from genrun.runner.plan import WorkItem
+    from genrun.runner.store import RunFolder
+    from genrun.runner.team import Team
+
+BYSTANDER = "ExchangeError"
+"""Kind of failure of the ranks that only learned that another one failed."""
+
+LATENT_METRICS = frozenset({"latent_rmse", "latent_worst_block"})
+
+
+class Sample(Protocol):
+    """A sampled item that is not decoded yet."""
+
+    @property
+    def stats(self) -> SamplerStats:
+        """What sampling cost."""
+        ...
+
+    def decode(self) -> Any:
+        """Return the frames. Called on the leading rank only."""
+        ...
+
+    def save_latents(self, path: Path) -> None:
+        """Write the final latents as safetensors."""
+        ...
+
+
+class Producer(Protocol):
+    """What turns items into pictures; kept for the life of a worker, so that it can keep its model."""
+
+    @property
+    def device(self) -> str:
+        """Name of the device, for records."""
+        ...
+
+    def suffix(self, item: WorkItem, frames: Any) -> str:
+        """The suffix of the item's media file, with its dot."""
+        ...
+
+    def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> Sample:
+        """Sample an item. `on_round` is told the front and the number of steps."""
+        ...
+
+    def write(self, path: Path, frames: Any, metadata: dict[str, Any]) -> None:
+        """Write frames as a media file with its metadata embedded."""
+        ...
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes items on one rank.
+
+    Attributes:
+        folder: the run.
+        producer: what samples and writes.
+        team: the ranks that make an item together.
+        job: launcher's job id and restart count, for records.
+        log: this rank's log, relative to the run folder.
+        save_latents: whether final latents are kept.
+        versions: for records.
+    """
+
+    folder: RunFolder
+    producer: Producer
+    team: Team
+    job: str
+    log: str
+    save_latents: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def make(self, item: WorkItem, attempt: int, on_round: Callable[[int, int], None]) -> Record | None:
+        """Make an item and publish its record: done, or failed with the reason.
+
+        Returns:
+            The record; None on ranks that do not lead, and when another worker was first.
+
+        Raises:
+            StoreError: the run folder cannot be written; no item is to blame.
+        """
+        started = time.monotonic()
+        record = Record(item.id, "failed", attempt, device=self.producer.device, host=platform.node(), job=self.job)
+        sample, failure = self._sample(item, on_round)
+        failures = [error for error in self.team.gather(failure) if error is not None]
+        if not self.team.leads:
+            return None
+        with contextlib.ExitStack() as stack:
+            files: dict[Path, Path] = {}
+            if failures or sample is None:
+                record = replace(record, error=min(failures, key=lambda error: error["kind"] == BYSTANDER))
+            else:
+                record = replace(record, sampler=sample.stats)
+                record = self._finish(stack, files, item, sample, record)
+            record = replace(
+                record,
+                elapsed_s=round(time.monotonic() - started, 3),
+                finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                versions=dict(self.versions),
+            )
+            return record if self.folder.publish(record, files) else None
+
+    def _sample(
+        self, item: WorkItem, on_round: Callable[[int, int], None]
+    ) -> tuple[Sample | None, dict[str, Any] | None]:
+        try:
+            return self.producer.sample(item, on_round), None
+        except Exception as error:
+            return None, self._failure(error)
+
+    def _finish(
+        self,
+        stack: contextlib.ExitStack,
+        files: dict[Path, Path],
+        item: WorkItem,
+        sample: Sample,
+        record: Record,
+    ) -> Record:
+        """Write latents and media under temporary names; a decoding that fails keeps the latents."""
+        if self.save_latents:
+            record = self._keep_latents(stack, files, sample, record)
+        try:
+            temporary, media = self._write_media(stack, item, sample)
+        except DecodeError as failure:
+            error = self._failure(failure)
+            kept = record if self.save_latents else self._keep_latents(stack, files, sample, record)
+            return replace(kept, error=error)
+        files[temporary] = media
+        sha256 = sha256_of(temporary)
+        return replace(record, status="done", media=self.folder.relative(media), sha256=sha256)
+
+    def _write_media(self, stack: contextlib.ExitStack, item: WorkItem, sample: Sample) -> tuple[Path, Path]:
+        """Decode and write; returns the temporary file and its final name."""
+        with _as_decode_error():
+            frames = sample.decode()
+        media = self.folder.media_path(item, self.producer.suffix(item, frames))
+        temporary = stack.enter_context(self.folder.staged(media))
+        with _as_decode_error(passing=OSError):
+            self.producer.write(temporary, frames, metadata_of(item))
+        return temporary, media
+
+    def _keep_latents(
+        self, stack: contextlib.ExitStack, files: dict[Path, Path], sample: Sample, record: Record
+    ) -> Record:
+        final = self.folder.latents_path(record.item_id)
+        temporary = stack.enter_context(self.folder.staged(final))
+        sample.save_latents(temporary)
+        files[temporary] = final
+        return replace(record, latents=self.folder.relative(final), latents_sha256=sha256_of(temporary))
+
+    def _failure(self, error: Exception) -> dict[str, Any]:
+        traceback.print_exception(error, file=sys.stderr)
+        return describe(error, rank=self.team.rank, log=self.log)
+
+
+def wants_latents(document: dict[str, Any]) -> bool:
+    """Whether a resolved job keeps latents: when told to, or when a metric needs them."""
+    output = document.get("output") or {}
+    return bool(output.get("save_latents")) or not LATENT_METRICS.isdisjoint(document.get("score") or ())
+
+
+def metadata_of(item: WorkItem) -> dict[str, Any]:
+    """Return what is embedded in an item's media file: all that is needed to make it again."""
+    from genrun import __version__
+
+    return {"genrun": __version__, "item": json.loads(item.to_json())}
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _as_decode_error(passing: type[Exception] | tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn what goes wrong with a picture into DecodeError, but for the exceptions `passing` by."""
+    try:
+        yield
+    except passing:
+        raise
+    except Exception as error:
+        raise DecodeError(f"{type(error).__name__}: {error}") from error

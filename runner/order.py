@@ -1,0 +1,117 @@
+"""What one launch is to do: written by the launcher's side, read by every worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genrun.runner.errors import StoreError
+from genrun.runner.files import atomic_write
+from genrun.runner.processes import ProcessName
+
+if TYPE_CHECKING:
+    from genrun.runner.records import Record
+    from genrun.runner.store import RunFolder
+
+
+STOPPED = 3
+"""Exit code of a worker that was told to stop before its work was done."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Why a rank could not go on, in `rank-N.error.json`.
+
+    Attributes:
+        time: seconds since 1970; the first of several reports is the cause.
+        rank: the rank.
+        kind: class of the exception.
+        message: what it says.
+        is_store: whether the run folder could not be read or written.
+    """
+
+    time: float
+    rank: int
+    kind: str
+    message: str
+    is_store: bool
+
+
+@dataclass(frozen=True)
+class Order:
+    """One launch of workers on a run.
+
+    Attributes:
+        job: the launch's id, unique in its run.
+        data: groups of ranks that make items side by side.
+        time: ranks of a group, which share the points of one item.
+        threads: CPU threads of a rank.
+        max_attempts: tries of an item within this launch.
+        items: ids of the items to make, or None for all.
+        spent: attempts made before this launch, by item id.
+        launcher: the process whose end ends the workers, or None.
+    """
+
+    job: str
+    data: int = 1
+    time: int = 1
+    threads: int = 1
+    max_attempts: int = 2
+    items: tuple[str, ...] | None = None
+    spent: Mapping[str, int] = field(default_factory=dict)
+    launcher: ProcessName | None = None
+
+    @property
+    def ranks(self) -> int:
+        """Worker processes: data x time."""
+        return self.data * self.time
+
+    def is_settled(self, item_id: str, record: Record | None) -> bool:
+        """Whether an item needs no more work in this launch: it is done, or its attempts are used up."""
+        if record is None:
+            return False
+        return record.status == "done" or record.attempt - self.spent.get(item_id, 0) >= self.max_attempts
+
+    def save(self, folder: RunFolder) -> None:
+        """Write the order into the run.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        atomic_write(_path(folder, self.job), json.dumps(dataclasses.asdict(self), indent=1).encode())
+
+    @classmethod
+    def load(cls, folder: RunFolder, job: str) -> Order:
+        """Read an order.
+
+        Raises:
+            StoreError: there is no such order.
+        """
+        try:
+            fields = json.loads(_path(folder, job).read_bytes())
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{folder.path}: no launch {job!r}: {error}.") from error
+        items, launcher = fields.pop("items"), fields.pop("launcher")
+        return cls(
+            items=None if items is None else tuple(items),
+            launcher=None if launcher is None else ProcessName(**launcher),
+            **fields,
+        )
+
+
+def log_folder(folder: RunFolder, job: str) -> Path:
+    """Where a launch writes its logs, absolute."""
+    return folder.logs / job
+
+
+def rank_log(folder: RunFolder, job: str, rank: int) -> Path:
+    """The log of one rank of a launch, absolute."""
+    return log_folder(folder, job) / f"rank-{rank}.log"
+
+
+def _path(folder: RunFolder, job: str) -> Path:
+    return log_folder(folder, job) / "order.json"

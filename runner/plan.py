@@ -1,0 +1,168 @@
+"""The items of a job: one for each prompt, seed and cell of the matrix, named by what decides their pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from genrun.runner.spec.problems import Origin, Problem, raise_all
+
+if TYPE_CHECKING:
+    from genrun.runner.prompts import Prompt
+    from genrun.runner.spec import Cell, LoadedJob
+
+IDENTITY_VERSION = 1
+ID_DIGITS = 20
+MAX_ITEMS = 1_000_000
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """One picture or clip to make.
+
+    Attributes:
+        id: 20 hex digits of a hash of everything that changes the pixels: the adapter, the checkpoint's fingerprint
+            and dtype, prompt, negative prompt, seed, sampling and solver; and of nothing else.
+        pair: the same hash without the solver: items of one pair differ in their solver only.
+        prompt: the text, byte for byte.
+        negative_prompt: its own or the job's, or None.
+        seed: of the initial noise.
+        model: adapter, checkpoint (absolute folder or hub id), fingerprint, revision, dtype, device.
+        sampling: steps, guidance_scale, height, width, num_frames, scheduler, options: those that are set.
+        solver: kind and every option.
+        axes: matrix axis -> short label.
+    """
+
+    id: str
+    pair: str
+    prompt: str
+    negative_prompt: str | None
+    seed: int
+    model: dict[str, Any]
+    sampling: dict[str, Any]
+    solver: dict[str, Any]
+    axes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the item is what the others of its pair are compared with."""
+        return self.solver["kind"] == "sequential"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, keys in the order of the fields."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def to_json(self) -> str:
+        """One line of ASCII."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> WorkItem:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: the line is not an item.
+        """
+        data = json.loads(line)
+        names = {each.name for each in fields(cls)}
+        if not isinstance(data, dict) or set(data) != names:
+            raise ValueError(f"not an item: wanted an object with {', '.join(sorted(names))}")
+        return cls(**data)
+
+
+def plan(loaded: LoadedJob) -> list[WorkItem]:
+    """List the items of a job: by prompt and seed, the cells of the matrix side by side.
+
+    Raises:
+        JobFileError: two cells or prompts make the same item, there are too many, or a checkpoint cannot be read.
+    """
+    count = sum(len(cell.prompts) * len(cell.job.seeds) for cell in loaded.cells)
+    if count > MAX_ITEMS:
+        message = f"{count:,} items, more than {MAX_ITEMS:,}. Use `prompts.limit`, or split the job."
+        raise_all([Problem(Origin(str(loaded.path)), "", message)])
+    fingerprints = _fingerprints(loaded)
+    columns = [list(_items(cell, _model(cell, fingerprints))) for cell in loaded.cells]
+    _refuse_same(loaded, columns)
+    rows = itertools.zip_longest(*columns)
+    return [pair[0] for row in rows for pair in row if pair is not None]
+
+
+def canonical(data: Any) -> bytes:
+    """JSON that is the same for the same data: sorted keys, no spaces, ASCII."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _fingerprints(loaded: LoadedJob) -> dict[tuple[str, str | None], str]:
+    found: dict[tuple[str, str | None], str] = {}
+    for cell in loaded.cells:
+        key = (cell.checkpoint.name, cell.job.model.revision)
+        if key not in found:
+            try:
+                found[key] = cell.checkpoint.fingerprint(cell.job.model.revision)
+            except OSError as error:
+                where = loaded.origin.get("model.checkpoint", Origin(str(loaded.path)))
+                message = f"{error.filename or cell.checkpoint.name}: cannot be read: {error.strerror}."
+                raise_all([Problem(where, "model.checkpoint", message)])
+    return found
+
+
+def _model(cell: Cell, fingerprints: Mapping[tuple[str, str | None], str]) -> dict[str, Any]:
+    model = cell.job.model
+    return {
+        "adapter": model.adapter,
+        "checkpoint": cell.checkpoint.name,
+        "fingerprint": fingerprints[cell.checkpoint.name, model.revision],
+        "revision": model.revision,
+        "dtype": cell.dtype,
+        "device": model.device,
+    }
+
+
+def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt]]:
+    """The items of one cell, each with the prompt that it comes from."""
+    sampling = {key: value for key, value in cell.sampling.items() if key != "negative_prompt"}
+    solver = {"kind": cell.job.solver.kind, **cell.job.solver.options}
+    of_model = {key: model[key] for key in ("adapter", "fingerprint", "dtype")}
+    base = {"version": IDENTITY_VERSION, "model": of_model, "call": dict(cell.adapter.call), "sampling": sampling}
+    # Hashing what a cell shares once keeps the planning of long prompt lists fast.
+    shared = hashlib.sha256(canonical(base))
+    of_solver = canonical(solver)
+    for prompt in cell.prompts:
+        negative = prompt.negative_prompt if prompt.negative_prompt is not None else cell.job.sampling.negative_prompt
+        for seed in cell.job.seeds if prompt.seed is None else (prompt.seed,):
+            hashed = shared.copy()
+            hashed.update(canonical([prompt.text, negative, seed]))
+            pair = hashed.hexdigest()[:ID_DIGITS]
+            hashed.update(of_solver)
+            item_id = hashed.hexdigest()[:ID_DIGITS]
+            item = WorkItem(item_id, pair, prompt.text, negative, seed, model, sampling, solver, dict(cell.axes))
+            yield item, prompt
+
+
+def _refuse_same(loaded: LoadedJob, columns: list[list[tuple[WorkItem, Prompt]]]) -> None:
+    first: dict[str, tuple[WorkItem, Prompt]] = {}
+    problems = set()
+    for item, prompt in itertools.chain.from_iterable(columns):
+        other, other_prompt = first.setdefault(item.id, (item, prompt))
+        if other is item:
+            continue
+        if other.axes == item.axes:
+            message = f"with seed {item.seed} the same item as {other_prompt.origin}. Remove one of them."
+            problems.add(Problem(prompt.origin, "", message))
+        else:
+            message = f"{_cell(other)} and {_cell(item)} make the same items. Remove one of them."
+            problems.add(Problem(_matrix_origin(loaded), "matrix", message))
+    raise_all(problems)
+
+
+def _cell(item: WorkItem) -> str:
+    return ", ".join(f"{axis}={label}" for axis, label in item.axes.items())
+
+
+def _matrix_origin(loaded: LoadedJob) -> Origin:
+    places = [origin for path, origin in loaded.origin.items() if path.startswith("matrix.")]
+    return min(places, default=Origin(str(loaded.path)))

@@ -1,0 +1,91 @@
+"""The next item for a worker: taken from the run folder, so that any number of workers share one run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from genrun.runner.lease import Lease, Leases
+    from genrun.runner.order import Order
+    from genrun.runner.plan import WorkItem
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An item that is this worker's to make.
+
+    Attributes:
+        item: the item.
+        attempt: 1 for the first try.
+        lease: the lease held on it.
+    """
+
+    item: WorkItem
+    attempt: int
+    lease: Lease
+
+
+class Queue:
+    """The items of one order that this worker may still have to make.
+
+    An item whose lease is held by a worker of the same launch is left to that worker. One that is held by a stranger
+    is waited for until the stranger's lease is renewed (it lives: the item is left to it), released, or abandoned.
+    """
+
+    def __init__(self, leases: Leases, order: Order, items: Sequence[WorkItem], poll_s: float = 1.0) -> None:
+        wanted = None if order.items is None else set(order.items)
+        self._open = {item.id: item for item in items if wanted is None or item.id in wanted}
+        self._leases = leases
+        self._folder = leases.folder
+        self._order = order
+        self._poll_s = poll_s
+        self._seen: dict[str, int] = {}
+
+    def next(self, model: dict[str, Any] | None = None) -> Claim | None:
+        """Take the next item, one of `model` if there is one, or return None when none is left for this worker.
+
+        Raises:
+            StoreError: the run folder cannot be read or written.
+        """
+        while True:
+            claim = self._take(model)
+            if claim is not None or not self._waits():
+                return claim
+            time.sleep(self._poll_s)
+
+    def _take(self, model: dict[str, Any] | None) -> Claim | None:
+        for item in sorted(self._open.values(), key=lambda item: item.model != model):
+            if self._is_settled(item):
+                continue
+            lease = self._leases.claim(item.id)
+            if lease is None:
+                continue
+            if not self._is_settled(item):
+                return Claim(item, self._attempts(item) + 1, lease)
+            lease.release()
+        return None
+
+    def _is_settled(self, item: WorkItem) -> bool:
+        settled = self._order.is_settled(item.id, self._folder.record(item.id))
+        if settled:
+            self._open.pop(item.id, None)
+        return settled
+
+    def _attempts(self, item: WorkItem) -> int:
+        record = self._folder.record(item.id)
+        return 0 if record is None else record.attempt
+
+    def _waits(self) -> bool:
+        """Forget the items that live workers hold, and return whether any others are left."""
+        for item_id in list(self._open):
+            holding = self._leases.holding(item_id)
+            if holding is None or holding.owner is None:
+                continue
+            is_alive = holding.beat > self._seen.setdefault(item_id, holding.beat)
+            if is_alive or holding.owner.job == self._leases.owner.job:
+                del self._open[item_id]
+        return bool(self._open)

@@ -1,0 +1,85 @@
+"""What a run writes about its items: records of generation and scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["done", "failed"]
+
+
+@dataclass(frozen=True)
+class SamplerStats:
+    """What sampling an item cost.
+
+    Attributes:
+        num_steps: N, the sequential steps of the scheduler.
+        rounds: parallel model calls.
+        nfe: model evaluations.
+        fronts: final states after each round.
+        converged_by: "tolerance" or "sequential".
+        skipped: states accepted without evaluation (approximate modes only).
+    """
+
+    num_steps: int
+    rounds: int
+    nfe: int
+    fronts: tuple[int, ...] = ()
+    converged_by: str = "tolerance"
+    skipped: int = 0
+
+    @property
+    def speedup(self) -> float:
+        """N / rounds."""
+        return self.num_steps / self.rounds
+
+
+@dataclass(frozen=True)
+class Record:
+    """One item's outcome. Paths are relative to the run folder.
+
+    Attributes:
+        item_id: the item's content address.
+        status: "done" or "failed".
+        attempt: 1 for the first try.
+        media: the media file, or None.
+        sha256: of the media file.
+        latents: the saved final latents, or None.
+        latents_sha256: of the latents file.
+        elapsed_s: wall time of the item in seconds, decoding and writing included.
+        sampler: cost of sampling, or None when it failed before.
+        error: what failed, for a failed item: {"kind", "message", "remedy", "rank", "log"}.
+        device: name of the device.
+        host: name of the machine.
+        job: launcher's job id and restart count, e.g. "torchrun-1234.0".
+        finished_at: UTC, ISO 8601.
+        versions: genrun, torch, diffusers, python.
+    """
+
+    item_id: str
+    status: Status
+    attempt: int = 1
+    media: str | None = None
+    sha256: str | None = None
+    latents: str | None = None
+    latents_sha256: str | None = None
+    elapsed_s: float = 0.0
+    sampler: SamplerStats | None = None
+    error: dict[str, Any] | None = None
+    device: str = ""
+    host: str = ""
+    job: str = ""
+    finished_at: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one item. `value` is None when it could not be measured, and `reason` says why."""
+
+    item_id: str
+    metric: str
+    value: float | None
+    higher_is_better: bool
+    reason: str | None = None
+    version: int = 1

@@ -1,0 +1,134 @@
+"""Writes the report's folder.
+
+report/index.html      the page: style and script are inside, allowed by their hashes only
+report/assets/*.svg    the pictures
+report/media/...       copies of the media, in a standalone report only; else the page links ../media
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from genrun import __version__
+from genrun.runner.files import atomic_write, staged
+from genrun.runner.report.data import MEDIA_ROOT, Page, address, collect
+from genrun.runner.score import read_scores
+from genrun.runner.store import RunFolder
+
+TEMPLATE = "index.html.j2"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was written.
+
+    Attributes:
+        path: of index.html, absolute.
+        items: how many items the run has.
+        failed: how many of them failed.
+    """
+
+    path: Path
+    items: int
+    failed: int
+
+
+def build_report(run: RunFolder, *, standalone: bool = False) -> Report:
+    """Write the report of a run into its `report/` folder; index.html comes last.
+
+    Args:
+        run: the run.
+        standalone: copy the media into the folder, so that it can be moved or sent.
+
+    Raises:
+        StoreError: the run cannot be read, or the folder cannot be written.
+    """
+    from genrun.runner.report.pictures import draw_all
+
+    page = collect(run, media_root="" if standalone else MEDIA_ROOT, link_logs=not standalone)
+    pictures = draw_all(page.groups, [page.colour(group) for group in page.groups], run.records(), read_scores(run))
+    for name, svg in pictures.items():
+        atomic_write(run.report_dir / "assets" / name, svg)
+    if standalone:
+        _copy_media(run)
+    index = run.report_dir / "index.html"
+    atomic_write(index, render(page, frozenset(pictures)).encode("utf-8", "xmlcharrefreplace"))
+    return Report(index, sum(group.items for group in page.groups), sum(group.failed for group in page.groups))
+
+
+def render(page: Page, pictures: frozenset[str]) -> str:
+    """Fill the template.
+
+    Args:
+        page: what to show.
+        pictures: names of the files in assets/.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_resource),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = _resource("report.css"), _resource("report.js")
+    return environment.get_template(TEMPLATE).render(
+        page=page,
+        pictures=pictures,
+        version=__version__,
+        style=Markup(style),
+        script=Markup(script),
+        data=Markup(embed_json({**page.clips, "run": page.path})),
+        policy=_policy(style, script),
+    )
+
+
+def embed_json(value: Mapping[str, Any]) -> str:
+    """Return JSON that is safe inside <script type="application/json">: no "<" and no character beyond ASCII."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _policy(style: str, script: str) -> str:
+    """A content security policy: this very script and style, media and pictures beside the page, no network."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src '{_digest(script)}'",
+            f"style-src '{_digest(style)}'",
+            "img-src 'self' file:",
+            "media-src 'self' file:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def _digest(source: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+
+
+def _resource(name: str) -> str:
+    return (files("genrun.runner.report") / name).read_text(encoding="utf-8")
+
+
+def _copy_media(run: RunFolder) -> None:
+    for record in run.records().values():
+        if record.media is None or not address(record.media, MEDIA_ROOT):
+            continue
+        source = run.path / record.media
+        if not source.is_file():
+            continue
+        target = run.report_dir / record.media
+        if not target.is_file() or target.stat().st_mtime_ns != source.stat().st_mtime_ns:
+            with staged(target) as temporary:
+                shutil.copy2(source, temporary)

@@ -1,0 +1,116 @@
+"""The gallery's data: one row per prompt, seed and sampling, one clip per solver, compact for thousands of items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from genrun.runner.records import Record, Score
+from genrun.runner.report import text
+from genrun.runner.report.table import Heading
+from genrun.runner.score import SEQUENTIAL
+from genrun.runner.summary import is_solver_axis, solver_label
+
+if TYPE_CHECKING:
+    from genrun.runner.plan import WorkItem
+
+STATUS_PENDING = "pending"
+PARALLEL_COLOURS = 7
+
+
+def gallery(
+    items: Sequence[WorkItem],
+    records: Mapping[str, Record],
+    scores: Sequence[Score],
+    metrics: Sequence[Heading],
+    link: Callable[[str], str],
+) -> dict[str, Any]:
+    """Return what the page's script draws.
+
+    Args:
+        items: the plan.
+        records: by item id.
+        scores: rows of the metrics.
+        metrics: their headings.
+        link: media path relative to the run folder -> address on the page.
+
+    Returns:
+        {"solvers": [label], "colours": [index], "prompts": [text], "metrics": [title], "rows": [row]};
+        a row is {"p": prompt, "s": seed, "x": other axes, "w": width, "h": height, "c": [clip]}; a clip is
+        {"k": solver, "i": id, "t": status, "m": address, "r": rounds, "e": NFE, "n": N, "v": [metric texts],
+        "bad": [attributes that are wrong]}.
+    """
+    kinds = {item_label(item): item.solver.get("kind") for item in items}
+    labels = list(kinds)
+    prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(item.prompt for item in items))}
+    shown = [metric for metric in metrics if "." not in metric.name]
+    values = {(score.item_id, score.metric): score.value for score in scores if score.value is not None}
+    wrong = _wrong(scores)
+    pairs: dict[str, list[WorkItem]] = {}
+    for item in items:
+        pairs.setdefault(item.pair, []).append(item)
+
+    def clip(item: WorkItem) -> dict[str, Any]:
+        record = records.get(item.id)
+        entry: dict[str, Any] = {
+            "k": labels.index(item_label(item)),
+            "i": item.id,
+            "t": record.status if record else STATUS_PENDING,
+            "v": [_written(values.get((item.id, metric.name)), metric) for metric in shown],
+        }
+        if record and record.status == "done" and record.media:
+            entry["m"] = link(record.media)
+        if record and record.sampler:
+            entry |= {"r": record.sampler.rounds, "e": record.sampler.nfe, "n": record.sampler.num_steps}
+        if item.id in wrong:
+            entry["bad"] = wrong[item.id]
+        return entry
+
+    return {
+        "solvers": labels,
+        "colours": colours(kinds),
+        "prompts": list(prompts),
+        "metrics": [metric.title for metric in shown],
+        "rows": [
+            {
+                "p": prompts[members[0].prompt],
+                "s": members[0].seed,
+                "x": _other_axes(members[0]),
+                "w": members[0].sampling.get("width") or 16,
+                "h": members[0].sampling.get("height") or 9,
+                "c": [clip(item) for item in members],
+            }
+            for members in pairs.values()
+        ],
+    }
+
+
+def colours(kinds: Mapping[str, object]) -> list[int]:
+    """The colour of each solver label: 0 for sequential ones, 1 to 7 in turn for the others."""
+    chosen: list[int] = []
+    for kind in kinds.values():
+        chosen.append(0 if kind == SEQUENTIAL else sum(colour > 0 for colour in chosen) % PARALLEL_COLOURS + 1)
+    return chosen
+
+
+def item_label(item: WorkItem) -> str:
+    """The label of the item's solver."""
+    return solver_label(item.axes, str(item.solver.get("kind", "?")))
+
+
+def _other_axes(item: WorkItem) -> str:
+    return ", ".join(f"{axis} {label}" for axis, label in item.axes.items() if not is_solver_axis(axis))
+
+
+def _written(value: float | None, metric: Heading) -> str | None:
+    return None if value is None else text.styled(value, metric.style)
+
+
+def _wrong(scores: Sequence[Score]) -> dict[str, list[str]]:
+    """The attributes of each item that the checker did not find."""
+    found: dict[str, list[str]] = {}
+    for score in scores:
+        base, _, part = score.metric.partition(".")
+        if base == "checker" and part and score.value == 0:
+            found.setdefault(score.item_id, []).append(part)
+    return found

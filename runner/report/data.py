@@ -1,0 +1,180 @@
+"""Everything a report shows, read from a run folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from genrun.runner.records import Record, Score
+from genrun.runner.report.clips import gallery, item_label
+from genrun.runner.report.table import Heading, Table, build_table, headings
+from genrun.runner.report.verdict import Verdict, judge
+from genrun.runner.score import read_scores
+from genrun.runner.store import RunFolder
+from genrun.runner.summary import Group, summarize
+
+if TYPE_CHECKING:
+    from genrun.runner.plan import WorkItem
+
+MEDIA_ROOT = "../"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An item that failed, with what a reader needs to go on.
+
+    Attributes:
+        item_id: the item.
+        prompt: its prompt.
+        where: seed, solver and other axes.
+        kind: of the error.
+        message: what failed.
+        remedy: what to do, or "".
+        log: path of the log relative to the run folder, or "".
+        log_href: its address on the page, or "".
+        attempt: how often it was tried.
+    """
+
+    item_id: str
+    prompt: str
+    where: str
+    kind: str
+    message: str
+    remedy: str
+    log: str
+    log_href: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the template is filled with.
+
+    Attributes:
+        title: the job's name.
+        run: the run folder's name.
+        path: the run folder as a shell word.
+        verdict: first lines.
+        failures: failed items.
+        groups: the summary.
+        table: the summary, laid out.
+        metrics: headings of every metric that has rows.
+        unscored: (metric, reason, how many items), most frequent first.
+        clips: data of the gallery.
+        environment: (name, value) pairs.
+        job: the resolved job as YAML.
+        solvers: labels of the solvers, in the order of their colours.
+    """
+
+    title: str
+    run: str
+    path: str
+    verdict: Verdict
+    failures: tuple[Failure, ...]
+    groups: tuple[Group, ...]
+    table: Table
+    metrics: tuple[Heading, ...]
+    unscored: tuple[tuple[str, str, int], ...]
+    clips: Mapping[str, Any]
+    environment: tuple[tuple[str, str], ...]
+    job: str
+    solvers: tuple[str, ...]
+
+    def colour(self, group: Group) -> int:
+        """The colour of a group: that of its solver in the gallery."""
+        return self.clips["colours"][self.solvers.index(group.solver_label)]
+
+
+def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = True) -> Page:
+    """Read a run folder.
+
+    Args:
+        run: the run.
+        media_root: what comes before a media path on the page.
+        link_logs: whether logs lie where the page can link them.
+    """
+    import yaml
+
+    items, records, scores, job = run.items(), run.records(), read_scores(run), run.job_document()
+    planned = {item.id for item in items}
+    scores = [score for score in scores if score.item_id in planned]
+    metrics = headings(scores)
+    shares = [metric.name for metric in metrics if metric.style == "share" and "." not in metric.name]
+    groups = summarize(items, records, scores, shares)
+    clips = gallery(items, records, scores, metrics, lambda path: address(path, media_root))
+    return Page(
+        title=str(job.get("name") or run.path.parent.name),
+        run=run.path.name,
+        path=shlex.quote(shown_path(run.path)),
+        verdict=judge(groups),
+        failures=tuple(_failures(items, records, link_logs)),
+        groups=tuple(groups),
+        table=build_table(groups, metrics),
+        metrics=tuple(metrics),
+        unscored=tuple(_unscored(scores)),
+        clips=clips,
+        environment=tuple(flatten(run.environment())),
+        job=yaml.safe_dump(job, sort_keys=False, allow_unicode=True),
+        solvers=tuple(clips["solvers"]),
+    )
+
+
+def address(path: str, root: str) -> str:
+    """Return the address of a file of the run on the page; "" for a path that leaves the run folder."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts:
+        return ""
+    return root + quote(path)
+
+
+def shown_path(path: Path) -> str:
+    """Return `path` relative to the working directory where that is shorter to type, else absolute."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Return nested mappings as ("a.b", "text") pairs; lists are joined with commas."""
+    for key, inner in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(inner, Mapping):
+            yield from flatten(inner, f"{name}.")
+        elif isinstance(inner, list):
+            yield name, ", ".join(str(entry) for entry in inner)
+        else:
+            yield name, "" if inner is None else str(inner)
+
+
+def _failures(items: Sequence[WorkItem], records: Mapping[str, Record], link_logs: bool) -> Iterable[Failure]:
+    for item in items:
+        record = records.get(item.id)
+        if record is None or record.status != "failed":
+            continue
+        error = record.error or {}
+        log = str(error.get("log") or "")
+        yield Failure(
+            item_id=item.id,
+            prompt=item.prompt,
+            where=f"seed {item.seed}, {item_label(item)}",
+            kind=str(error.get("kind") or "error"),
+            message=str(error.get("message") or "no message was recorded"),
+            remedy=str(error.get("remedy") or ""),
+            log=log,
+            log_href=address(log, MEDIA_ROOT) if log and link_logs else "",
+            attempt=record.attempt,
+        )
+
+
+def _unscored(scores: Sequence[Score]) -> list[tuple[str, str, int]]:
+    counts: dict[tuple[str, str], int] = {}
+    for score in scores:
+        if score.value is None:
+            key = (score.metric, score.reason or "no reason was recorded")
+            counts[key] = counts.get(key, 0) + 1
+    return sorted(((metric, reason, n) for (metric, reason), n in counts.items()), key=lambda row: -row[2])

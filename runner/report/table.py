@@ -1,0 +1,169 @@
+"""The summary as a table: the axes of the matrix, what sampling cost, and every metric that has a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from genrun.adapters.scorers import registry
+from genrun.runner.records import Score
+from genrun.runner.report import text
+from genrun.runner.summary import Estimate, Group
+
+METRIC_ORDER = ("latent_rmse", "latent_worst_block", "psnr", "ssim", "checker")
+WITH_SPREAD = "latent_rmse"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What is known of a metric without measuring.
+
+    Attributes:
+        name: of the metric, or of a part of it (`checker.shape`).
+        title: for a column.
+        definition: one sentence.
+        style: how its values are written.
+        higher_is_better: direction.
+    """
+
+    name: str
+    title: str
+    definition: str
+    style: str
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers: its heading and what it means."""
+
+    title: str
+    definition: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number in a table.
+
+    Attributes:
+        text: the number, or a dash.
+        note: its interval, and n where that is not the number of done items.
+        sort: the bare number, or None.
+    """
+
+    text: str
+    note: str = ""
+    sort: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One group of items: the labels of its axes, then the cells of the columns."""
+
+    group: Group
+    labels: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Groups by columns. `axes` are the names of the first columns."""
+
+    axes: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+def headings(scores: Iterable[Score]) -> list[Heading]:
+    """Return a heading for every metric and part that has a row, the usual ones first."""
+    found = {score.metric: score.higher_is_better for score in scores}
+    order = {name: index for index, name in enumerate(METRIC_ORDER)}
+    names = sorted(found, key=lambda name: (order.get(name.partition(".")[0], len(order)), name))
+    return [_heading(name, found[name]) for name in names]
+
+
+def build_table(groups: Sequence[Group], metrics: Sequence[Heading]) -> Table:
+    """Lay out the summary; metrics without any value have no column, parts of metrics neither."""
+    axes = tuple(dict.fromkeys(axis for group in groups for axis in group.axes))
+    shown = [
+        metric for metric in metrics if "." not in metric.name and any(metric.name in group.metrics for group in groups)
+    ]
+    rows = tuple(
+        Row(group, tuple(group.axes.get(axis, text.ABSENT) for axis in axes), tuple(_cells(group, shown)))
+        for group in groups
+    )
+    return Table(axes, (*COST_COLUMNS, *_metric_columns(shown)), rows)
+
+
+COST_COLUMNS = (
+    Column("n", "Items done; in brackets those that are planned, when they differ."),
+    Column(
+        "rounds",
+        "Parallel model calls per item (mean): what a sample waits for when every point of a round has its own device.",
+    ),
+    Column("NFE", "Model evaluations per item (mean), guidance counted once: what a sample costs in total."),
+    Column(
+        "N / rounds",
+        "Speedup in model calls: sequential steps N divided by rounds, mean over items. Wall time depends on the devices.",
+    ),
+)
+
+
+def _metric_columns(metrics: Sequence[Heading]) -> list[Column]:
+    columns: list[Column] = []
+    for metric in metrics:
+        columns.append(Column(metric.title, metric.definition))
+        if metric.name == WITH_SPREAD:
+            columns.append(Column("median", f"Median of {metric.title} over items."))
+            columns.append(Column("max", f"Largest {metric.title} of any item."))
+    return columns
+
+
+def _cells(group: Group, metrics: Sequence[Heading]) -> list[Cell]:
+    planned = "" if group.done == group.items else f"[{group.items}]"
+    cells = [
+        Cell(str(group.done), planned, float(group.done)),
+        _cost(group.rounds, text.count),
+        _cost(group.nfe, text.count),
+        _cost(group.speedup, text.times),
+    ]
+    for metric in metrics:
+        cells += _metric_cells(group, metric)
+    return cells
+
+
+def _cost(estimate: Estimate | None, write: Callable[[float], str]) -> Cell:
+    if estimate is None:
+        return Cell(text.ABSENT)
+    low, high = estimate.low, estimate.high
+    note = "" if low is None or high is None or low == high else f"[{write(low)}, {write(high)}]"
+    return Cell(write(estimate.mean), note, estimate.mean)
+
+
+def _metric_cells(group: Group, metric: Heading) -> list[Cell]:
+    estimate = group.metrics.get(metric.name)
+    extra = 2 if metric.name == WITH_SPREAD else 0
+    if estimate is None:
+        return [Cell("reference" if _compared_with(group, metric) else text.ABSENT)] + [Cell(text.ABSENT)] * extra
+    notes = [text.interval(estimate, metric.style)]
+    if estimate.n != group.done:
+        notes.append(f"n = {estimate.n}")
+    cells = [Cell(text.styled(estimate.mean, metric.style), " ".join(filter(None, notes)), estimate.mean)]
+    if extra:
+        cells += [Cell(text.number(value), "", value) for value in (estimate.median, estimate.maximum)]
+    return cells
+
+
+def _compared_with(group: Group, metric: Heading) -> bool:
+    if not group.is_reference or metric.name not in registry.names():
+        return False
+    return registry.get(metric.name).compares
+
+
+def _heading(name: str, higher_is_better: bool) -> Heading:
+    base, _, part = name.partition(".")
+    if base not in registry.names():
+        return Heading(name, name, "A metric of a package that is not installed here.", "number", higher_is_better)
+    metric = registry.get(base)
+    title = f"{metric.title}: {part}" if part else metric.title
+    return Heading(name, title, metric.definition, metric.style, higher_is_better)

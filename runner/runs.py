@@ -1,0 +1,100 @@
+"""Finding runs: by folder, by job name, or the one submitted last; and naming new ones."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from genrun.runner.errors import UsageError
+from genrun.runner.files import sync, temporary_name, write_error
+from genrun.runner.spec.problems import did_you_mean
+from genrun.runner.store import RunFolder
+
+LATEST = "latest"
+
+
+def resolve(run: str | None, base: Path) -> RunFolder:
+    """Open a run.
+
+    Args:
+        run: a run folder, a job's name (its latest run), or None (the run submitted last).
+        base: the folder of runs.
+
+    Raises:
+        UsageError: there is no such run.
+        StoreError: the folder is not a run.
+    """
+    if run is None:
+        return RunFolder.open(_last_submitted(base))
+    folder = Path(run)
+    if (folder / "plan.jsonl").is_file():
+        return RunFolder.open(folder)
+    for parent in (folder, base / run):
+        if (latest := _latest(parent)) is not None:
+            return RunFolder.open(latest)
+    if (base / run / "plan.jsonl").is_file():
+        return RunFolder.open(base / run)
+    known = names(base)
+    listed = f"Jobs with runs in {base}: {', '.join(known)}." if known else f"There are no runs in {base}."
+    raise UsageError(f"{run!r}: no such run.{did_you_mean(run, known)}", remedy=f"{listed} Others: --runs FOLDER.")
+
+
+def names(base: Path) -> list[str]:
+    """Return the names of the jobs that have runs under `base`, sorted."""
+    return sorted(folder.name for folder in _folders(base) if next(runs_of(folder), None) is not None)
+
+
+def runs_of(job_folder: Path) -> Iterator[Path]:
+    """Yield the runs of one job, newest first."""
+    stamped = sorted((folder for folder in _folders(job_folder) if folder.name != LATEST), reverse=True)
+    return (folder for folder in stamped if (folder / "plan.jsonl").is_file())
+
+
+def new_path(base: Path, name: str) -> Path:
+    """Return a new run's folder: the time, local, and four random digits."""
+    stamp = datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    return base.resolve() / name / f"{stamp}-{secrets.token_hex(2)}"
+
+
+def point_latest(folder: RunFolder) -> None:
+    """Let `latest` beside the run point to it, in one step.
+
+    Raises:
+        StoreError: the link cannot be written.
+    """
+    link = folder.path.parent / LATEST
+    temporary = temporary_name(link)
+    try:
+        temporary.symlink_to(folder.path.name, target_is_directory=True)
+        temporary.replace(link)
+        sync(link.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise write_error(link, error) from error
+
+
+def _latest(job_folder: Path) -> Path | None:
+    link = job_folder / LATEST
+    if (link / "plan.jsonl").is_file():
+        return link
+    return next(runs_of(job_folder), None)
+
+
+def _last_submitted(base: Path) -> Path:
+    found = [(_moved_at(folder), latest) for folder in _folders(base) if (latest := _latest(folder)) is not None]
+    if not found:
+        raise UsageError(f"{base}: no runs there.", remedy="Start one: genrun submit JOB.yaml; or name --runs FOLDER.")
+    return max(found)[1]
+
+
+def _moved_at(job_folder: Path) -> int:
+    link = job_folder / LATEST
+    return link.lstat().st_mtime_ns if link.is_symlink() else 0
+
+
+def _folders(base: Path) -> list[Path]:
+    if not base.is_dir():
+        return []
+    return [entry for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith(".")]

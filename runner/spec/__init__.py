@@ -1,0 +1,19 @@
+"""Job files: reading, checking and resolving them, without importing torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genrun.runner.spec.job import Cell, LoadedJob, load
+
+__all__ = ["Cell", "LoadedJob", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily, so that the errors of this package can be used without pydantic and yaml.
+    if name in __all__:
+        from genrun.runner.spec import job
+
+        return getattr(job, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,256 @@
+"""One cell of the matrix: its document checked against what is installed, and resolved to what will run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from genrun.runner import prompts as prompt_files
+from genrun.runner.errors import JobFileError
+from genrun.runner.spec import options
+from genrun.runner.spec.checkpoint import Checkpoint, locate
+from genrun.runner.spec.matrix import Corner
+from genrun.runner.spec.problems import Problem, did_you_mean
+from genrun.runner.spec.registries import Registries
+from genrun.runner.spec.schedulers import scheduler_names
+from genrun.runner.spec.schema import JobSpec, LaunchSpec, ModelSpec, ParallelSpec, SamplingSpec, SolverSpec
+from genrun.runner.spec.tree import Path as TreePath
+from genrun.runner.spec.tree import Value, bare, dotted
+from genrun.runner.spec.wording import place, problems_of, unknown
+
+AUTO = "auto"
+Section = TypeVar("Section", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one cell of the matrix runs: `prompts` x `job.seeds`.
+
+    Attributes:
+        axes: axis -> short label.
+        job: the cell's job; its solver has every option.
+        adapter: of the model.
+        checkpoint: where the weights are.
+        sampling: with the adapter's defaults, without fields that are not set.
+        prompts: in the order of their list or file.
+    """
+
+    axes: Mapping[str, str]
+    job: JobSpec
+    adapter: Any
+    checkpoint: Checkpoint
+    sampling: Mapping[str, Any]
+    prompts: tuple[prompt_files.Prompt, ...]
+
+    @property
+    def dtype(self) -> str:
+        """Number type of the weights."""
+        return self.job.model.dtype or str(self.adapter.dtype)
+
+
+@dataclass
+class CellChecker:
+    """Checks cells; files that several cells name are read once."""
+
+    registries: Registries
+    _prompts: dict[Path, list[prompt_files.Prompt] | JobFileError] = field(default_factory=dict)
+    _checkpoints: dict[tuple[str, Path], Checkpoint | str] = field(default_factory=dict)
+
+    def check(self, corner: Corner) -> tuple[Cell | None, list[Problem]]:
+        """Check a cell, and return it (None when something is wrong) and everything that is wrong with it."""
+        root = corner.root
+        job, problems = _job(root)
+        solver, wrong = options.check(root, self.registries.solvers)
+        problems += wrong
+        model = self._model(root, problems)
+        sampling = _sampling(root, model[0], problems) if model else None
+        prompts = self._prompt_list(root, problems)
+        problems += _repeated_seeds(root) + self._names(root) + _mesh(root)
+        if problems or job is None or model is None or solver is None or sampling is None:
+            return None, problems
+        job = job.model_copy(update={"solver": SolverSpec(**solver)})
+        return Cell(corner.axes, job, *model, sampling, tuple(prompts)), problems
+
+    def _model(self, root: Value, problems: list[Problem]) -> tuple[Any, Checkpoint] | None:
+        spec = _section(root, "model", ModelSpec)
+        if spec is None:
+            return None
+        names = self.registries.adapters.names()
+        if spec.adapter not in names:
+            at = ("model", "adapter")
+            problems.append(Problem(place(root, at), dotted(at), unknown(spec.adapter, names, "model")))
+            return None
+        adapter = self.registries.adapters.get(spec.adapter)
+        at = ("model", "checkpoint")
+        text = spec.checkpoint or adapter.checkpoint
+        if text is None:
+            message = f"missing: {spec.adapter} has none of its own. Name a folder or a hub id (org/name)."
+            problems.append(Problem(place(root, at), dotted(at), message))
+            return None
+        found = self._checkpoint(str(text), folder_of(root, at))
+        if isinstance(found, Checkpoint):
+            return adapter, found
+        near = did_you_mean(str(text), names) if spec.adapter == AUTO and "neither" in found else ""
+        problems.append(Problem(place(root, at), dotted(at), found + near))
+        return None
+
+    def _checkpoint(self, text: str, base: Path) -> Checkpoint | str:
+        key = (text, base)
+        if key not in self._checkpoints:
+            try:
+                self._checkpoints[key] = locate(text, base)
+            except ValueError as error:
+                self._checkpoints[key] = str(error)
+        return self._checkpoints[key]
+
+    def _prompt_list(self, root: Value, problems: list[Problem]) -> list[prompt_files.Prompt]:
+        section = root.get("prompts")
+        if section is None or section.wrong:
+            return []
+        if isinstance(section.data, list):
+            found, wrong = _inline(section)
+        else:
+            found, wrong = self._from_file(root)
+        problems += wrong or prompt_files.duplicates(found)
+        return found
+
+    def _from_file(self, root: Value) -> tuple[list[prompt_files.Prompt], list[Problem]]:
+        at = ("prompts", "file")
+        file, limit = root.find(at), root.find(("prompts", "limit"))
+        if file is None or not isinstance(file.data, str) or not file.data:
+            return [], []
+        base = folder_of(root, at)
+        path = prompt_files.find(file.data, base)
+        if path is None:
+            return [], [Problem(file.origin, dotted(at), _no_file(file.data, base))]
+        if path not in self._prompts:
+            self._prompts[path] = _read(path)
+        prompts = self._prompts[path]
+        if isinstance(prompts, JobFileError):
+            return [], list(prompts.problems)
+        if not prompts:
+            return [], [Problem(file.origin, dotted(at), f"{str(path)!r} has no prompts.")]
+        return prompts[: limit.data if limit is not None and isinstance(limit.data, int) else None], []
+
+    def _names(self, root: Value) -> list[Problem]:
+        """What is wrong with the names of launchers and metrics."""
+        problems = []
+        launch = _section(root, "launch", LaunchSpec)
+        launchers, metrics = self.registries.launchers.names(), self.registries.metrics.names()
+        if launch is not None and launch.kind not in launchers:
+            at: TreePath = ("launch", "kind")
+            problems.append(Problem(place(root, at), dotted(at), unknown(launch.kind, launchers, "launcher")))
+        score = root.get("score")
+        for index, value in enumerate(score.data if score and isinstance(score.data, list) else []):
+            if isinstance(value.data, str) and value.data not in metrics:
+                at = ("score", index)
+                problems.append(Problem(value.origin, dotted(at), unknown(value.data, metrics, "metric")))
+        return problems
+
+
+def folder_of(root: Value, path: TreePath) -> Path:
+    """The folder that a relative file name is relative to: of the file it is written in, else the current one."""
+    origin = place(root, path)
+    return Path(origin.file).parent if origin.line else Path()
+
+
+def _job(root: Value) -> tuple[JobSpec | None, list[Problem]]:
+    # Keys with nothing behind them (`seeds:`) mean the default.
+    data = {key: bare(value) for key, value in root.data.items() if value.data is not None or value.wrong}
+    try:
+        return JobSpec.model_validate_json(json.dumps(data), strict=True), []
+    except ValidationError as error:
+        return None, problems_of(error, root)
+
+
+def _section(root: Value, name: str, schema: type[Section]) -> Section | None:
+    """A section on its own, or None when it is wrong or, without defaults, missing."""
+    value = root.get(name)
+    data = {} if value is None or value.data is None else bare(value)
+    if (value is None and name == "model") or (value is not None and value.wrong):
+        return None
+    try:
+        return schema.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError:
+        return None
+
+
+def _sampling(root: Value, adapter: Any, problems: list[Problem]) -> dict[str, Any] | None:
+    """The section `sampling` with the adapter's defaults, whose other keys count as options of the call."""
+    spec = _section(root, "sampling", SamplingSpec)
+    if spec is None:
+        return None
+    defaults = {key: value for key, value in adapter.defaults.items() if key in SamplingSpec.model_fields}
+    extra = {key: value for key, value in adapter.defaults.items() if key not in SamplingSpec.model_fields}
+    given = spec.model_dump(mode="json", exclude_none=True)
+    given["options"] = {**extra, **given["options"]}
+    resolved = SamplingSpec(**{**defaults, **given}).model_dump(mode="json", exclude_none=True)
+    if not resolved["options"]:
+        del resolved["options"]
+    at: TreePath = ("sampling", "scheduler", "kind")
+    if spec.scheduler is not None and spec.scheduler.kind not in scheduler_names():
+        message = f"diffusers has no scheduler {spec.scheduler.kind!r}."
+        message += did_you_mean(spec.scheduler.kind, scheduler_names())
+        problems.append(Problem(place(root, at), dotted(at), message))
+    for name, message in adapter.validate(resolved):
+        at = ("sampling", name)
+        problems.append(Problem(place(root, at), dotted(at), f"{message.rstrip('.')}."))
+    return resolved
+
+
+def _inline(section: Value) -> tuple[list[prompt_files.Prompt], list[Problem]]:
+    prompts, problems = [], []
+    for index, value in enumerate(section.data):
+        if isinstance(value.data, str) and value.data.strip():
+            prompts.append(prompt_files.Prompt(value.data, value.origin))
+        elif isinstance(value.data, str) and value.data:
+            problems.append(Problem(value.origin, dotted(("prompts", index)), "the prompt is blank."))
+    return prompts, problems
+
+
+def _read(path: Path) -> list[prompt_files.Prompt] | JobFileError:
+    try:
+        return prompt_files.read(path, str(path))
+    except JobFileError as error:
+        return error
+
+
+def _no_file(file: str, base: Path) -> str:
+    try:
+        near = [path.name for path in (base / file).parent.iterdir()]
+    except (OSError, ValueError):
+        near = []
+    meant = did_you_mean(Path(file).name, near)
+    return f"there is no file {file!r} in {str(base)!r} or among the prompts packaged with genrun.{meant}"
+
+
+def _repeated_seeds(root: Value) -> list[Problem]:
+    seeds = root.get("seeds")
+    problems = []
+    first: dict[int, Value] = {}
+    for index, value in enumerate(seeds.data if seeds and isinstance(seeds.data, list) else []):
+        if type(value.data) is int and first.setdefault(value.data, value) is not value:
+            message = f"{value.data} is given twice, first at {first[value.data].origin}. Remove one of them."
+            problems.append(Problem(value.origin, dotted(("seeds", index)), message))
+    return problems
+
+
+def _mesh(root: Value) -> list[Problem]:
+    """Whether the processes are data x time; one process (inline) takes any."""
+    launch, parallel = _section(root, "launch", LaunchSpec), _section(root, "parallel", ParallelSpec)
+    if launch is None or parallel is None or launch.kind == "inline" or launch.processes == AUTO:
+        return []
+    count, data, time = launch.processes, parallel.data, parallel.time
+    at = ("launch", "processes")
+    if data != AUTO and count != data * time:
+        message = f"{count} is not parallel.data x parallel.time = {data} x {time} = {data * time}. Write auto."
+        return [Problem(place(root, at), dotted(at), message)]
+    if count % time:
+        message = f"{count} cannot be shared out in groups of parallel.time = {time}. Write a multiple of {time}."
+        return [Problem(place(root, at), dotted(at), message)]
+    return []

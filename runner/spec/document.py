@@ -1,0 +1,72 @@
+"""The resolved job as a document that is a job file itself, and where each of its values came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from genrun.runner.spec.cell import Cell
+from genrun.runner.spec.environ import escape
+from genrun.runner.spec.problems import Origin
+from genrun.runner.spec.schema import JobSpec
+from genrun.runner.spec.tree import Value, dotted, dress
+
+DEFAULT = "default"
+
+
+def resolved_document(root: Value, cell: Cell) -> tuple[dict[str, Any], dict[str, Origin]]:
+    """Fill the defaults of a checked job in.
+
+    What the matrix varies is left to the matrix: with an axis under `solver`, no options of a solver are filled in.
+
+    Args:
+        root: the job as it was written.
+        cell: its first cell.
+
+    Returns:
+        The document, and the origin of each of its values by dotted path.
+    """
+    matrix = root.get("matrix")
+    axes = tuple(matrix.data) if matrix is not None and matrix.is_mapping else ()
+    filled = {name: _fill(root.get(name), value) for name, value in _defaults(cell, axes).items()}
+    order = [name for name in JobSpec.model_fields if name in filled or root.get(name) is not None]
+    values = {name: filled.get(name) or root.data[name] for name in order}
+    whole = Value({name: value for name, value in values.items() if value.data is not None}, root.origin)
+    return stored(whole), {dotted(path): value.origin for path, value in whole.leaves()}
+
+
+def stored(value: Value) -> Any:
+    """Plain data that may be stored: texts as a job file writes them, secrets as the variable they came from."""
+    if value.source is not None:
+        return value.source
+    if isinstance(value.data, dict):
+        return {key: stored(child) for key, child in value.data.items()}
+    if isinstance(value.data, list):
+        return [stored(child) for child in value.data]
+    return escape(value.data) if isinstance(value.data, str) else value.data
+
+
+def _defaults(cell: Cell, axes: tuple[str, ...]) -> dict[str, Value]:
+    """Defaults by section, without those that an axis sets or decides."""
+    varied = {axis.partition(".")[0] for axis in axes}
+    job = cell.job.model_dump(mode="json", exclude_none=True, exclude={"name", "prompts", "matrix"})
+    sections = {name: dress(data, Origin(DEFAULT)) for name, data in job.items() if data and name not in varied}
+    if "model" not in varied:
+        model = {**job["model"], "dtype": cell.dtype}
+        sections["model"] = dress(model, Origin(f"{DEFAULT} of {cell.job.model.adapter}"))
+        if "sampling" not in varied:
+            sampling = dress(dict(cell.sampling), Origin(f"{DEFAULT} of {cell.job.model.adapter}"))
+            sections["sampling"] = sampling
+    if "solver" in sections:
+        sections["solver"] = dress(job["solver"], Origin(f"{DEFAULT} of {cell.job.solver.kind}"))
+    return sections
+
+
+def _fill(given: Value | None, default: Value) -> Value:
+    """`given` over `default`, key by key; unset keys (null) take the default."""
+    if given is None or given.data is None:
+        return default
+    if not (isinstance(given.data, dict) and isinstance(default.data, dict)):
+        return given
+    merged = {key: _fill(given.get(key), value) for key, value in default.data.items()}
+    rest = {key: value for key, value in given.data.items() if key not in merged and value.data is not None}
+    return Value({**merged, **rest}, given.origin, given.key)

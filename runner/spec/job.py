@@ -1,0 +1,117 @@
+"""Loading a job file: layers, environment, matrix, checks, and the resolved document with the origin of each value."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from genrun.runner.spec.cell import Cell, CellChecker
+from genrun.runner.spec.document import resolved_document
+from genrun.runner.spec.layers import apply_sets, expand, read_job
+from genrun.runner.spec.matrix import AXES, Corner, corners
+from genrun.runner.spec.problems import Origin, Problem, raise_all
+from genrun.runner.spec.registries import Registries
+from genrun.runner.spec.schema import JobSpec
+from genrun.runner.spec.tree import Value, bare, dotted
+
+STORED = (*AXES, "matrix", "name")
+"""Sections that are stored with every item, so that no secret may be part of them."""
+
+
+@dataclass(frozen=True)
+class LoadedJob:
+    """A job that has been checked.
+
+    Attributes:
+        path: the job file as the user named it.
+        job: the job; with a matrix, its first cell and the matrix.
+        cells: what the matrix's cells run; one when there is no matrix.
+        document: the resolved job as plain data, a job file itself: defaults filled in, a value that was made from a
+            secret written as `${NAME}`.
+        origin: dotted path -> where the value came from, for every value of `document`.
+    """
+
+    path: Path
+    job: JobSpec
+    cells: tuple[Cell, ...]
+    document: Mapping[str, object]
+    origin: Mapping[str, Origin]
+
+
+def load(
+    path: str | Path,
+    sets: Sequence[str] = (),
+    environ: Mapping[str, str] = os.environ,
+    registries: Registries | None = None,
+) -> LoadedJob:
+    """Read a job file and check everything that can be checked without loading a model.
+
+    Args:
+        path: the job file.
+        sets: texts of `--set` options, "a.b=value".
+        environ: the environment, for `${NAME}`.
+        registries: what is installed, unless told otherwise.
+
+    Raises:
+        JobFileError: with every problem, sorted by place.
+    """
+    path = Path(path)
+    registries = registries or Registries.installed()
+    adapters = registries.adapters.names()
+    root = apply_sets(read_job(path, environ, adapters), sets, environ, adapters)
+    root = expand(_named(root, path), adapters)
+    problems = _wrong_values(root)
+    all_corners, wrong = corners(root, registries.solvers)
+    checker = CellChecker(registries)
+    checked = [checker.check(corner) for corner in all_corners]
+    problems += wrong + _by_cell(all_corners, [found for _, found in checked])
+    raise_all(problems)
+    cells = tuple(cell for cell, _ in checked if cell is not None)
+    matrix = root.get("matrix")
+    job = cells[0].job.model_copy(update={"matrix": {} if matrix is None else bare(matrix) or {}})
+    document, origin = resolved_document(root, cells[0])
+    return LoadedJob(path, job, cells, document, MappingProxyType(origin))
+
+
+def _named(root: Value, path: Path) -> Value:
+    """The job with a name: the file's, when it gives none."""
+    if root.get("name") is not None:
+        return root
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:80] or "job"
+    return replace(root, data={"name": Value(name, Origin(str(path), 1, 1)), **root.data})
+
+
+def _wrong_values(root: Value) -> list[Problem]:
+    """Values that the environment could not give, or must not."""
+    problems = []
+    for path, value in root.leaves():
+        if value.wrong is not None:
+            problems.append(Problem(value.origin, dotted(path), value.wrong))
+        elif value.source is not None and path[0] in STORED:
+            remedy = "Items are stored: use a variable whose name does not end in TOKEN, KEY, SECRET or PASSWORD"
+            problems.append(Problem(value.origin, dotted(path), f"{value.source} looks like a secret. {remedy}."))
+    name = root.get("name")
+    if name is not None and name.data == "latest":
+        message = "'latest' always means the newest run. Choose another name."
+        problems.append(Problem(name.origin, "name", message))
+    return problems
+
+
+def _by_cell(all_corners: Sequence[Corner], found: Sequence[Sequence[Problem]]) -> list[Problem]:
+    """The distinct problems of all cells; one that not every cell has names the first that has it."""
+    first: dict[Problem, Corner] = {}
+    count: dict[Problem, int] = {}
+    for corner, problems in zip(all_corners, found, strict=True):
+        for problem in set(problems):
+            first.setdefault(problem, corner)
+            count[problem] = count.get(problem, 0) + 1
+    return [
+        problem
+        if count[problem] == len(all_corners)
+        else replace(problem, message=f"{problem.message} (In the cell {first[problem]}.)")
+        for problem in first
+    ]

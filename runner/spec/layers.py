@@ -1,0 +1,132 @@
+"""A job file with its parents (`extends`), the options `--set`, and the environment laid over each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from genrun.runner.spec import source
+from genrun.runner.spec.environ import fill
+from genrun.runner.spec.problems import Origin, Problem, raise_all
+from genrun.runner.spec.tree import Value, merge, put
+
+EXTENDS = "extends"
+SHORTHANDS = {"solver": "kind", "launch": "kind", "sampling.scheduler": "kind"}
+"""Sections that may be given as the text of one of their keys."""
+
+
+def read_job(path: Path, environ: Mapping[str, str], adapters: Sequence[str]) -> Value:
+    """Read a job file over its parents.
+
+    Args:
+        path: the job file; messages call it by this path.
+        environ: the environment, for `${NAME}`.
+        adapters: names that the shorthand `model: NAME` knows.
+
+    Raises:
+        JobFileError: a file cannot be read, is not plain YAML, or extends itself.
+    """
+    return _read(path, environ, adapters, seen=())
+
+
+def apply_sets(root: Value, sets: Sequence[str], environ: Mapping[str, str], adapters: Sequence[str]) -> Value:
+    """Lay options `a.b=value` over a job, each value read as YAML.
+
+    Raises:
+        JobFileError: an option is not of that form, or changes what the matrix varies.
+    """
+    parsed = [_parse_set(text) for text in sets]
+    # Containers before what is in them, and a kind before its options; otherwise in the order given.
+    for path, value in sorted(parsed, key=lambda pair: (len(pair[0]), pair[0][-1] != "kind")):
+        root = expand(put(root, path, fill(value, environ)), adapters)
+    _refuse_varied(root, [(path, value.origin) for path, value in parsed])
+    return root
+
+
+def expand(root: Value, adapters: Sequence[str]) -> Value:
+    """Write shorthands out: `solver: ropa`, `model: demo-video`, `model: org/name`; also in values of the matrix."""
+    if not root.is_mapping:
+        return root
+    for dotted in ("model", *SHORTHANDS):
+        root = _rewrite(root, tuple(dotted.split(".")), lambda value, at=dotted: expand_at(at, value, adapters))
+    return _rewrite(root, ("matrix",), lambda matrix: _expand_matrix(matrix, adapters))
+
+
+def expand_at(dotted: str, value: Value, adapters: Sequence[str]) -> Value:
+    """Write out the shorthand of one section, if `value` is one."""
+    if not isinstance(value.data, str):
+        return value
+    if dotted == "model":
+        key = "adapter" if value.data in adapters else "checkpoint"
+    elif dotted in SHORTHANDS:
+        key = SHORTHANDS[dotted]
+    else:
+        return value
+    return Value({key: value}, value.origin, value.key)
+
+
+def set_path(dotted: str) -> tuple[str, ...]:
+    """The path of a dotted name; the axes of a matrix, which have dots in their names, are one key."""
+    head, _, rest = dotted.partition(".")
+    return (head, rest) if head == "matrix" and rest else tuple(dotted.split("."))
+
+
+def _read(path: Path, environ: Mapping[str, str], adapters: Sequence[str], seen: tuple[Path, ...]) -> Value:
+    root = fill(source.read(path, str(path)), environ)
+    children = dict(root.data)
+    extends = children.pop(EXTENDS, None)
+    root = expand(replace(root, data=children), adapters)
+    if extends is None:
+        return root
+    if not isinstance(extends.data, str) or not extends.data:
+        wanted = extends.wrong or "wanted the name of one job file, relative to this one."
+        raise_all([Problem(extends.origin, EXTENDS, wanted)])
+    parent, seen = Path(os.path.normpath(path.parent / extends.data)), (*seen, path.resolve())
+    if parent.resolve() in seen:
+        raise_all([Problem(extends.origin, EXTENDS, f"{parent} extends itself. Remove one of the `extends`.")])
+    if not parent.is_file():
+        raise_all([Problem(extends.origin, EXTENDS, f"there is no file {str(parent)!r}.")])
+    return merge(_read(parent, environ, adapters, seen), root)
+
+
+def _parse_set(text: str) -> tuple[tuple[str, ...], Value]:
+    origin = Origin(f"--set {text if len(text) <= 80 else text[:79] + '…'}")
+    dotted, equals, value = text.partition("=")
+    path = set_path(dotted.strip())
+    if not equals or not all(path):
+        raise_all([Problem(origin, "", "wanted a path and a value, such as --set solver.workers=4.")])
+    return path, source.parse(value, lambda _line, _column: origin)
+
+
+def _refuse_varied(root: Value, paths: Sequence[tuple[tuple[str, ...], Origin]]) -> None:
+    matrix = root.get("matrix")
+    axes = list(matrix.data) if matrix is not None and isinstance(matrix.data, dict) else []
+    problems = []
+    for path, origin in paths:
+        for axis in axes:
+            axis_path = tuple(axis.split("."))
+            if path[: len(axis_path)] == axis_path:
+                message = f"the matrix varies {axis}, so this would change nothing. Set matrix.{axis}=[...] instead."
+                problems.append(Problem(origin, ".".join(path), message))
+    raise_all(problems)
+
+
+def _rewrite(root: Value, path: tuple[str, ...], change: Callable[[Value], Value]) -> Value:
+    value = root.get(path[0])
+    if value is None:
+        return root
+    changed = change(value) if len(path) == 1 else _rewrite(value, path[1:], change)
+    return root if changed is value else replace(root, data={**root.data, path[0]: changed})
+
+
+def _expand_matrix(matrix: Value, adapters: Sequence[str]) -> Value:
+    if not isinstance(matrix.data, dict):
+        return matrix
+    axes = {}
+    for axis, values in matrix.data.items():
+        axes[axis] = values
+        if isinstance(values.data, list):
+            axes[axis] = replace(values, data=[expand_at(axis, value, adapters) for value in values.data])
+    return replace(matrix, data=axes)

@@ -1,0 +1,140 @@
+"""Options of a solver, checked against the fields of its dataclass; names and one-line docs of those fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+import typing
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from genrun.runner.spec.problems import Problem
+from genrun.runner.spec.registries import Registry
+from genrun.runner.spec.tree import Value, bare, dotted
+from genrun.runner.spec.wording import got, place, problems_of, unknown, unknown_option
+
+SECTION = "solver"
+DEFAULT_KIND = "sequential"
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionDoc:
+    """One option of a solver: its name, type, default and what it means."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+
+def check(root: Value, solvers: Registry) -> tuple[dict[str, Any] | None, list[Problem]]:
+    """Check the section `solver` of a document.
+
+    Returns:
+        The kind and every option with its default filled in, or None; and what is wrong.
+    """
+    section = root.get(SECTION) or Value({}, root.origin)
+    kind_value = section.get("kind")
+    kind = DEFAULT_KIND if kind_value is None else kind_value.data
+    if not section.is_mapping or not isinstance(kind, str):
+        return None, []
+    if kind not in solvers.names():
+        at = (SECTION, "kind")
+        return None, [Problem(place(root, at), dotted(at), unknown(kind, solvers.names(), "solver"))]
+    given = {name: value for name, value in section.data.items() if name != "kind"}
+    values, problems = _typed(solvers.get(kind), given, root)
+    return (None if values is None else {"kind": kind, **values}), problems
+
+
+def describe(solver: type) -> list[OptionDoc]:
+    """The options of a solver, in the order of its fields, with the help of its docstring's `Attributes:`."""
+    hints = typing.get_type_hints(solver)
+    help_of = _attributes(inspect.getdoc(solver) or "")
+    return [
+        OptionDoc(field.name, type_name(hints[field.name]), _default(field), help_of.get(field.name, ""))
+        for field in _fields(solver)
+    ]
+
+
+def title(thing: Any) -> str:
+    """The first line of a docstring, without its full stop."""
+    return (inspect.getdoc(thing) or "").split("\n", 1)[0].rstrip(".")
+
+
+@cache
+def model_of(solver: type) -> type[BaseModel]:
+    """A pydantic model of a solver's options."""
+    hints = typing.get_type_hints(solver)
+    fields: dict[str, Any] = {field.name: (hints[field.name], _default(field)) for field in _fields(solver)}
+    return create_model(solver.__name__, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
+
+
+def type_name(hint: Any) -> str:
+    """A type as a job file knows it: `int`, `float or null`, `exact | skip`."""
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return " | ".join(str(argument) for argument in arguments)
+    if type(None) in arguments:
+        return " or ".join(type_name(part) for part in arguments if part is not type(None)) + " or null"
+    return getattr(hint, "__name__", str(hint))
+
+
+def _typed(solver: type, given: Mapping[str, Value], root: Value) -> tuple[dict[str, Any] | None, list[Problem]]:
+    known = [field.name for field in _fields(solver)]
+    problems = []
+    for name in given:
+        if name not in known:
+            at = (SECTION, name)
+            problems.append(Problem(place(root, at, key=True), dotted(at), unknown_option(name, known)))
+    options = {name: bare(value) for name, value in given.items() if name in known and value.wrong is None}
+    try:
+        typed = model_of(solver).model_validate_json(json.dumps(options), strict=True)
+        instance = solver(**{name: getattr(typed, name) for name in known})
+    except ValidationError as error:
+        return None, problems + problems_of(error, root, (SECTION,))
+    except ValueError as error:
+        return None, [*problems, _refused(str(error), known, root)]
+    return (None if problems else {name: getattr(instance, name) for name in known}), problems
+
+
+def _refused(message: str, known: list[str], root: Value) -> Problem:
+    """The problem for a ValueError("field: why") of the solver itself."""
+    name, _, why = message.partition(": ")
+    if name not in known:
+        return Problem(place(root, (SECTION,)), SECTION, f"{message.rstrip('.')}.")
+    at = (SECTION, name)
+    value = root.find(at)
+    suffix = "" if "got" in why or value is None else f", got {got(value)}"
+    return Problem(place(root, at), dotted(at), f"{why.rstrip('.')}{suffix}.")
+
+
+def _fields(solver: type) -> tuple[dataclasses.Field[Any], ...]:
+    return tuple(field for field in dataclasses.fields(solver) if field.init)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else ...
+
+
+def _attributes(doc: str) -> dict[str, str]:
+    """The entries of a Google-style `Attributes:` section, each on one line."""
+    _, _, section = doc.partition("Attributes:\n")
+    entries: dict[str, str] = {}
+    name = ""
+    for line in section.split("\n"):
+        entry = re.match(r" {4}(\w+): (.*)", line)
+        if entry:
+            name = entry[1]
+            entries[name] = entry[2]
+        elif name and line.startswith(" " * 8):
+            entries[name] += " " + line.strip()
+        else:
+            name = ""
+    return entries

@@ -1,0 +1,64 @@
+"""What is wrong with a job, and where: places, problems, and the name that was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from genrun.runner.errors import JobFileError
+
+
+@dataclass(frozen=True, order=True)
+class Origin:
+    """Where a value came from.
+
+    Attributes:
+        file: a file as the user named it, or the text of a `--set` option, or "default".
+        line: 1-based line, or 0 where lines mean nothing.
+        column: 1-based column, or 0.
+    """
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        origin: where.
+        path: the dotted path of the value, or "" for the document as a whole.
+        message: what is wrong, what is wanted, and the remedy.
+    """
+
+    origin: Origin
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.path}: {self.message}" if self.path else f"{self.origin}: {self.message}"
+
+
+def raise_all(problems: Iterable[Problem]) -> None:
+    """Raise JobFileError with the distinct `problems` in the order of their places; do nothing if there are none."""
+    distinct = sorted(set(problems))
+    if distinct:
+        raise JobFileError(distinct)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'window'?", or "" when nothing known is close to `name`."""
+    import difflib
+
+    close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the names as prose: "a", "a or b", "a, b or c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

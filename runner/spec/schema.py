@@ -1,0 +1,146 @@
+"""What a job file may say. Shorthands (`solver: ropa`) are expanded before; options of solvers are checked elsewhere."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+WANTED = "wanted"
+FILE_TAG, LIST_TAG = "prompts-file", "prompts-list"
+
+
+def _count_or_auto(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise PydanticCustomError(WANTED, "a whole number of at least 1, or auto")
+
+
+def _prompts_tag(value: Any) -> str:
+    return LIST_TAG if isinstance(value, list | tuple) else FILE_TAG
+
+
+CountOrAuto = Annotated[
+    int | Literal["auto"], BeforeValidator(_count_or_auto, json_schema_input_type=int | Literal["auto"])
+]
+Positive = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Kind(BaseModel):
+    """A kind and its options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: Text
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the kind."""
+        return dict(self.model_extra or {})
+
+
+class ModelSpec(_Section):
+    """The model that makes the pictures."""
+
+    adapter: Text = Field("auto", description="Name of the adapter; `genrun models` lists them.")
+    checkpoint: Text | None = Field(None, description="Folder or hub id; the adapter's own when missing.")
+    revision: Text | None = Field(None, description="Branch, tag or commit of a hub checkpoint.")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="Number type of the weights.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to run.")
+
+
+class PromptFile(_Section):
+    """Prompts from a file."""
+
+    file: Text = Field(description="A .txt, .csv or .jsonl file, relative to the job file, or packaged with genrun.")
+    limit: Positive | None = Field(None, description="Use the first prompts only.")
+
+
+class SchedulerSpec(_Kind):
+    """A diffusers scheduler in place of the pipeline's own; its other keys are the scheduler's config."""
+
+    kind: Text = Field(description="Name of a diffusers scheduler class.")
+
+
+class SamplingSpec(_Section):
+    """Arguments of the pipeline; what is missing comes from the adapter."""
+
+    steps: Positive | None = Field(None, description="Sequential steps N.")
+    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(None, description="Guidance.")
+    height: Positive | None = Field(None, description="Height in pixels.")
+    width: Positive | None = Field(None, description="Width in pixels.")
+    num_frames: Positive | None = Field(None, description="Frames of a clip.")
+    negative_prompt: str | None = Field(None, description="Negative prompt of every prompt that has none of its own.")
+    scheduler: SchedulerSpec | None = Field(None, description="A scheduler in place of the pipeline's own.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Further arguments of the pipeline's call.")
+
+
+class SolverSpec(_Kind):
+    """The solver; its other keys are the solver's options."""
+
+    kind: Text = Field("sequential", description="Name of the solver; `genrun solvers` lists them.")
+
+
+class ParallelSpec(_Section):
+    """How ranks are used: data x time. Never changes the pictures."""
+
+    data: CountOrAuto = Field("auto", description="Groups of ranks that take different items.")
+    time: Positive = Field(1, description="Ranks that share the points of one item's rounds.")
+
+
+class LaunchSpec(_Section):
+    """How workers are started. Never changes the pictures."""
+
+    kind: Text = Field("inline", description="inline (this process) or torchrun.")
+    processes: CountOrAuto = Field("auto", description="Processes (ranks): data x time.")
+    threads: Positive = Field(1, description="CPU threads a rank.")
+    max_attempts: Positive = Field(2, description="Tries of an item before it counts as failed.")
+    setup: tuple[Text, ...] = Field((), description="Shell lines that workers run first.")
+
+
+class OutputSpec(_Section):
+    """Where and how media are written."""
+
+    dir: Text = Field("runs", description="Folder of run folders.")
+    save_latents: bool = Field(False, description="Keep the final latents of every item.")
+    format: Literal["auto", "mp4", "png"] = Field("auto", description="auto: mp4 for video, png for images.")
+    fps: Positive | None = Field(None, description="Frames a second; the adapter's when missing.")
+    crf: Annotated[int, Field(ge=0, le=51)] = Field(18, description="H.264 quality, 0 (lossless) to 51.")
+
+
+Prompts = Annotated[
+    Annotated[PromptFile, Tag(FILE_TAG)] | Annotated[tuple[Text, ...], Field(min_length=1), Tag(LIST_TAG)],
+    Discriminator(_prompts_tag),
+]
+
+
+class JobSpec(_Section):
+    """A batch: every prompt x every seed x every cell of the matrix."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="genrun job")
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)] = Field(
+        description="Name of its run folders; the file's by default."
+    )
+    model: ModelSpec
+    prompts: Prompts = Field(description="A list of prompts, or a file of them.")
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(
+        (0,), description="Every prompt is sampled with each."
+    )
+    sampling: SamplingSpec = SamplingSpec()  # pyright: ignore[reportCallIssue]
+    solver: SolverSpec = SolverSpec()  # pyright: ignore[reportCallIssue]
+    parallel: ParallelSpec = ParallelSpec()  # pyright: ignore[reportCallIssue]
+    launch: LaunchSpec = LaunchSpec()  # pyright: ignore[reportCallIssue]
+    output: OutputSpec = OutputSpec()  # pyright: ignore[reportCallIssue]
+    score: tuple[Text, ...] = Field((), description="Metrics to compute.")
+    matrix: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
+        default_factory=dict, description="Dotted path -> values; every combination is run."
+    )

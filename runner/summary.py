@@ -1,0 +1,214 @@
+"""Numbers about a run: one group of items for each point of the job's matrix, every mean with n and its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from genrun.runner.records import Record, SamplerStats, Score
+
+if TYPE_CHECKING:
+    from genrun.runner.plan import WorkItem
+
+CONFIDENCE = 0.95
+Z_95 = 1.959963984540054
+RESAMPLES = 2000
+CHUNK = 100
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over items.
+
+    Attributes:
+        n: how many items were measured.
+        mean: their mean.
+        median: their median.
+        low: lower end of the 95% interval of the mean; None for fewer than two items.
+        high: upper end.
+        minimum: smallest value.
+        maximum: largest value.
+    """
+
+    n: int
+    mean: float
+    median: float
+    low: float | None
+    high: float | None
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """The items of one point of the matrix.
+
+    Attributes:
+        axes: matrix axis -> label, in the order of the matrix.
+        solver: the solver's kind.
+        items: how many are planned.
+        done: how many have a result.
+        failed: how many have an error.
+        rounds: parallel model calls per item.
+        nfe: model evaluations per item.
+        speedup: N / rounds per item.
+        metrics: metric name -> estimate; metrics without a single value are absent.
+        item_ids: the items, in the order of the plan.
+    """
+
+    axes: Mapping[str, str]
+    solver: str
+    items: int
+    done: int
+    failed: int
+    rounds: Estimate | None = None
+    nfe: Estimate | None = None
+    speedup: Estimate | None = None
+    metrics: Mapping[str, Estimate] = field(default_factory=dict)
+    item_ids: tuple[str, ...] = ()
+
+    @property
+    def pending(self) -> int:
+        """Items without a record."""
+        return self.items - self.done - self.failed
+
+    @property
+    def label(self) -> str:
+        """The axes' labels in one line."""
+        return ", ".join(self.axes.values())
+
+    @property
+    def solver_label(self) -> str:
+        """The solver alone, without the other axes."""
+        return solver_label(self.axes, self.solver)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether these are the sequential items that others are compared with."""
+        return self.solver == "sequential"
+
+
+def summarize(
+    items: Sequence[WorkItem], records: Mapping[str, Record], scores: Iterable[Score], shares: Iterable[str] = ()
+) -> list[Group]:
+    """Group items by the axes of the matrix (by solver when there is none), in the order of the plan.
+
+    Args:
+        items: the plan.
+        records: by item id.
+        scores: rows of any metrics; rows without a value are left out of the means.
+        shares: metrics whose values are 0 or 1, with their parts (`name.part`): they get Wilson's interval.
+    """
+    values: dict[str, dict[str, float]] = {}
+    for score in scores:
+        if score.value is not None:
+            values.setdefault(score.metric, {})[score.item_id] = score.value
+    grouped: dict[tuple[tuple[str, str], ...], list[WorkItem]] = {}
+    for item in items:
+        grouped.setdefault(tuple(axes_of(item).items()), []).append(item)
+    return [_group(dict(axes), members, records, values, tuple(shares)) for axes, members in grouped.items()]
+
+
+def axes_of(item: WorkItem) -> dict[str, str]:
+    """The item's place in the matrix, or its solver when the job has no matrix."""
+    return dict(item.axes) or {"solver": str(item.solver.get("kind", "?"))}
+
+
+def solver_label(axes: Mapping[str, str], kind: str) -> str:
+    """What sets an item apart from the others of its pair: its labels on axes of the solver, or the solver's kind."""
+    return ", ".join(label for axis, label in axes.items() if is_solver_axis(axis)) or kind
+
+
+def is_solver_axis(axis: str) -> bool:
+    """Whether an axis varies the solver or one of its options."""
+    return axis.partition(".")[0] == "solver"
+
+
+def estimate(values: Sequence[float], *, share: bool = False) -> Estimate | None:
+    """Mean and 95% interval; None for no values.
+
+    The interval is the percentile bootstrap over items (2000 resamples, fixed seed), or for shares Wilson's score
+    interval, which does not shrink to a point when all items are right. One item has no interval.
+    """
+    if not values:
+        return None
+    import numpy as np
+
+    array = np.asarray(values, dtype=np.float64)
+    low, high = None, None
+    if len(array) > 1:
+        low, high = wilson_interval(array.mean(), len(array)) if share else bootstrap_interval(values)
+    return Estimate(
+        n=len(array),
+        mean=float(array.mean()),
+        median=float(np.median(array)),
+        low=low,
+        high=high,
+        minimum=float(array.min()),
+        maximum=float(array.max()),
+    )
+
+
+def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean (Efron, 1979), resampling items; the same values give the same."""
+    import numpy as np
+
+    array = np.asarray(values, dtype=np.float64)
+    generator = np.random.default_rng(seed)
+    draws = [
+        array[generator.integers(len(array), size=(CHUNK, len(array)))].mean(axis=1) for _ in range(RESAMPLES // CHUNK)
+    ]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.concatenate(draws), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """Score interval of a proportion (Wilson, 1927) of n items."""
+    centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
+    half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2))
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+
+
+def _group(
+    axes: Mapping[str, str],
+    members: Sequence[WorkItem],
+    records: Mapping[str, Record],
+    values: Mapping[str, Mapping[str, float]],
+    shares: tuple[str, ...],
+) -> Group:
+    found = [records[item.id] for item in members if item.id in records]
+    done = [record for record in found if record.status == "done"]
+    stats = [record.sampler for record in done if record.sampler is not None]
+    return Group(
+        axes=axes,
+        solver=str(members[0].solver.get("kind", "?")),
+        items=len(members),
+        done=len(done),
+        failed=len(found) - len(done),
+        **_costs(stats),
+        metrics=_metrics([record.item_id for record in done], values, shares),
+        item_ids=tuple(item.id for item in members),
+    )
+
+
+def _costs(stats: Sequence[SamplerStats]) -> dict[str, Estimate | None]:
+    return {
+        "rounds": estimate([float(stat.rounds) for stat in stats]),
+        "nfe": estimate([float(stat.nfe) for stat in stats]),
+        "speedup": estimate([stat.speedup for stat in stats]),
+    }
+
+
+def _metrics(
+    item_ids: Sequence[str], values: Mapping[str, Mapping[str, float]], shares: tuple[str, ...]
+) -> dict[str, Estimate]:
+    found: dict[str, Estimate] = {}
+    for name, by_item in values.items():
+        measured = [by_item[item_id] for item_id in item_ids if item_id in by_item]
+        result = estimate(measured, share=name.partition(".")[0] in shares)
+        if result is not None:
+            found[name] = result
+    return found

@@ -1,0 +1,25 @@
+"""Solvers that sample a diffusion trajectory in parallel over its steps.
+
+A solver is a frozen dataclass of options whose `solve(problem)` is a generator: it yields the points of a round and
+receives the model's outputs there. No model, no rank and no scheduler formula inside: who drives the generator decides
+where the points are evaluated, and a step is always the problem's own.
+
+Importing this package does not import torch.
+"""
+
+from genrun.solvers.contract import NonFiniteError, Point, Problem, Solution, Solver, SolverError
+from genrun.solvers.drive import drive, solve
+from genrun.solvers.problems import FlowProblem, VPProblem
+
+__all__ = [
+    "FlowProblem",
+    "NonFiniteError",
+    "Point",
+    "Problem",
+    "Solution",
+    "Solver",
+    "SolverError",
+    "VPProblem",
+    "drive",
+    "solve",
+]

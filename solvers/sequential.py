@@ -1,0 +1,30 @@
+"""The pipeline's own loop, as a solver: what all others must reproduce."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from genrun.solvers.contract import Problem, Run
+from genrun.solvers.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """One step a round: N rounds, N evaluations, no error. The reference of every other solver."""
+
+    @property
+    def workers(self) -> int:
+        """K = 1."""
+        return 1
+
+    def opening(self, num_steps: int) -> Sequence[int]:
+        """The front."""
+        return (0,)
+
+    def solve(self, problem: Problem) -> Run:
+        """Step through the trajectory."""
+        at = Trajectory(problem)
+        while not at.done:
+            yield from at.step_front()
+        return (yield from at.finish())

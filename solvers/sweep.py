@@ -1,0 +1,154 @@
+"""One sweep, many solvers: what a round of evaluations says about the states after the front.
+
+With r_i = S_i(x_i, m_i) - x_{i+1}, the corrections obey d_{i+1} = A_i d_i + r_i from d_front = 0, and x_{i+1} += d_{i+1}.
+Solvers differ in A_i: 0 is Jacobi, I is the prefix sum of ParaDiGMS, sigma_{i+1}/sigma_i lags the x0-prediction. It is
+computed as x_{i+1} = S_i(x_i, m_i) + A_i d_i, so that d_i = 0 gives the sequential step bit for bit, for one-step and
+multistep schedulers alike: S is the pipeline's own scheduler, run from the front with its history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from genrun.solvers.contract import History, Problem
+from genrun.solvers.trajectory import Trajectory, rms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """When a state counts as settled: its RMS change is at most tolerance * scale(i).
+
+    scale(i) is the sampler's noise level sigma_i, not below `least`: sigma is 0 at the end, where a raw formula would
+    never accept; or 1 when `absolute`. The dtype's own resolution is the floor of the threshold. Tolerance 0 asks for no
+    change at all, to the last bit.
+    """
+
+    problem: Problem
+    tolerance: float
+    absolute: bool = False
+    least: float = 0.1
+
+    def __call__(self, index: int, change: Tensor) -> bool:
+        """Whether `change` of state x_index is small enough."""
+        if self.tolerance == 0:
+            return not bool(change.any())
+        scale = 1.0 if self.absolute else max(self.problem.sigma(index), self.least)
+        return rms(change) <= max(self.tolerance * scale, self.problem.floor)
+
+
+class Coupling(Protocol):
+    """A solver's A_i, and its freedom over states that are not accepted yet."""
+
+    def begin(self, front: int) -> None:
+        """Learn that a new sweep starts at the front."""
+        ...
+
+    def observe(self, index: int, x: Tensor, output: Tensor) -> None:
+        """See the evaluation made at state x_index, before its step is taken."""
+        ...
+
+    def couple(self, index: int, correction: Tensor) -> Tensor:
+        """A_i d_i."""
+        ...
+
+    def propose(self, index: int, old: Tensor, stepped: Tensor, new: Tensor) -> Tensor:
+        """The next iterate of x_index, given S(x, m) of the step before it and the full sweep's value `new`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A_i = gain(i) I: 1 for the prefix sum, sigma_{i+1}/sigma_i for a lagged x0-prediction."""
+
+    gain: Callable[[int], float]
+
+    def begin(self, front: int) -> None:
+        """Need no preparation."""
+
+    def observe(self, index: int, x: Tensor, output: Tensor) -> None:
+        """Need nothing of it."""
+
+    def couple(self, index: int, correction: Tensor) -> Tensor:
+        """A_i d_i."""
+        return correction * self.gain(index)
+
+    def propose(self, index: int, old: Tensor, stepped: Tensor, new: Tensor) -> Tensor:
+        """Take the full sweep's value."""
+        return new
+
+
+def identity(index: int) -> float:
+    """A_i = 1."""
+    return 1.0
+
+
+@dataclass
+class Swept:
+    """What a sweep found.
+
+    Attributes:
+        front: the new front.
+        history: the scheduler's memory there.
+        states: x_front .. x_end, corrected; the first is final.
+        end_history: the scheduler's memory at x_end, the first state that has not been evaluated.
+        x0: the x0-prediction made at the last evaluated state.
+        residual: largest RMS change.
+    """
+
+    front: int
+    history: History
+    states: list[Tensor]
+    end_history: History
+    x0: Tensor
+    residual: float
+
+
+def sweep(
+    at: Trajectory, states: list[Tensor], outputs: list[Tensor], coupling: Coupling, settled: Acceptance
+) -> Swept:
+    """Correct the evaluated states x_front, x_{front+1}, .. and find the new front.
+
+    The new front is the first state that changed too much, or the end: all states before it are settled, so its new
+    value is accepted, undamped, and the front moves at least one step.
+
+    Args:
+        at: the accepted part of the trajectory, up to the front.
+        states: the evaluated states, corrected in place and extended by the one after them.
+        outputs: the model's outputs there, emptied here so that memory is freed as the sweep goes.
+        coupling: A_i.
+        settled: the acceptance test.
+    """
+    problem, history, count = at.problem, at.history, len(outputs)
+    x0 = problem.predict_x0(at.front + count - 1, states[-1], outputs[-1])
+    accepted: tuple[int, History] | None = None
+    correction: Tensor | None = None
+    residual, x = 0.0, states[0]
+    coupling.begin(at.front)
+    for index in range(at.front, at.front + count):
+        output = outputs.pop(0)
+        coupling.observe(index, x, output)
+        new, history = problem.step(index, x, output, history)
+        stepped = new
+        if correction is not None:
+            new = problem.hold(index + 1, stepped + coupling.couple(index, correction))
+        if not outputs:
+            states.append(new)
+            break
+        position = index + 1 - at.front
+        x = states[position]
+        correction = new - x
+        residual = max(residual, rms(correction))
+        proposed = coupling.propose(index + 1, x, stepped, new)
+        states[position] = new if accepted is None else problem.hold(index + 1, proposed)
+        if accepted is None and not settled(index + 1, correction):
+            accepted = (index + 1, history)
+        if not bool(correction.any()):
+            correction = None
+    front, front_history = accepted or (at.front + count, history)
+    return Swept(front, front_history, states[front - at.front :], history, x0, residual)

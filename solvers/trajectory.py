@@ -1,0 +1,106 @@
+"""The accepted part of a trajectory, and the counting that every solver shares."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from genrun.solvers.contract import History, NonFiniteError, Point, Problem, Solution
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Round = Generator[Sequence[Point], "list[Tensor]", "list[Tensor]"]
+
+
+def check_options(workers: int, tolerance: float, max_rounds: int | None) -> None:
+    """Refuse options that no windowed solver can work with; raises ValueError("field: why")."""
+    if workers < 1:
+        raise ValueError(f"workers: must be at least 1, got {workers}")
+    if not 0 <= tolerance < float("inf"):
+        raise ValueError(f"tolerance: must be finite and not negative, got {tolerance}")
+    if max_rounds is not None and max_rounds < 1:
+        raise ValueError(f"max_rounds: must be at least 1, got {max_rounds}")
+
+
+def rms(x: Tensor) -> float:
+    """Root mean square over all elements, computed in float32."""
+    return float(x.square().mean().sqrt())
+
+
+@dataclass
+class Trajectory:
+    """One sample on its way: the front, its state, the scheduler's memory there, and what it has cost.
+
+    `x` and `history` belong to the front: both are final, and the next round evaluates `x` first.
+    """
+
+    problem: Problem
+    max_rounds: int | None = None
+    front: int = 0
+    rounds: int = 0
+    nfe: int = 0
+    skipped: int = 0
+    converged_by: str = "tolerance"
+    fronts: list[int] = field(default_factory=list)
+    residuals: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.x = self.problem.x_start
+        self.history: History = self.problem.begin()
+
+    @property
+    def done(self) -> bool:
+        """Whether x_N is final."""
+        return self.front == self.problem.num_steps
+
+    @property
+    def spent(self) -> bool:
+        """Whether the budget of parallel rounds is used up."""
+        return self.max_rounds is not None and self.rounds >= self.max_rounds
+
+    def ask(self, points: Sequence[Point]) -> Round:
+        """One round: evaluate `points`. Raises NonFiniteError where the model returned NaN or infinity."""
+        indices = [point.index for point in points]
+        outputs = yield points
+        self.rounds += 1
+        self.nfe += len(indices)
+        for index, output in zip(indices, outputs, strict=True):
+            self._check_finite(index, output)
+        return outputs
+
+    def accept(self, front: int, x: Tensor, history: History, residual: float = 0.0) -> None:
+        """Make `x` the state of a new front, which lies beyond the old one."""
+        self._check_finite(front - 1, x)
+        self.front, self.x, self.history = front, x, history
+        self.fronts.append(front)
+        self.residuals.append(residual)
+
+    def step_front(self) -> Generator[Sequence[Point], list[Tensor], Tensor]:
+        """One sequential step from the front; returns the x0-prediction made there."""
+        index, x = self.front, self.x
+        (output,) = yield from self.ask([Point(index, x)])
+        stepped, history = self.problem.step(index, x, output, self.history)
+        self.accept(index + 1, stepped, history)
+        return self.problem.predict_x0(index, x, output)
+
+    def finish(self) -> Generator[Sequence[Point], list[Tensor], Solution]:
+        """Step sequentially through what is left, if anything, and return the solution."""
+        if not self.done:
+            self.converged_by = "sequential"
+        while not self.done:
+            yield from self.step_front()
+        return Solution(
+            x=self.x,
+            rounds=self.rounds,
+            nfe=self.nfe,
+            fronts=tuple(self.fronts),
+            residuals=tuple(self.residuals),
+            converged_by=self.converged_by,
+            skipped=self.skipped,
+        )
+
+    def _check_finite(self, index: int, value: Tensor) -> None:
+        if not bool(value.isfinite().all()):
+            raise NonFiniteError(index, self.rounds)

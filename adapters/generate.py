@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genrun.adapters.adapter import NUMBER_FIELDS, Adapter
 from genrun.adapters.exchange import Exchange, LocalExchange
-from genrun.adapters.parallelize import parallelize
+from genrun.adapters.parallelize import parallelize, put_scheduler
 from genrun.adapters.session import OnRound
 from genrun.solvers.contract import Solution, Solver
 
@@ -80,9 +80,9 @@ def load(
     import diffusers
 
     source = str(checkpoint or adapter.checkpoint)
-    loader = getattr(diffusers, adapter.pipeline) if adapter.pipeline else diffusers.DiffusionPipeline
+    loader: Any = getattr(diffusers, adapter.pipeline or "DiffusionPipeline")
     pipe = loader.from_pretrained(
-        source, torch_dtype=getattr(torch, dtype or adapter.dtype), revision=revision, use_safetensors=True
+        source, dtype=getattr(torch, dtype or adapter.dtype), revision=revision, use_safetensors=True
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
@@ -115,17 +115,12 @@ def sample(
 
 def decode(pipe: Any, adapter: Adapter, request: Request, latents: Tensor) -> np.ndarray:
     """Frames of final latents, uint8 (T, H, W, 3), T = 1 for an image: the pipeline's own decoding, its loop left out."""
-    real, accepted = pipe.scheduler, inspect.signature(pipe.__call__).parameters
-    pipe.scheduler = FinishedScheduler(real, latents, loops="latents" not in accepted)
-    try:
-        with torch.no_grad():
-            arguments = call_arguments(pipe, adapter, request)
-            if not pipe.scheduler.loops:
-                arguments["latents"] = latents.to(pipe._execution_device)
-            output = pipe(**arguments, output_type="np")
-    finally:
-        pipe.scheduler = real
-    return frames_of(output)
+    loops = "latents" not in inspect.signature(pipe.__call__).parameters
+    arguments = call_arguments(pipe, adapter, request)
+    if not loops:
+        arguments["latents"] = latents.to(pipe._execution_device)
+    with put_scheduler(pipe, FinishedScheduler(pipe.scheduler, latents, loops=loops)), torch.no_grad():
+        return frames_of(pipe(**{**arguments, "output_type": "np"}))
 
 
 def call_arguments(pipe: Any, adapter: Adapter, request: Request) -> dict[str, Any]:
@@ -202,13 +197,12 @@ class FinishedScheduler:
 @contextmanager
 def scheduler_of(pipe: Any, request: Request) -> Iterator[None]:
     """The pipeline with the scheduler that a request asks for, if it names one: {"kind": class name, **config}."""
-    real, wanted = pipe.scheduler, dict(request.sampling.get("scheduler") or {})
-    if wanted:
-        import diffusers
-
-        kind = wanted.pop("kind", type(real).__name__)
-        pipe.scheduler = getattr(diffusers, kind).from_config(real.config, **wanted)
-    try:
+    wanted = dict(request.sampling.get("scheduler") or {})
+    if not wanted:
         yield
-    finally:
-        pipe.scheduler = real
+        return
+    import diffusers
+
+    kind = wanted.pop("kind", type(pipe.scheduler).__name__)
+    with put_scheduler(pipe, getattr(diffusers, kind).from_config(pipe.scheduler.config, **wanted)):
+        yield

@@ -178,10 +178,12 @@ def _video_tags(path: Path) -> dict[str, str]:
 
 def _opened(path: Path) -> InputContainer:
     import av
+    from av.error import EOFError as EndOfFileError
+    from av.error import InvalidDataError
 
     try:
         return av.open(str(path), "r")
-    except (av.error.InvalidDataError, av.error.EOFError) as error:
+    except (InvalidDataError, EndOfFileError) as error:
         raise MediaError(f"{path}: not a picture or clip: {error.strerror}") from error
 
 

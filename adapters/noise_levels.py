@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+K_DIFFUSION = ("EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "LMSDiscrete", "KDPM2")
+"""Schedulers whose state is x0 + sigma noise."""
+
+
 class UnknownSchedulerError(TypeError):
     """A scheduler whose noise levels genrun does not know."""
 
@@ -62,7 +66,7 @@ def noise_levels(scheduler: Any) -> NoiseLevels:
         return NoiseLevels(tuple(1 - s for s in sigmas), sigmas, "flow_prediction")
     if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
         return _variance_preserving([1 / (1 + s * s) for s in _floats(scheduler.sigmas)], prediction)
-    if hasattr(scheduler, "is_scale_input_called") and hasattr(scheduler, "sigmas"):
+    if any(fragment in name for fragment in K_DIFFUSION):
         sigmas = _floats(scheduler.sigmas)
         return NoiseLevels((1.0,) * len(sigmas), sigmas, prediction, unscaled=True)
     if hasattr(scheduler, "alphas_cumprod") and not hasattr(scheduler, "sigmas"):

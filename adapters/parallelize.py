@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 from genrun.adapters.exchange import Exchange, ExchangeError, LocalExchange
@@ -67,18 +68,29 @@ def parallelize(
     exchange = exchange or LocalExchange()
     real, plain = pipe.scheduler, type(pipe)
     scheduler = TimeParallelScheduler(real, chosen, exchange, on_round, on_sampled, held_dtype(pipe))
-    pipe.scheduler = scheduler
     pipe.__class__ = _checked(plain, scheduler, exchange)
+    with put_scheduler(pipe, scheduler):
+        try:
+            yield ParallelRun(scheduler)
+        finally:
+            pipe.__class__ = plain
+
+
+@contextmanager
+def put_scheduler(pipe: Any, scheduler: Any) -> Iterator[None]:
+    """A pipeline with another scheduler, past `DiffusionPipeline.__setattr__`, which would write it into the config."""
+    real = pipe.scheduler
+    object.__setattr__(pipe, "scheduler", scheduler)
     try:
-        yield ParallelRun(scheduler)
+        yield
     finally:
-        pipe.__class__ = plain
-        pipe.scheduler = real
+        object.__setattr__(pipe, "scheduler", real)
 
 
 def _checked(plain: type, scheduler: TimeParallelScheduler, exchange: Exchange) -> type:
     """The pipeline's class, with a call that refuses what cannot be, and tells the other ranks when it fails."""
 
+    @wraps(plain.__call__)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         check_call(kwargs)
         try:

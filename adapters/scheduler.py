@@ -95,6 +95,12 @@ class TimeParallelScheduler:
         """Noise levels, indexed by the loop's counter like `timesteps`."""
         return CurrentValues(self, self._real.sigmas)
 
+    def scale_model_input(self, sample: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Scale latents as the real scheduler does at the step of the point in work, wherever the last replay left it."""
+        if self._session is not None and getattr(self._real, "_step_index", None) is not None:
+            self._real._step_index = self._session.index
+        return self._real.scale_model_input(sample, *args, **kwargs)
+
     def step(
         self,
         model_output: Tensor,

@@ -90,13 +90,10 @@ class Session:
         self.scheduler, self.solver, self.exchange, self.on_round = scheduler, solver, exchange, on_round
         self.held, self.num_steps = held, len(scheduler.timesteps)
         self.levels = noise_levels(scheduler)
-        self.opening = tuple(solver.opening(self.num_steps))
         self.rounds = self.nfe = 0
         self.rows: list[Row] = []
         self.replay: Replay | None = None
-        self._mine: list[int] = list(self.opening[exchange.rank :: exchange.size])
-        self._idle = not self._mine
-        self.index = 0 if self._idle else self._mine.pop(0)
+        self.index = 0
         self._queue: list[Evaluation] = []
         self._outputs: list[Tensor] = []
         self._round: list[Evaluation] = []
@@ -119,12 +116,10 @@ class Session:
         that the real scheduler returns.
         """
         self._check_untouched(x)
-        if not self.rows:
-            self._open(output, x, generator, arguments)
-        if self._idle:
-            self._idle = False
-        else:
+        if self.rows:
             self._outputs.append(output)
+        else:
+            self._open(output, x, generator, arguments)
         while not self._queue:
             self._close_round(output)
             if self.done:
@@ -148,16 +143,21 @@ class Session:
         self._handed = None
 
     def _open(self, output: Tensor, x: Tensor, generator: Generators, arguments: dict[str, Any]) -> None:
-        """Start every sample's solver; the first round's points are at x_start, and this rank has made one of them."""
+        """Start every sample's solver.
+
+        A loop's first evaluation can only be that of x_start at step 0, which every solver asks for in its first round:
+        all ranks make it at the same time, rank 0's is taken.
+        """
         self.replay = Replay(self.scheduler, x, output, generator, arguments, self.held)
         for row in range(x.shape[0]):
             lane = Lane(self.replay, self.levels, x, row)
             run = self.solver.solve(lane)
-            points = next(run)
-            assert tuple(p.index for p in points) == self.opening, "a solver's first round must be its opening"
-            self.rows.append(Row(run, points, lane.x_start))
+            self.rows.append(Row(run, next(run), lane.x_start))
         self._round = self._merge()
-        self._queue = [e for e in self._round if e.index in self._mine]
+        self._queue = self._round[self.exchange.rank :: self.exchange.size]
+        if self.exchange.rank == 0:
+            self._queue.pop(0)
+            self._outputs.append(output)
 
     def _merge(self) -> list[Evaluation]:
         """The round's model calls: rows that ask for the same step share one, others are filled in."""

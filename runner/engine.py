@@ -73,7 +73,8 @@ class Engine:
     def __init__(self, document: Mapping[str, Any], team: Team | None = None, local_rank: int = 0) -> None:
         import torch
 
-        torch.set_num_threads(int((document.get("launch") or {}).get("threads") or 1))
+        self._threads = int((document.get("launch") or {}).get("threads") or 1)
+        torch.set_num_threads(self._threads)
         self._output = document.get("output") or {}
         self._team = team or Solo()
         self._device = _device((document.get("model") or {}).get("device") or "auto", local_rank)
@@ -86,6 +87,10 @@ class Engine:
         import torch
 
         return torch.cuda.get_device_name(self._device) if self._device.startswith("cuda") else "cpu"
+
+    def prepare(self, item: WorkItem) -> None:
+        """Load the item's pipeline, unless it is the one in use."""
+        self._pipeline(item, registry.get(item.model["adapter"]))
 
     def suffix(self, item: WorkItem, frames: np.ndarray) -> str:
         """.mp4 or .png: as the job says, else a clip for a video model and wherever there are several frames."""
@@ -123,16 +128,19 @@ class Engine:
     def write(self, path: Path, frames: np.ndarray, metadata: dict[str, Any]) -> None:
         """Write frames as the media file that the suffix of `path` names, with its metadata embedded.
 
+        What the file's bytes depend on beside the item is added to the metadata as "made".
+
         Raises:
             DecodeError: several frames for a picture.
             OSError: the file cannot be written.
         """
+        made: dict[str, Any] = {"threads": self._threads}
         if path.suffix == ".mp4":
-            adapter = registry.get(metadata["item"]["model"]["adapter"])
-            fps = self._output.get("fps") or adapter.fps
-            media.write_video(path, frames, fps, self._output.get("crf", media.DEFAULT_CRF), metadata)
+            fps = self._output.get("fps") or registry.get(metadata["item"]["model"]["adapter"]).fps
+            made |= {"fps": fps, "crf": self._output.get("crf", media.DEFAULT_CRF)}
+            media.write_video(path, frames, made["fps"], made["crf"], {**metadata, "made": made})
         elif len(frames) == 1:
-            media.write_image(path, frames[0], metadata)
+            media.write_image(path, frames[0], {**metadata, "made": made})
         else:
             raise DecodeError(f"{len(frames)} frames do not fit into one PNG: set output.format: mp4")
 

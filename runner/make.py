@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from genrun.runner.failures import DecodeError, describe
 from genrun.runner.records import Record, SamplerStats
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 BYSTANDER = "ExchangeError"
 """Kind of failure of the ranks that only learned that another one failed."""
+
+T = TypeVar("T")
 
 LATENT_METRICS = frozenset({"latent_rmse", "latent_worst_block"})
 
@@ -52,6 +54,10 @@ class Producer(Protocol):
     @property
     def device(self) -> str:
         """Name of the device, for records."""
+        ...
+
+    def prepare(self, item: WorkItem) -> None:
+        """Load what the item needs, so that its time does not count as the item's."""
         ...
 
     def suffix(self, item: WorkItem, frames: Any) -> str:
@@ -98,32 +104,40 @@ class Maker:
         Raises:
             StoreError: the run folder cannot be written; no item is to blame.
         """
+        failures = self._agree(self._try(lambda: self.producer.prepare(item))[1])
         started = time.monotonic()
-        record = Record(item.id, "failed", attempt, device=self.producer.device, host=platform.node(), job=self.job)
-        sample, failure = self._sample(item, on_round)
-        failures = [error for error in self.team.gather(failure) if error is not None]
+        sample = None
+        if not failures:
+            sample, failure = self._try(lambda: self.producer.sample(item, on_round))
+            failures = self._agree(failure)
         if not self.team.leads:
             return None
         with contextlib.ExitStack() as stack:
             files: dict[Path, Path] = {}
-            if failures or sample is None:
-                record = replace(record, error=min(failures, key=lambda error: error["kind"] == BYSTANDER))
+            record = Record(item.id, "failed", attempt, versions=dict(self.versions))
+            if sample is None or failures:
+                record = replace(record, error=failures[0])
             else:
                 record = replace(record, sampler=sample.stats)
                 record = self._finish(stack, files, item, sample, record)
             record = replace(
                 record,
                 elapsed_s=round(time.monotonic() - started, 3),
+                device=self.producer.device,
+                host=platform.node(),
+                job=self.job,
                 finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                versions=dict(self.versions),
             )
             return record if self.folder.publish(record, files) else None
 
-    def _sample(
-        self, item: WorkItem, on_round: Callable[[int, int], None]
-    ) -> tuple[Sample | None, dict[str, Any] | None]:
+    def _agree(self, failure: dict[str, Any] | None) -> list[dict[str, Any]]:
+        """Return what failed on any rank of the team, ranks that only heard of it last."""
+        failures = [error for error in self.team.gather(failure) if error is not None]
+        return sorted(failures, key=lambda error: error["kind"] == BYSTANDER)
+
+    def _try(self, work: Callable[[], T]) -> tuple[T | None, dict[str, Any] | None]:
         try:
-            return self.producer.sample(item, on_round), None
+            return work(), None
         except Exception as error:
             return None, self._failure(error)
 

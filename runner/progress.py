@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from genrun.runner.order import Order
     from genrun.runner.store import RunFolder
 
 PLAIN_INTERVAL_S = 10.0
@@ -58,17 +59,18 @@ class Display(Protocol):
 class Watcher:
     """Reads a run folder again and again, each record once."""
 
-    def __init__(self, folder: RunFolder, item_ids: Sequence[str], display: Display) -> None:
+    def __init__(self, folder: RunFolder, order: Order, display: Display) -> None:
         self._folder = folder
+        self._order = order
         self._display = display
         self._started = time.monotonic()
         self._rest_until = self._started
         self._done: set[str] = set()
         self._failed: set[str] = set()
-        self._open = list(dict.fromkeys(item_ids))
+        self._open = [item.id for item in folder.items()]
         self._total = len(self._open)
         self._settle()
-        self._made_before = len(self._done)
+        self._before = len(self._done)
 
     def __call__(self) -> None:
         """Look, and show; do nothing when the last look was so recent that looking would cost a tenth of the time."""
@@ -90,7 +92,7 @@ class Watcher:
             if record is not None and record.status == "done":
                 self._done.add(item_id)
                 self._failed.discard(item_id)
-            elif record is not None:
+            elif self._order.is_settled(item_id, record):
                 self._failed.add(item_id)
         self._open = [item_id for item_id in self._open if item_id not in self._done]
 
@@ -99,7 +101,7 @@ class Watcher:
             self._total,
             len(self._done),
             len(self._failed),
-            len(self._done) - self._made_before,
+            len(self._done) + len(self._failed) - self._before,
             self._in_work(),
             time.monotonic() - self._started,
         )

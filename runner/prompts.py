@@ -85,9 +85,7 @@ def duplicates(prompts: Sequence[Prompt]) -> list[Problem]:
     for prompt in prompts:
         same = first.setdefault((prompt.text, prompt.negative_prompt, prompt.seed), prompt)
         if same is not prompt:
-            message = (
-                f"the same prompt as {same.origin}. Remove one of them; for more samples of it add `seeds`."
-            )
+            message = f"the same prompt as {same.origin}. Remove one of them; for more samples of it add `seeds`."
             problems.append(Problem(prompt.origin, "", message))
     return problems
 
@@ -112,9 +110,7 @@ def _read_csv(text: str, name: str, wrong: Wrong) -> Iterator[Prompt]:
         line = reader.line_num + 1
         for row in reader:
             if None in row:
-                wrong(
-                    line, f"more cells than the {len(header)} columns. Put text with commas in double quotes."
-                )
+                wrong(line, f"more cells than the {len(header)} columns. Put text with commas in double quotes.")
             else:
                 seed = (row.get("seed") or "").strip()
                 fields = {**row, "seed": _whole(seed) if seed else None}
@@ -127,9 +123,7 @@ def _read_csv(text: str, name: str, wrong: Wrong) -> Iterator[Prompt]:
 def _columns_are_known(header: list[str], wrong: Wrong) -> bool:
     for column in header:
         if column not in FIELDS:
-            wrong(
-                1, f"unknown column {column!r}.{did_you_mean(column, FIELDS)} There are: {', '.join(FIELDS)}."
-            )
+            wrong(1, f"unknown column {column!r}.{did_you_mean(column, FIELDS)} There are: {', '.join(FIELDS)}.")
     if "prompt" not in header:
         wrong(1, "there is no column `prompt`. The first line of a .csv names the columns.")
     return "prompt" in header and set(header) <= set(FIELDS)

@@ -23,11 +23,11 @@ from genrun.runner.records import Record, Score
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
-
     from genrun.runner.store import RunFolder
 
 SAVE_EVERY = 50
 SEQUENTIAL = "sequential"
+IS_REFERENCE = "this is the sequential item that the others are compared with"
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class _Bench:
         if reference is None:
             raise UnscoredError("no sequential item of this prompt and seed in the plan")
         if reference.id == item.id:
-            raise UnscoredError("this is the sequential item that the others are compared with")
+            raise UnscoredError(IS_REFERENCE)
         try:
             return self._sample(reference)
         except UnscoredError as error:

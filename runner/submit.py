@@ -115,13 +115,9 @@ def request_of(spec: JobSpec, environ: Mapping[str, str]) -> Request:
 def make_order(
     folder: RunFolder, launcher: Launcher, kind: str, spec: JobSpec, items: Sequence[str] | None = None
 ) -> Order:
-    """Write down what a launch is to do. Attempts made before it do not count.
-
-    Raises:
-        StoreError: the run cannot be written.
-    """
+    """Say what a launch is to do. Attempts made before it do not count."""
     records = folder.records()
-    order = Order(
+    return Order(
         job=f"{kind}-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}",
         data=launcher.mesh.data,
         time=launcher.mesh.time,
@@ -131,8 +127,6 @@ def make_order(
         spent={item_id: record.attempt for item_id, record in records.items() if record.status == "failed"},
         launcher=current() if launcher.follows else None,
     )
-    order.save(folder)
-    return order
 
 
 def tidy(folder: RunFolder) -> None:

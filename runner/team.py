@@ -135,6 +135,6 @@ def _join_group(rank: int, ranks: int, time: int) -> TimeTeam:
         members = list(range(leader, leader + time))
         for backend in backends:
             group = dist.new_group(members, timeout=PATIENCE, backend=backend)
-            if rank in members:
+            if rank in members and isinstance(group, dist.ProcessGroup):
                 mine.append(group)
     return TimeTeam(rank, rank - rank % time, control=mine[0], points=mine[-1])

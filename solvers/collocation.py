@@ -12,7 +12,6 @@ and what a linear denoiser of unit-variance data would do; cf. c_skip of Karras 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,10 +48,6 @@ class Collocation:
         check_options(self.workers, self.tolerance, self.max_rounds)
         if self.spacing < 1:
             raise ValueError(f"spacing: must be at least 1, got {self.spacing}")
-
-    def opening(self, num_steps: int) -> Sequence[int]:
-        """The front."""
-        return (0,)
 
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""

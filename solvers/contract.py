@@ -128,10 +128,6 @@ class Solver(Protocol):
         """K, the most points a round may hold."""
         ...
 
-    def opening(self, num_steps: int) -> Sequence[int]:
-        """Steps evaluated in the first round, all at x_start, which is all that is known then; the first is 0."""
-        ...
-
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""
         ...

@@ -10,7 +10,6 @@ and so follows another DDIM than diffusers' when set_alpha_to_one is False; here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genrun.solvers.contract import Problem, Run
@@ -37,10 +36,6 @@ class Paradigms:
 
     def __post_init__(self) -> None:
         check_options(self.workers, self.tolerance, self.max_rounds)
-
-    def opening(self, num_steps: int) -> Sequence[int]:
-        """The whole window, at copies of x_start."""
-        return range(min(self.workers, num_steps))
 
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""

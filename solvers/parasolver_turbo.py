@@ -11,7 +11,6 @@ sum, A_i = I. The stride s of line 11 is an absolute index, so line 13 is n <- s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,10 +52,6 @@ class ParasolverTurbo:
             raise ValueError(f"warmup: must not be negative, got {self.warmup}")
         if self.window is not None and self.window < self.workers:
             raise ValueError(f"window: must be at least workers = {self.workers}, got {self.window}")
-
-    def opening(self, num_steps: int) -> Sequence[int]:
-        """The front when warming up, else the block at copies of x_start."""
-        return (0,) if self.warmup else range(min(self.workers, num_steps))
 
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""

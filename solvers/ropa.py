@@ -16,7 +16,6 @@ Neither damping nor correction touches the front's step or an accepted state, so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -66,10 +65,6 @@ class Ropa:
         if self.warmup < 0:
             raise ValueError(f"warmup: must not be negative, got {self.warmup}")
 
-    def opening(self, num_steps: int) -> Sequence[int]:
-        """The front when warming up, else the block at copies of x_start."""
-        return (0,) if self.warmup else range(min(self.workers, num_steps))
-
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""
         return Window(
@@ -108,10 +103,14 @@ class Geometry:
             self._adapt_damping()
         if self.options.adaptive_bandwidth:
             self._adapt_width()
-        self.front, self.move = front, None
+        self.front = front
         self.energy_before, self.energy = self.energy, {}
         self.drive_before, self.drive = self.drive, {}
+
+    def end(self) -> None:
+        """Drop the sweep's tensors."""
         self.residuals.clear()
+        self.score = self.move = None
 
     def observe(self, index: int, x: Tensor, output: Tensor) -> None:
         """Take the unit score s_i, proportional to alpha_i X0 - x, and how far the last round moved x_i along it."""
@@ -121,6 +120,7 @@ class Geometry:
         self.score = score / score.norm().clamp_min(1e-12)
         if self.move is not None:
             self.slid[index] = dot(self.score, self.move)
+            self.move = None
 
     def couple(self, index: int, correction: Tensor) -> Tensor:
         """A_i d = a_i (d - kappa s (s . d))."""
@@ -135,20 +135,22 @@ class Geometry:
         if self.options.curvature and self.score is not None and index - 1 > self.front:
             self._adapt_kappa(index - 1, residual)
         self.residuals[index] = residual
-        band = self._band(index, new - stepped)
-        moved = (residual + band) / (1 + self.damping)
         self.energy[index] = dot(residual, residual)
-        self.drive[index] = dot(moved, moved * self.damping + residual)
+        full = self._width(index) >= index - self.front
+        moved = new - old if full else self._banded(index)
+        if self.damping:
+            moved = moved / (1 + self.damping)
+        self.drive[index] = self.damping * dot(moved, moved) + dot(moved, residual)
         self.move = moved
-        return stepped + band if self.damping == 0 else old + moved
+        return new if full and not self.damping else old + moved
 
-    def _band(self, index: int, full: Tensor) -> Tensor:
-        """The part of A_{i-1} d_{i-1} that comes from the last w_i - 1 residuals before x_i."""
-        width = self.width.get(index, self.options.workers)
-        if width >= index - self.front:
-            return full
-        total, factor = full * 0, 1.0
-        for j in range(index - 1, index - width, -1):
+    def _width(self, index: int) -> int:
+        return self.width.get(index, self.options.workers)
+
+    def _banded(self, index: int) -> Tensor:
+        """The last w_i residuals up to x_i, each carried on by the gains after it."""
+        total, factor = self.residuals[index], 1.0
+        for j in range(index - 1, index - self._width(index), -1):
             factor *= gain(self.problem, j)
             total = total + self.residuals[j] * factor
         return total
@@ -159,9 +161,8 @@ class Geometry:
             return
         mean = sum(e**0.5 for e in self.energy.values()) / len(self.energy)
         for index, e in self.energy.items():
-            width = self.width.get(index, self.options.workers)
             grow = (e**0.5 > ALPHA * mean) - (e**0.5 < BETA * mean)
-            self.width[index] = min(max(width + grow, 1), self.options.workers)
+            self.width[index] = min(max(self._width(index) + grow, 1), self.options.workers)
 
     def _adapt_damping(self) -> None:
         """Takeaway 2.6 over the states active in both of the last rounds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genrun.solvers.contract import Problem, Run
@@ -17,10 +16,6 @@ class Sequential:
     def workers(self) -> int:
         """K = 1."""
         return 1
-
-    def opening(self, num_steps: int) -> Sequence[int]:
-        """The front."""
-        return (0,)
 
     def solve(self, problem: Problem) -> Run:
         """Step through the trajectory."""

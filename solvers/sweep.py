@@ -49,6 +49,10 @@ class Coupling(Protocol):
         """Learn that a new sweep starts at the front."""
         ...
 
+    def end(self) -> None:
+        """Learn that the sweep is over: nothing the size of a state need be kept but what the next one uses."""
+        ...
+
     def observe(self, index: int, x: Tensor, output: Tensor) -> None:
         """See the evaluation made at state x_index, before its step is taken."""
         ...
@@ -70,6 +74,9 @@ class Scaled:
 
     def begin(self, front: int) -> None:
         """Need no preparation."""
+
+    def end(self) -> None:
+        """Keep nothing."""
 
     def observe(self, index: int, x: Tensor, output: Tensor) -> None:
         """Need nothing of it."""
@@ -150,5 +157,6 @@ def sweep(
             accepted = (index + 1, history)
         if not bool(correction.any()):
             correction = None
+    coupling.end()
     front, front_history = accepted or (at.front + count, history)
     return Swept(front, front_history, states[front - at.front :], history, x0, residual)

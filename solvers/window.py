@@ -70,6 +70,7 @@ class Window:
                 at.skipped += swept.front - end
             at.accept(swept.front, swept.states[0], swept.history, swept.residual)
             states = self._refill(swept)
+            del swept, block
         return (yield from at.finish())
 
     def _open(self, at: Trajectory) -> Generator[Sequence[Point], list[Tensor], list[Tensor]]:

@@ -1,5 +1,6 @@
 """The demo models' parts: stock diffusers and transformers classes with small configurations, built offline."""
 
+import json
 import string
 from typing import TYPE_CHECKING
 
@@ -47,18 +48,7 @@ def video_pipeline() -> CogVideoXPipeline:
     """A CogVideoX pipeline for 9 frames of 64x64: 3 x 8 x 8 latents of 16 channels, 48 + 12 tokens."""
     blocks = 4
     tokenizer = t5_tokenizer()
-    encoder = T5EncoderModel(
-        T5Config(
-            vocab_size=len(tokenizer),
-            d_model=TEXT_WIDTH,
-            d_ff=2 * TEXT_WIDTH,
-            d_kv=16,
-            num_layers=2,
-            num_heads=4,
-            feed_forward_proj="gated-gelu",
-            dropout_rate=0.0,
-        )
-    )
+    encoder = t5_encoder(tokenizer)
     vae = AutoencoderKLCogVideoX(
         down_block_types=("CogVideoXDownBlock3D",) * blocks,
         up_block_types=("CogVideoXUpBlock3D",) * blocks,
@@ -92,11 +82,11 @@ def video_pipeline() -> CogVideoXPipeline:
         timestep_spacing="trailing",
         clip_sample=False,
     )
-    return CogVideoXPipeline(tokenizer, encoder.eval(), vae, transformer, scheduler)
+    return CogVideoXPipeline(tokenizer, encoder, vae, transformer, scheduler)
 
 
 def image_pipeline() -> StableDiffusion3Pipeline:
-    """A Stable Diffusion 3 pipeline for 64x64: 8 x 8 latents of 16 channels, 16 + 24 tokens, no T5."""
+    """A Stable Diffusion 3 pipeline for 64x64: 8 x 8 latents of 16 channels, 16 + 24 tokens."""
     blocks = 4
     tokenizer = clip_tokenizer()
     encoders = [clip_encoder(tokenizer) for _ in range(2)]
@@ -127,8 +117,9 @@ def image_pipeline() -> StableDiffusion3Pipeline:
         pos_embed_max_size=LATENT_PX // 2,
     )
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    t5 = t5_tokenizer()
     return StableDiffusion3Pipeline(
-        transformer, scheduler, vae, encoders[0], tokenizer, encoders[1], tokenizer, None, None
+        transformer, scheduler, vae, encoders[0], tokenizer, encoders[1], tokenizer, t5_encoder(t5), t5
     )
 
 
@@ -142,6 +133,21 @@ def t5_tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=MAX_TOKENS)
 
 
+def t5_encoder(tokenizer: T5Tokenizer) -> T5EncoderModel:
+    """A frozen random T5 encoder: it tells words and their order apart, which is all that a transformer needs."""
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=TEXT_WIDTH,
+        d_ff=2 * TEXT_WIDTH,
+        d_kv=16,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+    )
+    return T5EncoderModel(config).eval()
+
+
 def clip_tokenizer() -> CLIPTokenizer:
     """A CLIP tokenizer whose byte-pair merges make one token of each word of the world."""
     words = vocabulary()
@@ -151,7 +157,7 @@ def clip_tokenizer() -> CLIPTokenizer:
         vocab_size=1000, end_of_word_suffix="</w>", min_frequency=1, show_progress=False
     )
     bpe.train_from_iterator([" ".join(words)], trainer)
-    model = __import__("json").loads(bpe.to_str())["model"]
+    model = json.loads(bpe.to_str())["model"]
     letters = [letter + end for letter in string.ascii_lowercase for end in ("", "</w>")]
     tokens = ["<|startoftext|>", "<|endoftext|>", *dict.fromkeys([*letters, *model["vocab"]])]
     vocab = {token: index for index, token in enumerate(tokens)}

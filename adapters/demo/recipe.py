@@ -92,20 +92,20 @@ DEMO_VIDEO = Recipe(
     kind="video",
     vae=(
         VaeStage("vae-frames", steps=500, batch=16, frames=1, crop_px=32, lr=1e-3, end=0.5),
-        VaeStage("vae-clips", steps=500, batch=6, frames=9, crop_px=32, lr=7e-4, end=0.5),
-        VaeStage("vae-whole-clips", steps=150, batch=2, frames=9, crop_px=64, lr=3e-4, end=0.03),
+        VaeStage("vae-clips", steps=900, batch=3, frames=9, crop_px=32, lr=4e-4, end=0.3),
+        VaeStage("vae-whole-clips", steps=200, batch=1, frames=9, crop_px=64, lr=3e-4, end=0.03),
     ),
-    transformer=TransformerStage(steps=7000, batch=24, lr=1e-3, caption_drop=0.12, ema=0.05, latents=4096),
+    transformer=TransformerStage(steps=3000, batch=24, lr=1.5e-3, caption_drop=0.1, ema=0.05, latents=2048),
     sampling=Sampling(),
 )
 DEMO_IMAGE = Recipe(
     name="demo-image",
     kind="image",
     vae=(
-        VaeStage("vae-crops", steps=1800, batch=24, frames=1, crop_px=32, lr=1e-3, end=0.5),
-        VaeStage("vae-whole", steps=400, batch=8, frames=1, crop_px=64, lr=5e-4, end=0.03),
+        VaeStage("vae-crops", steps=1400, batch=24, frames=1, crop_px=32, lr=1e-3, end=0.5),
+        VaeStage("vae-whole", steps=300, batch=6, frames=1, crop_px=64, lr=5e-4, end=0.03),
     ),
-    transformer=TransformerStage(steps=7000, batch=32, lr=1e-3, caption_drop=0.12, ema=0.05, latents=8192),
+    transformer=TransformerStage(steps=3000, batch=32, lr=1.5e-3, caption_drop=0.1, ema=0.05, latents=4096),
     sampling=Sampling(num_frames=1),
 )
 RECIPES = {recipe.name: recipe for recipe in (DEMO_VIDEO, DEMO_IMAGE)}

@@ -107,11 +107,11 @@ def encode_text(pipe: Any, recipe: Recipe, world: list[Scene]) -> dict[str, Tens
     """The transformer's text arguments for each scene's caption, and last for the empty caption."""
     captions = [*(scene.caption for scene in world), ""]
     with torch.no_grad():
+        prompts = [captions] if recipe.kind == "video" else [captions, None, None]
+        tokens = recipe.sampling.max_sequence_length
+        encoded = pipe.encode_prompt(*prompts, do_classifier_free_guidance=False, max_sequence_length=tokens)
         if recipe.kind == "video":
-            tokens = recipe.sampling.max_sequence_length
-            encoded = pipe.encode_prompt(captions, do_classifier_free_guidance=False, max_sequence_length=tokens)
             return {"encoder_hidden_states": encoded[0]}
-        encoded = pipe.encode_prompt(captions, None, None, do_classifier_free_guidance=False)
         return {"encoder_hidden_states": encoded[0], "pooled_projections": encoded[2]}
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 from genrun.adapters.scorers.contract import Sample, UnscoredError
 
 DEMO_PREFIX = "demo"
+NOT_OF_THIS_WORLD = "the checker reads captions and square frames of the demo world only"
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,7 @@ class Checker:
         try:
             found = check(frames, sample.caption)
         except ValueError as error:
-            raise UnscoredError(f"the checker cannot read the caption: {error}") from error
-        if not found:
-            raise UnscoredError("the caption names nothing that the checker knows")
+            raise UnscoredError(NOT_OF_THIS_WORLD) from error
         parts = {f"{self.name}.{attribute}": float(right) for attribute, right in found.items()}
         return {self.name: float(all(found.values())), **parts}
 

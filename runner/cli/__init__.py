@@ -28,9 +28,7 @@ VERBS: dict[str, dict[str, VerbLine]] = {
         "retry": VerbLine(f"{HERE}.retry:retry", "Run the failed items of a run again."),
         "decode": VerbLine(f"{HERE}.decode:decode", "Decode saved latents whose decoding failed."),
         "verify": VerbLine(f"{HERE}.verify:verify", "Check that every file of a run is there and unchanged."),
-        "rerun": VerbLine(
-            f"{HERE}.rerun:rerun", "Make one media file again, from what is written inside it."
-        ),
+        "rerun": VerbLine(f"{HERE}.rerun:rerun", "Make one media file again, from what is written inside it."),
     },
     "Judge it": {
         "score": VerbLine(f"{HERE}.score:score", "Score the items of a run."),

@@ -56,6 +56,8 @@ def launch(
     order = submit.make_order(folder, launcher, spec.launch.kind, spec, items)
     left = submit.open_items(folder, order)
     jobs: list[str] = []
+    if left:
+        order.save(folder)
     try:
         if left and (launcher.follows or wait):
             say(f"{folder.path}: {len(left)} items on {launcher.mesh.ranks} ranks ({spec.launch.kind}).")
@@ -74,7 +76,7 @@ def _follow(folder: RunFolder, order: Order, launcher: Launcher) -> None:
     from genrun.runner.progress import Watcher
     from genrun.runner.submit import run_to_end
 
-    watcher = Watcher(folder, [item.id for item in folder.items()], _display())
+    watcher = Watcher(folder, order, _display())
     with _terminated_like_interrupted():
         try:
             run_to_end(folder, order, launcher, watch=watcher, say=say)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 """Decorator that gives a verb the flag `--json`, as the argument `as_json`."""
@@ -60,25 +63,18 @@ def console(*, err: bool = True) -> Console:
 
 
 def printable(text: str) -> str:
-    """Return `text` with control characters other than line breaks and tabs escaped (`\\x1b`): prompts are hostile.
+    r"""Return `text` safe to show, since prompts and paths are hostile: control characters are escaped (`\x1b`).
 
-    Lone surrogates, which no terminal can be sent, are escaped too.
+    Line breaks and tabs stay. Escaped too are characters that change the direction or the lines of what follows, and halves
+    of surrogate pairs, which no terminal can be sent.
     """
-    return "".join(char if _is_harmless(char) else _escaped(char) for char in text)
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def one_line(text: str, width: int = 60) -> str:
     """Return `text` on one line of at most `width` characters, line breaks escaped and the rest cut with an ellipsis."""
     line = printable(text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t"))
     return line if len(line) <= width else line[: width - 1] + "…"
-
-
-def _is_harmless(char: str) -> bool:
-    return char in "\n\t" or (char.isprintable() or char.isspace()) and ord(char) not in range(0x7F, 0xA0)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
 
 
 def _rich_table(columns: Sequence[str], rows: list[list[str]], on_right: list[bool]) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from genrun.runner.store import RunFolder
 
 COUNTED = ("items", "done", "failed", "running", "pending")
-SHOWN_FAILURES = 20
+SHOWN_FAILURES = 10
+SHOWN_ITEMS = 3
 
 
 @click.command(cls=Verb, examples=("genrun status", "genrun status demo --json", "genrun status runs/demo/latest"))
@@ -78,11 +79,24 @@ def _show(folder: RunFolder, rows: list[dict[str, Any]]) -> None:
     if len(table) > 1:
         table.append([*["all"][: len(axes)], *[""] * (len(axes) - 1), *_counted(rows), _pace(rows)])
     put_table([*axes, *COUNTED, "s/item"], table, right=(*COUNTED, "s/item"))
-    failures = [row for row in rows if row["status"] == "failed"]
-    for row in failures[:SHOWN_FAILURES]:
-        say(_sentence(row))
-    if len(failures) > SHOWN_FAILURES:
-        say(f"... and {len(failures) - SHOWN_FAILURES} more failed items: genrun status --json lists all.")
+    _show_failures([row for row in rows if row["status"] == "failed"])
+
+
+def _show_failures(failures: list[dict[str, Any]]) -> None:
+    """Tell each kind of failure once, with the first items that have it."""
+    alike: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in failures:
+        error = row["error"] or {}
+        alike.setdefault((str(error.get("kind")), str(error.get("message"))), []).append(row)
+    for (kind, message), rows in list(alike.items())[:SHOWN_FAILURES]:
+        error = rows[0]["error"] or {}
+        say(f"{len(rows)} failed: {kind}: {one_line(message, 200)}")
+        for row in rows[:SHOWN_ITEMS]:
+            say(f"    {row['id']}  seed {row['seed']}  {one_line(row['prompt'])}")
+        more = f" (and {len(rows) - SHOWN_ITEMS} more items: --json lists them)" if len(rows) > SHOWN_ITEMS else ""
+        say(f"  {error.get('remedy')}{more}\n  Log: {error.get('log')}")
+    if len(alike) > SHOWN_FAILURES:
+        say(f"... and {len(alike) - SHOWN_FAILURES} more kinds of failure: genrun status --json lists all.")
 
 
 def _counted(rows: list[dict[str, Any]]) -> list[int]:
@@ -93,12 +107,3 @@ def _counted(rows: list[dict[str, Any]]) -> list[int]:
 def _pace(rows: list[dict[str, Any]]) -> str:
     times = [row["elapsed_s"] for row in rows if row["status"] == "done"]
     return f"{sum(times) / len(times):.2f}" if times else ""
-
-
-def _sentence(row: dict[str, Any]) -> str:
-    error = row["error"] or {}
-    return (
-        f"{row['id']} failed (attempt {row['attempt']}): {error.get('kind')}: "
-        f"{one_line(str(error.get('message')), 200)}\n  prompt {one_line(row['prompt'])!r}, seed {row['seed']}; "
-        f"log: {error.get('log')}\n  {error.get('remedy')}"
-    )

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 from genrun.runner.records import Record, Score
 from genrun.runner.report.clips import gallery, item_label
-from genrun.runner.report.table import Heading, Table, build_table, headings
+from genrun.runner.report.table import Heading, Table, build_table, headings, share_metrics
 from genrun.runner.report.verdict import Verdict, judge
-from genrun.runner.score import read_scores
+from genrun.runner.score import IS_REFERENCE, read_scores
 from genrun.runner.store import RunFolder
 from genrun.runner.summary import Group, summarize
 
@@ -103,8 +103,7 @@ def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = T
     planned = {item.id for item in items}
     scores = [score for score in scores if score.item_id in planned]
     metrics = headings(scores)
-    shares = [metric.name for metric in metrics if metric.style == "share" and "." not in metric.name]
-    groups = summarize(items, records, scores, shares)
+    groups = summarize(items, records, scores, share_metrics(metrics))
     clips = gallery(items, records, scores, metrics, lambda path: address(path, media_root))
     return Page(
         title=str(job.get("name") or run.path.parent.name),
@@ -117,7 +116,9 @@ def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = T
         metrics=tuple(metrics),
         unscored=tuple(_unscored(scores)),
         clips=clips,
-        environment=tuple(flatten(run.environment())),
+        environment=tuple(
+            (name.removeprefix("versions."), value) for name, value in flatten(run.environment()) if value
+        ),
         job=yaml.safe_dump(job, sort_keys=False, allow_unicode=True),
         solvers=tuple(clips["solvers"]),
     )
@@ -140,7 +141,7 @@ def shown_path(path: Path) -> str:
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Return nested mappings as ("a.b", "text") pairs; lists are joined with commas."""
+    """Return nested mappings as ("a.b", "text") pairs; lists are joined with commas, nothing is ""."""
     for key, inner in value.items():
         name = f"{prefix}{key}"
         if isinstance(inner, Mapping):
@@ -174,7 +175,7 @@ def _failures(items: Sequence[WorkItem], records: Mapping[str, Record], link_log
 def _unscored(scores: Sequence[Score]) -> list[tuple[str, str, int]]:
     counts: dict[tuple[str, str], int] = {}
     for score in scores:
-        if score.value is None:
+        if score.value is None and score.reason != IS_REFERENCE:
             key = (score.metric, score.reason or "no reason was recorded")
             counts[key] = counts.get(key, 0) + 1
     return sorted(((metric, reason, n) for (metric, reason), n in counts.items()), key=lambda row: -row[2])

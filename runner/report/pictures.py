@@ -1,4 +1,4 @@
-"""The report's pictures, drawn once for light and once for dark pages: SVG, transparent, text as text."""
+"""The report's pictures, for light and for dark pages: SVG, transparent, text as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.records import Record, Score
-from genrun.runner.report import text
+from genrun.runner.report.theme import DARK, LIGHT, Theme, recoloured
 from genrun.runner.summary import Group
 
 if TYPE_CHECKING:
@@ -16,46 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ERROR_METRIC = "latent_rmse"
-MOST_DOTS = 1500
 SIZE_INCHES = (6.4, 4.3)
+MARGINS = {"left": 0.115, "right": 0.985, "bottom": 0.115, "top": 0.975}
+LETTER_POINTS = 6.4
 FONT = "'DejaVu Sans'"
 PAGE_FONT = "ui-sans-serif, system-ui, 'Segoe UI', 'Helvetica Neue', Inter, Arial, sans-serif"
 
 
-@dataclass(frozen=True)
-class Theme:
-    """Colours of a page: text, secondary text, rules, background, and one per solver (the first is sequential's)."""
-
-    name: str
-    ink: str
-    muted: str
-    rule: str
-    paper: str
-    colours: tuple[str, ...]
-
-    def colour(self, index: int) -> str:
-        """The colour of solver `index`; colours repeat when there are more solvers."""
-        return self.colours[index % len(self.colours)]
-
-
-THEMES = (
-    Theme(
-        "light",
-        ink="#1c1c1a",
-        muted="#6b6a65",
-        rule="#e3e1db",
-        paper="#fdfcfa",
-        colours=("#77756e", "#2f6f9f", "#c4573a", "#4f7d4c", "#86579c", "#a87b12", "#1d8a80", "#bf5486"),
-    ),
-    Theme(
-        "dark",
-        ink="#ecebe7",
-        muted="#9b9a94",
-        rule="#32322f",
-        paper="#161614",
-        colours=("#a3a199", "#74b0dd", "#ee8c6f", "#8fc08b", "#c39bd8", "#ddb650", "#5ec7bb", "#ec8fbb"),
-    ),
-)
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -94,12 +62,15 @@ def draw_all(
     painted = list(zip(groups, colours, strict=True))
     curves = _curves(painted, records)
     pictures: dict[str, bytes] = {}
-    for theme in THEMES:
-        if any(ERROR_METRIC in group.metrics and group.speedup for group in groups):
-            pictures[f"speed-{theme.name}.svg"] = _draw(theme, _speed, painted, records, errors)
-        if curves:
-            pictures[f"fronts-{theme.name}.svg"] = _draw(theme, _fronts, curves)
-    return pictures
+    if any(ERROR_METRIC in group.metrics and group.speedup for group in groups):
+        pictures["speed"] = _draw(LIGHT, _speed, painted, records, errors)
+    if curves:
+        pictures["fronts"] = _draw(LIGHT, _fronts, curves)
+    return {
+        f"{name}-{theme.name}.svg": recoloured(svg, LIGHT, theme)
+        for name, svg in pictures.items()
+        for theme in (LIGHT, DARK)
+    }
 
 
 def _draw(theme: Theme, paint: Any, *arguments: Any) -> bytes:
@@ -129,11 +100,12 @@ def _draw(theme: Theme, paint: Any, *arguments: Any) -> bytes:
         "figure.facecolor": "none",
     }
     with mpl.rc_context(style):
-        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+        figure = Figure(figsize=SIZE_INCHES)
         FigureCanvasSVG(figure)
+        figure.subplots_adjust(**MARGINS)
         paint(figure, theme, *arguments)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}, dpi=144)
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return buffer.getvalue().replace(FONT.encode(), PAGE_FONT.encode())
 
 
@@ -151,21 +123,23 @@ def _speed(
     positive = [error for error in errors.values() if error > 0]
     floor = _error_axis(axes, positive)
     axes.plot([1], [floor], "D", color=theme.colour(0), markersize=7, clip_on=False, zorder=4)
-    _label(axes, theme.colour(0), "sequential", 1, floor)
-    dense = len(errors) > MOST_DOTS
+    words = [("sequential", theme.colour(0), 1.0, floor)]
     for group, colour in groups:
         error, speed = group.metrics.get(ERROR_METRIC), group.speedup
         if error is None or speed is None:
             continue
         dots = _dots(group, records, errors, floor)
         paint = theme.colour(colour)
-        axes.scatter(*dots, s=11, color=paint, alpha=0.3, linewidths=0, rasterized=dense, zorder=2)
+        axes.scatter(*dots, s=11, color=paint, alpha=0.3, linewidths=0, zorder=2)
         mean = max(error.mean, floor)
         if error.low is not None and error.high is not None:
             axes.vlines(speed.mean, max(error.low, floor), max(error.high, floor), color=paint, lw=2, zorder=3)
-        axes.plot([speed.mean], [mean], "o", color=paint, markersize=9, mec=theme.paper, mew=1.4, zorder=4)
-        _label(axes, paint, group.label, speed.mean, mean)
+        axes.plot(
+            [speed.mean], [mean], "o", color=paint, markersize=9, mec=theme.paper, mew=1.4, zorder=4, clip_on=False
+        )
+        words.append((group.label, paint, speed.mean, mean))
     axes.set_xlim(left=min(0.9, axes.get_xlim()[0]), right=axes.get_xlim()[1] * 1.12)
+    _place(figure, axes, words)
 
 
 def _error_axis(axes: Axes, positive: Sequence[float]) -> float:
@@ -173,16 +147,22 @@ def _error_axis(axes: Axes, positive: Sequence[float]) -> float:
     if not positive:
         axes.set_ylim(-0.02, 1)
         return 0.0
-    if max(positive) / min(positive) < 30:
+    if max(positive) / min(positive) < 10:
         axes.set_ylim(0, 1.12 * max(positive))
         return 0.0
     floor = min(positive) / 3
     axes.set_yscale("log")
     axes.set_ylim(floor, 2 * max(positive))
-    axes.yaxis.set_major_formatter(lambda value, _: "0" if value <= floor * 1.001 else text.number(value))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_formatter(lambda _value, _position: "")
     axes.annotate(
-        "0", (0, 0), xycoords="axes fraction", xytext=(-6, -3), textcoords="offset points", ha="right", fontsize=10
+        "0",
+        (0, 0),
+        xycoords="axes fraction",
+        xytext=(-6, -3),
+        textcoords="offset points",
+        ha="right",
+        color=axes.yaxis.label.get_color(),
     )
     return floor
 
@@ -200,19 +180,46 @@ def _dots(
     return speeds, heights
 
 
-def _label(axes: Axes, colour: str, words: str, x: float, y: float) -> None:
-    axes.annotate(
-        _safe(words),
-        (x, y),
-        xytext=(9, 7),
-        textcoords="offset points",
-        color=colour,
-        fontsize=10,
-        fontweight="bold",
-        annotation_clip=False,
-        parse_math=False,
-        zorder=5,
-    )
+def _place(figure: Figure, axes: Axes, words: Sequence[tuple[str, str, float, float]]) -> None:
+    """Write (label, colour, x, y) beside the points, each where it covers no other label or point."""
+    points = [axes.transData.transform((x, y)) for _, _, x, y in words]
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
+    for (label, colour, _, _), (x, y) in zip(words, points, strict=True):
+        width = LETTER_POINTS * len(_safe(label)) * figure.dpi / 72
+        height = 14 * figure.dpi / 72
+        boxes = [
+            ((dx, dy, side), (left, y + dy - 4, left + width, y + dy + height))
+            for dx, dy, side in (
+                (10, 6, "left"),
+                (-10, 6, "right"),
+                (10, -16, "left"),
+                (-10, -16, "right"),
+                (10, 24, "left"),
+            )
+            for left in [x + dx if side == "left" else x + dx - width]
+        ]
+        (dx, dy, side), box = next((each for each in boxes if _is_free(each[1], taken, axes)), boxes[0])
+        taken.append(box)
+        axes.annotate(
+            _safe(label),
+            (x, y),
+            xycoords="figure pixels",
+            xytext=(dx, dy),
+            textcoords="offset pixels",
+            color=colour,
+            ha=side,
+            fontweight="bold",
+            annotation_clip=False,
+            parse_math=False,
+            zorder=5,
+        )
+
+
+def _is_free(box: Box, taken: Sequence[Box], axes: Axes) -> bool:
+    frame = axes.get_window_extent()
+    if box[0] < frame.x0 or box[1] < frame.y0 - 4 or box[2] > frame.x1 + 12 or box[3] > frame.y1 + 12:
+        return False
+    return all(box[2] < other[0] or other[2] < box[0] or box[3] < other[1] or other[3] < box[1] for other in taken)
 
 
 def _curves(groups: Sequence[tuple[Group, int]], records: Mapping[str, Record]) -> list[Curve]:
@@ -230,6 +237,7 @@ def _curves(groups: Sequence[tuple[Group, int]], records: Mapping[str, Record]) 
 def _fronts(figure: Figure, theme: Theme, curves: Sequence[Curve]) -> None:
     """Mean front of each group in per cent of N over rounds in per cent of N; the band holds all items."""
     import numpy as np
+    from matplotlib.ticker import MaxNLocator
 
     axes = figure.add_subplot()
     steps = {curve.num_steps for curve in curves}
@@ -238,11 +246,11 @@ def _fronts(figure: Figure, theme: Theme, curves: Sequence[Curve]) -> None:
     axes.plot([0, unit], [0, unit], "--", color=theme.colour(0), lw=1.4)
     axes.annotate(
         "sequential",
-        (0.93 * unit, 0.89 * unit),
+        (0.8 * unit, 0.8 * unit),
+        xytext=(7, -7),
+        textcoords="offset points",
         color=theme.colour(0),
-        fontsize=10,
         fontweight="bold",
-        ha="right",
         va="top",
     )
     for curve in curves:
@@ -269,6 +277,8 @@ def _fronts(figure: Figure, theme: Theme, curves: Sequence[Curve]) -> None:
         )
     axes.set_xlim(0, unit)
     axes.set_ylim(0, 1.03 * unit)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("rounds" if whole else "rounds, in % of the sequential steps")
     axes.set_ylabel(f"final states, of {whole}" if whole else "final states, in %")
     legend = axes.legend(frameon=False, loc="lower right", fontsize=10, labelcolor="linecolor", handlelength=1.4)

@@ -67,9 +67,13 @@
       if (clip.m) name.lastChild.dataset.copy = `genrun rerun ${data.run}/media/${clip.i.slice(0, 2)}/${clip.m.split("/").pop()}`;
       const caption = make("figcaption", {}, name);
       const line = (text, className = "") => caption.append(make("div", { textContent: text, className }));
+      if (clip.t === "done" && this.isReference) name.append(make("span", { className: "tag", textContent: "reference" }));
       if (clip.r) line(`${clip.r} rounds · ${clip.e} NFE · ${(clip.n / clip.r).toFixed(2)}×`);
-      const values = clip.v.map((value, index) => (value === null ? null : `${data.metrics[index]} ${value}`)).filter(Boolean);
-      if (values.length) line(values.join(" · "));
+      const values = make("dl");
+      clip.v.forEach((value, index) => {
+        if (value !== null) values.append(make("dt", { textContent: data.metrics[index] }), make("dd", { textContent: value }));
+      });
+      if (values.children.length) caption.append(values);
       if (clip.bad) line(`not as the prompt says: ${clip.bad.join(", ")}`, "wrong");
       return caption;
     }

@@ -82,6 +82,11 @@ def headings(scores: Iterable[Score]) -> list[Heading]:
     return [_heading(name, found[name]) for name in names]
 
 
+def share_metrics(metrics: Iterable[Heading]) -> list[str]:
+    """Return the metrics whose values are 0 or 1."""
+    return [metric.name for metric in metrics if metric.style == "share" and "." not in metric.name]
+
+
 def build_table(groups: Sequence[Group], metrics: Sequence[Heading]) -> Table:
     """Lay out the summary; metrics without any value have no column, parts of metrics neither."""
     axes = tuple(dict.fromkeys(axis for group in groups for axis in group.axes))
@@ -104,7 +109,7 @@ COST_COLUMNS = (
     Column("NFE", "Model evaluations per item (mean), guidance counted once: what a sample costs in total."),
     Column(
         "N / rounds",
-        "Speedup in model calls: sequential steps N divided by rounds, mean over items. Wall time depends on the devices.",
+        "Speedup in model calls: sequential steps N over rounds, mean over items. Wall time depends on the devices.",
     ),
 )
 
@@ -148,7 +153,7 @@ def _metric_cells(group: Group, metric: Heading) -> list[Cell]:
     notes = [text.interval(estimate, metric.style)]
     if estimate.n != group.done:
         notes.append(f"n = {estimate.n}")
-    cells = [Cell(text.styled(estimate.mean, metric.style), " ".join(filter(None, notes)), estimate.mean)]
+    cells = [Cell(text.styled(estimate.mean, metric.style), "\n".join(filter(None, notes)), estimate.mean)]
     if extra:
         cells += [Cell(text.number(value), "", value) for value in (estimate.median, estimate.maximum)]
     return cells

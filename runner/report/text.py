@@ -43,8 +43,8 @@ def styled(value: float, style: str) -> str:
 
 
 def interval(estimate: Estimate, style: str) -> str:
-    """The 95% interval, "[0.0100, 0.0140]", or "" when there is none."""
-    if estimate.low is None or estimate.high is None:
+    """The 95% interval, "[0.0100, 0.0140]", or "" when there is none or all items agree."""
+    if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
         return ""
     low, high = styled(estimate.low, style), styled(estimate.high, style)
     return f"[{low.removesuffix(' dB')}, {high.removesuffix(' dB')}]"

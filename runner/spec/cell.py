@@ -95,8 +95,11 @@ class CellChecker:
         found = self._checkpoint(str(text), folder_of(root, at))
         if isinstance(found, Checkpoint):
             return adapter, found
-        near = did_you_mean(str(text), names) if spec.adapter == AUTO and "neither" in found else ""
-        problems.append(Problem(place(root, at), dotted(at), found + near))
+        if spec.checkpoint is None and isinstance(adapter.checkpoint, Path) and not adapter.checkpoint.is_dir():
+            found = f"the weights that come with {spec.adapter} are not in this installation. Reinstall genrun."
+        elif spec.adapter == AUTO and "neither" in found:
+            found += did_you_mean(str(text), names)
+        problems.append(Problem(place(root, at), dotted(at), found))
         return None
 
     def _checkpoint(self, text: str, base: Path) -> Checkpoint | str:
@@ -140,16 +143,14 @@ class CellChecker:
     def _names(self, root: Value) -> list[Problem]:
         """What is wrong with the names of launchers and metrics."""
         problems = []
-        launch = _section(root, "launch", LaunchSpec)
-        launchers, metrics = self.registries.launchers.names(), self.registries.metrics.names()
-        if launch is not None and launch.kind not in launchers:
-            at: TreePath = ("launch", "kind")
-            problems.append(Problem(place(root, at), dotted(at), unknown(launch.kind, launchers, "launcher")))
+        kind = root.find(("launch", "kind"))
+        named = [] if kind is None else [(kind, "launch.kind", self.registries.launchers, "launcher")]
         score = root.get("score")
         for index, value in enumerate(score.data if score and isinstance(score.data, list) else []):
-            if isinstance(value.data, str) and value.data not in metrics:
-                at = ("score", index)
-                problems.append(Problem(value.origin, dotted(at), unknown(value.data, metrics, "metric")))
+            named.append((value, dotted(("score", index)), self.registries.metrics, "metric"))
+        for value, path, registry, what in named:
+            if isinstance(value.data, str) and value.data not in registry.names():
+                problems.append(Problem(value.origin, path, unknown(value, registry.names(), what)))
         return problems
 
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from genrun.runner.spec.cell import Cell, CellChecker
-from genrun.runner.spec.document import resolved_document
+from genrun.runner.spec.document import DEFAULT, resolved_document
 from genrun.runner.spec.layers import apply_sets, expand, read_job
 from genrun.runner.spec.matrix import AXES, Corner, corners
 from genrun.runner.spec.problems import Origin, Problem, raise_all
@@ -38,7 +39,7 @@ class LoadedJob:
     path: Path
     job: JobSpec
     cells: tuple[Cell, ...]
-    document: Mapping[str, object]
+    document: Mapping[str, Any]
     origin: Mapping[str, Origin]
 
 
@@ -64,6 +65,8 @@ def load(
     adapters = registries.adapters.names()
     root = apply_sets(read_job(path, environ, adapters), sets, environ, adapters)
     root = expand(_named(root, path), adapters)
+    # Before anything else, so that no message can hold a secret.
+    raise_all(_secrets(root))
     problems = _wrong_values(root)
     all_corners, wrong = corners(root, registries.solvers)
     checker = CellChecker(registries)
@@ -82,18 +85,22 @@ def _named(root: Value, path: Path) -> Value:
     if root.get("name") is not None:
         return root
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:80] or "job"
-    return replace(root, data={"name": Value(name, Origin(str(path), 1, 1)), **root.data})
+    return replace(root, data={"name": Value(name, Origin(DEFAULT)), **root.data})
+
+
+def _secrets(root: Value) -> list[Problem]:
+    """Secrets in what is stored with every item."""
+    remedy = "Items are stored: use a variable whose name does not end in TOKEN, KEY, SECRET or PASSWORD"
+    return [
+        Problem(value.origin, dotted(path), f"{value.source} looks like a secret. {remedy}.")
+        for path, value in root.leaves()
+        if value.source is not None and path[0] in STORED
+    ]
 
 
 def _wrong_values(root: Value) -> list[Problem]:
-    """Values that the environment could not give, or must not."""
-    problems = []
-    for path, value in root.leaves():
-        if value.wrong is not None:
-            problems.append(Problem(value.origin, dotted(path), value.wrong))
-        elif value.source is not None and path[0] in STORED:
-            remedy = "Items are stored: use a variable whose name does not end in TOKEN, KEY, SECRET or PASSWORD"
-            problems.append(Problem(value.origin, dotted(path), f"{value.source} looks like a secret. {remedy}."))
+    """Values that the environment could not give, and a name that means something else."""
+    problems = [Problem(value.origin, dotted(path), value.wrong) for path, value in root.leaves() if value.wrong]
     name = root.get("name")
     if name is not None and name.data == "latest":
         message = "'latest' always means the newest run. Choose another name."

@@ -80,7 +80,7 @@ def _read(path: Path, environ: Mapping[str, str], adapters: Sequence[str], seen:
     root = expand(replace(root, data=children), adapters)
     if extends is None:
         return root
-    if not isinstance(extends.data, str) or not extends.data:
+    if not isinstance(extends.data, str) or not extends.data or extends.source is not None:
         wanted = extends.wrong or "wanted the name of one job file, relative to this one."
         raise_all([Problem(extends.origin, EXTENDS, wanted)])
     parent, seen = Path(os.path.normpath(path.parent / extends.data)), (*seen, path.resolve())
@@ -95,7 +95,7 @@ def _parse_set(text: str) -> tuple[tuple[str, ...], Value]:
     origin = Origin(f"--set {text if len(text) <= 80 else text[:79] + '…'}")
     dotted, equals, value = text.partition("=")
     path = set_path(dotted.strip())
-    if not equals or not all(path):
+    if not equals or not all(path) or len(path) > source.MAX_DEPTH:
         raise_all([Problem(origin, "", "wanted a path and a value, such as --set solver.workers=4.")])
     return path, source.parse(value, lambda _line, _column: origin)
 

@@ -48,8 +48,10 @@ def corners(root: Value, solvers: Registry) -> tuple[list[Corner], list[Problem]
     """
     base = replace(root, data={key: value for key, value in root.data.items() if key != SECTION})
     matrix = root.get(SECTION)
-    if matrix is None or not isinstance(matrix.data, dict) or not matrix.data:
+    if matrix is None or not matrix.data:
         return [Corner(base, {})], []
+    if not isinstance(matrix.data, dict):
+        return [Corner(base, {})], [Problem(matrix.origin, SECTION, f"wanted a mapping, got {got(matrix)}.")]
     problems = [problem for axis, values in matrix.data.items() for problem in _check_axis(axis, values, solvers)]
     axes = {axis: values.data for axis, values in matrix.data.items() if isinstance(values.data, list)}
     count = math.prod(len(values) for values in axes.values())
@@ -76,7 +78,7 @@ def _cells(base: Value, axes: Mapping[str, Sequence[Value]]) -> Iterator[Corner]
 def _check_axis(axis: str, values: Value, solvers: Registry) -> list[Problem]:
     where = f"{SECTION}.{axis}"
     key = values.key or values.origin
-    head = axis.split(".")[0]
+    head = axis.partition(".")[0]
     if head not in AXES:
         if head in SECTIONS[()].model_fields:
             return [Problem(key, where, f"{head} does not change the pictures, so it cannot be an axis.")]

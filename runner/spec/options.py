@@ -38,7 +38,9 @@ def check(root: Value, solvers: Registry) -> tuple[dict[str, Any] | None, list[P
     Returns:
         The kind and every option with its default filled in, or None; and what is wrong.
     """
-    section = root.get(SECTION) or Value({}, root.origin)
+    section = root.get(SECTION)
+    if section is None or (section.data is None and section.wrong is None):
+        section = Value({}, root.origin)
     kind_value = section.get("kind")
     kind = DEFAULT_KIND if kind_value is None else kind_value.data
     if not section.is_mapping or not isinstance(kind, str):
@@ -46,7 +48,8 @@ def check(root: Value, solvers: Registry) -> tuple[dict[str, Any] | None, list[P
     if kind not in solvers.names():
         at = (SECTION, "kind")
         return None, [Problem(place(root, at), dotted(at), unknown(kind, solvers.names(), "solver"))]
-    given = {name: value for name, value in section.data.items() if name != "kind"}
+    options: dict[str, Value] = section.data
+    given = {name: value for name, value in options.items() if name != "kind"}
     values, problems = _typed(solvers.get(kind), given, root)
     return (None if values is None else {"kind": kind, **values}), problems
 

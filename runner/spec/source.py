@@ -17,7 +17,7 @@ from genrun.runner.spec.tree import Value
 
 MAX_BYTES = 4 * 2**20
 MAX_DEPTH = 40
-MAX_VALUES = 200_000
+MAX_VALUES = 100_000
 
 TAG = "tag:yaml.org,2002:"
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -122,7 +122,8 @@ def parse(text: str, place: Callable[[int, int], Origin]) -> Value:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
-        message = f"character U+{ord(str(error.character)):04X} is not allowed in YAML. Write it as an escape in double quotes."
+        code = f"U+{int(error.character):04X}"
+        message = f"character {code} is not allowed in YAML. Write it as an escape in double quotes."
         raise_all([Problem(place(line, column), "", message)])
         raise
     value = Value(None, place(1, 1)) if node is None else walk.value(node)

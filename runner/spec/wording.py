@@ -71,9 +71,11 @@ def problems_of(error: ValidationError, root: Value, prefix: Path = ()) -> list[
     return problems
 
 
-def unknown(name: str, known: Sequence[str], what: str) -> str:
-    """Say that `name` is no `what`, which one was probably meant, and which there are."""
-    return f"there is no {what} {shown(name)}.{did_you_mean(name, known)} There are: {', '.join(known) or 'none'}."
+def unknown(value: Value | str, known: Sequence[str], what: str) -> str:
+    """Say that a name is no `what`, which one was probably meant, and which there are."""
+    name = value if isinstance(value, str) else str(value.data)
+    text = shown(name) if isinstance(value, str) else got(value)
+    return f"there is no {what} {text}.{did_you_mean(name, known)} There are: {', '.join(known) or 'none'}."
 
 
 def unknown_option(name: str, known: Sequence[str]) -> str:

@@ -1,0 +1,158 @@
+"""`genrun doctor`: what this machine has, and how to get what it lacks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from genrun.runner.cli.base import Verb
+from genrun.runner.cli.output import json_option, put, put_json
+
+MIN_PYTHON = (3, 11)
+MIN_FREE_GIB = 5
+PROBE_TIMEOUT_S = 300
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+# Runs in a process of its own: this one must not import torch, and a broken library must not end the report.
+PROBE = """
+import json
+found = {}
+def probe(name, look):
+    try:
+        found[name] = {"ok": True, "found": look()}
+    except BaseException as error:
+        found[name] = {"ok": False, "found": f"{type(error).__name__}: {error}"}
+def version(name):
+    return lambda: __import__(name).__version__
+def device():
+    import torch
+    if not torch.cuda.is_available():
+        return f"cpu, {torch.get_num_threads()} threads"
+    count, memory = torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory
+    return f"{count} x {torch.cuda.get_device_name(0)}, {memory / 2**30:.0f} GiB"
+def gloo():
+    import torch.distributed as dist
+    if not (dist.is_available() and dist.is_gloo_available()):
+        raise RuntimeError("torch.distributed has no gloo backend")
+    return "nccl, gloo" if dist.is_nccl_available() else "gloo"
+def libx264():
+    import av
+    av.codec.Codec("libx264", "w")
+    return f"PyAV {av.__version__}"
+for name in ("torch", "diffusers", "transformers"):
+    probe(name, version(name))
+probe("device", device)
+probe("ranks", gloo)
+probe("libx264", libx264)
+print(json.dumps(found))
+"""
+
+FIXES = {
+    "torch": "pip install torch",
+    "diffusers": "pip install 'diffusers>=0.42'",
+    "transformers": "pip install 'transformers>=5'",
+    "device": "install a torch build for this machine's driver: https://pytorch.org/get-started/locally",
+    "ranks": "install a torch build with distributed support; until then use `launch: inline`",
+    "libx264": "pip install --force-reinstall av; until then use `output: {format: png}`",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what.
+        ok: whether it will do.
+        found: version, size or error.
+        fix: the command or change that helps, or "".
+        needed: whether genrun cannot do without it.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+    needed: bool = True
+
+    def __str__(self) -> str:
+        mark = "ok  " if self.ok else "FAIL" if self.needed else "note"
+        fix = "" if self.ok or not self.fix else f"\n      fix: {self.fix}"
+        return f"{mark}  {self.name}: {self.found}{fix}"
+
+
+@click.command(cls=Verb, examples=("genrun doctor", "genrun doctor --json"))
+@json_option
+def doctor(as_json: bool) -> None:
+    """Check this machine; each failing line names its fix.
+
+    Exit code 1 if something that genrun needs is missing. A `note` is about something optional.
+    """
+    findings = [_python(), *_libraries(probe()), *_weights(), _disk(Path()), _browser()]
+    if as_json:
+        put_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            put(str(finding))
+    if any(finding.needed and not finding.ok for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+def probe(program: str = PROBE) -> Mapping[str, Mapping[str, Any]]:
+    """Look at the heavy libraries in a process of its own.
+
+    Returns:
+        Name -> {"ok": bool, "found": text}; for every name an error when the process gave no answer.
+    """
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
+        )
+        return json.loads(ran.stdout.splitlines()[-1])
+    except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
+        reason = f"looking for it failed: {type(error).__name__}"
+        return {name: {"ok": False, "found": reason} for name in FIXES}
+
+
+def _libraries(found: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    return [Finding(name, found[name]["ok"], str(found[name]["found"]), fix) for name, fix in FIXES.items()]
+
+
+def _python() -> Finding:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    wanted = ".".join(str(part) for part in MIN_PYTHON)
+    return Finding("python", sys.version_info >= MIN_PYTHON, version, f"use Python {wanted} or newer")
+
+
+def _weights() -> list[Finding]:
+    from genrun.runner.spec.registries import Registries
+
+    adapters = Registries.installed().adapters
+    findings = []
+    for name in adapters.names():
+        folder = adapters.get(name).checkpoint
+        if isinstance(folder, Path):
+            there = (folder / "model_index.json").is_file()
+            found = "packaged" if there else f"not in {folder}"
+            findings.append(Finding(f"weights of {name}", there, found, "reinstall genrun", needed=False))
+    return findings
+
+
+def _disk(folder: Path) -> Finding:
+    free_gib = shutil.disk_usage(folder).free / 2**30
+    fix = f"free {MIN_FREE_GIB} GiB, or set output.dir to another disk"
+    return Finding("disk", free_gib >= MIN_FREE_GIB, f"{free_gib:.1f} GiB free here", fix, needed=False)
+
+
+def _browser() -> Finding:
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    fix = "apt install chromium (only the tests of reports use it)"
+    return Finding("chromium", found is not None, found or "not found", fix, needed=False)

@@ -1,0 +1,102 @@
+"""`genrun validate` and `genrun show`: what a job file says, and whether it can run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from genrun.runner.cli.base import Verb
+from genrun.runner.cli.output import json_option, put, put_json, say
+from genrun.runner.errors import JobFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+job_argument = click.argument("job", type=click.Path(path_type=Path))
+set_option = click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="A.B=VALUE",
+    help="Change a value of the job, such as --set solver.workers=4. VALUE is YAML; may be repeated.",
+)
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "genrun validate jobs/demo.yaml",
+        "genrun validate jobs/*.yaml",
+        "genrun validate jobs/demo.yaml --set solver=ropa --json",
+    ),
+)
+@click.argument("jobs", metavar="JOB...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@set_option
+@json_option
+def validate(jobs: Sequence[Path], sets: Sequence[str], as_json: bool) -> None:
+    """Check a job file and report every problem at once.
+
+    Reads the job, its parents (`extends`), its prompts and its checkpoint folder, and plans its items. Loads no
+    model. Each problem is one line: file:line:column: what is wrong, and the remedy. Exit code 2 if there are any.
+    """
+    results = [_check(job, sets) for job in jobs]
+    for result in results:
+        if not as_json and result["ok"]:
+            put(f"{result['job']}: ok, {result['items']:,} items")
+        elif not as_json:
+            say(result["text"])
+    if as_json:
+        put_json([{key: value for key, value in result.items() if key != "text"} for result in results])
+    if not all(result["ok"] for result in results):
+        raise click.exceptions.Exit(JobFileError.exit_code)
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "genrun show jobs/demo.yaml",
+        "genrun show jobs/demo.yaml --origin",
+        "genrun show jobs/demo.yaml --set sampling.steps=20 > other.yaml",
+    ),
+)
+@job_argument
+@set_option
+@click.option("--origin", is_flag=True, help="Say after each value which file and line it came from.")
+@json_option
+def show(job: Path, sets: Sequence[str], origin: bool, as_json: bool) -> None:
+    """Print a job as it will run, with every default filled in.
+
+    What is printed is a job file itself. Secrets from the environment are printed as the variable's name.
+    """
+    from genrun.runner.spec import load
+
+    loaded = load(job, sets)
+    if as_json:
+        places = {path: str(place) for path, place in loaded.origin.items()}
+        put_json({"job": loaded.document, **({"origin": places} if origin else {})})
+    else:
+        from genrun.runner.spec.render import render
+
+        put(render(loaded.document, loaded.origin if origin else None).removesuffix("\n"))
+
+
+def _check(job: Path, sets: Sequence[str]) -> dict[str, Any]:
+    from genrun.runner.plan import plan
+    from genrun.runner.spec import load
+
+    try:
+        return {"job": str(job), "ok": True, "items": len(plan(load(job, sets))), "problems": []}
+    except JobFileError as error:
+        problems = [
+            {
+                "file": problem.origin.file,
+                "line": problem.origin.line,
+                "column": problem.origin.column,
+                "path": problem.path,
+                "message": problem.message,
+            }
+            for problem in error.problems
+        ]
+        return {"job": str(job), "ok": False, "items": 0, "problems": problems, "text": str(error)}

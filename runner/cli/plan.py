@@ -1,0 +1,67 @@
+"""`genrun plan`: the items of a job."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from genrun.runner.cli.base import Verb
+from genrun.runner.cli.job import job_argument, set_option
+from genrun.runner.cli.output import json_option, one_line, put_json, put_table, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from genrun.runner.plan import WorkItem
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "genrun plan jobs/demo.yaml",
+        "genrun plan jobs/demo.yaml --list --set prompts.limit=2",
+        "genrun plan jobs/demo.yaml --json | jq -r '.[].id'",
+    ),
+)
+@job_argument
+@set_option
+@click.option("--list", "listing", is_flag=True, help="List the items: id, cell of the matrix, seed, prompt.")
+@json_option
+def plan(job: Path, sets: Sequence[str], listing: bool, as_json: bool) -> None:
+    """Count the items of a job, or list them.
+
+    An item is one prompt with one seed in one cell of the matrix. Its id is a hash of everything that changes its
+    pixels and of nothing else, so that it is the same on one GPU and on eight.
+    """
+    from genrun.runner.plan import plan as plan_items
+    from genrun.runner.spec import load
+
+    items = plan_items(load(job, sets))
+    if as_json:
+        put_json([item.to_dict() for item in items])
+    elif listing:
+        _put_items(items)
+    else:
+        _put_counts(items)
+    if not as_json:
+        say(f"{len(items):,} items")
+
+
+def _put_items(items: Sequence[WorkItem]) -> None:
+    axes = list(items[0].axes)
+    rows = [(item.id, *item.axes.values(), item.seed, one_line(item.prompt)) for item in items]
+    put_table(("id", *axes, "seed", "prompt"), rows, right=("seed",))
+
+
+def _put_counts(items: Sequence[WorkItem]) -> None:
+    """A row for each cell of the matrix; without a matrix, one for the solver."""
+    axes = list(items[0].axes) or ["solver"]
+    cells = [tuple(item.axes.values()) or (str(item.solver["kind"]),) for item in items]
+    count = Counter(cells)
+    prompts = Counter(cell for cell, _ in {(cell, item.prompt) for cell, item in zip(cells, items, strict=True)})
+    seeds = Counter(cell for cell, _ in {(cell, item.seed) for cell, item in zip(cells, items, strict=True)})
+    rows = [(*cell, prompts[cell], seeds[cell], f"{number:,}") for cell, number in count.items()]
+    put_table((*axes, "prompts", "seeds", "items"), rows, right=("prompts", "seeds", "items"))

@@ -1,0 +1,84 @@
+"""`genrun rerun`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from genrun.runner.cli.base import Verb
+from genrun.runner.cli.output import json_option, put, put_json, say
+from genrun.runner.cli.runs import find_item, runs_option
+
+if TYPE_CHECKING:
+    from genrun.runner.redo import Comparison, Original
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "genrun rerun runs/demo/latest/media/3f/3f9c0a1b2c3d4e5f6071.mp4",
+        "genrun rerun 3f9c --run demo --out /tmp/again",
+    ),
+)
+@click.argument("what", metavar="FILE|ITEM")
+@click.option("--run", help="The run of ITEM: a folder or a job's name; the newest by default.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="rerun",
+    show_default=True,
+    help="The folder for the new file and its latents.",
+)
+@runs_option
+@json_option
+def rerun(what: str, run: str | None, out: Path, base: Path, as_json: bool) -> None:
+    """Make one media file again, from what is written inside it.
+
+    Compares the new file with the old: exit code 0 when their bytes are identical, 1 when not. Works in this process.
+    """
+    from genrun.runner.redo import repeat
+
+    original = _original(what, run, base)
+    say(f"{original.item.id}: sampling again.")
+    comparison = repeat(original, out)
+    if as_json:
+        put_json(
+            {
+                "item": original.item.id,
+                "media": str(comparison.media),
+                "sha256": comparison.sha256,
+                "expected": comparison.expected,
+                "identical": comparison.is_identical,
+                "frames_max": comparison.frames_max,
+                "latents_rms": comparison.latents_rms,
+            }
+        )
+    else:
+        put(str(comparison.media))
+    say(_verdict(comparison))
+    raise click.exceptions.Exit(0 if comparison.is_identical else 1)
+
+
+def _original(what: str, run: str | None, base: Path) -> Original:
+    from genrun.runner.redo import original_in, original_of
+    from genrun.runner.runs import resolve
+
+    if Path(what).is_file():
+        return original_of(Path(what))
+    folder = resolve(run, base)
+    return original_in(folder, find_item(folder.items(), what))
+
+
+def _verdict(comparison: Comparison) -> str:
+    if comparison.expected is None:
+        return "There is no old file to compare with."
+    if comparison.is_identical:
+        return f"Identical: SHA-256 {comparison.sha256}."
+    parts = ["Not identical"]
+    if comparison.frames_max is not None:
+        parts.append(f"pixels differ by at most {comparison.frames_max} of 255")
+    if comparison.latents_rms is not None:
+        parts.append(f"latents by {comparison.latents_rms:.3g} (RMS)")
+    return f"{'; '.join(parts)}."

@@ -1,0 +1,24 @@
+"""The command line, with fake workers: `python tests/fakes/cli.py submit job.yaml`."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from genrun.runner.cli import launching, main
+from genrun.runner.launch import registry
+from genrun.runner.launch.contract import Launcher
+from genrun.runner.spec.schema import JobSpec
+from genrun.runner.submit import request_of
+
+WORKER = Path(__file__).with_name("worker.py")
+ROOT = Path(__file__).parents[2]
+
+
+def make_launcher(spec: JobSpec) -> Launcher:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return registry.get(spec.launch.kind)(replace(request_of(spec, environ), program=(str(WORKER),)))
+
+
+if __name__ == "__main__":
+    launching.make_launcher = make_launcher
+    main(prog_name="genrun")

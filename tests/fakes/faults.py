@@ -1,0 +1,48 @@
+"""Faults that a fake worker meets: one file each in a folder, used up by the first who comes to its moment."""
+
+import errno
+import json
+import os
+import signal
+import uuid
+from pathlib import Path
+
+FOLDER = "GENRUN_TEST_FAULTS"
+
+
+def put(folder: Path, moment: str, *, victim: str = "self", times: int = 1, item: str = "") -> None:
+    """Place a fault: `victim` (self, launcher, agent: kill -9; else the kind of an error) at a moment."""
+    folder.mkdir(exist_ok=True)
+    for _ in range(times):
+        fault = {"moment": moment, "victim": victim, "item": item}
+        (folder / f"{uuid.uuid4().hex}.json").write_text(json.dumps(fault))
+
+
+def meet(moment: str, launcher: int | None = None, item: str = "") -> None:
+    """Suffer the next fault of this moment, if there is one."""
+    folder = os.environ.get(FOLDER)
+    for path in sorted(Path(folder).glob("*.json")) if folder else ():
+        fault = json.loads(path.read_text())
+        if fault["moment"] != moment or fault["item"] not in ("", item):
+            continue
+        try:
+            path.rename(path.with_suffix(".used"))
+        except FileNotFoundError:
+            continue
+        suffer(fault["victim"], launcher)
+        return
+
+
+def suffer(victim: str, launcher: int | None) -> None:
+    if victim == "self":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if victim == "agent":
+        os.kill(os.getppid(), signal.SIGKILL)
+    elif victim == "launcher" and launcher:
+        os.kill(launcher, signal.SIGKILL)
+    elif victim == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    elif victim == "memory":
+        raise MemoryError("tried to allocate 80.00 GiB")
+    elif victim == "error":
+        raise RuntimeError("the model\nbroke")

@@ -1,0 +1,106 @@
+"""A worker whose pictures are a function of the item, made without torch; started by a launcher like the real one."""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genrun.runner import store
+from genrun.runner.plan import WorkItem
+from genrun.runner.records import SamplerStats
+from genrun.runner.store import RunFolder
+from genrun.runner.team import Team
+from genrun.runner.worker import main
+from tests.fakes import faults
+
+NAP = "GENRUN_TEST_NAP"
+STEPS = 4
+
+
+def picture(item: WorkItem) -> bytes:
+    """What the fake makes of an item."""
+    return hashlib.sha256(item.id.encode()).digest() * 1000
+
+
+@dataclass(frozen=True)
+class FakeSample:
+    item: WorkItem
+    meet: Callable[[str, str], None]
+    stats: SamplerStats = SamplerStats(STEPS, 2, 6, (2, 4))
+
+    def decode(self) -> bytes:
+        self.meet("decoding", self.item.id)
+        return picture(self.item)
+
+    def save_latents(self, path: Path) -> None:
+        with path.open("wb") as file:
+            file.write(b"latents ")
+            file.flush()
+            self.meet("latents", self.item.id)
+            file.write(picture(self.item)[:100])
+
+
+class FakeProducer:
+    """Sleeps, then writes the item's picture in two halves."""
+
+    device = "fake"
+
+    def __init__(self, document: Mapping[str, Any], team: Team, local_rank: int, launcher: int | None = None) -> None:
+        self.launcher = launcher
+        self.made: list[str] = []
+        self.meet("starting")
+
+    def meet(self, moment: str, item: str = "") -> None:
+        faults.meet(moment, self.launcher, item)
+
+    def prepare(self, item: WorkItem) -> None:
+        self.meet("loading", item.id)
+
+    def suffix(self, item: WorkItem, frames: bytes) -> str:
+        return ".png"
+
+    def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> FakeSample:
+        on_round(2, STEPS)
+        time.sleep(float(os.environ.get(NAP, "0")))
+        self.meet("sampling", item.id)
+        on_round(STEPS, STEPS)
+        self.made.append(item.id)
+        return FakeSample(item, self.meet)
+
+    def write(self, path: Path, frames: bytes, metadata: dict[str, Any]) -> None:
+        json.dumps(metadata)
+        half = len(frames) // 2
+        with path.open("wb") as file:
+            file.write(frames[:half])
+            file.flush()
+            self.meet("half-written")
+            file.write(frames[half:])
+
+
+def run() -> int:
+    """Run a worker that knows its launcher's process, and meets faults between a file's move and its record."""
+    folder = RunFolder.open(Path(sys.argv[1]))
+    order = json.loads((folder.logs / sys.argv[sys.argv.index("--job") + 1] / "order.json").read_text())
+    launcher = order["launcher"] and order["launcher"]["pid"]
+    move, publish = store._move, RunFolder.publish
+
+    def move_and_meet(temporary: Path, final: Path) -> None:
+        move(temporary, final)
+        faults.meet("moved", launcher)
+
+    def publish_and_meet(*args: Any) -> bool:
+        written = publish(*args)
+        faults.meet("recorded", launcher)
+        return written
+
+    store._move, RunFolder.publish = move_and_meet, publish_and_meet
+    return main(make_producer=lambda *args: FakeProducer(*args, launcher=launcher))
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,63 @@
+"""Peak memory of a solver's state, in latents, counted on real allocations."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from genrun.solvers import registry
+from tests.numerics.worlds import Recorder, flow, mixture
+
+SIZE = 4096
+
+
+class Ledger(TorchDispatchMode):
+    """Counts live storages the size of a latent, and their peak."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: dict[int, Any] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_iter(result):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage().nbytes() == SIZE * 4:
+                self.note(tensor)
+        self.peak = max(self.peak, len(self.live))
+        return result
+
+    def note(self, tensor: Tensor) -> None:
+        key = tensor.untyped_storage().data_ptr()
+        if key not in self.live:
+            self.live[key] = weakref.finalize(tensor, self.live.pop, key, None)
+
+
+@pytest.mark.parametrize("solver", [name for name in registry.names() if name != "sequential"])
+@pytest.mark.parametrize("workers", [8, 24])
+def test_state_peaks_below_two_windows_and_eight_latents(solver: str, workers: int) -> None:
+    problem = flow(60, size=SIZE)
+    recorder = Recorder(problem, mixture(SIZE))
+    ledger = Ledger()
+    run = registry.get(solver)(workers=workers).solve(problem)
+    gc.collect()
+    with ledger:
+        points = next(run)
+        while True:
+            with torch.utils._python_dispatch._disable_current_modes():
+                outputs = [recorder.output(point) for point in points]
+            for output in outputs:
+                ledger.note(output)
+            points = output = None
+            try:
+                points = run.send(outputs)
+            except StopIteration:
+                break
+    assert 2 < ledger.peak <= 2 * workers + 8

@@ -1,0 +1,110 @@
+"""Runs are found by folder, by name and by default; a changed job finds another run, or is refused."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from genrun.runner.errors import MixError, UsageError
+from genrun.runner.runs import names, new_path, point_latest, resolve
+from genrun.runner.store import RunFolder
+from genrun.runner.submit import Job, changed_fields, check_same, find_run, open_run
+from tests.fakes.items import document, make_folder, make_item
+
+
+def make_job(count: int = 3, name: str = "fake", **changes: Any) -> Job:
+    spec: Any = SimpleNamespace(name=name)
+    return Job(spec, document(name=name, **changes), [make_item(number) for number in range(count)])
+
+
+def test_a_run_is_found_by_folder_name_or_default(tmp_path: Path) -> None:
+    old = make_folder(tmp_path / "cats" / "2026-01-01T00-00-00-aaaa")
+    new = make_folder(tmp_path / "cats" / "2026-01-02T00-00-00-bbbb")
+    other = make_folder(tmp_path / "dogs" / "2026-01-03T00-00-00-cccc")
+    point_latest(new)
+    point_latest(other)
+    assert resolve(str(old.path), tmp_path) == old
+    assert resolve("cats", tmp_path) == new
+    assert resolve("cats/latest", tmp_path) == new
+    assert resolve(str(tmp_path / "cats"), tmp_path) == new
+    assert resolve("cats/2026-01-01T00-00-00-aaaa", tmp_path) == old
+    assert resolve(None, tmp_path) == other
+    assert names(tmp_path) == ["cats", "dogs"]
+
+
+def test_the_default_is_the_run_submitted_last(tmp_path: Path) -> None:
+    first = make_folder(tmp_path / "a" / "2026-01-01T00-00-00-aaaa")
+    second = make_folder(tmp_path / "b" / "2026-01-02T00-00-00-bbbb")
+    for folder, moment in ((second, 1), (first, 2)):
+        point_latest(folder)
+        os.utime(folder.path.parent / "latest", (moment, moment), follow_symlinks=False)
+    assert resolve(None, tmp_path) == first
+
+
+def test_latest_is_guessed_when_its_link_was_lost(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "2026-01-01T00-00-00-aaaa")
+    newer = make_folder(tmp_path / "a" / "2026-01-02T00-00-00-aaaa")
+    assert resolve("a", tmp_path) == newer
+    assert resolve(None, tmp_path) == newer
+
+
+def test_an_unknown_run_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    make_folder(tmp_path / "hunyuan" / "2026-01-01T00-00-00-aaaa")
+    with pytest.raises(UsageError) as caught:
+        resolve("hunyan", tmp_path)
+    assert str(caught.value) == (
+        "'hunyan': no such run. Did you mean 'hunyuan'?\n"
+        f"  Jobs with runs in {tmp_path}: hunyuan. Others: --runs FOLDER."
+    )
+
+
+def test_no_runs_at_all_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no runs there"):
+        resolve(None, tmp_path / "runs")
+
+
+def test_new_runs_have_distinct_sortable_names(tmp_path: Path) -> None:
+    path = new_path(tmp_path, "fake")
+    assert path.parent == tmp_path / "fake"
+    assert len(path.name) == len("2026-01-31T02-00-00-3f9c")
+
+
+def test_the_same_items_go_on_with_the_same_run(tmp_path: Path) -> None:
+    first = open_run(make_job(), tmp_path, None)
+    again = open_run(make_job(launch={"kind": "torchrun"}), tmp_path, None)
+    assert again == first
+    assert again.job_document()["launch"] == {"kind": "torchrun"}
+    assert (tmp_path / "fake" / "latest").resolve() == first.path
+
+
+def test_a_changed_job_gets_a_new_run_and_the_old_one_stays_findable(tmp_path: Path) -> None:
+    first = open_run(make_job(3), tmp_path, None)
+    second = open_run(make_job(4), tmp_path, None)
+    assert second != first
+    assert resolve("fake", tmp_path) == second
+    assert find_run(make_job(3), tmp_path) == first
+    assert open_run(make_job(3), tmp_path, None) == first
+    assert resolve("fake", tmp_path) == first
+
+
+def test_a_changed_job_is_refused_by_an_old_run_with_the_fields_named(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "run")
+    changed = make_job(4, sampling={"steps": 5}, seeds=[0, 1])
+    with pytest.raises(MixError) as caught:
+        check_same(changed, folder)
+    assert str(caught.value) == (
+        f"{folder.path}: the job has changed since this run was made (1 items are new, 0 gone):\n"
+        "    sampling.steps: 4 -> 5\n"
+        "    seeds: [0] -> [0, 1]\n"
+        "  Submit without --run to start a new run, or restore the old values."
+    )
+    assert caught.value.exit_code == 2
+    assert RunFolder.open(folder.path).items() == [make_item(number) for number in range(3)]
+
+
+def test_only_fields_that_change_pixels_count_as_changed() -> None:
+    old = document(launch={"kind": "inline"}, solver={"kind": "ropa", "workers": 8})
+    new = document(launch={"kind": "torchrun"}, solver={"kind": "ropa"}, score=["psnr"])
+    assert changed_fields(old, new) == ["solver.workers: 8 -> (not set)"]

@@ -1,0 +1,124 @@
+"""Aggregation: groups of the matrix, means, and intervals that hold what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from genrun.runner.records import Record, SamplerStats, Score
+from genrun.runner.summary import bootstrap_interval, estimate, summarize, wilson_interval
+from tests.sample_run import ROPA, SEQUENTIAL, work_item
+
+
+def test_an_estimate_holds_mean_median_and_extremes() -> None:
+    result = estimate([4.0, 1.0, 1.0, 2.0])
+    assert result is not None
+    assert (result.n, result.mean, result.median, result.minimum, result.maximum) == (4, 2.0, 1.5, 1.0, 4.0)
+    assert result.low is not None and result.high is not None
+    assert 1.0 <= result.low < 2.0 < result.high <= 4.0
+
+
+def test_nothing_measured_is_no_estimate() -> None:
+    assert estimate([]) is None
+
+
+def test_one_item_has_a_mean_and_no_interval() -> None:
+    result = estimate([3.0])
+    assert result is not None
+    assert (result.mean, result.low, result.high) == (3.0, None, None)
+
+
+def test_the_bootstrap_is_the_same_every_time() -> None:
+    values = np.random.default_rng(3).normal(size=20).tolist()
+    assert bootstrap_interval(values) == bootstrap_interval(values)
+
+
+def test_the_bootstrap_interval_of_a_large_sample_is_that_of_the_normal_distribution() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    low, high = bootstrap_interval(values.tolist())
+    half = 1.96 * values.std() / 20
+    assert (values.mean() - low, high - values.mean()) == pytest.approx((half, half), rel=0.08)
+
+
+def test_the_bootstrap_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    intervals = [bootstrap_interval(rng.normal(size=30).tolist()) for _ in range(200)]
+    assert 0.90 <= np.mean([low <= 0 <= high for low, high in intervals]) <= 0.98
+
+
+def test_wilsons_interval_is_the_published_one() -> None:
+    assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe 1998, table I
+    assert wilson_interval(0 / 20, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+
+
+def test_ten_of_ten_right_is_not_certainty() -> None:
+    result = estimate([1.0] * 10, share=True)
+    assert result is not None
+    assert result.high == pytest.approx(1.0)
+    assert result.low == pytest.approx(0.7225, abs=1e-4)
+
+
+def done(item_id: str, rounds: int) -> Record:
+    return Record(item_id, "done", sampler=SamplerStats(20, rounds, 4 * rounds))
+
+
+def test_items_are_grouped_by_the_axes_of_the_matrix_in_the_order_of_the_plan() -> None:
+    items = [work_item(prompt, 0, solver) for prompt in ("a", "b") for solver in (SEQUENTIAL, ROPA)]
+    groups = summarize(items, {}, [])
+    assert [(dict(group.axes), group.items) for group in groups] == [
+        ({"solver": "sequential"}, 2),
+        ({"solver": "ropa K=8"}, 2),
+    ]
+    assert [group.is_reference for group in groups] == [True, False]
+
+
+def test_a_job_without_a_matrix_is_grouped_by_solver() -> None:
+    items = [work_item(prompt, 0, ROPA, axes=False) for prompt in ("a", "b")]
+    assert [(dict(group.axes), group.items) for group in summarize(items, {}, [])] == [({"solver": "ropa"}, 2)]
+
+
+def test_done_failed_and_pending_items_are_counted_apart() -> None:
+    items = [work_item("a", seed, ROPA) for seed in range(4)]
+    records = {
+        items[0].id: done(items[0].id, 5),
+        items[1].id: done(items[1].id, 10),
+        items[2].id: Record(items[2].id, "failed", error={"kind": "Error"}),
+    }
+    (group,) = summarize(items, records, [])
+    assert (group.items, group.done, group.failed, group.pending) == (4, 2, 1, 1)
+
+
+def test_speedup_is_the_mean_of_the_items_own_speedups() -> None:
+    items = [work_item("a", seed, ROPA) for seed in range(2)]
+    records = {items[0].id: done(items[0].id, 5), items[1].id: done(items[1].id, 10)}
+    (group,) = summarize(items, records, [])
+    assert group.rounds and group.nfe and group.speedup
+    assert (group.rounds.mean, group.nfe.mean, group.speedup.mean) == (7.5, 30.0, 3.0)
+
+
+def test_items_without_a_value_lower_n_and_not_the_mean() -> None:
+    items = [work_item("a", seed, ROPA) for seed in range(3)]
+    records = {item.id: done(item.id, 5) for item in items}
+    scores = [
+        Score(items[0].id, "psnr", 30.0, True),
+        Score(items[1].id, "psnr", None, True, "no media file"),
+        Score(items[2].id, "ssim", None, True, "no media file"),
+    ]
+    (group,) = summarize(items, records, scores)
+    assert (group.metrics["psnr"].n, group.metrics["psnr"].mean) == (1, 30.0)
+    assert "ssim" not in group.metrics
+
+
+def test_scores_of_items_that_have_since_failed_are_left_out() -> None:
+    item = work_item("a", 0, ROPA)
+    failed = {item.id: Record(item.id, "failed", error={"kind": "Error"})}
+    (group,) = summarize([item], failed, [Score(item.id, "psnr", 30.0, True)])
+    assert group.metrics == {}
+
+
+def test_parts_of_a_share_get_its_interval() -> None:
+    items = [work_item("a", seed, ROPA) for seed in range(10)]
+    records = {item.id: done(item.id, 5) for item in items}
+    scores = [Score(item.id, "checker.shape", 1.0, True) for item in items]
+    (group,) = summarize(items, records, scores, shares=["checker"])
+    assert group.metrics["checker.shape"].low == pytest.approx(0.7225, abs=1e-4)

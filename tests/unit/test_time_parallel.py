@@ -1,0 +1,170 @@
+"""Solvers on unmodified stock pipelines: at tolerance 0 the difference to the plain pipeline is exactly 0."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import genrun
+from genrun.adapters.session import RefusedError
+from genrun.solvers import registry
+from tests.tiny import FAMILIES, SCHEDULERS, build, build_scheduler, call_kwargs, generator, latents_of
+
+EXACT: dict[str, dict[str, Any]] = {
+    name: {} if name == "sequential" else {"tolerance": 0.0, "workers": 4} for name in registry.names()
+}
+
+
+def sampled(pipe: Any, solver: str, options: dict[str, Any], **call: Any) -> tuple[Tensor, Any]:
+    with genrun.parallelize(pipe, solver, **options) as run:
+        latents = latents_of(pipe(**call))
+    return latents, run.solution
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_solver_at_tolerance_zero_differs_by_exactly_zero(family: str, dtype: torch.dtype) -> None:
+    pipe = build(family, dtype)
+    plain = latents_of(pipe(**call_kwargs(family)))
+    for solver, options in EXACT.items():
+        latents, solution = sampled(pipe, solver, options, **call_kwargs(family))
+        assert latents.dtype == plain.dtype
+        assert torch.equal(latents, plain), f"{solver}: {(latents.float() - plain.float()).abs().max()}"
+        assert solution.rounds <= 6
+
+
+@pytest.mark.parametrize("name", SCHEDULERS["diffusion"])
+def test_every_diffusion_scheduler_is_replayed_exactly(name: str) -> None:
+    """One-step, multistep, second-order and stochastic: history and noise included."""
+    pipe = build("sd2")
+    pipe.scheduler = build_scheduler(name)
+    plain = latents_of(pipe(**call_kwargs("sd2")))
+    for solver, options in EXACT.items():
+        latents, _ = sampled(pipe, solver, options, **call_kwargs("sd2"))
+        assert torch.equal(latents, plain), solver
+
+
+@pytest.mark.parametrize("name", SCHEDULERS["flow"])
+def test_every_flow_scheduler_is_replayed_exactly(name: str) -> None:
+    pipe = build("wan21")
+    pipe.scheduler = build_scheduler(name)
+    plain = latents_of(pipe(**call_kwargs("wan21")))
+    for solver, options in EXACT.items():
+        latents, _ = sampled(pipe, solver, options, **call_kwargs("wan21"))
+        assert torch.equal(latents, plain), solver
+
+
+@pytest.mark.parametrize("solver", registry.names())
+def test_noise_depends_on_seed_and_step_alone(solver: str) -> None:
+    """A stochastic sampler under any K draws what the plain pipeline draws at each step."""
+    pipe = build("ddpm")
+    call = {**call_kwargs("ddpm"), "num_inference_steps": 12}
+    plain = latents_of(pipe(**{**call, "generator": generator(3)}))
+    for workers in (1, 5, 12):
+        options = {**EXACT[solver], **({"workers": workers} if EXACT[solver] else {})}
+        latents, _ = sampled(pipe, solver, options, **{**call, "generator": generator(3)})
+        assert torch.equal(latents, plain)
+
+
+def test_without_a_generator_the_global_noise_is_drawn_as_the_plain_pipeline_does() -> None:
+    pipe = build("sd2")
+    pipe.scheduler = build_scheduler("ddpm")
+    call = {**call_kwargs("sd2"), "generator": None}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        plain = latents_of(pipe(**call))
+        torch.manual_seed(11)
+        latents, _ = sampled(pipe, "paradigms", EXACT["paradigms"], **call)
+    assert torch.equal(latents, plain)
+
+
+@pytest.mark.parametrize("solver", registry.names())
+def test_samples_of_a_batch_are_controlled_apart(solver: str) -> None:
+    """Each sample of a batch takes the rounds, and ends where, it does alone."""
+    pipe = build("sd3")
+    seeds = (4, 5)
+    call = {**call_kwargs("sd3"), "num_inference_steps": 12, "num_images_per_prompt": 2}
+    with genrun.parallelize(pipe, solver) as run:
+        together = latents_of(pipe(**{**call, "generator": [generator(seed) for seed in seeds]}))
+    solutions = run.solutions
+    for row, seed in enumerate(seeds):
+        alone = {**call, "num_images_per_prompt": 1, "generator": generator(seed)}
+        latents, solution = sampled(pipe, solver, {}, **alone)
+        assert solutions[row].fronts == solution.fronts
+        assert torch.allclose(together[row], latents[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("skip_guidance_layers", [1]), ("callback_on_step_end", lambda *args: {})],
+)
+def test_arguments_that_go_by_the_loop_counter_are_refused_by_name(argument: str, value: Any) -> None:
+    pipe = build("sd3")
+    with genrun.parallelize(pipe, "ropa"), pytest.raises(RefusedError, match=f"{argument} goes by the loop's counter"):
+        pipe(**call_kwargs("sd3"), **{argument: value})
+
+
+def test_a_guider_that_switches_by_the_loop_counter_is_refused() -> None:
+    pipe: Any = build("hunyuanvideo15")
+    pipe.guider._stop = 0.5
+    with pytest.raises(RefusedError, match=r"guider \w+ with start=0.0, stop=0.5 switches guidance"):
+        genrun.parallelize(pipe, "ropa").__enter__()
+
+
+def test_a_loop_that_changes_its_latents_itself_is_refused() -> None:
+    pipe: Any = build("sd3")
+    stock = type(pipe)
+
+    def meddle(self: Any, **call: Any) -> Any:
+        step = self.scheduler.step
+        self.scheduler.__dict__["step"] = lambda output, t, x, **kw: step(output, t, x + 1e-3, **kw)
+        return stock.__call__(self, **call)
+
+    pipe.__class__ = type("Meddling", (stock,), {"__call__": meddle})
+    refusal = pytest.raises(RefusedError, match="changes its latents between two steps")
+    with genrun.parallelize(pipe, "sequential"), refusal:
+        pipe(**call_kwargs("sd3"))
+
+
+def test_the_pipeline_is_left_as_it_was(tmp_path: Path) -> None:
+    pipe = build("sd3")
+    scheduler, kind = pipe.scheduler, type(pipe)
+    with genrun.parallelize(pipe, "ropa"):
+        pipe(**call_kwargs("sd3"))
+        pipe.save_config(tmp_path)
+    assert pipe.scheduler is scheduler
+    assert type(pipe) is kind
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert index["scheduler"] == ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+    assert index["_class_name"] == "StableDiffusion3Pipeline"
+
+
+def test_three_lines_for_a_diffusers_user() -> None:
+    pipe = build("sd3")
+    with genrun.parallelize(pipe, solver="ropa", workers=8) as run:
+        images = pipe(**{**call_kwargs("sd3"), "output_type": "pil"}).images
+    assert len(images) == 1
+    assert 1 <= run.solution.rounds <= 6
+
+
+def test_asking_for_the_solution_before_a_call_says_so() -> None:
+    with (
+        genrun.parallelize(build("sd3"), "ropa") as run,
+        pytest.raises(RuntimeError, match="call the pipeline inside the with block"),
+    ):
+        _ = run.solution
+
+
+def test_progress_is_told_after_every_round() -> None:
+    pipe, seen = build("sd3"), []
+    with genrun.parallelize(pipe, "paradigms", on_round=seen.append) as run:
+        pipe(**call_kwargs("sd3"))
+    assert [p.rounds for p in seen] == list(range(1, run.solution.rounds + 1))
+    assert [p.front for p in seen] == list(run.solution.fronts)
+    assert seen[-1].nfe == run.solution.nfe
+    assert seen[-1].num_steps == 6

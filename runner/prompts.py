@@ -103,6 +103,7 @@ def _read_txt(text: str, name: str, _wrong: Wrong) -> Iterator[Prompt]:
 
 def _read_csv(text: str, name: str, wrong: Wrong) -> Iterator[Prompt]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    line = 1
     try:
         header = list(reader.fieldnames or ())
         if not _columns_are_known(header, wrong):
@@ -117,7 +118,7 @@ def _read_csv(text: str, name: str, wrong: Wrong) -> Iterator[Prompt]:
                 yield from _prompt(fields, Origin(name, line, 1), wrong)
             line = reader.line_num + 1
     except csv.Error as error:
-        wrong(reader.line_num, f"not CSV: {error}.")
+        wrong(line, f"not CSV: {error}.")
 
 
 def _columns_are_known(header: list[str], wrong: Wrong) -> bool:
@@ -136,7 +137,8 @@ def _read_jsonl(text: str, name: str, wrong: Wrong) -> Iterator[Prompt]:
         try:
             fields = json.loads(line)
         except (ValueError, RecursionError) as error:
-            wrong(number, f"not JSON: {error.msg if isinstance(error, json.JSONDecodeError) else error}.")
+            why = error.msg if isinstance(error, json.JSONDecodeError) else "too large or too deep"
+            wrong(number, f"not JSON: {why}.")
             continue
         if not isinstance(fields, dict) or "prompt" not in fields:
             wrong(number, 'wanted an object with a key `prompt`, such as {"prompt": "a red kite"}.')

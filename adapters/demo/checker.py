@@ -142,9 +142,7 @@ def _match(alpha: np.ndarray, center_y: np.ndarray, center_x: np.ndarray) -> tup
     return best if overlaps[best] > MIN_OVERLAP else (None, None)
 
 
-def _overlap(
-    alpha: np.ndarray, shape: str, radius: float, center_y: np.ndarray, center_x: np.ndarray
-) -> float:
+def _overlap(alpha: np.ndarray, shape: str, radius: float, center_y: np.ndarray, center_x: np.ndarray) -> float:
     # A triangle's centroid lies below the point that it is drawn around.
     shift = 0.133 * radius if shape == "triangle" else 0.0
     drawn = coverage(shape, radius, center_y - shift, center_x, alpha.shape[1])

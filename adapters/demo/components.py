@@ -2,19 +2,16 @@
 
 import json
 import string
-from typing import TYPE_CHECKING
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    AutoencoderKLCogVideoX,
-    CogVideoXDDIMScheduler,
-    CogVideoXPipeline,
-    CogVideoXTransformer3DModel,
-    FlowMatchEulerDiscreteScheduler,
-    SD3Transformer2DModel,
-    StableDiffusion3Pipeline,
-)
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
+from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+from diffusers.pipelines.cogvideo.pipeline_cogvideox import CogVideoXPipeline
+from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
+from diffusers.schedulers.scheduling_ddim_cogvideox import CogVideoXDDIMScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     CLIPTextConfig,
@@ -28,16 +25,14 @@ from transformers import (
 from genrun.adapters.demo.recipe import Recipe
 from genrun.adapters.demo.world import CLIP_FRAMES, FRAME_PX, vocabulary
 
-if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
-
 LATENT_CHANNELS = 16
 LATENT_PX = FRAME_PX // 8
 TEXT_WIDTH = 64
 MAX_TOKENS = 12
+CLIP_SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 
 
-def build_pipeline(recipe: Recipe) -> "DiffusionPipeline":
+def build_pipeline(recipe: Recipe) -> CogVideoXPipeline | StableDiffusion3Pipeline:
     """The recipe's whole pipeline with untrained weights, the same for the same ``recipe.seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -153,17 +148,13 @@ def clip_tokenizer() -> CLIPTokenizer:
     words = vocabulary()
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=1000, end_of_word_suffix="</w>", min_frequency=1, show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=1000, end_of_word_suffix="</w>", min_frequency=1, show_progress=False)
     bpe.train_from_iterator([" ".join(words)], trainer)
     model = json.loads(bpe.to_str())["model"]
     letters = [letter + end for letter in string.ascii_lowercase for end in ("", "</w>")]
-    tokens = ["<|startoftext|>", "<|endoftext|>", *dict.fromkeys([*letters, *model["vocab"]])]
+    tokens = [*CLIP_SPECIAL, *dict.fromkeys([*letters, *model["vocab"]])]
     vocab = {token: index for index, token in enumerate(tokens)}
-    return CLIPTokenizer(
-        vocab=vocab, merges=[tuple(pair) for pair in model["merges"]], model_max_length=MAX_TOKENS
-    )
+    return CLIPTokenizer(vocab=vocab, merges=[tuple(pair) for pair in model["merges"]], model_max_length=MAX_TOKENS)
 
 
 def clip_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
@@ -177,9 +168,9 @@ def clip_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
             num_hidden_layers=2,
             num_attention_heads=2,
             max_position_embeddings=MAX_TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=CLIP_SPECIAL.index(str(tokenizer.bos_token)),
+            eos_token_id=CLIP_SPECIAL.index(str(tokenizer.eos_token)),
+            pad_token_id=CLIP_SPECIAL.index(str(tokenizer.pad_token)),
         )
     )
     torch.nn.init.normal_(encoder.text_model.embeddings.token_embedding.weight, std=1.0)

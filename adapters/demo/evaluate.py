@@ -1,6 +1,6 @@
 """Measure a demo model: how much of a held-out caption its pictures show, and what its VAE loses.
 
-    python -m genrun.adapters.demo.evaluate MODEL_DIR --pairs 96 --json
+python -m genrun.adapters.demo.evaluate MODEL_DIR --pairs 96 --json
 """
 
 import argparse
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from genrun.adapters.demo.checker import check
 from genrun.adapters.demo.objectives import psnr_db, to_tensor
@@ -40,8 +41,6 @@ class Evaluation:
 
 def load(folder: Path, device: str = "cpu") -> Any:
     """A demo pipeline from its folder, in fp32, without progress bars."""
-    from diffusers import DiffusionPipeline  # noqa: PLC0415
-
     pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
@@ -91,10 +90,7 @@ def evaluate(pipe: Any, recipe: Recipe, pairs: int = 96, batch: int = 32) -> Eva
     captions = [scene.caption for scene in said]
     started = time.perf_counter()
     frames = np.concatenate(
-        [
-            generate(pipe, captions[i : i + batch], seeds[i : i + batch], recipe.sampling)
-            for i in range(0, pairs, batch)
-        ]
+        [generate(pipe, captions[i : i + batch], seeds[i : i + batch], recipe.sampling) for i in range(0, pairs, batch)]
     )
     elapsed_s = time.perf_counter() - started
     verdicts = [check(clip, caption) for clip, caption in zip(frames, captions, strict=True)]

@@ -121,9 +121,9 @@ class _State:
         self.step += 1
         weight = max(0.02, 1 / self.step)
         self.mean_loss += weight * (float(loss.detach()) - self.mean_loss)
-        if self.average:
-            with torch.no_grad():
-                torch._foreach_lerp_(self.average, self.parameters, 1 / (1 + self.plan.ema * self.step))
+        with torch.no_grad():
+            for average, parameter in zip(self.average, self.parameters, strict=False):
+                average.lerp_(parameter, 1 / (1 + self.plan.ema * self.step))
 
     def save(self) -> None:
         """Write the checkpoint, atomically."""

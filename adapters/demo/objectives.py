@@ -55,7 +55,9 @@ def psnr_db(vae: Any, batch: Tensor) -> float:
     return float(10 * torch.log10(4 / error.square().mean()))
 
 
-def velocity_loss(transformer: nn.Module, latents: Tensor, text: dict[str, Tensor], alphas: Tensor, random: StepRandom) -> Tensor:
+def velocity_loss(
+    transformer: nn.Module, latents: Tensor, text: dict[str, Tensor], alphas: Tensor, random: StepRandom
+) -> Tensor:
     """The CogVideoX objective: predict v = sqrt(a) noise - sqrt(1 - a) x (Salimans and Ho, arXiv 2202.00512).
 
     Args:
@@ -73,7 +75,9 @@ def velocity_loss(transformer: nn.Module, latents: Tensor, text: dict[str, Tenso
     return (transformer(noisy, timestep=timesteps, **text).sample - target).square().mean()
 
 
-def flow_loss(transformer: nn.Module, latents: Tensor, text: dict[str, Tensor], shift: float, random: StepRandom) -> Tensor:
+def flow_loss(
+    transformer: nn.Module, latents: Tensor, text: dict[str, Tensor], shift: float, random: StepRandom
+) -> Tensor:
     """The SD3 objective: predict noise - x on the straight line between them (Esser et al., arXiv 2403.03206).
 
     Args:

@@ -1,6 +1,6 @@
 """Train a demo model from nothing and save it as an ordinary diffusers pipeline folder.
 
-    python -m genrun.adapters.demo.train demo-video --out DIR [--device cuda] [--resume]
+python -m genrun.adapters.demo.train demo-video --out DIR [--device cuda] [--resume]
 """
 
 import argparse
@@ -25,7 +25,7 @@ from genrun.adapters.demo.objectives import (
     velocity_loss,
 )
 from genrun.adapters.demo.recipe import RECIPES, Recipe
-from genrun.adapters.demo.world import Scene, draw, sample, scenes
+from genrun.adapters.demo.world import Scene, draw, scenes
 
 
 def train(recipe: Recipe, out: Path, work: Path, device: str = "cpu", resume: bool = False) -> None:

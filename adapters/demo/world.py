@@ -114,11 +114,15 @@ def scenes(kind: Kind, split: Split) -> list[Scene]:
 
 def vocabulary() -> tuple[str, ...]:
     """Every word that a caption can hold, sorted."""
-    every = (s.caption.split() for kind in ("video", "image") for half in ("train", "held-out") for s in scenes(kind, half))
+    every = (
+        s.caption.split() for kind in ("video", "image") for half in ("train", "held-out") for s in scenes(kind, half)
+    )
     return tuple(sorted({word for words in every for word in words}))
 
 
-def coverage(shape: str, radius: float, center_y: np.ndarray, center_x: np.ndarray, size_px: int = FRAME_PX) -> np.ndarray:
+def coverage(
+    shape: str, radius: float, center_y: np.ndarray, center_x: np.ndarray, size_px: int = FRAME_PX
+) -> np.ndarray:
     """Anti-aliased share of each pixel that a shape covers.
 
     Args:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from genrun.runner.cli.output import say
 from genrun.runner.errors import GenrunError
 
 UNEXPECTED_EXIT_CODE = 1
@@ -101,12 +102,12 @@ class VerbGroup(click.Group):
         except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
             raise
         except GenrunError as error:
-            click.echo(str(error), err=True)
+            say(str(error))
             ctx.exit(error.exit_code)
         except Exception as error:
             if ctx.params.get("traceback"):
                 raise
-            click.echo(_unexpected(error), err=True)
+            say(_unexpected(error))
             ctx.exit(UNEXPECTED_EXIT_CODE)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ERROR_METRIC = "latent_rmse"
 SIZE_INCHES = (6.4, 4.3)
+POINTS_PER_INCH = 72  # what SVG is drawn in, so that a pixel is a point
 MARGINS = {"left": 0.115, "right": 0.985, "bottom": 0.115, "top": 0.975}
 LETTER_POINTS = 6.4
 FONT = "'DejaVu Sans'"
@@ -100,7 +101,7 @@ def _draw(theme: Theme, paint: Any, *arguments: Any) -> bytes:
         "figure.facecolor": "none",
     }
     with mpl.rc_context(style):
-        figure = Figure(figsize=SIZE_INCHES)
+        figure = Figure(figsize=SIZE_INCHES, dpi=POINTS_PER_INCH)
         FigureCanvasSVG(figure)
         figure.subplots_adjust(**MARGINS)
         paint(figure, theme, *arguments)
@@ -139,7 +140,7 @@ def _speed(
         )
         words.append((group.label, paint, speed.mean, mean))
     axes.set_xlim(left=min(0.9, axes.get_xlim()[0]), right=axes.get_xlim()[1] * 1.12)
-    _place(figure, axes, words)
+    _place(axes, words)
 
 
 def _error_axis(axes: Axes, positive: Sequence[float]) -> float:
@@ -180,15 +181,14 @@ def _dots(
     return speeds, heights
 
 
-def _place(figure: Figure, axes: Axes, words: Sequence[tuple[str, str, float, float]]) -> None:
+def _place(axes: Axes, words: Sequence[tuple[str, str, float, float]]) -> None:
     """Write (label, colour, x, y) beside the points, each where it covers no other label or point."""
     points = [axes.transData.transform((x, y)) for _, _, x, y in words]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
     for (label, colour, _, _), (x, y) in zip(words, points, strict=True):
-        width = LETTER_POINTS * len(_safe(label)) * figure.dpi / 72
-        height = 14 * figure.dpi / 72
+        width = LETTER_POINTS * len(_safe(label))
         boxes = [
-            ((dx, dy, side), (left, y + dy - 4, left + width, y + dy + height))
+            ((dx, dy, side), (left, y + dy - 4, left + width, y + dy + 11))
             for dx, dy, side in (
                 (10, 6, "left"),
                 (-10, 6, "right"),

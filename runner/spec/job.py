@@ -63,11 +63,11 @@ def load(
     path = Path(path)
     registries = registries or Registries.installed()
     adapters = registries.adapters.names()
-    root = apply_sets(read_job(path, environ, adapters), sets, environ, adapters)
+    root, problems = apply_sets(read_job(path, environ, adapters), sets, environ, adapters)
     root = expand(_named(root, path), adapters)
     # Before anything else, so that no message can hold a secret.
     raise_all(_secrets(root))
-    problems = _wrong_values(root)
+    problems += _wrong_values(root)
     all_corners, wrong = corners(root, registries.solvers)
     checker = CellChecker(registries)
     checked = [checker.check(corner) for corner in all_corners]

@@ -10,7 +10,7 @@ from pathlib import Path
 from genrun.runner.spec import source
 from genrun.runner.spec.environ import fill
 from genrun.runner.spec.problems import Origin, Problem, raise_all
-from genrun.runner.spec.tree import Value, merge, put
+from genrun.runner.spec.tree import Value, dotted, merge, put
 
 EXTENDS = "extends"
 SHORTHANDS = {"solver": "kind", "launch": "kind", "sampling.scheduler": "kind"}
@@ -31,46 +31,50 @@ def read_job(path: Path, environ: Mapping[str, str], adapters: Sequence[str]) ->
     return _read(path, environ, adapters, seen=())
 
 
-def apply_sets(root: Value, sets: Sequence[str], environ: Mapping[str, str], adapters: Sequence[str]) -> Value:
+def apply_sets(
+    root: Value, sets: Sequence[str], environ: Mapping[str, str], adapters: Sequence[str]
+) -> tuple[Value, list[Problem]]:
     """Lay options `a.b=value` over a job, each value read as YAML.
 
+    Returns:
+        The job, and a problem for each option that changes what the matrix varies anyway.
+
     Raises:
-        JobFileError: an option is not of that form, or changes what the matrix varies.
+        JobFileError: an option is not of that form.
     """
     parsed = [_parse_set(text) for text in sets]
     # Containers before what is in them, and a kind before its options; otherwise in the order given.
     for path, value in sorted(parsed, key=lambda pair: (len(pair[0]), pair[0][-1] != "kind")):
         root = expand(put(root, path, fill(value, environ)), adapters)
-    _refuse_varied(root, [(path, value.origin) for path, value in parsed])
-    return root
+    return root, _varied(root, [(path, value.origin) for path, value in parsed])
 
 
 def expand(root: Value, adapters: Sequence[str]) -> Value:
     """Write shorthands out: `solver: ropa`, `model: demo-video`, `model: org/name`; also in values of the matrix."""
     if not root.is_mapping:
         return root
-    for dotted in ("model", *SHORTHANDS):
-        root = _rewrite(root, tuple(dotted.split(".")), lambda value, at=dotted: expand_at(at, value, adapters))
+    for section in ("model", *SHORTHANDS):
+        root = _rewrite(root, tuple(section.split(".")), lambda value, at=section: expand_at(at, value, adapters))
     return _rewrite(root, ("matrix",), lambda matrix: _expand_matrix(matrix, adapters))
 
 
-def expand_at(dotted: str, value: Value, adapters: Sequence[str]) -> Value:
+def expand_at(section: str, value: Value, adapters: Sequence[str]) -> Value:
     """Write out the shorthand of one section, if `value` is one."""
     if not isinstance(value.data, str):
         return value
-    if dotted == "model":
+    if section == "model":
         key = "adapter" if value.data in adapters else "checkpoint"
-    elif dotted in SHORTHANDS:
-        key = SHORTHANDS[dotted]
+    elif section in SHORTHANDS:
+        key = SHORTHANDS[section]
     else:
         return value
     return Value({key: value}, value.origin, value.key)
 
 
-def set_path(dotted: str) -> tuple[str, ...]:
+def set_path(name: str) -> tuple[str, ...]:
     """The path of a dotted name; the axes of a matrix, which have dots in their names, are one key."""
-    head, _, rest = dotted.partition(".")
-    return (head, rest) if head == "matrix" and rest else tuple(dotted.split("."))
+    head, _, rest = name.partition(".")
+    return (head, rest) if head == "matrix" and rest else tuple(name.split("."))
 
 
 def _read(path: Path, environ: Mapping[str, str], adapters: Sequence[str], seen: tuple[Path, ...]) -> Value:
@@ -93,14 +97,14 @@ def _read(path: Path, environ: Mapping[str, str], adapters: Sequence[str], seen:
 
 def _parse_set(text: str) -> tuple[tuple[str, ...], Value]:
     origin = Origin(f"--set {text if len(text) <= 80 else text[:79] + '…'}")
-    dotted, equals, value = text.partition("=")
-    path = set_path(dotted.strip())
+    name, equals, value = text.partition("=")
+    path = set_path(name.strip())
     if not equals or not all(path) or len(path) > source.MAX_DEPTH:
         raise_all([Problem(origin, "", "wanted a path and a value, such as --set solver.workers=4.")])
     return path, source.parse(value, lambda _line, _column: origin)
 
 
-def _refuse_varied(root: Value, paths: Sequence[tuple[tuple[str, ...], Origin]]) -> None:
+def _varied(root: Value, paths: Sequence[tuple[tuple[str, ...], Origin]]) -> list[Problem]:
     matrix = root.get("matrix")
     axes = list(matrix.data) if matrix is not None and isinstance(matrix.data, dict) else []
     problems = []
@@ -109,8 +113,8 @@ def _refuse_varied(root: Value, paths: Sequence[tuple[tuple[str, ...], Origin]])
             axis_path = tuple(axis.split("."))
             if path[: len(axis_path)] == axis_path:
                 message = f"the matrix varies {axis}, so this would change nothing. Set matrix.{axis}=[...] instead."
-                problems.append(Problem(origin, ".".join(path), message))
-    raise_all(problems)
+                problems.append(Problem(origin, dotted(path), message))
+    return problems
 
 
 def _rewrite(root: Value, path: tuple[str, ...], change: Callable[[Value], Value]) -> Value:

@@ -43,13 +43,12 @@ def check(root: Value, solvers: Registry) -> tuple[dict[str, Any] | None, list[P
         section = Value({}, root.origin)
     kind_value = section.get("kind")
     kind = DEFAULT_KIND if kind_value is None else kind_value.data
-    if not section.is_mapping or not isinstance(kind, str):
+    if not isinstance(section.data, dict) or not isinstance(kind, str):
         return None, []
     if kind not in solvers.names():
         at = (SECTION, "kind")
         return None, [Problem(place(root, at), dotted(at), unknown(kind, solvers.names(), "solver"))]
-    options: dict[str, Value] = section.data
-    given = {name: value for name, value in options.items() if name != "kind"}
+    given = {name: value for name, value in section.data.items() if name != "kind"}
     values, problems = _typed(solvers.get(kind), given, root)
     return (None if values is None else {"kind": kind, **values}), problems
 

@@ -9,11 +9,12 @@ from pydantic_core import PydanticCustomError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 WANTED = "wanted"
+MAX_COUNT = 1_000_000
 FILE_TAG, LIST_TAG = "prompts-file", "prompts-list"
 
 
 def _count_or_auto(value: Any) -> Any:
-    if value == "auto" or (type(value) is int and value >= 1):
+    if value == "auto" or (type(value) is int and 1 <= value <= MAX_COUNT):
         return value
     raise PydanticCustomError(WANTED, "a whole number of at least 1, or auto")
 
@@ -25,7 +26,7 @@ def _prompts_tag(value: Any) -> str:
 CountOrAuto = Annotated[
     int | Literal["auto"], BeforeValidator(_count_or_auto, json_schema_input_type=int | Literal["auto"])
 ]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Text = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 

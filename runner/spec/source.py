@@ -25,7 +25,7 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\
 _RESOLVERS = (
     ("bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), "tTfF"),
     ("null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""]),
-    ("int", re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z"), "-+0123456789"),
+    ("int", re.compile(r"(?:[-+]?[0-9]{1,100}|0o[0-7]{1,100}|0x[0-9a-fA-F]{1,100})\Z"), "-+0123456789"),
     ("float", re.compile(rf"(?:{_FLOAT.pattern})\Z"), "-+.0123456789"),
 )
 
@@ -219,8 +219,6 @@ def _bool(text: str) -> bool:
 
 
 def _int(text: str) -> int:
-    if len(text) > 30:
-        raise ValueError(text)
     return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
 
 

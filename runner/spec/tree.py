@@ -122,7 +122,11 @@ def dotted(path: Path) -> str:
     """A path as it is written in messages: `prompts[2]`, `solver.workers`."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            key = part if part.isprintable() else part.encode("unicode_escape").decode("ascii")
+            text += f".{key}" if text else key
     return text
 
 

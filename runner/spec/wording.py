@@ -39,6 +39,12 @@ _MISSING = {
     "prompts": "missing, such as `prompts: {file: prompts.txt}`.",
 }
 
+_WANTED_AT = {
+    "model": "a name or a mapping",
+    "prompts": "a list of prompts, or a file of them such as {file: prompts.txt}",
+    "solver": "a name or a mapping",
+}
+
 _WANTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -119,7 +125,8 @@ def _problem(detail: ErrorDetails, root: Value, path: Path) -> Problem:
         return Problem(place(root, path, key=True), dotted(path), unknown_option(str(path[-1]), known))
     if kind == "missing":
         return Problem(place(root, path), dotted(path), _MISSING.get(dotted(path), "missing."))
-    message = f"wanted {_wanted(detail)}, got {got(root.find(path))}."
+    wanted = _WANTED_AT.get(dotted(path)) if kind == "model_type" else None
+    message = f"wanted {wanted or _wanted(detail)}, got {got(root.find(path))}."
     return Problem(place(root, path), dotted(path), message)
 
 

@@ -5,9 +5,7 @@ from hypothesis import strategies as st
 
 from genrun.adapters.demo import world
 
-EVERY = [
-    scene for kind in ("video", "image") for split in ("train", "held-out") for scene in world.scenes(kind, split)
-]
+EVERY = [scene for kind in ("video", "image") for split in ("train", "held-out") for scene in world.scenes(kind, split)]
 
 
 @settings(deadline=None)

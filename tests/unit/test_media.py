@@ -65,7 +65,8 @@ def test_colours_survive(tmp_path: Path) -> None:
 
 
 def test_lower_crf_is_closer(tmp_path: Path) -> None:
-    frames = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), dtype=np.uint8)
+    gray = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 1), dtype=np.uint8)
+    frames = np.repeat(gray, 3, axis=-1)
     quality = []
     for crf in (40, 18, 4):
         write_video(tmp_path / "clip.mp4", frames, fps=8, crf=crf)

@@ -112,7 +112,7 @@ def test_ids_stay_the_same_from_release_to_release() -> None:
     assert ids(items_of(JOB)) == GOLDEN
 
 
-GOLDEN = ["", ""]
+GOLDEN = ["af8867410267a9dfc733", "e520547fc06e2bb80766"]
 
 
 def test_an_item_reads_back_from_one_line_of_ascii() -> None:

@@ -104,6 +104,7 @@ def test_values_come_from_the_environment_with_their_type() -> None:
     loaded = load_text(text, environ={"WHO": "b"})
     assert (loaded.job.sampling.steps, loaded.job.sampling.negative_prompt, loaded.job.name) == (20, "20", "a-b")
     assert load_text(text, environ={"WHO": "", "STEPS": "5"}).job.sampling.steps == 5
+    assert problems_of(text, environ={"WHO": "", "STEPS": "9" * 5000})[0].endswith("wanted a whole number, got inf.")
     assert loaded.document["sampling"]["steps"] == 20
 
 

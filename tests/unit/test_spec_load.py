@@ -39,7 +39,7 @@ def checkpoint(folder: str, *files: str) -> None:
             "solver: wndow",
             "3:9: solver.kind: there is no solver 'wndow'. Did you mean 'window'? There are: sequential, window.",
         ),
-        ("solver: [window]", "3:9: solver: wanted a mapping, got a list."),
+        ("solver: [window]", "3:9: solver: wanted a name or a mapping, got a list."),
         ("sede: [1]", "3:1: sede: unknown option. Did you mean 'seeds'?"),
         ("seeds: [0, x]", "3:12: seeds[1]: wanted a whole number, got 'x'."),
         ("seeds: [1.5]", "3:9: seeds[0]: wanted a whole number, got 1.5."),
@@ -55,6 +55,12 @@ def checkpoint(folder: str, *files: str) -> None:
         ("sampling: {steps: -3}", "3:19: sampling.steps: wanted at least 1, got -3."),
         ("sampling: {steps: '3'}", "3:19: sampling.steps: wanted a whole number, got '3'."),
         ("sampling: {steps: 2.5}", "3:19: sampling.steps: wanted a whole number, got 2.5."),
+        ("sampling: {steps: 1000001}", "3:19: sampling.steps: wanted at most 1000000, got 1000001."),
+        (
+            '"a\\nb\\e": 1',
+            "3:1: a\\nb\\x1b: unknown option. There are: name, model, prompts, seeds, sampling, solver, "
+            "parallel, launch, output, score, matrix.",
+        ),
         ("sampling: {height: 9}", "3:20: sampling.height: tiny-video needs a multiple of 8."),
         ("sampling: {guidance_scale: high}", "3:28: sampling.guidance_scale: wanted a number, got 'high'."),
         ("sampling: {scheduler: {shift: 3}}", "3:23: sampling.scheduler.kind: missing."),
@@ -100,7 +106,10 @@ def test_a_bad_value_is_named_with_its_place(text: str, message: str) -> None:
         ("model: tiny-video\nprompts: [a, '']", "2:14: prompts[1]: wanted text that is not empty, got ''."),
         ("model: tiny-video\nprompts: [' ']", "2:11: prompts[0]: the prompt is blank."),
         ("model: tiny-video\nprompts: [1984]", "2:11: prompts[0]: wanted text, got 1984."),
-        ("model: tiny-video\nprompts: a", "2:10: prompts: wanted a mapping, got 'a'."),
+        (
+            "model: tiny-video\nprompts: a",
+            "2:10: prompts: wanted a list of prompts, or a file of them such as {file: prompts.txt}, got 'a'.",
+        ),
         ("model: tiny-video\nprompts: {flie: a.txt}", "2:11: prompts.flie: unknown option. Did you mean 'file'?"),
         (
             "model: tiny-video\nprompts: [a, b, a]",
@@ -201,7 +210,7 @@ def test_a_checkpoint_without_weights_or_in_one_file_is_refused() -> None:
 @pytest.mark.parametrize("path", ["a\0b", "x" * 5000, "~nobody/x", "/", "..", "\N{PILE OF POO}"])
 def test_strange_checkpoints_are_refused_without_a_traceback(path: str) -> None:
     with pytest.raises(JobFileError):
-        load_text(BASE, f"model.checkpoint={ascii(path)}" if "\0" not in path else 'model.checkpoint="a\\0b"')
+        load_text(BASE, f"model.checkpoint={path!a}" if "\0" not in path else 'model.checkpoint="a\\0b"')
 
 
 @pytest.mark.parametrize("path", ["a\\0b.txt", "x" * 5000 + ".txt", "/", "../..", "a.exe"])

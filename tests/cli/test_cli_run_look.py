@@ -1,0 +1,121 @@
+"""`status`, `logs` and `verify` of runs that were made by fake workers."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genrun.runner.store import RunFolder
+from tests.cli.conftest import Genrun
+from tests.fakes import faults
+from tests.fakes.items import failed, make_folder
+
+WriteJob = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def one_failed(genrun: Genrun, write_job: WriteJob, tmp_path: Path) -> RunFolder:
+    write_job(launch={"max_attempts": 1})
+    faults.put(tmp_path / "faults", "sampling", victim="error")
+    genrun("submit", "job.yaml", exit_code=1)
+    return RunFolder.open(tmp_path / "runs" / "fake" / "latest")
+
+
+def test_status_counts_by_axis_and_tells_failures(genrun: Genrun, one_failed: RunFolder) -> None:
+    result = genrun("status")
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["solver", "items", "done", "failed", "running", "pending", "s/item"]
+    assert lines[1].split()[:6] == ["sequential", "3", "2", "1", "0", "0"]
+    assert lines[-1].split()[:6] == ["all", "6", "5", "1", "0", "0"]
+    assert "1 failed: RuntimeError: the model\\nbroke" in result.stderr
+    assert "See the log for the traceback, then: genrun retry." in result.stderr
+
+
+def test_status_json_has_one_row_per_item(genrun: Genrun, one_failed: RunFolder) -> None:
+    status = json.loads(genrun("status", "fake", "--json").stdout)
+    assert {key: status[key] for key in ("run", "items", "done", "failed", "pending", "jobs")} == {
+        "run": str(one_failed.path),
+        "items": 6,
+        "done": 5,
+        "failed": 1,
+        "pending": 0,
+        "jobs": [],
+    }
+    rows = {row["id"]: row for row in status["rows"]}
+    assert list(rows) == [item.id for item in one_failed.items()]
+    for row in rows.values():
+        if row["status"] == "done":
+            assert Path(row["media"]).is_file()
+            assert (row["rounds"], row["nfe"], row["attempt"]) == (2, 6, 1)
+        else:
+            assert row["error"]["kind"] == "RuntimeError"
+    assert status["rows"][2]["prompt"] == 'a "dog"\n<script>alert(1)</script>'
+
+
+def test_status_of_a_run_that_has_not_begun(genrun: Genrun, tmp_path: Path) -> None:
+    make_folder(tmp_path / "run")
+    status = json.loads(genrun("status", "run", "--json").stdout)
+    assert status["pending"] == 3
+    assert {row["status"] for row in status["rows"]} == {"pending"}
+
+
+def test_status_escapes_what_a_terminal_would_obey(genrun: Genrun, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "run", count=1)
+    failed(folder, folder.items()[0], kind="\x1b[2J")
+    assert "\x1b" not in genrun("status", "run").output
+
+
+def test_logs_of_a_run_a_rank_and_an_item(genrun: Genrun, one_failed: RunFolder) -> None:
+    everything = genrun("logs").stdout
+    assert everything.count(": attempt 1") == 6
+    assert genrun("logs", "fake", "--rank", "0").stdout == everything
+    assert genrun("logs", "--rank", "1").stdout == ""
+    (broken,) = [item_id for item_id, record in one_failed.records().items() if record.error]
+    about = genrun("logs", broken[:8]).stdout
+    assert about == genrun("logs", "fake", broken).stdout
+    assert about.splitlines()[0].endswith(f"{broken}: attempt 1")
+    assert "RuntimeError: the model" in about
+    assert about.splitlines()[-1].split(": ", 1)[1].startswith("failed: RuntimeError in ")
+    assert about.count(": attempt") == 1
+
+
+def test_following_the_logs_of_a_run_that_is_over_ends(genrun: Genrun, one_failed: RunFolder) -> None:
+    from genrun.runner.cli import logs as module
+
+    assert genrun("logs").stdout
+    order = json.loads(next(one_failed.logs.glob("*/order.json")).read_text())
+    order["launcher"]["started"] = "1"
+    next(one_failed.logs.glob("*/order.json")).write_text(json.dumps(order))
+    assert genrun("logs", "-f").stdout == genrun("logs").stdout
+    assert module.POLL_S > 0
+
+
+def test_logs_before_the_first_launch_are_refused(genrun: Genrun, tmp_path: Path) -> None:
+    make_folder(tmp_path / "run")
+    with pytest.raises(Exception, match="has no logs: nothing was launched"):
+        genrun("logs", "run")
+
+
+def test_verify_json_names_the_flaws(genrun: Genrun, one_failed: RunFolder) -> None:
+    verdict = json.loads(genrun("verify", "--json", exit_code=1).stdout)
+    assert not verdict["ok"]
+    assert [flaw["kind"] for flaw in verdict["flaws"]] == ["failed"]
+
+
+def test_an_unknown_run_is_refused_with_what_there_is(genrun: Genrun, one_failed: RunFolder) -> None:
+    with pytest.raises(Exception, match=r"'fakee': no such run\. Did you mean 'fake'\?"):
+        genrun("status", "fakee")
+
+
+def test_decode_with_nothing_to_decode_says_so(genrun: Genrun, one_failed: RunFolder) -> None:
+    assert "No saved latents wait to be decoded." in genrun("decode").stderr
+
+
+def test_rerun_refuses_a_picture_of_somebody_else(genrun: Genrun, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (4, 4)).save(tmp_path / "picture.png")
+    with pytest.raises(Exception, match=r"picture\.png: does not say how it was made"):
+        genrun("rerun", "picture.png")

@@ -1,0 +1,19 @@
+"""Test-wide settings: no silent skips where GENRUN_NO_SKIPS is set (as in continuous integration)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """Turn a skip into a failure where everything is meant to run."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("GENRUN_NO_SKIPS"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, but GENRUN_NO_SKIPS is set: {report.longrepr}"

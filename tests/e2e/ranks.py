@@ -1,0 +1,98 @@
+"""Run by torchrun in test_ranks.py: one item on groups of 1, 2 and 4 gloo ranks, and the ways in which it can fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+import genrun
+from genrun.adapters.exchange import Exchange, ExchangeError, GroupExchange, LocalExchange
+from genrun.solvers import NonFiniteError
+from tests.tiny import build, call_kwargs, latents_of
+
+CASES = [
+    ("sd3", "paradigms"),
+    ("sd3", "collocation"),
+    ("wan21", "ropa"),
+    ("hunyuanvideo", "parasolver-turbo"),
+    ("cogvideox_dpm", "ropa"),
+]
+
+
+def digest(family: str, solver: str, exchange: Exchange) -> dict[str, Any]:
+    """What a rank ends with."""
+    pipe = build(family, torch.bfloat16 if family == "hunyuanvideo" else torch.float32)
+    calls = count_calls(pipe)
+    with genrun.parallelize(pipe, solver, exchange=exchange, workers=8) as run:
+        latents = latents_of(pipe(**{**call_kwargs(family), "num_inference_steps": 12}))
+    bits = latents.float().numpy().tobytes().hex()
+    return {"bits": hash_of(bits), "rounds": run.solution.rounds, "nfe": run.solution.nfe, "calls": calls[0]}
+
+
+def hash_of(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def count_calls(pipe: Any) -> list[int]:
+    """Counts the transformer's calls."""
+    calls = [0]
+
+    def count(*_: Any) -> None:
+        calls[0] += 1
+
+    pipe.transformer.register_forward_pre_hook(count)
+    return calls
+
+
+def fail_on(rank: int, exchange: Exchange, error: Exception | None) -> str:
+    """One rank's model raises, or returns NaN, at its third call; returns the name of the error seen here."""
+    pipe: Any = build("sd3")
+    calls = count_calls(pipe)
+
+    def break_it(module: Any, args: Any, output: Any) -> Any:
+        if exchange.rank == rank and calls[0] == 3:
+            if error is not None:
+                raise error
+            return (output[0] * float("nan"),)
+        return output
+
+    pipe.transformer.register_forward_hook(break_it)
+    try:
+        with genrun.parallelize(pipe, "paradigms", exchange=exchange, tolerance=0.0):
+            pipe(**{**call_kwargs("sd3"), "num_inference_steps": 12})
+    except (ExchangeError, NonFiniteError, MemoryError) as seen:
+        return type(seen).__name__
+    return "nothing"
+
+
+def main() -> None:
+    """Write this rank's findings."""
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    pair = dist.new_group([0, 1])
+    found: dict[str, Any] = {"cases": {}}
+    for family, solver in CASES:
+        sizes = {"1": digest(family, solver, LocalExchange())} if rank == 0 else {}
+        dist.barrier()
+        if rank < 2:
+            sizes["2"] = digest(family, solver, GroupExchange(pair))
+        sizes["4"] = digest(family, solver, GroupExchange())
+        found["cases"][f"{family} {solver}"] = sizes
+    found["raised"] = fail_on(2, GroupExchange(), MemoryError("no memory left"))
+    found["nan"] = fail_on(2, GroupExchange(), None)
+    found["after"] = digest("sd3", "ropa", GroupExchange())["bits"]
+    Path(os.environ["FOUND"], f"{rank}.json").write_text(json.dumps(found))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(main())

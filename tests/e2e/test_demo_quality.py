@@ -1,0 +1,42 @@
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from genrun.adapters.demo.evaluate import Evaluation, evaluate, load
+from genrun.adapters.demo.recipe import RECIPES, Recipe
+
+TARGETS = {
+    "demo-video": ({"background": 0.90, "colour": 0.90, "shape": 0.90, "direction": 0.90}, 28.0),
+    "demo-image": ({"background": 0.95, "colour": 0.95, "shape": 0.95, "place": 0.95}, 30.0),
+}
+
+
+def measured(recipe: Recipe) -> Evaluation:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        return evaluate(load(recipe.weights), recipe, pairs=96)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_shipped_weights_obey_captions_that_they_were_not_trained_on(name: str) -> None:
+    accuracy, psnr_db = TARGETS[name]
+    result = measured(RECIPES[name])
+    report = json.dumps(asdict(result), indent=2)
+    assert result.pairs == 96
+    assert {name: share for name, share in accuracy.items() if result.accuracy[name] < share} == {}, report
+    assert result.vae_psnr_db > psnr_db, report
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_shipped_folders_are_small_and_hold_no_foreign_files(name: str) -> None:
+    files = [path for path in RECIPES[name].weights.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".safetensors", ".md"}
+    assert 0 < sum(path.stat().st_size for path in files if path.suffix == ".safetensors") <= 10e6
+    texts = [path.read_text() for path in files if path.suffix in {".json", ".md"}]
+    assert not [text for text in texts if '_name_or_path": "/' in text or "/home/" in text or "/work/" in text]

@@ -1,0 +1,307 @@
+"""The report in a real browser, opened from file://, at the sizes of a telephone, a laptop and a wall."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genrun.runner.report.build import build_report
+from genrun.runner.score import score_run, wanted_metrics
+from tests.e2e.browser import Browser, Page, executable, launched
+from tests.sample_run import ALL_SOLVERS, CAPTIONS, ROPA, SEQUENTIAL, make_run
+
+pytestmark = pytest.mark.skipif(executable() is None, reason="Chromium is not installed: apt-get install chromium")
+
+HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2"> ' + "unbroken" * 40
+ERROR = {"kind": "OutOfMemoryError", "message": "out of memory", "remedy": "Use less.", "log": "logs/rank-0.log"}
+FIRST_ROW = "document.querySelector('.row')"
+LOADED = "[...document.querySelectorAll('.row:first-child video')].every((video) => video.readyState >= 2)"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with launched(tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of 24 prompts and seeds by five solvers, two of them failed."""
+    run = make_run(
+        tmp_path_factory.mktemp("runs") / "demo" / "run",
+        solvers=ALL_SOLVERS,
+        prompts=(*CAPTIONS, HOSTILE, "a cat"),
+        seeds=(0, 1),
+        failed={12: ERROR, 13: ERROR},
+        pending=(59,),
+    )
+    score_run(run, wanted_metrics(run, ["latent_rmse", "psnr", "checker"]))
+    return build_report(run).path
+
+
+def opened(browser: Browser, report: Path, width: int = 1280, height: int = 900, *, dark: bool = False) -> Page:
+    page = browser.page(width, height, dark=dark)
+    page.open(report.as_uri())
+    page.until(LOADED)
+    return page
+
+
+@pytest.fixture(scope="module")
+def _shared(browser: Browser, report: Path) -> Page:
+    return opened(browser, report)
+
+
+@pytest.fixture
+def page(_shared: Page, report: Path) -> Page:
+    """The report at laptop size, as if just opened."""
+    _shared.open(report.as_uri())
+    _shared.until(LOADED)
+    return _shared
+
+
+def times(page: Page) -> list[float]:
+    return page.value(f"[...{FIRST_ROW}.querySelectorAll('video')].map((video) => video.currentTime)")
+
+
+def choose(page: Page, element: str, value: str, event: str) -> None:
+    page.value(
+        f"(() => {{ const it = document.getElementById({json.dumps(element)}); it.value = {json.dumps(value)};"
+        f" it.dispatchEvent(new Event('{event}')); }})()"
+    )
+
+
+def brightness(page: Page, selector: str) -> float:
+    """Mean level 0..255 of what the screen shows of an element."""
+    box = page.value(
+        f"(() => {{ const it = document.querySelector({json.dumps(selector)}); it.scrollIntoView({{block: 'center'}});"
+        " const r = it.getBoundingClientRect(); return [r.x + scrollX, r.y + scrollY, r.width, r.height]; })()"
+    )
+    clip = {"x": box[0] + 4, "y": box[1] + 4, "width": box[2] - 8, "height": box[3] - 8, "scale": 1}
+    shot = page.send("Page.captureScreenshot", clip=clip)["data"]
+    return float(np.asarray(Image.open(io.BytesIO(base64.b64decode(shot))).convert("L")).mean())
+
+
+def test_the_page_opens_without_an_error_or_a_warning(browser: Browser, report: Path) -> None:
+    page = opened(browser, report)
+    assert page.events("Log.entryAdded") == []
+    assert page.events("Runtime.exceptionThrown") == []
+    assert page.events("Runtime.consoleAPICalled") == []
+
+
+def test_the_page_asks_for_files_only(browser: Browser, report: Path) -> None:
+    page = opened(browser, report)
+    urls = [event["request"]["url"] for event in page.events("Network.requestWillBeSent")]
+    assert len(urls) > 5
+    assert {url.partition(":")[0] for url in urls} == {"file"}
+
+
+def test_pictures_are_shown(page: Page) -> None:
+    sizes = page.value("[...document.querySelectorAll('.picture img')].map((image) => image.naturalWidth)")
+    assert len(sizes) == 2
+    assert min(sizes) > 100
+
+
+def test_the_clips_of_a_row_play_in_step_and_start_again(page: Page) -> None:
+    page.value(f"{FIRST_ROW}.querySelector('.bar button').click()")
+    page.until(f"[...{FIRST_ROW}.querySelectorAll('video')].every((video) => video.currentTime > 0.3)")
+    now = times(page)
+    assert len(now) == 5
+    assert max(now) - min(now) < 0.2
+    page.value(
+        f"new Promise((done) => {FIRST_ROW}.querySelector('video').addEventListener('seeking', done, {{once: true}}))"
+    )
+    page.until(f"[...{FIRST_ROW}.querySelectorAll('video')].every((video) => !video.paused)")
+
+
+def test_pausing_leaves_every_clip_at_the_same_frame(page: Page) -> None:
+    page.value(f"{FIRST_ROW}.querySelector('.bar button').click()")
+    page.until(f"{FIRST_ROW}.querySelector('video').currentTime > 0.2")
+    page.value(f"{FIRST_ROW}.querySelector('.bar button').click()")
+    page.until(f"[...{FIRST_ROW}.querySelectorAll('video')].every((video) => video.paused && !video.seeking)")
+    now = times(page)
+    assert max(now) - min(now) < 0.01
+
+
+def test_the_scrub_bar_moves_every_clip_of_the_row(page: Page) -> None:
+    page.value(
+        f"(() => {{ const bar = {FIRST_ROW}.querySelector('input'); bar.value = 500; bar.dispatchEvent(new Event('input')); }})()"
+    )
+    page.until(f"[...{FIRST_ROW}.querySelectorAll('video')].every((video) => !video.seeking)")
+    assert times(page) == pytest.approx([9 / 8 / 2] * 5, abs=0.01)
+
+
+def test_one_button_plays_and_pauses_what_is_in_view(page: Page) -> None:
+    page.value("document.getElementById('clips').scrollIntoView()")
+    page.value("document.getElementById('play-all').click()")
+    page.until(f"[...{FIRST_ROW}.querySelectorAll('video')].every((video) => video.currentTime > 0.1)")
+    assert page.value("document.getElementById('play-all').textContent") == "Pause all"
+    page.value("document.getElementById('play-all').click()")
+    page.until("[...document.querySelectorAll('video')].every((video) => video.paused)")
+
+
+def test_clips_far_below_are_not_loaded(page: Page) -> None:
+    counts = page.value(
+        "(() => { const all = [...document.querySelectorAll('video')];"
+        " return [all.length, all.filter((video) => video.hasAttribute('src')).length]; })()"
+    )
+    assert 0 < counts[1] < counts[0]
+
+
+@pytest.mark.parametrize("width", [320, 400, 768, 1280, 2560, 3840])
+def test_nothing_overflows_sideways(width: int, browser: Browser, report: Path) -> None:
+    page = opened(browser, report, width)
+    assert page.value("document.documentElement.scrollWidth") == width
+    beyond = page.value(
+        "[...document.querySelectorAll('body *')].filter((it) => !it.closest('.scroll, svg, .skip, pre') &&"
+        " it.getBoundingClientRect().right > innerWidth + 1).map((it) => it.tagName + '.' + it.className)"
+    )
+    assert beyond == []
+
+
+def test_a_prompt_with_a_script_stays_text(page: Page) -> None:
+    choose(page, "filter", "<script>", "input")
+    assert page.value("document.querySelectorAll('.row').length") == 2
+    assert page.value(f"{FIRST_ROW}.querySelector('.prompt').textContent") == HOSTILE
+    assert page.value("typeof window.hacked") == "undefined"
+    assert page.value("document.querySelectorAll('#rows script, #failed script, #rows img').length") == 0
+
+
+def test_a_script_that_got_into_the_page_would_not_run(page: Page) -> None:
+    page.value(
+        "(() => { const bad = document.createElement('script'); bad.textContent = 'window.hacked = 3';"
+        " document.body.append(bad); })()"
+    )
+    assert page.value("typeof window.hacked") == "undefined"
+
+
+def test_the_filter_finds_prompts_and_says_when_there_are_none(page: Page) -> None:
+    choose(page, "filter", "TRIANGLE", "input")
+    prompts = page.value("[...document.querySelectorAll('.row .prompt')].map((it) => it.textContent)")
+    assert prompts == [CAPTIONS[2]] * 2
+    choose(page, "filter", "no such words", "input")
+    assert page.value("document.getElementById('empty').hidden") is False
+    choose(page, "filter", "", "input")
+    assert page.value("document.getElementById('position').textContent") == "1–8 of 12"
+
+
+def test_one_solver_is_shown_beside_the_sequential_one(page: Page) -> None:
+    choose(page, "solver", ROPA.label, "change")
+    names = page.value(f"[...{FIRST_ROW}.querySelectorAll('.name bdi')].map((it) => it.textContent)")
+    assert names == [SEQUENTIAL.label, ROPA.label]
+
+
+def test_failed_only_leaves_the_rows_with_failures(page: Page) -> None:
+    page.value("document.getElementById('failed-only').click()")
+    assert page.value("document.querySelectorAll('.row').length") == 1
+    assert page.value("document.querySelectorAll('.stage.failed').length") == 2
+
+
+def test_paging_shows_the_rest(page: Page) -> None:
+    page.value("document.getElementById('next').click()")
+    assert page.value("document.getElementById('position').textContent") == "9–12 of 12"
+    assert page.value("document.getElementById('next').disabled") is True
+
+
+def test_the_difference_is_black_where_clips_agree_and_bright_where_they_do_not(page: Page) -> None:
+    page.value("document.getElementById('difference').click()")
+    page.until(f"[...{FIRST_ROW}.querySelectorAll('canvas')].every((canvas) => canvas.width === 64)")
+    assert page.value(f"{FIRST_ROW}.querySelectorAll('canvas').length") == 4
+    item = page.value(f"[...{FIRST_ROW}.querySelectorAll('.film')].map((film) => film.dataset.item)")
+    level = {
+        solver.label: brightness(page, f"[data-item='{item_id}'] .stage")
+        for solver, item_id in zip(ALL_SOLVERS, item, strict=True)
+    }
+    assert level["exact K=8"] < 2
+    assert level["exact K=8"] < level["picard K=8"] < level["ropa K=8"] < level["chords K=4"]
+    page.value("document.getElementById('difference').click()")
+    assert page.value("document.querySelectorAll('canvas').length") == 0
+
+
+def test_a_click_on_a_heading_sorts_and_a_second_one_turns_round(page: Page) -> None:
+    def column() -> list[str]:
+        return page.value("[...document.querySelectorAll('tbody tr')].map((row) => row.children[4].textContent)")
+
+    heading = "document.querySelectorAll('thead button')[4]"
+    page.value(f"{heading}.click()")
+    assert [cell[:4] for cell in column()] == ["1.00", "1.67", "1.82", "2.50", "2.86"]
+    page.value(f"{heading}.click()")
+    assert [cell[:4] for cell in column()] == ["2.86", "2.50", "1.82", "1.67", "1.00"]
+    assert page.value(f"{heading}.closest('th').getAttribute('aria-sort')") == "descending"
+
+
+def test_numbers_that_are_missing_sort_last(page: Page) -> None:
+    heading = "document.querySelectorAll('thead button')[5]"
+    for _ in range(2):
+        page.value(f"{heading}.click()")
+        last = page.value("document.querySelector('tbody tr:last-child').textContent")
+        assert "sequential" in last
+
+
+def test_the_keyboard_plays_finds_and_turns_pages(page: Page) -> None:
+    page.value("document.getElementById('clips').scrollIntoView()")
+    page.press(" ", " ")
+    page.until(f"!{FIRST_ROW}.querySelector('video').paused")
+    page.press(" ", " ")
+    page.until(f"{FIRST_ROW}.querySelector('video').paused")
+    page.press("d", "d")
+    assert page.value("document.getElementById('difference').getAttribute('aria-pressed')") == "true"
+    page.press("ArrowRight")
+    assert page.value("document.getElementById('position').textContent") == "9–12 of 12"
+    page.press("/", "/")
+    assert page.value("document.activeElement.id") == "filter"
+
+
+def test_every_control_has_a_name(page: Page) -> None:
+    unnamed = page.value(
+        "[...document.querySelectorAll('button, input, select')].filter((it) => !(it.textContent.trim() ||"
+        " it.getAttribute('aria-label') || it.closest('label'))).map((it) => it.outerHTML)"
+    )
+    assert unnamed == []
+
+
+def test_a_command_is_copied(page: Page) -> None:
+    page.value("document.querySelector('#failed .copy').click()")
+    page.until("document.querySelector('#failed .copy').textContent === 'copied'")
+
+
+def test_dark_and_light_pages_differ_in_paper_and_pictures(browser: Browser, report: Path) -> None:
+    light, dark = opened(browser, report), opened(browser, report, dark=True)
+    assert light.value("getComputedStyle(document.body).backgroundColor") == "rgb(253, 252, 250)"
+    assert dark.value("getComputedStyle(document.body).backgroundColor") == "rgb(22, 22, 20)"
+    assert light.value("document.querySelector('.picture img').currentSrc").endswith("speed-light.svg")
+    assert dark.value("document.querySelector('.picture img').currentSrc").endswith("speed-dark.svg")
+
+
+def test_a_missing_file_is_said_and_the_rest_plays(browser: Browser, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "demo" / "run", solvers=ALL_SOLVERS[:3], prompts=CAPTIONS[:1])
+    run.media_path(run.items()[1], ".mp4").unlink()
+    page = browser.page(1280, 900)
+    page.open(build_report(run).path.as_uri())
+    page.until(f"{FIRST_ROW}.textContent.includes('media file is missing')")
+    page.value(f"{FIRST_ROW}.querySelector('.bar button').click()")
+    page.until(f"[...{FIRST_ROW}.querySelectorAll('video')].every((video) => video.currentTime > 0.1)")
+
+
+def test_images_are_shown_and_compared(browser: Browser, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "demo" / "run", image=True, prompts=CAPTIONS[:1])
+    page = browser.page(1280, 900)
+    page.open(build_report(run).path.as_uri())
+    page.until("[...document.querySelectorAll('.stage img')].every((image) => image.naturalWidth === 64)")
+    page.value("document.getElementById('difference').click()")
+    page.until("document.querySelector('canvas')?.width === 64")
+    assert page.value("document.querySelectorAll('.bar').length") == 0
+
+
+def test_a_standalone_report_plays_elsewhere(browser: Browser, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "demo" / "run", prompts=CAPTIONS[:1])
+    folder = build_report(run, standalone=True).path.parent.rename(tmp_path / "a folder #1?")
+    shutil.rmtree(run.path)
+    opened(browser, folder / "index.html")

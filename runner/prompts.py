@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from genrun.runner.errors import JobFileError
+from genrun.runner.packaged import JOBS
 from genrun.runner.spec.problems import Origin, Problem, did_you_mean, raise_all
 from genrun.runner.spec.source import decode
 
@@ -37,8 +38,7 @@ class Prompt:
 
 def find(file: str, base: Path) -> Path | None:
     """Return a prompt file relative to `base`, else the one packaged with genrun under jobs/, else None."""
-    packaged = Path(__file__).parent.parent / "jobs"
-    for folder in (base, packaged):
+    for folder in (base, JOBS):
         try:
             if (folder / file).is_file():
                 return folder / file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterator
 from datetime import datetime
@@ -71,7 +72,8 @@ def point_latest(folder: RunFolder) -> None:
         temporary.replace(link)
         sync(link.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise write_error(link, error) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import IncompleteError, MixError
-from genrun.runner.files import atomic_write
+from genrun.runner.files import sync, temporary_name, write_error, write_whole
 from genrun.runner.launch.cause import Cause, find, forget
 from genrun.runner.launch.contract import Launcher, Request, State
 from genrun.runner.lease import Leases, Owner
@@ -146,9 +147,16 @@ def check_writable(folder: RunFolder) -> None:
     Raises:
         StoreError: the disk is full, or the folder is read-only.
     """
-    probe = folder.leases / ".probe"
-    atomic_write(probe, bytes(PROBE_BYTES))
-    probe.unlink(missing_ok=True)
+    probe = temporary_name(folder.leases / "probe")
+    try:
+        folder.leases.mkdir(exist_ok=True)
+        write_whole(probe, bytes(PROBE_BYTES))
+        sync(probe)
+    except OSError as error:
+        raise write_error(folder.path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
 
 
 def open_items(folder: RunFolder, order: Order) -> list[str]:
@@ -191,8 +199,10 @@ def run_to_end(
             break
         if not state.exit_code:
             raise incomplete(folder, "Other workers hold the rest of this run")
-        check_writable(folder)
         cause = find(folder, order, restart, state.exit_code)
+        if not cause.is_store:
+            # A worker on a full disk cannot even say so.
+            check_writable(folder)
         if not cause.is_kill:
             raise cause.error()
         if restart < restarts:

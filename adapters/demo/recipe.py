@@ -35,6 +35,7 @@ class VaeStage:
         lr: peak learning rate; it decays linearly to ``end`` times that.
         end: see ``lr``.
         ema: averaging of the weights; none by default.
+        decoder_only: first give every latent channel mean 0 and deviation 1, then leave the encoder as it is.
     """
 
     name: str
@@ -45,6 +46,7 @@ class VaeStage:
     lr: float
     end: float = 0.1
     ema: float = 0.0
+    decoder_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,9 @@ DEMO_VIDEO = Recipe(
     vae=(
         VaeStage("vae-frames", steps=500, batch=16, frames=1, crop_px=32, lr=1e-3, end=0.5),
         VaeStage("vae-clips", steps=900, batch=3, frames=9, crop_px=32, lr=4e-4, end=0.3),
-        VaeStage("vae-whole-clips", steps=200, batch=1, frames=9, crop_px=64, lr=3e-4, end=0.03),
+        VaeStage("vae-whole-clips", steps=400, batch=1, frames=9, crop_px=64, lr=4e-4, end=0.03, decoder_only=True),
     ),
-    transformer=TransformerStage(steps=3000, batch=24, lr=1.5e-3, caption_drop=0.1, ema=0.05, latents=2048),
+    transformer=TransformerStage(steps=1600, batch=24, lr=2e-3, caption_drop=0.1, ema=0.05, latents=2048),
     sampling=Sampling(),
 )
 DEMO_IMAGE = Recipe(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genrun.adapters.demo.components import build_pipeline
 from genrun.adapters.demo.evaluate import held_out_psnr_db
+from genrun.adapters.demo.latents import standardise
 from genrun.adapters.demo.loop import Loop, StepRandom
 from genrun.adapters.demo.objectives import (
     encode_mean,
@@ -25,7 +26,7 @@ from genrun.adapters.demo.objectives import (
     velocity_loss,
 )
 from genrun.adapters.demo.recipe import RECIPES, Recipe
-from genrun.adapters.demo.world import Scene, draw, scenes
+from genrun.adapters.demo.world import Scene, draw, sample, scenes
 
 
 def train(recipe: Recipe, out: Path, work: Path, device: str = "cpu", resume: bool = False) -> None:
@@ -55,8 +56,20 @@ def train_vae(vae: Any, recipe: Recipe, loop: Loop) -> None:
             batch = pictures(world, stage, random.numpy).to(vae.device)
             return reconstruction_loss(vae, batch, random)
 
+        vae.encoder.requires_grad_(not stage.decoder_only)
+        if stage.decoder_only:
+            standardise(vae, whole_latents(vae, recipe))
         loop.fit(vae, stage, loss)
         loop.log(f"{stage.name}: {held_out_psnr_db(vae, recipe):.2f} dB on held-out scenes")
+
+
+def whole_latents(vae: Any, recipe: Recipe, count: int = 64) -> Tensor:
+    """Latent means of whole drawn clips or images of the training half."""
+    rng = np.random.default_rng([recipe.seed, count])
+    world = scenes(recipe.kind, "train")
+    drawn = (to_tensor(draw(sample(world, rng), rng))[None] for _ in range(count))
+    with torch.no_grad():
+        return torch.cat([encode_mean(vae, clip.to(vae.device)) for clip in drawn])
 
 
 def train_transformer(pipe: Any, recipe: Recipe, loop: Loop) -> None:
@@ -92,7 +105,7 @@ def latent_set(pipe: Any, recipe: Recipe, loop: Loop) -> dict[str, Tensor]:
         with torch.no_grad():
             chunks = [
                 encode_mean(pipe.vae, to_tensor(np.stack([draw(world[i], rng) for i in part])).to(pipe.device))
-                for part in np.array_split(index, max(1, len(index) // 32))
+                for part in np.array_split(index, max(1, len(index) // 8))
             ]
         save_file({"mean": torch.cat(chunks).cpu().contiguous(), "scene": torch.from_numpy(index)}, path)
         loop.log(f"{len(index)} latents encoded")

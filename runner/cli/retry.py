@@ -24,7 +24,7 @@ def retry(run: str | None, base: Path, wanted: tuple[str, ...], wait: bool, as_j
     """
     from genrun.runner.cli.launching import launch, make_launcher
     from genrun.runner.runs import resolve
-    from genrun.runner.spec.schema import JobSpec
+    from genrun.runner.spec import restore
 
     folder = resolve(run, base)
     items = [find_item(folder.items(), text).id for text in wanted]
@@ -32,7 +32,7 @@ def retry(run: str | None, base: Path, wanted: tuple[str, ...], wait: bool, as_j
         record = folder.record(item_id)
         if record is not None and record.status == "done":
             raise UsageError(f"{item_id}: is done already.", remedy=f"To make it again: genrun rerun {item_id}.")
-    spec = JobSpec.model_validate(folder.job_document())
+    spec = restore(folder.job_document())
     tally = folder.tally()
     say(f"{tally.failed} failed and {tally.pending} missing items.")
     launch(folder, spec, make_launcher(spec), items=items or None, wait=wait, as_json=as_json)

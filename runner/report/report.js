@@ -258,7 +258,7 @@
     byId("rows").replaceChildren(...state.rows.map((row) => row.element));
     for (const row of state.rows) near.observe(row.element);
     byId("empty").hidden = found.length > 0;
-    byId("position").textContent = found.length ? `${first + 1}–${first + state.rows.length} of ${found.length}` : "";
+    byId("position").textContent = found.length ? `${state.rows.length > 1 ? `${first + 1}–` : ""}${first + state.rows.length} of ${found.length}` : "";
     byId("previous").disabled = state.page === 0;
     byId("next").disabled = state.page === pages - 1;
   }

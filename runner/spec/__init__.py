@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genrun.runner.spec.job import Cell, LoadedJob, load
+    from genrun.runner.spec.job import Cell, LoadedJob, load, restore
 
-__all__ = ["Cell", "LoadedJob", "load"]
+__all__ = ["Cell", "LoadedJob", "load", "restore"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ from genrun.runner.errors import JobFileError
 from genrun.runner.spec import options
 from genrun.runner.spec.checkpoint import Checkpoint, locate
 from genrun.runner.spec.matrix import Corner
-from genrun.runner.spec.problems import Problem, did_you_mean
+from genrun.runner.spec.problems import Origin, Problem, did_you_mean
 from genrun.runner.spec.registries import Registries
 from genrun.runner.spec.schedulers import scheduler_names
 from genrun.runner.spec.schema import JobSpec, LaunchSpec, ModelSpec, ParallelSpec, SamplingSpec, SolverSpec
@@ -64,7 +64,7 @@ class CellChecker:
     def check(self, corner: Corner) -> tuple[Cell | None, list[Problem]]:
         """Check a cell, and return it (None when something is wrong) and everything that is wrong with it."""
         root = corner.root
-        job, problems = _job(root)
+        job, problems = job_of(root)
         solver, wrong = options.check(root, self.registries.solvers)
         problems += wrong
         model = self._model(root, problems)
@@ -92,7 +92,7 @@ class CellChecker:
             message = f"missing: {spec.adapter} has none of its own. Name a folder or a hub id (org/name)."
             problems.append(Problem(place(root, at), dotted(at), message))
             return None
-        found = self._checkpoint(str(text), folder_of(root, at))
+        found = self._checkpoint(str(text), folder_of(place(root, at)))
         if isinstance(found, Checkpoint):
             return adapter, found
         if spec.checkpoint is None and isinstance(adapter.checkpoint, Path) and not adapter.checkpoint.is_dir():
@@ -127,7 +127,7 @@ class CellChecker:
         file, limit = root.find(at), root.find(("prompts", "limit"))
         if file is None or not isinstance(file.data, str) or not file.data:
             return [], []
-        base = folder_of(root, at)
+        base = folder_of(place(root, at))
         path = prompt_files.find(file.data, base)
         if path is None:
             return [], [Problem(file.origin, dotted(at), _no_file(file.data, base))]
@@ -154,13 +154,13 @@ class CellChecker:
         return problems
 
 
-def folder_of(root: Value, path: TreePath) -> Path:
+def folder_of(origin: Origin) -> Path:
     """The folder that a relative file name is relative to: of the file it is written in, else the current one."""
-    origin = place(root, path)
     return Path(origin.file).parent if origin.line else Path()
 
 
-def _job(root: Value) -> tuple[JobSpec | None, list[Problem]]:
+def job_of(root: Value) -> tuple[JobSpec | None, list[Problem]]:
+    """Check a document against the schema alone; return the job, or None, and what is wrong."""
     # Keys with nothing behind them (`seeds:`) mean the default.
     data = {key: bare(value) for key, value in root.data.items() if value.data is not None or value.wrong}
     try:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from genrun.runner.spec.cell import Cell
+from genrun.runner.spec.cell import Cell, folder_of
 from genrun.runner.spec.environ import escape
 from genrun.runner.spec.problems import Origin
 from genrun.runner.spec.schema import JobSpec
+from genrun.runner.spec.tree import Path as TreePath
 from genrun.runner.spec.tree import Value, dotted, dress
 
 DEFAULT = "default"
 
 
-def resolved_document(root: Value, cell: Cell) -> tuple[dict[str, Any], dict[str, Origin]]:
+FILES = (("prompts", "file"), ("model", "checkpoint"))
+"""Values that may be relative to the file they are written in."""
+
+
+def resolved_document(root: Value, cell: Cell, folder: Path) -> tuple[dict[str, Any], dict[str, Origin]]:
     """Fill the defaults of a checked job in.
 
     What the matrix varies is left to the matrix: with an axis under `solver`, no options of a solver are filled in.
@@ -21,10 +29,12 @@ def resolved_document(root: Value, cell: Cell) -> tuple[dict[str, Any], dict[str
     Args:
         root: the job as it was written.
         cell: its first cell.
+        folder: of the job file, which relative file names of the document are relative to.
 
     Returns:
         The document, and the origin of each of its values by dotted path.
     """
+    root = _rebased(root, folder, ())
     matrix = root.get("matrix")
     axes = tuple(matrix.data) if matrix is not None and matrix.is_mapping else ()
     filled = {name: _fill(root.get(name), value) for name, value in _defaults(cell, axes).items()}
@@ -32,6 +42,27 @@ def resolved_document(root: Value, cell: Cell) -> tuple[dict[str, Any], dict[str
     values = {name: filled.get(name) or root.data[name] for name in order}
     whole = Value({name: value for name, value in values.items() if value.data is not None}, root.origin)
     return stored(whole), {dotted(path): value.origin for path, value in whole.leaves()}
+
+
+def _rebased(value: Value, folder: Path, path: TreePath) -> Value:
+    """Files that are named by a parent in another folder, or by `--set`, named as seen from `folder`."""
+    if isinstance(value.data, dict):
+        return replace(value, data={key: _rebased(child, folder, (*path, key)) for key, child in value.data.items()})
+    if isinstance(value.data, list):
+        children = enumerate(value.data)
+        return replace(value, data=[_rebased(child, folder, (*path, index)) for index, child in children])
+    base = folder_of(value.origin)
+    if not isinstance(value.data, str) or base == folder or _section_path(path) not in FILES:
+        return value
+    file = base / value.data
+    return replace(value, data=os.path.relpath(file, folder)) if file.exists() else value
+
+
+def _section_path(path: TreePath) -> TreePath:
+    """The path that a value of the matrix has in its cell; any other path itself."""
+    if path[:1] != ("matrix",) or len(path) < 3:
+        return path
+    return (*str(path[1]).split("."), *path[3:])
 
 
 def stored(value: Value) -> Any:

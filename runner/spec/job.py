@@ -8,17 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
-from genrun.runner.spec.cell import Cell, CellChecker
+from genrun.runner.packaged import locate
+from genrun.runner.spec.cell import Cell, CellChecker, job_of
 from genrun.runner.spec.document import DEFAULT, resolved_document
+from genrun.runner.spec.environ import fill
 from genrun.runner.spec.layers import apply_sets, expand, read_job
 from genrun.runner.spec.matrix import AXES, Corner, corners
 from genrun.runner.spec.problems import Origin, Problem, raise_all
 from genrun.runner.spec.registries import Registries
 from genrun.runner.spec.schema import JobSpec
-from genrun.runner.spec.tree import Value, bare, dotted
+from genrun.runner.spec.tree import Value, bare, dotted, dress
 
+STORED_AS = "job.yaml of the run"
 STORED = (*AXES, "matrix", "name")
 """Sections that are stored with every item, so that no secret may be part of them."""
 
@@ -52,7 +55,7 @@ def load(
     """Read a job file and check everything that can be checked without loading a model.
 
     Args:
-        path: the job file.
+        path: the job file, or the name of a packaged one.
         sets: texts of `--set` options, "a.b=value".
         environ: the environment, for `${NAME}`.
         registries: what is installed, unless told otherwise.
@@ -60,7 +63,7 @@ def load(
     Raises:
         JobFileError: with every problem, sorted by place.
     """
-    path = Path(path)
+    path = locate(Path(path))
     registries = registries or Registries.installed()
     adapters = registries.adapters.names()
     root, problems = apply_sets(read_job(path, environ, adapters), sets, environ, adapters)
@@ -76,8 +79,29 @@ def load(
     cells = tuple(cell for cell, _ in checked if cell is not None)
     matrix = root.get("matrix")
     job = cells[0].job.model_copy(update={"matrix": {} if matrix is None else bare(matrix) or {}})
-    document, origin = resolved_document(root, cells[0])
+    document, origin = resolved_document(root, cells[0], path.parent)
     return LoadedJob(path, job, cells, document, MappingProxyType(origin))
+
+
+def restore(
+    document: Mapping[str, Any], environ: Mapping[str, str] = os.environ, registries: Registries | None = None
+) -> JobSpec:
+    """Return the job of a stored document (of a matrix, its first cell), with its secrets from today's environment.
+
+    Args:
+        document: of a LoadedJob.
+        environ: the environment.
+        registries: what is installed, unless told otherwise.
+
+    Raises:
+        JobFileError: a secret is not set, or the document is none of this version's.
+    """
+    root = fill(dress(document, Origin(STORED_AS)), environ)
+    problems = _wrong_values(root)
+    all_corners, wrong = corners(root, (registries or Registries.installed()).solvers)
+    job, found = job_of(all_corners[0].root)
+    raise_all(problems + wrong + found)
+    return cast(JobSpec, job)
 
 
 def _named(root: Value, path: Path) -> Value:

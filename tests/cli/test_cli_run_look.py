@@ -82,20 +82,15 @@ def test_logs_of_a_run_a_rank_and_an_item(genrun: Genrun, one_failed: RunFolder)
 
 
 def test_following_the_logs_of_a_run_that_is_over_ends(genrun: Genrun, one_failed: RunFolder) -> None:
-    from genrun.runner.cli import logs as module
-
-    assert genrun("logs").stdout
     order = json.loads(next(one_failed.logs.glob("*/order.json")).read_text())
     order["launcher"]["started"] = "1"
     next(one_failed.logs.glob("*/order.json")).write_text(json.dumps(order))
     assert genrun("logs", "-f").stdout == genrun("logs").stdout
-    assert module.POLL_S > 0
 
 
 def test_logs_before_the_first_launch_are_refused(genrun: Genrun, tmp_path: Path) -> None:
     make_folder(tmp_path / "run")
-    with pytest.raises(Exception, match="has no logs: nothing was launched"):
-        genrun("logs", "run")
+    assert "has no logs: nothing was launched." in genrun("logs", "run", exit_code=2).stderr
 
 
 def test_verify_json_names_the_flaws(genrun: Genrun, one_failed: RunFolder) -> None:
@@ -105,8 +100,7 @@ def test_verify_json_names_the_flaws(genrun: Genrun, one_failed: RunFolder) -> N
 
 
 def test_an_unknown_run_is_refused_with_what_there_is(genrun: Genrun, one_failed: RunFolder) -> None:
-    with pytest.raises(Exception, match=r"'fakee': no such run\. Did you mean 'fake'\?"):
-        genrun("status", "fakee")
+    assert "'fakee': no such run. Did you mean 'fake'?" in genrun("status", "fakee", exit_code=2).stderr
 
 
 def test_decode_with_nothing_to_decode_says_so(genrun: Genrun, one_failed: RunFolder) -> None:
@@ -117,5 +111,5 @@ def test_rerun_refuses_a_picture_of_somebody_else(genrun: Genrun, tmp_path: Path
     from PIL import Image
 
     Image.new("RGB", (4, 4)).save(tmp_path / "picture.png")
-    with pytest.raises(Exception, match=r"picture\.png: does not say how it was made"):
-        genrun("rerun", "picture.png")
+    stderr = genrun("rerun", "picture.png", exit_code=2).stderr
+    assert "picture.png: does not say how it was made" in stderr

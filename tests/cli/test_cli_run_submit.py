@@ -1,7 +1,8 @@
 """`submit` and `retry`: what runs, what is kept, what is printed, and the exit codes."""
 
 import json
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_the_same_job_again_makes_nothing_again(genrun: Genrun, write_job: Write
     written = {path for path in before if path.stat().st_mtime_ns != before[path]}
     assert written <= {folder.leases / ".lock"}
     assert len(list((tmp_path / "runs" / "fake").iterdir())) == 2
-    assert "6  " in genrun("submit", "job.yaml", "-n").stdout.replace("3     0", "6  ")
+    assert "0 of 6 items would run" in genrun("submit", "job.yaml", "-n").stderr
 
 
 def test_items_that_fail_are_tried_again_then_recorded_and_the_rest_goes_on(
@@ -110,12 +111,10 @@ def test_submitting_again_tries_failed_items_again(genrun: Genrun, write_job: Wr
 
 def test_a_decoding_that_fails_keeps_the_latents(genrun: Genrun, write_job: WriteJob, tmp_path: Path) -> None:
     write_job()
-    faults.put(tmp_path / "faults", "decoding", victim="memory", times=2)
-    genrun("submit", "job.yaml", exit_code=0)
-    write_job(launch={"max_attempts": 1}, name="other")
+    write_job(launch={"max_attempts": 1})
     faults.put(tmp_path / "faults", "decoding", victim="memory")
     genrun("submit", "job.yaml", exit_code=1)
-    folder = RunFolder.open(tmp_path / "runs" / "other" / "latest")
+    folder = run_of(tmp_path)
     (record,) = [record for record in folder.records().values() if record.status == "failed"]
     assert record.error is not None and record.latents is not None and record.sampler is not None
     assert record.error["kind"] == "decode"
@@ -139,15 +138,46 @@ def test_a_full_disk_ends_the_run_with_its_reason_and_nothing_half_written(
 ) -> None:
     write_job()
     faults.put(tmp_path / "faults", "half-written", victim="full")
-    with pytest.raises(Exception, match="disk is full") as caught:
-        genrun("submit", "job.yaml")
-    assert caught.value.exit_code == 1  # pyright: ignore[reportAttributeAccessIssue]
-    assert "cannot be written: No space left on device." in str(caught.value)
+    stderr = genrun("submit", "job.yaml", exit_code=1).stderr
+    assert "cannot be written: No space left on device." in stderr
+    assert "The disk is full. Free some space, then run the same command again" in stderr
     folder = run_of(tmp_path)
     assert folder.temporary_files() == []
     assert folder.result_files() == []
     genrun("submit", "job.yaml")
     genrun("verify")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 300 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], check=False).returncode:
+        pytest.skip("only root may mount")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_small_disk_fills_up_turns_read_only_and_is_enlarged(
+    genrun: Genrun, write_job: WriteJob, small_disk: Path
+) -> None:
+    write_job(seeds=[0, 1])
+    submit = ("submit", "job.yaml", "--set", f"output.dir={small_disk}")
+    assert "No space left on device" in genrun(*submit, exit_code=1).stderr
+    folder = RunFolder.open(small_disk / "fake" / "latest")
+    done = folder.tally().done
+    assert 0 < done < 12
+    assert folder.temporary_files() == []
+    assert len(folder.result_files()) == done
+
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    assert "cannot be written: Read-only file system." in genrun(*submit, exit_code=1).stderr
+    assert folder.tally().done == done
+
+    subprocess.run(["mount", "-o", "remount,rw,size=2m", small_disk], check=True)
+    genrun(*submit)
+    genrun("verify", str(folder.path))
 
 
 def test_a_changed_job_starts_another_run_and_is_refused_by_the_old_one(
@@ -157,8 +187,8 @@ def test_a_changed_job_starts_another_run_and_is_refused_by_the_old_one(
     genrun("submit", "job.yaml")
     old = run_of(tmp_path)
     write_job(seeds=[7])
-    with pytest.raises(Exception, match=r"seeds: \[0\] -> \[7\]"):
-        genrun("submit", "job.yaml", "--run", str(old.path))
+    refusal = genrun("submit", "job.yaml", "--run", str(old.path), exit_code=2).stderr
+    assert "    seeds: [0] -> [7]\n" in refusal
     genrun("submit", "job.yaml")
     assert run_of(tmp_path) != old
     assert len(old.records()) == 6
@@ -169,8 +199,7 @@ def test_retry_refuses_what_is_done(genrun: Genrun, write_job: WriteJob, tmp_pat
     write_job()
     genrun("submit", "job.yaml")
     item = run_of(tmp_path).items()[0].id
-    with pytest.raises(Exception, match=f"{item}: is done already"):
-        genrun("retry", "--item", item)
+    assert f"{item}: is done already." in genrun("retry", "--item", item, exit_code=2).stderr
 
 
 def test_a_worker_that_cannot_start_is_reported_with_its_rank_and_log(
@@ -178,10 +207,10 @@ def test_a_worker_that_cannot_start_is_reported_with_its_rank_and_log(
 ) -> None:
     write_job()
     faults.put(tmp_path / "faults", "starting", victim="error")
-    with pytest.raises(Exception, match="rank 0: RuntimeError: the model") as caught:
-        genrun("submit", "job.yaml")
+    stderr = genrun("submit", "job.yaml", exit_code=1).stderr
     (log,) = run_of(tmp_path).logs.glob("*/rank-0.log")
-    assert f"End of {log}:" in str(caught.value)
+    assert "rank 0: RuntimeError: the model\nbroke\n" in stderr
+    assert f"End of {log}:" in stderr
 
 
 def test_setup_lines_run_before_the_workers(genrun: Genrun, write_job: WriteJob, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
-TIMEOUT_S = 60.0
+TIMEOUT_S = 30.0
 ABOVE_STDIO = 10
 
 
@@ -88,8 +88,9 @@ class Browser:
                 return message["result"]
             self.events.append(message)
 
-    def page(self, width: int, height: int, *, dark: bool = False) -> Page:
-        """Open an empty page of a size in CSS pixels."""
+    @contextlib.contextmanager
+    def page(self, width: int = 1280, height: int = 900, *, dark: bool = False) -> Iterator[Page]:
+        """Lend an empty page of a size in CSS pixels; only one at a time is drawn, so close it before the next."""
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session)
@@ -98,7 +99,8 @@ class Browser:
         page.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         page.send("Emulation.setEmulatedMedia", features=[scheme])
-        return page
+        yield page
+        self.send("Target.closeTarget", targetId=target)
 
     def _receive(self) -> dict[str, Any]:
         deadline = time.monotonic() + TIMEOUT_S

@@ -125,7 +125,8 @@ def test_data_in_the_page_cannot_close_its_script() -> None:
 
 def test_the_policy_allows_this_script_and_style_alone(tmp_path: Path) -> None:
     page = page_of(scored(tmp_path))
-    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1])  # type: ignore[index]
+    (content,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
+    policy = html.unescape(content)
     assert policy.startswith("default-src 'none'; ")
     assert "unsafe" not in policy
     assert "http" not in policy
@@ -273,7 +274,9 @@ def test_a_picture_has_no_date(tmp_path: Path) -> None:
     assert b"date" not in (run.report_dir / "assets" / "speed-light.svg").read_bytes()
 
 
-def group(kind: str, *, items: int = 2, done: int = 2, failed: int = 0, speedup: float = 1.0, **metrics: float) -> Group:
+def group(
+    kind: str, *, items: int = 2, done: int = 2, failed: int = 0, speedup: float = 1.0, **metrics: float
+) -> Group:
     def flat(value: float) -> Estimate:
         return Estimate(done, value, value, value, value, value, value)
 
@@ -282,7 +285,11 @@ def group(kind: str, *, items: int = 2, done: int = 2, failed: int = 0, speedup:
 
 
 def test_the_verdict_names_the_fastest_solver_with_its_error() -> None:
-    groups = [group("sequential"), group("picard", speedup=2, latent_rmse=0.001), group("ropa", speedup=3, latent_rmse=0.02)]
+    groups = [
+        group("sequential"),
+        group("picard", speedup=2, latent_rmse=0.001),
+        group("ropa", speedup=3, latent_rmse=0.02),
+    ]
     verdict = judge(groups)
     assert verdict.headline == "All 6 items are done."
     assert verdict.sentence == (
@@ -340,7 +347,15 @@ def test_colours_follow_the_solver_and_gray_is_the_sequential_one() -> None:
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [(0, "0"), (0.01234, "0.0123"), (1.0, "1.00"), (123.4, "123"), (1234.5, "1,234"), (1.2e-5, "1.2e-05"), (-0.5, "-0.500")],
+    [
+        (0, "0"),
+        (0.01234, "0.0123"),
+        (1.0, "1.00"),
+        (123.4, "123"),
+        (1234.5, "1,234"),
+        (1.2e-5, "1.2e-05"),
+        (-0.5, "-0.500"),
+    ],
 )
 def test_numbers_have_three_digits(value: float, written: str) -> None:
     assert text.number(value) == written

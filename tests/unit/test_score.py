@@ -234,7 +234,20 @@ def test_the_verb_prints_a_table_by_solver(run: RunFolder) -> None:
     result = CliRunner().invoke(main, ["score", str(run.path), "--metrics", "latent_rmse,checker"])
     assert result.exit_code == 0, result.output
     heading, *lines = result.stdout.splitlines()
-    assert heading.split() == "solver n rounds NFE N / rounds latent RMSE median max accuracy".split()
+    assert heading.split() == [
+        "solver",
+        "n",
+        "rounds",
+        "NFE",
+        "N",
+        "/",
+        "rounds",
+        "latent",
+        "RMSE",
+        "median",
+        "max",
+        "accuracy",
+    ]
     assert [line.split()[0] for line in lines] == ["sequential", "picard", "ropa"]
     assert "2.86×" in lines[2]
     assert "100% [34.2%, 100%]" in lines[2]

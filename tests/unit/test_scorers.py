@@ -28,9 +28,9 @@ CAPTION = "a small red circle moving left on gray"
 VIDEO_SHAPE = (1, 16, 3, 16, 24)
 
 
-def latents_sample(path: Path, state: torch.Tensor, **fields: int) -> Sample:
+def latents_sample(path: Path, state: torch.Tensor) -> Sample:
     save_file({"latents": state}, path)
-    return Sample(CAPTION, latents=path, **fields)
+    return Sample(CAPTION, latents=path)
 
 
 def image_sample(path: Path, frame: np.ndarray) -> Sample:
@@ -79,9 +79,7 @@ def test_latent_distances_do_not_depend_on_the_scale_of_the_latents(metric: Metr
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_latents_of_any_dtype_are_compared_as_numbers(dtype: torch.dtype, tmp_path: Path) -> None:
     theirs = noise(VIDEO_SHAPE).to(dtype)
-    measured = value(
-        LATENT_RMSE, latents_sample(tmp_path / "a", theirs * 2), latents_sample(tmp_path / "b", theirs)
-    )
+    measured = value(LATENT_RMSE, latents_sample(tmp_path / "a", theirs * 2), latents_sample(tmp_path / "b", theirs))
     rms = theirs.double().square().mean().sqrt().item()
     assert measured == pytest.approx(rms / theirs.double().std(correction=0).item(), rel=1e-6)
 
@@ -262,7 +260,10 @@ def test_a_reason_says_when_it_is_the_reference_that_is_missing(tmp_path: Path) 
 
 
 def test_samples_of_different_shape_are_not_compared(tmp_path: Path) -> None:
-    ours, theirs = latents_sample(tmp_path / "a", noise((1, 4, 8, 8))), latents_sample(tmp_path / "b", noise((1, 4, 8, 9)))
+    ours, theirs = (
+        latents_sample(tmp_path / "a", noise((1, 4, 8, 8))),
+        latents_sample(tmp_path / "b", noise((1, 4, 8, 9))),
+    )
     with pytest.raises(UnscoredError, match="latents differ in shape"):
         value(LATENT_RMSE, ours, theirs)
     small, large = image_sample(tmp_path / "a.png", gray(16, 0)), image_sample(tmp_path / "b.png", gray(24, 0))

@@ -9,12 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genrun.runner.errors import JobFileError
+from genrun.runner.spec import restore
 from genrun.runner.spec.environ import looks_secret
 from genrun.runner.spec.problems import Origin
 from genrun.runner.spec.render import render, scalar
 from genrun.runner.spec.source import parse
 from genrun.runner.spec.tree import bare
 from tests.fakes.jobs import BASE, ids, items_of, load_text, problems_of
+from tests.fakes.registries import fake_registries
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +46,26 @@ def test_a_parent_is_relative_to_its_child_and_so_are_its_files() -> None:
     Path("shared/base.yaml").write_text("model: tiny-video\nprompts: {file: p.txt}\n")
     Path("shared/middle.yaml").write_text("extends: base.yaml\n")
     assert [prompt.text for prompt in load_text("extends: shared/middle.yaml\n").cells[0].prompts] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("child", "sets"),
+    [
+        ("extends: ../shared/base.yaml\n", []),
+        ("model: tiny-video\n", ["prompts={file: shared/p.txt}"]),
+        ("extends: ../shared/base.yaml\nmatrix: {prompts.file: [q.txt]}\n", []),
+    ],
+)
+def test_files_of_the_resolved_document_are_relative_to_the_job(child: str, sets: list[str]) -> None:
+    for folder in ("shared", "jobs"):
+        Path(folder).mkdir()
+    Path("shared/p.txt").write_text("a\n")
+    Path("jobs/q.txt").write_text("b\n")
+    Path("shared/base.yaml").write_text("model: tiny-video\nprompts: {file: p.txt}\n")
+    loaded = load_text(child, *sets, name="jobs/job.yaml")
+    again = load_text(render(loaded.document), name="jobs/again.yaml")
+    assert [cell.prompts[0].text for cell in again.cells] == [cell.prompts[0].text for cell in loaded.cells]
+    assert loaded.document["prompts"]["file"] == "../shared/p.txt"
 
 
 def test_a_problem_in_a_parent_is_named_with_the_parents_place() -> None:
@@ -145,6 +167,26 @@ def test_a_secret_is_used_but_never_stored() -> None:
     assert loaded.job.launch.setup == ("export T=hf_hidden", "echo here")
     assert loaded.document["launch"]["setup"] == ["export T=${HF_TOKEN}", "echo here"]
     assert "hidden" not in repr((loaded.document, loaded.origin))
+
+
+def test_a_stored_job_is_restored_with_the_secrets_of_today() -> None:
+    text = f"{BASE}launch: {{setup: ['export T=${{HF_TOKEN}} $${{x}}']}}\noutput: {{crf: 3}}\n"
+    loaded = load_text(text, environ={"HF_TOKEN": "old"})
+    job = restore(loaded.document, {"HF_TOKEN": "new"}, fake_registries())
+    assert job.launch.setup == ("export T=new ${x}",)
+    assert job.output == loaded.job.output
+    with pytest.raises(JobFileError) as caught:
+        restore(loaded.document, {}, fake_registries())
+    assert str(caught.value) == (
+        "job.yaml of the run: launch.setup[0]: the environment variable HF_TOKEN is not set. "
+        "Set it, or give a default: ${HF_TOKEN:-...}."
+    )
+
+
+def test_a_stored_job_whose_prompts_and_model_are_axes_is_restored() -> None:
+    loaded = load_text("matrix: {model: [tiny-video, tiny-image], prompts: [[a], [b]], seeds: [[1], [2]]}\n")
+    job = restore(loaded.document, {}, fake_registries())
+    assert (job.model.adapter, job.prompts, job.seeds) == ("tiny-video", ("a",), (1,))
 
 
 def test_a_secret_may_not_be_part_of_an_item_and_no_message_shows_it() -> None:

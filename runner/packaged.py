@@ -1,0 +1,16 @@
+"""The jobs and prompt lists that come with genrun, for those who installed it without its repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+JOBS = Path(__file__).parent.parent / "jobs"
+
+
+def locate(job: Path) -> Path:
+    """A job file: the user's own, else the packaged one that `demo.yaml` or `jobs/demo.yaml` names."""
+    if job.exists() or job.is_absolute():
+        return job
+    inside = job.relative_to("jobs") if job.parts[:1] == ("jobs",) else job
+    packaged = JOBS / inside
+    return packaged if ".." not in inside.parts and packaged.is_file() else job

@@ -1,0 +1,91 @@
+"""kill -9 at ten moments: the same command again completes the run, each item exactly once, and `verify` is clean."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from genrun.runner.store import RunFolder
+from genrun.runner.verify import verify
+from tests.fakes import faults, worker
+
+pytestmark = pytest.mark.e2e
+
+CLI = Path(__file__).parents[1] / "fakes" / "cli.py"
+ROOT = Path(__file__).parents[2]
+INCOMPLETE, KILLED = 3, -signal.SIGKILL
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When who is killed, how often, and how the command ends that meets it."""
+
+    moment: str
+    victim: str = "self"
+    times: int = 2
+    launcher: str = "inline"
+    exit_code: int = INCOMPLETE
+
+    def __str__(self) -> str:
+        return f"{self.launcher}-{self.victim}-{self.moment}"
+
+
+MOMENTS = [
+    Moment("starting"),
+    Moment("sampling"),
+    Moment("latents"),
+    Moment("half-written"),
+    Moment("moved"),
+    Moment("recorded"),
+    Moment("half-written", "launcher", 1, exit_code=KILLED),
+    # Workers that died are started again once, so that one death does not end the command.
+    Moment("half-written", "self", 1, "torchrun", 0),
+    Moment("sampling", "agent", 1, "torchrun", 0),
+    Moment("moved", "launcher", 1, "torchrun", KILLED),
+]
+
+
+def submit(folder: Path, faulty: bool) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), worker.NAP: "0.02"}
+    environ[faults.FOLDER] = str(folder / "faults") if faulty else ""
+    command = [sys.executable, str(CLI), "submit", "job.yaml", "--json"]
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("kill", MOMENTS, ids=str)
+def test_the_same_command_again_completes_a_killed_run(tmp_path: Path, kill: Moment) -> None:
+    job = {
+        "name": "kill",
+        "model": "test/fake",
+        "prompts": ["one", "two", "three"],
+        "seeds": [0, 1],
+        "output": {"save_latents": True},
+        "launch": {"kind": kill.launcher, "processes": 2 if kill.launcher == "torchrun" else "auto"},
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    faults.put(tmp_path / "faults", kill.moment, victim=kill.victim, times=kill.times)
+
+    killed = submit(tmp_path, faulty=True)
+    assert killed.returncode == kill.exit_code, killed.stderr
+    assert len(list((tmp_path / "faults").glob("*.used"))) == kill.times
+    folder = RunFolder.open(tmp_path / "runs" / "kill" / "latest")
+    finished = {item_id: record.finished_at for item_id, record in folder.records().items()}
+    stamps = {item_id: folder.record_path(item_id).stat().st_mtime_ns for item_id in finished}
+
+    again = submit(tmp_path, faulty=False)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["run"] == str(folder.path)
+    assert verify(folder) == []
+    items = folder.items()
+    assert len(folder.record_files()) == len(items) == 6
+    assert len(folder.result_files()) == 2 * len(items)
+    for item in items:
+        assert folder.media_path(item, ".png").read_bytes() == worker.picture(item)
+    assert {item_id: folder.record_path(item_id).stat().st_mtime_ns for item_id in finished} == stamps
+    assert len(list((tmp_path / "runs" / "kill").iterdir())) == 2

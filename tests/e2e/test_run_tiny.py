@@ -1,0 +1,88 @@
+"""A real, tiny diffusers pipeline from job to verified run: the same bytes however many ranks make them."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from genrun.runner.store import RunFolder, format_record
+
+pytestmark = pytest.mark.e2e
+
+SAVE = "import sys; from tests.tiny import build; build('sd3').save_pretrained(sys.argv[1])"
+MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"
+ROOT = Path(__file__).parents[2]
+
+
+def python(folder: Path, code: str, *args: str) -> str:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, *args]
+    ran = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def submit(folder: Path, runs: str, *sets: str) -> RunFolder:
+    options = [word for text in (f"output.dir={runs}", *sets) for word in ("--set", text)]
+    counts = json.loads(python(folder, MAIN, "submit", "job.yaml", "--json", *options))
+    assert (counts["items"], counts["done"], counts["failed"]) == (4, 4, 0)
+    return RunFolder.open(Path(counts["run"]))
+
+
+def hashes(folder: RunFolder) -> dict[str, tuple[Any, Any]]:
+    return {item_id: (record.sha256, record.latents_sha256) for item_id, record in folder.records().items()}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    python(folder, SAVE, "checkpoint")
+    job = {
+        "name": "tiny",
+        "model": {"checkpoint": "checkpoint", "dtype": "float32"},
+        "prompts": ["a cat", 'a "dog"\n<script> 🐦'],
+        "sampling": {"steps": 4, "height": 32, "width": 32, "guidance_scale": 4.0},
+        "matrix": {"solver": ["sequential", {"kind": "ropa", "workers": 4}]},
+        "output": {"save_latents": True},
+    }
+    (folder / "job.yaml").write_text(yaml.safe_dump(job, allow_unicode=True), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(bench: Path) -> RunFolder:
+    return submit(bench, "alone")
+
+
+@pytest.mark.parametrize("mesh", ["{data: 2}", "{time: 2}"])
+def test_two_ranks_make_the_same_bytes_as_one(bench: Path, alone: RunFolder, mesh: str) -> None:
+    together = submit(bench, mesh, "launch.kind=torchrun", f"parallel={mesh}")
+    assert hashes(together) == hashes(alone)
+    ranks = {path.name for path in together.logs.glob("*/rank-*.log")}
+    assert ranks == {"rank-0.log", "rank-1.log"}
+
+
+def test_a_picture_is_made_again_from_its_own_metadata(bench: Path, alone: RunFolder) -> None:
+    item = alone.items()[1]
+    verdict = json.loads(python(bench, MAIN, "rerun", str(alone.media_path(item, ".png")), "--json"))
+    assert verdict["identical"]
+    assert (verdict["item"], verdict["frames_max"], verdict["latents_rms"]) == (item.id, 0, 0.0)
+
+
+def test_latents_whose_decoding_failed_are_decoded_later_to_the_same_bytes(bench: Path, alone: RunFolder) -> None:
+    before = hashes(alone)
+    item = alone.items()[0]
+    record = alone.record(item.id)
+    assert record is not None
+    failed = replace(record, status="failed", media=None, sha256=None, error={"kind": "decode"})
+    alone.record_path(item.id).write_bytes(format_record(failed))
+    alone.media_path(item, ".png").unlink()
+    python(bench, MAIN, "decode", str(alone.path))
+    assert hashes(alone) == before
+    python(bench, MAIN, "verify", str(alone.path))

@@ -1,0 +1,204 @@
+"""A worker makes items until none is left, records what fails, and stops cleanly."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genrun.runner.environment import versions
+from genrun.runner.failures import DecodeError, describe, kind_of
+from genrun.runner.lease import holdings
+from genrun.runner.make import BYSTANDER, Maker, metadata_of, wants_latents
+from genrun.runner.order import Order
+from genrun.runner.processes import current
+from genrun.runner.progress import Glimpse, sentence
+from genrun.runner.store import RunFolder
+from genrun.runner.team import Solo, join
+from genrun.runner.worker import Progress, section_of
+from genrun.solvers.contract import NonFiniteError
+from tests.fakes import worker
+from tests.fakes.items import HOSTILE, done, make_folder, make_item
+from tests.fakes.worker import FakeProducer
+
+
+@dataclass(frozen=True)
+class FakeTeam:
+    """A rank whose companions fail as told."""
+
+    others: tuple[dict[str, Any] | None, ...]
+    rank: int = 0
+    leads: bool = True
+    points: None = None
+
+    def share(self, value: Any) -> Any:
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, *self.others]
+
+    def close(self) -> None:
+        pass
+
+
+def make_maker(folder: RunFolder, producer: Any = None, team: Any = None) -> Maker:
+    producer = producer or FakeProducer({}, Solo(), 0)
+    return Maker(folder, producer, team or Solo(), "job.0", "logs/job/rank-0.log", versions=versions())
+
+
+def ignore(front: int, steps: int) -> None:
+    pass
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return make_folder(tmp_path / "run")
+
+
+def test_a_record_says_who_made_what_with_which_versions(folder: RunFolder) -> None:
+    record = make_maker(folder).make(folder.items()[0], 1, ignore)
+    assert record is not None and record.sampler is not None
+    assert (record.status, record.attempt, record.device, record.job) == ("done", 1, "fake", "job.0")
+    assert record.host == current().host
+    assert record.versions["genrun"] and record.versions["torch"]
+    assert folder.record(record.item_id) == record
+
+
+def test_the_second_to_finish_an_item_drops_its_result(folder: RunFolder) -> None:
+    item = folder.items()[0]
+
+    class Overtaken(FakeProducer):
+        def write(self, path: Path, frames: bytes, metadata: dict[str, Any]) -> None:
+            super().write(path, frames, metadata)
+            done(folder, item, b"first")
+
+    assert make_maker(folder, Overtaken({}, Solo(), 0)).make(item, 1, ignore) is None
+    assert folder.media_path(item, ".png").read_bytes() == b"first"
+    assert folder.temporary_files() == []
+
+
+def test_the_rank_that_failed_is_blamed_not_those_that_heard_of_it(folder: RunFolder) -> None:
+    bystander = {"kind": BYSTANDER, "message": "rank 2 failed", "rank": 1}
+    culprit = {"kind": "out_of_memory", "message": "no memory", "rank": 2}
+    record = make_maker(folder, team=FakeTeam((bystander, culprit))).make(folder.items()[0], 1, ignore)
+    assert record is not None
+    assert (record.status, record.error) == ("failed", culprit)
+    assert folder.result_files() == []
+
+
+def test_ranks_that_do_not_lead_write_nothing(folder: RunFolder) -> None:
+    assert make_maker(folder, team=FakeTeam((), rank=1, leads=False)).make(folder.items()[0], 1, ignore) is None
+    assert folder.record_files() == []
+
+
+def test_nothing_is_sampled_when_a_rank_could_not_load(folder: RunFolder) -> None:
+    producer = FakeProducer({}, Solo(), 0)
+    team = FakeTeam(({"kind": "OSError", "message": "no such checkpoint", "rank": 1},))
+    make_maker(folder, producer, team).make(folder.items()[0], 1, ignore)
+    assert producer.made == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError("x"), "out_of_memory"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), "out_of_memory"),
+        (NonFiniteError(3, 2), "non_finite"),
+        (DecodeError("x"), "decode"),
+        (KeyError("x"), "KeyError"),
+    ],
+)
+def test_failures_are_told_apart(error: Exception, kind: str) -> None:
+    described = describe(error, rank=3, log="logs/x/rank-3.log")
+    assert (described["kind"], described["rank"], described["log"]) == (kind, 3, "logs/x/rank-3.log")
+    assert described["message"] and described["remedy"]
+    assert kind_of(error) == kind
+
+
+def test_metadata_hold_the_item_and_nothing_that_changes_between_runs() -> None:
+    item = make_item(0, prompt=HOSTILE)
+    assert metadata_of(item) == metadata_of(item)
+    assert metadata_of(item)["item"] == item.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("job", "wanted"),
+    [
+        ({}, False),
+        ({"output": {"save_latents": True}}, True),
+        ({"score": ["latent_worst_block"]}, True),
+        ({"score": ["psnr"], "output": {"save_latents": False}}, False),
+    ],
+)
+def test_latents_are_wanted_when_asked_for_or_scored(job: dict[str, Any], wanted: bool) -> None:
+    assert wants_latents(job) is wanted
+
+
+def test_ranks_that_cannot_be_grouped_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 ranks cannot be split into groups of 2"):
+        join(0, 3, 2)
+    assert join(2, 3, 1) == Solo(2)
+
+
+def test_the_log_of_an_item_reaches_from_its_attempt_to_the_next() -> None:
+    first, second = "a" * 20, "b" * 20
+    log = ["noise", f"10:00:00 {first}: attempt 1", "one", f"10:00:01 {second}: attempt 1", "two"]
+    assert section_of(log, first) == log[1:3]
+    assert section_of(log, second) == log[3:]
+    assert section_of(log, "c" * 20) == []
+
+
+def test_progress_is_written_at_most_once_per_interval(tmp_path: Path) -> None:
+    progress = Progress(tmp_path / "p", interval_s=1000)
+    progress.tell(1, 4)
+    progress.tell(2, 4)
+    assert (tmp_path / "p").read_text() == "[1, 4]"
+    progress.close()
+    assert not (tmp_path / "p").exists()
+
+
+def test_the_end_is_foretold_from_items_made_and_items_in_work() -> None:
+    glimpse = Glimpse(total=10, done=5, failed=1, made=2, in_work=(0.5,), elapsed_s=50)
+    assert glimpse.left_s == pytest.approx(50 / 2.5 * 3.5)
+    assert sentence(glimpse) == "5/10 done, 1 failed, 0:00:50 gone, about 0:01:10 left"
+
+
+def start_worker(folder: RunFolder, order: Order) -> subprocess.Popen[bytes]:
+    order.save(folder)
+    root = Path(worker.__file__).parents[2]
+    environ = {**os.environ, "PYTHONPATH": str(root), worker.NAP: "60"}
+    command = [sys.executable, str(worker.__file__), str(folder.path), "--job", order.job]
+    return subprocess.Popen(command, env=environ)
+
+
+def wait_until(true: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    while not true():
+        assert process.poll() is None
+        signal.sigtimedwait((), 0.02)
+
+
+def test_a_worker_that_is_told_to_stop_drops_its_item_and_says_it_is_not_done(folder: RunFolder) -> None:
+    process = start_worker(folder, Order("job"))
+    wait_until(lambda: bool(list(folder.leases.glob(".*.progress"))), process)
+    process.terminate()
+    assert process.wait(60) == 3
+    assert holdings(folder) == {}
+    assert folder.record_files() == []
+    assert "rank 0: stopped" in (folder.logs / "job" / "rank-0.log").read_text()
+
+
+def test_a_worker_stops_by_itself_when_its_launcher_is_gone(folder: RunFolder) -> None:
+    launcher = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    from genrun.runner.processes import name_of
+
+    process = start_worker(folder, Order("job", launcher=name_of(launcher.pid)))
+    wait_until(lambda: bool(holdings(folder)), process)
+    launcher.kill()
+    launcher.communicate()
+    assert process.wait(60) == 3
+    assert holdings(folder) == {}

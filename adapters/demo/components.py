@@ -2,6 +2,7 @@
 
 import json
 import string
+from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -41,13 +42,10 @@ def build_pipeline(recipe: Recipe) -> CogVideoXPipeline | StableDiffusion3Pipeli
 
 def video_pipeline() -> CogVideoXPipeline:
     """A CogVideoX pipeline for 9 frames of 64x64: 3 x 8 x 8 latents of 16 channels, 48 + 12 tokens."""
-    blocks = 4
     tokenizer = t5_tokenizer()
     encoder = t5_encoder(tokenizer)
     vae = AutoencoderKLCogVideoX(
-        down_block_types=("CogVideoXDownBlock3D",) * blocks,
-        up_block_types=("CogVideoXUpBlock3D",) * blocks,
-        block_out_channels=(16, 32, 32, 32),
+        **four_blocks("CogVideoXDownBlock3D", "CogVideoXUpBlock3D", (16, 32, 32, 32)),
         latent_channels=LATENT_CHANNELS,
         layers_per_block=1,
         norm_num_groups=4,
@@ -82,13 +80,10 @@ def video_pipeline() -> CogVideoXPipeline:
 
 def image_pipeline() -> StableDiffusion3Pipeline:
     """A Stable Diffusion 3 pipeline for 64x64: 8 x 8 latents of 16 channels, 16 + 24 tokens."""
-    blocks = 4
     tokenizer = clip_tokenizer()
     encoders = [clip_encoder(tokenizer) for _ in range(2)]
     vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * blocks,
-        up_block_types=("UpDecoderBlock2D",) * blocks,
-        block_out_channels=(16, 32, 48, 64),
+        **four_blocks("DownEncoderBlock2D", "UpDecoderBlock2D", (16, 32, 48, 64)),
         latent_channels=LATENT_CHANNELS,
         layers_per_block=1,
         norm_num_groups=4,
@@ -116,6 +111,15 @@ def image_pipeline() -> StableDiffusion3Pipeline:
     return StableDiffusion3Pipeline(
         transformer, scheduler, vae, encoders[0], tokenizer, encoders[1], tokenizer, t5_encoder(t5), t5
     )
+
+
+def four_blocks(down: str, up: str, channels: tuple[int, int, int, int]) -> dict[str, Any]:
+    """A VAE's arguments for four resolutions. Typed loosely: diffusers annotates these tuples as of length one."""
+    return {
+        "down_block_types": (down,) * len(channels),
+        "up_block_types": (up,) * len(channels),
+        "block_out_channels": channels,
+    }
 
 
 def t5_tokenizer() -> T5Tokenizer:
@@ -154,7 +158,9 @@ def clip_tokenizer() -> CLIPTokenizer:
     letters = [letter + end for letter in string.ascii_lowercase for end in ("", "</w>")]
     tokens = [*CLIP_SPECIAL, *dict.fromkeys([*letters, *model["vocab"]])]
     vocab = {token: index for index, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocab, merges=[tuple(pair) for pair in model["merges"]], model_max_length=MAX_TOKENS)
+    # transformers annotates merges as strings, but passes them to a library that takes pairs.
+    merges: Any = [tuple(pair) for pair in model["merges"]]
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
 
 
 def clip_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:

@@ -49,10 +49,11 @@ def main() -> None:
         pipe(**call)
     sleepy(pipe, arguments.latency_ms / 1000)
     for name in registry.names():
-        options = {} if name == "sequential" else {"workers": exchange.size}
+        kind = registry.get(name)
+        solver = kind() if name == "sequential" else kind(workers=exchange.size)
         dist.barrier()
         started = time.monotonic()
-        with genrun.parallelize(pipe, name, exchange=exchange, **options) as run:
+        with genrun.parallelize(pipe, solver, exchange=exchange) as run:
             pipe(**{**call, "generator": torch.Generator().manual_seed(0)})
         elapsed_s, rounds = time.monotonic() - started, run.solution.rounds
         if exchange.rank == 0:

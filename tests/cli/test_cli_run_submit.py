@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from genrun.runner.store import RunFolder
 from tests.cli.conftest import Genrun, last_json
 from tests.fakes import faults
 from tests.fakes.worker import picture
+
+from genrun.runner.store import RunFolder
 
 WriteJob = Callable[..., dict[str, Any]]
 
@@ -20,9 +20,7 @@ def run_of(path: Path) -> RunFolder:
     return RunFolder.open(path / "runs" / "fake" / "latest")
 
 
-def test_a_dry_run_shows_what_would_run_and_writes_nothing(
-    genrun: Genrun, write_job: WriteJob, tmp_path: Path
-) -> None:
+def test_a_dry_run_shows_what_would_run_and_writes_nothing(genrun: Genrun, write_job: WriteJob, tmp_path: Path) -> None:
     write_job()
     result = genrun("submit", "job.yaml", "-n")
     assert result.stdout.splitlines() == [

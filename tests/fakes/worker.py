@@ -20,6 +20,7 @@ from tests.fakes import faults
 
 NAP = "GENRUN_TEST_NAP"
 STEPS = 4
+STATS = SamplerStats(STEPS, 2, 6, (2, 4))
 
 
 def picture(item: WorkItem) -> bytes:
@@ -31,7 +32,7 @@ def picture(item: WorkItem) -> bytes:
 class FakeSample:
     item: WorkItem
     meet: Callable[[str, str], None]
-    stats: SamplerStats = SamplerStats(STEPS, 2, 6, (2, 4))
+    stats: SamplerStats = STATS
 
     def decode(self) -> bytes:
         self.meet("decoding", self.item.id)
@@ -98,7 +99,8 @@ def run() -> int:
         faults.meet("recorded", launcher)
         return written
 
-    store._move, RunFolder.publish = move_and_meet, publish_and_meet
+    for owner, name, replacement in ((store, "_move", move_and_meet), (RunFolder, "publish", publish_and_meet)):
+        setattr(owner, name, replacement)
     return main(make_producer=lambda *args: FakeProducer(*args, launcher=launcher))
 
 

@@ -7,9 +7,8 @@ import weakref
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_iter
 
 from genrun.solvers import registry
@@ -51,7 +50,7 @@ def test_state_peaks_below_two_windows_and_eight_latents(solver: str, workers: i
     with ledger:
         points = next(run)
         while True:
-            with torch.utils._python_dispatch._disable_current_modes():
+            with _disable_current_modes():
                 outputs = [recorder.output(point) for point in points]
             for output in outputs:
                 ledger.note(output)

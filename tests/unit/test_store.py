@@ -40,9 +40,7 @@ def test_atomic_write_replaces_the_old_content(tmp_path: Path) -> None:
     assert everything(tmp_path) == ["deep", "deep/file.json"]
 
 
-def test_a_full_disk_leaves_the_old_content_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_old_content_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file.json"
     atomic_write(path, b"old")
     full_disk(monkeypatch, after_bytes=2)
@@ -193,9 +191,7 @@ def test_of_many_that_finish_at_once_one_result_stays_whole(tmp_path: Path) -> N
     assert record.sha256 == hashlib.sha256(content).hexdigest()
 
 
-def test_a_full_disk_at_the_record_leaves_the_item_undone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_at_the_record_leaves_the_item_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_folder(tmp_path / "run")
     item = folder.items()[0]
     full_disk(monkeypatch)

@@ -97,7 +97,7 @@ DEMO_VIDEO = Recipe(
         VaeStage("vae-clips", steps=900, batch=3, frames=9, crop_px=32, lr=4e-4, end=0.3),
         VaeStage("vae-whole-clips", steps=140, batch=1, frames=9, crop_px=64, lr=4e-4, end=0.03, decoder_only=True),
     ),
-    transformer=TransformerStage(steps=1600, batch=24, lr=2e-3, caption_drop=0.1, ema=0.05, latents=2048),
+    transformer=TransformerStage(steps=8600, batch=24, lr=2e-3, caption_drop=0.1, ema=0.05, latents=6144),
     sampling=Sampling(),
 )
 DEMO_IMAGE = Recipe(
@@ -107,7 +107,7 @@ DEMO_IMAGE = Recipe(
         VaeStage("vae-crops", steps=1400, batch=24, frames=1, crop_px=32, lr=1e-3, end=0.5),
         VaeStage("vae-whole", steps=300, batch=6, frames=1, crop_px=64, lr=5e-4, end=0.03),
     ),
-    transformer=TransformerStage(steps=3000, batch=32, lr=1.5e-3, caption_drop=0.1, ema=0.05, latents=4096),
+    transformer=TransformerStage(steps=8000, batch=32, lr=1.5e-3, caption_drop=0.1, ema=0.05, latents=8192),
     sampling=Sampling(num_frames=1),
 )
 RECIPES = {recipe.name: recipe for recipe in (DEMO_VIDEO, DEMO_IMAGE)}

@@ -37,7 +37,7 @@ BACKGROUNDS: dict[str, Rgb] = {
     "brown": (0.35, 0.20, 0.08),
 }
 SHAPES = ("circle", "square", "triangle")
-RADII_PX = {"small": 8.0, "large": 13.0}
+RADII_PX = {"small": 10.0, "large": 15.0}
 MOTIONS: dict[str, tuple[int, int]] = {
     "left": (0, -1),
     "right": (0, 1),

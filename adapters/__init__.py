@@ -1,0 +1,1 @@
+"""The outside world: diffusers pipelines, ranks, media files, scorers, the demo models."""

@@ -1,0 +1,1 @@
+"""A job's life: spec, plan, store, launch, work, score, report, command line."""

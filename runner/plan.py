@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from genrun.runner.spec.problems import Origin, Problem, raise_all
 
 if TYPE_CHECKING:
-    from genrun.runner.prompts import Prompt
     from genrun.runner.spec import Cell, LoadedJob
+    from genrun.runner.spec.prompts import Prompt
 
 IDENTITY_VERSION = 1
 ID_DIGITS = 20

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from genrun.adapters.scorers import registry
 from genrun.adapters.scorers.contract import Metric, Sample, UnscoredError
 from genrun.runner.errors import UsageError
-from genrun.runner.files import atomic_write
-from genrun.runner.records import Record, Score
+from genrun.runner.store.files import atomic_write
+from genrun.runner.store.records import Record, Score
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
-    from genrun.runner.store import RunFolder
+    from genrun.runner.store.folder import RunFolder
 
 SAVE_EVERY = 50
 SEQUENTIAL = "sequential"

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import IncompleteError, MixError
-from genrun.runner.files import sync, temporary_name, write_error, write_whole
 from genrun.runner.launch.cause import Cause, find, forget
 from genrun.runner.launch.contract import Launcher, Request, State
-from genrun.runner.lease import Leases, Owner
-from genrun.runner.order import Order
-from genrun.runner.processes import current
-from genrun.runner.runs import new_path, point_latest, runs_of
-from genrun.runner.store import RunFolder
+from genrun.runner.store.files import sync, temporary_name, write_error, write_whole
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.lease import Leases, Owner
+from genrun.runner.store.processes import current
+from genrun.runner.store.runs import new_path, point_latest, runs_of
+from genrun.runner.work.order import Order
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem

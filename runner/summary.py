@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from genrun.runner.records import Record, SamplerStats, Score
+from genrun.runner.store.records import Record, SamplerStats, Score
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem

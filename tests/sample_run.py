@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from genrun.adapters.demo.world import draw, parse_caption
 from genrun.adapters.media import write_image, write_video
 from genrun.runner.plan import WorkItem
-from genrun.runner.records import Record, SamplerStats
-from genrun.runner.store import RunFolder
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import Record, SamplerStats
 
 NUM_STEPS = 20
 LATENT_SHAPE = (1, 3, 16, 8, 8)

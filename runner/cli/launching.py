@@ -15,10 +15,10 @@ from genrun.runner.cli.runs import counts
 
 if TYPE_CHECKING:
     from genrun.runner.launch.contract import Launcher
-    from genrun.runner.order import Order
     from genrun.runner.progress import Display
     from genrun.runner.spec.schema import JobSpec
-    from genrun.runner.store import RunFolder
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.work.order import Order
 
 
 def make_launcher(spec: JobSpec) -> Launcher:

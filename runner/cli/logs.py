@@ -14,7 +14,7 @@ from genrun.runner.cli.runs import find_item, runs_option
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
-    from genrun.runner.store import RunFolder
+    from genrun.runner.store.folder import RunFolder
 
 POLL_S = 0.5
 
@@ -78,7 +78,7 @@ class _Tails:
 
 def _find(names: tuple[str, ...], base: Path) -> tuple[RunFolder, str | None]:
     """Tell runs from items: two names are both, one is a run if there is such a run."""
-    from genrun.runner.runs import resolve
+    from genrun.runner.store.runs import resolve
 
     if len(names) > 2:
         raise UsageError(f"{len(names)} names given.", remedy="At most a run and an item: genrun logs RUN ITEM.")
@@ -98,7 +98,7 @@ def _find(names: tuple[str, ...], base: Path) -> tuple[RunFolder, str | None]:
 
 
 def _print_item(folder: RunFolder, item_id: str, rank: int | None) -> None:
-    from genrun.runner.worker import section_of
+    from genrun.runner.work.worker import section_of
 
     pattern = "*.log" if rank is None else f"rank-{rank}.log"
     printed = False
@@ -113,8 +113,8 @@ def _print_item(folder: RunFolder, item_id: str, rank: int | None) -> None:
 
 
 def _is_over(folder: RunFolder, job: str) -> bool:
-    from genrun.runner.order import Order
-    from genrun.runner.processes import is_gone
+    from genrun.runner.store.processes import is_gone
+    from genrun.runner.work.order import Order
 
     order = Order.load(folder, job)
     return not order.launcher or is_gone(order.launcher) is not False

@@ -22,7 +22,7 @@ def report(run: str | None, base: Path, standalone: bool, as_json: bool) -> None
     `report` folder, shows the scores that `genrun score` left, and needs no network. Its path is printed.
     """
     from genrun.runner.report.build import build_report
-    from genrun.runner.runs import resolve
+    from genrun.runner.store.runs import resolve
 
     made = build_report(resolve(run, base), standalone=standalone)
     if as_json:

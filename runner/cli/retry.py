@@ -23,8 +23,8 @@ def retry(run: str | None, base: Path, wanted: tuple[str, ...], wait: bool, as_j
     Missing items are made, too. The job is the one stored in the run, and each item gets all its attempts afresh.
     """
     from genrun.runner.cli.launching import launch, make_launcher
-    from genrun.runner.runs import resolve
     from genrun.runner.spec import restore
+    from genrun.runner.store.runs import resolve
 
     folder = resolve(run, base)
     items = [find_item(folder.items(), text).id for text in wanted]

@@ -12,7 +12,7 @@ from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
-    from genrun.runner.store import RunFolder, Tally
+    from genrun.runner.store.folder import RunFolder, Tally
 
 runs_option = click.option(
     "--runs",

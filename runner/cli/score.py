@@ -16,8 +16,8 @@ from genrun.runner.cli.output import console, json_option, on_terminal, one_line
 from genrun.runner.cli.runs import run_argument
 
 if TYPE_CHECKING:
-    from genrun.runner.records import Score
-    from genrun.runner.store import RunFolder
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.records import Score
 
 SHOWN_REASONS = 10
 
@@ -43,8 +43,8 @@ def score(run: str | None, base: Path, metrics: str, as_json: bool) -> None:
     RUN is a run folder, a job's name (its latest run), or nothing (the run submitted last). What was scored before is
     kept unless its files have changed; what cannot be scored is reported with the reason.
     """
-    from genrun.runner.runs import resolve
     from genrun.runner.score import score_run, wanted_metrics
+    from genrun.runner.store.runs import resolve
 
     folder = resolve(run, base)
     chosen = wanted_metrics(folder, [name.strip() for name in metrics.split(",") if name.strip()])

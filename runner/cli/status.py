@@ -13,8 +13,8 @@ from genrun.runner.cli.runs import counts, run_argument
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
-    from genrun.runner.records import Record
-    from genrun.runner.store import RunFolder
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.records import Record
 
 COUNTED = ("items", "done", "failed", "running", "pending")
 SHOWN_FAILURES = 10
@@ -29,9 +29,9 @@ def status(run: str | None, base: Path, as_json: bool) -> None:
 
     RUN is a run folder, a job's name (its latest run), or nothing (the run submitted last).
     """
-    from genrun.runner.lease import holdings
-    from genrun.runner.runs import resolve
-    from genrun.runner.store import Tally
+    from genrun.runner.store.folder import Tally
+    from genrun.runner.store.lease import holdings
+    from genrun.runner.store.runs import resolve
 
     folder = resolve(run, base)
     items, records = folder.items(), folder.records()

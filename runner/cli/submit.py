@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from genrun.runner.plan import WorkItem
-    from genrun.runner.store import RunFolder
+    from genrun.runner.store.folder import RunFolder
     from genrun.runner.submit import Job
 
 STATES = ("new", "done", "failed")
@@ -43,7 +43,7 @@ def submit(job: Path, dry_run: bool, sets: tuple[str, ...], run: Path | None, wa
     """
     from genrun.runner import submit as submitting
     from genrun.runner.cli.launching import launch, make_launcher
-    from genrun.runner.store import RunFolder
+    from genrun.runner.store.folder import RunFolder
 
     loaded = _load(job, sets)
     base = Path(loaded.spec.output.dir)

@@ -21,8 +21,8 @@ def verify(run: str | None, base: Path, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from genrun.runner.runs import resolve
-    from genrun.runner.verify import verify as find_flaws
+    from genrun.runner.store.runs import resolve
+    from genrun.runner.store.verify import verify as find_flaws
 
     folder = resolve(run, base)
     flaws = find_flaws(folder)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from genrun.runner.order import Order
-    from genrun.runner.store import RunFolder
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.work.order import Order
 
-WORKER = ("-m", "genrun.runner.worker")
+WORKER = ("-m", "genrun.runner.work.worker")
 """What Python is to run in a worker process."""
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import LaunchError
-from genrun.runner.files import write_error
 from genrun.runner.launch.contract import Mesh, Request, State
-from genrun.runner.order import Order, log_folder
+from genrun.runner.store.files import write_error
+from genrun.runner.work.order import Order, log_folder
 
 if TYPE_CHECKING:
-    from genrun.runner.store import RunFolder
+    from genrun.runner.store.folder import RunFolder
 
 PATIENCE_S = 45.0
 """More than torchrun takes to kill ranks that do not stop by themselves."""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from genrun.runner.environment import gpu_names
 from genrun.runner.errors import UsageError
 from genrun.runner.launch.contract import Mesh, Request
 from genrun.runner.launch.local import LocalLauncher
+from genrun.runner.store.environment import gpu_names
 
 
 def make(request: Request) -> LocalLauncher:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from genrun import __version__
-from genrun.runner.files import atomic_write, staged
 from genrun.runner.report.data import MEDIA_ROOT, Page, address, collect
 from genrun.runner.score import read_scores
-from genrun.runner.store import RunFolder
+from genrun.runner.store.files import atomic_write, staged
+from genrun.runner.store.folder import RunFolder
 
 TEMPLATE = "index.html.j2"
 

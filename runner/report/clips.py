@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.records import Record, Score
 from genrun.runner.report import text
 from genrun.runner.report.table import Heading
 from genrun.runner.score import SEQUENTIAL
+from genrun.runner.store.records import Record, Score
 from genrun.runner.summary import is_solver_axis, solver_label
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from genrun.runner.records import Record, Score
 from genrun.runner.report.clips import gallery, item_label
 from genrun.runner.report.table import Heading, Table, build_table, headings, share_metrics
 from genrun.runner.report.verdict import Verdict, judge
 from genrun.runner.score import IS_REFERENCE, read_scores
-from genrun.runner.store import RunFolder
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import Record, Score
 from genrun.runner.summary import Group, summarize
 
 if TYPE_CHECKING:

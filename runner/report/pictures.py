@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.records import Record, Score
 from genrun.runner.report.theme import DARK, LIGHT, Theme, recoloured
+from genrun.runner.store.records import Record, Score
 from genrun.runner.summary import Group
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from genrun.adapters.scorers import registry
-from genrun.runner.records import Score
 from genrun.runner.report import text
+from genrun.runner.store.records import Score
 from genrun.runner.summary import Estimate, Group
 
 METRIC_ORDER = ("latent_rmse", "latent_worst_block", "psnr", "ssim", "checker")

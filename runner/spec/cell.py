@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from genrun.runner import prompts as prompt_files
 from genrun.runner.errors import JobFileError
 from genrun.runner.spec import options
+from genrun.runner.spec import prompts as prompt_files
 from genrun.runner.spec.checkpoint import Checkpoint, locate
 from genrun.runner.spec.matrix import Corner
 from genrun.runner.spec.problems import Origin, Problem, did_you_mean

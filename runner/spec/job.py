@@ -10,12 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from genrun.runner.packaged import locate
 from genrun.runner.spec.cell import Cell, CellChecker, job_of
 from genrun.runner.spec.document import DEFAULT, resolved_document
 from genrun.runner.spec.environ import fill
 from genrun.runner.spec.layers import apply_sets, expand, read_job
 from genrun.runner.spec.matrix import AXES, Corner, corners
+from genrun.runner.spec.packaged import locate
 from genrun.runner.spec.problems import Origin, Problem, raise_all
 from genrun.runner.spec.registries import Registries
 from genrun.runner.spec.schema import JobSpec

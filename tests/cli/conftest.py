@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from tests.fakes import cli, faults
 
 from genrun.runner.cli import launching, main
+from tests.fakes import cli, faults
 
 Genrun = Callable[..., Result]
 

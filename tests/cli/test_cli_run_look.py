@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from genrun.runner.store.folder import RunFolder
 from tests.cli.conftest import Genrun
 from tests.fakes import faults
 from tests.fakes.items import failed, make_folder
-
-from genrun.runner.store import RunFolder
 
 WriteJob = Callable[..., dict[str, Any]]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from genrun.runner.store.folder import RunFolder
 from tests.cli.conftest import Genrun, last_json
 from tests.fakes import faults
 from tests.fakes.worker import picture
-
-from genrun.runner.store import RunFolder
 
 WriteJob = Callable[..., dict[str, Any]]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from genrun.runner.store import RunFolder
-from genrun.runner.verify import verify
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.verify import verify
 from tests.fakes import faults, worker
 
 pytestmark = pytest.mark.e2e

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrun.runner import store
 from genrun.runner.plan import WorkItem
-from genrun.runner.records import SamplerStats
-from genrun.runner.store import RunFolder
-from genrun.runner.team import Team
-from genrun.runner.worker import main
+from genrun.runner.store import folder as store
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import SamplerStats
+from genrun.runner.work.team import Team
+from genrun.runner.work.worker import main
 from tests.fakes import faults
 
 NAP = "GENRUN_TEST_NAP"

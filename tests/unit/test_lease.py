@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from genrun.runner.lease import Leases, Owner, holdings, read
-from genrun.runner.order import Order
-from genrun.runner.processes import current, is_gone, name_of
-from genrun.runner.queue import Queue
-from genrun.runner.store import RunFolder
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.lease import Leases, Owner, holdings, read
+from genrun.runner.store.processes import current, is_gone, name_of
+from genrun.runner.work.order import Order
+from genrun.runner.work.queue import Queue
 from tests.fakes.items import dead_process, done, failed, make_folder, process_elsewhere
 
 ME = Owner(current(), "me.0")

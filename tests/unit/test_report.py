@@ -17,7 +17,6 @@ import pytest
 from click.testing import CliRunner
 
 from genrun.runner.cli import main
-from genrun.runner.records import Score
 from genrun.runner.report import text
 from genrun.runner.report.build import build_report, embed_json
 from genrun.runner.report.clips import colours
@@ -26,7 +25,8 @@ from genrun.runner.report.pictures import draw_all
 from genrun.runner.report.table import build_table, headings
 from genrun.runner.report.verdict import judge
 from genrun.runner.score import score_run, wanted_metrics
-from genrun.runner.store import RunFolder, format_record
+from genrun.runner.store.folder import RunFolder, format_record
+from genrun.runner.store.records import Score
 from genrun.runner.summary import Estimate, Group, summarize
 from tests.sample_run import ALL_SOLVERS, CAPTIONS, ROPA, SEQUENTIAL, FakeSolver, make_run
 

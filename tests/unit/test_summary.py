@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from genrun.runner.records import Record, SamplerStats, Score
+from genrun.runner.store.records import Record, SamplerStats, Score
 from genrun.runner.summary import bootstrap_interval, estimate, summarize, wilson_interval
 from tests.sample_run import ROPA, SEQUENTIAL, work_item
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from genrun.runner.files import atomic_write, temporary_name
-from genrun.runner.lease import Leases, Owner
-from genrun.runner.processes import current
-from genrun.runner.records import Record
-from genrun.runner.store import RunFolder, format_record
-from genrun.runner.verify import verify
+from genrun.runner.store.files import atomic_write, temporary_name
+from genrun.runner.store.folder import RunFolder, format_record
+from genrun.runner.store.lease import Leases, Owner
+from genrun.runner.store.processes import current
+from genrun.runner.store.records import Record
+from genrun.runner.store.verify import verify
 from tests.fakes.items import digest, done, failed, make_folder
 
 

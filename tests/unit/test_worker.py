@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from genrun.runner.environment import versions
-from genrun.runner.failures import DecodeError, describe, kind_of
-from genrun.runner.lease import holdings
-from genrun.runner.make import BYSTANDER, Maker, metadata_of, wants_latents
-from genrun.runner.order import Order
-from genrun.runner.processes import current
 from genrun.runner.progress import Glimpse, sentence
-from genrun.runner.store import RunFolder
-from genrun.runner.team import Solo, join
-from genrun.runner.worker import Progress, section_of
+from genrun.runner.store.environment import versions
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.lease import holdings
+from genrun.runner.store.processes import current
+from genrun.runner.work.failures import DecodeError, describe, kind_of
+from genrun.runner.work.make import BYSTANDER, Maker, metadata_of, wants_latents
+from genrun.runner.work.order import Order
+from genrun.runner.work.team import Solo, join
+from genrun.runner.work.worker import Progress, section_of
 from genrun.solvers.contract import NonFiniteError
 from tests.fakes import worker
 from tests.fakes.items import HOSTILE, done, make_folder, make_item
@@ -194,7 +194,7 @@ def test_a_worker_that_is_told_to_stop_drops_its_item_and_says_it_is_not_done(fo
 
 def test_a_worker_stops_by_itself_when_its_launcher_is_gone(folder: RunFolder) -> None:
     launcher = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    from genrun.runner.processes import name_of
+    from genrun.runner.store.processes import name_of
 
     process = start_worker(folder, Order("job", launcher=name_of(launcher.pid)))
     wait_until(lambda: bool(holdings(folder)), process)

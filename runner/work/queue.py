@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from genrun.runner.lease import Lease, Leases
-    from genrun.runner.order import Order
     from genrun.runner.plan import WorkItem
+    from genrun.runner.store.lease import Lease, Leases
+    from genrun.runner.work.order import Order
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import StoreError
-from genrun.runner.lease import holdings
-from genrun.runner.make import sha256_of
+from genrun.runner.store.lease import holdings
+from genrun.runner.work.make import sha256_of
 
 if TYPE_CHECKING:
-    from genrun.runner.records import Record
-    from genrun.runner.store import RunFolder
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.records import Record
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from genrun.runner.failures import DecodeError, describe
-from genrun.runner.records import Record, SamplerStats
+from genrun.runner.store.records import Record, SamplerStats
+from genrun.runner.work.failures import DecodeError, describe
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
-    from genrun.runner.store import RunFolder
-    from genrun.runner.team import Team
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.work.team import Team
 
 BYSTANDER = "ExchangeError"
 """Kind of failure of the ranks that only learned that another one failed."""

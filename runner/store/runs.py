@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 
 from genrun.runner.errors import UsageError
-from genrun.runner.files import sync, temporary_name, write_error
 from genrun.runner.spec.problems import did_you_mean
-from genrun.runner.store import RunFolder
+from genrun.runner.store.files import sync, temporary_name, write_error
+from genrun.runner.store.folder import RunFolder
 
 LATEST = "latest"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters import media, registry
-from genrun.runner.failures import DecodeError
-from genrun.runner.records import SamplerStats
-from genrun.runner.team import Solo, Team
+from genrun.runner.store.records import SamplerStats
+from genrun.runner.work.failures import DecodeError
+from genrun.runner.work.team import Solo, Team
 
 if TYPE_CHECKING:
     import numpy as np

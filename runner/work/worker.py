@@ -1,4 +1,4 @@
-"""A worker process: `python -m genrun.runner.worker RUN --job ID`, alone or as one of torchrun's or Slurm's ranks.
+"""A worker process: `python -m genrun.runner.work.worker RUN --job ID`, alone or as one of torchrun's or Slurm's ranks.
 
 It takes items from the run folder until none is left, and writes a record for each. Exit codes: 0 nothing is left to
 do, 3 stopped before that, 1 it could not go on (the reason is in `rank-N.error.json` beside its log).
@@ -21,15 +21,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.environment import versions
 from genrun.runner.errors import StoreError
-from genrun.runner.lease import Leases, Owner
-from genrun.runner.make import Maker, Producer, wants_latents
-from genrun.runner.order import STOPPED, Order, Report, rank_log
-from genrun.runner.processes import ProcessName, current, is_gone
-from genrun.runner.queue import Claim, Queue
-from genrun.runner.store import RunFolder
-from genrun.runner.team import Team, join
+from genrun.runner.store.environment import versions
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.lease import Leases, Owner
+from genrun.runner.store.processes import ProcessName, current, is_gone
+from genrun.runner.work.make import Maker, Producer, wants_latents
+from genrun.runner.work.order import STOPPED, Order, Report, rank_log
+from genrun.runner.work.queue import Claim, Queue
+from genrun.runner.work.team import Team, join
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
@@ -153,7 +153,7 @@ def main(
 
     Args:
         argv: command line without the program's name.
-        make_producer: what samples; default: `genrun.runner.engine.Engine`.
+        make_producer: what samples; default: `genrun.runner.work.engine.Engine`.
         environ: where torchrun or Slurm say which rank this is: RANK, LOCAL_RANK.
     """
     args = _parser().parse_args(argv)
@@ -191,13 +191,13 @@ def section_of(lines: Sequence[str], item_id: str) -> list[str]:
 
 
 def _engine(document: Mapping[str, Any], team: Team, local_rank: int) -> Producer:
-    from genrun.runner.engine import Engine
+    from genrun.runner.work.engine import Engine
 
     return Engine(document, team, local_rank)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m genrun.runner.worker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m genrun.runner.work.worker", description=__doc__)
     parser.add_argument("run", type=Path, help="the run folder")
     parser.add_argument("--job", required=True, help="the launch, whose order lies in the run's logs")
     parser.add_argument("--restart", type=int, default=0, help="how often the launch was restarted")

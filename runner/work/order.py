@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import StoreError
-from genrun.runner.files import atomic_write
-from genrun.runner.processes import ProcessName
+from genrun.runner.store.files import atomic_write
+from genrun.runner.store.processes import ProcessName
 
 if TYPE_CHECKING:
-    from genrun.runner.records import Record
-    from genrun.runner.store import RunFolder
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.records import Record
 
 
 STOPPED = 3

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from genrun.runner.errors import JobFileError
-from genrun.runner.packaged import JOBS
+from genrun.runner.spec.packaged import JOBS
 from genrun.runner.spec.problems import Origin, Problem, did_you_mean, raise_all
 from genrun.runner.spec.source import decode
 

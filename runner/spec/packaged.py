@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-JOBS = Path(__file__).parent.parent / "jobs"
+JOBS = Path(__file__).parents[2] / "jobs"
 
 
 def locate(job: Path) -> Path:

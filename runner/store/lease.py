@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrun.runner.files import LOCK, locked, write_error, write_whole
-from genrun.runner.processes import ProcessName, is_gone
+from genrun.runner.store.files import LOCK, locked, write_error, write_whole
+from genrun.runner.store.processes import ProcessName, is_gone
 
 if TYPE_CHECKING:
-    from genrun.runner.store import RunFolder
+    from genrun.runner.store.folder import RunFolder
 
 BEATS_PER_TERM = 6
 

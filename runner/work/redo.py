@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import StoreError, UsageError
-from genrun.runner.failures import DecodeError, describe
-from genrun.runner.lease import Leases, Owner
-from genrun.runner.make import metadata_of, sha256_of
 from genrun.runner.plan import WorkItem
-from genrun.runner.processes import current
-from genrun.runner.records import Record
-from genrun.runner.store import RunFolder
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.lease import Leases, Owner
+from genrun.runner.store.processes import current
+from genrun.runner.store.records import Record
+from genrun.runner.work.failures import DecodeError, describe
+from genrun.runner.work.make import metadata_of, sha256_of
 
 if TYPE_CHECKING:
-    from genrun.runner.engine import Engine
+    from genrun.runner.work.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def repeat(original: Original, out: Path) -> Comparison:
     Raises:
         StoreError: the folder cannot be written.
     """
-    from genrun.runner.engine import Engine
+    from genrun.runner.work.engine import Engine
 
     item = original.item
     engine = Engine({**original.document, "model": item.model})
@@ -191,7 +191,7 @@ def _rms(new: Path, old: Path) -> float | None:
 
 
 def _latents_of(path: Path) -> Any:
-    from genrun.runner.engine import read_latents
+    from genrun.runner.work.engine import read_latents
 
     try:
         return read_latents(path)

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import StoreError
-from genrun.runner.files import LOCK, atomic_write, is_temporary, locked, sync, temporary_name, write_error
-from genrun.runner.records import Record, SamplerStats
+from genrun.runner.store.files import LOCK, atomic_write, is_temporary, locked, sync, temporary_name, write_error
+from genrun.runner.store.records import Record, SamplerStats
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
@@ -64,7 +64,7 @@ class RunFolder:
         Raises:
             StoreError: the folder is there already, or cannot be written.
         """
-        from genrun.runner.environment import describe
+        from genrun.runner.store.environment import describe
 
         building = temporary_name(path)
         try:

@@ -17,6 +17,7 @@ from torch import Tensor
 from genrun.adapters.adapter import NUMBER_FIELDS, Adapter
 from genrun.adapters.exchange import Exchange, LocalExchange
 from genrun.adapters.parallelize import parallelize, put_scheduler
+from genrun.adapters.scheduler import set_grid
 from genrun.adapters.session import OnRound
 from genrun.solvers.contract import Solution, Solver
 
@@ -182,9 +183,8 @@ class FinishedScheduler:
         mu: float | None = None,
     ) -> None:
         """Set the real grid."""
-        named = {"num_inference_steps": num_inference_steps, "device": device, "timesteps": timesteps}
-        named |= {"sigmas": sigmas, "mu": mu}
-        self._real.set_timesteps(**{key: value for key, value in named.items() if value is not None})
+        grid = {"num_inference_steps": num_inference_steps, "device": device, "timesteps": timesteps}
+        set_grid(self._real, **grid, sigmas=sigmas, mu=mu)
 
     def step(
         self, model_output: Tensor, *_: Any, eta: float = 0.0, generator: Any = None, return_dict: bool = True

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
+from genrun.adapters.bar import StepsBar
 from genrun.adapters.exchange import Exchange, ExchangeError, LocalExchange
 from genrun.adapters.guards import check_call, check_pipeline, held_dtype
 from genrun.adapters.scheduler import OnSampled, TimeParallelScheduler, summary
-from genrun.adapters.session import OnRound
+from genrun.adapters.session import OnRound, Progress
 from genrun.solvers import registry
 from genrun.solvers.contract import Solution, Solver
 
@@ -67,8 +68,15 @@ def parallelize(
     chosen = registry.get(solver)(**options) if isinstance(solver, str) else solver
     exchange = exchange or LocalExchange()
     real, plain = pipe.scheduler, type(pipe)
-    scheduler = TimeParallelScheduler(real, chosen, exchange, on_round, on_sampled, held_dtype(pipe))
-    pipe.__class__ = _checked(plain, scheduler, exchange)
+    bar = StepsBar(getattr(pipe, "_progress_bar_config", {}), hidden=exchange.rank > 0)
+
+    def after_round(progress: Progress) -> None:
+        bar.show(progress)
+        if on_round is not None:
+            on_round(progress)
+
+    scheduler = TimeParallelScheduler(real, chosen, exchange, after_round, on_sampled, held_dtype(pipe))
+    pipe.__class__ = _under_solver(plain, scheduler, exchange, bar)
     with put_scheduler(pipe, scheduler):
         try:
             yield ParallelRun(scheduler)
@@ -87,8 +95,8 @@ def put_scheduler(pipe: Any, scheduler: Any) -> Iterator[None]:
         object.__setattr__(pipe, "scheduler", real)
 
 
-def _checked(plain: type, scheduler: TimeParallelScheduler, exchange: Exchange) -> type:
-    """The pipeline's class, with a call that refuses what cannot be, and tells the other ranks when it fails."""
+def _under_solver(plain: type, scheduler: TimeParallelScheduler, exchange: Exchange, bar: StepsBar) -> type:
+    """The pipeline's class with a bar of ours, and a call that refuses what cannot be and tells other ranks of errors."""
 
     @wraps(plain.__call__)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -102,4 +110,8 @@ def _checked(plain: type, scheduler: TimeParallelScheduler, exchange: Exchange) 
                 exchange.abort()
             raise
 
-    return type(plain.__name__, (plain,), {"__call__": call, "__module__": plain.__module__})
+    def progress_bar(self: Any, iterable: Any = None, total: int | None = None) -> StepsBar:
+        return bar(iterable, total)
+
+    members = {"__call__": call, "progress_bar": progress_bar, "__module__": plain.__module__}
+    return type(plain.__name__, (plain,), members)

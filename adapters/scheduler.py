@@ -79,9 +79,8 @@ class TimeParallelScheduler:
         **others: Any,
     ) -> None:
         """Set the real scheduler's grid, and get ready to sample on it."""
-        named = {"num_inference_steps": num_inference_steps, "device": device, "timesteps": timesteps}
-        named |= {"sigmas": sigmas, "mu": mu, **others}
-        self._real.set_timesteps(**{key: value for key, value in named.items() if value is not None})
+        grid = {"num_inference_steps": num_inference_steps, "device": device, "timesteps": timesteps}
+        set_grid(self._real, **grid, sigmas=sigmas, mu=mu, **others)
         self._session = Session(self._real, self._solver, self._exchange, self._on_round, self._held)
         self._evaluations = 0
 
@@ -145,6 +144,11 @@ class TimeParallelScheduler:
     def evaluations(self) -> int:
         """Model calls answered in the current pipeline call: the loop's counter."""
         return self._evaluations
+
+
+def set_grid(scheduler: Any, **arguments: Any) -> None:
+    """`set_timesteps` with the arguments that are given: not every scheduler takes all that a pipeline may name."""
+    scheduler.set_timesteps(**{name: value for name, value in arguments.items() if value is not None})
 
 
 class CurrentValues:

@@ -39,7 +39,7 @@ class Collocation:
     """
 
     workers: int = 8
-    tolerance: float = 0.03
+    tolerance: float = 0.1
     spacing: int = 2
     exact: bool = False
     max_rounds: int | None = None

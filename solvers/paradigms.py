@@ -31,7 +31,7 @@ class Paradigms:
     """
 
     workers: int = 8
-    tolerance: float = 0.05
+    tolerance: float = 0.1
     max_rounds: int | None = None
 
     def __post_init__(self) -> None:

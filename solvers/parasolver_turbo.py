@@ -38,7 +38,7 @@ class ParasolverTurbo:
     """
 
     workers: int = 8
-    tolerance: float = 0.05
+    tolerance: float = 0.15
     mode: Literal["exact", "skip"] = "exact"
     window: int | None = None
     warmup: int = 1

@@ -50,7 +50,7 @@ class Ropa:
     """
 
     workers: int = 8
-    tolerance: float = 0.05
+    tolerance: float = 0.15
     adaptive_bandwidth: bool = True
     damping: bool = True
     curvature: bool = True

@@ -168,3 +168,15 @@ def test_progress_is_told_after_every_round() -> None:
     assert [p.front for p in seen] == list(run.solution.fronts)
     assert seen[-1].nfe == run.solution.nfe
     assert seen[-1].num_steps == 6
+
+
+def test_the_bar_counts_steps_rounds_and_evaluations(capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = build("sd3")
+    pipe.set_progress_bar_config(disable=False, mininterval=0, ascii=True)
+    with genrun.parallelize(pipe, "paradigms", workers=4) as run:
+        pipe(**call_kwargs("sd3"))
+    last = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
+    assert "6/6" in last
+    assert f"rounds={run.solution.rounds}" in last
+    assert f"evaluations={run.solution.nfe}" in last
+    assert "progress_bar" not in vars(pipe)

@@ -6,8 +6,7 @@ trajectory, discretisation included, with far fewer than N evaluations; and Pica
 parallel. This is modified Picard iteration with collocation, known from the parallel solution of ordinary differential
 equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011).
 
-What is held while the state moves is F_i = X0_i - c_i x, with c_i = alpha_i/2: between holding the x0-prediction (c = 0)
-and what a linear denoiser of unit-variance data would do; cf. c_skip of Karras et al. 2022, arXiv 2206.00364, table 1.
+While a state moves, its x0-prediction is held.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Collocation:
     """
 
     workers: int = 8
-    tolerance: float = 0.1
+    tolerance: float = 0.085
     spacing: int = 2
     exact: bool = False
     max_rounds: int | None = None
@@ -62,11 +61,11 @@ def place_nodes(num_steps: int, spacing: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Seen:
-    """A node's evaluation: the state x that was asked, the model's output there, and F = X0 - c x."""
+    """A node's evaluation: the state x that was asked, the model's output there, and its x0-prediction."""
 
     x: Tensor
     output: Tensor
-    held: Tensor
+    x0: Tensor
 
 
 @dataclass
@@ -114,34 +113,34 @@ class NodeWindow:
         if at.done:
             return front, []
         corrected = [*corrected[front - first :], x]
-        return front, self._extend(front, corrected, history, left.held)
+        return front, self._extend(front, corrected, history, left.x0)
 
     def _see(self, node: int, x: Tensor, output: Tensor) -> Seen:
         index = self.nodes[node]
-        return Seen(x, output, self.problem.predict_x0(index, x, output) - x * self._hold_gain(index))
+        return Seen(x, output, self.problem.predict_x0(index, x, output))
 
     def _across(self, node: int, x: Tensor, history: History, left: Seen, right: Seen | None) -> tuple[Tensor, History]:
-        """All steps from a node to the next, with F interpolated between the two where the next is known."""
+        """All steps from a node to the next, with X0 interpolated between the two where the next is known."""
         for index in self._steps(node):
             if index == self.nodes[node] and not bool((x - left.x).any()):
                 output = left.output
             else:
-                held = left.held
+                x0 = left.x0
                 if right is not None:
                     weight = (index - self.nodes[node]) / len(self._steps(node))
-                    held = held + (right.held - held) * weight
-                output = self._output(index, x, held)
+                    x0 = x0 + (right.x0 - x0) * weight
+                output = self.problem.from_x0(index, x, x0)
             x, history = self.problem.step(index, x, output, history)
         return x, history
 
-    def _extend(self, first: int, states: list[Tensor], history: History, held: Tensor) -> list[Tensor]:
-        """Fill the window up to K nodes by stepping on with F frozen; the last of `states` belongs to `history`."""
+    def _extend(self, first: int, states: list[Tensor], history: History, x0: Tensor) -> list[Tensor]:
+        """Fill the window up to K nodes by stepping on with X0 frozen; the last of `states` belongs to `history`."""
         width = min(self.options.workers, len(self.nodes) - first)
         del states[width:]
         while len(states) < width:
             x = states[-1]
             for index in self._steps(first + len(states) - 1):
-                x, history = self.problem.step(index, x, self._output(index, x, held), history)
+                x, history = self.problem.step(index, x, self.problem.from_x0(index, x, x0), history)
             states.append(x)
         return states
 
@@ -154,10 +153,3 @@ class NodeWindow:
     def _steps(self, node: int) -> range:
         last = self.nodes[node + 1] if node + 1 < len(self.nodes) else self.problem.num_steps
         return range(self.nodes[node], last)
-
-    def _output(self, index: int, x: Tensor, held: Tensor) -> Tensor:
-        return self.problem.from_x0(index, x, held + x * self._hold_gain(index))
-
-    def _hold_gain(self, index: int) -> float:
-        """c_i."""
-        return self.problem.alpha(index) / 2

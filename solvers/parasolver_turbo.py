@@ -5,8 +5,9 @@ The first rho states after the front are evaluated; beyond them, up to a window 
 H(t, s, X, X0) = (sigma_t/sigma_s) X + (alpha_t - alpha_s sigma_t/sigma_s) X0 with the x0-prediction frozen at the last
 evaluated state, updated at once (eq. 19).
 
-Readings: with G = I, as in the paper's proof, the nonlinear block is Jacobi and needs N rounds; its tables need the prefix
-sum, A_i = I. The stride s of line 11 is an absolute index, so line 13 is n <- s.
+Readings: with G = I, as in the paper's proof, the nonlinear block is Jacobi and needs N rounds, which its tables rule out.
+The block is swept with A_i = dH/dX = sigma_{i+1}/sigma_i, or with the prefix sum A_i = I. The stride s of line 11 is an
+absolute index, so line 13 is n <- s.
 """
 
 from __future__ import annotations
@@ -15,31 +16,34 @@ from dataclasses import dataclass
 from typing import Literal
 
 from genrun.solvers.contract import Problem, Run
-from genrun.solvers.sweep import Acceptance, Scaled, identity
+from genrun.solvers.sweep import Acceptance, Scaled, identity, lag_x0
 from genrun.solvers.trajectory import check_options
 from genrun.solvers.window import Window, freeze_x0
 
 
 @dataclass(frozen=True)
 class ParasolverTurbo:
-    """Picard iteration over rho = K states, linear predictions beyond them.
+    """Sweep over rho = K evaluated states, linear predictions beyond them.
 
     `exact` caps the stride to the evaluated block: converges to the sequential trajectory. `skip` is the paper's and
     approximate: linear states that stop changing are accepted without ever being evaluated, up to the window's end.
 
     Attributes:
         workers: rho = K, states evaluated a round.
-        tolerance: delta, the RMS change in units of sigma_i below which a state is settled (the paper: 0.03 for 50-step
-            DDIM and DPM-Solver, 0.5 for 1000-step DDPM, 0.003 for DDIM on pixels).
+        tolerance: delta, the RMS change in the latents' units below which a state is settled; 0 is exact. (The paper's is in
+            units of sigma_i: 0.03 for 50-step DDIM and DPM-Solver, 0.5 for 1000-step DDPM, 0.003 for DDIM on pixels.)
         mode: exact or skip.
+        coupling: linear carries a correction through H, which is the immediate update of eq. (19) in the nonlinear block
+            too; identity is the prefix sum of ParaSolver.
         window: p, states kept in `skip` mode (default 3 K, as the paper's 24 for rho = 8).
         warmup: M, sequential steps before the window opens.
         max_rounds: rounds after which the rest is stepped sequentially.
     """
 
     workers: int = 8
-    tolerance: float = 0.15
+    tolerance: float = 0.09
     mode: Literal["exact", "skip"] = "exact"
+    coupling: Literal["linear", "identity"] = "linear"
     window: int | None = None
     warmup: int = 1
     max_rounds: int | None = None
@@ -48,6 +52,8 @@ class ParasolverTurbo:
         check_options(self.workers, self.tolerance, self.max_rounds)
         if self.mode not in ("exact", "skip"):
             raise ValueError(f"mode: must be exact or skip, got {self.mode!r}")
+        if self.coupling not in ("linear", "identity"):
+            raise ValueError(f"coupling: must be linear or identity, got {self.coupling!r}")
         if self.warmup < 0:
             raise ValueError(f"warmup: must not be negative, got {self.warmup}")
         if self.window is not None and self.window < self.workers:
@@ -55,12 +61,13 @@ class ParasolverTurbo:
 
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""
-        settled = Acceptance(problem, self.tolerance)
+        settled = Acceptance(problem, self.tolerance, absolute=True)
+        coupling = lag_x0(problem) if self.coupling == "linear" else Scaled(identity)
         linear = 0 if self.mode == "exact" else self.window or 3 * self.workers
         return Window(
             problem,
             self.workers,
-            Scaled(identity),
+            coupling,
             freeze_x0,
             settled,
             warmup=self.warmup,

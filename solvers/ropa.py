@@ -40,22 +40,22 @@ class Ropa:
 
     Attributes:
         workers: K, states evaluated a round.
-        tolerance: RMS change, in units of the noise level sigma_i, below which a state is settled; 0 is exact.
+        tolerance: RMS change in the latents' units below which a state is settled; 0 is exact.
         adaptive_bandwidth: adapt w_i to the residuals; otherwise w_i = K.
         damping: adapt lambda to the gain ratio; otherwise 0.
         curvature: correct A_i along the score.
         gamma: least |cos(r, s)| for the curvature correction.
-        warmup: sequential steps before the window opens (3 in the paper).
+        warmup: sequential steps before the window opens (3 in the paper; 1 saves two rounds).
         max_rounds: rounds after which the rest is stepped sequentially.
     """
 
     workers: int = 8
-    tolerance: float = 0.15
+    tolerance: float = 0.09
     adaptive_bandwidth: bool = True
     damping: bool = True
     curvature: bool = True
     gamma: float = 0.3
-    warmup: int = 3
+    warmup: int = 1
     max_rounds: int | None = None
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class Ropa:
             self.workers,
             Geometry(problem, self),
             freeze_x0,
-            Acceptance(problem, self.tolerance),
+            Acceptance(problem, self.tolerance, absolute=True),
             warmup=self.warmup,
             max_rounds=self.max_rounds,
         ).run()

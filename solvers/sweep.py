@@ -90,6 +90,11 @@ class Scaled:
         return new
 
 
+def lag_x0(problem: Problem) -> Scaled:
+    """A_i = sigma_{i+1}/sigma_i: a state moves on as if its x0-prediction stayed what it was."""
+    return Scaled(lambda index: problem.sigma(index + 1) / problem.sigma(index))
+
+
 def identity(index: int) -> float:
     """A_i = 1."""
     return 1.0

@@ -38,7 +38,7 @@ class Collocation:
     """
 
     workers: int = 8
-    tolerance: float = 0.085
+    tolerance: float = 0.08
     spacing: int = 2
     exact: bool = False
     max_rounds: int | None = None

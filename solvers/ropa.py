@@ -116,6 +116,7 @@ class Geometry:
         """Take the unit score s_i, proportional to alpha_i X0 - x, and how far the last round moved x_i along it."""
         if not self.options.curvature:
             return
+        self.score = None  # freed before its successor is made
         score = self.problem.predict_x0(index, x, output) * self.problem.alpha(index) - x
         self.score = score / score.norm().clamp_min(1e-12)
         if self.move is not None:

@@ -146,6 +146,7 @@ def sweep(
         output = outputs.pop(0)
         coupling.observe(index, x, output)
         new, history = problem.step(index, x, output, history)
+        del output
         stepped = new
         if correction is not None:
             new = problem.hold(index + 1, stepped + coupling.couple(index, correction))

@@ -135,7 +135,8 @@ class Geometry:
         residual = stepped - old
         if self.options.curvature and self.score is not None and index - 1 > self.front:
             self._adapt_kappa(index - 1, residual)
-        self.residuals[index] = residual
+        if any(width < self.options.workers for width in self.width.values()):
+            self.residuals[index] = residual
         self.energy[index] = dot(residual, residual)
         full = self._width(index) >= index - self.front
         moved = new - old if full else self._banded(index)
@@ -150,7 +151,7 @@ class Geometry:
 
     def _banded(self, index: int) -> Tensor:
         """The last w_i residuals up to x_i, each carried on by the gains after it."""
-        total, factor = self.residuals[index], 1.0
+        total, factor = self.residuals[index], 1.0  # kept since the round's widths, fixed by `begin`, are not all K
         for j in range(index - 1, index - self._width(index), -1):
             factor *= gain(self.problem, j)
             total = total + self.residuals[j] * factor

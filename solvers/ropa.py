@@ -133,17 +133,17 @@ class Geometry:
     def propose(self, index: int, old: Tensor, stepped: Tensor, new: Tensor) -> Tensor:
         """The damped correction over the last w_i increments."""
         residual = stepped - old
+        self.move = None
         if self.options.curvature and self.score is not None and index - 1 > self.front:
             self._adapt_kappa(index - 1, residual)
         if any(width < self.options.workers for width in self.width.values()):
             self.residuals[index] = residual
         self.energy[index] = dot(residual, residual)
         full = self._width(index) >= index - self.front
-        moved = new - old if full else self._banded(index)
-        if self.damping:
-            moved = moved / (1 + self.damping)
+        moved = (new - old).div_(1 + self.damping) if full else self._banded(index) / (1 + self.damping)
         self.drive[index] = self.damping * dot(moved, moved) + dot(moved, residual)
         self.move = moved
+        del residual
         return new if full and not self.damping else old + moved
 
     def _width(self, index: int) -> int:
@@ -197,4 +197,4 @@ def gain(problem: Problem, index: int) -> float:
 
 def dot(a: Tensor, b: Tensor) -> float:
     """Inner product."""
-    return float((a * b).sum())
+    return float(a.reshape(-1).dot(b.reshape(-1)))

@@ -1,9 +1,9 @@
-# make demo | test | lint: each makes .venv when it is missing, and can be run again after an interruption.
+# make demo | test | lint | golden: each makes .venv when it is missing, and can be run again after an interruption.
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test lint format clean
+.PHONY: demo test lint golden format clean
 
 demo: .venv/ready
 	$(BIN)/genrun submit jobs/demo.yaml
@@ -19,6 +19,9 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+golden: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden.renew
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

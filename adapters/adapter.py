@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +22,12 @@ class Adapter:
         checkpoint: default hub id or packaged folder; None where the job must give one.
         dtype: default dtype of the weights.
         fps: frames per second of the videos it makes.
-        defaults: sampling defaults: steps, guidance_scale, height, width, num_frames.
+        defaults: sampling defaults: steps, guidance_scale, height, width, num_frames, scheduler.
+        variants: hub id -> the defaults in which that checkpoint differs.
         multiples: what height and width must be multiples of.
         frames: num_frames must be frames[0] * n + frames[1].
+        lacks: sampling fields that its pipeline has no argument for.
+        needs_true_cfg: its guidance is embedded, so that negative prompts act only with `true_cfg_scale` above 1.
         call: further arguments of every pipeline call.
         captions: the world its prompts come from, for a checker; None where there is none.
     """
@@ -37,27 +40,49 @@ class Adapter:
     dtype: str = "bfloat16"
     fps: int = 8
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     multiples: int = 8
     frames: tuple[int, int] = (1, 0)
+    lacks: tuple[str, ...] = ()
+    needs_true_cfg: bool = False
     call: Mapping[str, Any] = field(default_factory=dict)
     captions: str | None = None
 
+    def for_checkpoint(self, name: str) -> Adapter:
+        """This adapter with the defaults of a checkpoint, named by its hub id."""
+        return replace(self, defaults={**self.defaults, **self.variants.get(name, {})}, variants={})
+
     def validate(self, sampling: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Problems of a sampling section that need no weights: (field, message with the nearest possible value)."""
-        problems = []
+        return [*self._sizes(sampling), *self._frame_count(sampling), *self._useless(sampling)]
+
+    def _sizes(self, sampling: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for side in ("height", "width"):
             value = sampling.get(side)
-            if value and value % self.multiples:
+            if value and value % self.multiples and side not in self.lacks:
                 near = max(round(value / self.multiples), 1) * self.multiples
-                problems.append((side, f"{self.name} needs a multiple of {self.multiples}; the nearest is {near}"))
+                yield side, f"{self.name} needs a multiple of {self.multiples}; the nearest is {near}"
+
+    def _frame_count(self, sampling: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         frames, (stride, offset) = sampling.get("num_frames"), self.frames
-        if frames and (frames - offset) % stride:
-            near = max(round((frames - offset) / stride), 0) * stride + offset
-            problems.append(("num_frames", f"{self.name} needs {stride} n + {offset} frames; the nearest is {near}"))
         if frames and self.kind == "image":
-            problems.append(("num_frames", f"{self.name} makes images: leave num_frames out"))
-        return problems
+            yield "num_frames", f"{self.name} makes images: leave num_frames out"
+        elif frames and (frames - offset) % stride:
+            near = max(round((frames - offset) / stride), 0) * stride + offset
+            yield "num_frames", f"{self.name} needs {stride} n + {offset} frames; the nearest is {near}"
+
+    def _useless(self, sampling: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        for name in self.lacks:
+            if sampling.get(name) is not None:
+                yield name, f"{self.name} knows no {name}: leave it out"
+        scale = (sampling.get("options") or {}).get("true_cfg_scale", 1)
+        if self.needs_true_cfg and sampling.get("negative_prompt") and not _is_above_one(scale):
+            yield "negative_prompt", f"{self.name} ignores it without options: {{true_cfg_scale: 4.0}}, or any above 1"
 
     def resolve(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
         """The sampling section with this model's defaults filled in, where the job leaves a field out."""
         return {**self.defaults, **{key: value for key, value in sampling.items() if value is not None}}
+
+
+def _is_above_one(scale: Any) -> bool:
+    return isinstance(scale, int | float) and scale > 1

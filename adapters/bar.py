@@ -41,6 +41,8 @@ class StepsBar:
 
     def show(self, progress: Progress) -> None:
         """Move to the front after a round."""
+        if self._config.get("disable"):
+            return
         if self._bar is None:
             from tqdm.auto import tqdm
 

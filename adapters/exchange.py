@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+HEADER_BYTES = 16
+WELL, FAILED = 0, 1
 
 
 class ExchangeError(RuntimeError):
@@ -27,13 +31,24 @@ class Exchange(Protocol):
         """Number of those processes."""
         ...
 
-    def gather(self, outputs: Sequence[Tensor], count: int, like: Tensor, check: int) -> list[Tensor]:
+    def begin(self, like: Tensor, capacity: int) -> None:
+        """Start to sample together; returns when every rank has come so far.
+
+        Args:
+            like: a tensor of an output's dtype, shape and memory layout.
+            capacity: the most evaluations a round may have.
+
+        Raises:
+            ExchangeError: a rank failed, or the ranks disagree.
+        """
+        ...
+
+    def gather(self, outputs: Sequence[Tensor], count: int, check: int) -> list[Tensor]:
         """All `count` outputs of the round, in order; evaluation p was made by rank p mod size.
 
         Args:
             outputs: this rank's.
             count: evaluations in the round.
-            like: a tensor of an output's shape and dtype.
             check: a number that must be the same on all ranks (a hash of the control decisions).
 
         Raises:
@@ -41,8 +56,12 @@ class Exchange(Protocol):
         """
         ...
 
+    def end(self) -> None:
+        """Stop: nobody will gather again until the next `begin`."""
+        ...
+
     def abort(self) -> None:
-        """Tell the others, waiting in `gather`, that this rank has failed."""
+        """Tell the others, waiting in `begin` or `gather`, that this rank has failed."""
         ...
 
 
@@ -53,16 +72,54 @@ class LocalExchange:
     rank: int = 0
     size: int = 1
 
-    def gather(self, outputs: Sequence[Tensor], count: int, like: Tensor, check: int) -> list[Tensor]:
+    def begin(self, like: Tensor, capacity: int) -> None:
+        """Nobody to wait for."""
+
+    def gather(self, outputs: Sequence[Tensor], count: int, check: int) -> list[Tensor]:
         """The outputs themselves."""
         return list(outputs)
+
+    def end(self) -> None:
+        """Nothing was begun."""
 
     def abort(self) -> None:
         """Nobody is waiting."""
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How an output lies in memory, which can change the last bit of what is computed from it.
+
+    Attributes:
+        shape: of the tensor.
+        strides: of a tensor like it, without gaps.
+        dtype: of the tensor.
+        size_bytes: of its elements.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+    size_bytes: int
+
+    @classmethod
+    def of(cls, like: Tensor) -> Layout:
+        """The layout of a tensor."""
+        strides = torch.empty_like(like).stride()
+        return cls(tuple(like.shape), strides, like.dtype, like.numel() * like.element_size())
+
+    def read(self, data: Tensor) -> Tensor:
+        """A tensor of this layout from its elements as bytes, in the order of a contiguous tensor."""
+        tensor = torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=data.device)
+        return tensor.copy_(data.view(self.dtype).view(self.shape))
+
+
 class GroupExchange:
     """The ranks of a torch.distributed process group, gloo or nccl.
+
+    Each call is one collective of equal messages: a header, and after `begin` room for a rank's share of a round's outputs.
+    A rank that fails takes part with a message of the same size, so that the others learn of it instead of waiting, and
+    the group stays in step.
 
     Args:
         group: the time-parallel group; None is the default group.
@@ -71,39 +128,59 @@ class GroupExchange:
     def __init__(self, group: Any = None) -> None:
         import torch.distributed as dist
 
-        self._dist, self._group = dist, group
-        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+        self._group, self.rank, self.size = group, dist.get_rank(group), dist.get_world_size(group)
+        self._device = torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
+        # torch 2.13 deprecates the second name in favour of the first, which older versions lack.
+        self._all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+        self._layout: Layout | None = None
+        self._rows = 0
 
-    def gather(self, outputs: Sequence[Tensor], count: int, like: Tensor, check: int) -> list[Tensor]:
-        """Two collectives: a header with each rank's state, then the outputs as bytes."""
-        self._agree(check, like.device)
-        rows = -(-count // self.size)
-        mine = torch.zeros((rows, like.numel() * like.element_size()), dtype=torch.uint8, device=like.device)
-        for row, output in enumerate(outputs):
-            mine[row] = output.contiguous().view(torch.uint8).reshape(-1)
-        everyone = torch.empty((self.size, *mine.shape), dtype=torch.uint8, device=like.device)
-        self._dist.all_gather_into_tensor(everyone.view(-1), mine.view(-1), group=self._group)
-        return [everyone[p % self.size, p // self.size].clone().view(like.dtype).view(like.shape) for p in range(count)]
+    def begin(self, like: Tensor, capacity: int) -> None:
+        """Exchange headers alone, whose check holds what decides the size of messages from now on."""
+        self.end()
+        self._device = like.device
+        shape = (str(like.dtype), tuple(like.shape), capacity)
+        self._send(zlib.crc32(repr(shape).encode()))
+        self._layout, self._rows = Layout.of(like), -(-capacity // self.size)
+
+    def gather(self, outputs: Sequence[Tensor], count: int, check: int) -> list[Tensor]:
+        """One collective: each rank's header and outputs, as bytes."""
+        layout = self._layout
+        assert layout is not None
+        rows = self._send(check, outputs)
+        return [layout.read(rows[p % self.size, p // self.size]) for p in range(count)]
+
+    def end(self) -> None:
+        """Go back to messages of a header alone."""
+        self._layout, self._rows = None, 0
 
     def abort(self) -> None:
-        """Take part in the next header with the sign of failure."""
-        device = torch.device("cuda" if self._dist.get_backend(self._group) == "nccl" else "cpu")
-        self._header(torch.tensor([1, 0], dtype=torch.int64, device=device))
+        """Take part in the next collective with the sign of failure."""
+        self._collect(self._message(FAILED, 0))
+        self.end()
 
-    def _agree(self, check: int, device: torch.device) -> None:
-        headers = self._header(torch.tensor([0, check], dtype=torch.int64, device=device))
-        failed = [rank for rank, (state, _) in enumerate(headers) if state]
+    def _send(self, check: int, outputs: Sequence[Tensor] = ()) -> Tensor:
+        """Exchange messages; returns everyone's outputs, (size, rows, bytes), or raises ExchangeError."""
+        everyone = self._collect(self._message(WELL, check, outputs))
+        headers = everyone[:, :HEADER_BYTES].reshape(-1).view(torch.int64).view(self.size, 2).tolist()
+        failed = [rank for rank, (state, _) in enumerate(headers) if state != WELL]
+        if failed or len({seen for _, seen in headers}) > 1:
+            self.end()
         if failed:
             raise ExchangeError(f"rank {failed[0]} of the time-parallel group failed; its log has the error")
         if len({seen for _, seen in headers}) > 1:
             raise ExchangeError(f"the ranks of the time-parallel group disagree: {headers}")
+        return everyone[:, HEADER_BYTES:].view(self.size, self._rows, -1) if self._rows else everyone
 
-    def _header(self, mine: Tensor) -> list[list[int]]:
-        everyone = torch.empty((self.size * 2,), dtype=torch.int64, device=mine.device)
-        self._dist.all_gather_into_tensor(everyone, mine, group=self._group)
-        return everyone.view(self.size, 2).tolist()
+    def _message(self, state: int, check: int, outputs: Sequence[Tensor] = ()) -> Tensor:
+        row_bytes = 0 if self._layout is None else self._layout.size_bytes
+        message = torch.zeros(HEADER_BYTES + self._rows * row_bytes, dtype=torch.uint8, device=self._device)
+        message[:HEADER_BYTES] = torch.tensor([state, check], dtype=torch.int64).view(torch.uint8)
+        for row, output in zip(message[HEADER_BYTES:].view(self._rows, -1) if outputs else (), outputs, strict=False):
+            row.copy_(output.contiguous().view(torch.uint8).reshape(-1))
+        return message
 
-
-def _from_bytes(data: Tensor, like: Tensor) -> Tensor:
-    """A tensor of `like`'s dtype, shape and memory layout, since layout can change the last bit of what is computed."""
-    return torch.empty_like(like).copy_(data.view(like.dtype).view(like.shape))
+    def _collect(self, mine: Tensor) -> Tensor:
+        everyone = torch.empty((self.size, len(mine)), dtype=torch.uint8, device=mine.device)
+        self._all_gather(everyone.view(-1), mine, group=self._group)
+        return everyone

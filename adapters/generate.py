@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from genrun.adapters.adapter import NUMBER_FIELDS, Adapter
-from genrun.adapters.exchange import Exchange, LocalExchange
-from genrun.adapters.parallelize import parallelize, put_scheduler
+from genrun.adapters.exchange import Exchange
+from genrun.adapters.parallelize import ParallelRun, parallelize, put_scheduler
 from genrun.adapters.scheduler import set_grid
 from genrun.adapters.session import OnRound
 from genrun.solvers.contract import Solution, Solver
@@ -57,13 +57,13 @@ class Sampled:
 class _LeaveLoopError(BaseException):
     """Carries the final latents out of a pipeline's loop. No pipeline catches a BaseException."""
 
-    def __init__(self, latents: Tensor, solution: Solution) -> None:
+    def __init__(self, latents: Tensor) -> None:
         super().__init__()
-        self.latents, self.solution = latents, solution
+        self.latents = latents
 
 
-def _leave(latents: Tensor, solution: Solution) -> None:
-    raise _LeaveLoopError(latents, solution)
+def _leave(latents: Tensor, _: Solution) -> None:
+    raise _LeaveLoopError(latents)
 
 
 def load(
@@ -104,13 +104,42 @@ def sample(
         NonFiniteError: NaN or infinity at a step, named.
         ExchangeError: another rank of the item failed.
     """
-    exchange = exchange or LocalExchange()
-    with scheduler_of(pipe, request), torch.no_grad():
+    with scheduler_of(pipe, adapter.resolve(request.sampling)):
+        latents, run = _run_loop(pipe, call_arguments(pipe, adapter, request), solver, exchange, on_round)
+    return Sampled(latents, run.solution, run.solution.fronts[-1])
+
+
+def sample_batch(
+    pipe: Any,
+    adapter: Adapter,
+    requests: Sequence[Request],
+    solver: Solver,
+    exchange: Exchange | None = None,
+    on_round: OnRound | None = None,
+) -> list[Sampled]:
+    """Sample items together in one pipeline call, each under its own control; they share everything but prompt and seed.
+
+    Kernels may choose another order of summation for a batch, so the bits can differ from those of `sample`.
+
+    Raises:
+        ValueError: the requests' sampling differs, or the pipeline cannot make several.
+        RefusedError, NonFiniteError, ExchangeError: as `sample`.
+    """
+    with scheduler_of(pipe, adapter.resolve(requests[0].sampling)):
+        latents, run = _run_loop(pipe, batch_arguments(pipe, adapter, requests), solver, exchange, on_round)
+    rows = zip(latents.split(1), run.solutions, strict=True)
+    return [Sampled(row, solution, solution.fronts[-1]) for row, solution in rows]
+
+
+def _run_loop(
+    pipe: Any, arguments: Mapping[str, Any], solver: Solver, exchange: Exchange | None, on_round: OnRound | None
+) -> tuple[Tensor, ParallelRun]:
+    """Call the pipeline up to the end of its loop: nothing is decoded."""
+    with torch.no_grad(), parallelize(pipe, solver, exchange=exchange, on_round=on_round, on_sampled=_leave) as run:
         try:
-            with parallelize(pipe, solver, exchange=exchange, on_round=on_round, on_sampled=_leave):
-                pipe(**call_arguments(pipe, adapter, request))
+            pipe(**arguments)
         except _LeaveLoopError as end:
-            return Sampled(end.latents, end.solution, end.solution.fronts[-1])
+            return end.latents, run
     raise RuntimeError(f"{type(pipe).__name__} ended without sampling: it never called its scheduler")
 
 
@@ -118,7 +147,9 @@ def decode(pipe: Any, adapter: Adapter, request: Request, latents: Tensor) -> np
     """Frames of final latents, uint8 (T, H, W, 3), T = 1 for an image: the pipeline's own decoding, its loop left out."""
     loops = "latents" not in inspect.signature(pipe.__call__).parameters
     arguments = call_arguments(pipe, adapter, request)
-    if not loops:
+    if loops:
+        latents = latents.float()  # these pipelines hand pixels to numpy, which has no bfloat16
+    else:
         arguments["latents"] = latents.to(pipe._execution_device)
     with put_scheduler(pipe, FinishedScheduler(pipe.scheduler, latents, loops=loops)), torch.no_grad():
         return frames_of(pipe(**{**arguments, "output_type": "np"}))
@@ -138,6 +169,27 @@ def call_arguments(pipe: Any, adapter: Adapter, request: Request) -> dict[str, A
     arguments = {k: v for k, v in arguments.items() if v is not None and k in accepted}
     generator = torch.Generator(pipe._execution_device).manual_seed(request.seed)
     return {**arguments, **(sampling.get("options") or {}), "generator": generator}
+
+
+def batch_arguments(pipe: Any, adapter: Adapter, requests: Sequence[Request]) -> dict[str, Any]:
+    """One pipeline call for several requests: lists of prompts and generators. Raises ValueError."""
+    first, *rest = requests
+    arguments = call_arguments(pipe, adapter, first)
+    if not rest:
+        return arguments
+    if any(request.sampling != first.sampling for request in rest):
+        raise ValueError("a batch shares one sampling section")
+    device = arguments["generator"].device
+    arguments["generator"] = [torch.Generator(device).manual_seed(request.seed) for request in requests]
+    if "prompt" in arguments:
+        arguments["prompt"] = [request.prompt for request in requests]
+        if any(request.negative_prompt for request in requests):
+            arguments["negative_prompt"] = [request.negative_prompt or "" for request in requests]
+    elif "batch_size" in inspect.signature(pipe.__call__).parameters:
+        arguments["batch_size"] = len(requests)
+    else:
+        raise ValueError(f"{type(pipe).__name__} takes neither a prompt nor a batch_size: use batches of 1")
+    return arguments
 
 
 def frames_of(output: Any) -> np.ndarray:
@@ -195,9 +247,9 @@ class FinishedScheduler:
 
 
 @contextmanager
-def scheduler_of(pipe: Any, request: Request) -> Iterator[None]:
-    """The pipeline with the scheduler that a request asks for, if it names one: {"kind": class name, **config}."""
-    wanted = dict(request.sampling.get("scheduler") or {})
+def scheduler_of(pipe: Any, sampling: Mapping[str, Any]) -> Iterator[None]:
+    """The pipeline with the scheduler that a sampling section names, if it does: {"kind": class name, **config}."""
+    wanted = dict(sampling.get("scheduler") or {})
     if not wanted:
         yield
         return

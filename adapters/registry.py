@@ -8,7 +8,18 @@ from importlib.metadata import entry_points
 
 from genrun.adapters.adapter import Adapter
 
-MODULES = {"demo-video": "demo_video", "demo-image": "demo_image", "auto": "auto"}
+MODULES = {
+    "demo-video": "demo_video",
+    "demo-image": "demo_image",
+    "hunyuanvideo": "hunyuanvideo",
+    "wan2.1": "wan21",
+    "cogvideox1.5": "cogvideox15",
+    "sd3.5": "sd35",
+    "flux": "flux",
+    "sd2": "sd2",
+    "ddpm-church": "ddpm_church",
+    "auto": "auto",
+}
 
 
 class UnknownModelError(LookupError):

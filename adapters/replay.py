@@ -64,6 +64,11 @@ class Replay:
         stepped, memory, extra = self._call(index, x.to(self.dtype_at(index)), output.to(self.output_dtype), history)
         return stepped.to(self.dtype), (memory, extra)
 
+    def carries(self, index: int) -> bool:
+        """Whether a corrector (UniPC) makes step `index` from the last sample that it remembers, not from the one given."""
+        corrects = index > 0 and hasattr(self.scheduler, "last_sample")
+        return corrects and index - 1 not in self.scheduler.config.get("disable_corrector", ())
+
     def as_held(self, index: int, x: Tensor) -> Tensor:
         """Latents as the plain pipeline would hold them before step `index`: same dtype, same memory layout."""
         x = x.to(self.dtype_at(index))
@@ -131,6 +136,19 @@ class Lane:
             x, output = _fill(x, self._batch), _fill(output, self._batch)
         stepped, history = self._replay.step(index, x, output, history)
         return stepped[self._row : self._row + 1].float(), history
+
+    def carries(self, index: int) -> bool:
+        """Whether step `index` takes its state from the scheduler's memory."""
+        return self._replay.carries(index)
+
+    def moved(self, index: int, history: History, change: Tensor) -> History:
+        """The memory with its last sample, x_{i-1} as corrected, moved so that x_i moves by `change` while X0 is held."""
+        memory, extra = history
+        if index == self.num_steps or not self.carries(index):
+            return history
+        last = memory["last_sample"]
+        moved = last + change * (self.sigma(index - 1) / self.sigma(index))
+        return {**memory, "last_sample": moved.to(last.dtype)}, extra
 
     def hold(self, index: int, x: Tensor) -> Tensor:
         """Round to the dtype of the pipeline's latents."""

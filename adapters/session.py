@@ -121,8 +121,9 @@ class Session:
         else:
             self._open(output, x, generator, arguments)
         while not self._queue:
-            self._close_round(output)
+            self._close_round()
             if self.done:
+                self.exchange.end()
                 return self._hand_over(self.num_steps, self._stack([row.filler for row in self.rows]))
         evaluation = self._queue.pop(0)
         self.index = evaluation.index
@@ -155,6 +156,7 @@ class Session:
             self.rows.append(Row(run, next(run), lane.x_start))
         self._round = self._merge()
         self._queue = self._round[self.exchange.rank :: self.exchange.size]
+        self.exchange.begin(output, min(len(self.rows) * self.solver.workers, self.num_steps))
         if self.exchange.rank == 0:
             self._queue.pop(0)
             self._outputs.append(output)
@@ -171,10 +173,10 @@ class Session:
     def _stack(samples: list[Tensor]) -> Tensor:
         return samples[0] if len(samples) == 1 else torch.cat(samples)
 
-    def _close_round(self, like: Tensor) -> None:
+    def _close_round(self) -> None:
         """Gather the round's outputs, let every solver go on, and take this rank's share of the next round."""
         exchange, count = self.exchange, len(self._round)
-        gathered = exchange.gather(self._outputs, count, like, self._check())
+        gathered = exchange.gather(self._outputs, count, self._check())
         outputs = {e.index: output for e, output in zip(self._round, gathered, strict=True)}
         self._outputs, self._round, gathered = [], [], []
         self.rounds += 1

@@ -7,6 +7,7 @@ GenrunError
     RunError          1  items or the run as a whole failed
         StoreError    1  a run folder that cannot be read or written
         LaunchError   1  workers that could not be started, or died
+            RefusedError  1  a queue that does not take a job as it is
     IncompleteError   3  a run that has not come to its end
 """
 
@@ -78,6 +79,19 @@ class StoreError(RunError):
 
 class LaunchError(RunError):
     """Workers that could not be started, or died."""
+
+
+class RefusedError(LaunchError):
+    """A queue that does not take a job as it is.
+
+    Attributes:
+        field: the key of the job file that is to blame, such as "launch.partition".
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.reason = message
 
 
 class IncompleteError(GenrunError):

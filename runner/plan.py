@@ -68,9 +68,9 @@ class WorkItem:
             ValueError: the line is not an item.
         """
         data = json.loads(line)
-        names = {each.name for each in fields(cls)}
-        if not isinstance(data, dict) or set(data) != names:
-            raise ValueError(f"not an item: wanted an object with {', '.join(sorted(names))}")
+        if not isinstance(data, dict) or data.keys() != cls.__dataclass_fields__.keys():
+            names = ", ".join(sorted(each.name for each in fields(cls)))
+            raise ValueError(f"not an item: wanted an object with {names}")
         return cls(**data)
 
 

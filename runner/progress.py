@@ -68,6 +68,7 @@ class Watcher:
         self._done: set[str] = set()
         self._failed: set[str] = set()
         self._open = [item.id for item in folder.items()]
+        self._wanted = set(self._open if order.items is None else order.items)
         self._total = len(self._open)
         self._settle()
         self._before = len(self._done)
@@ -80,6 +81,11 @@ class Watcher:
         self._settle()
         self._display.show(self._glimpse())
         self._rest_until = time.monotonic() + 10 * (time.monotonic() - now)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every item of the order was settled when last looked at."""
+        return self._wanted <= self._done | self._failed
 
     def close(self) -> None:
         """Look for the last time."""

@@ -6,19 +6,19 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from genrun.runner.errors import IncompleteError, MixError
 from genrun.runner.launch.cause import Cause, find, forget
-from genrun.runner.launch.contract import Launcher, Request, State
+from genrun.runner.launch.contract import Cluster, Launcher, Request, State, Step
 from genrun.runner.store.files import sync, temporary_name, write_error, write_whole
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
 from genrun.runner.store.processes import current
 from genrun.runner.store.runs import new_path, point_latest, runs_of
-from genrun.runner.work.order import Order
+from genrun.runner.work.order import Order, open_items
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
@@ -28,6 +28,19 @@ PIXEL_SECTIONS = ("name", "model", "prompts", "seeds", "sampling", "solver", "ma
 POLL_S = 0.25
 PROBE_BYTES = 1 << 16
 SHOWN = 6
+
+
+class Watch(Protocol):
+    """Somebody who looks at a run now and then."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every item was settled at the last look."""
+        ...
+
+    def __call__(self) -> None:
+        """Look."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -107,26 +120,47 @@ def open_run(job: Job, base: Path, run: RunFolder | None) -> RunFolder:
     return folder
 
 
-def request_of(spec: JobSpec, environ: Mapping[str, str]) -> Request:
-    """Return what a job asks of its launcher."""
+def request_of(spec: JobSpec, document: Mapping[str, Any], environ: Mapping[str, str]) -> Request:
+    """Return what a job asks of its launcher.
+
+    Args:
+        spec: the job.
+        document: the same as it is stored.
+        environ: of the workers.
+    """
     launch, parallel = spec.launch, spec.parallel
-    return Request(launch.processes, parallel.data, parallel.time, launch.threads, launch.setup, environ)
+    return Request(
+        launch.processes,
+        parallel.data,
+        parallel.time,
+        launch.threads,
+        launch.setup,
+        environ,
+        cluster=_cluster_of(spec, document),
+    )
+
+
+def new_order(launcher: Launcher, kind: str, spec: JobSpec) -> Order:
+    """Say what a launch is to do: all items, by a name that no other launch has."""
+    return Order(
+        job=f"{kind}-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}",
+        data=launcher.mesh.data,
+        time=launcher.mesh.time,
+        threads=spec.launch.threads,
+        max_attempts=spec.launch.max_attempts,
+        launcher=current() if launcher.follows else None,
+    )
 
 
 def make_order(
     folder: RunFolder, launcher: Launcher, kind: str, spec: JobSpec, items: Sequence[str] | None = None
 ) -> Order:
-    """Say what a launch is to do. Attempts made before it do not count."""
+    """Say what a launch on a run is to do. Attempts made before it do not count."""
     records = folder.records()
-    return Order(
-        job=f"{kind}-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}",
-        data=launcher.mesh.data,
-        time=launcher.mesh.time,
-        threads=spec.launch.threads,
-        max_attempts=spec.launch.max_attempts,
+    return replace(
+        new_order(launcher, kind, spec),
         items=None if items is None else tuple(items),
         spent={item_id: record.attempt for item_id, record in records.items() if record.status == "failed"},
-        launcher=current() if launcher.follows else None,
     )
 
 
@@ -157,13 +191,6 @@ def check_writable(folder: RunFolder) -> None:
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()
-
-
-def open_items(folder: RunFolder, order: Order) -> list[str]:
-    """Return the ids of the items that the order still has to make."""
-    wanted = [item.id for item in folder.items()] if order.items is None else order.items
-    records = folder.records()
-    return [item_id for item_id in wanted if not order.is_settled(item_id, records.get(item_id))]
 
 
 def run_to_end(
@@ -212,12 +239,71 @@ def run_to_end(
     tidy(folder)
 
 
+def wait_for(
+    folder: RunFolder,
+    order: Order,
+    launcher: Launcher,
+    jobs: Sequence[str],
+    *,
+    watch: Watch,
+    say: Callable[[str], None],
+) -> None:
+    """Follow jobs of a queue to their end; whoever stops following leaves them in the queue.
+
+    Args:
+        folder: the run.
+        order: what is to be done.
+        launcher: knows the jobs.
+        jobs: its names for them.
+        watch: called a few times a second; tells when every item is settled, as only late tasks are then left.
+        say: told when the queue gives no answer, and when it does again.
+
+    Raises:
+        IncompleteError: the jobs ended without finishing, or this process was told to stop.
+    """
+    trouble = ""
+    try:
+        while not watch.is_over and (states := [state for job in jobs if (state := launcher.poll(job)).running]):
+            if states[0].trouble != trouble:
+                trouble = states[0].trouble
+                say(trouble or "The queue answers again.")
+            watch()
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        raise incomplete(folder, f"no longer followed, but still in the queue: job {', '.join(jobs)}") from None
+    watch()
+    if open_items(folder, order):
+        ended = "; ".join(filter(None, (launcher.poll(job).trouble for job in jobs)))
+        raise incomplete(folder, f"the queue has no more of its tasks{f' ({ended})' if ended else ''}")
+    tidy(folder)
+
+
 def incomplete(folder: RunFolder, why: str) -> IncompleteError:
     """Return the error of a run that has not come to its end, with the command that goes on."""
     tally = folder.tally()
     return IncompleteError(
         f"{folder.path}: {why}: {tally.done} of {tally.items} items are done.",
         remedy="To go on, run the same command again; finished items are kept.",
+    )
+
+
+def _cluster_of(spec: JobSpec, document: Mapping[str, Any]) -> Cluster:
+    launch = spec.launch
+    return Cluster(
+        name=spec.name,
+        partition=launch.partition,
+        array=launch.array,
+        at_once=launch.at_once,
+        nodes=launch.nodes,
+        gpus=str(launch.gpus),
+        time=launch.time,
+        agent=launch.agent,
+        options=launch.options,
+        template=None if launch.template is None else Path(launch.template),
+        then=tuple(Step(step.step, step.options) for step in launch.then),
+        # A stored text stands for a secret as ${NAME}, which the shell fills in from the job's environment.
+        setup=tuple(line.replace("$${", "${") for line in (document.get("launch") or {}).get("setup") or ()),
+        cwd=Path.cwd(),
     )
 
 

@@ -1,1 +1,1 @@
-"""Room of the Slurm launcher; `genrun.runner.launch` holds those of one machine."""
+"""Slurm: what genrun knows of its commands, states and scripts; nothing here knows what a run folder is."""

@@ -2,154 +2,204 @@
 
 Along the trajectory of a good model the x0-prediction is a smooth curve, so that it is worth evaluating at few of the N
 steps. Between nodes the scheduler's own steps are taken with the interpolated prediction: the result follows the N-step
-trajectory, discretisation included, with far fewer than N evaluations; and Picard iteration over K nodes makes those in
+trajectory, discretisation included, with far fewer than N evaluations; and an iteration over K nodes makes those in
 parallel. This is modified Picard iteration with collocation, known from the parallel solution of ordinary differential
-equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011).
+equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with two things added:
 
-While a state moves, its x0-prediction is held.
+- a prediction is not held while its state is corrected, but moved by what `Response` has learned (quasi-Newton), and
+- the distance to the next node is as long as the measured curvature of the prediction allows.
+
+Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory is six
+latents a worker: a node's state, the one evaluated, the prediction and a secant of two, and a state between two nodes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from genrun.solvers.contract import History, Point, Problem, Run
+from genrun.solvers.nodes import Spacing
+from genrun.solvers.response import Model, Response
 from genrun.solvers.sweep import Acceptance
 from genrun.solvers.trajectory import Trajectory, check_options, rms
+from genrun.solvers.window import freeze_x0
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+SETTLED = 0.5
+"""RMS change of a state that counts as settled, as a share of the tolerance."""
+
 
 @dataclass(frozen=True)
 class Collocation:
-    """Picard iteration over nodes every `spacing` steps, with the steps between them interpolated.
+    """Quasi-Newton iteration over nodes whose distance follows the measured curvature; between them, interpolation.
 
     With `exact`, or at tolerance 0, every step is a node and the sequential trajectory is the only fixed point. Otherwise
-    approximate: steps between nodes are never evaluated and count as `skipped`.
+    approximate: steps between nodes are never evaluated and count as `skipped`. Schedulers with stages (Heun) have no steps
+    between nodes either.
 
     Attributes:
         workers: K, nodes evaluated a round.
-        tolerance: RMS change in the latents' units below which a node is settled; 0 is exact.
-        spacing: steps from one node to the next.
+        tolerance: RMS error of the final latents to aim at, in their units; 0 is exact.
+        spacing: steps from one node to the next; by the measured curvature if not given.
         exact: make every step a node.
         max_rounds: rounds after which the rest is stepped sequentially.
     """
 
     workers: int = 8
-    tolerance: float = 0.08
-    spacing: int = 2
+    tolerance: float = 0.05
+    spacing: int | None = None
     exact: bool = False
     max_rounds: int | None = None
 
     def __post_init__(self) -> None:
         check_options(self.workers, self.tolerance, self.max_rounds)
-        if self.spacing < 1:
+        if self.spacing is not None and self.spacing < 1:
             raise ValueError(f"spacing: must be at least 1, got {self.spacing}")
 
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""
-        dense = self.exact or self.tolerance == 0
-        return NodeWindow(problem, self, place_nodes(problem.num_steps, 1 if dense else self.spacing)).run()
+        dense = self.exact or self.tolerance == 0 or has_stages(problem)
+        spacing = Spacing(problem, self.workers, self.tolerance, 1 if dense else self.spacing)
+        settled = Acceptance(problem, SETTLED * self.tolerance, absolute=True)
+        return NodeWindow(problem, self.workers, spacing, settled, self.max_rounds).run()
 
 
-def place_nodes(num_steps: int, spacing: int) -> list[int]:
-    """Every `spacing`-th step, and the last one."""
-    return sorted({*range(0, num_steps, spacing), num_steps - 1})
+def has_stages(problem: Problem) -> bool:
+    """Whether steps come in stages at one noise level, as Heun's do: a stage left out would be no step at all."""
+    sigmas = [problem.sigma(index) for index in range(problem.num_steps)]
+    return any(after >= before for before, after in pairwise(sigmas))
 
 
-@dataclass(frozen=True)
-class Seen:
-    """A node's evaluation: the state x that was asked, the model's output there, and its x0-prediction."""
+@dataclass
+class Node:
+    """A step to evaluate.
 
+    Attributes:
+        index: the step.
+        place: how many nodes come before it.
+        x: its state, as the last replay left it.
+        seen: the state that was evaluated last, if any.
+        x0: the prediction there.
+        output: the model's output there, until the replay has passed.
+    """
+
+    index: int
+    place: int
     x: Tensor
-    output: Tensor
-    x0: Tensor
+    seen: Tensor | None = None
+    x0: Tensor | None = None
+    output: Tensor | None = None
+
+    @property
+    def move(self) -> Tensor | None:
+        """How far the state is from the one that was evaluated; None where none was, or where it is the same."""
+        move = None if self.seen is None else self.x - self.seen
+        return move if move is not None and bool(move.any()) else None
 
 
 @dataclass
 class NodeWindow:
-    """A window of K nodes sliding over one sample's trajectory."""
+    """A window of K nodes sliding over one sample's trajectory.
+
+    `between` holds the states of the last replay at the steps between nodes: those that interpolated predictions belong to.
+    """
 
     problem: Problem
-    options: Collocation
-    nodes: list[int]
+    workers: int
+    spacing: Spacing
+    settled: Acceptance
+    max_rounds: int | None = None
+    between: dict[int, Tensor] = field(default_factory=dict)
 
     def run(self) -> Run:
         """Solve: one round a turn."""
-        at = Trajectory(self.problem, self.options.max_rounds)
-        first, states = 0, [at.x]
+        at, response = Trajectory(self.problem, self.max_rounds), Response(self.problem.floor)
+        nodes = [Node(0, 0, at.x)]
         while not at.done and not at.spent:
-            outputs = yield from at.ask([Point(self.nodes[first + k], x) for k, x in enumerate(states)])
-            first, states = self._replay(at, first, states, outputs)
+            outputs = yield from at.ask([Point(node.index, node.x) for node in nodes])
+            response.begin_round(nodes[0].place)
+            for node in nodes:
+                self._learn(node, outputs.pop(0), response)
+            nodes = self._replay(at, nodes, response)
         return (yield from at.finish())
 
-    def _replay(
-        self, at: Trajectory, first: int, states: list[Tensor], outputs: list[Tensor]
-    ) -> tuple[int, list[Tensor]]:
-        """Step from the front with what was learned; returns the first node of the next window, and its states.
+    def _learn(self, node: Node, output: Tensor, response: Response) -> None:
+        """Take an output in, and a secant if the node was evaluated before."""
+        x0, move = self.problem.predict_x0(node.index, node.x, output), node.move
+        if node.x0 is not None and move is not None:
+            response.observe(node.place, move, x0 - node.x0)
+        node.seen, node.x0, node.output = node.x, x0, output
 
-        A node is settled when its state moves by no more than the tolerance; the first unsettled one becomes the front.
+    def _replay(self, at: Trajectory, nodes: list[Node], response: Response) -> list[Node]:
+        """Step from the front across the evaluated nodes and correct their states; returns the next window.
+
+        A node is settled when its state moves by no more than the threshold; the first unsettled one is the new front.
         """
-        settled = Acceptance(self.problem, self.options.tolerance, absolute=True)
-        x, history, residual = at.x, at.history, 0.0
-        accepted: tuple[int, Tensor, History] | None = None
-        right = self._see(first, states.pop(0), outputs.pop(0))
-        corrected: list[Tensor] = []
-        node = first
-        while True:
-            left, right = right, self._see(node + 1, states.pop(0), outputs.pop(0)) if states else None
-            corrected.append(x)
-            x, history = self._across(node, x, history, left, right)
-            node += 1
-            if right is None:
-                break
-            residual = max(residual, rms(x - right.x))
-            if accepted is None and not settled(self.nodes[node], x - right.x):
-                accepted = (node, x, history)
-        front, x_front, front_history = accepted or (node, x, history)
-        self._accept(at, front, x_front, front_history, residual)
-        if at.done:
-            return front, []
-        corrected = [*corrected[front - first :], x]
-        return front, self._extend(front, corrected, history, left.x0)
+        x, history, residual, front = at.x, at.history, 0.0, None
+        end = Node(self.spacing.after(nodes[-1].index), nodes[-1].place + 1, at.x)
+        for left, right in pairwise([*nodes, end]):
+            x, history = self._across(left, right, x, history, response.at(left.place))
+            right.x = x
+            move = right.move
+            residual = max(residual, 0.0 if move is None else rms(move))
+            if front is None and move is not None and not self.settled(right.index, move):
+                front = right, history
+        node, front_history = front or (end, history)
+        self._accept(at, nodes, node, front_history, residual)
+        x0 = self._prediction(nodes[-1], nodes[-1].x, response.at(nodes[-1].place))
+        kept = [other for other in [*nodes, end] if node.index <= other.index < self.problem.num_steps]
+        return self._extend(kept, history, x0)
 
-    def _see(self, node: int, x: Tensor, output: Tensor) -> Seen:
-        index = self.nodes[node]
-        return Seen(x, output, self.problem.predict_x0(index, x, output))
-
-    def _across(self, node: int, x: Tensor, history: History, left: Seen, right: Seen | None) -> tuple[Tensor, History]:
-        """All steps from a node to the next, with X0 interpolated between the two where the next is known."""
-        for index in self._steps(node):
-            if index == self.nodes[node] and not bool((x - left.x).any()):
-                output = left.output
-            else:
-                x0 = left.x0
-                if right is not None:
-                    weight = (index - self.nodes[node]) / len(self._steps(node))
-                    x0 = x0 + (right.x0 - x0) * weight
-                output = self.problem.from_x0(index, x, x0)
-            x, history = self.problem.step(index, x, output, history)
+    def _across(self, left: Node, right: Node, x: Tensor, history: History, model: Model) -> tuple[Tensor, History]:
+        """All steps from one node to the next."""
+        assert left.output is not None
+        output = left.output
+        if left.move is not None:
+            output = self.problem.from_x0(left.index, x, self._prediction(left, x, model))
+        x, history = self.problem.step(left.index, x, output, history)
+        left.output = None
+        for index in range(left.index + 1, right.index):
+            x0 = self._interpolated(left, right, index, x, model)
+            self.between[index] = x
+            x, history = self.problem.step(index, x, self.problem.from_x0(index, x, x0), history)
         return x, history
 
-    def _extend(self, first: int, states: list[Tensor], history: History, x0: Tensor) -> list[Tensor]:
-        """Fill the window up to K nodes by stepping on with X0 frozen; the last of `states` belongs to `history`."""
-        width = min(self.options.workers, len(self.nodes) - first)
-        del states[width:]
-        while len(states) < width:
-            x = states[-1]
-            for index in self._steps(first + len(states) - 1):
-                x, history = self.problem.step(index, x, self.problem.from_x0(index, x, x0), history)
-            states.append(x)
-        return states
+    def _prediction(self, node: Node, x: Tensor, model: Model) -> Tensor:
+        """X0 at a node whose state has moved to `x`."""
+        assert node.x0 is not None
+        assert node.seen is not None
+        return node.x0 + model.answer(x - node.seen)
 
-    def _accept(self, at: Trajectory, node: int, x: Tensor, history: History, residual: float) -> None:
-        before = at.front
-        front = self.nodes[node] if node < len(self.nodes) else self.problem.num_steps
-        at.accept(front, x, history, residual)
-        at.skipped += front - before - sum(before <= i < front for i in self.nodes)
+    def _interpolated(self, left: Node, right: Node, index: int, x: Tensor, model: Model) -> Tensor:
+        """X0 at a step between two nodes; held where the right one has not been evaluated."""
+        assert left.x0 is not None
+        x0, known = left.x0, self.between.get(index)
+        if right.x0 is not None:
+            x0 = x0 + (right.x0 - x0) * ((index - left.index) / (right.index - left.index))
+        return x0 if known is None else x0 + model.answer(x - known)
 
-    def _steps(self, node: int) -> range:
-        last = self.nodes[node + 1] if node + 1 < len(self.nodes) else self.problem.num_steps
-        return range(self.nodes[node], last)
+    def _accept(self, at: Trajectory, nodes: list[Node], front: Node, history: History, residual: float) -> None:
+        """Make a node the front; what lies before it is final."""
+        passed = [node for node in nodes if node.index < front.index]
+        at.skipped += front.index - at.front - len(passed)
+        at.accept(front.index, front.x, history, residual)
+        for node in passed:
+            assert node.x0 is not None
+            self.spacing.settle(node.index, node.x0)
+        self.between = {index: x for index, x in self.between.items() if index > front.index}
+
+    def _extend(self, nodes: list[Node], history: History, x0: Tensor) -> list[Node]:
+        """Fill the window up to K nodes by stepping on with X0 frozen; `history` belongs to the last of `nodes`."""
+        while nodes and len(nodes) < self.workers and nodes[-1].index < self.problem.num_steps - 1:
+            last = nodes[-1]
+            x, stop = last.x, self.spacing.after(last.index)
+            for index in range(last.index, stop):
+                if index > last.index:
+                    self.between[index] = x
+                x, history = freeze_x0(self.problem, index, x, history, x0)
+            nodes.append(Node(stop, last.place + 1, x))
+        return nodes

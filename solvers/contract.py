@@ -56,7 +56,8 @@ class Solution:
         nfe: model evaluations asked for (number of function evaluations).
         fronts: the front after each round; its length is `rounds`.
         residuals: largest RMS change over the evaluated block, of each round.
-        converged_by: "tolerance", or "sequential" when the budget of rounds ran out and the rest was stepped.
+        converged_by: "tolerance"; "sequential" when the budget of rounds ran out and the rest was stepped; "first_core"
+            when a fastest core's result was taken as it was.
         skipped: states accepted without ever being evaluated (0 for exact modes).
     """
 
@@ -88,6 +89,14 @@ class Problem(Protocol):
 
     def step(self, index: int, x: Tensor, output: Tensor, history: History) -> tuple[Tensor, History]:
         """S_i: the next state (float32, a value the pipeline could hold) and the memory after the step."""
+        ...
+
+    def carries(self, index: int) -> bool:
+        """Whether step `index` takes its state from the memory, and from `x` only what the output predicts."""
+        ...
+
+    def moved(self, index: int, history: History, change: Tensor) -> History:
+        """The memory before step `index`, with the state that it carries, if any, moved as x_index is by `change`."""
         ...
 
     def hold(self, index: int, x: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Paradigms:
     """
 
     workers: int = 8
-    tolerance: float = 0.1
+    tolerance: float = 0.07
     max_rounds: int | None = None
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from genrun.solvers.contract import Problem, Run
 from genrun.solvers.sweep import Acceptance, Scaled, identity, lag_x0
-from genrun.solvers.trajectory import check_options
+from genrun.solvers.trajectory import check_choice, check_options, check_warmup
 from genrun.solvers.window import Window, freeze_x0
 
 
@@ -50,12 +50,9 @@ class ParasolverTurbo:
 
     def __post_init__(self) -> None:
         check_options(self.workers, self.tolerance, self.max_rounds)
-        if self.mode not in ("exact", "skip"):
-            raise ValueError(f"mode: must be exact or skip, got {self.mode!r}")
-        if self.coupling not in ("linear", "identity"):
-            raise ValueError(f"coupling: must be linear or identity, got {self.coupling!r}")
-        if self.warmup < 0:
-            raise ValueError(f"warmup: must not be negative, got {self.warmup}")
+        check_choice("mode", self.mode, ("exact", "skip"))
+        check_choice("coupling", self.coupling, ("linear", "identity"))
+        check_warmup(self.warmup)
         if self.window is not None and self.window < self.workers:
             raise ValueError(f"window: must be at least workers = {self.workers}, got {self.window}")
 

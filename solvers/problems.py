@@ -44,6 +44,14 @@ class FlowProblem:
         """Nothing to remember."""
         return None
 
+    def carries(self, index: int) -> bool:
+        """No step does."""
+        return False
+
+    def moved(self, index: int, history: History, change: Tensor) -> History:
+        """Nothing to move."""
+        return history
+
     def hold(self, index: int, x: Tensor) -> Tensor:
         """Any float32 state can be held."""
         return x
@@ -94,6 +102,14 @@ class VPProblem:
     def begin(self) -> History:
         """Nothing to remember."""
         return None
+
+    def carries(self, index: int) -> bool:
+        """No step does."""
+        return False
+
+    def moved(self, index: int, history: History, change: Tensor) -> History:
+        """Nothing to move."""
+        return history
 
     def hold(self, index: int, x: Tensor) -> Tensor:
         """Any float32 state can be held."""

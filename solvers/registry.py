@@ -10,8 +10,12 @@ from typing import Any
 MODULES = {
     "sequential": "sequential:Sequential",
     "paradigms": "paradigms:Paradigms",
+    "parataa": "parataa:Parataa",
+    "parasolver": "parasolver:Parasolver",
     "parasolver-turbo": "parasolver_turbo:ParasolverTurbo",
     "ropa": "ropa:Ropa",
+    "chords": "chords:Chords",
+    "srds": "srds:Srds",
     "collocation": "collocation:Collocation",
 }
 

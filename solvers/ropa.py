@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from genrun.solvers.contract import Problem, Run
 from genrun.solvers.sweep import Acceptance
-from genrun.solvers.trajectory import check_options
+from genrun.solvers.trajectory import check_options, check_warmup
 from genrun.solvers.window import Window, freeze_x0
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ class Ropa:
         check_options(self.workers, self.tolerance, self.max_rounds)
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma: must be a cosine between 0 and 1, got {self.gamma}")
-        if self.warmup < 0:
-            raise ValueError(f"warmup: must not be negative, got {self.warmup}")
+        check_warmup(self.warmup)
 
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""

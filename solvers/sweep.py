@@ -3,7 +3,9 @@
 With r_i = S_i(x_i, m_i) - x_{i+1}, the corrections obey d_{i+1} = A_i d_i + r_i from d_front = 0, and x_{i+1} += d_{i+1}.
 Solvers differ in A_i: 0 is Jacobi, I is the prefix sum of ParaDiGMS, sigma_{i+1}/sigma_i lags the x0-prediction. It is
 computed as x_{i+1} = S_i(x_i, m_i) + A_i d_i, so that d_i = 0 gives the sequential step bit for bit, for one-step and
-multistep schedulers alike: S is the pipeline's own scheduler, run from the front with its history.
+multistep schedulers alike: S is the pipeline's own scheduler, run from the front with its history. Some schedulers carry
+the state itself there (UniPC's corrector starts from the last sample that it remembers, not from the one it is given): run
+from the front, their S_i passes the correction on by itself, with the x0-predictions held, and only the rest is added.
 """
 
 from __future__ import annotations
@@ -148,7 +150,11 @@ def sweep(
         new, history = problem.step(index, x, output, history)
         del output
         stepped = new
-        if correction is not None:
+        if correction is not None and problem.carries(index):
+            stepped = new - correction * (problem.sigma(index + 1) / problem.sigma(index))
+            change = stepped + coupling.couple(index, correction) - new
+            new, history = problem.hold(index + 1, new + change), problem.moved(index + 1, history, change)
+        elif correction is not None:
             new = problem.hold(index + 1, stepped + coupling.couple(index, correction))
         if not outputs:
             states.append(new)

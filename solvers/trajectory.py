@@ -24,9 +24,36 @@ def check_options(workers: int, tolerance: float, max_rounds: int | None) -> Non
         raise ValueError(f"max_rounds: must be at least 1, got {max_rounds}")
 
 
+def check_warmup(warmup: int) -> None:
+    """Refuse a negative number of sequential steps before the window; raises ValueError("warmup: why")."""
+    if warmup < 0:
+        raise ValueError(f"warmup: must not be negative, got {warmup}")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is not one of `choices`; raises ValueError("name: why")."""
+    if value not in choices:
+        raise ValueError(f"{name}: must be {' or '.join(choices)}, got {value!r}")
+
+
 def rms(x: Tensor) -> float:
     """Root mean square over all elements, computed in float32."""
     return float(x.square().mean().sqrt())
+
+
+def same_history(a: History, b: History) -> bool:
+    """Whether two histories hold the same values, to the last bit; False where that cannot be told."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_history(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same_history, a, b))
+    if hasattr(a, "shape"):
+        return a.shape == b.shape and a.dtype == b.dtype and not bool((a != b).any())
+    return isinstance(a, str | int | float) and a == b
 
 
 @dataclass

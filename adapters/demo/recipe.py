@@ -95,9 +95,9 @@ DEMO_VIDEO = Recipe(
     vae=(
         VaeStage("vae-frames", steps=500, batch=16, frames=1, crop_px=32, lr=1e-3, end=0.5),
         VaeStage("vae-clips", steps=900, batch=3, frames=9, crop_px=32, lr=4e-4, end=0.3),
-        VaeStage("vae-whole-clips", steps=400, batch=1, frames=9, crop_px=64, lr=4e-4, end=0.03, decoder_only=True),
+        VaeStage("vae-whole-clips", steps=1320, batch=1, frames=9, crop_px=64, lr=4e-4, end=0.03, decoder_only=True),
     ),
-    transformer=TransformerStage(steps=12800, batch=24, lr=2e-3, caption_drop=0.1, ema=0.05, latents=6144),
+    transformer=TransformerStage(steps=37000, batch=24, lr=2e-3, caption_drop=0.1, ema=0.05, latents=6144),
     sampling=Sampling(),
 )
 DEMO_IMAGE = Recipe(

@@ -47,11 +47,21 @@ def squared_error(sample: Sample, reference: Sample | None) -> tuple[Tensor, flo
     """
     if reference is None:
         raise UnscoredError("no sequential item of this prompt and seed to compare with")
-    ours = sample.state.double()
+    ours = sample.state
     try:
-        theirs = reference.state.double()
+        theirs = reference.state
     except UnscoredError as error:
         raise UnscoredError(f"the sequential item: {error}") from error
+    return difference(ours, theirs)
+
+
+def difference(ours: Tensor, theirs: Tensor) -> tuple[Tensor, float]:
+    """Return the squared difference (float64) of two latents of one shape, and std of the second, the reference.
+
+    Raises:
+        UnscoredError: they differ in shape, or the reference's are constant.
+    """
+    ours, theirs = ours.double(), theirs.double()
     if ours.shape != theirs.shape:
         raise UnscoredError(f"latents differ in shape: {tuple(ours.shape)} and sequential {tuple(theirs.shape)}")
     spread = theirs.std(correction=0).item()

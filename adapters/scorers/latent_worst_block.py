@@ -42,7 +42,16 @@ class LatentWorstBlock:
     def measure(self, sample: Sample, reference: Sample | None, /) -> Mapping[str, float]:
         """Return {"latent_worst_block": value}."""
         error, spread = squared_error(sample, reference)
-        return {self.name: block_means(error, frame_axis(error.shape, sample.num_frames)).max().sqrt().item() / spread}
+        return {self.name: worst_block(error, spread, sample.num_frames)}
+
+
+def worst_block(error: Tensor, spread: float, num_frames: int | None = None) -> float:
+    """Return the largest RMSE of a block / spread, from what `latent_rmse.difference` returns.
+
+    Raises:
+        UnscoredError: latents of a number of dimensions that has no blocks.
+    """
+    return block_means(error, frame_axis(error.shape, num_frames)).max().sqrt().item() / spread
 
 
 def block_means(error: Tensor, frame_axis: int = 2) -> Tensor:

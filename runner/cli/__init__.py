@@ -25,14 +25,19 @@ VERBS: dict[str, dict[str, VerbLine]] = {
         "submit": VerbLine(f"{HERE}.submit:submit", "Run a job, or finish a run that was cut off."),
         "status": VerbLine(f"{HERE}.status:status", "Show how far a run is."),
         "logs": VerbLine(f"{HERE}.logs:logs", "Print what the workers of a run wrote."),
+        "cancel": VerbLine(f"{HERE}.cancel:cancel", "Stop the work on a run, on one of its tasks, or on one item."),
         "retry": VerbLine(f"{HERE}.retry:retry", "Run the failed items of a run again."),
         "decode": VerbLine(f"{HERE}.decode:decode", "Decode saved latents whose decoding failed."),
+        "nightly": VerbLine(f"{HERE}.nightly:nightly", "Have a job run every night."),
         "verify": VerbLine(f"{HERE}.verify:verify", "Check that every file of a run is there and unchanged."),
         "rerun": VerbLine(f"{HERE}.rerun:rerun", "Make one media file again, from what is written inside it."),
     },
     "Judge it": {
         "score": VerbLine(f"{HERE}.score:score", "Score the items of a run."),
         "report": VerbLine(f"{HERE}.report:report", "Write a static page: clips side by side, and numbers."),
+        "bench": VerbLine(
+            f"{HERE}.bench:bench", "Measure solvers against the sequential sampler: rounds, error, time."
+        ),
     },
     "Look around": {
         "models": VerbLine(f"{HERE}.models:models", "List the models, with their defaults."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def doctor(as_json: bool) -> None:
 
     Exit code 1 if something that genrun needs is missing. A `note` is about something optional.
     """
-    findings = [_python(), *_libraries(probe()), *_weights(), _disk(Path()), _browser()]
+    findings = [_python(), *_libraries(probe()), *_weights(), *_slurm(), _disk(Path()), _browser()]
     if as_json:
         put_json([asdict(finding) for finding in findings])
     else:
@@ -144,6 +145,14 @@ def _weights() -> list[Finding]:
             found = "packaged" if there else f"not in {folder}"
             findings.append(Finding(f"weights of {name}", there, found, "reinstall genrun", needed=False))
     return findings
+
+
+def _slurm() -> list[Finding]:
+    from genrun.slurm.commands import Commands
+    from genrun.slurm.doctor import examine
+
+    checks = examine(Commands(os.environ))
+    return [Finding(check.name, check.ok, check.found, check.fix, needed=False) for check in checks]
 
 
 def _disk(folder: Path) -> Finding:

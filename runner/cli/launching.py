@@ -5,24 +5,29 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from genrun.runner.cli.output import on_terminal, put, put_json, say
 from genrun.runner.cli.runs import counts
+from genrun.runner.work.order import Order, open_items
 
 if TYPE_CHECKING:
     from genrun.runner.launch.contract import Launcher
-    from genrun.runner.progress import Display
+    from genrun.runner.progress import Display, Watcher
     from genrun.runner.spec.schema import JobSpec
     from genrun.runner.store.folder import RunFolder
-    from genrun.runner.work.order import Order
 
 
-def make_launcher(spec: JobSpec) -> Launcher:
+def make_launcher(spec: JobSpec, document: Mapping[str, Any]) -> Launcher:
     """Return the launcher a job asks for.
+
+    Args:
+        spec: the job.
+        document: the same as it is stored.
 
     Raises:
         UsageError: there is no such launcher, or it cannot start that many ranks.
@@ -30,18 +35,27 @@ def make_launcher(spec: JobSpec) -> Launcher:
     from genrun.runner.launch import registry
     from genrun.runner.submit import request_of
 
-    return registry.get(spec.launch.kind)(request_of(spec, os.environ))
+    return registry.get(spec.launch.kind)(request_of(spec, document, os.environ))
 
 
-def launch(
-    folder: RunFolder,
-    spec: JobSpec,
-    launcher: Launcher,
-    *,
-    items: Sequence[str] | None = None,
-    wait: bool = True,
-    as_json: bool = False,
-) -> None:
+@dataclass(frozen=True)
+class Wishes:
+    """How a launch is to go.
+
+    Attributes:
+        items: ids of the items to make, or None for all that are missing or failed.
+        wait: whether to return only when the work is done, also where a launcher queues it.
+        join: whether to start more workers beside those that are at work.
+        as_json: whether to print JSON.
+    """
+
+    items: Sequence[str] | None = None
+    wait: bool = True
+    join: bool = False
+    as_json: bool = False
+
+
+def launch(folder: RunFolder, spec: JobSpec, launcher: Launcher, wishes: Wishes) -> None:
     """Run the missing items of a run, print the run's folder (or JSON), and end the command.
 
     Raises:
@@ -52,34 +66,51 @@ def launch(
     from genrun.runner import submit
 
     submit.check_writable(folder)
-    submit.tidy(folder)
-    order = submit.make_order(folder, launcher, spec.launch.kind, spec, items)
-    left = submit.open_items(folder, order)
-    jobs: list[str] = []
-    if left:
-        order.save(folder)
+    at_work = launcher.at_work(folder)
+    if not at_work:
+        submit.tidy(folder)
+    jobs = list(at_work.values())
     try:
-        if left and (launcher.follows or wait):
-            say(f"{folder.path}: {len(left)} items on {launcher.mesh.ranks} ranks ({spec.launch.kind}).")
-            _follow(folder, order, launcher)
-        elif left:
-            jobs.append(launcher.submit(folder, order, 0))
+        if at_work and not wishes.join:
+            say(f"{folder.path}: at work already: job {', '.join(jobs)}. More workers: genrun submit --join RUN.")
+            order = Order.load(folder, max(at_work))
+        else:
+            order = submit.make_order(folder, launcher, spec.launch.kind, spec, wishes.items)
+            jobs += _start(folder, spec, launcher, order)
+        if jobs and wishes.wait:
+            _watch(folder, order, lambda watch: submit.wait_for(folder, order, launcher, jobs, watch=watch, say=say))
     finally:
-        _conclude(folder, jobs, as_json)
+        _conclude(folder, jobs, wishes.as_json)
     failed = folder.tally().failed
-    if failed:
+    if failed and not (jobs and not wishes.wait):
         say(f"{failed} items failed. Why: genrun status. Again: genrun retry.")
         raise click.exceptions.Exit(1)
 
 
-def _follow(folder: RunFolder, order: Order, launcher: Launcher) -> None:
-    from genrun.runner.progress import Watcher
+def _start(folder: RunFolder, spec: JobSpec, launcher: Launcher, order: Order) -> list[str]:
+    """Start workers for what is left: watched to the end where the launcher follows them, else queued."""
     from genrun.runner.submit import run_to_end
+
+    left = open_items(folder, order)
+    if not left:
+        return []
+    order.save(folder)
+    if launcher.follows:
+        say(f"{folder.path}: {len(left)} items on {launcher.mesh.ranks} ranks ({spec.launch.kind}).")
+        _watch(folder, order, lambda watch: run_to_end(folder, order, launcher, watch=watch, say=say))
+        return []
+    job = launcher.submit(folder, order, 0)
+    say(f"{folder.path}: {len(left)} items in job {job} ({spec.launch.kind}). How far it is: genrun status.")
+    return [job]
+
+
+def _watch(folder: RunFolder, order: Order, follow: Callable[[Watcher], None]) -> None:
+    from genrun.runner.progress import Watcher
 
     watcher = Watcher(folder, order, _display())
     with _terminated_like_interrupted():
         try:
-            run_to_end(folder, order, launcher, watch=watcher, say=say)
+            follow(watcher)
         finally:
             watcher.close()
 

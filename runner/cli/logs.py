@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
 
 POLL_S = 0.5
+QUEUE_POLL_S = 10.0
 
 
 @click.command(
@@ -24,7 +27,7 @@ POLL_S = 0.5
     examples=(
         "genrun logs",
         "genrun logs demo -f",
-        "genrun logs 3f9c",
+        "genrun logs 3f9c -f",
         "genrun logs demo 3f9c",
         "genrun logs --rank 1",
     ),
@@ -40,14 +43,15 @@ def logs(names: tuple[str, ...], rank: int | None, follow: bool, base: Path) -> 
     """
     folder, item = _find(names, base)
     if item is not None:
-        _print_item(folder, item, rank)
+        _print_item(folder, item, rank, follow=follow)
         return
     launches = sorted((path for path in folder.logs.glob("*") if path.is_dir()), key=_age)
     if not launches:
         raise UsageError(f"{folder.path}: has no logs: nothing was launched.", remedy="genrun retry starts workers.")
     tails = _Tails(launches[-1], rank)
     tails.print_new()
-    while follow and not _is_over(folder, launches[-1].name):
+    end = _End(folder)
+    while follow and not end.is_there(launches[-1].name):
         time.sleep(POLL_S)
         tails.print_new()
 
@@ -57,13 +61,13 @@ class _Tails:
 
     def __init__(self, launch: Path, rank: int | None) -> None:
         self._launch = launch
-        self._pattern = "*.log" if rank is None else f"rank-{rank}.log"
+        self._rank = rank
         self._read: dict[Path, int] = {}
         self._last: Path | None = None
 
     def print_new(self) -> None:
         """Print what was written since the last time."""
-        for path in sorted(self._launch.glob(self._pattern)):
+        for path in log_files(self._launch, self._rank):
             with path.open("rb") as file:
                 file.seek(self._read.get(path, 0))
                 text = file.read()
@@ -74,6 +78,44 @@ class _Tails:
                 say(f"==> {path} <==")
                 self._last = path
             put(text.decode(errors="replace").removesuffix("\n"))
+
+
+class _End:
+    """Whether the work on a run is over; asks a queue no more often than every ten seconds."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        from genrun.slurm.commands import Commands
+
+        self._folder = folder
+        self._commands = Commands(os.environ)
+        self._asked = float("-inf")
+        self._is_over = False
+
+    def is_there(self, launch: str) -> bool:
+        """Whether the workers of a launch have ended, so that their logs grow no more."""
+        from genrun.runner.launch.submissions import FILE, standing
+        from genrun.runner.store.processes import is_gone
+        from genrun.runner.work.order import Order, log_folder
+
+        if not (log_folder(self._folder, launch) / FILE).exists():
+            order = Order.load(self._folder, launch)
+            return not order.launcher or is_gone(order.launcher) is not False
+        if time.monotonic() - self._asked >= QUEUE_POLL_S:
+            found = standing(self._folder, self._commands)
+            self._is_over = not found.trouble and not found.live()
+            self._asked = time.monotonic()
+        return self._is_over
+
+
+def log_files(launch: Path, rank: int | None) -> list[Path]:
+    """Return the logs of a launch, of all ranks or of one; its tasks in the order of their numbers."""
+    pattern = "*.log" if rank is None else f"rank-{rank}.log"
+    found = [*launch.glob(pattern), *launch.glob(f"*/{pattern}")]
+    return sorted(found, key=lambda path: [int(part) if part.isdigit() else part for part in _parts(launch, path)])
+
+
+def _parts(launch: Path, path: Path) -> list[str]:
+    return re.split(r"(\d+)", path.relative_to(launch).as_posix())
 
 
 def _find(names: tuple[str, ...], base: Path) -> tuple[RunFolder, str | None]:
@@ -97,27 +139,40 @@ def _find(names: tuple[str, ...], base: Path) -> tuple[RunFolder, str | None]:
         return folder, found[0]
 
 
-def _print_item(folder: RunFolder, item_id: str, rank: int | None) -> None:
-    from genrun.runner.work.worker import section_of
-
-    pattern = "*.log" if rank is None else f"rank-{rank}.log"
-    printed = False
-    for path in sorted(folder.logs.glob(f"*/{pattern}"), key=_age):
-        lines = section_of(path.read_text(encoding="utf-8", errors="replace").splitlines(), item_id)
-        if lines:
-            say(f"==> {path} <==")
-            put("\n".join(lines))
-            printed = True
-    if not printed:
+def _print_item(folder: RunFolder, item_id: str, rank: int | None, *, follow: bool) -> None:
+    """Print what any rank of any launch wrote about an item; on demand until the item is finished."""
+    shown: dict[Path, int] = {}
+    _print_sections(folder, item_id, rank, shown)
+    end = _End(folder)
+    launch = max(folder.logs.glob("*/order.json"), key=_age, default=None)
+    while follow and launch and not _is_finished(folder, item_id) and not end.is_there(launch.parent.name):
+        time.sleep(POLL_S)
+        _print_sections(folder, item_id, rank, shown)
+    if follow:
+        _print_sections(folder, item_id, rank, shown)
+    if not shown:
         say(f"{item_id}: no log mentions it.")
 
 
-def _is_over(folder: RunFolder, job: str) -> bool:
-    from genrun.runner.store.processes import is_gone
-    from genrun.runner.work.order import Order
+def _print_sections(folder: RunFolder, item_id: str, rank: int | None, shown: dict[Path, int]) -> None:
+    """Print the lines about an item that were not printed yet; `shown` counts them by file."""
+    from genrun.runner.work.worker import section_of
 
-    order = Order.load(folder, job)
-    return not order.launcher or is_gone(order.launcher) is not False
+    launches = sorted((path for path in folder.logs.glob("*") if path.is_dir()), key=_age)
+    for path in (path for launch in launches for path in log_files(launch, rank)):
+        if item_id.encode() not in path.read_bytes():
+            continue
+        lines = section_of(path.read_text(encoding="utf-8", errors="replace").splitlines(), item_id)
+        new = lines[shown.get(path, 0) :]
+        if new:
+            say(f"==> {path} <==")
+            put("\n".join(new))
+            shown[path] = len(lines)
+
+
+def _is_finished(folder: RunFolder, item_id: str) -> bool:
+    record = folder.record(item_id)
+    return record is not None and not (folder.leases / item_id).exists()
 
 
 def _age(path: Path) -> int:

@@ -46,4 +46,4 @@ def _row(adapter: Any, name: str) -> dict[str, Any]:
 
 
 def _short(defaults: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in defaults.items())
+    return ", ".join(f"{key} {value['kind'] if key == 'scheduler' else value}" for key, value in defaults.items())

@@ -20,9 +20,10 @@ from genrun.runner.errors import UsageError
 def retry(run: str | None, base: Path, wanted: tuple[str, ...], wait: bool, as_json: bool) -> None:
     """Run the failed items of a run again.
 
-    Missing items are made, too. The job is the one stored in the run, and each item gets all its attempts afresh.
+    Missing items are made, too, unless jobs in a queue are at work on them. The job is the one stored in the run, and
+    each item gets all its attempts afresh.
     """
-    from genrun.runner.cli.launching import launch, make_launcher
+    from genrun.runner.cli.launching import Wishes, launch, make_launcher
     from genrun.runner.spec import restore
     from genrun.runner.store.runs import resolve
 
@@ -32,7 +33,15 @@ def retry(run: str | None, base: Path, wanted: tuple[str, ...], wait: bool, as_j
         record = folder.record(item_id)
         if record is not None and record.status == "done":
             raise UsageError(f"{item_id}: is done already.", remedy=f"To make it again: genrun rerun {item_id}.")
-    spec = restore(folder.job_document())
+    document = folder.job_document()
+    spec = restore(document)
     tally = folder.tally()
     say(f"{tally.failed} failed and {tally.pending} missing items.")
-    launch(folder, spec, make_launcher(spec), items=items or None, wait=wait, as_json=as_json)
+    launcher = make_launcher(spec, document)
+    if launcher.at_work(folder):
+        # What is missing is being made; what failed beside that is made by workers of its own.
+        items = items or [item_id for item_id, record in folder.records().items() if record.status == "failed"]
+        wishes = Wishes(items, wait=wait, join=bool(items), as_json=as_json)
+    else:
+        wishes = Wishes(items or None, wait=wait, as_json=as_json)
+    launch(folder, spec, launcher, wishes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,10 @@ import click
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, one_line, put_json, put_table, say
 from genrun.runner.cli.runs import counts, run_argument
+from genrun.runner.cli.tasks import show_tasks, tasks_json
 
 if TYPE_CHECKING:
+    from genrun.runner.launch.submissions import Standing
     from genrun.runner.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
@@ -27,22 +30,42 @@ SHOWN_ITEMS = 3
 def status(run: str | None, base: Path, as_json: bool) -> None:
     """Show how far a run is.
 
-    RUN is a run folder, a job's name (its latest run), or nothing (the run submitted last).
+    RUN is a run folder, a job's name (its latest run), or nothing (the run submitted last). Of a run in Slurm's queue
+    it tells the tasks, too: where they run, why they wait, how they ended; with one call of squeue.
     """
+    import os
+
+    from genrun.runner.launch.submissions import standing
     from genrun.runner.store.folder import Tally
-    from genrun.runner.store.lease import holdings
     from genrun.runner.store.runs import resolve
+    from genrun.slurm.commands import Commands
 
     folder = resolve(run, base)
-    items, records = folder.items(), folder.records()
-    held = set(holdings(folder))
+    items = folder.items()
+    found = standing(folder, Commands(os.environ))
+    # Records after leases: an item that is finished in between counts as done, and never as pending.
+    held = _in_work(folder, found)
+    records = folder.records()
     rows = [_row(folder, item, records.get(item.id), item.id in held) for item in items]
-    found = [row["status"] for row in rows]
-    tally = Tally(len(rows), found.count("done"), found.count("failed"))
+    states = [row["status"] for row in rows]
+    tally = Tally(len(rows), states.count("done"), states.count("failed"))
     if as_json:
-        put_json({**counts(folder, tally), "rows": rows})
+        put_json({**counts(folder, tally, found.job_ids()), "rows": rows, **tasks_json(found)})
     else:
         _show(folder, rows)
+        show_tasks(found)
+
+
+def _in_work(folder: RunFolder, found: Standing) -> set[str]:
+    """The items whose makers are alive, as far as their leases and Slurm tell."""
+    from genrun.runner.store.lease import holdings, looks_alive
+
+    now = time.time_ns()
+    return {
+        item_id
+        for item_id, holding in holdings(folder).items()
+        if looks_alive(holding, now) and holding.owner is not None and not found.has_ended(holding.owner.job)
+    }
 
 
 def _row(folder: RunFolder, item: WorkItem, record: Record | None, is_held: bool) -> dict[str, Any]:
@@ -52,7 +75,7 @@ def _row(folder: RunFolder, item: WorkItem, record: Record | None, is_held: bool
         "pair": item.pair,
         "prompt": item.prompt,
         "seed": item.seed,
-        "axes": dict(item.axes),
+        "axes": item.axes,
     }
     if record is None or (is_held and record.status != "done"):
         return row
@@ -60,8 +83,8 @@ def _row(folder: RunFolder, item: WorkItem, record: Record | None, is_held: bool
     return row | {
         "status": record.status,
         "attempt": record.attempt,
-        "media": str(folder.path / record.media) if record.media else None,
-        "latents": str(folder.path / record.latents) if record.latents else None,
+        "media": f"{folder.path}/{record.media}" if record.media else None,
+        "latents": f"{folder.path}/{record.latents}" if record.latents else None,
         "elapsed_s": record.elapsed_s,
         "rounds": sampler.rounds if sampler else None,
         "nfe": sampler.nfe if sampler else None,

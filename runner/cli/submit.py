@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import json_option, put_json, put_table, say
+from genrun.runner.cli.output import json_option, put, put_json, put_table, say
+from genrun.runner.cli.runs import runs_option
+from genrun.runner.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from genrun.runner.cli.launching import Wishes
+    from genrun.runner.launch.contract import Launcher
     from genrun.runner.plan import WorkItem
+    from genrun.runner.spec.problems import Origin
     from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.records import Record
     from genrun.runner.submit import Job
 
 STATES = ("new", "done", "failed")
@@ -26,61 +34,136 @@ STATES = ("new", "done", "failed")
         "genrun submit jobs/demo.yaml",
         "genrun submit jobs/demo.yaml -n",
         "genrun submit jobs/demo.yaml --set launch.kind=torchrun --set parallel.data=2",
+        "genrun submit jobs/array.yaml --set launch.array=16 --wait",
+        "genrun submit --join array --set launch.partition=spare",
         "genrun submit jobs/demo.yaml --json | tail -1",
     ),
 )
-@click.argument("job", type=click.Path(path_type=Path))
+@click.argument("job", type=click.Path(path_type=Path), required=False)
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would run; write nothing.")
 @click.option("--set", "sets", multiple=True, metavar="A.B=VALUE", help="Change a value of the job.")
 @click.option("--run", type=click.Path(path_type=Path), help="Go on with this run, or refuse if the job has changed.")
+@click.option("--join", metavar="RUN", help="Add workers to a run that is at work, as its own job says; without JOB.")
 @click.option("--wait", is_flag=True, help="Return when the work is done, also where a launcher queues it.")
+@runs_option
 @json_option
-def submit(job: Path, dry_run: bool, sets: tuple[str, ...], run: Path | None, wait: bool, as_json: bool) -> None:
+def submit(
+    job: Path | None,
+    dry_run: bool,
+    sets: tuple[str, ...],
+    run: Path | None,
+    join: str | None,
+    wait: bool,
+    base: Path,
+    as_json: bool,
+) -> None:
     """Run a job, or finish a run that was cut off.
 
     The newest run with the same items is resumed: done items are kept, failed ones tried again. A job with other
     items gets a new run folder. Prints the run's folder. Exit codes: 0 all done, 1 items failed, 3 not finished.
     """
+    from genrun.runner.cli.launching import Wishes
+
+    if (job is None) == (join is None):
+        raise UsageError("wanted a job file, or --join RUN.", remedy="For example: genrun submit jobs/demo.yaml.")
+    if job is None:
+        _join(str(join), base, sets, Wishes(wait=wait, join=True, as_json=as_json))
+    else:
+        _submit(job, dry_run, sets, run, Wishes(wait=wait, as_json=as_json))
+
+
+def _submit(path: Path, dry_run: bool, sets: Sequence[str], run: Path | None, wishes: Wishes) -> None:
     from genrun.runner import submit as submitting
     from genrun.runner.cli.launching import launch, make_launcher
     from genrun.runner.store.folder import RunFolder
 
-    loaded = _load(job, sets)
-    base = Path(loaded.spec.output.dir)
+    job, origin = _load(path, sets)
+    runs = Path(job.spec.output.dir)
     named = None if run is None else RunFolder.open(run)
-    launcher = make_launcher(loaded.spec)
-    if dry_run:
-        if named is not None:
-            submitting.check_same(loaded, named)
-        _preview(loaded, named or submitting.find_run(loaded, base), as_json)
-        return
-    folder = submitting.open_run(loaded, base, named)
-    launch(folder, loaded.spec, launcher, wait=wait, as_json=as_json)
+    launcher = make_launcher(job.spec, job.document)
+    with _blaming(origin):
+        if dry_run:
+            if named is not None:
+                submitting.check_same(job, named)
+            _preview(job, named or submitting.find_run(job, runs), launcher, wishes.as_json)
+            return
+        folder = submitting.open_run(job, runs, named)
+        launch(folder, job.spec, launcher, wishes)
 
 
-def _load(path: Path, sets: Sequence[str]) -> Job:
+def _join(run: str, base: Path, sets: Sequence[str], wishes: Wishes) -> None:
+    from genrun.runner.cli.launching import launch, make_launcher
+    from genrun.runner.spec import restore
+    from genrun.runner.store.runs import resolve
+
+    folder = resolve(run, base)
+    document = folder.job_document()
+    spec = restore(document, sets=sets)
+    launch(folder, spec, make_launcher(spec, document), wishes)
+
+
+def _load(path: Path, sets: Sequence[str]) -> tuple[Job, Mapping[str, Origin]]:
     from genrun.runner.plan import plan
     from genrun.runner.spec import load
     from genrun.runner.submit import Job
 
     loaded = load(path, sets)
-    return Job(loaded.job, loaded.document, plan(loaded))
+    return Job(loaded.job, loaded.document, plan(loaded)), loaded.origin
 
 
-def _preview(job: Job, folder: RunFolder | None, as_json: bool) -> None:
-    """Show what would run: new, done and failed items, by the job's axes."""
+@contextlib.contextmanager
+def _blaming(origin: Mapping[str, Origin]) -> Iterator[None]:
+    """Tell the place in the job file of what a queue refuses."""
+    from genrun.runner.spec.problems import Problem, raise_all
+
+    try:
+        yield
+    except RefusedError as error:
+        places = [place for path, place in origin.items() if path.startswith(error.field) and place.file != "default"]
+        place = next(iter(places), origin.get("launch.kind"))
+        if place is None:
+            raise
+        raise_all([Problem(place, error.field, error.reason)])
+
+
+def _preview(job: Job, folder: RunFolder | None, launcher: Launcher, as_json: bool) -> None:
+    """Show what would run: new, done and failed items, by the job's axes; and the batch script."""
     records = {} if folder is None else folder.records()
     states = {item.id: records[item.id].status if item.id in records else "new" for item in job.items}
     tallied = {state: list(states.values()).count(state) for state in STATES}
+    run = tallied["new"] + tallied["failed"]
+    script = _script(job, folder, launcher, run)
     if as_json:
-        put_json(_preview_json(job, folder, states))
+        put_json({**_preview_json(job, folder, states), **({} if script is None else {"script": script})})
         return
     say(f"Would go on with {folder.path}." if folder else f"Would make a new run of {job.spec.name!r}.")
     axes = list(job.items[0].axes) if job.items else []
     rows = _by_axes(job.items, states)
     put_table([*axes, *STATES], rows, right=STATES)
-    run = tallied["new"] + tallied["failed"]
-    say(f"{run} of {len(job.items)} items would run ({job.spec.launch.kind}). Nothing was written.")
+    if script is not None:
+        put(f"\n{script.removesuffix(chr(10))}")
+    say(
+        f"{run} of {len(job.items)} items would run ({job.spec.launch.kind}){_price(job, records)}. Nothing was written."
+    )
+
+
+def _script(job: Job, folder: RunFolder | None, launcher: Launcher, items: int) -> str | None:
+    """The batch script as it would be, but for the times in the names of the run and the launch."""
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.runs import new_path
+    from genrun.runner.submit import new_order
+
+    run = folder or RunFolder(new_path(Path(job.spec.output.dir), job.spec.name))
+    return launcher.script(run, new_order(launcher, job.spec.launch.kind, job.spec), items)
+
+
+def _price(job: Job, records: Mapping[str, Record]) -> str:
+    """The rank-hours that the missing items will take at the pace of those that are done; "" before there are any."""
+    times = [record.elapsed_s for record in records.values() if record.status == "done"]
+    if not times or len(times) == len(job.items):
+        return ""
+    hours = sum(times) / len(times) * (len(job.items) - len(times)) * job.spec.parallel.time / 3600
+    return f", about {hours:.1f} GPU-hours at the pace of those that are done"
 
 
 def _preview_json(job: Job, folder: RunFolder | None, states: dict[str, str]) -> dict[str, Any]:

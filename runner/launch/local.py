@@ -77,6 +77,15 @@ class LocalLauncher:
         logs = log_folder(folder, order.job)
         return [*sorted(logs.glob("rank-*.log")), *sorted(logs.glob("launch-*.log"))]
 
+    def script(self, folder: RunFolder, order: Order, items: int) -> None:
+        """Return None: there is no script."""
+        del folder, order, items
+
+    def at_work(self, folder: RunFolder) -> dict[str, str]:
+        """Return nothing: workers of this machine are watched to their end."""
+        del folder
+        return {}
+
     def _setup(self) -> list[str]:
         if not self.request.setup:
             return []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from genrun.runner.launch.contract import Launcher, Request
 
 
-_HELPERS = frozenset({"cause", "contract", "local", "registry"})
+_HELPERS = frozenset({"cause", "contract", "local", "registry", "step", "submissions"})
 
 
 def names() -> list[str]:

@@ -7,18 +7,16 @@ report/media/...       copies of the media, in a standalone report only; else th
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from genrun import __version__
 from genrun.runner.report.data import MEDIA_ROOT, Page, address, collect
+from genrun.runner.report.html import environment, policy, resource
 from genrun.runner.score import read_scores
 from genrun.runner.store.files import atomic_write, staged
 from genrun.runner.store.folder import RunFolder
@@ -71,54 +69,27 @@ def render(page: Page, pictures: frozenset[str]) -> str:
         page: what to show.
         pictures: names of the files in assets/.
     """
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_resource),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style, script = _resource("report.css"), _resource("report.js")
-    return environment.get_template(TEMPLATE).render(
-        page=page,
-        pictures=pictures,
-        version=__version__,
-        style=Markup(style),
-        script=Markup(script),
-        data=Markup(embed_json({**page.clips, "run": page.path})),
-        policy=_policy(style, script),
+    style, script = resource("report.css"), resource("report.js")
+    return (
+        environment()
+        .get_template(TEMPLATE)
+        .render(
+            page=page,
+            pictures=pictures,
+            version=__version__,
+            style=Markup(style),
+            script=Markup(script),
+            data=Markup(embed_json({**page.clips, "run": page.path})),
+            policy=policy(style, script),
+        )
     )
 
 
 def embed_json(value: Mapping[str, Any]) -> str:
     """Return JSON that is safe inside <script type="application/json">: no "<" and no character beyond ASCII."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _policy(style: str, script: str) -> str:
-    """A content security policy: this very script and style, media and pictures beside the page, no network."""
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src '{_digest(script)}'",
-            f"style-src '{_digest(style)}'",
-            "img-src 'self' file:",
-            "media-src 'self' file:",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
-
-
-def _digest(source: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
-
-
-def _resource(name: str) -> str:
-    return (files("genrun.runner.report") / name).read_text(encoding="utf-8")
 
 
 def _copy_media(run: RunFolder) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from genrun.runner.report.theme import DARK, LIGHT, Theme, recoloured
+from genrun.runner.report.canvas import draw, in_both_themes, place_labels, safe
+from genrun.runner.report.theme import Theme
 from genrun.runner.store.records import Record, Score
 from genrun.runner.summary import Group
 
@@ -16,15 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ERROR_METRIC = "latent_rmse"
-SIZE_INCHES = (6.4, 4.3)
-POINTS_PER_INCH = 72  # what SVG is drawn in, so that a pixel is a point
-MARGINS = {"left": 0.115, "right": 0.985, "bottom": 0.115, "top": 0.975}
-LETTER_POINTS = 6.4
-FONT = "'DejaVu Sans'"
-PAGE_FONT = "ui-sans-serif, system-ui, 'Segoe UI', 'Helvetica Neue', Inter, Arial, sans-serif"
-
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -64,50 +55,10 @@ def draw_all(
     curves = _curves(painted, records)
     pictures: dict[str, bytes] = {}
     if any(ERROR_METRIC in group.metrics and group.speedup for group in groups):
-        pictures["speed"] = _draw(LIGHT, _speed, painted, records, errors)
+        pictures["speed"] = draw(_speed, painted, records, errors)
     if curves:
-        pictures["fronts"] = _draw(LIGHT, _fronts, curves)
-    return {
-        f"{name}-{theme.name}.svg": recoloured(svg, LIGHT, theme)
-        for name, svg in pictures.items()
-        for theme in (LIGHT, DARK)
-    }
-
-
-def _draw(theme: Theme, paint: Any, *arguments: Any) -> bytes:
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "genrun",
-        "font.family": "DejaVu Sans",
-        "font.size": 10,
-        "text.color": theme.ink,
-        "axes.edgecolor": theme.rule,
-        "axes.labelcolor": theme.muted,
-        "axes.facecolor": "none",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": theme.rule,
-        "grid.linewidth": 0.7,
-        "xtick.color": theme.rule,
-        "ytick.color": theme.rule,
-        "xtick.labelcolor": theme.muted,
-        "ytick.labelcolor": theme.muted,
-        "figure.facecolor": "none",
-    }
-    with mpl.rc_context(style):
-        figure = Figure(figsize=SIZE_INCHES, dpi=POINTS_PER_INCH)
-        FigureCanvasSVG(figure)
-        figure.subplots_adjust(**MARGINS)
-        paint(figure, theme, *arguments)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return buffer.getvalue().replace(FONT.encode(), PAGE_FONT.encode())
+        pictures["fronts"] = draw(paint_fronts, curves)
+    return in_both_themes(pictures)
 
 
 def _speed(
@@ -140,7 +91,7 @@ def _speed(
         )
         words.append((group.label, paint, speed.mean, mean))
     axes.set_xlim(left=min(0.9, axes.get_xlim()[0]), right=axes.get_xlim()[1] * 1.12)
-    _place(axes, words)
+    place_labels(axes, words)
 
 
 def _error_axis(axes: Axes, positive: Sequence[float]) -> float:
@@ -181,47 +132,6 @@ def _dots(
     return speeds, heights
 
 
-def _place(axes: Axes, words: Sequence[tuple[str, str, float, float]]) -> None:
-    """Write (label, colour, x, y) beside the points, each where it covers no other label or point."""
-    points = [axes.transData.transform((x, y)) for _, _, x, y in words]
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
-    for (label, colour, _, _), (x, y) in zip(words, points, strict=True):
-        width = LETTER_POINTS * len(_safe(label))
-        boxes = [
-            ((dx, dy, side), (left, y + dy - 4, left + width, y + dy + 11))
-            for dx, dy, side in (
-                (10, 6, "left"),
-                (-10, 6, "right"),
-                (10, -16, "left"),
-                (-10, -16, "right"),
-                (10, 24, "left"),
-            )
-            for left in [x + dx if side == "left" else x + dx - width]
-        ]
-        (dx, dy, side), box = next((each for each in boxes if _is_free(each[1], taken, axes)), boxes[0])
-        taken.append(box)
-        axes.annotate(
-            _safe(label),
-            (x, y),
-            xycoords="figure pixels",
-            xytext=(dx, dy),
-            textcoords="offset pixels",
-            color=colour,
-            ha=side,
-            fontweight="bold",
-            annotation_clip=False,
-            parse_math=False,
-            zorder=5,
-        )
-
-
-def _is_free(box: Box, taken: Sequence[Box], axes: Axes) -> bool:
-    frame = axes.get_window_extent()
-    if box[0] < frame.x0 or box[1] < frame.y0 - 4 or box[2] > frame.x1 + 12 or box[3] > frame.y1 + 12:
-        return False
-    return all(box[2] < other[0] or other[2] < box[0] or box[3] < other[1] or other[3] < box[1] for other in taken)
-
-
 def _curves(groups: Sequence[tuple[Group, int]], records: Mapping[str, Record]) -> list[Curve]:
     found: list[Curve] = []
     for group, colour in groups:
@@ -234,7 +144,7 @@ def _curves(groups: Sequence[tuple[Group, int]], records: Mapping[str, Record]) 
     return found
 
 
-def _fronts(figure: Figure, theme: Theme, curves: Sequence[Curve]) -> None:
+def paint_fronts(figure: Figure, theme: Theme, curves: Sequence[Curve]) -> None:
     """Mean front of each group in per cent of N over rounds in per cent of N; the band holds all items."""
     import numpy as np
     from matplotlib.ticker import MaxNLocator
@@ -273,7 +183,7 @@ def _fronts(figure: Figure, theme: Theme, curves: Sequence[Curve]) -> None:
             lw=2,
             marker="o",
             markersize=3.2,
-            label=_safe(curve.label),
+            label=safe(curve.label),
         )
     axes.set_xlim(0, unit)
     axes.set_ylim(0, 1.03 * unit)
@@ -285,10 +195,3 @@ def _fronts(figure: Figure, theme: Theme, curves: Sequence[Curve]) -> None:
     for entry in legend.get_texts():
         entry.set_fontweight("bold")
         entry.set_parse_math(False)
-
-
-def _safe(label: str) -> str:
-    """A label on one short line without control characters, which XML cannot hold."""
-    words = "".join(char if char.isprintable() else " " for char in label)
-    words = words if len(words) <= 40 else words[:39] + "…"
-    return f"\u2009{words}" if words.startswith("_") else words  # matplotlib hides labels that start with "_"

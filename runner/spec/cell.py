@@ -6,25 +6,25 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from genrun.runner.errors import JobFileError
-from genrun.runner.spec import options
+from genrun.runner.spec import launching, options
 from genrun.runner.spec import prompts as prompt_files
 from genrun.runner.spec.checkpoint import Checkpoint, locate
 from genrun.runner.spec.matrix import Corner
-from genrun.runner.spec.problems import Origin, Problem, did_you_mean
+from genrun.runner.spec.problems import Problem, did_you_mean
 from genrun.runner.spec.registries import Registries
 from genrun.runner.spec.schedulers import scheduler_names
-from genrun.runner.spec.schema import JobSpec, LaunchSpec, ModelSpec, ParallelSpec, SamplingSpec, SolverSpec
+from genrun.runner.spec.schema import JobSpec, ModelSpec, SamplingSpec, SolverSpec
+from genrun.runner.spec.sections import section
 from genrun.runner.spec.tree import Path as TreePath
 from genrun.runner.spec.tree import Value, bare, dotted
 from genrun.runner.spec.wording import place, problems_of, unknown
 
 AUTO = "auto"
-Section = TypeVar("Section", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,15 @@ class CellChecker:
         model = self._model(root, problems)
         sampling = _sampling(root, model[0], problems) if model else None
         prompts = self._prompt_list(root, problems)
-        problems += _repeated_seeds(root) + self._names(root) + _mesh(root)
+        problems += _repeated_seeds(root) + self._names(root) + launching.mesh_problems(root)
+        problems += launching.slurm_problems(root)
         if problems or job is None or model is None or solver is None or sampling is None:
             return None, problems
-        job = job.model_copy(update={"solver": SolverSpec(**solver)})
+        job = job.model_copy(update={"solver": SolverSpec(**solver), "launch": launching.resolved(job.launch, root)})
         return Cell(corner.axes, job, *model, sampling, tuple(prompts)), problems
 
     def _model(self, root: Value, problems: list[Problem]) -> tuple[Any, Checkpoint] | None:
-        spec = _section(root, "model", ModelSpec)
+        spec = section(root, "model", ModelSpec)
         if spec is None:
             return None
         names = self.registries.adapters.names()
@@ -92,9 +93,9 @@ class CellChecker:
             message = f"missing: {spec.adapter} has none of its own. Name a folder or a hub id (org/name)."
             problems.append(Problem(place(root, at), dotted(at), message))
             return None
-        found = self._checkpoint(str(text), folder_of(place(root, at)))
+        found = self._checkpoint(str(text), place(root, at).folder)
         if isinstance(found, Checkpoint):
-            return adapter, found
+            return adapter.for_checkpoint(found.name), found
         if spec.checkpoint is None and isinstance(adapter.checkpoint, Path) and not adapter.checkpoint.is_dir():
             found = f"the weights that come with {spec.adapter} are not in this installation. Reinstall genrun."
         elif spec.adapter == AUTO and "neither" in found:
@@ -127,7 +128,7 @@ class CellChecker:
         file, limit = root.find(at), root.find(("prompts", "limit"))
         if file is None or not isinstance(file.data, str) or not file.data:
             return [], []
-        base = folder_of(place(root, at))
+        base = place(root, at).folder
         path = prompt_files.find(file.data, base)
         if path is None:
             return [], [Problem(file.origin, dotted(at), _no_file(file.data, base))]
@@ -154,11 +155,6 @@ class CellChecker:
         return problems
 
 
-def folder_of(origin: Origin) -> Path:
-    """The folder that a relative file name is relative to: of the file it is written in, else the current one."""
-    return Path(origin.file).parent if origin.line else Path()
-
-
 def job_of(root: Value) -> tuple[JobSpec | None, list[Problem]]:
     """Check a document against the schema alone; return the job, or None, and what is wrong."""
     # Keys with nothing behind them (`seeds:`) mean the default.
@@ -169,21 +165,9 @@ def job_of(root: Value) -> tuple[JobSpec | None, list[Problem]]:
         return None, problems_of(error, root)
 
 
-def _section(root: Value, name: str, schema: type[Section]) -> Section | None:
-    """A section on its own, or None when it is wrong or, without defaults, missing."""
-    value = root.get(name)
-    data = {} if value is None or value.data is None else bare(value)
-    if (value is None and name == "model") or (value is not None and value.wrong):
-        return None
-    try:
-        return schema.model_validate_json(json.dumps(data), strict=True)
-    except ValidationError:
-        return None
-
-
 def _sampling(root: Value, adapter: Any, problems: list[Problem]) -> dict[str, Any] | None:
     """The section `sampling` with the adapter's defaults, whose other keys count as options of the call."""
-    spec = _section(root, "sampling", SamplingSpec)
+    spec = section(root, "sampling", SamplingSpec)
     if spec is None:
         return None
     defaults = {key: value for key, value in adapter.defaults.items() if key in SamplingSpec.model_fields}
@@ -239,19 +223,3 @@ def _repeated_seeds(root: Value) -> list[Problem]:
             message = f"{value.data} is given twice, first at {first[value.data].origin}. Remove one of them."
             problems.append(Problem(value.origin, dotted(("seeds", index)), message))
     return problems
-
-
-def _mesh(root: Value) -> list[Problem]:
-    """Whether the processes are data x time; one process (inline) takes any."""
-    launch, parallel = _section(root, "launch", LaunchSpec), _section(root, "parallel", ParallelSpec)
-    if launch is None or parallel is None or launch.kind == "inline" or launch.processes == AUTO:
-        return []
-    count, data, time = launch.processes, parallel.data, parallel.time
-    at = ("launch", "processes")
-    if data != AUTO and count != data * time:
-        message = f"{count} is not parallel.data x parallel.time = {data} x {time} = {data * time}. Write auto."
-        return [Problem(place(root, at), dotted(at), message)]
-    if count % time:
-        message = f"{count} cannot be shared out in groups of parallel.time = {time}. Write a multiple of {time}."
-        return [Problem(place(root, at), dotted(at), message)]
-    return []

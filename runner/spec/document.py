@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genrun.runner.spec.cell import Cell, folder_of
+from genrun.runner.spec.cell import Cell
 from genrun.runner.spec.environ import escape
 from genrun.runner.spec.problems import Origin
 from genrun.runner.spec.schema import JobSpec
@@ -19,6 +19,9 @@ DEFAULT = "default"
 
 FILES = (("prompts", "file"), ("model", "checkpoint"))
 """Values that may be relative to the file they are written in."""
+
+TEMPLATE = ("launch", "template")
+"""A file that is read again, from the run's folder, whenever more workers are started: stored by its absolute path."""
 
 
 def resolved_document(root: Value, cell: Cell, folder: Path) -> tuple[dict[str, Any], dict[str, Origin]]:
@@ -51,7 +54,9 @@ def _rebased(value: Value, folder: Path, path: TreePath) -> Value:
     if isinstance(value.data, list):
         children = enumerate(value.data)
         return replace(value, data=[_rebased(child, folder, (*path, index)) for index, child in children])
-    base = folder_of(value.origin)
+    base = value.origin.folder
+    if path == TEMPLATE and isinstance(value.data, str):
+        return replace(value, data=str((base / value.data).resolve()))
     if not isinstance(value.data, str) or base == folder or _section_path(path) not in FILES:
         return value
     file = base / value.data

@@ -13,6 +13,7 @@ from typing import Any, cast
 from genrun.runner.spec.cell import Cell, CellChecker, job_of
 from genrun.runner.spec.document import DEFAULT, resolved_document
 from genrun.runner.spec.environ import fill
+from genrun.runner.spec.launching import mesh_problems, resolved, slurm_problems
 from genrun.runner.spec.layers import apply_sets, expand, read_job
 from genrun.runner.spec.matrix import AXES, Corner, corners
 from genrun.runner.spec.packaged import locate
@@ -65,8 +66,20 @@ def load(
     """
     path = locate(Path(path))
     registries = registries or Registries.installed()
+    return check(read_job(path, environ, registries.adapters.names()), path, sets, environ, registries)
+
+
+def check(
+    root: Value,
+    path: Path,
+    sets: Sequence[str] = (),
+    environ: Mapping[str, str] = os.environ,
+    registries: Registries | None = None,
+) -> LoadedJob:
+    """Check a job that has been read, or made from a command line; arguments and errors as those of `load`."""
+    registries = registries or Registries.installed()
     adapters = registries.adapters.names()
-    root, problems = apply_sets(read_job(path, environ, adapters), sets, environ, adapters)
+    root, problems = apply_sets(expand(root, adapters), sets, environ, adapters)
     root = expand(_named(root, path), adapters)
     # Before anything else, so that no message can hold a secret.
     raise_all(_secrets(root))
@@ -84,7 +97,10 @@ def load(
 
 
 def restore(
-    document: Mapping[str, Any], environ: Mapping[str, str] = os.environ, registries: Registries | None = None
+    document: Mapping[str, Any],
+    environ: Mapping[str, str] = os.environ,
+    registries: Registries | None = None,
+    sets: Sequence[str] = (),
 ) -> JobSpec:
     """Return the job of a stored document (of a matrix, its first cell), with its secrets from today's environment.
 
@@ -92,16 +108,30 @@ def restore(
         document: of a LoadedJob.
         environ: the environment.
         registries: what is installed, unless told otherwise.
+        sets: texts of `--set` options, which may change how workers are started and nothing else.
 
     Raises:
-        JobFileError: a secret is not set, or the document is none of this version's.
+        JobFileError: a secret is not set, the document is none of this version's, or an option changes the pictures.
     """
-    root = fill(dress(document, Origin(STORED_AS)), environ)
-    problems = _wrong_values(root)
-    all_corners, wrong = corners(root, (registries or Registries.installed()).solvers)
+    registries = registries or Registries.installed()
+    raise_all(_not_launch(sets))
+    stored = fill(dress(document, Origin(STORED_AS)), environ)
+    root, problems = apply_sets(stored, sets, environ, registries.adapters.names())
+    problems += _wrong_values(root)
+    all_corners, wrong = corners(root, registries.solvers)
     job, found = job_of(all_corners[0].root)
-    raise_all(problems + wrong + found)
-    return cast(JobSpec, job)
+    raise_all(problems + wrong + found + mesh_problems(root) + slurm_problems(root))
+    job = cast(JobSpec, job)
+    return job.model_copy(update={"launch": resolved(job.launch, root)})
+
+
+def _not_launch(sets: Sequence[str]) -> list[Problem]:
+    """Options that would change more than how workers are started."""
+    allowed = ("launch", "parallel")
+    others = [text for text in sets if text.partition("=")[0].partition(".")[0].strip() not in allowed]
+    return [
+        Problem(Origin(f"--set {text}"), "", f"only {' and '.join(allowed)} may be changed here.") for text in others
+    ]
 
 
 def _named(root: Value, path: Path) -> Value:

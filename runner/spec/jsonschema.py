@@ -31,6 +31,8 @@ def job_schema(registries: Registries | None = None) -> dict[str, Any]:
     _shorthand(properties, "model", "ModelSpec", {**names, "examples": list(adapters.names())})
     _shorthand(properties, "solver", "SolverSpec", {"enum": list(solvers.names())})
     _shorthand(properties, "launch", "LaunchSpec", {"enum": list(registries.launchers.names())})
+    steps = parts["LaunchSpec"]["properties"]["then"]
+    steps["items"] = {"anyOf": [parts["StepSpec"]["properties"]["step"], steps["items"]]}
     _shorthand(parts["SamplingSpec"]["properties"], "scheduler", "SchedulerSpec", {"type": ["string", "null"]})
     properties["matrix"]["propertyNames"] = {"pattern": rf"^({'|'.join(AXES)})(\..+)?$"}
     schema["required"] = ["model", "prompts"]

@@ -50,11 +50,12 @@ def apply_sets(
 
 
 def expand(root: Value, adapters: Sequence[str]) -> Value:
-    """Write shorthands out: `solver: ropa`, `model: demo-video`, `model: org/name`; also in values of the matrix."""
+    """Write shorthands out: `solver: ropa`, `model: demo-video`, `then: [score]`; also in values of the matrix."""
     if not root.is_mapping:
         return root
     for section in ("model", *SHORTHANDS):
         root = _rewrite(root, tuple(section.split(".")), lambda value, at=section: expand_at(at, value, adapters))
+    root = _rewrite(root, ("launch", "then"), _expand_steps)
     return _rewrite(root, ("matrix",), lambda matrix: _expand_matrix(matrix, adapters))
 
 
@@ -123,6 +124,15 @@ def _rewrite(root: Value, path: tuple[str, ...], change: Callable[[Value], Value
         return root
     changed = change(value) if len(path) == 1 else _rewrite(value, path[1:], change)
     return root if changed is value else replace(root, data={**root.data, path[0]: changed})
+
+
+def _expand_steps(steps: Value) -> Value:
+    if not isinstance(steps.data, list):
+        return steps
+    written = [
+        Value({"step": step}, step.origin, step.key) if isinstance(step.data, str) else step for step in steps.data
+    ]
+    return replace(steps, data=written)
 
 
 def _expand_matrix(matrix: Value, adapters: Sequence[str]) -> Value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from genrun.runner.errors import JobFileError
 
@@ -21,6 +22,11 @@ class Origin:
     file: str
     line: int = 0
     column: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """The folder that a relative file name there is relative to: the file's, else the current one."""
+        return Path(self.file).parent if self.line else Path()
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+TIME_PATTERN = r"^(\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2})$"
+GPUS_PATTERN = r"^([A-Za-z0-9_.-]+:)?[1-9]\d{0,5}$"
 WANTED = "wanted"
 MAX_COUNT = 1_000_000
 FILE_TAG, LIST_TAG = "prompts-file", "prompts-list"
@@ -19,6 +22,24 @@ def _count_or_auto(value: Any) -> Any:
     raise PydanticCustomError(WANTED, "a whole number of at least 1, or auto")
 
 
+def _gpus(value: Any) -> Any:
+    if (type(value) is int and 0 <= value <= MAX_COUNT) or (isinstance(value, str) and re.match(GPUS_PATTERN, value)):
+        return value
+    raise PydanticCustomError(WANTED, "a whole number, or a type and a number such as h200:8")
+
+
+def _time(value: Any) -> Any:
+    if isinstance(value, str) and re.match(TIME_PATTERN, value):
+        return value
+    raise PydanticCustomError(WANTED, 'a time in quotes such as "04:00:00" or "2-12:00:00" (days-hours)')
+
+
+def _option(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise PydanticCustomError(WANTED, "text, a number, true for a flag, or null to leave the option out")
+
+
 def _prompts_tag(value: Any) -> str:
     return LIST_TAG if isinstance(value, list | tuple) else FILE_TAG
 
@@ -26,6 +47,9 @@ def _prompts_tag(value: Any) -> str:
 CountOrAuto = Annotated[
     int | Literal["auto"], BeforeValidator(_count_or_auto, json_schema_input_type=int | Literal["auto"])
 ]
+Gpus = Annotated[int | str, BeforeValidator(_gpus, json_schema_input_type=int | str)]
+Time = Annotated[str, BeforeValidator(_time, json_schema_input_type=str)]
+Options = dict[str, Annotated[Any, BeforeValidator(_option, json_schema_input_type=str | int | float | bool | None)]]
 Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Text = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -97,14 +121,33 @@ class ParallelSpec(_Section):
     time: Positive = Field(1, description="Ranks that share the points of one item's rounds.")
 
 
+class StepSpec(_Section):
+    """What is run after the items, as a job of its own."""
+
+    step: Literal["score", "report"] = Field(description="score or report.")
+    options: Options = Field(default_factory=dict, description="#SBATCH options of this job, over those of `launch`.")
+
+
 class LaunchSpec(_Section):
     """How workers are started. Never changes the pictures."""
 
-    kind: Text = Field("inline", description="inline (this process) or torchrun.")
-    processes: CountOrAuto = Field("auto", description="Processes (ranks): data x time.")
+    kind: Text = Field("inline", description="inline (this process), torchrun, or slurm.")
+    processes: CountOrAuto = Field("auto", description="Processes (ranks): data x time; with slurm, those of a task.")
     threads: Positive = Field(1, description="CPU threads a rank.")
     max_attempts: Positive = Field(2, description="Tries of an item before it counts as failed.")
     setup: tuple[Text, ...] = Field((), description="Shell lines that workers run first.")
+    partition: Text | None = Field(None, description="slurm: the partition; the cluster's default when missing.")
+    array: CountOrAuto = Field(1, description="slurm: tasks of the array, which share the items out among them.")
+    at_once: Positive | None = Field(None, description="slurm: how many tasks may run at the same time.")
+    nodes: Positive = Field(1, description="slurm: nodes of a task; several for one item when parallel.time says so.")
+    gpus: Gpus = Field(0, description="slurm: GPUs of a node, such as 8 or h200:8; one rank on each.")
+    time: Time | None = Field(None, description='slurm: time limit of a task, such as "04:00:00".')
+    agent: Literal["torchrun", "srun"] = Field("torchrun", description="slurm: what starts the ranks of a task.")
+    options: Options = Field(default_factory=dict, description="slurm: any other #SBATCH option, by its long name.")
+    template: Text | None = Field(None, description="slurm: a Jinja template of the batch script in place of ours.")
+    then: tuple[StepSpec, ...] = Field(
+        (), description="slurm: jobs to run after the items, each after the one before: score, report."
+    )
 
 
 class OutputSpec(_Section):

@@ -21,6 +21,7 @@ from genrun.runner.spec.schema import (
     ParallelSpec,
     PromptFile,
     SamplingSpec,
+    StepSpec,
 )
 from genrun.runner.spec.tree import Path, Value, bare, dotted
 
@@ -31,6 +32,7 @@ SECTIONS: Mapping[Path, type[BaseModel]] = {
     ("sampling",): SamplingSpec,
     ("parallel",): ParallelSpec,
     ("launch",): LaunchSpec,
+    ("launch", "then", 0): StepSpec,
     ("output",): OutputSpec,
 }
 
@@ -121,7 +123,8 @@ def place(root: Value, path: Path, *, key: bool = False) -> Origin:
 def _problem(detail: ErrorDetails, root: Value, path: Path) -> Problem:
     kind = detail["type"]
     if kind == "extra_forbidden":
-        known = list(SECTIONS[path[:-1]].model_fields) if path[:-1] in SECTIONS else []
+        section = tuple(0 if isinstance(part, int) else part for part in path[:-1])
+        known = list(SECTIONS[section].model_fields) if section in SECTIONS else []
         return Problem(place(root, path, key=True), dotted(path), unknown_option(str(path[-1]), known))
     if kind == "missing":
         return Problem(place(root, path), dotted(path), _MISSING.get(dotted(path), "missing."))

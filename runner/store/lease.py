@@ -1,9 +1,10 @@
 """Leases: which worker is making which item.
 
 A lease is one small file. It is created exclusively, its time stamp is renewed by a thread while its owner lives, and
-it is taken over when the owner is provably gone (same machine: no such process) or silent for longer than `stale_s`
-(another machine). A cut-off worker that comes back beside its successor does no harm: `RunFolder.publish` lets one
-result in. So leases save work; they are not what keeps results single.
+it is taken over when the owner is provably gone (same machine: no such process), was given up and started again as
+the one who asks, or is silent for longer than `stale_s` (another machine). A cut-off worker that comes back beside
+its successor does no harm: `RunFolder.publish` lets one result in. So leases save work; they are not what keeps
+results single.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 BEATS_PER_TERM = 6
 
+STALE_S = 120.0
+"""Silence after which a lease of another machine is free, in seconds."""
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -32,13 +36,18 @@ class Owner:
 
     Attributes:
         process: the worker.
-        job: the launcher's job id and restart count, e.g. "torchrun-1234.0".
+        job: the launcher's job id, the task of its array if it has one, and the restart count: "torchrun-1234.0".
         rank: the worker's rank in its job.
     """
 
     process: ProcessName
     job: str
     rank: int = 0
+
+    def succeeds(self, other: Owner) -> bool:
+        """Whether this is a later start of what `other` was a start of, so that `other` has been given up."""
+        (name, _, restart), (old_name, _, old_restart) = self.job.rpartition("."), other.job.rpartition(".")
+        return name == old_name and restart.isdigit() and old_restart.isdigit() and int(restart) > int(old_restart)
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ class Leases:
 
     folder: RunFolder
     owner: Owner
-    stale_s: float = 120.0
+    stale_s: float = STALE_S
 
     def claim(self, item_id: str) -> Lease | None:
         """Take the lease of an item, or return None while another worker holds it.
@@ -138,6 +147,8 @@ class Leases:
         gone = is_gone(holding.owner.process)
         if gone is not None:
             return gone
+        if self.owner.succeeds(holding.owner):
+            return True
         return self._server_clock() - holding.beat > self.stale_s * 1e9
 
     def sweep(self) -> bool:
@@ -156,6 +167,19 @@ class Leases:
         clock = self.folder.leases / ".clock"
         clock.touch()
         return clock.stat().st_mtime_ns
+
+
+def looks_alive(holding: Holding, now_ns: int, stale_s: float = STALE_S) -> bool:
+    """Whether the owner of a lease seems to be at work, as far as that can be told without writing anything.
+
+    Args:
+        holding: the lease.
+        now_ns: this machine's clock, in nanoseconds since 1970.
+        stale_s: silence after which an owner on another machine is taken for dead, in seconds.
+    """
+    if holding.owner is None or is_gone(holding.owner.process):
+        return False
+    return is_gone(holding.owner.process) is False or now_ns - holding.beat <= stale_s * 1e9
 
 
 def holdings(folder: RunFolder) -> dict[str, Holding]:

@@ -17,7 +17,7 @@ class SamplerStats:
         rounds: parallel model calls.
         nfe: model evaluations.
         fronts: final states after each round.
-        converged_by: "tolerance" or "sequential".
+        converged_by: "tolerance", "sequential" or "first_core", as in `Solution`.
         skipped: states accepted without evaluation (approximate modes only).
     """
 

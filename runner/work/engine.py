@@ -77,7 +77,7 @@ class Engine:
         torch.set_num_threads(self._threads)
         self._output = document.get("output") or {}
         self._team = team or Solo()
-        self._device = _device((document.get("model") or {}).get("device") or "auto", local_rank)
+        self._device = choose_device((document.get("model") or {}).get("device") or "auto", local_rank)
         self._loaded: tuple[Any, ...] | None = None
         self._pipe: Any = None
 
@@ -193,7 +193,8 @@ def read_latents(path: Path) -> Tensor:
         raise ValueError(f"{path}: not a file of latents: {error}") from error
 
 
-def _device(wanted: str, local_rank: int) -> str:
+def choose_device(wanted: str, local_rank: int = 0) -> str:
+    """Return the torch device for "auto", "cpu" or "cuda": ranks of a machine share its GPUs in turn."""
     import torch
 
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):

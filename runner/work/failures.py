@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genrun.runner.store.records import Record
 
 MESSAGE_LENGTH = 2000
+
+CANCELLED = "cancelled"
+"""Kind of failure of an item that somebody took out of the work."""
 
 _KINDS = {
     "OutOfMemoryError": "out_of_memory",
@@ -12,6 +18,7 @@ _KINDS = {
     "NonFiniteError": "non_finite",
     "SolverError": "solver",
     "DecodeError": "decode",
+    "CancelledError": CANCELLED,
 }
 
 _REMEDIES = {
@@ -19,6 +26,7 @@ _REMEDIES = {
     "non_finite": "Use model.dtype: float32 or bfloat16 instead of float16, or another solver; then genrun retry.",
     "solver": "See the log for the solver's message; solver: sequential always works.",
     "decode": "The latents are saved: genrun decode tries again without sampling.",
+    CANCELLED: "To make it after all: genrun retry.",
 }
 
 
@@ -26,12 +34,24 @@ class DecodeError(Exception):
     """Latents that could not be decoded or written as a picture or clip."""
 
 
+class CancelledError(Exception):
+    """An item that was cancelled while it was being made."""
+
+    def __init__(self) -> None:
+        super().__init__("taken out of the work by genrun cancel")
+
+
+def is_cancelled(record: Record | None) -> bool:
+    """Whether a record says that its item was cancelled."""
+    return record is not None and record.error is not None and record.error.get("kind") == CANCELLED
+
+
 def describe(error: BaseException, *, rank: int, log: str) -> dict[str, Any]:
     """Describe `error` for a record.
 
     Returns:
-        {"kind", "message", "remedy", "rank", "log"}; `kind` is out_of_memory, non_finite, solver, decode, or the
-        name of the exception's class.
+        {"kind", "message", "remedy", "rank", "log"}; `kind` is out_of_memory, non_finite, solver, decode, cancelled, or
+        the name of the exception's class.
     """
     kind = kind_of(error)
     message = str(error).strip() or type(error).__name__

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from genrun.runner.errors import StoreError
 from genrun.runner.store.files import atomic_write
 from genrun.runner.store.processes import ProcessName
+from genrun.runner.work.failures import is_cancelled
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
@@ -71,10 +72,11 @@ class Order:
         return self.data * self.time
 
     def is_settled(self, item_id: str, record: Record | None) -> bool:
-        """Whether an item needs no more work in this launch: it is done, or its attempts are used up."""
+        """Whether an item needs no more work in this launch: it is done or cancelled, or its attempts are used up."""
         if record is None:
             return False
-        return record.status == "done" or record.attempt - self.spent.get(item_id, 0) >= self.max_attempts
+        attempts = record.attempt - self.spent.get(item_id, 0)
+        return record.status == "done" or attempts >= self.max_attempts or (attempts > 0 and is_cancelled(record))
 
     def save(self, folder: RunFolder) -> None:
         """Write the order into the run.
@@ -103,14 +105,21 @@ class Order:
         )
 
 
-def log_folder(folder: RunFolder, job: str) -> Path:
-    """Where a launch writes its logs, absolute."""
-    return folder.logs / job
+def open_items(folder: RunFolder, order: Order) -> list[str]:
+    """Return the ids of the items that an order still has to make."""
+    wanted = [item.id for item in folder.items()] if order.items is None else order.items
+    records = folder.records()
+    return [item_id for item_id in wanted if not order.is_settled(item_id, records.get(item_id))]
 
 
-def rank_log(folder: RunFolder, job: str, rank: int) -> Path:
+def log_folder(folder: RunFolder, job: str, task: int | None = None) -> Path:
+    """Where a launch, or one task of its array, writes its logs, absolute."""
+    return folder.logs / job if task is None else folder.logs / job / f"task-{task}"
+
+
+def rank_log(folder: RunFolder, job: str, rank: int, task: int | None = None) -> Path:
     """The log of one rank of a launch, absolute."""
-    return log_folder(folder, job) / f"rank-{rank}.log"
+    return log_folder(folder, job, task) / f"rank-{rank}.log"
 
 
 def _path(folder: RunFolder, job: str) -> Path:

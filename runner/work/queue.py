@@ -57,16 +57,29 @@ class Queue:
                 return claim
             time.sleep(self._poll_s)
 
+    def is_empty(self) -> bool:
+        """Whether every item is done, or failed for good."""
+        return all(self._is_settled(item) for item in list(self._open.values()))
+
     def _take(self, model: dict[str, Any] | None) -> Claim | None:
+        """Items that nobody has failed at come first, so that a bad machine cannot use up all attempts of one."""
+        failed = []
         for item in sorted(self._open.values(), key=lambda item: item.model != model):
             if self._is_settled(item):
                 continue
-            lease = self._leases.claim(item.id)
-            if lease is None:
-                continue
-            if not self._is_settled(item):
-                return Claim(item, self._attempts(item) + 1, lease)
-            lease.release()
+            if self._attempts(item):
+                failed.append(item)
+            elif claim := self._claim(item):
+                return claim
+        return next((claim for item in failed if (claim := self._claim(item))), None)
+
+    def _claim(self, item: WorkItem) -> Claim | None:
+        lease = self._leases.claim(item.id)
+        if lease is None:
+            return None
+        if not self._is_settled(item):
+            return Claim(item, self._attempts(item) + 1, lease)
+        lease.release()
         return None
 
     def _is_settled(self, item: WorkItem) -> bool:

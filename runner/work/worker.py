@@ -24,15 +24,19 @@ from typing import TYPE_CHECKING, Any
 from genrun.runner.errors import StoreError
 from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.lease import Leases, Owner
+from genrun.runner.store.lease import STALE_S, Leases, Owner
 from genrun.runner.store.processes import ProcessName, current, is_gone
+from genrun.runner.work.failures import CancelledError, is_cancelled
+from genrun.runner.work.luck import Luck
 from genrun.runner.work.make import Maker, Producer, wants_latents
 from genrun.runner.work.order import STOPPED, Order, Report, rank_log
+from genrun.runner.work.progress import Progress
 from genrun.runner.work.queue import Claim, Queue
 from genrun.runner.work.team import Team, join
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
+    from genrun.runner.store.records import Record
 
 GRACE_S = 20.0
 
@@ -52,6 +56,8 @@ class Rank:
         rank: 0..ranks - 1.
         local_rank: the rank on this machine, which chooses the device.
         restart: how often the launch was restarted.
+        task: the rank's task in the launch's array, or None when there is no array.
+        give_up: failures in a row, without one success, after which the worker itself is taken for broken; 0 for never.
         stale_s: silence after which another machine's lease may be taken over, in seconds.
     """
 
@@ -60,20 +66,31 @@ class Rank:
     rank: int = 0
     local_rank: int = 0
     restart: int = 0
-    stale_s: float = 120.0
+    task: int | None = None
+    give_up: int = 0
+    stale_s: float = STALE_S
 
     @property
     def job(self) -> str:
-        """The launch's id and restart count."""
-        return f"{self.order.job}.{self.restart}"
+        """The launch's id, its task if it has tasks, and the restart count."""
+        return ".".join(str(part) for part in (self.order.job, self.task, self.restart) if part is not None)
+
+    @property
+    def log(self) -> Path:
+        """The rank's log."""
+        return rank_log(self.folder, self.order.job, self.rank, self.task)
 
     def run(self, make_producer: MakeProducer) -> None:
         """Make items until none is left for this rank.
 
         Raises:
             StoreError: the run folder cannot be read or written.
+            BrokenError: every item failed here.
         """
         items = self.folder.items()
+        if self.order.time == 1 and self._queue(items).is_empty():
+            # A task whose turn came late need not load anything. A time group cannot be sure to agree on that.
+            return
         document = self.folder.job_document()
         team = join(self.rank, self.order.ranks, self.order.time)
         try:
@@ -82,7 +99,7 @@ class Rank:
                 make_producer(document, team, self.local_rank),
                 team,
                 self.job,
-                self.folder.relative(rank_log(self.folder, self.order.job, self.rank)),
+                self.folder.relative(self.log),
                 wants_latents(document),
                 versions(),
             )
@@ -91,29 +108,40 @@ class Rank:
             team.close()
 
     def _work(self, maker: Maker, items: Sequence[WorkItem]) -> None:
-        leases = Leases(self.folder, Owner(current(), self.job, self.rank), self.stale_s)
-        queue = Queue(leases, self.order, items)
+        queue = self._queue(items)
         by_id = {item.id: item for item in items}
         model: dict[str, Any] | None = None
+        luck = Luck(self.give_up)
         while True:
-            claim = queue.next(model) if maker.team.leads else None
+            claim = queue.next(model) if maker.team.leads and not luck.is_out else None
             try:
                 shared = maker.team.share(claim and (claim.item.id, claim.attempt))
                 if shared is None:
-                    return
+                    break
                 item, attempt = by_id[shared[0]], shared[1]
                 model = item.model
-                self._make(maker, item, attempt, claim)
+                luck.note(self._make(maker, item, attempt, claim))
             finally:
                 if claim is not None:
                     claim.lease.release()
+        luck.check()
 
-    def _make(self, maker: Maker, item: WorkItem, attempt: int, claim: Claim | None) -> None:
+    def _queue(self, items: Sequence[WorkItem]) -> Queue:
+        return Queue(Leases(self.folder, Owner(current(), self.job, self.rank), self.stale_s), self.order, items)
+
+    def _make(self, maker: Maker, item: WorkItem, attempt: int, claim: Claim | None) -> Record | None:
         if claim is not None:
             for left_over in self.folder.temporary_files(item.id):
                 left_over.unlink(missing_ok=True)
         _say(f"{item.id}: attempt {attempt}")
-        progress = Progress(self.folder.progress_path(item.id))
+        before = self.folder.record(item.id)
+
+        def check() -> None:
+            record = self.folder.record(item.id)
+            if record != before and is_cancelled(record):
+                raise CancelledError
+
+        progress = Progress(self.folder.progress_path(item.id), check=check)
         try:
             record = maker.make(item, attempt, progress.tell if claim is not None else _ignore)
         finally:
@@ -121,27 +149,7 @@ class Rank:
         if record is not None:
             outcome = "done" if record.error is None else f"failed: {record.error['kind']}"
             _say(f"{item.id}: {outcome} in {record.elapsed_s:.3f} s")
-
-
-class Progress:
-    """How far the item in work is, in a small file that is only for show: written at most once a second."""
-
-    def __init__(self, path: Path, interval_s: float = 1.0) -> None:
-        self._path = path
-        self._interval_s = interval_s
-        self._told = float("-inf")
-
-    def tell(self, front: int, num_steps: int) -> None:
-        """Note that `front` of `num_steps` states are final."""
-        if time.monotonic() - self._told >= self._interval_s:
-            self._told = time.monotonic()
-            with contextlib.suppress(OSError):
-                self._path.write_text(json.dumps([front, num_steps]))
-
-    def close(self) -> None:
-        """Remove the file."""
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        return record
 
 
 def main(
@@ -154,14 +162,14 @@ def main(
     Args:
         argv: command line without the program's name.
         make_producer: what samples; default: `genrun.runner.work.engine.Engine`.
-        environ: where torchrun or Slurm say which rank this is: RANK, LOCAL_RANK.
+        environ: where torchrun or Slurm say which rank this is.
     """
     args = _parser().parse_args(argv)
     folder = RunFolder.open(args.run)
     order = Order.load(folder, args.job)
-    rank = int(environ.get("RANK", 0))
-    member = Rank(folder, order, rank, int(environ.get("LOCAL_RANK", 0)), args.restart, args.stale)
-    log = rank_log(folder, order.job, rank)
+    rank, local_rank = ranks_of(environ, is_task=args.task is not None)
+    member = Rank(folder, order, rank, local_rank, args.restart, args.task, args.give_up, args.stale)
+    log = member.log
     _write_to(log)
     _watch(order.launcher)
     signal.signal(signal.SIGTERM, _stop)
@@ -170,12 +178,21 @@ def main(
         member.run(make_producer or _engine)
     except KeyboardInterrupt:
         _say(f"rank {rank}: stopped")
+        # torchrun makes one exit code of all; whoever started this tells by these files that nothing broke.
+        with contextlib.suppress(OSError):
+            log.with_suffix(".stopped").touch()
         return STOPPED
     except Exception as error:
         traceback.print_exception(error)
         _report(log.with_suffix(".error.json"), rank, error)
         return 1
     return 0
+
+
+def ranks_of(environ: Mapping[str, str], *, is_task: bool) -> tuple[int, int]:
+    """Return a process's rank and its rank on its machine: torchrun's, or in a task that has none Slurm's own."""
+    names = ("RANK", "LOCAL_RANK") if "RANK" in environ or not is_task else ("SLURM_PROCID", "SLURM_LOCALID")
+    return int(environ.get(names[0], 0)), int(environ.get(names[1], 0))
 
 
 def section_of(lines: Sequence[str], item_id: str) -> list[str]:
@@ -201,12 +218,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", type=Path, help="the run folder")
     parser.add_argument("--job", required=True, help="the launch, whose order lies in the run's logs")
     parser.add_argument("--restart", type=int, default=0, help="how often the launch was restarted")
-    parser.add_argument("--stale", type=float, default=120.0, help="seconds until a silent lease is free")
+    parser.add_argument("--task", type=int, help="the task of the launch's array")
+    parser.add_argument("--give-up", type=int, default=0, help="failures in a row that end a worker without a success")
+    parser.add_argument("--stale", type=float, default=STALE_S, help="seconds until a silent lease is free")
     return parser
 
 
 def _write_to(log: Path) -> None:
     """Send all output of this process to its log, also that of libraries that are not Python."""
+    log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):
         os.dup2(descriptor, stream)

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.lease import Leases, Owner
+from genrun.runner.store.processes import current
 from tests.cli.conftest import Genrun
 from tests.fakes import faults
-from tests.fakes.items import failed, make_folder
+from tests.fakes.items import dead_process, failed, make_folder
 
 WriteJob = Callable[..., dict[str, Any]]
 
@@ -113,3 +115,36 @@ def test_rerun_refuses_a_picture_of_somebody_else(genrun: Genrun, tmp_path: Path
     Image.new("RGB", (4, 4)).save(tmp_path / "picture.png")
     stderr = genrun("rerun", "picture.png", exit_code=2).stderr
     assert "picture.png: does not say how it was made" in stderr
+
+
+def test_a_cancelled_item_is_settled_until_retry_makes_it(genrun: Genrun, write_job: WriteJob, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "runs" / "fake" / "run", count=1)
+    item = folder.items()[0].id
+    assert genrun("cancel", "fake", "--item", item[:6]).stdout == f"{item}\n"
+    status = json.loads(genrun("status", "fake", "--json").stdout)
+    assert (status["failed"], status["rows"][0]["error"]["kind"]) == (1, "cancelled")
+    assert "To make it after all: genrun retry." in genrun("status", "fake").stderr
+
+
+def test_cancel_keeps_what_is_done_and_says_when_there_is_nothing_to_stop(
+    genrun: Genrun, one_failed: RunFolder
+) -> None:
+    done = next(item_id for item_id, record in one_failed.records().items() if record.status == "done")
+    assert "is done already, and kept." in genrun("cancel", "fake", "--item", done).stderr
+    order = next(one_failed.logs.glob("*/order.json"))
+    order.write_text(json.dumps({**json.loads(order.read_text()), "launcher": None}))
+    assert "nothing of it waits or works." in genrun("cancel", "fake").stderr
+    assert "wanted the number of a task" in genrun("cancel", "fake", "--task", "x", exit_code=2).stderr
+    assert "no such task waits or works" in genrun("cancel", "fake", "--task", "3", exit_code=2).stderr
+
+
+def test_a_lease_whose_owner_is_gone_is_no_work(genrun: Genrun, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "run", count=2)
+    first, second = folder.items()
+    leases = [Leases(folder, Owner(owner, "x.0")) for owner in (dead_process(), current())]
+    held = [lease.claim(item.id) for lease, item in zip(leases, (first, second), strict=True)]
+    states = [row["status"] for row in json.loads(genrun("status", "run", "--json").stdout)["rows"]]
+    assert states == ["pending", "running"]
+    for lease in held:
+        assert lease is not None
+        lease.release()

@@ -52,13 +52,13 @@ def count_calls(pipe: Any) -> list[int]:
     return calls
 
 
-def fail_on(rank: int, exchange: Exchange, error: Exception | None) -> str:
-    """One rank's model raises, or returns NaN, at its third call; returns the name of the error seen here."""
+def fail_on(rank: int, exchange: Exchange, error: Exception | None, call: int = 3) -> str:
+    """One rank's model raises, or returns NaN, at one of its calls; returns the name of the error seen here."""
     pipe: Any = build("sd3")
     calls = count_calls(pipe)
 
     def break_it(module: Any, args: Any, output: Any) -> Any:
-        if exchange.rank == rank and calls[0] == 3:
+        if exchange.rank == rank and calls[0] == call:
             if error is not None:
                 raise error
             return (output[0] * float("nan"),)
@@ -87,6 +87,7 @@ def main() -> None:
         sizes["4"] = digest(family, solver, GroupExchange())
         found["cases"][f"{family} {solver}"] = sizes
     found["raised"] = fail_on(2, GroupExchange(), MemoryError("no memory left"))
+    found["raised first"] = fail_on(1, GroupExchange(), MemoryError("no memory at all"), call=1)
     found["nan"] = fail_on(2, GroupExchange(), None)
     found["after"] = digest("sd3", "ropa", GroupExchange())["bits"]
     Path(os.environ["FOUND"], f"{rank}.json").write_text(json.dumps(found))

@@ -17,8 +17,8 @@ from genrun.solvers import registry
 pytestmark = pytest.mark.e2e
 
 WORKERS, SAMPLES = 8, 6
-LEAST_SPEEDUP = {"ropa": 3.5, "parasolver-turbo": 3.5, "collocation": 4.0}
-"""At errors of at most 0.05. The goal for collocation is 4.5; it reaches about 4.4 there with fixed spacing."""
+LEAST_SPEEDUP = {"ropa": 3.5, "parasolver-turbo": 3.5, "collocation": 4.5}
+"""At errors of at most 0.05."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,6 @@ def test_pictures_are_as_right_as_sequential_ones(solver: str, outcomes: dict[st
 
 
 def test_sampling_is_not_trivial_to_parallelise(outcomes: dict[str, Outcome]) -> None:
-    """Even at twice the tolerance of 0.05, ParaDiGMS needs more than 10 rounds of 8 evaluations."""
-    assert registry.get("paradigms")().tolerance == 0.1
+    """Even at a looser tolerance than 0.05, ParaDiGMS needs more than 10 rounds of 8 evaluations."""
+    assert registry.get("paradigms")().tolerance >= 0.05
     assert 1 < outcomes["paradigms"].speedup < 5

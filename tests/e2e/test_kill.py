@@ -89,3 +89,18 @@ def test_the_same_command_again_completes_a_killed_run(tmp_path: Path, kill: Mom
         assert folder.media_path(item, ".png").read_bytes() == worker.picture(item)
     assert {item_id: folder.record_path(item_id).stat().st_mtime_ns for item_id in finished} == stamps
     assert len(list((tmp_path / "runs" / "kill").iterdir())) == 2
+
+
+def test_setup_lines_run_in_the_shell_of_torchruns_ranks(tmp_path: Path) -> None:
+    setup = [f"export {worker.NAP}=0.01", "A='1 2'; touch \"set-up $A\""]
+    launch = {"kind": "torchrun", "processes": 2, "setup": setup}
+    job = {"name": "kill", "model": "test/fake", "prompts": ["one", "two"], "launch": launch}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    assert submit(tmp_path, faulty=False).returncode == 0
+    assert (tmp_path / "set-up 1 2").exists()
+    (tmp_path / "job.yaml").write_text(
+        yaml.safe_dump({**job, "seeds": [1], "launch": {**job["launch"], "setup": ["false"]}})
+    )
+    failed = submit(tmp_path, faulty=False)
+    assert failed.returncode == 1
+    assert "the launcher: ended with exit code 1" in failed.stderr

@@ -47,6 +47,11 @@ def test_a_rank_that_fails_stops_the_others_instead_of_hanging_them(found: list[
     assert [rank["raised"] for rank in found] == ["ExchangeError", "ExchangeError", "MemoryError", "ExchangeError"]
 
 
+def test_a_rank_that_fails_in_its_first_evaluation_stops_the_others_too(found: list[dict[str, Any]]) -> None:
+    expected = ["ExchangeError", "MemoryError", "ExchangeError", "ExchangeError"]
+    assert [rank["raised first"] for rank in found] == expected
+
+
 def test_non_finite_values_on_one_rank_are_the_same_error_on_all(found: list[dict[str, Any]]) -> None:
     assert [rank["nan"] for rank in found] == ["NonFiniteError"] * 4
 

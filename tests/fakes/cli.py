@@ -1,8 +1,10 @@
 """The command line, with fake workers: `python tests/fakes/cli.py submit job.yaml`."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from genrun.runner.cli import launching, main
 from genrun.runner.launch import registry
@@ -14,9 +16,9 @@ WORKER = Path(__file__).with_name("worker.py")
 ROOT = Path(__file__).parents[2]
 
 
-def make_launcher(spec: JobSpec) -> Launcher:
+def make_launcher(spec: JobSpec, document: Mapping[str, Any]) -> Launcher:
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return registry.get(spec.launch.kind)(replace(request_of(spec, environ), program=(str(WORKER),)))
+    return registry.get(spec.launch.kind)(replace(request_of(spec, document, environ), program=(str(WORKER),)))
 
 
 if __name__ == "__main__":

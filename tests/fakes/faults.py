@@ -8,6 +8,8 @@ import uuid
 from pathlib import Path
 
 FOLDER = "GENRUN_TEST_FAULTS"
+BAD_NODE = "GENRUN_TEST_BAD_NODE"
+"""A node of Slurm and a moment, "node1 starting", at which everything fails there."""
 
 
 def put(folder: Path, moment: str, *, victim: str = "self", times: int = 1, item: str = "") -> None:
@@ -20,6 +22,8 @@ def put(folder: Path, moment: str, *, victim: str = "self", times: int = 1, item
 
 def meet(moment: str, launcher: int | None = None, item: str = "") -> None:
     """Suffer the next fault of this moment, if there is one."""
+    if os.environ.get(BAD_NODE) == f"{os.environ.get('SLURMD_NODENAME')} {moment}":
+        suffer("error", launcher)
     folder = os.environ.get(FOLDER)
     for path in sorted(Path(folder).glob("*.json")) if folder else ():
         fault = json.loads(path.read_text())

@@ -47,6 +47,10 @@ class FakeAdapter:
     call: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = "float32"
 
+    def for_checkpoint(self, name: str) -> FakeAdapter:
+        """Itself: every checkpoint has the same defaults."""
+        return self
+
     def validate(self, sampling: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Refuse heights that are not a multiple of 8."""
         height = sampling.get("height", 8)
@@ -75,6 +79,6 @@ def fake_registries() -> Registries:
     return Registries(
         adapters=FakeRegistry({"tiny-video": video, "tiny-image": image, "auto": FakeAdapter("auto")}),
         solvers=FakeRegistry({"sequential": Sequential, "window": Window}),
-        launchers=FakeRegistry({"inline": None, "torchrun": None}),
+        launchers=FakeRegistry({"inline": None, "torchrun": None, "slurm": None}),
         metrics=FakeRegistry({"psnr": None, "ssim": None}),
     )

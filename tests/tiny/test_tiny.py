@@ -69,6 +69,13 @@ def load(path: Path, dtype: torch.dtype = torch.float32) -> Any:
     return pipeline
 
 
+def align(pipeline: Any) -> None:
+    """Move weights out of their file's mapping: some processors' kernels round otherwise at unaligned addresses."""
+    for module in pipeline.components.values():
+        for parameter in module.parameters() if isinstance(module, nn.Module) else ():
+            parameter.data = parameter.data.clone()
+
+
 def sample(pipeline: Any, family: str, seed: int = 0, **changes: Any) -> Tensor:
     return latents_of(pipeline(**call_kwargs(family, seed) | changes))
 
@@ -184,6 +191,7 @@ def test_saved_and_loaded_it_is_the_same(pipeline: Any, family: str, result: Ten
     loaded = load(saved)
     for name in HUNYUANVIDEO15_LENGTHS if family == "hunyuanvideo15" else ():
         setattr(loaded, name, getattr(pipeline, name))
+    align(loaded)
     assert type(loaded) is type(pipeline)
     assert torch.equal(result, sample(loaded, family))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.lease import Leases, Owner, holdings, read
+from genrun.runner.store.lease import Leases, Owner, holdings, looks_alive, read
 from genrun.runner.store.processes import current, is_gone, name_of
 from genrun.runner.work.order import Order
 from genrun.runner.work.queue import Queue
@@ -88,6 +88,31 @@ def test_another_machine_keeps_its_lease_while_it_beats_and_loses_it_when_silent
     lease = leases.claim("a" * 20)
     assert lease is not None
     lease.release()
+
+
+def test_a_task_that_was_started_again_takes_its_own_leases_back_at_once(folder: RunFolder) -> None:
+    leave_lease(folder, "a" * 20, Owner(process_elsewhere(), "slurm-1.3.0"))
+    for other in ("slurm-1.4.1", "slurm-1.3.0", "slurm-2.3.1", "slurm-1.3"):
+        assert Leases(folder, replace(ME, job=other)).claim("a" * 20) is None
+    lease = Leases(folder, replace(ME, job="slurm-1.3.1")).claim("a" * 20)
+    assert lease is not None
+    lease.release()
+
+
+def test_whether_an_owner_is_alive_can_be_told_without_writing(folder: RunFolder) -> None:
+    now = time.time_ns()
+    dead = leave_lease(folder, "a" * 20, Owner(dead_process(), "old.0"))
+    mine = leave_lease(folder, "b" * 20, ME)
+    far = leave_lease(folder, "c" * 20, Owner(process_elsewhere(), "far.0"))
+    age(mine, 10_000)
+    before = sorted(folder.leases.iterdir())
+    alive = {path: looks_alive(holding, now) for path in (dead, mine, far) if (holding := read(path))}
+    assert alive == {dead: False, mine: True, far: True}
+    age(far, 130)
+    silent = read(far)
+    assert silent is not None
+    assert not looks_alive(silent, now)
+    assert sorted(folder.leases.iterdir()) == before
 
 
 def test_a_lease_cut_off_while_it_was_written_is_free(folder: RunFolder) -> None:
@@ -179,6 +204,28 @@ def test_failed_items_are_tried_up_to_max_attempts_counted_from_the_order(folder
     assert claim is not None
     assert (claim.item, claim.attempt) == (second, 3)
     claim.lease.release()
+
+
+def test_items_at_which_somebody_failed_come_last(folder: RunFolder) -> None:
+    first, second, third = (item.id for item in folder.items())
+    failed(folder, folder.items()[0])
+    assert take_all(make_queue(folder)) == [second, third, first]
+
+
+def test_a_cancelled_item_is_settled_until_another_launch_begins(folder: RunFolder) -> None:
+    first, second, third = (item.id for item in folder.items())
+    failed(folder, folder.items()[0], kind="cancelled")
+    assert take_all(make_queue(folder, Order("me", max_attempts=5))) == [second, third]
+    assert take_all(make_queue(folder, Order("later", max_attempts=5, spent={first: 1}))) == [first]
+
+
+def test_a_queue_is_empty_when_every_item_is_settled_whoever_holds_it(folder: RunFolder) -> None:
+    first, second, third = folder.items()
+    done(folder, first)
+    failed(folder, second, attempt=2)
+    assert not make_queue(folder).is_empty()
+    failed(folder, third, attempt=2)
+    assert make_queue(folder).is_empty()
 
 
 def test_an_order_for_some_items_leaves_the_others(folder: RunFolder) -> None:

@@ -74,7 +74,7 @@ def checkpoint(folder: str, *files: str) -> None:
         ("parallel: {data: none}", "3:18: parallel.data: wanted a whole number of at least 1, or auto, got 'none'."),
         (
             "launch: torchrn",
-            "3:9: launch.kind: there is no launcher 'torchrn'. Did you mean 'torchrun'? There are: inline, torchrun.",
+            "3:9: launch.kind: there is no launcher 'torchrn'. Did you mean 'torchrun'? There are: inline, torchrun, slurm.",
         ),
         (
             "parallel: {data: 2, time: 2}\nlaunch: {kind: torchrun, processes: 3}",

@@ -16,11 +16,14 @@ from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import holdings
 from genrun.runner.store.processes import current
-from genrun.runner.work.failures import DecodeError, describe, kind_of
+from genrun.runner.store.records import Record
+from genrun.runner.work.failures import CancelledError, DecodeError, describe, kind_of
+from genrun.runner.work.luck import BrokenError, Luck
 from genrun.runner.work.make import BYSTANDER, Maker, metadata_of, wants_latents
 from genrun.runner.work.order import Order
+from genrun.runner.work.progress import Progress
 from genrun.runner.work.team import Solo, join
-from genrun.runner.work.worker import Progress, section_of
+from genrun.runner.work.worker import ranks_of, section_of
 from genrun.solvers.contract import NonFiniteError
 from tests.fakes import worker
 from tests.fakes.items import HOSTILE, done, make_folder, make_item
@@ -162,6 +165,16 @@ def test_progress_is_written_at_most_once_per_interval(tmp_path: Path) -> None:
     assert not (tmp_path / "p").exists()
 
 
+def test_progress_lets_others_stop_the_item(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise CancelledError
+
+    progress = Progress(tmp_path / "p", interval_s=1000, check=stop)
+    with pytest.raises(CancelledError, match="taken out of the work by genrun cancel"):
+        progress.tell(1, 4)
+    progress.tell(2, 4)
+
+
 def test_the_end_is_foretold_from_items_made_and_items_in_work() -> None:
     glimpse = Glimpse(total=10, done=5, failed=1, made=2, in_work=(0.5,), elapsed_s=50)
     assert glimpse.left_s == pytest.approx(50 / 2.5 * 3.5)
@@ -174,6 +187,30 @@ def start_worker(folder: RunFolder, order: Order) -> subprocess.Popen[bytes]:
     environ = {**os.environ, "PYTHONPATH": str(root), worker.NAP: "60"}
     command = [sys.executable, str(worker.__file__), str(folder.path), "--job", order.job]
     return subprocess.Popen(command, env=environ)
+
+
+def test_luck_runs_out_at_failures_without_a_success_and_never_after_one() -> None:
+    failure, success = Record("a", "failed", error={"kind": "RuntimeError"}), Record("b", "done")
+    cancelled = Record("c", "failed", error={"kind": "cancelled"})
+    luck = Luck(2)
+    for record in (failure, None, cancelled):
+        luck.note(record)
+    luck.check()
+    luck.note(failure)
+    with pytest.raises(BrokenError, match="the first 2 items all failed here, the last one with RuntimeError"):
+        luck.check()
+    lucky = Luck(2)
+    for record in (failure, success, failure, failure):
+        lucky.note(record)
+    lucky.check()
+    assert not Luck(0).is_out
+
+
+def test_a_rank_is_torchruns_or_in_a_task_without_one_slurms() -> None:
+    slurm = {"SLURM_PROCID": "3", "SLURM_LOCALID": "1"}
+    assert ranks_of({**slurm, "RANK": "5", "LOCAL_RANK": "2"}, is_task=True) == (5, 2)
+    assert ranks_of(slurm, is_task=True) == (3, 1)
+    assert ranks_of(slurm, is_task=False) == (0, 0)
 
 
 def wait_until(true: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,191 @@
+"""The loop of a bench: sequential references first, then every cell that has no record yet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from genrun.runner.bench.code import code_of
+from genrun.runner.bench.folder import BenchFolder
+from genrun.runner.bench.results import Result, Sample
+from genrun.runner.bench.subjects import Outcome, Subject
+from genrun.runner.bench.sweep import REFERENCE, Cell
+from genrun.runner.errors import MixError, RunError
+from genrun.runner.spec.registries import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genrun.solvers.contract import Solver
+
+OnPart = Callable[[float], None]
+"""Told the part of the work in hand that is done, 0..1."""
+
+
+@dataclass(frozen=True)
+class References:
+    """What the sequential sampler makes.
+
+    Attributes:
+        latents: of every sample.
+        num_steps: N.
+        evaluation_s: time per model call, in this process.
+    """
+
+    latents: tuple[Tensor, ...]
+    num_steps: int
+    evaluation_s: float
+
+
+@dataclass
+class Timed:
+    """Outcomes of several calls, and what they took."""
+
+    outcomes: list[Outcome]
+    elapsed_s: float = 0.0
+    calls: int = 0
+
+
+@dataclass
+class Measurer:
+    """Measures the cells of one subject; the references are made, or checked, when the first cell needs them.
+
+    Attributes:
+        subject: what is sampled.
+        folder: where records are kept.
+        solvers: the registry.
+    """
+
+    subject: Subject
+    folder: BenchFolder
+    solvers: Registry
+    _references: References | None = None
+    _codes: dict[str, str] = field(default_factory=dict)
+
+    def result(self, cell: Cell, on_part: OnPart) -> tuple[Result, bool]:
+        """Return the record of a cell, measuring it first if there is none; and whether it was measured now.
+
+        Raises:
+            RunError: the sequential sampler fails.
+            MixError: this machine's sequential latents differ from those that the bench was begun with.
+            StoreError: the folder cannot be read or written.
+        """
+        code = self._code(cell.kind)
+        found = self.folder.result(cell, code)
+        if found is not None:
+            return found, False
+        measured = self._measure(cell, code, on_part)
+        self.folder.write(measured)
+        return measured, True
+
+    def references(self, on_part: OnPart) -> References:
+        """Return the sequential latents, from the folder where they are there; the first are made again to be timed.
+
+        Raises:
+            RunError: the sequential sampler fails.
+            MixError, StoreError: as `result`.
+        """
+        from genrun.solvers import SolverError
+
+        if self._references is None:
+            try:
+                self.subject.warm_up()
+                self._references = self._make_references(on_part)
+            except SolverError as error:
+                raise RunError(f"{self.subject.name}: the sequential sampler itself fails: {error}.") from error
+        return self._references
+
+    def _code(self, kind: str) -> str:
+        if kind not in self._codes:
+            self._codes[kind] = code_of(self.solvers.get(kind))
+        return self._codes[kind]
+
+    def _make_references(self, on_part: OnPart) -> References:
+        solver, first = self.solvers.get(REFERENCE)(), range(min(self.subject.batch, self.subject.count))
+        timed = _run(self.subject, solver, first, on_part)
+        latents = [outcome.x for outcome in timed.outcomes]
+        self._check_same(latents)
+        for start in range(len(latents), self.subject.count, self.subject.batch):
+            chunk = range(start, min(start + self.subject.batch, self.subject.count))
+            kept = [self.folder.reference(self.subject.name, index) for index in chunk]
+            made = [x for x in kept if x is not None]
+            if len(made) < len(chunk):
+                made = [outcome.x for outcome in self.subject.run(solver, chunk)]
+            latents += made
+            self._keep(chunk, made)
+            on_part(chunk.stop / self.subject.count)
+        return References(tuple(latents), timed.outcomes[0].solution.rounds, timed.elapsed_s / timed.calls)
+
+    def _check_same(self, latents: Sequence[Tensor]) -> None:
+        kept = [self.folder.reference(self.subject.name, index) for index in range(len(latents))]
+        if any(old is not None and not old.equal(new) for old, new in zip(kept, latents, strict=True)):
+            raise MixError(
+                f"{self.folder.path}: the sequential sampler makes other latents of {self.subject.name} than it did when "
+                "this bench was begun: another machine, number of threads, or version of genrun.",
+                remedy="Choose another folder with --out.",
+            )
+        self._keep(range(len(latents)), latents)
+
+    def _keep(self, indices: Sequence[int], latents: Sequence[Tensor]) -> None:
+        for index, x in zip(indices, latents, strict=True):
+            if self.folder.reference(self.subject.name, index) is None:
+                self.folder.write_reference(self.subject.name, index, x)
+
+    def _measure(self, cell: Cell, code: str, on_part: OnPart) -> Result:
+        from genrun.adapters.noise_levels import UnknownSchedulerError
+        from genrun.adapters.session import RefusedError
+        from genrun.solvers import SolverError
+
+        references = self.references(on_part)
+        try:
+            solver = self.solvers.get(cell.kind)(**cell.options)
+        except ValueError as error:
+            return Result(cell, code, references.num_steps, (), f"refused: {error}")
+        try:
+            timed = _run(self.subject, solver, range(self.subject.count), on_part)
+        except (SolverError, RefusedError, UnknownSchedulerError) as error:
+            return Result(cell, code, references.num_steps, (), f"{type(error).__name__}: {error}")
+        samples = tuple(map(self._compare, timed.outcomes, references.latents))
+        times = (timed.elapsed_s, timed.calls, references.evaluation_s)
+        return Result(cell, code, references.num_steps, samples, "", *times)
+
+    def _compare(self, outcome: Outcome, reference: Tensor) -> Sample:
+        from genrun.adapters.scorers.contract import UnscoredError
+        from genrun.adapters.scorers.latent_rmse import difference
+        from genrun.adapters.scorers.latent_worst_block import worst_block
+
+        error, spread = difference(outcome.x, reference)
+        try:
+            worst = worst_block(error, spread, self.subject.num_frames)
+        except UnscoredError:
+            worst = None
+        solution = outcome.solution
+        return Sample(
+            solution.rounds,
+            solution.nfe,
+            solution.skipped,
+            solution.converged_by,
+            solution.fronts,
+            error.mean().sqrt().item() / spread,
+            worst,
+        )
+
+
+def _run(subject: Subject, solver: Solver, indices: Sequence[int], on_part: OnPart) -> Timed:
+    """Run samples, as many at once as the subject does, on the clock."""
+    timed = Timed([])
+    for chunk in _chunks(indices, subject.batch):
+        started = time.perf_counter()
+        outcomes = subject.run(solver, chunk)
+        timed.elapsed_s += time.perf_counter() - started
+        timed.calls += max(outcome.solution.rounds for outcome in outcomes)
+        timed.outcomes += outcomes
+        on_part(len(timed.outcomes) / len(indices))
+    return timed
+
+
+def _chunks(indices: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]

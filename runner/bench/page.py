@@ -1,0 +1,212 @@
+"""The page of a bench: rounds at equal error, pictures, every cell, and what they were measured with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from genrun import __version__
+from genrun.runner.bench.folder import BenchFolder
+from genrun.runner.bench.pareto import TARGETS, Crossing, crossings
+from genrun.runner.bench.pictures import FRONTS_AT, LEAST, draw_problem, looks_of
+from genrun.runner.bench.results import Result
+from genrun.runner.report import text
+from genrun.runner.report.data import flatten
+from genrun.runner.report.html import environment, policy, resource
+from genrun.runner.report.verdict import Fact
+
+PACKAGE = "genrun.runner.bench"
+TEMPLATE = "page.html.j2"
+
+
+@dataclass(frozen=True)
+class About:
+    """What a page says of a bench beside its results.
+
+    Attributes:
+        title: of the page.
+        command: the command line that made it.
+        problems: name -> one line, in the order of the page.
+        samples: one line each, such as a prompt and its seed.
+        settings: what decides the numbers.
+        machine: versions, host and devices.
+    """
+
+    title: str
+    command: str
+    problems: Mapping[str, str]
+    samples: Sequence[str]
+    settings: Mapping[str, Any]
+    machine: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A number in a grid: text, its note, and whether it is the best of its column."""
+
+    text: str
+    note: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rounds at one error: a row per solver, a column per K.
+
+    Attributes:
+        error: the target.
+        workers: the columns.
+        rows: label -> entries.
+    """
+
+    error: float
+    workers: tuple[int, ...]
+    rows: Mapping[str, tuple[Entry, ...]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One problem on the page."""
+
+    name: str
+    title: str
+    sentence: str
+    grids: tuple[Grid, ...]
+    pictures: tuple[tuple[str, str], ...]
+    results: tuple[Result, ...]
+    refused: tuple[Result, ...]
+    colours: Mapping[str, int]
+
+
+def write_page(folder: BenchFolder, about: About, results: Sequence[Result]) -> str:
+    """Write pictures and page into the folder; returns the path of index.html. Raises StoreError."""
+    found = crossings(results)
+    sections = []
+    for name, title in about.problems.items():
+        mine = [result for result in results if result.cell.problem == name]
+        theirs = [crossing for crossing in found if crossing.problem == name]
+        pictures = draw_problem(mine, theirs)
+        for file, svg in pictures.items():
+            folder.write_file(f"assets/{name}-{file}", svg)
+        sections.append(section_of(name, title, mine, theirs, list(pictures)))
+    html = render(about, sections, results)
+    return str(folder.write_file("index.html", html.encode("utf-8", "xmlcharrefreplace")).absolute())
+
+
+def render(about: About, sections: Sequence[Section], results: Sequence[Result]) -> str:
+    """Fill the template."""
+    from markupsafe import Markup
+
+    style = resource("report.css")
+    return (
+        environment(PACKAGE)
+        .get_template(TEMPLATE)
+        .render(
+            about=about,
+            sections=sections,
+            facts=_facts(results),
+            settings=[(name, value) for name, value in flatten(about.settings) if value],
+            machine=[(name.removeprefix("versions."), value) for name, value in flatten(about.machine) if value],
+            targets=TARGETS,
+            fronts_at=FRONTS_AT,
+            write=text,
+            version=__version__,
+            style=Markup(style),
+            policy=policy(style),
+        )
+    )
+
+
+def section_of(
+    name: str, title: str, results: Sequence[Result], found: Sequence[Crossing], pictures: Sequence[str]
+) -> Section:
+    """Lay one problem out."""
+    looks = looks_of(result.cell.solver for result in results)
+    stems = [file.removesuffix("-light.svg") for file in pictures if file.endswith("-light.svg")]
+    return Section(
+        name,
+        title,
+        best_sentence(found),
+        tuple(grid_of(found, target) for target in TARGETS),
+        tuple((f"{name}-{stem}", caption(stem)) for stem in sorted(stems, key=_order)),
+        tuple(result for result in results if result.samples),
+        tuple(result for result in results if not result.samples),
+        {label: colour for label, (colour, _) in looks.items()},
+    )
+
+
+def grid_of(found: Sequence[Crossing], target: float) -> Grid:
+    """Rounds at one error, the fewest of each K marked."""
+    mine = [each for each in found if each.error == target]
+    workers = tuple(sorted({each.workers for each in mine}))
+    best = {k: min((e.rounds for e in mine if e.workers == k and e.rounds), default=None) for k in workers}
+    rows: dict[str, tuple[Entry, ...]] = {}
+    for label in dict.fromkeys(each.solver for each in mine):
+        by_k = {each.workers: each for each in mine if each.solver == label}
+        rows[label] = tuple(entry(by_k.get(k), best[k]) for k in workers)
+    return Grid(target, workers, rows)
+
+
+def entry(crossing: Crossing | None, best: float | None = None) -> Entry:
+    """Rounds, and below them the speedup; a dash where the sweep does not come down to the error."""
+    if crossing is None:
+        return Entry("")
+    if crossing.rounds is None or crossing.speedup is None:
+        return Entry(text.ABSENT, "not reached")
+    sign = "≤ " if crossing.state == "at most" else ""
+    return Entry(f"{sign}{crossing.rounds:.1f}", text.times(crossing.speedup), crossing.rounds == best)
+
+
+def best_sentence(found: Sequence[Crossing]) -> str:
+    """Who needs the fewest rounds with the most workers, at the middle error or the nearest that anybody meets."""
+    for target in (TARGETS[1], TARGETS[2], TARGETS[0]):
+        met = [each for each in found if each.error == target and each.rounds is not None]
+        if met:
+            most = max(each.workers for each in met)
+            return f"At latent RMSE {target:g} and K = {most}, {_ranking([e for e in met if e.workers == most])}."
+    return "No solver came down to the errors of the table."
+
+
+def _ranking(met: Sequence[Crossing]) -> str:
+    """The first, all of them when several are level, and the next."""
+    by_rounds: dict[str, list[Crossing]] = {}
+    for each in sorted(met, key=lambda each: each.rounds or 0.0):
+        by_rounds.setdefault(f"{each.rounds:.1f}", []).append(each)
+    (rounds, first), *others = by_rounds.items()
+    *names, last = [each.solver for each in first]
+    who = f"{', '.join(names)} and {last} take" if names else f"{last} takes"
+    bound = "at most " if any(each.state == "at most" for each in first) else ""
+    then = f", then {others[0][1][0].solver} with {others[0][0]}" if others else ""
+    return f"{who} the fewest rounds: {bound}{rounds} of {first[0].num_steps}{then}"
+
+
+def caption(stem: str) -> str:
+    """What a picture shows."""
+    kind, _, of = stem.partition("-")
+    if kind == "error":
+        edge = f"The lower edge holds errors below {LEAST:g}."
+        return (
+            f"Error against rounds, K = {of.removeprefix('k')}. One point per tolerance; left and low is better. {edge}"
+        )
+    if kind == "rounds":
+        return f"Rounds against K at a latent RMSE of {of}. A hollow mark is a bound from above."
+    k = of.removeprefix("k")
+    return f"Fronts, K = {k}: final states after each round, at the tolerance whose error is nearest to {FRONTS_AT:g}."
+
+
+def _order(stem: str) -> tuple[int, float]:
+    kind, _, of = stem.partition("-")
+    return ("rounds", "error", "fronts").index(kind), float(of.removeprefix("k"))
+
+
+def _facts(results: Sequence[Result]) -> list[Fact]:
+    measured = [result for result in results if result.samples]
+    samples = sum(len(result.samples) for result in measured)
+    facts = [
+        Fact(str(len({result.cell.solver for result in results})), "solvers"),
+        Fact(f"{len(measured):,}", "cells: solver, K and tolerance"),
+        Fact(f"{samples:,}", "samples, each compared with the sequential one of its seed"),
+    ]
+    refused = len(results) - len(measured)
+    return [*facts, Fact(f"{refused:,}", "cells refused or failed")] if refused else facts

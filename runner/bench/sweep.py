@@ -1,0 +1,181 @@
+"""What is measured: solvers with their options, times numbers of workers, times tolerances."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from genrun.runner.errors import UsageError
+from genrun.runner.spec import options as solver_options
+from genrun.runner.spec import source
+from genrun.runner.spec.problems import Origin, raise_all
+from genrun.runner.spec.registries import Registry
+from genrun.runner.spec.tree import Value
+from genrun.runner.spec.wording import unknown
+
+REFERENCE = "sequential"
+SWEPT = ("workers", "tolerance")
+FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+"""Of a solver's own default tolerance: its sweep where none is asked for."""
+TOLERANCES = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Of a solver whose default tolerance is nothing that can be scaled."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A solver with the options that were asked for.
+
+    Attributes:
+        kind: its name.
+        label: the name and those options, such as "ropa curvature=false".
+        options: every option but workers and tolerance.
+        workers: its default K; None for a solver that has no such option.
+        tolerance: its default tolerance; None for a solver that has no such option.
+    """
+
+    kind: str
+    label: str
+    options: Mapping[str, Any]
+    workers: int | None
+    tolerance: float | None
+
+    def tolerances(self, wanted: Sequence[float] | None) -> tuple[float | None, ...]:
+        """The sweep: as wanted, or factors of the default; one None for a solver without tolerance."""
+        if self.tolerance is None:
+            return (None,)
+        if wanted is not None:
+            return tuple(sorted(set(wanted)))
+        if self.tolerance <= 0:
+            return TOLERANCES
+        return tuple(float(f"{self.tolerance * factor:.3g}") for factor in FACTORS)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a sweep.
+
+    Attributes:
+        problem: what is sampled: a model, or a closed-form problem.
+        solver: label of the variant.
+        kind: name of the solver.
+        workers: K.
+        tolerance: of the solver, or None where it has none.
+        options: every option of the solver's dataclass.
+    """
+
+    problem: str
+    solver: str
+    kind: str
+    workers: int
+    tolerance: float | None
+    options: Mapping[str, Any]
+
+
+def sweep(
+    problem: str,
+    variants: Iterable[Variant],
+    workers: Sequence[int],
+    tolerances: Mapping[str, Sequence[float]],
+) -> Iterator[Cell]:
+    """Every cell of one problem.
+
+    Args:
+        problem: its name.
+        variants: what to run; the sequential reference is not among the cells.
+        workers: values of K; a solver without workers has one point, with K = 1.
+        tolerances: sweeps by name of the solver, "" for the others.
+    """
+    for variant in variants:
+        wanted = tolerances.get(variant.kind, tolerances.get(""))
+        for count in workers if variant.workers is not None else (1,):
+            for tolerance in variant.tolerances(wanted):
+                swept = {"workers": count if variant.workers is not None else None, "tolerance": tolerance}
+                options = {**variant.options, **{name: value for name, value in swept.items() if value is not None}}
+                yield Cell(problem, variant.label, variant.kind, count, tolerance, options)
+
+
+def parse_solvers(text: str, registry: Registry) -> tuple[Variant, ...]:
+    """Read `all`, or names with commas, each with options as in `ropa:curvature=false:warmup=2`.
+
+    Raises:
+        UsageError: an unknown solver or option, or a wrong value.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if words == ["all"]:
+        words = [name for name in registry.names() if name != REFERENCE]
+    if not words:
+        raise UsageError(f"--solvers {text}: names no solver.", remedy="--solvers all")
+    variants = [_variant(word, registry) for word in words if word != REFERENCE]
+    labels = [variant.label for variant in variants]
+    repeated = next((label for label in labels if labels.count(label) > 1), None)
+    if repeated is not None:
+        raise UsageError(f"--solvers {text}: {repeated} is given twice. Remove one of them.")
+    return tuple(variants)
+
+
+def parse_workers(text: str) -> tuple[int, ...]:
+    """Read `1,2,4,8`. Raises UsageError."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and 0 < int(word) <= 10_000 for word in words):
+        raise UsageError(f"--workers {text}: wanted whole numbers of at least 1, such as 1,2,4,8.")
+    return tuple(sorted({int(word) for word in words}))
+
+
+def parse_tolerances(texts: Iterable[str], variants: Sequence[Variant]) -> dict[str, tuple[float, ...]]:
+    """Read `0.02,0.05` (for all), or `ropa=0.02,0.05`. Raises UsageError."""
+    found: dict[str, tuple[float, ...]] = {}
+    kinds = [variant.kind for variant in variants]
+    for text in texts:
+        name, equals, values = text.rpartition("=")
+        name = name.strip()
+        if equals and name not in kinds:
+            raise UsageError(f"--tolerances {text}: {unknown(name, kinds, 'solver of this bench')}")
+        if name in found:
+            raise UsageError(f"--tolerances {text}: {name or 'all solvers'} given twice. Use commas.")
+        found[name] = tuple(_number(word, text) for word in values.split(","))
+    return found
+
+
+def _number(word: str, text: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise UsageError(f"--tolerances {text}: wanted numbers that are finite and not negative, such as 0.02,0.05.")
+    return value
+
+
+def _variant(word: str, registry: Registry) -> Variant:
+    kind, *pairs = word.split(":")
+    if kind not in registry.names():
+        raise UsageError(f"--solvers {word}: {unknown(kind, registry.names(), 'solver')}")
+    given = dict(_pair(pair, word) for pair in pairs)
+    swept = [name for name in SWEPT if name in given]
+    if swept:
+        raise UsageError(f"--solvers {word}: {swept[0]} is swept.", remedy="Use --workers and --tolerances.")
+    origin = Origin(f"--solvers {word}")
+    root = Value({"solver": Value({"kind": Value(kind, origin), **given}, origin)}, origin)
+    resolved, problems = solver_options.check(root, registry)
+    raise_all(problems)
+    assert resolved is not None
+    del resolved["kind"]
+    names = [field.name for field in dataclasses.fields(registry.get(kind))]
+    return Variant(
+        kind,
+        " ".join([kind, *pairs]),
+        {name: value for name, value in resolved.items() if name not in SWEPT},
+        resolved.get("workers") if "workers" in names else None,
+        resolved.get("tolerance", 0.0) if "tolerance" in names else None,
+    )
+
+
+def _pair(text: str, word: str) -> tuple[str, Value]:
+    name, equals, value = text.partition("=")
+    origin = Origin(f"--solvers {word}")
+    if not equals or not name:
+        raise UsageError(f"--solvers {word}: wanted NAME:OPTION=VALUE, such as ropa:curvature=false.")
+    return name, source.parse(value, lambda _line, _column: origin)

@@ -1,0 +1,171 @@
+"""`genrun bench`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from genrun.runner.cli.base import Verb
+from genrun.runner.cli.output import json_option, on_terminal, put, put_json, put_table, say
+from genrun.runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from genrun.runner.bench.ask import Asked
+    from genrun.runner.bench.results import Result
+    from genrun.runner.progress import Display
+
+SAMPLES, REPEATS = 16, 3
+SHARED = {"solvers", "samples", "steps", "out", "as_json"}
+SWEPT = {"workers", "tolerances", "seed"}
+OPTIONS = {
+    "model": {*SHARED, *SWEPT, "model", "scheduler", "guidance", "prompts", "batch", "sets"},
+    "problem": {*SHARED, *SWEPT, "problem"},
+    "engine": {*SHARED, "engine", "ranks", "latency_ms"},
+}
+"""What each of the three kinds of bench takes."""
+FLAGS = {"as_json": "json", "sets": "set"}
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "genrun bench --model demo-video --out bench/demo-video",
+        "genrun bench --model demo-image --solvers ropa,collocation --workers 8 --tolerances 0.02,0.05,0.1",
+        "genrun bench --model ./checkpoint --solvers ropa,ropa:curvature=false --steps 30 --set sampling.height=512",
+        "genrun bench --problem analytic --samples 4",
+        "genrun bench --engine --ranks 8 --latency-ms 50",
+    ),
+)
+@click.option("--model", metavar="NAME", help="A model's name, folder or hub id.")
+@click.option("--problem", metavar="NAME", help="Closed-form problems: analytic (all), mixture, bifurcation, linear.")
+@click.option("--engine", is_flag=True, help="What time-parallel ranks add to rounds x latency.")
+@click.option("--solvers", default="all", metavar="A,B", help="Names, with options as in ropa:curvature=false. [all]")
+@click.option("--workers", default="1,2,4,8", metavar="K,K", help="Evaluations a round. [1,2,4,8]")
+@click.option(
+    "--tolerances", multiple=True, metavar="[A=]T,T", help="A sweep, of one solver or all. [default x 1/8..4]"
+)
+@click.option("--steps", type=click.IntRange(1), help="N. [the model's, or 50]")
+@click.option("--samples", type=click.IntRange(1), help="Samples of each cell (repeats with --engine). [16, or 3]")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the first sample. [0]")
+@click.option("--scheduler", metavar="CLASS", help="A diffusers scheduler in place of the pipeline's own.")
+@click.option("--guidance", type=float, help="Guidance scale. [the model's]")
+@click.option("--prompts", metavar="FILE", help="Prompts, taken in turn. [captions that come with genrun]")
+@click.option(
+    "--batch", type=click.IntRange(1), default=1, help="Samples of one pipeline call; above 1 bits may differ."
+)
+@click.option("--set", "sets", multiple=True, metavar="A.B=VALUE", help="Anything else of a job's model and sampling.")
+@click.option("--ranks", type=click.IntRange(1), default=8, help="Most ranks of --engine. [8]")
+@click.option("--latency-ms", type=click.FloatRange(1), default=50.0, help="Of a model evaluation with --engine. [50]")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results. [bench/NAME]")
+@json_option
+@click.pass_context
+def bench(context: click.Context, /, **options: Any) -> None:
+    """Measure solvers against the sequential sampler: rounds, error, time.
+
+    Every solver is run with every K over a sweep of tolerances, and compared with the sequential sampler of the same
+    seeds: rounds and evaluations, RMSE of the final latents, rounds at equal error. DIR gets results.csv, pareto.csv,
+    results.json and index.html. Each finished cell is kept, so that the same command goes on where it was cut off; a
+    DIR that was begun with another model, prompts or sampling is refused.
+    """
+    kind = _kind(context, options)
+    if kind == "engine":
+        _engine(options)
+    else:
+        _solvers(kind, options)
+
+
+def _kind(context: click.Context, options: dict[str, Any]) -> str:
+    """Which bench was asked for; its options and no others."""
+    chosen = [kind for kind in OPTIONS if options[kind]]
+    if len(chosen) != 1:
+        given = " and ".join(f"--{kind}" for kind in chosen) or "none of them was given"
+        raise UsageError(f"bench takes one of --model, --problem and --engine; {given}.", remedy="genrun bench --help")
+    for name in options:
+        given = context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        if given and name not in OPTIONS[chosen[0]]:
+            raise UsageError(f"--{FLAGS.get(name, name).replace('_', '-')} means nothing with --{chosen[0]}.")
+    return chosen[0]
+
+
+def _solvers(kind: str, options: dict[str, Any]) -> None:
+    from genrun.runner.bench import run
+    from genrun.runner.bench.folder import BenchFolder
+    from genrun.runner.bench.pareto import crossings
+    from genrun.runner.bench.sweep import parse_solvers, parse_tolerances, parse_workers
+    from genrun.runner.spec.registries import Registries
+
+    solvers = Registries.installed().solvers
+    variants = parse_solvers(options["solvers"], solvers)
+    tolerances = parse_tolerances(options["tolerances"], variants)
+    plan = run.Plan(_ask(kind, options), variants, parse_workers(options["workers"]), tolerances)
+    name = options["problem"] or plan.asked.subjects[0].name
+    folder = BenchFolder.open(options["out"] or Path("bench") / name, plan.asked.settings)
+    say(f"{folder.path}: {plan.total} cells of {len(plan.asked.samples)} samples.")
+    results = run.measure(plan, folder, solvers, _display())
+    page = run.write(plan, folder, results, name, shlex.join(["genrun", *sys.argv[1:]]))
+    found = crossings(results)
+    if options["as_json"]:
+        put_json(_summary(folder.path, page, results) | {"pareto": [run.pareto_row(each) for each in found]})
+        return
+    headings, rows = run.grid_rows(found)
+    put_table(headings, rows, right=headings[3:])
+    put(page)
+
+
+def _ask(kind: str, options: dict[str, Any]) -> Asked:
+    from genrun.runner.bench.ask import ModelQuestion, ask_model, ask_problem
+
+    samples = options["samples"] or SAMPLES
+    if kind == "problem":
+        return ask_problem(options["problem"], samples, options["seed"], options["steps"])
+    same = ("model", "seed", "steps", "scheduler", "guidance", "prompts", "batch", "sets")
+    return ask_model(ModelQuestion(samples=samples, **{name: options[name] for name in same}))
+
+
+def _summary(out: Path, page: str, results: list[Result]) -> dict[str, Any]:
+    measured = sum(bool(result.samples) for result in results)
+    return {
+        "out": str(out.absolute()),
+        "page": page,
+        "cells": len(results),
+        "measured": measured,
+        "refused": len(results) - measured,
+    }
+
+
+def _engine(options: dict[str, Any]) -> None:
+    from genrun.runner.bench.engine import COLUMNS, EngineQuestion, measure_engine
+    from genrun.runner.bench.sweep import parse_solvers
+    from genrun.runner.bench.tables import as_csv
+    from genrun.runner.spec.registries import Registries
+    from genrun.runner.store.files import atomic_write
+
+    variants = parse_solvers(options["solvers"], Registries.installed().solvers)
+    names = ["sequential", *(variant.kind for variant in variants)]
+    repeats, steps = options["samples"] or REPEATS, options["steps"] or 50
+    question = EngineQuestion(options["ranks"], options["latency_ms"], steps, repeats, names)
+    say(
+        f"Ranks {', '.join(map(str, question.sizes))} on {os.cpu_count()} processor cores; a rank needs one of its own."
+    )
+    rows = measure_engine(question, os.environ, _display())
+    if options["out"] is not None:
+        atomic_write(options["out"] / "engine.csv", as_csv(COLUMNS, rows))
+    if options["as_json"]:
+        put_json({"latency_ms": options["latency_ms"], "cpus": os.cpu_count(), "rows": rows})
+        return
+    put_table(COLUMNS, [[_short(row[name]) for name in COLUMNS] for row in rows], right=COLUMNS[1:])
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.2f}".removesuffix(".00")
+
+
+def _display() -> Display:
+    from genrun.runner.progress import PlainDisplay, RichDisplay
+
+    return RichDisplay() if on_terminal(err=True) else PlainDisplay(say)

@@ -1,0 +1,119 @@
+"""What is wrong with the section `launch`, beyond the types of its values."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+
+from genrun.runner.spec.problems import Problem
+from genrun.runner.spec.schema import LaunchSpec, ParallelSpec
+from genrun.runner.spec.sections import section
+from genrun.runner.spec.tree import Path as TreePath
+from genrun.runner.spec.tree import Value, dotted
+from genrun.runner.spec.wording import place
+
+AUTO = "auto"
+OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*")
+OURS = {
+    "job-name": "genrun names its jobs itself, to find them again.",
+    "array": "write launch.array.",
+    "output": "logs lie in the run's folder.",
+    "error": "logs lie in the run's folder.",
+    "wrap": "genrun writes the script itself; launch.template replaces it.",
+    "parsable": "genrun sets it.",
+    "wait": "write: genrun submit --wait.",
+    "test-only": "write: genrun submit -n.",
+}
+"""Options of sbatch that no job may set, and why."""
+
+ELSEWHERE = {
+    "partition": "write launch.partition.",
+    "nodes": "write launch.nodes.",
+    "time": "write launch.time.",
+}
+"""Options of sbatch that have a key of their own."""
+
+
+def mesh_problems(root: Value) -> list[Problem]:
+    """Whether the processes are data x time; one process (inline) takes any."""
+    launch, parallel = section(root, "launch", LaunchSpec), section(root, "parallel", ParallelSpec)
+    if launch is None or parallel is None or launch.kind == "inline":
+        return []
+    count, at = _ranks(launch)
+    if count is None:
+        return []
+    data, time = parallel.data, parallel.time
+    if data != AUTO and count != data * time:
+        message = f"{count} is not parallel.data x parallel.time = {data} x {time} = {data * time}. Write auto."
+        return [Problem(place(root, at), dotted(at), message)]
+    if count % time:
+        message = f"{count} cannot be shared out in groups of parallel.time = {time}. Write a multiple of {time}."
+        return [Problem(place(root, at), dotted(at), message)]
+    if launch.kind == "slurm" and count % launch.nodes:
+        message = f"{count} ranks cannot be shared out evenly over {launch.nodes} nodes."
+        return [Problem(place(root, at), dotted(at), message)]
+    return []
+
+
+def slurm_problems(root: Value) -> list[Problem]:
+    """What is wrong with the options for sbatch, and with the template of its script."""
+    found = list(_options(root, ("launch", "options"), {**OURS, **ELSEWHERE}))
+    then = root.find(("launch", "then"))
+    for index in range(len(then.data) if then is not None and isinstance(then.data, list) else 0):
+        found += _options(root, ("launch", "then", index, "options"), OURS)
+    return found + _template(root)
+
+
+def resolved(launch: LaunchSpec, root: Value) -> LaunchSpec:
+    """Return the section with its template named by an absolute path."""
+    if launch.template is None:
+        return launch
+    folder = place(root, ("launch", "template")).folder
+    return launch.model_copy(update={"template": str((folder / launch.template).resolve())})
+
+
+def gpus_of(launch: LaunchSpec) -> int:
+    """GPUs of a node: "h200:8" is 8."""
+    return int(str(launch.gpus).rpartition(":")[2])
+
+
+def _ranks(launch: LaunchSpec) -> tuple[int | None, TreePath]:
+    """The ranks that the section asks for, and where."""
+    if launch.processes != AUTO:
+        return launch.processes, ("launch", "processes")
+    if launch.kind == "slurm" and gpus_of(launch):
+        return launch.nodes * gpus_of(launch), ("launch", "gpus")
+    return None, ()
+
+
+def _options(root: Value, at: TreePath, taken: Mapping[str, str]) -> Iterator[Problem]:
+    options = root.find(at)
+    for name, value in options.data.items() if options is not None and isinstance(options.data, dict) else ():
+        wrong = taken.get(name) or _wrong_option(name, value)
+        if wrong:
+            path = (*at, name)
+            yield Problem(place(root, path, key=True), dotted(path), wrong)
+
+
+def _wrong_option(name: str, value: Value) -> str:
+    """What is wrong with an option for sbatch, or ""."""
+    if not OPTION_NAME.fullmatch(name):
+        return "no option of sbatch: wanted its long name, such as mail-type."
+    if value.source is not None:
+        return "made from a secret, and batch scripts are stored. Export it in launch.setup."
+    if isinstance(value.data, str) and any(ord(char) < 32 or ord(char) == 127 for char in value.data):
+        return "a #SBATCH line cannot hold line breaks or other control characters."
+    if isinstance(value.data, float) and not math.isfinite(value.data):
+        return "wanted a finite number."
+    return ""
+
+
+def _template(root: Value) -> list[Problem]:
+    at = ("launch", "template")
+    value = root.find(at)
+    if value is None or not isinstance(value.data, str) or not value.data or value.source is not None:
+        return []
+    if (value.origin.folder / value.data).is_file():
+        return []
+    return [Problem(value.origin, dotted(at), f"there is no file {value.data!r} in {str(value.origin.folder)!r}.")]

@@ -1,0 +1,140 @@
+"""Writing batch scripts: one readable text per submission, in which nothing foreign reaches a shell unquoted."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Option = str | int | float | bool | None
+"""A value of a #SBATCH option: text or number, True for a flag; None or False leave the option out."""
+
+GENERATION = "job.sbatch.j2"
+STEP = "step.sbatch.j2"
+
+_OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*")
+_PLAIN = re.compile(r"[A-Za-z0-9_./:,=@%+\[\]-]*")
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f]")
+_TEMPLATES = Path(__file__).parent
+
+
+class ScriptError(ValueError):
+    """A script that cannot be written.
+
+    Attributes:
+        option: the #SBATCH option that is to blame, or "" for the template.
+    """
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a batch script is made from.
+
+    Attributes:
+        name: the job's name, unique among all jobs, which is how the job is found again.
+        options: #SBATCH options, in order; see `Option`.
+        values: what the template shows, besides `directives`.
+        template: a template of the user's in place of ours, or None.
+    """
+
+    name: str
+    options: Mapping[str, Option]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    template: Path | None = None
+
+    def render(self, ours: str = GENERATION) -> str:
+        """Return the text of the script.
+
+        Args:
+            ours: the template of this package that is used unless there is one of the user's.
+
+        Raises:
+            ScriptError: an option or the user's template is wrong.
+        """
+        lines = directives({"job-name": self.name, **self.options})
+        source = _read(self.template or _TEMPLATES / ours)
+        return _fill(source, str(self.template or ours), {**self.values, "name": self.name, "directives": lines})
+
+
+def directives(options: Mapping[str, Option]) -> list[str]:
+    """Return the #SBATCH lines of options.
+
+    Raises:
+        ScriptError: an option's name or value cannot stand in such a line.
+    """
+    lines = []
+    for name, value in options.items():
+        if not _OPTION_NAME.fullmatch(name):
+            raise ScriptError(name, f"{name!r} is no option of sbatch: wanted its long name, such as mail-type.")
+        if value is None or value is False:
+            continue
+        lines.append(f"#SBATCH --{name}" + ("" if value is True else f"={directive_value(name, str(value))}"))
+    return lines
+
+
+def directive_value(name: str, text: str) -> str:
+    r"""Quote a value for a #SBATCH line, where sbatch itself knows quotes, `\` and `#`; no shell reads it.
+
+    Raises:
+        ScriptError: the value has line breaks or other control characters, which no quoting can write.
+    """
+    if _UNWRITABLE.search(text):
+        raise ScriptError(name, f"{text!r} has control characters, which a #SBATCH line cannot hold.")
+    if _PLAIN.fullmatch(text):
+        return text
+    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
+
+
+def log_pattern(path: Path) -> str | None:
+    r"""Write a path for `--output`, where `%` and `\` have meanings.
+
+    Returns:
+        The folder of `path` escaped and its name as it is, so that `%a` there stands for the task; None when Slurm
+        cannot write to such a path.
+    """
+    folder = str(path.parent)
+    if "\\" in folder or _UNWRITABLE.search(folder):
+        return None
+    return f"{folder.replace('%', '%%')}/{path.name}"
+
+
+def unit(seconds: float) -> str:
+    """Write seconds as Slurm's D-HH:MM:SS."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours // 24}-{hours % 24:02}:{minutes:02}:{rest:02}"
+
+
+def shell(words: Sequence[str] | str) -> str:
+    """Quote a word, or several as one command line, for a POSIX shell."""
+    return shlex.quote(words) if isinstance(words, str) else shlex.join(words)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScriptError("", f"{path}: cannot be read: {error}.") from error
+
+
+def _fill(source: str, name: str, values: Mapping[str, Any]) -> str:
+    from jinja2 import StrictUndefined, TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["shell"] = shell
+    try:
+        return environment.from_string(source).render(values)
+    except TemplateError as error:
+        line = getattr(error, "lineno", None)
+        where = f"{name}:{line}" if line else name
+        raise ScriptError("", f"{where}: {type(error).__name__}: {error}.") from error

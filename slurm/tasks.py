@@ -1,0 +1,186 @@
+"""Tasks of arrays as Slurm and their own notes tell of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+LIVE = frozenset(
+    {
+        "PENDING",
+        "CONFIGURING",
+        "RUNNING",
+        "SUSPENDED",
+        "STOPPED",
+        "SIGNALING",
+        "STAGE_OUT",
+        "COMPLETING",
+        "REQUEUED",
+        "REQUEUE_FED",
+        "REQUEUE_HOLD",
+        "RESIZING",
+        "RESV_DEL_HOLD",
+        "SPECIAL_EXIT",
+    }
+)
+"""States of tasks that are not over."""
+
+WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"})
+"""States of tasks that have not begun, or not again."""
+
+UNKNOWN = "UNKNOWN"
+LOST = "LOST"
+"""State of a task that began and then ended without a word: killed, or its node was lost."""
+
+_WORDS = {
+    "JobLaunchFailure": "Slurm could not start it, or could not write its log",
+    "0:53": "Slurm could not start it, or could not write its log",
+    "0:9": "killed by signal 9",
+    "NonZeroExitCode": "its log says why",
+    "PartitionTimeLimit": "PartitionTimeLimit: it will not start before launch.time is lowered",
+    "PartitionNodeLimit": "PartitionNodeLimit: it will not start before launch.nodes is lowered",
+    "BadConstraints": "BadConstraints: no node can ever run it",
+    "JobHeldUser": "JobHeldUser: held by its user; scontrol release lets it go",
+    "JobHeldAdmin": "JobHeldAdmin: held by an administrator",
+    "DependencyNeverSatisfied": "DependencyNeverSatisfied: it will not start; cancel it",
+}
+"""Reasons and exit codes of Slurm that need a word."""
+
+_SIGNAL = re.compile(r"RaisedSignal:(\d+)")
+_EVENTS = re.compile(r"task-(\d+)\.events")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of an array.
+
+    Attributes:
+        name: the job's name, which no other submission has.
+        job: the array's job id, "" where only the task's notes tell.
+        task: its index.
+        state: Slurm's word in capitals; LOST or UNKNOWN where Slurm has forgotten it.
+        reason: why it waits, or how it ended; "" when there is nothing to say.
+        nodes: where it runs, or ran last.
+        restarts: how often it was started again.
+    """
+
+    name: str
+    job: str
+    task: int
+    state: str
+    reason: str = ""
+    nodes: str = ""
+    restarts: int = 0
+
+    @property
+    def id(self) -> str:
+        """What Slurm's commands call it."""
+        return f"{self.job}_{self.task}"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is not over."""
+        return self.state in LIVE
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it has not begun, or not again."""
+        return self.state in WAITING
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of a task's notes.
+
+    Attributes:
+        time: seconds since 1970.
+        id: what Slurm calls the task.
+        restart: how often it had been started again.
+        nodes: where.
+        what: start, end, failed, requeue, stopped or gave-up.
+        detail: exit code or reason.
+    """
+
+    time: int
+    id: str
+    restart: int
+    nodes: str
+    what: str
+    detail: str
+
+
+def events(logs: Path) -> dict[int, list[Event]]:
+    """Read the notes that the tasks of one submission left in its folder of logs, by task; cut-off lines are skipped."""
+    found: dict[int, list[Event]] = {}
+    for path in logs.glob("task-*.events"):
+        match = _EVENTS.fullmatch(path.name)
+        if match:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            found[int(match[1])] = [event for line in text.splitlines() if (event := _event(line)) is not None]
+    return found
+
+
+def remembered(name: str, count: int, notes: Mapping[int, Sequence[Event]], *, is_forgotten: bool) -> list[Task]:
+    """Say what has become of the tasks of one submission by their own notes alone.
+
+    Args:
+        name: of the job.
+        count: how many tasks there are.
+        notes: of `events`.
+        is_forgotten: whether Slurm was asked and knows nothing of them, so that they are over.
+    """
+    return [_remembered(name, task, notes.get(task, ()), is_forgotten=is_forgotten) for task in range(count)]
+
+
+def amended(task: Task, notes: Sequence[Event]) -> Task:
+    """Add to Slurm's word on a task what its notes say: why it gave up, and how often it was started again."""
+    restarts = max([task.restarts, *(event.restart for event in notes)])
+    last = notes[-1] if notes else None
+    if last is not None and last.what == "gave-up" and not task.is_live:
+        return replace(task, reason=last.detail, restarts=restarts)
+    return replace(task, restarts=restarts)
+
+
+def explain(task: Task) -> str:
+    """Say in words why a task waits or how it ended; "" when its state says it all."""
+    # Newer versions write "RaisedSignal:53(Real-time signal 19)" where older ones write "JobLaunchFailure".
+    signalled = _SIGNAL.match(task.reason)
+    reason = f"0:{signalled[1]}" if signalled else task.reason
+    return _WORDS.get(reason, task.reason)
+
+
+def tally(tasks: Iterable[Task]) -> dict[tuple[str, str], list[Task]]:
+    """Group tasks by state and reason, in the order in which they come up."""
+    groups: dict[tuple[str, str], list[Task]] = {}
+    for task in tasks:
+        groups.setdefault((task.state, explain(task)), []).append(task)
+    return groups
+
+
+def _remembered(name: str, task: int, notes: Sequence[Event], *, is_forgotten: bool) -> Task:
+    if not notes:
+        return Task(name, "", task, UNKNOWN, "never began" if is_forgotten else "")
+    last = notes[-1]
+    state, reason = _last_word(last, is_forgotten=is_forgotten)
+    return Task(name, last.id.partition("_")[0], task, state, reason, last.nodes, max(event.restart for event in notes))
+
+
+def _last_word(last: Event, *, is_forgotten: bool) -> tuple[str, str]:
+    if last.what == "end":
+        return ("COMPLETED", "") if last.detail == "0" else ("FAILED", f"exit code {last.detail}")
+    if last.what == "gave-up":
+        return "FAILED", last.detail
+    if last.what == "requeue":
+        return (LOST, "put back into the queue, and gone from it") if is_forgotten else (UNKNOWN, "in the queue again")
+    if last.what in ("stopped", "failed"):
+        return ("CANCELLED", "stopped by Slurm") if last.what == "stopped" else ("FAILED", f"exit code {last.detail}")
+    return (LOST, "ended without a word") if is_forgotten else (UNKNOWN, "was at work when last heard of")
+
+
+def _event(line: str) -> Event | None:
+    fields = line.split("|", 5)
+    if len(fields) != 6 or not (fields[0].isdigit() and fields[2].isdigit()):
+        return None
+    return Event(int(fields[0]), fields[1], int(fields[2]), *fields[3:])

@@ -1,0 +1,80 @@
+"""Where to evaluate next: the distance between nodes, from the measured curvature of the x0-prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from genrun.solvers.contract import Problem
+from genrun.solvers.trajectory import rms
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BUDGET = 0.06
+"""Error that one gap may add to the state, as a share of the tolerance, where both its ends are evaluated."""
+HELD_BUDGET = 0.3
+"""The same where the prediction is held over the gap; errors of one sign die out as the trajectory contracts."""
+REACH = 1 / 3
+"""Share of the trajectory that a window may span: a guess of a state further ahead is worth no evaluation."""
+FIRST_GAP = 2
+
+
+@dataclass
+class Spacing:
+    """Chooses the nodes of one sample.
+
+    Between nodes h steps apart the x0-prediction is interpolated with an error of h^2/8 |x0''|, or held (one worker: nothing
+    is known ahead) with one of h/2 |x0'|; a step from s to t brings alpha_t - alpha_s sigma_t/sigma_s of it into the state.
+    The longest gap whose share stays within the budget is taken. Derivatives are those of the last settled nodes.
+
+    Attributes:
+        problem: the trajectory.
+        workers: K.
+        tolerance: RMS error of the final latents to aim at.
+        fixed: the distance, if it is not to be measured.
+    """
+
+    problem: Problem
+    workers: int
+    tolerance: float
+    fixed: int | None = None
+    settled: list[tuple[int, Tensor]] = field(default_factory=list)
+    slope: float = float("inf")
+    curvature: float = float("inf")
+
+    def settle(self, index: int, x0: Tensor) -> None:
+        """Learn the prediction of a node that is final."""
+        if self.fixed is not None:
+            return
+        self.settled = [*self.settled, (index, x0)][-3:]
+        if len(self.settled) == 3:
+            self._measure()
+
+    def _measure(self) -> None:
+        """Divided differences of the last settled predictions, per step and per step squared."""
+        (a, at_a), (b, at_b), (c, at_c) = self.settled
+        late = (at_c - at_b) / (c - b)
+        self.slope = rms(late)
+        self.curvature = 2 * rms(late - (at_b - at_a) / (b - a)) / (c - a)
+
+    def after(self, index: int) -> int:
+        """The node after `index`: at most N - 1, and N after that."""
+        last = self.problem.num_steps - 1
+        return min(index + self._gap(index), last) if index < last else last + 1
+
+    def _gap(self, index: int) -> int:
+        if self.fixed is not None:
+            return self.fixed
+        longest = max(1, int(REACH * self.problem.num_steps / self.workers))
+        if self.slope == float("inf"):
+            return min(FIRST_GAP, longest)
+        longest = min(longest, self.problem.num_steps - index)
+        return next((gap - 1 for gap in range(2, longest + 1) if not self._affordable(index, gap)), longest)
+
+    def _affordable(self, index: int, gap: int) -> bool:
+        problem, end = self.problem, index + gap
+        share = problem.alpha(end) - problem.alpha(index) * problem.sigma(end) / problem.sigma(index)
+        if self.workers == 1:
+            return abs(share) * self.slope * gap / 2 <= HELD_BUDGET * self.tolerance
+        return abs(share) * self.curvature * gap**2 / 8 <= BUDGET * self.tolerance

@@ -1,0 +1,18 @@
+"""Cells of a bench that nobody measured."""
+
+from typing import Any
+
+from genrun.runner.bench.results import Result, Sample
+from genrun.runner.bench.sweep import Cell
+
+
+def result(
+    rmse: float, rounds: int, tolerance: float | None = 0.1, solver: str = "ropa", workers: int = 8, **fields: Any
+) -> Result:
+    """A cell of two samples whose mean error and rounds are as given."""
+    cell = Cell("demo", solver, "ropa", workers, tolerance, {"workers": workers})
+    samples = tuple(
+        Sample(rounds + more, 60 + more, 0, "tolerance", (rounds, 50), rmse * part, 2 * rmse)
+        for more, part in ((-1, 0.5), (1, 1.5))
+    )
+    return Result(cell, "0", 50, samples, **fields)

@@ -1,0 +1,159 @@
+"""A real Slurm for every test, and a command line whose workers need no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.verify import verify
+from tests.fakes import faults, worker
+from tests.slurm.cluster import PATH, Cluster, missing, running, until
+
+ROOT = Path(__file__).parents[2]
+CLI = ROOT / "tests" / "fakes" / "cli.py"
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A folder with a job and a cluster to run it on.
+
+    Attributes:
+        cluster: the cluster.
+        path: the folder in which genrun is called.
+        environ: what a caller has in the environment beside the test's own.
+        program: Python's arguments for genrun.
+    """
+
+    cluster: Cluster
+    path: Path
+    environ: Mapping[str, str]
+    program: Sequence[str] = (str(CLI),)
+
+    def write_job(self, count: int = 6, **changes: Any) -> dict[str, Any]:
+        """Write job.yaml: `count` items in an array of two tasks with two ranks each, unless told otherwise."""
+        launch = {"kind": "slurm", "agent": "srun", "array": 2, "gpus": 2, "partition": "gpu", "time": "00:10:00"}
+        launch |= changes.pop("launch", {})
+        prompts = [f"prompt {number}" for number in range(count)]
+        job = {"name": "lab", "model": "test/fake", "prompts": prompts, "launch": launch, **changes}
+        (self.path / "job.yaml").write_text(yaml.safe_dump(job, allow_unicode=True), encoding="utf-8")
+        return job
+
+    def start(self, *args: str, environ: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start genrun, and do not wait for it."""
+        return subprocess.Popen(
+            [sys.executable, *self.program, *args],
+            cwd=self.path,
+            env={**os.environ, **self.environ, **(environ or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def genrun(self, *args: str, exit_code: int = 0, environ: Mapping[str, str] | None = None) -> Said:
+        """Call genrun."""
+        process = self.start(*args, environ=environ)
+        stdout, stderr = process.communicate(timeout=240)
+        assert process.returncode == exit_code, f"exit code {process.returncode}\n{stdout}\n{stderr}"
+        return Said(stdout, stderr)
+
+    def submit(self, *args: str, nap: float = 0.0, exit_code: int = 0) -> str:
+        """Submit job.yaml, and return the job's number."""
+        said = self.genrun("submit", "job.yaml", "--json", *args, exit_code=exit_code, environ={worker.NAP: str(nap)})
+        return str(said.json["jobs"][0])
+
+    @property
+    def run(self) -> RunFolder:
+        """The newest run."""
+        return RunFolder.open(self.path / "runs" / "lab" / "latest")
+
+    def status(self) -> dict[str, Any]:
+        """What `genrun status --json` says."""
+        return self.genrun("status", "--json").json
+
+    def wait_over(self, job: str, timeout_s: float = 120.0) -> None:
+        """Wait until no task of a job waits or runs."""
+        over = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"}
+        until(lambda: set(self.cluster.states(job)) <= over, f"job {job} to end", timeout_s)
+
+    def wait_done(self, count: int, timeout_s: float = 90.0) -> None:
+        """Wait until so many items are done."""
+        until(lambda: self.run.tally().done >= count, f"{count} items", timeout_s)
+
+    def finish(self) -> None:
+        """Submit again until the run is whole: one more time must do."""
+        self.genrun("submit", "job.yaml", "--wait")
+        self.check_whole()
+
+    def check_whole(self) -> None:
+        """Every item is done exactly once, with the right bytes, and nothing else lies about."""
+        folder = self.run
+        assert verify(folder) == []
+        items = folder.items()
+        assert len(folder.record_files()) == len(folder.result_files()) == len(items)
+        assert folder.temporary_files() == []
+        for item in items:
+            assert folder.media_path(item, ".png").read_bytes() == worker.picture(item)
+
+    def fault(self, moment: str, **details: Any) -> None:
+        """Place a fault for a worker to meet."""
+        faults.put(self.path / "faults", moment, **details)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command wrote."""
+
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """The last line of stdout, as JSON."""
+        return json.loads(self.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A cluster of its own for one test: it starts in half a second."""
+    lacking = missing()
+    if lacking:
+        pytest.skip(
+            f"no {', '.join(lacking)}: apt-get install --no-install-recommends slurmctld slurmd slurm-client munge"
+        )
+    with running() as found:
+        yield found
+
+
+@pytest.fixture
+def lab(cluster: Cluster, tmp_path: Path) -> Lab:
+    """A folder and a cluster."""
+    return make_lab(cluster, tmp_path)
+
+
+def make_lab(cluster: Cluster, path: Path) -> Lab:
+    """Return a lab in a folder."""
+    environ = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", faults.FOLDER: str(path / "faults")}
+    return Lab(cluster, path, {**cluster.environ, **environ, "PATH": PATH})
+
+
+def wrap(lab: Lab, program: str, text: str) -> Lab:
+    """Put a program of the test's own before Slurm's."""
+    real = lab.cluster.run("which", program).strip()
+    folder = lab.path / "bin"
+    folder.mkdir(exist_ok=True)
+    path = folder / program
+    path.write_text(f"#!/bin/bash\n{text.replace('REAL', real)}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return Lab(lab.cluster, lab.path, {**lab.environ, "PATH": f"{folder}:{lab.environ['PATH']}"})

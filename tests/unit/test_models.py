@@ -1,0 +1,110 @@
+"""The adapters of real models: their defaults hold together, and what a model cannot do is refused before it loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from genrun.adapters import registry
+from genrun.runner.errors import JobFileError
+from genrun.runner.plan import plan
+from genrun.runner.spec import LoadedJob, load
+from genrun.runner.spec.registries import Registries
+from genrun.runner.spec.schedulers import scheduler_names
+
+REAL = ("hunyuanvideo", "wan2.1", "cogvideox1.5", "sd3.5", "flux", "sd2", "ddpm-church")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def job(model: str, sampling: str = "{}", checkpoint: str | None = None) -> LoadedJob:
+    at = f", checkpoint: {checkpoint}" if checkpoint else ""
+    text = f"model: {{adapter: {model}{at}}}\nprompts: [a red kite]\nsampling:\n  {sampling}\n"
+    Path("job.yaml").write_text(text, encoding="utf-8")
+    loaded = load("job.yaml", (), {}, Registries.installed())
+    plan(loaded)
+    return loaded
+
+
+def problem(model: str, sampling: str) -> str:
+    with pytest.raises(JobFileError) as caught:
+        job(model, sampling)
+    return str(caught.value)
+
+
+def test_importing_every_adapter_imports_neither_torch_nor_diffusers() -> None:
+    code = (
+        "import sys\n"
+        "from genrun.adapters import registry\n"
+        "[registry.get(name) for name in registry.names()]\n"
+        "print(sorted({'torch', 'diffusers', 'transformers', 'numpy'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split("\n")[0] == "[]"
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_models_own_defaults_are_possible(name: str) -> None:
+    adapter = registry.get(name)
+    for checkpoint in (str(adapter.checkpoint), *adapter.variants):
+        sampling = job(name, checkpoint=checkpoint).cells[0].sampling
+        assert adapter.validate(sampling) == []
+        assert sampling["steps"] >= 28
+        assert sampling.get("scheduler", {"kind": "DDIMScheduler"})["kind"] in scheduler_names()
+    assert adapter.name == name
+
+
+@pytest.mark.parametrize(
+    ("model", "sampling", "message"),
+    [
+        ("wan2.1", "num_frames: 80", "wan2.1 needs 4 n + 1 frames; the nearest is 81."),
+        ("wan2.1", "num_frames: 2", "wan2.1 needs 4 n + 1 frames; the nearest is 1."),
+        ("wan2.1", "height: 490", "wan2.1 needs a multiple of 16; the nearest is 496."),
+        ("hunyuanvideo", "num_frames: 60", "hunyuanvideo needs 4 n + 1 frames; the nearest is 61."),
+        ("hunyuanvideo", "width: 7", "hunyuanvideo needs a multiple of 16; the nearest is 16."),
+        ("cogvideox1.5", "num_frames: 61", "cogvideox1.5 needs 8 n + 1 frames; the nearest is 65."),
+        ("cogvideox1.5", "height: 760", "cogvideox1.5 needs a multiple of 16; the nearest is 768."),
+        ("sd3.5", "width: 1032", "sd3.5 needs a multiple of 16; the nearest is 1024."),
+        ("flux", "height: 1000", "flux needs a multiple of 16; the nearest is 992."),
+        ("sd2", "height: 766", "sd2 needs a multiple of 8; the nearest is 768."),
+        ("sd2", "num_frames: 9", "sd2 makes images: leave num_frames out."),
+        ("ddpm-church", "width: 512", "ddpm-church knows no width: leave it out."),
+        ("ddpm-church", "guidance_scale: 2.0", "ddpm-church knows no guidance_scale: leave it out."),
+    ],
+)
+def test_what_a_model_cannot_do_is_refused_with_the_nearest_that_it_can(
+    model: str, sampling: str, message: str
+) -> None:
+    field, _, value = sampling.partition(": ")
+    assert problem(model, sampling) == f"job.yaml:4:{len(field) + 5}: sampling.{field}: {message}"
+    assert value
+
+
+@pytest.mark.parametrize("model", ["hunyuanvideo", "flux"])
+def test_a_negative_prompt_that_embedded_guidance_would_ignore_is_refused(model: str) -> None:
+    message = problem(model, "negative_prompt: gray")
+    assert message.endswith(f"{model} ignores it without options: {{true_cfg_scale: 4.0}}, or any above 1.")
+    assert "ignores it" in problem(model, "{negative_prompt: gray, options: {true_cfg_scale: 1}}")
+    assert "ignores it" in problem(model, "{negative_prompt: gray, options: {true_cfg_scale: lots}}")
+    job(model, "{negative_prompt: gray, options: {true_cfg_scale: 1.5}}")
+
+
+def test_defaults_follow_the_checkpoint() -> None:
+    small = job("wan2.1").cells[0].sampling
+    large = job("wan2.1", checkpoint="Wan-AI/Wan2.1-T2V-14B-Diffusers").cells[0].sampling
+    assert (small["height"], small["scheduler"]["flow_shift"]) == (480, 3.0)
+    assert (large["height"], large["scheduler"]["flow_shift"]) == (720, 5.0)
+    assert small["num_frames"] == large["num_frames"] == 81
+    medium = job("sd3.5", "steps: 7", checkpoint="stabilityai/stable-diffusion-3.5-medium").cells[0].sampling
+    assert (medium["steps"], medium["guidance_scale"], medium["width"]) == (7, 4.5, 1024)
+
+
+def test_a_scheduler_in_the_job_replaces_the_models_own_whole() -> None:
+    sampling = job("wan2.1", "scheduler: {kind: FlowMatchEulerDiscreteScheduler, shift: 5.0}").cells[0].sampling
+    assert sampling["scheduler"] == {"kind": "FlowMatchEulerDiscreteScheduler", "shift": 5.0}

@@ -1,0 +1,133 @@
+"""Batch scripts: what stands in a #SBATCH line, what reaches a shell, and what is refused."""
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genrun.slurm.refusals import blame
+from genrun.slurm.script import GENERATION, Script, ScriptError, directive_value, directives, log_pattern, shell
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=40)
+VALUES = {
+    "version": "1",
+    "run": "/runs/x",
+    "order": "slurm-1",
+    "cwd": "/",
+    "python": "/usr/bin/python3",
+    "setup": [],
+    "threads": 1,
+    "redirect": False,
+    "worker": ["-m", "x"],
+    "nodes": 1,
+    "ranks_per_node": 2,
+    "agent": "torchrun",
+    "exclude": "",
+    "warning_s": 60,
+    "tries": 4,
+    "give_up": 2,
+}
+
+
+def sbatch_reads(line: str) -> str:
+    """What sbatch makes of the value in a line: quotes, backslashes and comments, but no shell."""
+    value, quote, escaped = "", "", False
+    for char in line.partition("=")[2]:
+        if escaped:
+            value, escaped = value + char, False
+        elif char == "\\":
+            escaped = True
+        elif quote and char == quote:
+            quote = ""
+        elif not quote and char in "\"'":
+            quote = char
+        elif not quote and (char.isspace() or char == "#"):
+            break
+        else:
+            value += char
+    return value
+
+
+@given(TEXT)
+def test_any_text_without_control_characters_survives_a_directive(text: str) -> None:
+    (line,) = directives({"comment": text})
+    assert "\n" not in line
+    assert sbatch_reads(line) == text
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\rb", "\x00", "tab\t"])
+def test_control_characters_are_refused_in_a_directive(text: str) -> None:
+    with pytest.raises(ScriptError, match="control characters") as caught:
+        directive_value("comment", text)
+    assert caught.value.option == "comment"
+
+
+def test_flags_numbers_and_options_that_are_left_out() -> None:
+    options = {"exclusive": True, "nodes": 2, "mem": None, "requeue": False, "time": "04:00:00"}
+    assert directives(options) == ["#SBATCH --exclusive", "#SBATCH --nodes=2", "#SBATCH --time=04:00:00"]
+
+
+@pytest.mark.parametrize("name", ["", "-x", "Mem", "a b", "a=b", "mail_type", "x\n#SBATCH --hold"])
+def test_a_name_that_is_no_long_option_is_refused(name: str) -> None:
+    with pytest.raises(ScriptError, match="is no option of sbatch"):
+        directives({name: "1"})
+
+
+@given(st.lists(TEXT.filter(lambda text: "\x00" not in text), min_size=1, max_size=4))
+def test_words_quoted_for_a_shell_come_back(words: list[str]) -> None:
+    assert shlex.split(shell(words)) == words
+    assert shlex.split(shell(words[0])) == [words[0]]
+
+
+def test_a_percent_sign_of_a_folder_is_no_pattern_and_a_backslash_cannot_be_written() -> None:
+    assert log_pattern(Path("/a%b/task-%a.log")) == "/a%%b/task-%a.log"
+    assert log_pattern(Path("/a\\b/task-%a.log")) is None
+    assert log_pattern(Path("/a\nb/task-%a.log")) is None
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"agent": "srun"}, {"nodes": 2}, {"setup": ["module load x"]}, {"exclude": "n[1-2]"}]
+)
+def test_every_form_of_the_script_is_bash(changes: dict[str, object]) -> None:
+    text = Script("x.1", {"nodes": 1}, {**VALUES, **changes}).render(GENERATION)
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    assert text.startswith("#!/usr/bin/env bash\n")
+    assert "#SBATCH --job-name=x.1\n#SBATCH --nodes=1\n" in text
+
+
+def test_a_hostile_run_folder_is_quoted_everywhere(tmp_path: Path) -> None:
+    run = f"{tmp_path}/$(touch {tmp_path}/pwned)'\"`;\n"
+    text = Script("x.1", {}, {**VALUES, "run": run, "cwd": run}).render(GENERATION)
+    assert text.count(shlex.quote(run)) == 2
+    assert "$(touch" not in text.replace(shlex.quote(run), "")
+
+
+def test_a_template_cannot_reach_python(tmp_path: Path) -> None:
+    template = tmp_path / "mine.j2"
+    template.write_text("{{ ''.__class__.__mro__ }}")
+    with pytest.raises(ScriptError, match="unsafe"):
+        Script("x.1", {}, VALUES, template).render()
+
+
+@pytest.mark.parametrize(
+    ("message", "option"),
+    [
+        (
+            "invalid partition specified: nope; Batch job submission failed: Invalid partition name specified",
+            "partition",
+        ),
+        ("Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)", "time"),
+        ("Batch job submission failed: Invalid job array specification", "array"),
+        ("unrecognized option '--nonsense=3'", "nonsense"),
+        ("Invalid --mem specification", "mem"),
+        ("Batch job submission failed: Invalid account or account/partition combination specified", "partition"),
+        ("Batch job submission failed: Invalid qos specification", "qos"),
+        ("Batch job submission failed: Requested node configuration is not available", "gpus-per-node"),
+        ("Batch job submission failed: Something unheard of", ""),
+    ],
+)
+def test_slurms_words_are_traced_to_an_option(message: str, option: str) -> None:
+    assert blame(message, {"gpus-per-node", "nodes"}) == option

@@ -9,8 +9,8 @@ equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with two things ad
 - a prediction is not held while its state is corrected, but moved by what `Response` has learned (quasi-Newton), and
 - the distance to the next node is as long as the measured curvature of the prediction allows.
 
-Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory is six
-latents a worker: a node's state, the one evaluated, the prediction and a secant of two, and a state between two nodes.
+Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory is seven
+latents a worker: a node's state, the one evaluated, the prediction and a secant of two, and two states between nodes.
 """
 
 from __future__ import annotations

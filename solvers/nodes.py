@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TYPE_CHECKING
 
 from genrun.solvers.contract import Problem
@@ -16,7 +17,7 @@ BUDGET = 0.06
 HELD_BUDGET = 0.3
 """The same where the prediction is held over the gap; errors of one sign die out as the trajectory contracts."""
 REACH = 1 / 3
-"""Share of the trajectory that a window may span: a guess of a state further ahead is worth no evaluation."""
+"""Share of the trajectory that a window should span: longer gaps gained nothing, and cost memory."""
 FIRST_GAP = 2
 
 
@@ -66,7 +67,7 @@ class Spacing:
     def _gap(self, index: int) -> int:
         if self.fixed is not None:
             return self.fixed
-        longest = max(1, int(REACH * self.problem.num_steps / self.workers))
+        longest = ceil(REACH * self.problem.num_steps / self.workers)
         if self.slope == float("inf"):
             return min(FIRST_GAP, longest)
         longest = min(longest, self.problem.num_steps - index)

@@ -41,7 +41,7 @@ class ParasolverTurbo:
     """
 
     workers: int = 8
-    tolerance: float = 0.09
+    tolerance: float = 0.085
     mode: Literal["exact", "skip"] = "exact"
     coupling: Literal["linear", "identity"] = "linear"
     window: int | None = None

@@ -9,8 +9,8 @@
 - Damping: d = (r + A d)/(1 + lambda), with lambda doubled when the gain ratio of takeaway 2.6 is below 0.1 and halved above
   0.5. (The text's rule |dx|/|R| < 0.3 needs lambda > 2.3 always and never converges.)
 - Curvature: eq. (15) removes the component that triggered it. Read it as A_i = a_i (I - kappa s s^T) with the unit score s
-  and kappa from the secant between two iterates, only where |cos(r, s)| > gamma (eq. 14). As eq. (15) is positive definite and
-  only takes away, kappa lies in [0, 1]; negative values, which would carry more on along s, cost rounds where we measured.
+  and kappa from the secant between two iterates, only where |cos(r, s)| > gamma (eq. 14). Eq. (15) is positive definite
+  and only takes away, so kappa lies in [0, 1]; negative values, which would carry more on along s, cost rounds where we measured.
 
 Neither damping nor correction touches the front's step or an accepted state, so tolerance 0 is exact.
 """

@@ -10,7 +10,8 @@
   0.5. (The text's rule |dx|/|R| < 0.3 needs lambda > 2.3 always and never converges.)
 - Curvature: eq. (15) removes the component that triggered it. Read it as A_i = a_i (I - kappa s s^T) with the unit score s
   and kappa from the secant between two iterates, only where |cos(r, s)| > gamma (eq. 14). Eq. (15) is positive definite
-  and only takes away, so kappa lies in [0, 1]; negative values, which would carry more on along s, cost rounds where we measured.
+  and only takes away, so kappa lies in [0, 1]; negative values, which would carry more on along s, cost rounds where we
+  measured.
 
 Neither damping nor correction touches the front's step or an accepted state, so tolerance 0 is exact.
 """

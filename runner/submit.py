@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PIXEL_SECTIONS = ("name", "model", "prompts", "seeds", "sampling", "solver", "matrix")
 POLL_S = 0.25
+PATIENCE_S = 10.0
 PROBE_BYTES = 1 << 16
 SHOWN = 6
 
@@ -164,13 +165,20 @@ def make_order(
     )
 
 
-def tidy(folder: RunFolder) -> None:
+def tidy(folder: RunFolder, patience_s: float = 0.0) -> None:
     """Remove what killed workers left behind, unless somebody works in this run.
+
+    Args:
+        folder: the run.
+        patience_s: how long workers that have just finished an item may take to let it go, in seconds.
 
     Raises:
         StoreError: the run cannot be written.
     """
-    if Leases(folder, Owner(current(), "tidy")).sweep():
+    leases, deadline = Leases(folder, Owner(current(), "tidy")), time.monotonic() + patience_s
+    while not (is_deserted := leases.sweep()) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    if is_deserted:
         for path in folder.temporary_files():
             path.unlink(missing_ok=True)
 
@@ -275,7 +283,8 @@ def wait_for(
     if open_items(folder, order):
         ended = "; ".join(filter(None, (launcher.poll(job).trouble for job in jobs)))
         raise incomplete(folder, f"the queue has no more of its tasks{f' ({ended})' if ended else ''}")
-    tidy(folder)
+    # Its last item is done, but whoever made it may not have let it go.
+    tidy(folder, PATIENCE_S)
 
 
 def incomplete(folder: RunFolder, why: str) -> IncompleteError:

@@ -86,7 +86,15 @@ class Lease:
         return holding is not None and holding.owner == self._owner
 
     def release(self) -> None:
-        """Stop renewing, and remove the lease unless it was taken over."""
+        """Stop renewing, and remove the lease unless it was taken over; also when the worker is told to stop meanwhile."""
+        try:
+            self._remove()
+        except KeyboardInterrupt:
+            # Workers are told to stop once, so that this is not cut off again.
+            self._remove()
+            raise
+
+    def _remove(self) -> None:
         self._released.set()
         self._thread.join()
         with locked(self._path.with_name(LOCK)):

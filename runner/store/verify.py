@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import StoreError
-from genrun.runner.store.lease import holdings
+from genrun.runner.store.lease import Holding, holdings, looks_alive
 from genrun.runner.work.make import sha256_of
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def verify(folder: RunFolder) -> list[Flaw]:
         Flaw("temporary", folder.relative(path), "left behind by a killed worker; the next submit removes it")
         for path in folder.temporary_files()
     ]
-    return flaws + [Flaw("lease", item_id, "a worker still holds this item") for item_id in holdings(folder)]
+    return flaws + [Flaw("lease", item_id, _held(holding)) for item_id, holding in holdings(folder).items()]
 
 
 def _read_records(folder: RunFolder) -> tuple[dict[str, Record], list[Flaw]]:
@@ -98,3 +99,10 @@ def _orphans(folder: RunFolder, records: dict[str, Record]) -> Iterator[Flaw]:
     for path in folder.result_files():
         if folder.relative(path) not in named:
             yield Flaw("orphan", folder.relative(path), "no record names this file")
+
+
+def _held(holding: Holding) -> str:
+    if holding.owner is None or not looks_alive(holding, time.time_ns()):
+        return "is still held by a worker that was killed; the next submit lets it go"
+    process = holding.owner.process
+    return f"a worker still holds this item: process {process.pid} on {process.host}, {holding.owner.job}"

@@ -87,6 +87,11 @@ class Rank:
             StoreError: the run folder cannot be read or written.
             BrokenError: every item failed here.
         """
+        self._run(make_producer)
+        # A worker that was killed after its record and before its lease was gone held an item that nobody comes for.
+        self._leases().sweep()
+
+    def _run(self, make_producer: MakeProducer) -> None:
         items = self.folder.items()
         if self.order.time == 1 and self._queue(items).is_empty():
             # A task whose turn came late need not load anything. A time group cannot be sure to agree on that.
@@ -127,7 +132,10 @@ class Rank:
         luck.check()
 
     def _queue(self, items: Sequence[WorkItem]) -> Queue:
-        return Queue(Leases(self.folder, Owner(current(), self.job, self.rank), self.stale_s), self.order, items)
+        return Queue(self._leases(), self.order, items)
+
+    def _leases(self) -> Leases:
+        return Leases(self.folder, Owner(current(), self.job, self.rank), self.stale_s)
 
     def _make(self, maker: Maker, item: WorkItem, attempt: int, claim: Claim | None) -> Record | None:
         if claim is not None:

@@ -149,6 +149,24 @@ def test_a_lease_that_was_taken_over_is_left_alone(folder: RunFolder) -> None:
     assert heir.owner.job == "heir.0"
 
 
+def test_a_lease_goes_also_when_its_worker_is_stopped_while_it_lets_it_go(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = Leases(folder, ME).claim("a" * 20)
+    assert lease is not None
+    join, stops = lease._thread.join, [KeyboardInterrupt]
+
+    def stopped_once() -> None:
+        if stops:
+            raise stops.pop()
+        join()
+
+    monkeypatch.setattr(lease._thread, "join", stopped_once)
+    with pytest.raises(KeyboardInterrupt):
+        lease.release()
+    assert holdings(folder) == {}
+
+
 def test_sweep_removes_the_leases_of_the_dead_and_tells_of_the_living(folder: RunFolder) -> None:
     leave_lease(folder, "a" * 20, Owner(dead_process(), "old.0"))
     leave_lease(folder, "b" * 20, ME)

@@ -1,6 +1,7 @@
 """Verification passes a whole run, and names each thing that is wrong with any other."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from genrun.runner.store.lease import Leases, Owner
 from genrun.runner.store.processes import current
 from genrun.runner.store.records import Record
 from genrun.runner.store.verify import verify
-from tests.fakes.items import digest, done, failed, make_folder
+from tests.fakes.items import dead_process, digest, done, failed, make_folder
 
 
 @pytest.fixture
@@ -86,7 +87,17 @@ def test_temporary_files_are_flaws(folder: RunFolder) -> None:
 def test_a_held_lease_is_a_flaw(folder: RunFolder) -> None:
     item = folder.items()[0]
     with Leases(folder, Owner(current(), "me.0")).claim(item.id) or pytest.fail("not claimed"):
-        assert found(folder) == [("lease", item.id)]
+        (flaw,) = verify(folder)
+        assert (flaw.kind, flaw.path) == ("lease", item.id)
+        assert flaw.message == f"a worker still holds this item: process {os.getpid()} on {current().host}, me.0"
+
+
+def test_a_lease_of_a_killed_worker_is_told_from_one_of_a_worker_that_lives(folder: RunFolder) -> None:
+    item = folder.items()[0]
+    lease = Leases(folder, Owner(dead_process(), "me.0")).claim(item.id) or pytest.fail("not claimed")
+    lease._released.set()
+    (flaw,) = verify(folder)
+    assert str(flaw) == f"{item.id}: is still held by a worker that was killed; the next submit lets it go"
 
 
 def test_an_unplanned_record_is_a_flaw(folder: RunFolder) -> None:

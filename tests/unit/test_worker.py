@@ -14,7 +14,7 @@ import pytest
 from genrun.runner.progress import Glimpse, sentence
 from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.lease import holdings
+from genrun.runner.store.lease import Leases, Owner, holdings
 from genrun.runner.store.processes import current
 from genrun.runner.store.records import Record
 from genrun.runner.work.failures import CancelledError, DecodeError, describe, kind_of
@@ -23,10 +23,10 @@ from genrun.runner.work.make import BYSTANDER, Maker, metadata_of, wants_latents
 from genrun.runner.work.order import Order
 from genrun.runner.work.progress import Progress
 from genrun.runner.work.team import Solo, join
-from genrun.runner.work.worker import ranks_of, section_of
+from genrun.runner.work.worker import Rank, ranks_of, section_of
 from genrun.solvers.contract import NonFiniteError
 from tests.fakes import worker
-from tests.fakes.items import HOSTILE, done, make_folder, make_item
+from tests.fakes.items import HOSTILE, dead_process, done, make_folder, make_item, process_elsewhere
 from tests.fakes.worker import FakeProducer
 
 
@@ -227,6 +227,16 @@ def test_a_worker_that_is_told_to_stop_drops_its_item_and_says_it_is_not_done(fo
     assert holdings(folder) == {}
     assert folder.record_files() == []
     assert "rank 0: stopped" in (folder.logs / "job" / "rank-0.log").read_text()
+
+
+def test_a_worker_lets_go_what_a_killed_one_held_on_a_finished_item(folder: RunFolder) -> None:
+    for number, item in enumerate(folder.items()):
+        done(folder, item)
+        killed = Owner(dead_process() if number else process_elsewhere(), "job.4.0")
+        lease = Leases(folder, killed).claim(item.id) or pytest.fail("not claimed")
+        lease._released.set()
+    Rank(folder, Order("job"), task=4, restart=1).run(lambda *_: pytest.fail("there is nothing to make"))
+    assert holdings(folder) == {}
 
 
 def test_a_worker_stops_by_itself_when_its_launcher_is_gone(folder: RunFolder) -> None:

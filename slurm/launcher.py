@@ -118,6 +118,15 @@ def cancel(commands: Commands, user: str, name: str, ids: Sequence[str]) -> None
     commands.run("scancel", f"--user={user}", f"--name={name}", *ids)
 
 
+def release(commands: Commands, tasks: Sequence[Task]) -> None:
+    """Let tasks go that are held.
+
+    Raises:
+        SlurmError: Slurm does not.
+    """
+    commands.run("scontrol", "release", *(task.id for task in tasks))
+
+
 def wait_behind(commands: Commands, job: str, others: Sequence[str]) -> None:
     """Put the running job `job` back into the queue until all `others` are over; its processes are ended.
 

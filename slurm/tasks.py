@@ -30,6 +30,9 @@ LIVE = frozenset(
 WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"})
 """States of tasks that have not begun, or not again."""
 
+HELD = "launch failed requeued held"
+"""Reason of a task that a node could not start. It waits until it is released: it is queued again, but not by itself."""
+
 UNKNOWN = "UNKNOWN"
 LOST = "LOST"
 """State of a task that began and then ended without a word: killed, or its node was lost."""
@@ -43,6 +46,7 @@ _WORDS = {
     "PartitionNodeLimit": "PartitionNodeLimit: it will not start before launch.nodes is lowered",
     "BadConstraints": "BadConstraints: no node can ever run it",
     "JobHeldUser": "JobHeldUser: held by its user; scontrol release lets it go",
+    HELD: "held by Slurm, which could not start it; the same submission again, or scontrol release, lets it go",
     "JobHeldAdmin": "JobHeldAdmin: held by an administrator",
     "DependencyNeverSatisfied": "DependencyNeverSatisfied: it will not start; cancel it",
 }
@@ -83,6 +87,11 @@ class Task:
     def is_live(self) -> bool:
         """Whether it is not over."""
         return self.state in LIVE
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits to be released after Slurm could not start it."""
+        return self.state == "PENDING" and self.reason.replace("_", " ") == HELD
 
     @property
     def is_waiting(self) -> bool:
@@ -148,7 +157,7 @@ def explain(task: Task) -> str:
     # Newer versions write "RaisedSignal:53(Real-time signal 19)" where older ones write "JobLaunchFailure".
     signalled = _SIGNAL.match(task.reason)
     reason = f"0:{signalled[1]}" if signalled else task.reason
-    return _WORDS.get(reason, task.reason)
+    return _WORDS[HELD] if task.is_held else _WORDS.get(reason, task.reason)
 
 
 def tally(tasks: Iterable[Task]) -> dict[tuple[str, str], list[Task]]:

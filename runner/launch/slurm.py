@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from genrun import __version__
 from genrun.runner.errors import LaunchError, RefusedError, UsageError
 from genrun.runner.launch.contract import Cluster, Mesh, Request, State, Step
+from genrun.runner.launch.lookout import Lookout
 from genrun.runner.launch.submissions import ITEMS, SCRIPT, Entry, Standing, Submission, job_folder, standing
 from genrun.runner.store.files import atomic_write
 from genrun.runner.work.order import log_folder, open_items
@@ -21,7 +21,6 @@ from genrun.slurm import launcher as slurm
 from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, UnreachableError
 from genrun.slurm.refusals import blame
 from genrun.slurm.script import GENERATION, STEP, Script, ScriptError, log_pattern
-from genrun.slurm.tasks import tally
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
@@ -103,7 +102,7 @@ class SlurmLauncher:
     poll_s: float = POLL_S
     follows: bool = False
     _folders: dict[str, RunFolder] = field(default_factory=dict)
-    _polled: dict[str, tuple[float, State]] = field(default_factory=dict)
+    _lookouts: dict[RunFolder, Lookout] = field(default_factory=dict)
 
     def submit(self, folder: RunFolder, order: Order, restart: int) -> str:
         """Submit the array and the steps that follow it; returns the array's job id.
@@ -134,11 +133,7 @@ class SlurmLauncher:
 
     def poll(self, job: str) -> State:
         """Return what has become of a job; asks the queue only when the last answer is old enough."""
-        asked, state = self._polled.get(job, (-math.inf, State(running=True)))
-        if time.monotonic() - asked >= self.poll_s:
-            state = _state(standing(self._folders[job], self.commands), job)
-            self._polled[job] = (time.monotonic(), state)
-        return state
+        return self._lookout(self._folders[job]).state(job)
 
     def cancel(self, job: str) -> None:
         """Cancel a job and the steps that wait for it."""
@@ -162,10 +157,12 @@ class SlurmLauncher:
     def at_work(self, folder: RunFolder) -> dict[str, str]:
         """Return the launches of a run whose tasks wait or work: the order's job -> the array's job id.
 
+        Tasks that Slurm holds because it could not start them are let go.
+
         Raises:
             LaunchError: slurmctld does not answer, so that it is not known.
         """
-        found = standing(folder, self.commands)
+        found = self._lookout(folder).look()
         if found.trouble:
             raise LaunchError(
                 f"{folder.path}: has jobs in Slurm's queue, and what has become of them is not known: {found.trouble}",
@@ -174,6 +171,9 @@ class SlurmLauncher:
         live = {submission.order: _note_id(folder, found, submission) for submission, _ in found.live(ITEMS)}
         self._folders.update(dict.fromkeys(live.values(), folder))
         return live
+
+    def _lookout(self, folder: RunFolder) -> Lookout:
+        return self._lookouts.setdefault(folder, Lookout(folder, self.commands, self.poll_s))
 
     def _tasks(self, items: int) -> int:
         """How many tasks can be of use, and are allowed."""
@@ -307,21 +307,3 @@ def _rendered(script: Script, ours: str) -> str:
     except ScriptError as error:
         field_ = f"launch.options.{error.option}" if error.option else "launch.template"
         raise RefusedError(field_, str(error)) from error
-
-
-def _state(found: Standing, job: str) -> State:
-    if found.trouble:
-        return State(running=True, trouble=found.trouble)
-    tasks = next(
-        (
-            found.tasks_of(submission, step)
-            for submission in found.submissions
-            for step, entry in submission.jobs.items()
-            if entry.id == job or any(task.job == job for task in found.tasks_of(submission, step))
-        ),
-        (),
-    )
-    ended = [f"{len(group)} {state}: {why}" for (state, why), group in tally(tasks).items() if state != "COMPLETED"]
-    if not slurm.is_over(tasks):
-        return State(running=True)
-    return State(running=False, exit_code=1 if ended else 0, trouble="; ".join(ended))

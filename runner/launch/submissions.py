@@ -119,6 +119,10 @@ class Standing:
         """Return the tasks of one job."""
         return self.tasks.get(submission.jobs[step].name, ()) if step in submission.jobs else ()
 
+    def held(self) -> list[Task]:
+        """Return the tasks that Slurm could not start, and holds."""
+        return [task for tasks in self.tasks.values() for task in tasks if task.is_held]
+
     def live(self, *steps: str) -> list[tuple[Submission, str]]:
         """Return the jobs that are not over, each as its submission and step; of all steps unless some are named."""
         return [

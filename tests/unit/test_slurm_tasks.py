@@ -166,3 +166,11 @@ def test_reasons_that_need_a_word_have_one() -> None:
     assert "could not write its log" in explain(Task("x", "7", 0, "FAILED", "RaisedSignal:53(Real-time signal 19)"))
     assert explain(Task("x", "7", 0, "FAILED", "RaisedSignal:9(Killed)")) == "killed by signal 9"
     assert explain(Task("x", "7", 0, "PENDING", "Priority")) == "Priority"
+
+
+@pytest.mark.parametrize("reason", ["launch failed requeued held", "launch_failed_requeued_held"])
+def test_a_task_that_slurm_could_not_start_is_held_and_says_what_helps(reason: str) -> None:
+    held = Task("x", "1", 0, "PENDING", reason)
+    assert held.is_held
+    assert explain(held).endswith("the same submission again, or scontrol release, lets it go")
+    assert not Task("x", "1", 0, "PENDING", "JobHeldUser").is_held

@@ -133,7 +133,7 @@ def wait_behind(commands: Commands, job: str, others: Sequence[str]) -> None:
     Raises:
         SlurmError: it could not be put back.
     """
-    commands.run("scontrol", "requeue", job)
+    commands.run("scontrol", "requeue", "incomplete", job)
     commands.run("scontrol", "update", f"JobId={job}", f"Dependency=afterany:{':'.join(others)}")
 
 

@@ -64,17 +64,18 @@ class Lookout:
         if found.trouble:
             return State(running=True, trouble=found.trouble)
         tasks = _tasks_of(found, job)
-        if any(task.is_live and task.id not in self._stuck for task in tasks):
+        # Submitted after that answer: the next one will tell.
+        if tasks is None or any(task.is_live and task.id not in self._stuck for task in tasks):
             return State(running=True)
         ended = [f"{len(group)} {state}: {why}" for (state, why), group in tally(tasks).items() if state != "COMPLETED"]
         return State(running=False, exit_code=1 if ended else 0, trouble="; ".join(ended))
 
 
-def _tasks_of(found: Standing, job: str) -> Sequence[Task]:
-    """The tasks of the job of that number, also when sbatch's answer was never heard."""
+def _tasks_of(found: Standing, job: str) -> Sequence[Task] | None:
+    """The tasks of the job of that number, also when sbatch's answer was never heard; None when there is no such job."""
     for submission in found.submissions:
         for step, entry in submission.jobs.items():
             tasks = found.tasks_of(submission, step)
             if entry.id == job or any(task.job == job for task in tasks):
                 return tasks
-    return ()
+    return None

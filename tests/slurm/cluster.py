@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +19,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db")
 PATH = f"{os.environ['PATH']}:/usr/sbin"
 NODES, GPUS, CPUS = 4, 8, 64
+PORTS = range(61000, 65000)
 
 CONF = """\
 ClusterName=lab
@@ -105,7 +108,7 @@ class Cluster:
         self.nodes = [f"node{number + 1}" for number in range(NODES)]
         self.conf = lab / "slurm.conf"
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-        self._ports = free_ports(NODES + 3)
+        self._lock, self._ports = take_ports(NODES + 3)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -150,6 +153,22 @@ class Cluster:
     def wait_idle(self) -> None:
         """Wait until every node would take a job."""
         until(lambda: self.say("sinfo", "-h", "-N", "-p", "gpu", "-o", "%t").split() == ["idle"] * NODES, "nodes")
+
+    def let_in(self) -> None:
+        """Let jobs run again on nodes that Slurm has drained."""
+        drained = {
+            line.split()[0] for line in self.run("sinfo", "-h", "-N", "-o", "%N %T").splitlines() if "drain" in line
+        }
+        for node in drained:
+            self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
+    def break_spool(self, node: str) -> None:
+        """Take away the folder in which a node's slurmd keeps batch scripts."""
+        (self.lab / "spool" / node).rename(self.lab / "spool" / f"{node}.away")
+
+    def mend_spool(self, node: str) -> None:
+        """Give it back."""
+        (self.lab / "spool" / f"{node}.away").rename(self.lab / "spool" / node)
 
     def wipe(self) -> None:
         """Let Slurm forget everything, so that job ids begin at 1 again."""
@@ -201,11 +220,21 @@ class Cluster:
             if f"SLURM_CONF={self.conf}" in environ and pid != os.getpid():
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+        os.close(self._lock)
+
+    def describe(self) -> str:
+        """Return what Slurm says of its jobs and nodes, and the ends of its logs: for whoever reads a failure."""
+        asked = [("squeue", "-r", "-t", "all", "-o", "%.9i %.10j %.11T %.20r %.9N %.19S %E"), ("sinfo", "-N", "-l")]
+        parts = [f"$ {' '.join(command)}\n{self.say(*command)}" for command in asked]
+        jobs = self.say("scontrol", "-o", "show", "jobs").splitlines()
+        parts.append("\n".join(job for job in jobs if re.search("JobState=(PENDING|RUNNING|COMPLETING|REQUEU)", job)))
+        return "\n".join([*parts, *(tail(log, 40) for log in sorted(self.lab.glob("*.log")))])
 
     def _start(self, name: str, *command: str) -> None:
         with (self.lab / f"{name}.out").open("ab") as log:
             self._daemons[name] = subprocess.Popen(
                 command,
+                cwd=self.lab,
                 env={**os.environ, **self.environ},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -276,6 +305,12 @@ def running(*, accounting: bool = False) -> Iterator[Cluster]:
         shutil.rmtree(lab, ignore_errors=True)
 
 
+def tail(log: Path, count: int) -> str:
+    """Return a file's name and its last lines."""
+    lines = log.read_text(errors="replace").splitlines()[-count:]
+    return "\n".join([f"--- {log}", *lines])
+
+
 def processes() -> Iterator[tuple[int, set[str]]]:
     """Yield this machine's processes with their environments, as far as they may be read."""
     for process in Path("/proc").glob("[0-9]*"):
@@ -291,16 +326,38 @@ def until(is_so: Callable[[], object], what: str, timeout_s: float = 90.0) -> No
         time.sleep(0.1)
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+def take_ports(count: int) -> tuple[int, list[int]]:
+    """Take ports that nobody listens on, and that no other cluster of this machine takes before the lock is closed.
+
+    They lie above those that the kernel hands out to whoever connects.
+
+    Returns:
+        The descriptor of the lock, and the ports.
+    """
+    folder = Path(tempfile.gettempdir()) / f"genrun-slurm-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    for first in PORTS[:: count + 1]:
+        lock = os.open(folder / str(first), os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        ports = list(range(first, first + count))
+        if all(map(_is_free, ports)):
+            return lock, ports
+        os.close(lock)
+    raise AssertionError(f"no {count} free ports in {PORTS}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def missing(*, accounting: bool = False) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ import pytest
 import yaml
 
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.lease import holdings
 from genrun.runner.store.verify import verify
 from tests.fakes import faults, worker
-from tests.slurm.cluster import PATH, Cluster, missing, running, until
+from tests.slurm.cluster import PATH, Cluster, missing, running, tail, until
 
 ROOT = Path(__file__).parents[2]
 CLI = ROOT / "tests" / "fakes" / "cli.py"
@@ -110,6 +111,16 @@ class Lab:
         """Place a fault for a worker to meet."""
         faults.put(self.path / "faults", moment, **details)
 
+    def describe(self) -> str:
+        """Return how far the runs are, and the ends of their logs: for whoever reads a failure."""
+        parts = [self.cluster.describe()]
+        for plan in sorted(self.path.rglob("plan.jsonl")):
+            folder = RunFolder.open(plan.parent)
+            parts.append(f"--- {folder.path}\n{folder.tally()}\n{holdings(folder)}")
+            parts += [tail(notes, 30) for notes in sorted(folder.logs.rglob("*.events"))]
+            parts += [tail(log, 12) for log in sorted(folder.logs.rglob("*.log"))]
+        return "\n".join(parts)
+
 
 @dataclass(frozen=True)
 class Said:
@@ -122,6 +133,17 @@ class Said:
     def json(self) -> Any:
         """The last line of stdout, as JSON."""
         return json.loads(self.stdout.splitlines()[-1])
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, Any, None]:
+    """Add to a failure what the cluster and the runs look like at that moment."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed and report.when == "call":
+        for lent in item.funcargs.values():
+            if isinstance(lent, Lab):
+                report.sections.append(("Slurm and the runs", lent.describe()))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from genrun.runner.store.verify import verify
 from tests.slurm.cluster import missing, running
 from tests.slurm.conftest import ROOT, Lab, make_lab
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("real")]
 
 SAVE = "import sys; from tests.tiny import build; build('sd3').save_pretrained(sys.argv[1])"
 MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"

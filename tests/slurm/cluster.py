@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from genrun.runner.store.files import locked
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db")
 PATH = f"{os.environ['PATH']}:/usr/sbin"
@@ -91,6 +93,8 @@ StorageUser=slurm
 StoragePass=slurm
 StorageLoc=slurm_acct_db
 """
+
+LOG_SIZE = "8M"
 
 GRANT = """\
 create database slurm_acct_db;
@@ -228,7 +232,9 @@ class Cluster:
         parts = [f"$ {' '.join(command)}\n{self.say(*command)}" for command in asked]
         jobs = self.say("scontrol", "-o", "show", "jobs").splitlines()
         parts.append("\n".join(job for job in jobs if re.search("JobState=(PENDING|RUNNING|COMPLETING|REQUEU)", job)))
-        return "\n".join([*parts, *(tail(log, 40) for log in sorted(self.lab.glob("*.log")))])
+        return "\n".join(
+            [*parts, *(tail(log, 40) for log in sorted([*self.lab.glob("*.log"), *self.lab.glob("*.out")]))]
+        )
 
     def _start(self, name: str, *command: str) -> None:
         with (self.lab / f"{name}.out").open("ab") as log:
@@ -265,30 +271,64 @@ class Cluster:
         dbd.chmod(0o600)
 
     def _start_accounting(self) -> None:
-        data, sock = self.lab / "mysql", self.lab / "mysql.sock"
-        install = ("mariadb-install-db", "--no-defaults", f"--user={_user(str(os.getuid()))}", f"--datadir={data}")
-        self.run(*install, "--auth-root-authentication-method=normal", "--skip-test-db")
+        """Start the accounts, from a copy of empty ones: making those takes the longest."""
+        kept = Path(tempfile.gettempdir()) / f"genrun-slurm-accounts-{os.getuid()}"
+        with locked(kept.with_suffix(".lock")):
+            if not kept.exists():
+                self._make_accounts()
+                for name in ("slurmdbd", "mariadbd"):
+                    self.kill(name, signal.SIGTERM)
+                shutil.copytree(self._mysql, new := kept.with_suffix(".new"), dirs_exist_ok=True)
+                new.rename(kept)
+        if not self._mysql.exists():
+            shutil.copytree(kept, self._mysql)
+        self._start_mariadbd()
+        self._start_slurmdbd()
+
+    @property
+    def _mysql(self) -> Path:
+        return self.lab / "mysql"
+
+    def _make_accounts(self) -> None:
+        install = (
+            "mariadb-install-db",
+            "--no-defaults",
+            f"--user={_user(str(os.getuid()))}",
+            f"--datadir={self._mysql}",
+        )
+        size = f"--innodb-log-file-size={LOG_SIZE}"
+        self.run(*install, size, "--auth-root-authentication-method=normal", "--skip-test-db")
+        self._start_mariadbd()
+        self.run("mariadb", "--no-defaults", f"--socket={self.lab}/mysql.sock", "-uroot", "-e", GRANT)
+        self._start_slurmdbd()
+        self.run("sacctmgr", "-i", "add", "cluster", "lab")
+
+    def _start_mariadbd(self) -> None:
+        socket_ = f"--socket={self.lab}/mysql.sock"
         self._start(
             "mariadbd",
             "mariadbd",
             "--no-defaults",
             f"--user={_user(str(os.getuid()))}",
-            f"--datadir={data}",
-            f"--socket={sock}",
+            f"--datadir={self._mysql}",
+            socket_,
+            # One that starts removes the temporary tables that it finds there, and so those of its neighbours.
+            f"--tmpdir={self.lab}",
             f"--pid-file={self.lab}/mysql.pid",
             "--bind-address=127.0.0.1",
             f"--port={self._ports[2]}",
             "--innodb-buffer-pool-size=32M",
+            f"--innodb-log-file-size={LOG_SIZE}",
             "--innodb-lock-wait-timeout=900",
             "--innodb-flush-log-at-trx-commit=0",
             "--skip-log-bin",
         )
-        client = ("mariadb", "--no-defaults", f"--socket={sock}", "-uroot")
+        client = ("mariadb", "--no-defaults", socket_, "-uroot")
         until(lambda: "1" in self.say(*client, "-e", "select 1"), "mariadbd")
-        self.run(*client, "-e", GRANT)
+
+    def _start_slurmdbd(self) -> None:
         self._start("slurmdbd", "slurmdbd", "-D")
         until(lambda: "|" in self.say("sacctmgr", "-n", "-P", "list", "user", "format=user,account"), "slurmdbd")
-        self.run("sacctmgr", "-i", "add", "cluster", "lab")
 
 
 @contextmanager
@@ -298,7 +338,11 @@ def running(*, accounting: bool = False) -> Iterator[Cluster]:
     lab.chmod(0o755)
     cluster = Cluster(lab, accounting=accounting)
     try:
-        cluster.up()
+        try:
+            cluster.up()
+        except AssertionError as error:
+            error.add_note(cluster.describe())
+            raise
         yield cluster
     finally:
         cluster.down()

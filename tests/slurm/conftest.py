@@ -22,6 +22,7 @@ from tests.fakes import faults, worker
 from tests.slurm.cluster import PATH, Cluster, missing, running, tail, until
 
 ROOT = Path(__file__).parents[2]
+ACCOUNTING = "GENRUN_SLURM_ACCOUNTING"
 CLI = ROOT / "tests" / "fakes" / "cli.py"
 
 
@@ -148,13 +149,12 @@ def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, Any, Non
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A cluster of its own for one test: it starts in half a second."""
-    lacking = missing()
+    """A cluster of its own for one test: it starts in half a second, with accounts (where ACCOUNTING is set) in two."""
+    accounting = bool(os.environ.get(ACCOUNTING))
+    lacking = missing(accounting=accounting)
     if lacking:
-        pytest.skip(
-            f"no {', '.join(lacking)}: apt-get install --no-install-recommends slurmctld slurmd slurm-client munge"
-        )
-    with running() as found:
+        pytest.skip(f"no {', '.join(lacking)}: see README.md beside this file")
+    with running(accounting=accounting) as found:
         yield found
 
 

@@ -26,7 +26,7 @@ def accounted(tmp_path: Path) -> Iterator[Lab]:
 
 
 def test_what_slurmctld_has_forgotten_is_told_by_the_accounts(accounted: Lab) -> None:
-    accounted.write_job(12, launch={"array": 3})
+    accounted.write_job(30, launch={"array": 3})
     job = accounted.submit(nap=1)
     accounted.wait_done(1)
     accounted.cluster.run("scancel", f"{job}_2")

@@ -37,7 +37,7 @@ def said(lab: Lab, task: int = 0) -> list[str]:
     return [f"{event.what} {event.detail}".strip() for event in notes(lab, task)]
 
 
-def begin(lab: Lab, count: int = 16, nap: float = 1.0, **launch: object) -> str:
+def begin(lab: Lab, count: int = 20, nap: float = 1.0, **launch: object) -> str:
     """Submit, and wait until the first items are done."""
     lab.write_job(count, launch={"array": 2, **ALONE, **launch})
     job = lab.submit(nap=nap)

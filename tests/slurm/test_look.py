@@ -65,7 +65,7 @@ def test_following_asks_squeue_every_ten_seconds_at_most(lab: Lab) -> None:
 
 def test_status_without_slurmctld_says_so_and_tells_what_the_run_folder_knows(lab: Lab) -> None:
     lab.write_job(8)
-    lab.submit(nap=2)
+    lab.submit(nap=10)
     until(lambda: len(holdings(lab.run)) == 4, "four items in work")
     lab.cluster.kill("slurmctld")
     said = lab.genrun("status")
@@ -147,7 +147,7 @@ def test_following_the_logs_of_a_run_ends_with_its_job(lab: Lab) -> None:
 
 
 def test_a_cancelled_array_drops_its_items_and_is_finished_by_the_same_command(lab: Lab) -> None:
-    lab.write_job(12)
+    lab.write_job(60)
     job = lab.submit(nap=1)
     lab.wait_done(1)
     assert lab.genrun("cancel", "lab").stdout.split() == [job]
@@ -160,7 +160,7 @@ def test_a_cancelled_array_drops_its_items_and_is_finished_by_the_same_command(l
 
 
 def test_a_cancelled_task_leaves_its_items_to_the_others(lab: Lab) -> None:
-    lab.write_job(12)
+    lab.write_job(30)
     job = lab.submit(nap=1)
     until(lambda: len(holdings(lab.run)) == 4, "four items in work")
     assert lab.genrun("cancel", "lab", "--task", "1").stdout.split() == [f"{job}_1"]
@@ -171,7 +171,7 @@ def test_a_cancelled_task_leaves_its_items_to_the_others(lab: Lab) -> None:
 
 def test_a_cancelled_item_is_dropped_by_its_maker_and_made_by_retry(lab: Lab) -> None:
     lab.write_job(4, launch={"array": 1, "gpus": 1})
-    job = lab.submit(nap=3)
+    job = lab.submit(nap=6)
     first, *_, last = (item.id for item in lab.run.items())
     until(lambda: first in holdings(lab.run), "the first item in work")
     assert lab.genrun("cancel", "lab", "--item", first, "--item", last).stdout.split() == [first, last]

@@ -121,8 +121,11 @@ def test_a_secret_of_the_environment_reaches_the_workers_but_no_file(lab: Lab) -
 
 
 def test_more_items_than_an_array_may_have_tasks_are_chunked(lab: Lab) -> None:
-    lab.write_job(3000, launch={"array": "auto", "gpus": 1})
-    assert "#SBATCH --array=0-1000\n" in lab.genrun("submit", "job.yaml", "-n").stdout
+    lab.write_job(10_000, launch={"array": "auto", "gpus": 1, "options": {"hold": True}})
+    job = lab.submit()
+    assert len(lab.cluster.states(job)) == 1001
+    assert len(lab.status()["tasks"]) == 1001
+    lab.cluster.run("scancel", job)
     lab.write_job(3, launch={"array": 500, "at_once": 2, "gpus": 1})
     assert "#SBATCH --array=0-2%2\n" in lab.genrun("submit", "job.yaml", "-n").stdout
 

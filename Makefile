@@ -13,7 +13,7 @@ demo: .venv/ready
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not e2e" -n 2 --dist worksteal
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m e2e --ignore tests/slurm
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m e2e -n 4 --dist loadgroup tests/slurm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m e2e -n 4 --dist worksteal tests/slurm
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -16,18 +16,18 @@ from genrun.runner.store.verify import verify
 from tests.slurm.cluster import missing, running
 from tests.slurm.conftest import ROOT, Lab, make_lab
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("real")]
+pytestmark = pytest.mark.e2e
 
 SAVE = "import sys; from tests.tiny import build; build('sd3').save_pretrained(sys.argv[1])"
 MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[Lab]:
     """A cluster, a checkpoint and a job of eight items."""
     if missing():
         pytest.skip(f"no {', '.join(missing())}")
-    folder = tmp_path_factory.mktemp("real")
+    folder = tmp_path
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", SAVE, "checkpoint"], cwd=folder, env=environ, check=True)
     job = {
@@ -60,12 +60,8 @@ def submit(lab: Lab, *sets: str) -> RunFolder:
     return folder
 
 
-@pytest.fixture(scope="module")
-def by_array(real: Lab) -> RunFolder:
-    return submit(real, "launch.array=2", "launch.then=[score, report]")
-
-
-def test_an_array_of_torchrun_tasks_makes_every_item_and_its_report(real: Lab, by_array: RunFolder) -> None:
+def test_an_array_makes_every_item_and_its_report_and_two_nodes_that_share_one_item_the_same_bytes(real: Lab) -> None:
+    by_array = submit(real, "launch.array=2", "launch.then=[score, report]")
     ranks = {
         path.relative_to(by_array.logs).as_posix().split("/", 1)[1] for path in by_array.logs.glob("*/*/rank-*.log")
     }
@@ -77,9 +73,6 @@ def test_an_array_of_torchrun_tasks_makes_every_item_and_its_report(real: Lab, b
     assert real.cluster.states(jobs["report"]["id"]) == ["COMPLETED"]
     assert len(by_array.scores_path("latent_rmse").read_text().splitlines()) > 0
     assert (by_array.report_dir / "index.html").is_file()
-
-
-def test_two_nodes_that_share_one_item_make_the_same_bytes(real: Lab, by_array: RunFolder) -> None:
     # The nodes of this cluster are one machine, which does not know itself by their names.
     setup = "launch.setup=['export MASTER_ADDR=127.0.0.1']"
     folder = submit(real, "launch.nodes=2", "launch.gpus=1", "parallel.time=2", setup, "output.dir=pairs")

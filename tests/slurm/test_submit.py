@@ -131,7 +131,7 @@ def test_more_items_than_an_array_may_have_tasks_are_chunked(lab: Lab) -> None:
 
 
 def test_a_run_that_is_at_work_is_not_submitted_again_but_may_be_joined(lab: Lab) -> None:
-    lab.write_job(8, launch={"array": 1, "gpus": 1})
+    lab.write_job(40, launch={"array": 1, "gpus": 1})
     job = lab.submit(nap=1.5)
     lab.wait_done(1)
     again = lab.genrun("submit", "job.yaml", "--json")

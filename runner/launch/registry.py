@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from genrun.runner.launch.contract import Launcher, Request
 
 
-_HELPERS = frozenset({"cause", "contract", "local", "registry", "step", "submissions"})
+_HELPERS = frozenset({"cause", "contract", "local", "lookout", "registry", "step", "submissions"})
 
 
 def names() -> list[str]:

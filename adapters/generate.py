@@ -1,4 +1,4 @@
-"""Load a pipeline, sample an item with a solver, decode its latents: all that a worker asks of the world of models."""
+"""Sample an item with a solver, decode its latents: what a worker asks of a pipeline that is loaded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,29 +65,6 @@ def _leave(latents: Tensor, _: Solution) -> None:
     raise _LeaveLoopError(latents)
 
 
-def load(
-    adapter: Adapter, checkpoint: str | Path | None, *, dtype: str | None, device: str, revision: str | None = None
-) -> Any:
-    """Load a diffusers pipeline from safetensors weights, ready to sample.
-
-    Args:
-        adapter: the model.
-        checkpoint: folder or hub id; the adapter's own by default.
-        dtype: float32, bfloat16 or float16; the adapter's by default.
-        device: a torch device.
-        revision: of a hub id.
-    """
-    import diffusers
-
-    source = str(checkpoint or adapter.checkpoint)
-    loader: Any = getattr(diffusers, adapter.pipeline or "DiffusionPipeline")
-    pipe = loader.from_pretrained(
-        source, dtype=getattr(torch, dtype or adapter.dtype), revision=revision, use_safetensors=True
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
-
-
 def sample(
     pipe: Any,
     adapter: Adapter,
@@ -145,14 +121,39 @@ def _run_loop(
 
 def decode(pipe: Any, adapter: Adapter, request: Request, latents: Tensor) -> np.ndarray:
     """Frames of final latents, uint8 (T, H, W, 3), T = 1 for an image: the pipeline's own decoding, its loop left out."""
-    loops = "latents" not in inspect.signature(pipe.__call__).parameters
+    loops = not callable(getattr(pipe, "prepare_latents", None))
     arguments = call_arguments(pipe, adapter, request)
     if loops:
         latents = latents.float()  # these pipelines hand pixels to numpy, which has no bfloat16
-    else:
-        arguments["latents"] = latents.to(pipe._execution_device)
-    with put_scheduler(pipe, FinishedScheduler(pipe.scheduler, latents, loops=loops)), torch.no_grad():
+    scheduler = FinishedScheduler(pipe.scheduler, latents, loops=loops)
+    with put_scheduler(pipe, scheduler), _starting_at(pipe, latents), torch.no_grad():
         return frames_of(pipe(**{**arguments, "output_type": "np"}))
+
+
+@contextmanager
+def _starting_at(pipe: Any, latents: Tensor) -> Iterator[None]:
+    """The pipeline with these latents in place of fresh ones, in the form of its loop: some take only another one."""
+    plain = type(pipe)
+    if not callable(getattr(plain, "prepare_latents", None)):
+        yield
+        return
+
+    def prepare_latents(self: Any, *args: Any, **kwargs: Any) -> Any:
+        fresh = plain.prepare_latents(self, *args, **kwargs)
+        first, *rest = fresh if isinstance(fresh, tuple) else (fresh,)
+        if first.shape != latents.shape:
+            raise ValueError(f"latents of shape {tuple(latents.shape)}, wanted {tuple(first.shape)}")
+        given = latents.to(first.device)
+        if getattr(pipe.vae, "dtype", None) == torch.float32:
+            given = given.float()  # exact; pipelines of one dtype throughout leave them as they are
+        return (given, *rest) if isinstance(fresh, tuple) else given
+
+    members = {"prepare_latents": prepare_latents, "__module__": plain.__module__}
+    pipe.__class__ = type(plain.__name__, (plain,), members)
+    try:
+        yield
+    finally:
+        pipe.__class__ = plain
 
 
 def call_arguments(pipe: Any, adapter: Adapter, request: Request) -> dict[str, Any]:

@@ -44,4 +44,6 @@ def held_dtype(pipe: Any) -> Any:
 
     CogVideoX upcasts the model's output to float32, and casts what the scheduler returns to the prompt embeddings' dtype.
     """
-    return pipe.text_encoder.dtype if type(pipe).__name__.startswith("CogVideoX") else None
+    if not type(pipe).__name__.startswith("CogVideoX"):
+        return None
+    return getattr(pipe, "encoded_dtype", None) or pipe.text_encoder.dtype

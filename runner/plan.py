@@ -19,6 +19,9 @@ IDENTITY_VERSION = 1
 ID_DIGITS = 20
 MAX_ITEMS = 1_000_000
 
+HELD = {"offload", "vae", "compile", "quantization", "encode"}
+"""Keys of `model` that say how its weights are held; stored with an item where the job sets them."""
+
 
 @dataclass(frozen=True)
 class WorkItem:
@@ -26,12 +29,14 @@ class WorkItem:
 
     Attributes:
         id: 20 hex digits of a hash of everything that changes the pixels: the adapter, the checkpoint's fingerprint
-            and dtype, prompt, negative prompt, seed, sampling and solver; and of nothing else.
+            and dtype, the VAE's tiling, compilation, quantisation, prompt, negative prompt, seed, sampling and solver;
+            and of nothing else.
         pair: the same hash without the solver: items of one pair differ in their solver only.
         prompt: the text, byte for byte.
         negative_prompt: its own or the job's, or None.
         seed: of the initial noise.
-        model: adapter, checkpoint (absolute folder or hub id), fingerprint, revision, dtype, device.
+        model: adapter, checkpoint (absolute folder or hub id), fingerprint, revision, dtype, device; and of
+            offload, vae, compile, quantization and encode those that are set.
         sampling: steps, guidance_scale, height, width, num_frames, scheduler, options: those that are set.
         solver: kind and every option.
         axes: matrix axis -> short label.
@@ -112,6 +117,7 @@ def _fingerprints(loaded: LoadedJob) -> dict[tuple[str, str | None], str]:
 
 def _model(cell: Cell, fingerprints: Mapping[tuple[str, str | None], str]) -> dict[str, Any]:
     model = cell.job.model
+    held = model.model_dump(mode="json", include=HELD, exclude_none=True)
     return {
         "adapter": model.adapter,
         "checkpoint": cell.checkpoint.name,
@@ -119,15 +125,28 @@ def _model(cell: Cell, fingerprints: Mapping[tuple[str, str | None], str]) -> di
         "revision": model.revision,
         "dtype": cell.dtype,
         "device": model.device,
+        **held,
     }
+
+
+def _identity(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a model changes the pixels: what is new since the first version only where it is set."""
+    changes = {key: model[key] for key in ("compile", "quantization") if model.get(key)}
+    if (model.get("vae") or {}).get("tiling"):
+        changes["tiling"] = True
+    return {**{key: model[key] for key in ("adapter", "fingerprint", "dtype")}, **changes}
 
 
 def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt]]:
     """The items of one cell, each with the prompt that it comes from."""
     sampling = {key: value for key, value in cell.sampling.items() if key != "negative_prompt"}
     solver = {"kind": cell.job.solver.kind, **cell.job.solver.options}
-    of_model = {key: model[key] for key in ("adapter", "fingerprint", "dtype")}
-    base = {"version": IDENTITY_VERSION, "model": of_model, "call": dict(cell.adapter.call), "sampling": sampling}
+    base = {
+        "version": IDENTITY_VERSION,
+        "model": _identity(model),
+        "call": dict(cell.adapter.call),
+        "sampling": sampling,
+    }
     # Hashing what a cell shares once keeps the planning of long prompt lists fast.
     shared = hashlib.sha256(canonical(base))
     of_solver = canonical(solver)

@@ -23,7 +23,8 @@ from torch import Tensor
 from genrun.adapters import registry as adapters
 from genrun.adapters.encode_once import encode_once
 from genrun.adapters.exchange import Exchange, GroupExchange
-from genrun.adapters.generate import Request, load, sample
+from genrun.adapters.generate import Request, sample
+from genrun.adapters.loading import load
 from genrun.solvers import Solver
 from genrun.solvers import registry as solvers
 

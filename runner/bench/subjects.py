@@ -183,7 +183,7 @@ class ModelSubject:
     @cached_property
     def _pipe(self) -> Any:
         from genrun.adapters.encode_once import encode_once
-        from genrun.adapters.generate import load
+        from genrun.adapters.loading import load
         from genrun.runner.work.engine import choose_device
 
         quieten()

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from genrun.runner.errors import JobFileError
-from genrun.runner.spec import launching, options
+from genrun.runner.spec import holding, launching, options
 from genrun.runner.spec import prompts as prompt_files
 from genrun.runner.spec.checkpoint import Checkpoint, locate
 from genrun.runner.spec.matrix import Corner
@@ -22,6 +22,7 @@ from genrun.runner.spec.schema import JobSpec, ModelSpec, SamplingSpec, SolverSp
 from genrun.runner.spec.sections import section
 from genrun.runner.spec.tree import Path as TreePath
 from genrun.runner.spec.tree import Value, bare, dotted
+from genrun.runner.spec.weights import index_of
 from genrun.runner.spec.wording import place, problems_of, unknown
 
 AUTO = "auto"
@@ -48,9 +49,10 @@ class Cell:
     prompts: tuple[prompt_files.Prompt, ...]
 
     @property
-    def dtype(self) -> str:
-        """Number type of the weights."""
-        return self.job.model.dtype or str(self.adapter.dtype)
+    def dtype(self) -> str | dict[str, str]:
+        """Number type of the weights; or component -> number type, with "default" for those that are not named."""
+        given = self.job.model.dtype
+        return {"default": str(self.adapter.dtype), **given} if isinstance(given, dict) else given or self.adapter.dtype
 
 
 @dataclass
@@ -95,6 +97,7 @@ class CellChecker:
             return None
         found = self._checkpoint(str(text), place(root, at).folder)
         if isinstance(found, Checkpoint):
+            problems += holding.check(root, spec, found) + _wrong_pipeline(root, adapter, found)
             return adapter.for_checkpoint(found.name), found
         if spec.checkpoint is None and isinstance(adapter.checkpoint, Path) and not adapter.checkpoint.is_dir():
             found = f"the weights that come with {spec.adapter} are not in this installation. Reinstall genrun."
@@ -186,6 +189,19 @@ def _sampling(root: Value, adapter: Any, problems: list[Problem]) -> dict[str, A
         at = ("sampling", name)
         problems.append(Problem(place(root, at), dotted(at), f"{message.rstrip('.')}."))
     return resolved
+
+
+def _wrong_pipeline(root: Value, adapter: Any, checkpoint: Checkpoint) -> list[Problem]:
+    """A folder of another pipeline than the adapter's; what a hub id holds is known when it is loaded."""
+    wanted = getattr(adapter, "pipeline", None)
+    if checkpoint.folder is None or wanted is None:
+        return []
+    found = index_of(checkpoint.folder).get("_class_name")
+    if found == wanted:
+        return []
+    at = ("model", "checkpoint")
+    message = f"holds a {found}, and {adapter.name} wants a {wanted}. Name another folder, or use `adapter: auto`."
+    return [Problem(place(root, at), dotted(at), message)]
 
 
 def _inline(section: Value) -> tuple[list[prompt_files.Prompt], list[Problem]]:

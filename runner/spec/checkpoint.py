@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from genrun.runner.spec.weights import check_whole, index_of
+
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 WEIGHTS = ".safetensors"
@@ -66,7 +68,7 @@ def check_folder(folder: Path, name: str) -> None:
     """Check that a folder is a diffusers pipeline with safetensors weights.
 
     Raises:
-        ValueError: no model_index.json, no weights, or weights in pickles alone.
+        ValueError: no model_index.json, no weights, weights in pickles alone, or a part that is missing or cut off.
     """
     if not (folder / "model_index.json").is_file():
         remedy = "Write one with pipe.save_pretrained(folder), or name the folder that has it"
@@ -80,6 +82,10 @@ def check_folder(folder: Path, name: str) -> None:
         raise ValueError(f"{name!r} has weights as a pickle ({weights}), which can run code when it is read. {remedy}.")
     if not safe:
         raise ValueError(f"the folder {name!r} has no weights (*.safetensors). Download all of it.")
+    try:
+        check_whole(folder, index_of(folder))
+    except ValueError as error:
+        raise ValueError(f"the folder {name!r} cannot be used: {error}.") from error
 
 
 def fingerprint(folder: Path) -> str:

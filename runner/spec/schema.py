@@ -13,6 +13,7 @@ TIME_PATTERN = r"^(\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2})$"
 GPUS_PATTERN = r"^([A-Za-z0-9_.-]+:)?[1-9]\d{0,5}$"
 WANTED = "wanted"
 MAX_COUNT = 1_000_000
+DTYPES = ("float32", "bfloat16", "float16")
 FILE_TAG, LIST_TAG = "prompts-file", "prompts-list"
 
 
@@ -40,12 +41,31 @@ def _option(value: Any) -> Any:
     raise PydanticCustomError(WANTED, "text, a number, true for a flag, or null to leave the option out")
 
 
+def _dtype(value: Any) -> Any:
+    """One number type, or a mapping of components to them."""
+    named = value.values() if isinstance(value, dict) and value else [value]
+    if all(isinstance(name, str) and name in DTYPES for name in named):
+        return value
+    raise PydanticCustomError(WANTED, f"{', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
+
+
+def _compile(value: Any) -> Any:
+    if isinstance(value, bool) or value == "regional":
+        return value
+    raise PydanticCustomError(WANTED, "true, false or regional")
+
+
 def _prompts_tag(value: Any) -> str:
     return LIST_TAG if isinstance(value, list | tuple) else FILE_TAG
 
 
 CountOrAuto = Annotated[
     int | Literal["auto"], BeforeValidator(_count_or_auto, json_schema_input_type=int | Literal["auto"])
+]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Dtypes = Annotated[str | dict[str, str], BeforeValidator(_dtype, json_schema_input_type=Dtype | dict[str, Dtype])]
+Compile = Annotated[
+    bool | Literal["regional"], BeforeValidator(_compile, json_schema_input_type=bool | Literal["regional"])
 ]
 Gpus = Annotated[int | str, BeforeValidator(_gpus, json_schema_input_type=int | str)]
 Time = Annotated[str, BeforeValidator(_time, json_schema_input_type=str)]
@@ -72,14 +92,44 @@ class _Kind(BaseModel):
         return dict(self.model_extra or {})
 
 
+class VaeSpec(_Section):
+    """How latents are decoded."""
+
+    tiling: bool = Field(False, description="In overlapping tiles: less memory, and blended where they meet.")
+    slicing: bool = Field(False, description="One picture of a batch at a time.")
+
+
+class QuantizationSpec(_Section):
+    """Weights of fewer bits; other keys are options of the backend."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    backend: Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "torchao", "quanto"] = Field(
+        description="A backend of diffusers, whose package must be installed."
+    )
+    components: tuple[Text, ...] = Field((), description="Components to quantise; those of the backend when empty.")
+
+
 class ModelSpec(_Section):
     """The model that makes the pictures."""
 
     adapter: Text = Field("auto", description="Name of the adapter; `genrun models` lists them.")
     checkpoint: Text | None = Field(None, description="Folder or hub id; the adapter's own when missing.")
     revision: Text | None = Field(None, description="Branch, tag or commit of a hub checkpoint.")
-    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(None, description="Number type of the weights.")
+    dtype: Dtypes | None = Field(
+        None, description="Number type of the weights; or one for each component that is named, such as {vae: float32}."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to run.")
+    offload: Literal["none", "model", "sequential", "group"] | None = Field(
+        None, description="What waits in main memory: nothing, each model, each layer, or each group of blocks."
+    )
+    vae: VaeSpec | None = Field(None, description="How latents are decoded.")
+    compile: Compile | None = Field(None, description="true: compile the denoiser; regional: the blocks it repeats.")
+    quantization: QuantizationSpec | None = Field(None, description="Weights of fewer bits, by a backend of diffusers.")
+    encode: Literal["once", "each"] | None = Field(
+        None,
+        description="once: encode all prompts first, then free the text encoders; each: keep them beside the model.",
+    )
 
 
 class PromptFile(_Section):

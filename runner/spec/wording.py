@@ -20,14 +20,18 @@ from genrun.runner.spec.schema import (
     OutputSpec,
     ParallelSpec,
     PromptFile,
+    QuantizationSpec,
     SamplingSpec,
     StepSpec,
+    VaeSpec,
 )
 from genrun.runner.spec.tree import Path, Value, bare, dotted
 
 SECTIONS: Mapping[Path, type[BaseModel]] = {
     (): JobSpec,
     ("model",): ModelSpec,
+    ("model", "vae"): VaeSpec,
+    ("model", "quantization"): QuantizationSpec,
     ("prompts",): PromptFile,
     ("sampling",): SamplingSpec,
     ("parallel",): ParallelSpec,

@@ -4,6 +4,7 @@
         job.yaml plan.jsonl env.json         the resolved job, its items, the machine and versions
         items/3f/3f9c....json                one Record per item, written last
         media/3f/3f9c....mp4                 latents/3f/3f9c....safetensors
+        prompts/a0/a07e....safetensors       encodings of a prompt, made once
         leases/  logs/  scores/  report/
 
 A record is the only proof that an item is done: its files are on the disk under their final names before it is.
@@ -142,6 +143,15 @@ class RunFolder:
         """Where the final latents of an item lie if they were saved, absolute."""
         return self.path / "latents" / item_id[:2] / f"{item_id}.safetensors"
 
+    def encodings_path(self, key: str) -> Path:
+        """Where the encodings of a prompt lie, absolute; `key` is that of `runner.work.prompts`."""
+        return self.path / "prompts" / key[:2] / f"{key}.safetensors"
+
+    @property
+    def encodings_lock(self) -> Path:
+        """The lock of whoever encodes prompts: the text encoders are loaded by one process."""
+        return self.path / "prompts" / LOCK
+
     def scores_path(self, metric: str) -> Path:
         """Where the scores of one metric lie, absolute: one JSON object per line."""
         return self.path / "scores" / f"{metric}.jsonl"
@@ -267,9 +277,10 @@ class RunFolder:
             yield
 
     def temporary_files(self, item_id: str = "") -> list[Path]:
-        """Temporary files under items, media and latents, of one item or of all."""
+        """Temporary files of results, of one item or of all; of all, those of prompts too."""
         pattern = f"{item_id[:2] or '*'}/.{item_id}*"
-        rooms = (self.path / room for room in ("items", "media", "latents"))
+        names = ("items", "media", "latents", *(() if item_id else ("prompts",)))
+        rooms = (self.path / name for name in names)
         return sorted(path for room in rooms for path in room.glob(pattern) if is_temporary(path.name))
 
     def tally(self) -> Tally:
@@ -294,7 +305,8 @@ def parse_record(data: bytes) -> Record:
     sampler = fields.get("sampler")
     if sampler is not None:
         fields["sampler"] = SamplerStats(**{**sampler, "fronts": tuple(sampler["fronts"])})
-    return Record(**fields)
+    lists = {name: tuple(fields[name]) for name in ("memory_bytes", "saving") if name in fields}
+    return Record(**{**fields, **lists})
 
 
 def _files_in_folders(room: Path, suffix: str) -> Iterator[str]:

@@ -50,6 +50,9 @@ class Record:
         sampler: cost of sampling, or None when it failed before.
         error: what failed, for a failed item: {"kind", "message", "remedy", "rank", "log"}.
         device: name of the device.
+        memory_bytes: of each rank of the item's team, the most that it held: of the device's memory, or where there is
+            no device of the process's own.
+        saving: what the VAE had to switch on after it ran out of memory: tiling, slicing.
         host: name of the machine.
         job: launcher's job id and restart count, e.g. "torchrun-1234.0".
         finished_at: UTC, ISO 8601.
@@ -67,6 +70,8 @@ class Record:
     sampler: SamplerStats | None = None
     error: dict[str, Any] | None = None
     device: str = ""
+    memory_bytes: tuple[int, ...] = ()
+    saving: tuple[str, ...] = ()
     host: str = ""
     job: str = ""
     finished_at: str = ""

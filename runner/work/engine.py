@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from genrun.adapters import media, registry
 from genrun.runner.store.records import SamplerStats
 from genrun.runner.work.failures import DecodeError
+from genrun.runner.work.memory import Usage, reset_peak, usage
+from genrun.runner.work.prompts import PromptStage, free, has_stage, holding_of
 from genrun.runner.work.team import Solo, Team
 
 if TYPE_CHECKING:
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
     from genrun.adapters.adapter import Adapter
     from genrun.adapters.exchange import Exchange
     from genrun.adapters.generate import Request, Sampled
+    from genrun.adapters.load_errors import LoadError
     from genrun.runner.plan import WorkItem
+    from genrun.runner.store.folder import RunFolder
 
 LATENTS = "latents"
 """Name of the tensor in a latents file."""
@@ -28,10 +33,10 @@ LATENTS = "latents"
 
 @dataclass(frozen=True)
 class PipelineSample:
-    """A sampled item: its latents, and the pipeline that decodes them."""
+    """A sampled item: its latents, and what decodes them; that is told whether to save memory."""
 
     sampled: Sampled
-    decode_latents: Callable[[Tensor], np.ndarray]
+    decode_latents: Callable[[Tensor, bool], tuple[np.ndarray, tuple[str, ...]]]
 
     @property
     def stats(self) -> SamplerStats:
@@ -48,7 +53,11 @@ class PipelineSample:
 
     def decode(self) -> np.ndarray:
         """Return the frames, uint8 (T, H, W, 3)."""
-        return self.decode_latents(self.sampled.latents)
+        return self.decode_latents(self.sampled.latents, False)[0]
+
+    def decode_saving_memory(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return the frames, and what the VAE had to do for them: tiling, slicing, or nothing if it can do no more."""
+        return self.decode_latents(self.sampled.latents, True)
 
     def save_latents(self, path: Path) -> None:
         """Write the final latents as safetensors.
@@ -78,8 +87,11 @@ class Engine:
         self._output = document.get("output") or {}
         self._team = team or Solo()
         self._device = choose_device((document.get("model") or {}).get("device") or "auto", local_rank)
-        self._loaded: tuple[Any, ...] | None = None
+        self._model: dict[str, Any] | None = None
+        self._is_staged = False
+        self._broken: tuple[dict[str, Any], LoadError] | None = None
         self._pipe: Any = None
+        self._stage: PromptStage | None = None
 
     @property
     def device(self) -> str:
@@ -88,9 +100,19 @@ class Engine:
 
         return torch.cuda.get_device_name(self._device) if self._device.startswith("cuda") else "cpu"
 
+    @property
+    def memory(self) -> Usage:
+        """Memory of this rank."""
+        return usage(self._device)
+
+    def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
+        """Get to know the run: from now on its prompts are encoded in a stage of their own, and kept in its folder."""
+        self._stage = PromptStage(folder, items, self._device, _say)
+
     def prepare(self, item: WorkItem) -> None:
-        """Load the item's pipeline, unless it is the one in use."""
+        """Encode the item's prompt and load its pipeline, unless it is the one in use."""
         self._pipeline(item, registry.get(item.model["adapter"]))
+        reset_peak(self._device)
 
     def suffix(self, item: WorkItem, frames: np.ndarray) -> str:
         """.mp4 or .png: as the job says, else a clip for a video model and wherever there are several frames."""
@@ -108,22 +130,33 @@ class Engine:
         adapter = registry.get(item.model["adapter"])
         pipe = self._pipeline(item, adapter)
         options = {key: value for key, value in item.solver.items() if key != "kind"}
-        sampled = generate.sample(
-            pipe,
-            adapter,
-            request_of(item),
-            solvers.get(item.solver["kind"])(**options),
-            self._exchange(),
-            lambda progress: on_round(progress.front, progress.num_steps),
-        )
-        return PipelineSample(sampled, lambda latents: self.decode(item, latents))
+        with self._encoded(pipe, item):
+            sampled = generate.sample(
+                pipe,
+                adapter,
+                request_of(item),
+                solvers.get(item.solver["kind"])(**options),
+                self._exchange(),
+                lambda progress: on_round(progress.front, progress.num_steps),
+            )
+        return PipelineSample(sampled, lambda latents, save: self._decode(item, latents, save=save))
 
     def decode(self, item: WorkItem, latents: Tensor) -> np.ndarray:
         """Return the frames of an item's final latents, uint8 (T, H, W, 3)."""
+        return self._decode(item, latents, save=False)[0]
+
+    def _decode(self, item: WorkItem, latents: Tensor, *, save: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Decode, if wanted with all that the VAE can do to save memory; returns what that was beside the frames."""
         from genrun.adapters import generate
+        from genrun.adapters.placement import can_save_memory, saving_memory
 
         adapter = registry.get(item.model["adapter"])
-        return generate.decode(self._pipeline(item, adapter), adapter, request_of(item), latents)
+        pipe = self._pipeline(item, adapter)
+        means = can_save_memory(pipe) if save else []
+        if save:
+            free(self._device)
+        with saving_memory(pipe, means), self._encoded(pipe, item):
+            return generate.decode(pipe, adapter, request_of(item), latents), tuple(means)
 
     def write(self, path: Path, frames: np.ndarray, metadata: dict[str, Any]) -> None:
         """Write frames as the media file that the suffix of `path` names, with its metadata embedded.
@@ -145,29 +178,70 @@ class Engine:
             raise DecodeError(f"{len(frames)} frames do not fit into one PNG: set output.format: mp4")
 
     def _pipeline(self, item: WorkItem, adapter: Adapter) -> Any:
-        model = item.model
-        wanted = (model["adapter"], model.get("checkpoint"), model.get("revision"), model.get("dtype"))
-        if self._loaded != wanted:
-            self._forget()
-            from genrun.adapters import generate
+        """The pipeline of an item's model, without text encoders where a stage has encoded the item's prompt."""
+        from genrun.adapters.load_errors import LoadError
 
-            self._pipe = generate.load(adapter, wanted[1], dtype=wanted[3], device=self._device, revision=wanted[2])
-            self._loaded = wanted
+        if self._broken is not None and self._broken[0] == item.model:
+            # Not tried again for each of a thousand items.
+            raise LoadError(str(self._broken[1]), self._broken[1].remedy)
+        try:
+            return self._ready(item, adapter)
+        except LoadError as error:
+            self._broken = (item.model, error)
+            raise
+
+    def _ready(self, item: WorkItem, adapter: Adapter) -> Any:
+        if item.model != self._model:
+            self._forget()
+            self._is_staged = self._stage is not None and has_stage(item)
+        if self._is_staged and self._stage is not None and not self._stage.has(item):
+            self._forget()
+            self._stage.run(item)
+        if self._pipe is None:
+            self._pipe = self._load(item, adapter)
+        self._model = item.model
         return self._pipe
+
+    def _load(self, item: WorkItem, adapter: Adapter) -> Any:
+        from genrun.adapters.loading import load
+
+        model, holding = item.model, holding_of(item)
+        if self._device == "cpu" and holding.offload != "none":
+            _say(f"model.offload: {holding.offload}: does nothing on the CPU")
+        return load(
+            adapter,
+            model.get("checkpoint"),
+            dtype=None,
+            device=self._device,
+            revision=model.get("revision"),
+            holding=holding,
+            encoders=not self._is_staged,
+        )
 
     def _forget(self) -> None:
         """Free the old pipeline's memory before the next one is loaded."""
-        import torch
+        self._pipe = self._model = None
+        free(self._device)
 
-        self._pipe = self._loaded = None
-        gc.collect()
-        if self._device.startswith("cuda"):
-            torch.cuda.empty_cache()
+    @contextmanager
+    def _encoded(self, pipe: Any, item: WorkItem) -> Iterator[None]:
+        """The pipeline with the encodings that the stage has made of the item's prompt."""
+        if self._stage is None or not self._is_staged:
+            yield
+            return
+        from genrun.adapters.encode_once import encode_once
+
+        with encode_once(pipe, self._stage.read(item), is_complete=True):
+            yield
 
     def _exchange(self) -> Exchange:
         from genrun.adapters.exchange import GroupExchange, LocalExchange
 
         return LocalExchange() if self._team.points is None else GroupExchange(self._team.points)
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 def request_of(item: WorkItem) -> Request:

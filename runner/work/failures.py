@@ -12,19 +12,33 @@ MESSAGE_LENGTH = 2000
 CANCELLED = "cancelled"
 """Kind of failure of an item that somebody took out of the work."""
 
+OUT_OF_MEMORY = "out_of_memory"
+"""Kind of failure for want of memory."""
+
+OUT_OF_VAE = "out_of_memory_in_vae"
+"""Kind of failure of an item that was sampled and could not be decoded, not even by tiles and slices."""
+
+_FULL = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
+"""What libraries say in a RuntimeError when there is no memory left."""
+
 _KINDS = {
-    "OutOfMemoryError": "out_of_memory",
-    "MemoryError": "out_of_memory",
+    "OutOfMemoryError": OUT_OF_MEMORY,
+    "MemoryError": OUT_OF_MEMORY,
     "NonFiniteError": "non_finite",
     "SolverError": "solver",
+    "LoadError": "load",
+    "OutOfVaeMemoryError": OUT_OF_VAE,
     "DecodeError": "decode",
     "CancelledError": CANCELLED,
 }
 
 _REMEDIES = {
-    "out_of_memory": "Lower sampling.height, width or num_frames, use model.dtype: bfloat16, or a larger device.",
+    OUT_OF_MEMORY: "Try model.offload: model (or group, sequential), fewer pixels or frames, model.dtype: bfloat16, or a "
+    "larger device; genrun plan JOB --memory says what fits.",
     "non_finite": "Use model.dtype: float32 or bfloat16 instead of float16, or another solver; then genrun retry.",
     "solver": "See the log for the solver's message; solver: sequential always works.",
+    OUT_OF_VAE: "The latents are saved: genrun decode tries again, on a larger device or an idle one. Or sample with "
+    "model.offload: model, or fewer pixels or frames.",
     "decode": "The latents are saved: genrun decode tries again without sampling.",
     CANCELLED: "To make it after all: genrun retry.",
 }
@@ -32,6 +46,10 @@ _REMEDIES = {
 
 class DecodeError(Exception):
     """Latents that could not be decoded or written as a picture or clip."""
+
+
+class OutOfVaeMemoryError(DecodeError):
+    """Latents that could not be decoded for want of memory, not even by tiles and slices."""
 
 
 class CancelledError(Exception):
@@ -50,16 +68,18 @@ def describe(error: BaseException, *, rank: int, log: str) -> dict[str, Any]:
     """Describe `error` for a record.
 
     Returns:
-        {"kind", "message", "remedy", "rank", "log"}; `kind` is out_of_memory, non_finite, solver, decode, cancelled, or
-        the name of the exception's class.
+        {"kind", "message", "remedy", "rank", "log"}; `kind` is out_of_memory, out_of_memory_in_vae, non_finite, solver,
+        decode, load, cancelled, or the name of the exception's class.
     """
     kind = kind_of(error)
     message = str(error).strip() or type(error).__name__
-    remedy = _REMEDIES.get(kind, "See the log for the traceback, then: genrun retry.")
+    remedy = getattr(error, "remedy", None) or _REMEDIES.get(kind, "See the log for the traceback, then: genrun retry.")
     return {"kind": kind, "message": message[:MESSAGE_LENGTH], "remedy": remedy, "rank": rank, "log": log}
 
 
 def kind_of(error: BaseException) -> str:
     """Return the kind of a failure by the names of its exception's classes, the nearest first."""
     names = [cls.__name__ for cls in type(error).__mro__]
+    if "RuntimeError" in names and any(text in str(error).lower() for text in _FULL):
+        return OUT_OF_MEMORY
     return next((_KINDS[name] for name in names if name in _KINDS), names[0])

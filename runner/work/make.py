@@ -9,18 +9,19 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from genrun.runner.store.records import Record, SamplerStats
-from genrun.runner.work.failures import DecodeError, describe
+from genrun.runner.work.failures import OUT_OF_MEMORY, DecodeError, OutOfVaeMemoryError, describe, kind_of
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
+    from genrun.runner.work.memory import Usage
     from genrun.runner.work.team import Team
 
 BYSTANDER = "ExchangeError"
@@ -43,6 +44,10 @@ class Sample(Protocol):
         """Return the frames. Called on the leading rank only."""
         ...
 
+    def decode_saving_memory(self) -> tuple[Any, tuple[str, ...]]:
+        """Return the frames, decoded in the least memory, and what that took: tiling, slicing."""
+        ...
+
     def save_latents(self, path: Path) -> None:
         """Write the final latents as safetensors."""
         ...
@@ -54,6 +59,15 @@ class Producer(Protocol):
     @property
     def device(self) -> str:
         """Name of the device, for records."""
+        ...
+
+    @property
+    def memory(self) -> Usage:
+        """Memory of this rank."""
+        ...
+
+    def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
+        """Get to know the run and its items, before the first of them."""
         ...
 
     def prepare(self, item: WorkItem) -> None:
@@ -110,6 +124,7 @@ class Maker:
         if not failures:
             sample, failure = self._try(lambda: self.producer.sample(item, on_round))
             failures = self._agree(failure)
+        held = [size for size in self.team.gather(self.producer.memory.recorded_bytes) if isinstance(size, int)]
         if not self.team.leads:
             return None
         with contextlib.ExitStack() as stack:
@@ -124,6 +139,7 @@ class Maker:
                 record,
                 elapsed_s=round(time.monotonic() - started, 3),
                 device=self.producer.device,
+                memory_bytes=(max(held[0], self.producer.memory.recorded_bytes), *held[1:]),
                 host=platform.node(),
                 job=self.job,
                 finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -153,23 +169,42 @@ class Maker:
         if self.save_latents:
             record = self._keep_latents(stack, files, sample, record)
         try:
-            temporary, media = self._write_media(stack, item, sample)
+            frames, saving = self._decode(sample)
+            temporary, media = self._write_media(stack, item, frames, saving)
         except DecodeError as failure:
             error = self._failure(failure)
             kept = record if self.save_latents else self._keep_latents(stack, files, sample, record)
             return replace(kept, error=error)
         files[temporary] = media
         sha256 = sha256_of(temporary)
-        return replace(record, status="done", media=self.folder.relative(media), sha256=sha256)
+        return replace(record, status="done", media=self.folder.relative(media), sha256=sha256, saving=saving)
 
-    def _write_media(self, stack: contextlib.ExitStack, item: WorkItem, sample: Sample) -> tuple[Path, Path]:
-        """Decode and write; returns the temporary file and its final name."""
+    def _decode(self, sample: Sample) -> tuple[Any, tuple[str, ...]]:
+        """Decode; where memory runs out once more, in tiles and slices. Returns the frames, and what it took."""
         with _as_decode_error():
-            frames = sample.decode()
+            try:
+                return sample.decode(), ()
+            except Exception as error:
+                if kind_of(error) != OUT_OF_MEMORY:
+                    raise
+                self._failure(error)
+            # Only here, where the failed decoding's tensors are no longer held by its traceback.
+            try:
+                return sample.decode_saving_memory()
+            except Exception as error:
+                if kind_of(error) != OUT_OF_MEMORY:
+                    raise
+                raise OutOfVaeMemoryError(f"{error} (also in tiles and slices)") from error
+
+    def _write_media(
+        self, stack: contextlib.ExitStack, item: WorkItem, frames: Any, saving: tuple[str, ...]
+    ) -> tuple[Path, Path]:
+        """Write; returns the temporary file and its final name."""
         media = self.folder.media_path(item, self.producer.suffix(item, frames))
         temporary = stack.enter_context(self.folder.staged(media))
-        with _as_decode_error(passing=OSError):
-            self.producer.write(temporary, frames, metadata_of(item))
+        metadata = {**metadata_of(item), "saving": list(saving)} if saving else metadata_of(item)
+        with _as_decode_error(passing=(OSError,)):
+            self.producer.write(temporary, frames, metadata)
         return temporary, media
 
     def _keep_latents(
@@ -206,11 +241,11 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _as_decode_error(passing: type[Exception] | tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def _as_decode_error(passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn what goes wrong with a picture into DecodeError, but for the exceptions `passing` by."""
     try:
         yield
-    except passing:
-        raise
     except Exception as error:
+        if isinstance(error, (DecodeError, *passing)):
+            raise
         raise DecodeError(f"{type(error).__name__}: {error}") from error

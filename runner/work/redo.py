@@ -88,6 +88,7 @@ def decode(folder: RunFolder, engine: Engine, item: WorkItem, record: Record) ->
         return None
     with lease:
         try:
+            engine.begin(folder, folder.items())
             frames = engine.decode(item, _latents_of(folder.path / str(record.latents)))
         except StoreError:
             raise

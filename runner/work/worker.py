@@ -30,7 +30,7 @@ from genrun.runner.work.failures import CancelledError, is_cancelled
 from genrun.runner.work.luck import Luck
 from genrun.runner.work.make import Maker, Producer, wants_latents
 from genrun.runner.work.order import STOPPED, Order, Report, rank_log
-from genrun.runner.work.progress import Progress
+from genrun.runner.work.progress import Progress, ProgressLines
 from genrun.runner.work.queue import Claim, Queue
 from genrun.runner.work.team import Team, join
 
@@ -99,9 +99,11 @@ class Rank:
         document = self.folder.job_document()
         team = join(self.rank, self.order.ranks, self.order.time)
         try:
+            producer = make_producer(document, team, self.local_rank)
+            producer.begin(self.folder, items)
             maker = Maker(
                 self.folder,
-                make_producer(document, team, self.local_rank),
+                producer,
                 team,
                 self.job,
                 self.folder.relative(self.log),
@@ -149,11 +151,20 @@ class Rank:
             if record != before and is_cancelled(record):
                 raise CancelledError
 
-        progress = Progress(self.folder.progress_path(item.id), check=check)
+        progress = Progress(self.folder.progress_path(item.id), check=check) if claim is not None else None
+        lines = ProgressLines(item.id, lambda: str(maker.producer.memory), _say)
+
+        def on_round(front: int, num_steps: int) -> None:
+            lines.tell(front, num_steps)
+            if progress is not None:
+                progress.tell(front, num_steps)
+
         try:
-            record = maker.make(item, attempt, progress.tell if claim is not None else _ignore)
+            record = maker.make(item, attempt, on_round)
         finally:
-            progress.close()
+            if progress is not None:
+                progress.close()
+        lines.close()
         if record is not None:
             outcome = "done" if record.error is None else f"failed: {record.error['kind']}"
             _say(f"{item.id}: {outcome} in {record.elapsed_s:.3f} s")
@@ -268,10 +279,6 @@ def _report(path: Path, rank: int, error: Exception) -> None:
         path.write_text(json.dumps(asdict(report)))
     except OSError as unwritten:
         _say(f"{path}: {unwritten}")
-
-
-def _ignore(front: int, num_steps: int) -> None:
-    """Followers show nothing."""
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,8 @@ import torch
 from genrun.adapters import registry as adapters
 from genrun.adapters.demo.checker import check
 from genrun.adapters.demo.world import scenes
-from genrun.adapters.generate import Request, decode, load, sample
+from genrun.adapters.generate import Request, decode, sample
+from genrun.adapters.loading import load
 from genrun.solvers import registry
 
 pytestmark = pytest.mark.e2e

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from genrun.runner.plan import WorkItem
 from genrun.runner.store import folder as store
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import SamplerStats
+from genrun.runner.work.memory import GIB, Usage
 from genrun.runner.work.team import Team
 from genrun.runner.work.worker import main
 from tests.fakes import faults
@@ -38,6 +39,10 @@ class FakeSample:
         self.meet("decoding", self.item.id)
         return picture(self.item)
 
+    def decode_saving_memory(self) -> tuple[bytes, tuple[str, ...]]:
+        self.meet("decoding in tiles", self.item.id)
+        return picture(self.item), ("tiling", "slicing")
+
     def save_latents(self, path: Path) -> None:
         with path.open("wb") as file:
             file.write(b"latents ")
@@ -50,6 +55,7 @@ class FakeProducer:
     """Sleeps, then writes the item's picture in two halves."""
 
     device = "fake"
+    memory = Usage(3 * GIB, 4 * GIB, is_device=True)
 
     def __init__(self, document: Mapping[str, Any], team: Team, local_rank: int, launcher: int | None = None) -> None:
         self.launcher = launcher
@@ -58,6 +64,9 @@ class FakeProducer:
 
     def meet(self, moment: str, item: str = "") -> None:
         faults.meet(moment, self.launcher, item)
+
+    def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
+        pass
 
     def prepare(self, item: WorkItem) -> None:
         self.meet("loading", item.id)

@@ -22,7 +22,9 @@ from .weights import cast, randomize
 
 __all__ = [
     "FAMILIES",
+    "PROMPT",
     "SCHEDULERS",
+    "STAGED_FAMILIES",
     "build",
     "build_scheduler",
     "build_scheduler_variants",
@@ -70,6 +72,8 @@ _RECIPES: Mapping[str, _Recipe] = {
 }
 
 FAMILIES: tuple[str, ...] = tuple(_RECIPES)
+STAGED_FAMILIES = tuple(family for family in FAMILIES if family != "ddpm")
+"""Those with text encoders."""
 
 
 def build(family: str, dtype: torch.dtype = torch.float32) -> Any:

@@ -192,6 +192,7 @@ def test_a_checkpoint_of_pickles_is_refused(name: str) -> None:
 
 def test_a_pickle_beside_safetensors_is_ignored() -> None:
     checkpoint("weights", "unet/model.safetensors", "unet/model.bin")
+    Path("weights/unet/model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     assert load_text("model: weights\nprompts: [a]\n").cells[0].checkpoint.folder == Path("weights").resolve()
 
 

@@ -1,0 +1,180 @@
+"""Load a diffusers pipeline, or the half of it that a stage needs: text encoders alone, or all but these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from genrun.adapters.adapter import Adapter
+from genrun.adapters.encode_once import encodes
+from genrun.adapters.holding import ENCODERS, Holding
+from genrun.adapters.load_errors import LoadError, explained
+from genrun.adapters.placement import compile_denoisers, place, place_encoders, set_up_vae
+from genrun.adapters.quantization import pipeline_config
+
+Index = Mapping[str, Any]
+"""A checkpoint's model_index.json: component -> [library, class], among other things."""
+
+
+def load(
+    adapter: Adapter,
+    checkpoint: str | Path | None,
+    *,
+    dtype: str | Mapping[str, str] | None,
+    device: str,
+    revision: str | None = None,
+    holding: Holding | None = None,
+    encoders: bool = True,
+) -> Any:
+    """Load a diffusers pipeline from safetensors weights, ready to sample.
+
+    Args:
+        adapter: the model.
+        checkpoint: folder or hub id; the adapter's own by default.
+        dtype: float32, bfloat16 or float16; the adapter's by default; or one for each component.
+        device: a torch device.
+        revision: of a hub id.
+        holding: how the weights are held, in place of `dtype`.
+        encoders: whether text encoders are loaded; without them, prompts must be encoded already.
+
+    Raises:
+        LoadError: the checkpoint is not there, not whole, or not this adapter's; or it cannot be held so.
+    """
+    holding = holding or Holding(dtype or adapter.dtype)
+    source = str(checkpoint or adapter.checkpoint)
+    with explained(source):
+        index = read_index(adapter, source, revision, holding)
+        without = {} if encoders else dict.fromkeys(encoder_names(index))
+        pipe = _from_pretrained(source, index, revision, holding, without)
+        set_up_vae(pipe, holding)
+        place(pipe, device, holding.offload)
+        compile_denoisers(pipe, holding.compile)
+        return pipe
+
+
+def load_encoders(
+    adapter: Adapter, checkpoint: str | Path | None, *, device: str, revision: str | None, holding: Holding
+) -> Any:
+    """Load a pipeline with its text encoders on the device, and its other models without weights.
+
+    It encodes prompts (`embeddings.encode`) and can do nothing else.
+
+    Raises:
+        LoadError: as `load`.
+    """
+    source = str(checkpoint or adapter.checkpoint)
+    with explained(source):
+        index = read_index(adapter, source, revision, holding)
+        hollow = {
+            name: _hollow(name, source, revision, index[name], holding)
+            for name in index
+            if not name.startswith(ENCODERS) and _is_model(index[name])
+        }
+        pipe = _from_pretrained(source, index, revision, holding, hollow)
+        place_encoders(pipe, encoder_names(index), device, holding.offload)
+        return _running_on(pipe, torch.device(device))
+
+
+def has_encoding_stage(adapter: Adapter, checkpoint: str | Path | None, revision: str | None, holding: Holding) -> bool:
+    """Whether a checkpoint has text encoders that a stage of its own can run. Raises LoadError."""
+    source = str(checkpoint or adapter.checkpoint)
+    with explained(source):
+        index = read_index(adapter, source, revision, holding)
+        return bool(encoder_names(index)) and encodes(_pipeline_class(index))
+
+
+def read_index(adapter: Adapter, source: str, revision: str | None, holding: Holding) -> Index:
+    """A checkpoint's model_index.json, checked against its adapter and the components that a holding names."""
+    import diffusers
+
+    pipeline: Any = diffusers.DiffusionPipeline
+    index: Index = pipeline.load_config(source, revision=revision)
+    found = index.get("_class_name")
+    if adapter.pipeline not in (None, found):
+        raise LoadError(
+            f"{source}: holds a {found}, and the model {adapter.name!r} wants a {adapter.pipeline}",
+            "Name a checkpoint of that pipeline, or use `adapter: auto` for any.",
+        )
+    known = [name for name in index if not name.startswith("_") and isinstance(index[name], list | tuple)]
+    for name in holding.components:
+        if name not in known:
+            raise LoadError(f"{source}: has no component {name!r}", f"Its components are {', '.join(known)}.")
+    return index
+
+
+def encoder_names(index: Index) -> list[str]:
+    """The text encoders of a checkpoint."""
+    return [name for name, entry in index.items() if name.startswith(ENCODERS) and entry[1] is not None]
+
+
+def _pipeline_class(index: Index) -> Any:
+    import diffusers
+
+    name = str(index.get("_class_name"))
+    found = getattr(diffusers, name, None)
+    if found is None:
+        version = diffusers.__version__
+        raise LoadError(f"diffusers {version} has no pipeline {name}", "Upgrade it: pip install -U diffusers")
+    return found
+
+
+def _from_pretrained(
+    source: str, index: Index, revision: str | None, holding: Holding, given: Mapping[str, Any]
+) -> Any:
+    """Load a pipeline, with the given components in place of those of the checkpoint, which are not read."""
+    plain = _pipeline_class(index)
+
+    def load_config(*args: Any, **kwargs: Any) -> Any:
+        # from_pretrained reads the weights even of a component that it is given, where that is an optional one.
+        return {**plain.load_config(*args, **kwargs), **{name: [None, None] for name in given}}
+
+    options: dict[str, Any] = {**given, "revision": revision, "use_safetensors": True}
+    config = pipeline_config(holding.quantization)
+    if config is not None:
+        options["quantization_config"] = config
+    loader: Any = type(plain.__name__, (plain,), {"load_config": staticmethod(load_config)})
+    pipe = loader.from_pretrained(source, dtype=_dtypes(holding), **options)
+    pipe.__class__ = plain
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _dtypes(holding: Holding) -> Any:
+    if isinstance(holding.dtype, str):
+        return getattr(torch, holding.dtype)
+    return {name: getattr(torch, dtype) for name, dtype in holding.dtype.items()}
+
+
+def _is_model(entry: Any) -> bool:
+    import diffusers
+
+    if not isinstance(entry, list | tuple) or entry[0] != "diffusers":
+        return False
+    kind = getattr(diffusers, entry[1], None)
+    return isinstance(kind, type) and issubclass(kind, nn.Module)
+
+
+def _hollow(name: str, source: str, revision: str | None, entry: Any, holding: Holding) -> nn.Module:
+    """A model of the right class, configuration and dtype, whose parameters take no memory."""
+    import diffusers
+    from accelerate import init_empty_weights
+
+    kind: Any = getattr(diffusers, entry[1])
+    config = kind.load_config(source, subfolder=name, revision=revision)
+    with init_empty_weights():
+        model = kind.from_config(config)
+    # Not `model.to`, which warns of what a cast does to weights: there are none.
+    return nn.Module.to(model, getattr(torch, holding.dtype_of(name)))
+
+
+def _running_on(pipe: Any, device: torch.device) -> Any:
+    """The pipeline, made to run on a device that not all of its models are on."""
+    plain = type(pipe)
+    on_device = property(lambda _: device)
+    members = {"_execution_device": on_device, "device": on_device, "__module__": plain.__module__}
+    pipe.__class__ = type(plain.__name__, (plain,), members)
+    return pipe

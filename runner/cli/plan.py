@@ -10,6 +10,7 @@ import click
 
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.job import job_argument, set_option
+from genrun.runner.cli.memory import Size, put_memory
 from genrun.runner.cli.output import json_option, one_line, put_json, put_table, say
 
 if TYPE_CHECKING:
@@ -24,22 +25,32 @@ if TYPE_CHECKING:
         "genrun plan jobs/demo.yaml",
         "genrun plan jobs/demo.yaml --list --set prompts.limit=2",
         "genrun plan jobs/demo.yaml --json | jq -r '.[].id'",
+        "genrun plan jobs/demo.yaml --memory --gpu-memory 24GB",
     ),
 )
 @job_argument
 @set_option
 @click.option("--list", "listing", is_flag=True, help="List the items: id, cell of the matrix, seed, prompt.")
+@click.option("--memory", is_flag=True, help="Estimate the memory of a rank, by mode of offloading.")
+@click.option("--gpu-memory", type=Size(), metavar="SIZE", help="With --memory: say what fits, such as 24GB.")
 @json_option
-def plan(job: Path, sets: Sequence[str], listing: bool, as_json: bool) -> None:
-    """Count the items of a job, or list them.
+def plan(job: Path, sets: Sequence[str], listing: bool, memory: bool, gpu_memory: int | None, as_json: bool) -> None:
+    """Count the items of a job, or list them; or estimate what memory it needs.
 
     An item is one prompt with one seed in one cell of the matrix. Its id is a hash of everything that changes its
     pixels and of nothing else, so that it is the same on one GPU and on eight.
+
+    The estimate of memory loads nothing: weights are read off the headers of the checkpoint's files, and what a model
+    needs besides is a rule of thumb for its architecture and the size of the pictures.
     """
     from genrun.runner.plan import plan as plan_items
     from genrun.runner.spec import load
 
-    items = plan_items(load(job, sets))
+    loaded = load(job, sets)
+    if memory or gpu_memory is not None:
+        put_memory(loaded, gpu_memory, as_json=as_json)
+        return
+    items = plan_items(loaded)
     if as_json:
         put_json([item.to_dict() for item in items])
     elif listing:

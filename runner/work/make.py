@@ -202,9 +202,8 @@ class Maker:
         """Write; returns the temporary file and its final name."""
         media = self.folder.media_path(item, self.producer.suffix(item, frames))
         temporary = stack.enter_context(self.folder.staged(media))
-        metadata = {**metadata_of(item), "saving": list(saving)} if saving else metadata_of(item)
         with _as_decode_error(passing=(OSError,)):
-            self.producer.write(temporary, frames, metadata)
+            self.producer.write(temporary, frames, metadata_of(item, saving))
         return temporary, media
 
     def _keep_latents(
@@ -227,11 +226,12 @@ def wants_latents(document: dict[str, Any]) -> bool:
     return bool(output.get("save_latents")) or not LATENT_METRICS.isdisjoint(document.get("score") or ())
 
 
-def metadata_of(item: WorkItem) -> dict[str, Any]:
+def metadata_of(item: WorkItem, saving: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return what is embedded in an item's media file: all that is needed to make it again."""
     from genrun import __version__
 
-    return {"genrun": __version__, "item": json.loads(item.to_json())}
+    metadata = {"genrun": __version__, "item": json.loads(item.to_json())}
+    return {**metadata, "saving": list(saving)} if saving else metadata
 
 
 def sha256_of(path: Path) -> str:

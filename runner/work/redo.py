@@ -33,6 +33,7 @@ class Original:
         sha256: of the media file when it was written, or None.
         latents: its latents file, or None.
         document: the sections output and launch that its bytes depend on.
+        saving: what the VAE did to save memory.
     """
 
     item: WorkItem
@@ -40,6 +41,7 @@ class Original:
     sha256: str | None
     latents: Path | None
     document: Mapping[str, Any]
+    saving: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,10 @@ def original_of(path: Path) -> Original:
     document = {"launch": {"threads": made.get("threads")}, "output": {**_encoding(made), "format": path.suffix[1:]}}
     run = path.resolve().parents[2] if len(path.resolve().parents) > 2 else path.parent
     record = RunFolder(run).record(item.id) if (run / "plan.jsonl").is_file() else None
+    saving = tuple(metadata.get("saving") or ())
     if record is None:
-        return Original(item, path, sha256_of(path), None, document)
-    return Original(item, path, record.sha256, _existing(run, record.latents), document)
+        return Original(item, path, sha256_of(path), None, document, saving)
+    return Original(item, path, record.sha256, _existing(run, record.latents), document, saving)
 
 
 def original_in(folder: RunFolder, item: WorkItem) -> Original:
@@ -140,7 +143,9 @@ def original_in(folder: RunFolder, item: WorkItem) -> Original:
     if record is None:
         return Original(item, None, None, None, folder.job_document())
     media = _existing(folder.path, record.media)
-    return Original(item, media, record.sha256, _existing(folder.path, record.latents), folder.job_document())
+    return Original(
+        item, media, record.sha256, _existing(folder.path, record.latents), folder.job_document(), record.saving
+    )
 
 
 def repeat(original: Original, out: Path) -> Comparison:
@@ -155,10 +160,10 @@ def repeat(original: Original, out: Path) -> Comparison:
     engine = Engine({**original.document, "model": item.model})
     scratch = RunFolder(out.resolve())
     sample = engine.sample(item, lambda front, steps: None)
-    frames = sample.decode()
+    frames = sample.decode_saving_memory()[0] if original.saving else sample.decode()
     media = scratch.path / f"{item.id}{engine.suffix(item, frames)}"
     latents = scratch.path / f"{item.id}.safetensors"
-    _write(scratch, media, lambda path: engine.write(path, frames, metadata_of(item)))
+    _write(scratch, media, lambda path: engine.write(path, frames, metadata_of(item, original.saving)))
     _write(scratch, latents, sample.save_latents)
     return Comparison(
         media,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import diffusers
 import pytest
 import torch
 from huggingface_hub import errors as hub
@@ -27,6 +27,9 @@ from genrun.runner.work.engine import Engine
 from genrun.runner.work.failures import describe
 from tests.fakes.items import document, make_item
 from tests.tiny.checkpoints import save
+
+# Untyped on purpose: diffusers exports nothing to type checkers.
+df: Any = import_module("diffusers")
 
 AUTO = Adapter("auto", "any")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -97,7 +100,7 @@ def test_a_file_that_was_not_downloaded_to_its_end(broken: Path) -> None:
 
 
 def test_a_shard_that_is_missing(broken: Path) -> None:
-    diffusers.SD3Transformer2DModel.from_pretrained(broken / "transformer").save_pretrained(
+    df.SD3Transformer2DModel.from_pretrained(broken / "transformer").save_pretrained(
         broken / "transformer", max_shard_size="20KB"
     )
     (broken / "transformer" / WEIGHTS).unlink(missing_ok=True)
@@ -157,7 +160,7 @@ def test_what_the_hub_says(
         except Exception as error:
             raise OSError("Cannot load model org/model: model is not cached locally") from error
 
-    monkeypatch.setattr(diffusers.DiffusionPipeline, "load_config", load_config)
+    monkeypatch.setattr(df.DiffusionPipeline, "load_config", load_config)
     error = error_of("org/model")
     assert message in str(error)
     assert remedy in error.remedy
@@ -171,7 +174,7 @@ def test_running_out_of_memory_while_loading_is_not_taken_for_a_bad_checkpoint(
     def from_pretrained(*args: Any, **kwargs: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(diffusers.StableDiffusion3Pipeline, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(df.StableDiffusion3Pipeline, "from_pretrained", from_pretrained)
     with pytest.raises(torch.OutOfMemoryError):
         load(AUTO, sd3, dtype="float32", device="cpu")
 
@@ -187,7 +190,7 @@ def test_a_broken_checkpoint_is_not_tried_again_for_every_item(broken: Path, mon
         with pytest.raises(LoadError) as caught:
             engine.prepare(item)
         errors.append(caught.value)
-        monkeypatch.setattr(diffusers.StableDiffusion3Pipeline, "from_pretrained", None)
+        monkeypatch.setattr(df.StableDiffusion3Pipeline, "from_pretrained", None)
     assert len({str(error) for error in errors}) == 1
     assert all(error.remedy == errors[0].remedy for error in errors)
 

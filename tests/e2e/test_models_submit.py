@@ -1,0 +1,112 @@
+"""Every adapter, and `auto` on the pipelines that have none, through `genrun submit` to media files, on tiny checkpoints.
+
+Each with its kind of guidance, in float32 and bfloat16; a parallel solver at tolerance 0 gives the sequential one's bits.
+(The unit tests claim that of every solver on every pipeline.)
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from genrun.adapters.media import read_frames
+from genrun.runner.store.folder import RunFolder
+from tests.tiny.checkpoints import save
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"
+DTYPES = ["float32", "bfloat16"]
+SOLVERS = ["sequential", {"kind": "ropa", "workers": 4, "tolerance": 0.0}]
+SMALL = {"steps": 3, "height": 64, "width": 64}
+CLIP = {**SMALL, "num_frames": 9}
+TRUE_GUIDANCE = {"negative_prompt": "gray", "options": {"true_cfg_scale": 3.0}}
+
+SHIPPED = [
+    ("hunyuan.yaml", "hunyuanvideo", {**CLIP, **TRUE_GUIDANCE}),
+    ("wan.yaml", "wan21", {**CLIP, "negative_prompt": "gray"}),
+    ("cogvideox.yaml", "cogvideox_dpm", {**CLIP, "options": {"use_dynamic_cfg": True}}),
+    ("sd35.yaml", "sd3", {**SMALL, "negative_prompt": "gray"}),
+    ("flux.yaml", "flux", SMALL),
+]
+OTHERS = [
+    ("auto-clips", ("ltx", "hunyuanvideo15", "wan22", "wan22_5b"), "auto", {**CLIP, "negative_prompt": "gray"}),
+    ("auto-images", ("flux2", "flux2_klein"), "auto", {**SMALL, "guidance_scale": 4.0}),
+    ("auto-true", ("qwenimage",), "auto", {**SMALL, **TRUE_GUIDANCE}),
+    ("sd2", ("sd2",), "sd2", {**SMALL, "negative_prompt": "gray"}),
+    ("church", ("ddpm",), "ddpm-church", {"steps": 3}),
+]
+
+
+def submit(folder: Path, job: dict[str, Any]) -> RunFolder:
+    (folder / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", MAIN, "submit", "job.yaml", "--json"]
+    ran = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=600, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return RunFolder.open(Path(json.loads(ran.stdout)["run"]))
+
+
+def check(folder: RunFolder, models: int, size: tuple[int, ...]) -> None:
+    """Every item is a picture of its size, and its pair's other item has the same bits."""
+    items, records = folder.items(), folder.records()
+    assert len(items) == len(records) == models * len(DTYPES) * len(SOLVERS)
+    bits = defaultdict(set)
+    for item in items:
+        record = records[item.id]
+        assert (record.status, record.error) == ("done", None)
+        bits[item.pair].add((record.latents_sha256, record.sha256 and pixels(folder, str(record.media), size)))
+    assert len(bits) == models * len(DTYPES)
+    assert all(len(each) == 1 for each in bits.values())
+
+
+def pixels(folder: RunFolder, media: str, size: tuple[int, ...]) -> bytes:
+    frames = read_frames(folder.path / media)
+    assert media.endswith(".mp4" if size[0] > 1 else ".png")
+    assert frames.shape == (*size, 3)
+    return frames.tobytes()
+
+
+@pytest.mark.parametrize(("name", "family", "sampling"), SHIPPED)
+def test_a_shipped_job_makes_media_on_a_tiny_checkpoint(
+    tmp_path: Path, name: str, family: str, sampling: dict[str, Any]
+) -> None:
+    job = {
+        "extends": str(ROOT / "jobs" / name),
+        "model": {"checkpoint": str(save(family, tmp_path / "weights"))},
+        "prompts": {"limit": 1},
+        "sampling": sampling,
+        "parallel": {"time": 1},
+        "launch": {"kind": "inline"},
+        "output": {"save_latents": True},
+        "matrix": {"model.dtype": DTYPES, "solver": SOLVERS},
+    }
+    check(submit(tmp_path, job), 1, (sampling.get("num_frames", 1), 64, 64))
+
+
+@pytest.mark.parametrize(("name", "families", "adapter", "sampling"), OTHERS, ids=[each[0] for each in OTHERS])
+def test_other_pipelines_make_media_by_folder(
+    tmp_path: Path, name: str, families: tuple[str, ...], adapter: str, sampling: dict[str, Any]
+) -> None:
+    models = [
+        {"adapter": adapter, "checkpoint": str(save(family, tmp_path / "weights")), "dtype": dtype}
+        for family in families
+        for dtype in DTYPES
+    ]
+    job = {
+        "name": name,
+        "model": models[0],
+        "prompts": ["a red circle moving left"],
+        "sampling": sampling,
+        "output": {"save_latents": True},
+        "matrix": {"model": models, "solver": SOLVERS},
+    }
+    side = sampling.get("height", 8)
+    check(submit(tmp_path, job), len(families), (sampling.get("num_frames", 1), side, side))

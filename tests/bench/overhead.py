@@ -144,6 +144,7 @@ def main() -> None:
     """Print a line for each model and solver."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(SUBJECTS))
+    parser.add_argument("--solvers", default=",".join(SOLVERS))
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--steps", type=int, default=8)
     chosen = parser.parse_args()
@@ -162,7 +163,7 @@ def main() -> None:
         print(
             f"{name}: plain {plain.model_s / plain.evaluations:.3f} s an evaluation, {1000 * beside:.2f} ms beside it"
         )
-        for solver in SOLVERS:
+        for solver in chosen.solvers.split(","):
             cost = measure(pipe, call, solver, clock_of(device))
             added = cost.other_s / cost.evaluations - beside
             share = added / (cost.model_s / cost.evaluations)

@@ -82,6 +82,7 @@ def test_a_shipped_job_makes_media_on_a_tiny_checkpoint(
         "extends": str(ROOT / "jobs" / name),
         "model": {"checkpoint": str(save(family, tmp_path / "weights"))},
         "prompts": {"limit": 1},
+        "seeds": [0],
         "sampling": sampling,
         "parallel": {"time": 1},
         "launch": {"kind": "inline"},

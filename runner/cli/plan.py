@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 @click.option("--gpu-memory", type=Size(), metavar="SIZE", help="With --memory: say what fits, such as 24GB.")
 @json_option
 def plan(job: Path, sets: Sequence[str], listing: bool, memory: bool, gpu_memory: int | None, as_json: bool) -> None:
-    """Count the items of a job, or list them; or estimate what memory it needs.
+    """Count the items of a job, or list them.
 
     An item is one prompt with one seed in one cell of the matrix. Its id is a hash of everything that changes its
     pixels and of nothing else, so that it is the same on one GPU and on eight.
 
-    The estimate of memory loads nothing: weights are read off the headers of the checkpoint's files, and what a model
+    With --memory, estimate what a rank needs instead. Nothing is loaded for it: weights are read off the headers of the checkpoint's files, and what a model
     needs besides is a rule of thumb for its architecture and the size of the pictures.
     """
     from genrun.runner.plan import plan as plan_items

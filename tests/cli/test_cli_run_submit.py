@@ -110,7 +110,7 @@ def test_submitting_again_tries_failed_items_again(genrun: Genrun, write_job: Wr
 def test_a_decoding_that_fails_keeps_the_latents(genrun: Genrun, write_job: WriteJob, tmp_path: Path) -> None:
     write_job()
     write_job(launch={"max_attempts": 1})
-    faults.put(tmp_path / "faults", "decoding", victim="memory")
+    faults.put(tmp_path / "faults", "decoding", victim="error")
     genrun("submit", "job.yaml", exit_code=1)
     folder = run_of(tmp_path)
     (record,) = [record for record in folder.records().values() if record.status == "failed"]
@@ -118,6 +118,21 @@ def test_a_decoding_that_fails_keeps_the_latents(genrun: Genrun, write_job: Writ
     assert record.error["kind"] == "decode"
     assert record.error["remedy"] == "The latents are saved: genrun decode tries again without sampling."
     assert (folder.path / record.latents).is_file()
+
+
+def test_memory_that_runs_out_while_decoding_is_saved_once_then_the_item_fails(
+    genrun: Genrun, write_job: WriteJob, tmp_path: Path
+) -> None:
+    write_job(launch={"max_attempts": 1})
+    faults.put(tmp_path / "faults", "decoding", victim="memory", times=2)
+    faults.put(tmp_path / "faults", "decoding in tiles", victim="memory")
+    genrun("submit", "job.yaml", exit_code=1)
+    records = run_of(tmp_path).records().values()
+    (failed,) = [record for record in records if record.status == "failed"]
+    (saved,) = [record for record in records if record.saving]
+    assert failed.error is not None and failed.latents is not None
+    assert failed.error["kind"] == "out_of_memory_in_vae"
+    assert (saved.status, saved.saving) == ("done", ("tiling", "slicing"))
 
 
 @pytest.mark.parametrize("change", [{"output": {"save_latents": True}}, {"score": ["latent_rmse"]}])

@@ -40,8 +40,9 @@ def plan(job: Path, sets: Sequence[str], listing: bool, memory: bool, gpu_memory
     An item is one prompt with one seed in one cell of the matrix. Its id is a hash of everything that changes its
     pixels and of nothing else, so that it is the same on one GPU and on eight.
 
-    With --memory, estimate what a rank needs instead. Nothing is loaded for it: weights are read off the headers of the checkpoint's files, and what a model
-    needs besides is a rule of thumb for its architecture and the size of the pictures.
+    With --memory, estimate what a rank needs instead. Nothing is loaded for it: weights are read off the headers of
+    the checkpoint's files, and what a model needs besides is a rule of thumb for its architecture and the size of the
+    pictures.
     """
     from genrun.runner.plan import plan as plan_items
     from genrun.runner.spec import load

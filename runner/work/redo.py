@@ -90,7 +90,7 @@ def decode(folder: RunFolder, engine: Engine, item: WorkItem, record: Record) ->
         return None
     with lease:
         try:
-            engine.begin(folder, folder.items())
+            engine.begin(folder, [item])
             frames = engine.decode(item, _latents_of(folder.path / str(record.latents)))
         except StoreError:
             raise

@@ -34,6 +34,9 @@ VERBS: dict[str, dict[str, VerbLine]] = {
     },
     "Judge it": {
         "score": VerbLine(f"{HERE}.score:score", "Score the items of a run."),
+        "compare": VerbLine(
+            f"{HERE}.compare:compare", "Compare two runs, or the cells of one, and judge the gates of the job."
+        ),
         "report": VerbLine(f"{HERE}.report:report", "Write a static page: clips side by side, and numbers."),
         "bench": VerbLine(
             f"{HERE}.bench:bench", "Measure solvers against the sequential sampler: rounds, error, time."
@@ -64,5 +67,5 @@ def main(traceback: bool) -> None:
     """Batches of text-to-video and text-to-image jobs, sampled in parallel over diffusion time.
 
     A job is a YAML file: a model, prompts, seeds and a solver. `genrun VERB --help` explains a verb. Exit codes: 0
-    done, 1 items failed, 2 wrong usage or job file, 3 not finished yet.
+    done, 1 items or gates failed, 2 wrong usage or job file, 3 not finished yet.
     """

@@ -15,6 +15,7 @@ from genrun.runner.errors import JobFileError
 from genrun.runner.spec import holding, launching, options
 from genrun.runner.spec import prompts as prompt_files
 from genrun.runner.spec.checkpoint import Checkpoint, locate
+from genrun.runner.spec.gating import gate_problems
 from genrun.runner.spec.matrix import Corner
 from genrun.runner.spec.problems import Problem, did_you_mean
 from genrun.runner.spec.registries import Registries
@@ -73,7 +74,7 @@ class CellChecker:
         sampling = _sampling(root, model[0], problems) if model else None
         prompts = self._prompt_list(root, problems)
         problems += _repeated_seeds(root) + self._names(root) + launching.mesh_problems(root)
-        problems += launching.slurm_problems(root)
+        problems += launching.slurm_problems(root) + gate_problems(root, self.registries.metrics)
         if problems or job is None or model is None or solver is None or sampling is None:
             return None, problems
         job = job.model_copy(update={"solver": SolverSpec(**solver), "launch": launching.resolved(job.launch, root)})

@@ -10,6 +10,7 @@ from pathlib import Path
 from genrun.runner.spec import source
 from genrun.runner.spec.environ import fill
 from genrun.runner.spec.problems import Origin, Problem, raise_all
+from genrun.runner.spec.schema import GateSpec
 from genrun.runner.spec.tree import Value, dotted, merge, put
 
 EXTENDS = "extends"
@@ -73,8 +74,11 @@ def expand_at(section: str, value: Value, adapters: Sequence[str]) -> Value:
 
 
 def set_path(name: str) -> tuple[str, ...]:
-    """The path of a dotted name; the axes of a matrix, which have dots in their names, are one key."""
+    """The path of a dotted name; the axes of a matrix and the metrics of gates, which have dots too, are one key."""
     head, _, rest = name.partition(".")
+    if head == "gates" and rest:
+        metric, _, rule = rest.rpartition(".")
+        return (head, metric, rule) if metric and rule in GateSpec.model_fields else (head, rest)
     return (head, rest) if head == "matrix" and rest else tuple(name.split("."))
 
 

@@ -42,7 +42,7 @@ class Registries:
     adapters: Registry
     solvers: Registry
     launchers: Names
-    metrics: Names
+    metrics: Registry
 
     @classmethod
     def installed(cls) -> Registries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,8 @@ from pydantic_core import PydanticCustomError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 TIME_PATTERN = r"^(\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2})$"
+CLOCK_PATTERN = r"^([01]\d|2[0-3]):[0-5]\d$"
+PERCENT_PATTERN = r"^\d+(\.\d+)?%$"
 GPUS_PATTERN = r"^([A-Za-z0-9_.-]+:)?[1-9]\d{0,5}$"
 WANTED = "wanted"
 MAX_COUNT = 1_000_000
@@ -55,6 +58,25 @@ def _compile(value: Any) -> Any:
     raise PydanticCustomError(WANTED, "true, false or regional")
 
 
+def _limit(value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if is_number or (isinstance(value, str) and re.match(PERCENT_PATTERN, value)):
+        return value
+    raise PydanticCustomError(WANTED, "a number, or a percentage such as 0.5%")
+
+
+def _allowance(value: Any) -> Any:
+    if isinstance(value, int | float) and value < 0:
+        raise PydanticCustomError(WANTED, "at least 0, or a percentage such as 0.5%")
+    return _limit(value)
+
+
+def _clock(value: Any) -> Any:
+    if isinstance(value, str) and re.match(CLOCK_PATTERN, value):
+        return value
+    raise PydanticCustomError(WANTED, 'a time of the day in quotes such as "02:00"')
+
+
 def _prompts_tag(value: Any) -> str:
     return LIST_TAG if isinstance(value, list | tuple) else FILE_TAG
 
@@ -69,6 +91,9 @@ Compile = Annotated[
 ]
 Gpus = Annotated[int | str, BeforeValidator(_gpus, json_schema_input_type=int | str)]
 Time = Annotated[str, BeforeValidator(_time, json_schema_input_type=str)]
+Clock = Annotated[str, BeforeValidator(_clock, json_schema_input_type=str)]
+Limit = Annotated[float | str, BeforeValidator(_limit, json_schema_input_type=float | str)]
+Allowance = Annotated[float | str, BeforeValidator(_allowance, json_schema_input_type=float | str)]
 Options = dict[str, Annotated[Any, BeforeValidator(_option, json_schema_input_type=str | int | float | bool | None)]]
 Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Text = Annotated[str, Field(min_length=1)]
@@ -210,6 +235,43 @@ class OutputSpec(_Section):
     crf: Annotated[int, Field(ge=0, le=51)] = Field(18, description="H.264 quality, 0 (lossless) to 51.")
 
 
+class GateSpec(_Section):
+    """Limits of one metric. A gate fails only when the interval of the mean lies wholly beyond a limit."""
+
+    max: Limit | None = Field(None, description="The mean may be at most this; a percentage for shares.")
+    min: Limit | None = Field(None, description="The mean must be at least this; a percentage for shares.")
+    max_drop: Allowance | None = Field(
+        None, description="How far the mean may fall below the baseline's: in the metric's units, or as 0.5% of it."
+    )
+    max_rise: Allowance | None = Field(
+        None, description="How far the mean may rise above the baseline's: in the metric's units, or as 0.5% of it."
+    )
+    max_missing: Allowance | None = Field(
+        None, description="Items that need not be measured: a number, or such as 5% of them; by default all have to be."
+    )
+
+
+class NotifySpec(_Section):
+    """What is told of a night. The command reads JSON; genrun itself opens no connection."""
+
+    command: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
+        description="Program and arguments, without a shell; gets the night as JSON on stdin."
+    )
+    timeout_s: Positive = Field(30, description="Seconds after which it is stopped.")
+    when: Literal["always", "trouble"] = Field("always", description="After every night, or those that did not pass.")
+
+
+class NightlySpec(_Section):
+    """What `genrun nightly` does beside generating, scoring and reporting."""
+
+    baseline: Text = Field(
+        "pinned", description="pinned (`genrun pin RUN`), last (the night before), or a run, such as demo/2026-01-31..."
+    )
+    at: Clock = Field("02:00", description='When it is meant to begin, local time; "HH:MM".')
+    keep: Positive = Field(30, description="Nights whose runs are kept; the baseline is never removed.")
+    notify: NotifySpec | None = Field(None, description="A command that is told how the night went.")
+
+
 Prompts = Annotated[
     Annotated[PromptFile, Tag(FILE_TAG)] | Annotated[tuple[Text, ...], Field(min_length=1), Tag(LIST_TAG)],
     Discriminator(_prompts_tag),
@@ -235,6 +297,11 @@ class JobSpec(_Section):
     launch: LaunchSpec = LaunchSpec()  # pyright: ignore[reportCallIssue]
     output: OutputSpec = OutputSpec()  # pyright: ignore[reportCallIssue]
     score: tuple[Text, ...] = Field((), description="Metrics to compute.")
+    gates: dict[str, GateSpec] = Field(
+        default_factory=dict,
+        description="Metric -> limits, such as {latent_rmse: {max: 0.06}, vbench.quality: {max_drop: 0.5%}}.",
+    )
+    nightly: NightlySpec | None = Field(None, description="What `genrun nightly` compares with, keeps and tells.")
     matrix: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
         default_factory=dict, description="Dotted path -> values; every combination is run."
     )

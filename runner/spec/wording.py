@@ -14,9 +14,12 @@ from genrun.runner.spec.schema import (
     FILE_TAG,
     LIST_TAG,
     WANTED,
+    GateSpec,
     JobSpec,
     LaunchSpec,
     ModelSpec,
+    NightlySpec,
+    NotifySpec,
     OutputSpec,
     ParallelSpec,
     PromptFile,
@@ -26,6 +29,9 @@ from genrun.runner.spec.schema import (
     VaeSpec,
 )
 from genrun.runner.spec.tree import Path, Value, bare, dotted
+
+ANY = "*"
+"""Stands for any key in `SECTIONS`."""
 
 SECTIONS: Mapping[Path, type[BaseModel]] = {
     (): JobSpec,
@@ -38,6 +44,9 @@ SECTIONS: Mapping[Path, type[BaseModel]] = {
     ("launch",): LaunchSpec,
     ("launch", "then", 0): StepSpec,
     ("output",): OutputSpec,
+    ("gates", ANY): GateSpec,
+    ("nightly",): NightlySpec,
+    ("nightly", "notify"): NotifySpec,
 }
 
 _MISSING = {
@@ -128,7 +137,8 @@ def _problem(detail: ErrorDetails, root: Value, path: Path) -> Problem:
     kind = detail["type"]
     if kind == "extra_forbidden":
         section = tuple(0 if isinstance(part, int) else part for part in path[:-1])
-        known = list(SECTIONS[section].model_fields) if section in SECTIONS else []
+        model = SECTIONS.get(section) or SECTIONS.get((*section[:-1], ANY))
+        known = list(model.model_fields) if model is not None else []
         return Problem(place(root, path, key=True), dotted(path), unknown_option(str(path[-1]), known))
     if kind == "missing":
         return Problem(place(root, path), dotted(path), _MISSING.get(dotted(path), "missing."))

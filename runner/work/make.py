@@ -221,9 +221,10 @@ class Maker:
 
 
 def wants_latents(document: dict[str, Any]) -> bool:
-    """Whether a resolved job keeps latents: when told to, or when a metric needs them."""
+    """Whether a resolved job keeps latents: when told to, or when a metric or a gate on drift needs them."""
     output = document.get("output") or {}
-    return bool(output.get("save_latents")) or not LATENT_METRICS.isdisjoint(document.get("score") or ())
+    needed = {*(document.get("score") or ()), *(name.removeprefix("drift.") for name in document.get("gates") or ())}
+    return bool(output.get("save_latents")) or not LATENT_METRICS.isdisjoint(needed)
 
 
 def metadata_of(item: WorkItem, saving: tuple[str, ...] = ()) -> dict[str, Any]:

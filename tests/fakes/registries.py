@@ -58,6 +58,14 @@ class FakeAdapter:
 
 
 @dataclass(frozen=True)
+class FakeMetric:
+    """What a job file needs to know of a metric."""
+
+    higher_is_better: bool
+    compares: bool = True
+
+
+@dataclass(frozen=True)
 class FakeRegistry:
     """Things by name."""
 
@@ -80,5 +88,5 @@ def fake_registries() -> Registries:
         adapters=FakeRegistry({"tiny-video": video, "tiny-image": image, "auto": FakeAdapter("auto")}),
         solvers=FakeRegistry({"sequential": Sequential, "window": Window}),
         launchers=FakeRegistry({"inline": None, "torchrun": None, "slurm": None}),
-        metrics=FakeRegistry({"psnr": None, "ssim": None}),
+        metrics=FakeRegistry({"psnr": FakeMetric(True), "ssim": FakeMetric(True)}),
     )

@@ -1,0 +1,162 @@
+"""`genrun compare`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from genrun.runner.cli.base import Verb
+from genrun.runner.cli.output import json_option, one_line, put, put_json, put_table, say
+from genrun.runner.cli.runs import runs_option
+from genrun.runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from genrun.runner.compare import Comparison, Gate
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "genrun compare demo --by solver --baseline sequential",
+        "genrun compare nightly/pinned nightly/latest",
+        "genrun compare runs/demo/2026-01-31T02-00-00-3f9c demo --drift psnr,ssim --markdown summary.md",
+        "genrun compare demo --gates jobs/demo.yaml --junit gates.xml",
+    ),
+)
+@click.argument("runs", metavar="[RUN_A] RUN_B", nargs=-1)
+@click.option("--by", metavar="AXIS", help="Compare the cells of one run along this axis of its matrix.")
+@click.option("--baseline", metavar="LABEL", help="The label of that axis that the others are held against.")
+@click.option(
+    "--gates",
+    "gates_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Take the gates of this job file instead of the run's own.",
+)
+@click.option(
+    "--drift", default="", metavar="A,B", help="Measure the distance to the baseline's own clips: psnr, ssim."
+)
+@click.option("--worst", metavar="METRIC", help="Whose ten worst pairs are listed. Default: that of a failed gate.")
+@click.option(
+    "--confidence", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True, help="Of every interval."
+)
+@click.option("--junit", "junit_file", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML here.")
+@click.option(
+    "--markdown", "markdown_file", type=click.Path(path_type=Path, dir_okay=False), help="Write Markdown here."
+)
+@runs_option
+@json_option
+def compare(
+    runs: tuple[str, ...],
+    by: str | None,
+    baseline: str | None,
+    gates_file: Path | None,
+    drift: str,
+    worst: str | None,
+    confidence: float,
+    junit_file: Path | None,
+    markdown_file: Path | None,
+    base: Path,
+    as_json: bool,
+) -> None:
+    """Compare two runs, or the cells of one, and judge the gates of the job.
+
+    RUN_A is the baseline of RUN_B; a single run is compared with itself along an axis of its matrix. Items are paired by
+    prompt and seed; every difference has a paired interval. A gate fails only when its interval lies wholly beyond the
+    limit. Exit codes: 0 passed, 1 a gate failed, 3 too little was measured to tell.
+    """
+    from genrun.runner.compare.compare import Options, compare_cells, compare_runs
+    from genrun.runner.compare.results import exit_code
+    from genrun.runner.store.runs import resolve
+
+    if len(runs) > 2 or (len(runs) == 2 and (by or baseline)):
+        raise UsageError(
+            "wanted two runs, or one with --by and --baseline.", remedy="For example: genrun compare demo --by solver."
+        )
+    folders = [resolve(run, base) for run in runs or (None,)]
+    options = Options(_gates(gates_file), _drift(drift), confidence)
+    two = len(folders) == 2
+    found = compare_runs(*folders, options) if two else compare_cells(folders[0], by, baseline, options)
+    _write(found, junit_file, markdown_file)
+    if as_json:
+        put_json(as_data(found))
+    else:
+        _show(found, worst)
+    if code := exit_code(found.state):
+        raise click.exceptions.Exit(code)
+
+
+def as_data(found: Comparison) -> dict[str, Any]:
+    """A comparison for scripts: its fields, and what the interval says of every difference."""
+    data = asdict(found)
+    for cell, made in zip(found.cells, data["cells"], strict=True):
+        for each, row in zip(cell.differences, made["differences"], strict=True):
+            row["verdict"] = each.verdict
+    return data
+
+
+def _gates(path: Path | None) -> list[Gate] | None:
+    if path is None:
+        return None
+    from genrun.runner.compare.gates import gates_of
+    from genrun.runner.spec import load
+
+    return list(gates_of(load(path).document))
+
+
+def _drift(text: str) -> list[str]:
+    from genrun.runner.compare.drift import PREFIX, drift_names
+    from genrun.runner.spec.problems import did_you_mean
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    known = [name.removeprefix(PREFIX) for name in drift_names()] if names else []
+    for name in names:
+        if name not in known:
+            meant = did_you_mean(name, known)
+            raise UsageError(f"--drift {name}: no such metric.{meant}", remedy=f"There are: {', '.join(known)}.")
+    return [PREFIX + name for name in names]
+
+
+def _write(found: Comparison, junit_file: Path | None, markdown_file: Path | None) -> None:
+    from genrun.runner.compare.junit import junit
+    from genrun.runner.compare.markdown import markdown
+    from genrun.runner.store.files import atomic_write
+
+    if junit_file is not None:
+        atomic_write(junit_file, junit(found))
+    if markdown_file is not None:
+        atomic_write(markdown_file, markdown(found).encode("utf-8", "backslashreplace"))
+
+
+def _show(found: Comparison, worst: str | None) -> None:
+    from genrun.runner.compare import words
+
+    say(f"{found.candidate}\n  against {'its own cells' if found.by else found.baseline}")
+    put_table(words.DIFFERENCES, words.difference_rows(found), right=words.RIGHT)
+    for cell in found.cells:
+        alone = cell.only_baseline + cell.only_candidate
+        if cell.identical or alone:
+            more = f"; {alone} prompts and seeds are on one side only" if alone else ""
+            say(f"{cell.label}: {cell.identical} of {cell.pairs} pairs have identical files{more}.")
+    if found.unmatched:
+        say(f"Without a partner: {', '.join(found.unmatched)}.")
+    if found.gates:
+        put("")
+        put_table(words.GATES, words.gate_rows(found), right=())
+    _show_worst(found, words.worst_metric(found, worst))
+    say(words.headline(found))
+
+
+def _show_worst(found: Comparison, metric: str | None) -> None:
+    from genrun.runner.compare import words
+
+    for cell in found.cells:
+        for each in cell.differences:
+            if each.metric == metric and each.worst:
+                put(f"\nWorst pairs of {cell.label} by {metric}:")
+                for row, pair in zip(words.worst_rows(each), each.worst, strict=True):
+                    prompt, seed, one, other, difference = row
+                    put(f"  {one} -> {other} ({difference})  seed {seed}  {one_line(prompt)}")
+                    put(f"      {pair.baseline.media}\n      {pair.candidate.media}")

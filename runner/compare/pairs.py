@@ -1,0 +1,129 @@
+"""Which cell is compared with which, and their items by prompt and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from genrun.runner.compare.sides import Cells, Entry
+from genrun.runner.errors import UsageError
+from genrun.runner.spec.problems import did_you_mean
+
+SEQUENTIAL = "sequential"
+SHOWN = 6
+
+Axes = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A cell of the candidate and its baseline.
+
+    Attributes:
+        label: of the cell.
+        axes: of the cell.
+        entries: its items.
+        baseline_label: of the baseline's cell, "" without one.
+        baseline: items of that cell, or None without a baseline.
+    """
+
+    label: str
+    axes: Axes
+    entries: tuple[Entry, ...]
+    baseline_label: str = ""
+    baseline: tuple[Entry, ...] | None = None
+
+    def pairs(self) -> list[tuple[Entry, Entry]]:
+        """(baseline, candidate) for every prompt and seed that both have, in the order of the candidate's plan."""
+        partners = {entry.key: entry for entry in self.baseline or ()}
+        return [(partners[entry.key], entry) for entry in self.entries if entry.key in partners]
+
+
+def label_of(axes: Axes, entries: Sequence[Entry]) -> str:
+    """The labels of a cell's axes, or its solver when the job has no matrix."""
+    return ", ".join(label for _, label in axes) or str(entries[0].item.solver.get("kind", "?"))
+
+
+def across(baseline: Cells | None, candidate: Cells) -> tuple[list[Match], list[str]]:
+    """Match the cells of two runs: by their labels, or everything with the baseline's only cell.
+
+    Returns:
+        The matches, and the labels of cells that have no partner.
+
+    Raises:
+        UsageError: the runs have no cell in common.
+    """
+    if baseline is None:
+        return [Match(label_of(axes, own), axes, own) for axes, own in candidate.cells.items()], []
+    only = next(iter(baseline.cells)) if len(baseline.cells) == 1 else None
+    matches, unmatched = [], []
+    for axes, entries in candidate.cells.items():
+        partner = axes if axes in baseline.cells else only
+        label = label_of(axes, entries)
+        if partner is None:
+            unmatched.append(label)
+            continue
+        theirs = baseline.cells[partner]
+        matches.append(Match(label, axes, entries, label_of(partner, theirs), theirs))
+    used = {match.baseline_label for match in matches}
+    theirs = [label_of(axes, entries) for axes, entries in baseline.cells.items()]
+    if not matches:
+        raise UsageError(
+            f"no cell of {candidate.run.path} is one of {baseline.run.path}: {_few(unmatched)} against {_few(theirs)}.",
+            remedy="Compare runs whose matrix has the same labels, or a run with itself: genrun compare RUN --by AXIS.",
+        )
+    return matches, unmatched + [label for label in theirs if label not in used]
+
+
+def within(run: Cells, by: str | None, baseline: str | None) -> tuple[str, list[Match], list[str]]:
+    """Match the cells of one run along an axis: those that differ in it alone.
+
+    Returns:
+        The axis, the matches, and the labels of cells without a partner.
+
+    Raises:
+        UsageError: there is no such axis or label, or it has to be named.
+    """
+    axis = _axis(run, by)
+    reference = _reference(run, axis, baseline)
+    partners = {_others(axes, axis): axes for axes in run.cells if dict(axes).get(axis) == reference}
+    matches, unmatched = [], []
+    for axes, entries in run.cells.items():
+        partner = partners.get(_others(axes, axis))
+        label = label_of(axes, entries)
+        if partner is None:
+            unmatched.append(label)
+        elif partner != axes:
+            theirs = run.cells[partner]
+            matches.append(Match(label, axes, entries, label_of(partner, theirs), theirs))
+    return axis, matches, unmatched
+
+
+def _axis(run: Cells, by: str | None) -> str:
+    axes = list(dict.fromkeys(axis for cell in run.cells for axis, _ in cell))
+    if by is not None and by not in axes:
+        there = f"Axes: {', '.join(axes)}." if axes else "It has no matrix."
+        raise UsageError(f"{run.run.path}: no axis {by!r}.{did_you_mean(by, axes)}", remedy=there)
+    if by is None and not axes:
+        raise UsageError(f"{run.run.path}: one run without a matrix.", remedy="Name two: genrun compare RUN_A RUN_B.")
+    if by is None and len(axes) > 1 and "solver" not in axes:
+        raise UsageError(f"{run.run.path}: which axis? There are: {', '.join(axes)}.", remedy=f"Add --by {axes[0]}.")
+    return by or ("solver" if "solver" in axes else axes[0])
+
+
+def _reference(run: Cells, axis: str, baseline: str | None) -> str:
+    labels = list(dict.fromkeys(label for cell in run.cells for name, label in cell if name == axis))
+    if baseline is None:
+        return SEQUENTIAL if SEQUENTIAL in labels else labels[0]
+    if baseline in labels:
+        return baseline
+    meant = did_you_mean(baseline, labels)
+    raise UsageError(f"--baseline {baseline}: no such label of {axis}.{meant}", remedy=f"Labels: {', '.join(labels)}.")
+
+
+def _others(axes: Axes, axis: str) -> Axes:
+    return tuple(pair for pair in axes if pair[0] != axis)
+
+
+def _few(labels: Sequence[str]) -> str:
+    return "; ".join(labels[:SHOWN]) + ("; ..." if len(labels) > SHOWN else "")

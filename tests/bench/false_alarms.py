@@ -1,0 +1,85 @@
+"""How often gates fail although nothing has changed, against the level that they state.
+
+    genrun submit job.yaml          # a few prompts x 20 seeds, with `score`
+    genrun score
+    python -m tests.bench.false_alarms runs/NAME/latest
+
+An unchanged model's nights differ by their seeds alone, so nights are drawn from the seeds of one run:
+
+- a drop: each prompt's seeds are dealt to two nights, and `max_drop: 0` (or `max_rise: 0`) is judged on their pairs;
+- a limit: a night's seeds are drawn with replacement, and `max` and `min` are judged at the true mean of the run, the
+  hardest place for them.
+
+The interval of 95 % is two-sided, so each gate may fail in 2.5 % of the nights.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrun.runner.compare import statistics
+from genrun.runner.compare.gates import Gate, Limit, judge
+from genrun.runner.compare.results import Difference, Mean
+from genrun.runner.compare.sides import Entry, read_cells, style_of
+from genrun.runner.store.folder import RunFolder
+
+RULES = ("max_drop", "max_rise", "max", "min")
+
+
+def tables(run: RunFolder) -> Iterator[tuple[str, str, NDArray]]:
+    """(cell, metric, values of shape (prompts, seeds)) for every metric that has all its values."""
+    cells = read_cells(run)
+    for axes, entries in cells.cells.items():
+        for metric in [name for name in cells.metrics if "." not in name]:
+            grouped: dict[str, list[Entry]] = {}
+            for entry in entries:
+                grouped.setdefault(entry.item.prompt, []).append(entry)
+            values = [[entry.number(metric).value for entry in group] for group in grouped.values()]
+            if all(value is not None for row in values for value in row):
+                yield ", ".join(label for _, label in axes), metric, np.asarray(values, dtype=float)
+
+
+def night(values: NDArray, metric: str, rule: str, seeds: int, generator: np.random.Generator) -> Difference:
+    """What a comparison would find in a night of `seeds` seeds a prompt."""
+    share = style_of(metric) == "share"
+    if rule in ("max", "min"):
+        drawn = generator.choice(values.shape[1], size=(len(values), seeds))
+        found = np.take_along_axis(values, drawn, axis=1).ravel().tolist()
+        ends = statistics.mean_interval(found, share=share) or (None, None)
+        return Difference(metric, True, "number", Mean(len(found), float(np.mean(found)), *ends))
+    dealt = generator.permuted(values, axis=1)
+    found = (dealt[:, :seeds] - dealt[:, seeds : 2 * seeds]).ravel().tolist()
+    ends = statistics.difference_interval(found, share=share) or (None, None)
+    own = Mean(0, None, None, None)
+    mean = Mean(len(found), float(np.mean(found)), *ends)
+    return Difference(metric, True, "number", own, baseline=0.0, candidate=0.0, difference=mean)
+
+
+def main() -> None:
+    """Print a line for each cell, metric, rule and number of items."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--nights", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 4, 10])
+    parser.add_argument("--prompts", type=int, help="use the first prompts only")
+    chosen = parser.parse_args()
+    generator = np.random.default_rng(0)
+    print(f"{'cell':12} {'metric':12} {'rule':9}" + "".join(f"  n={seeds}/prompt" for seeds in chosen.seeds))
+    for cell, metric, values in tables(RunFolder.open(chosen.run)):
+        kept = values[: chosen.prompts]
+        for rule in RULES:
+            gate = Gate(metric, rule, Limit.read(float(kept.mean()) if rule in ("max", "min") else 0))
+            rates = []
+            for seeds in chosen.seeds:
+                states = [judge(gate, night(kept, metric, rule, seeds, generator)).state for _ in range(chosen.nights)]
+                rates.append(states.count("failed") / chosen.nights)
+            print(f"{cell:12} {metric:12} {rule:9}" + "".join(f"  {100 * rate:8.2f} %" for rate in rates), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""`genrun compare`: exit codes, JSON, the files for CI systems, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import parse
+
+import pytest
+
+from tests.cli.conftest import Genrun
+from tests.fakes.scores import Value, scored_run
+
+
+def level(value: float) -> Value:
+    return lambda item, number: value + 0.01 * (number % 3)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Two runs of one job, of which the newer has a psnr that is 10 % lower."""
+    gates: dict[str, Any] = {"psnr": {"max_drop": "5%"}}
+    scored_run(tmp_path / "runs" / "a" / "1", {"psnr": level(1.0)}, gates=gates)
+    scored_run(tmp_path / "runs" / "a" / "2", {"psnr": level(0.9)}, gates=gates)
+    return tmp_path / "runs"
+
+
+def test_a_regression_is_exit_code_1_and_the_same_run_is_0(genrun: Genrun, runs: Path) -> None:
+    failed = genrun("compare", "a/1", "a/2", exit_code=1)
+    assert "FAILED  sequential  psnr max_drop 5%" in failed.stdout
+    assert "Worst pairs of ropa by psnr:\n" in failed.stdout
+    assert "2 gates: 2 failed.\n" in failed.stderr
+    assert "2 gates: 2 passed.\n" in genrun("compare", "a/1", "a/1").stderr
+
+
+def test_json_and_files_say_the_same(genrun: Genrun, runs: Path, tmp_path: Path) -> None:
+    files = ("--junit", "out/gates.xml", "--markdown", "out/summary.md")
+    found = json.loads(genrun("compare", "a/1", "a/2", "--json", *files, exit_code=1).stdout)
+    assert (found["state"], len(found["cells"])) == ("failed", 2)
+    psnr = found["cells"][0]["differences"][0]
+    assert (psnr["metric"], psnr["verdict"], psnr["losses"]) == ("psnr", "worse", 3)
+    assert found["cells"][0]["gates"][0]["state"] == "failed"
+    assert parse(tmp_path / "out" / "gates.xml").getroot().get("failures") == "2"
+    assert (tmp_path / "out" / "summary.md").read_text().startswith("## ❌")
+
+
+def test_gates_of_another_job_file(genrun: Genrun, runs: Path, tmp_path: Path) -> None:
+    text = "model: demo-video\nprompts: [a cat]\ngates: {psnr: {max_drop: 50%}}\n"
+    (tmp_path / "gates.yaml").write_text(text)
+    assert "2 passed" in genrun("compare", "a/1", "a/2", "--gates", "gates.yaml").stderr
+    (tmp_path / "gates.yaml").write_text(text.replace("max_drop", "max_drp"))
+    wrong = genrun("compare", "a/1", "a/2", "--gates", "gates.yaml", exit_code=2)
+    assert "gates.yaml:3:16: gates.psnr.max_drp: unknown option. Did you mean 'max_drop'?" in wrong.stderr
+
+
+def test_cells_of_one_run_and_too_little_to_judge(genrun: Genrun, runs: Path) -> None:
+    one = json.loads(genrun("compare", "a/1", "--by", "solver", "--baseline", "ropa", "--json").stdout)
+    assert [cell["label"] for cell in one["cells"]] == ["sequential"]
+    (runs / "a" / "2" / "scores" / "psnr.jsonl").unlink()
+    genrun("compare", "a/1", "a/2", exit_code=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a/1", "a/2", "a/3"), "wanted two runs, or one with --by and --baseline."),
+        (("a/1", "a/2", "--by", "solver"), "wanted two runs, or one with --by and --baseline."),
+        (("a/1", "--by", "solvr"), "no axis 'solvr'. Did you mean 'solver'?"),
+        (("a/1", "a/9"), "'a/9': no such run."),
+        (("a/1", "a/2", "--drift", "psn"), "--drift psn: no such metric. Did you mean 'psnr'?"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(genrun: Genrun, runs: Path, arguments: tuple[str, ...], message: str) -> None:
+    assert message in genrun("compare", *arguments, exit_code=2).stderr

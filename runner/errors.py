@@ -9,6 +9,7 @@ GenrunError
         LaunchError   1  workers that could not be started, or died
             RefusedError  1  a queue that does not take a job as it is
     IncompleteError   3  a run that has not come to its end
+        StoppedError  3  one that was told to stop
 """
 
 from __future__ import annotations
@@ -98,3 +99,7 @@ class IncompleteError(GenrunError):
     """A run that has not come to its end."""
 
     exit_code = 3
+
+
+class StoppedError(IncompleteError):
+    """A run whose following was stopped, by Ctrl-C or a signal."""

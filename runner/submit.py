@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from genrun.runner.errors import IncompleteError, MixError
+from genrun.runner.errors import IncompleteError, MixError, StoppedError
 from genrun.runner.launch.cause import Cause, find, forget
 from genrun.runner.launch.contract import Cluster, Launcher, Request, State, Step
 from genrun.runner.store.files import sync, temporary_name, write_error, write_whole
@@ -278,7 +278,8 @@ def wait_for(
             watch()
             time.sleep(POLL_S)
     except KeyboardInterrupt:
-        raise incomplete(folder, f"no longer followed, but still in the queue: job {', '.join(jobs)}") from None
+        why = f"no longer followed, but still in the queue: job {', '.join(jobs)}"
+        raise incomplete(folder, why, StoppedError) from None
     watch()
     if open_items(folder, order):
         ended = "; ".join(filter(None, (launcher.poll(job).trouble for job in jobs)))
@@ -287,10 +288,10 @@ def wait_for(
     tidy(folder, PATIENCE_S)
 
 
-def incomplete(folder: RunFolder, why: str) -> IncompleteError:
+def incomplete(folder: RunFolder, why: str, kind: type[IncompleteError] = IncompleteError) -> IncompleteError:
     """Return the error of a run that has not come to its end, with the command that goes on."""
     tally = folder.tally()
-    return IncompleteError(
+    return kind(
         f"{folder.path}: {why}: {tally.done} of {tally.items} items are done.",
         remedy="To go on, run the same command again; finished items are kept.",
     )
@@ -329,7 +330,7 @@ def _follow(folder: RunFolder, order: Order, launcher: Launcher, restart: int, w
     except KeyboardInterrupt:
         launcher.cancel(job)
         tidy(folder)
-        raise incomplete(folder, "stopped") from None
+        raise incomplete(folder, "stopped", StoppedError) from None
     except BaseException:
         launcher.cancel(job)
         raise

@@ -28,7 +28,9 @@ VERBS: dict[str, dict[str, VerbLine]] = {
         "cancel": VerbLine(f"{HERE}.cancel:cancel", "Stop the work on a run, on one of its tasks, or on one item."),
         "retry": VerbLine(f"{HERE}.retry:retry", "Run the failed items of a run again."),
         "decode": VerbLine(f"{HERE}.decode:decode", "Decode saved latents whose decoding failed."),
-        "nightly": VerbLine(f"{HERE}.nightly:nightly", "Have a job run every night."),
+        "nightly": VerbLine(
+            f"{HERE}.nightly:nightly", "Run a job for tonight and judge it, or have that done every night."
+        ),
         "verify": VerbLine(f"{HERE}.verify:verify", "Check that every file of a run is there and unchanged."),
         "rerun": VerbLine(f"{HERE}.rerun:rerun", "Make one media file again, from what is written inside it."),
     },
@@ -37,6 +39,8 @@ VERBS: dict[str, dict[str, VerbLine]] = {
         "compare": VerbLine(
             f"{HERE}.compare:compare", "Compare two runs, or the cells of one, and judge the gates of the job."
         ),
+        "pin": VerbLine(f"{HERE}.history:pin", "Make a run the baseline that its job's nights are held against."),
+        "history": VerbLine(f"{HERE}.history:history", "List the nights of a job, or of all jobs."),
         "report": VerbLine(f"{HERE}.report:report", "Write a static page: clips side by side, and numbers."),
         "bench": VerbLine(
             f"{HERE}.bench:bench", "Measure solvers against the sequential sampler: rounds, error, time."

@@ -63,28 +63,54 @@ def launch(folder: RunFolder, spec: JobSpec, launcher: Launcher, wishes: Wishes)
         IncompleteError: items are left.
         click.exceptions.Exit: with code 1, items failed.
     """
-    from genrun.runner import submit
-
-    submit.check_writable(folder)
-    at_work = launcher.at_work(folder)
-    if not at_work:
-        submit.tidy(folder)
+    at_work = _enter(folder, launcher)
     jobs = list(at_work.values())
     try:
-        if at_work and not wishes.join:
-            say(f"{folder.path}: at work already: job {', '.join(jobs)}. More workers: genrun submit --join RUN.")
-            order = Order.load(folder, max(at_work))
-        else:
-            order = submit.make_order(folder, launcher, spec.launch.kind, spec, wishes.items)
-            jobs += _start(folder, spec, launcher, order)
-        if jobs and wishes.wait:
-            _watch(folder, order, lambda watch: submit.wait_for(folder, order, launcher, jobs, watch=watch, say=say))
+        _work(folder, spec, launcher, wishes, at_work, jobs)
     finally:
         _conclude(folder, jobs, wishes.as_json)
     failed = folder.tally().failed
     if failed and not (jobs and not wishes.wait):
         say(f"{failed} items failed. Why: genrun status. Again: genrun retry.")
         raise click.exceptions.Exit(1)
+
+
+def make_items(folder: RunFolder, spec: JobSpec, launcher: Launcher) -> None:
+    """Run the missing and failed items of a run, wait for the end, and print nothing on stdout.
+
+    Raises:
+        RunError: the workers could not go on.
+        IncompleteError: items are left.
+    """
+    at_work = _enter(folder, launcher)
+    _work(folder, spec, launcher, Wishes(wait=True), at_work, list(at_work.values()))
+
+
+def _enter(folder: RunFolder, launcher: Launcher) -> Mapping[str, str]:
+    """Make sure that there is something to write to, and return the jobs that are at work by their orders."""
+    from genrun.runner import submit
+
+    submit.check_writable(folder)
+    at_work = launcher.at_work(folder)
+    if not at_work:
+        submit.tidy(folder)
+    return at_work
+
+
+def _work(
+    folder: RunFolder, spec: JobSpec, launcher: Launcher, wishes: Wishes, at_work: Mapping[str, str], jobs: list[str]
+) -> None:
+    """Start workers, or follow those that are at work; `jobs` gets the names of what is put into a queue."""
+    from genrun.runner import submit
+
+    if at_work and not wishes.join:
+        say(f"{folder.path}: at work already: job {', '.join(jobs)}. More workers: genrun submit --join RUN.")
+        order = Order.load(folder, max(at_work))
+    else:
+        order = submit.make_order(folder, launcher, spec.launch.kind, spec, wishes.items)
+        jobs += _start(folder, spec, launcher, order)
+    if jobs and wishes.wait:
+        _watch(folder, order, lambda watch: submit.wait_for(folder, order, launcher, jobs, watch=watch, say=say))
 
 
 def _start(folder: RunFolder, spec: JobSpec, launcher: Launcher, order: Order) -> list[str]:

@@ -4,46 +4,138 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import put, say
+from genrun.runner.cli.job import set_option
+from genrun.runner.cli.output import json_option, put, put_json, say
+from genrun.runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from genrun.runner.nightly.run import Outcome, Tools
+    from genrun.runner.spec.schema import JobSpec
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.submit import Job
+
+AT = "02:00"
 
 
 @click.command(
     cls=Verb,
     examples=(
+        "genrun nightly jobs/nightly.yaml",
+        "genrun nightly jobs/nightly.yaml --again --json",
         "genrun nightly jobs/nightly.yaml --install cron -n",
         "genrun nightly jobs/nightly.yaml --install systemd --at 03:30",
         "genrun nightly jobs/nightly.yaml --install begin",
     ),
 )
 @click.argument("job", type=click.Path(path_type=Path))
+@set_option
+@click.option("--again", is_flag=True, help="Make another run of a night that is done.")
 @click.option(
     "--install",
     "kind",
     type=click.Choice(("begin", "cron", "scron", "systemd")),
-    required=True,
-    help="By what: a Slurm job that submits itself again, cron, Slurm's scrontab, or a systemd timer of this user.",
+    help="Have it run every night: by a Slurm job that submits itself again, cron, Slurm's scrontab, or a systemd timer.",
 )
-@click.option("--at", default="02:00", show_default=True, metavar="HH:MM", help="When, local time.")
-@click.option("-n", "--dry-run", is_flag=True, help="Show what would be written and called; do neither.")
-def nightly(job: Path, kind: str, at: str, dry_run: bool) -> None:
-    """Have a job run every night.
+@click.option(
+    "--at", metavar="HH:MM", help="With --install: when, local time. Default: the job's nightly.at, or 02:00."
+)
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="With --install: show what would be written and called; do neither."
+)
+@json_option
+def nightly(
+    job: Path, sets: Sequence[str], again: bool, kind: str | None, at: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Run a job for tonight and judge it, or have that done every night.
 
-    Installs `genrun nightly JOB` as a small script, and has it called every night from this folder. Installing again
-    replaces what was installed for the same job file. Prints the script's path.
+    Generates (taking up a night that was cut off), scores, compares with the pinned baseline and with last night, writes
+    the report, removes the runs of old nights, and tells the command of `notify`. A call belongs to the night of the last
+    time the clock showed `nightly.at`; one that finds its night done does nothing. The last line is a summary. Exit
+    codes: 0 passed, 1 a gate or items failed, 3 incomplete. With --install prints the path of the script that is called.
     """
+    if kind is None and (at is not None or dry_run):
+        raise UsageError("--at and -n belong to --install.", remedy="To see what would run: genrun submit JOB -n.")
+    if kind is not None:
+        _install(job, sets, kind, at, dry_run)
+        return
+    from genrun.runner.nightly.run import run_night
+
+    made = _load(job, sets)
+    outcome = run_night(made, Path(made.spec.output.dir), _tools(made.spec, made), again=again)
+    if as_json:
+        put_json(outcome.to_dict())
+    else:
+        _show(outcome)
+    if outcome.exit_code:
+        raise click.exceptions.Exit(outcome.exit_code)
+
+
+def _show(outcome: Outcome) -> None:
+    for path in (outcome.folder.path, outcome.report):
+        if path is not None:
+            say(str(path))
+    put(outcome.night.summary)
+
+
+def _load(path: Path, sets: Sequence[str]) -> Job:
+    from genrun.runner.plan import plan
+    from genrun.runner.spec import load
+    from genrun.runner.submit import Job
+
+    loaded = load(path, sets)
+    return Job(loaded.job, loaded.document, plan(loaded))
+
+
+def _tools(spec: JobSpec, job: Job) -> Tools:
+    from genrun.runner.cli import launching
+    from genrun.runner.nightly.run import Tools
+    from genrun.runner.report.build import build_report
+
+    launcher = launching.make_launcher(spec, job.document)
+    return Tools(
+        make_items=lambda folder: launching.make_items(folder, spec, launcher),
+        is_at_work=_is_at_work,
+        report=lambda folder: build_report(folder).path,
+        now=lambda: datetime.now().astimezone(),
+        say=say,
+        environ=os.environ,
+    )
+
+
+def _is_at_work(folder: RunFolder) -> bool:
+    """Whether a worker holds an item of a run, or a job of it waits or works in a queue."""
+    import time
+
+    from genrun.runner.launch.submissions import standing
+    from genrun.runner.store.lease import holdings, looks_alive
+    from genrun.slurm.commands import Commands
+
+    now = time.time_ns()
+    if any(looks_alive(holding, now) for holding in holdings(folder).values()):
+        return True
+    found = standing(folder, Commands(os.environ))
+    # While the queue gives no answer, a run that was ever in it may still be.
+    return bool(found.live() or (found.trouble and found.submissions))
+
+
+def _install(job: Path, sets: Sequence[str], kind: str, at: str | None, dry_run: bool) -> None:
     from genrun.runner.schedule import Night, plan
     from genrun.runner.spec import load
 
-    spec = load(job).job
+    spec = load(job, sets).job
+    at = at or (spec.nightly.at if spec.nightly is not None else AT)
+    changes = [word for text in sets for word in ("--set", text)]
     night = Night(
         spec.name,
-        (*_genrun(), "nightly", str(job.resolve())),
+        (*_genrun(), "nightly", str(job.resolve()), *changes),
         Path.cwd(),
         at,
         _config(os.environ) / "genrun",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from genrun.runner.compare import drift, statistics
-from genrun.runner.compare.gates import RELATIVE, Gate, gates_of, judge
+from genrun.runner.compare.gates import NO_BASELINE, RELATIVE, Gate, gates_of, judge
 from genrun.runner.compare.pairs import Match, across, within
 from genrun.runner.compare.results import CellComparison, Comparison, Difference, Mean, Pair, Side, State
 from genrun.runner.compare.sides import Cells, Entry, Number, is_reference_only, read_cells, style_of
@@ -178,6 +178,9 @@ def _difference(name: str, higher: bool, match: Match, pairs: Pairs, confidence:
 
 def _drifted(name: str, higher: bool, match: Match, pairs: Pairs, confidence: float) -> Difference:
     """Drift has a value for each pair, and no difference: it is one already."""
+    if match.baseline is None:
+        nothing = [Number(None, NO_BASELINE) for _ in match.entries]
+        return Difference(name, higher, style_of(name), _mean(nothing, confidence, ""))
     numbers = drift.measure(name, pairs)
     measured = [
         _pair(pair, None, number.value)

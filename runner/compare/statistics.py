@@ -5,7 +5,8 @@ Hesterberg (2015, "What teachers should know about the bootstrap") does: with t 
 
     tail = Phi(-sqrt(n / (n - 1)) t(1 - alpha/2, n - 1))
 
-Below `FEWEST` items resampling cannot reach such tails, and the interval is Student's. Values that are 0 or 1 get
+It follows a skewed sample, and is widened to Student's interval where that is wider, as it is for long tails on both sides.
+Below `FEWEST` items resampling cannot reach such tails, and the interval is Student's alone. Values that are 0 or 1 get
 Wilson's interval (1927), and their paired differences that of Bonett and Price (2012), neither of which shrinks to a point
 when all items agree.
 """
@@ -95,14 +96,14 @@ def _of_mean(values: Sequence[float], confidence: float, seed: int) -> Interval:
     array = np.asarray(values, dtype=np.float64)
     n, mean = len(array), float(array.mean())
     quantile = student_quantile(confidence, n - 1)
+    half = quantile * float(array.std(ddof=1)) / math.sqrt(n)
     if n < FEWEST:
-        half = quantile * float(array.std(ddof=1)) / math.sqrt(n)
         return mean - half, mean + half
     tail = NormalDist().cdf(-math.sqrt(n / (n - 1)) * quantile)
     generator = np.random.default_rng(seed)
     draws = [array[generator.integers(n, size=(CHUNK, n))].mean(axis=1) for _ in range(RESAMPLES // CHUNK)]
     low, high = np.quantile(np.concatenate(draws), [tail, 1 - tail])
-    return float(low), float(high)
+    return min(float(low), mean - half), max(float(high), mean + half)
 
 
 def _wilson(share: float, n: int, confidence: float) -> Interval:

@@ -6,6 +6,7 @@
         media/3f/3f9c....mp4                 latents/3f/3f9c....safetensors
         prompts/a0/a07e....safetensors       encodings of a prompt, made once
         leases/  logs/  scores/  report/
+        night.json                           of nightly runs: when, how it went, what was measured
 
 A record is the only proof that an item is done: its files are on the disk under their final names before it is.
 """
@@ -169,6 +170,11 @@ class RunFolder:
     def logs(self) -> Path:
         """The folder of logs: one folder per launch."""
         return self.path / "logs"
+
+    @property
+    def night_path(self) -> Path:
+        """Where a nightly run tells what came of its night."""
+        return self.path / "night.json"
 
     @property
     def report_dir(self) -> Path:

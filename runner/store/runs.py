@@ -14,6 +14,8 @@ from genrun.runner.store.files import sync, temporary_name, write_error
 from genrun.runner.store.folder import RunFolder
 
 LATEST = "latest"
+PINNED = "pinned"
+"""Links beside the runs of a job: to the one that was submitted last, and to the baseline of its nights."""
 
 
 def resolve(run: str | None, base: Path) -> RunFolder:
@@ -49,7 +51,7 @@ def names(base: Path) -> list[str]:
 
 def runs_of(job_folder: Path) -> Iterator[Path]:
     """Yield the runs of one job, newest first."""
-    stamped = sorted((folder for folder in _folders(job_folder) if folder.name != LATEST), reverse=True)
+    stamped = sorted((folder for folder in _folders(job_folder) if not folder.is_symlink()), reverse=True)
     return (folder for folder in stamped if (folder / "plan.jsonl").is_file())
 
 
@@ -65,7 +67,38 @@ def point_latest(folder: RunFolder) -> None:
     Raises:
         StoreError: the link cannot be written.
     """
-    link = folder.path.parent / LATEST
+    _point(folder.path.parent / LATEST, folder)
+
+
+def pin(folder: RunFolder) -> None:
+    """Let `pinned` beside the run point to it, in one step: the baseline of its job's nights.
+
+    Raises:
+        StoreError: the link cannot be written.
+    """
+    _point(folder.path.parent / PINNED, folder)
+
+
+def unpin(job_folder: Path) -> bool:
+    """Remove the link of a job's baseline; return whether there was one."""
+    link = job_folder / PINNED
+    if not link.is_symlink():
+        return False
+    link.unlink()
+    return True
+
+
+def pinned(job_folder: Path) -> RunFolder | None:
+    """Return the baseline of a job's nights, or None.
+
+    Raises:
+        StoreError: there is a link, but no run behind it.
+    """
+    link = job_folder / PINNED
+    return RunFolder.open(link) if link.is_symlink() else None
+
+
+def _point(link: Path, folder: RunFolder) -> None:
     temporary = temporary_name(link)
     try:
         temporary.symlink_to(folder.path.name, target_is_directory=True)

@@ -1,0 +1,285 @@
+"""One call of `genrun nightly`: does what is left of the night's work, or finds that there is nothing left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from genrun.runner import history
+from genrun.runner.errors import GenrunError, IncompleteError, StoppedError
+from genrun.runner.history.night import FINAL, Attempt, End, Night, amend
+from genrun.runner.nightly import retention
+from genrun.runner.nightly.due import Due, Past, alone, due, night_before, nights_of, tonight
+from genrun.runner.nightly.judge import Found, judge, score
+from genrun.runner.nightly.notify import notify
+from genrun.runner.nightly.summary import summary
+from genrun.runner.spec.schema import NightlySpec
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.processes import ProcessName, current
+from genrun.runner.store.runs import new_path, point_latest
+from genrun.runner.submit import Job
+
+EXIT_CODES = {"passed": 0, "failed": 1}
+INCOMPLETE = 3
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a night needs of the outside world.
+
+    Attributes:
+        make_items: makes the missing items of a run and returns when that is done.
+        is_at_work: whether somebody works in a run.
+        report: writes the report of a run and returns its path.
+        now: local time with its offset.
+        say: tells the user.
+        environ: of the command that is told.
+    """
+
+    make_items: Callable[[RunFolder], None]
+    is_at_work: Callable[[RunFolder], bool]
+    report: Callable[[RunFolder], Path]
+    now: Callable[[], datetime]
+    say: Callable[[str], None]
+    environ: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a call.
+
+    Attributes:
+        folder: the night's run.
+        night: the night.
+        is_doubled: whether this call had nothing to do.
+        report: the report's path, or None.
+    """
+
+    folder: RunFolder
+    night: Night
+    is_doubled: bool
+    report: Path | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 1 failed, 3 incomplete."""
+        return EXIT_CODES.get(self.night.state, INCOMPLETE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The night for scripts, and for the command that is told."""
+        data = self.night.to_dict()
+        run, report = str(self.folder.path), None if self.report is None else str(self.report)
+        extra = {"late_s": self.night.late_s, "marks": self.night.marks, "doubled": self.is_doubled}
+        return {
+            "summary": self.night.summary,
+            "exit_code": self.exit_code,
+            **data,
+            **extra,
+            "run": run,
+            "report": report,
+        }
+
+
+def run_night(job: Job, base: Path, tools: Tools, *, again: bool = False) -> Outcome:
+    """Do what is left of this night's work.
+
+    A night that was cut off is taken up where it stopped; one that is done is left alone.
+
+    Args:
+        job: what is generated.
+        base: the folder of runs.
+        tools: the outside world.
+        again: make another run of a night that is done.
+
+    Raises:
+        IncompleteError: another call is at this night's work.
+        StoppedError: this process was told to stop.
+        StoreError: the run folder cannot be written.
+    """
+    spec = job.spec.nightly or NightlySpec()  # pyright: ignore[reportCallIssue]
+    job_folder = base / job.spec.name
+    what = due(tools.now(), spec.at)
+    with alone(job_folder) as is_alone:
+        past = tonight(nights_of(job_folder), what, {item.id for item in job.items})
+        if not is_alone:
+            raise _at_work(past, job_folder, base, tools)
+        if past is not None and past.night.state in FINAL and not again:
+            return _doubled(past, base, tools)
+        folder = _open(job, base, None if again else past)
+        return _Call(job, spec, base, tools, folder, what).run()
+
+
+def _open(job: Job, base: Path, past: Past | None) -> RunFolder:
+    if past is None:
+        folder = RunFolder.create(new_path(base, job.spec.name), job.document, job.items)
+    else:
+        folder = past.folder
+        if folder.job_document() != dict(job.document):
+            folder.write_plan(job.document, job.items)
+    point_latest(folder)
+    return folder
+
+
+def _at_work(past: Past | None, job_folder: Path, base: Path, tools: Tools) -> IncompleteError:
+    """Enter a call that found another at work, and return its error."""
+    if past is not None:
+        _enter_doubled(past, base, tools)
+    name = job_folder.name if past is None else past.folder.path
+    return IncompleteError(f"{name}: another genrun nightly is at this night's work.", remedy="See: genrun history.")
+
+
+def _doubled(past: Past, base: Path, tools: Tools) -> Outcome:
+    night = _enter_doubled(past, base, tools)
+    tools.say(f"This night is done already. To make it once more: genrun nightly JOB --again.\n  {past.folder.path}")
+    report = past.folder.report_dir / "index.html"
+    return Outcome(past.folder, night, True, report if report.is_file() else None)
+
+
+def _enter_doubled(past: Past, base: Path, tools: Tools) -> Night:
+    moment = tools.now().isoformat(timespec="seconds")
+    attempt = Attempt(moment, moment, "doubled", current())
+    night = amend(past.folder, lambda night: replace(night, attempts=(*night.attempts, attempt)))
+    history.record(base, night)
+    return night
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call that has the night to itself."""
+
+    job: Job
+    spec: NightlySpec
+    base: Path
+    tools: Tools
+    folder: RunFolder
+    what: Due
+
+    def run(self) -> Outcome:
+        """Generate, score, compare, report, make room, tell."""
+        self._begin()
+        try:
+            notes = self._generate()
+            found = self._judge()
+            night = self._end(found, notes)
+        except (KeyboardInterrupt, StoppedError):
+            self._stop("interrupted", "stopped")
+            raise
+        except Exception as error:
+            self._stop("interrupted", f"{type(error).__name__}: {error}")
+            raise
+        outcome = Outcome(self.folder, night, False, self._report())
+        self._make_room(found)
+        return self._tell(outcome)
+
+    def _begin(self) -> None:
+        attempt = Attempt(self._moment(), "", "running", current())
+        new = Night(self.job.spec.name, self.folder.path.name, self.what.night, self.what.scheduled_at)
+        commit = self.folder.environment().get("git")
+
+        def change(night: Night) -> Night:
+            attempts = (*night.observed().attempts, attempt)
+            return replace(night, attempts=attempts, state="running", items=len(self.job.items), commit=commit)
+
+        history.record(self.base, amend(self.folder, change, new))
+
+    def _generate(self) -> list[str]:
+        """Make the items; return what went wrong beside items that failed."""
+        try:
+            self.tools.make_items(self.folder)
+        except StoppedError:
+            raise
+        except GenrunError as error:
+            self.tools.say(str(error))
+            return [error.message]
+        return []
+
+    def _judge(self) -> Found:
+        nights = [past for past in nights_of(self.folder.path.parent) if past.folder.path != self.folder.path]
+        before = night_before(nights, self.what)
+        score(self.folder, self.tools.say)
+        return judge(
+            self.folder, self.spec.baseline, self.base, None if before is None else before.folder, self.tools.say
+        )
+
+    def _end(self, found: Found, notes: Sequence[str]) -> Night:
+        tally = self.folder.tally()
+        state = found.state
+        if tally.failed or state == "failed":
+            state = "failed"
+        elif tally.pending or notes or found.notes:
+            state = "incomplete"
+        ended = self._ended("finished")
+
+        def change(night: Night) -> Night:
+            night = replace(
+                night,
+                attempts=tuple(ended(attempt) for attempt in night.attempts),
+                state=state,
+                items=tally.items,
+                done=tally.done,
+                failed=tally.failed,
+                notes=(*notes, *found.notes),
+                **found.fields(),
+            )
+            return replace(night, summary=summary(night, found.judged))
+
+        night = amend(self.folder, change)
+        history.record(self.base, night)
+        return night
+
+    def _stop(self, end: End, note: str) -> None:
+        ended = self._ended(end, note)
+        night = amend(
+            self.folder,
+            lambda night: replace(
+                night, attempts=tuple(ended(attempt) for attempt in night.attempts), state="interrupted"
+            ),
+        )
+        history.record(self.base, night)
+
+    def _report(self) -> Path | None:
+        try:
+            return self.tools.report(self.folder)
+        except Exception as error:  # the verdict stands without its page
+            self._note(f"report: {type(error).__name__}: {error}")
+            return None
+
+    def _make_room(self, found: Found) -> None:
+        job_folder = self.folder.path.parent
+        retention.sweep(job_folder)
+        kept = [self.folder.path, *(Path(path) for path in (found.baseline, found.previous) if path is not None)]
+        for past in retention.old_nights(job_folder, self.spec.keep, kept, self.tools.is_at_work):
+            try:
+                history.record(self.base, retention.remove(past))
+                self.tools.say(f"Removed the run of {past.night.night}: {past.folder.path}")
+            except (OSError, GenrunError) as error:
+                self._note(f"{past.folder.path}: cannot be removed: {error}")
+
+    def _tell(self, outcome: Outcome) -> Outcome:
+        wanted = self.spec.notify
+        if wanted is not None and (wanted.when == "always" or outcome.exit_code):
+            trouble = notify(wanted.command, outcome.to_dict(), wanted.timeout_s, self.tools.environ)
+            if trouble:
+                self._note(trouble)
+        night = history.night.read_night(self.folder.night_path) or outcome.night
+        return replace(outcome, night=night)
+
+    def _note(self, text: str) -> None:
+        self.tools.say(text)
+        history.record(self.base, amend(self.folder, lambda night: replace(night, notes=(*night.notes, text))))
+
+    def _ended(self, end: End, note: str = "") -> Callable[[Attempt], Attempt]:
+        moment, process = self._moment(), current()
+        return lambda attempt: (
+            replace(attempt, end=end, ended_at=moment, note=note) if _is(attempt, process) else attempt
+        )
+
+    def _moment(self) -> str:
+        return self.tools.now().isoformat(timespec="seconds")
+
+
+def _is(attempt: Attempt, process: ProcessName) -> bool:
+    return attempt.end == "running" and attempt.process == process

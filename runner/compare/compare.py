@@ -118,7 +118,7 @@ def _state(cells: Sequence[CellComparison]) -> State:
     if "failed" in states:
         return "failed"
     compared = any(found.own.n for cell in cells for found in cell.differences if found.metric not in COSTS)
-    return "incomplete" if "incomplete" in states or not compared else "passed"
+    return "incomplete" if "incomplete" in states or not (states or compared) else "passed"
 
 
 def _cell(match: Match, names: Mapping[str, bool], gates: Sequence[Gate], confidence: float) -> CellComparison:

@@ -44,9 +44,10 @@ def tables(run: RunFolder) -> Iterator[tuple[str, str, NDArray]]:
                 yield ", ".join(label for _, label in axes), metric, np.asarray(values, dtype=float)
 
 
-def night(values: NDArray, metric: str, rule: str, seeds: int, generator: np.random.Generator) -> Difference:
+def night(
+    values: NDArray, metric: str, rule: str, seeds: int, share: bool, generator: np.random.Generator
+) -> Difference:
     """What a comparison would find in a night of `seeds` seeds a prompt."""
-    share = style_of(metric) == "share"
     if rule in ("max", "min"):
         drawn = generator.choice(values.shape[1], size=(len(values), seeds))
         found = np.take_along_axis(values, drawn, axis=1).ravel().tolist()
@@ -71,13 +72,13 @@ def main() -> None:
     generator = np.random.default_rng(0)
     print(f"{'cell':12} {'metric':12} {'rule':9}" + "".join(f"  n={seeds}/prompt" for seeds in chosen.seeds))
     for cell, metric, values in tables(RunFolder.open(chosen.run)):
-        kept = values[: chosen.prompts]
+        kept, share = values[: chosen.prompts], style_of(metric) == "share"
         for rule in RULES:
             gate = Gate(metric, rule, Limit.read(float(kept.mean()) if rule in ("max", "min") else 0))
             rates = []
             for seeds in chosen.seeds:
-                states = [judge(gate, night(kept, metric, rule, seeds, generator)).state for _ in range(chosen.nights)]
-                rates.append(states.count("failed") / chosen.nights)
+                found = (night(kept, metric, rule, seeds, share, generator) for _ in range(chosen.nights))
+                rates.append(sum(judge(gate, each).state == "failed" for each in found) / chosen.nights)
             print(f"{cell:12} {metric:12} {rule:9}" + "".join(f"  {100 * rate:8.2f} %" for rate in rates), flush=True)
 
 

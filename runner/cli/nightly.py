@@ -131,7 +131,10 @@ def _install(job: Path, sets: Sequence[str], kind: str, at: str | None, dry_run:
     from genrun.runner.spec import load
 
     spec = load(job, sets).job
-    at = at or (spec.nightly.at if spec.nightly is not None else AT)
+    due = spec.nightly.at if spec.nightly is not None else AT
+    # The call has to know when it was due, to tell which night it is and whether it is late.
+    sets = [*sets, *([f"nightly.at={at}"] if at not in (None, due) else [])]
+    at = at or due
     changes = [word for text in sets for word in ("--set", text)]
     night = Night(
         spec.name,

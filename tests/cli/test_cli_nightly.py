@@ -98,3 +98,7 @@ def test_an_installed_night_keeps_the_jobs_time_and_changes(nightly: Genrun, wri
     shown = nightly("nightly", "job.yaml", "--install", "cron", "-n", "--set", "seeds=[1, 2]").stdout
     assert "30 4 * * * bash " in shown
     assert "--set 'seeds=[1, 2]'" in shown
+    assert "nightly.at" not in shown
+    later = nightly("nightly", "job.yaml", "--install", "cron", "-n", "--at", "05:00").stdout
+    assert "0 5 * * * bash " in later
+    assert "--set nightly.at=05:00" in later

@@ -101,3 +101,10 @@ def test_gates_do_not_change_the_items() -> None:
 )
 def test_what_is_wrong_is_told_with_its_place(text: str, message: str) -> None:
     assert any(line.startswith(f"job.yaml:{message}") for line in problems_of(f"{BASE}{text}\n"))
+
+
+def test_a_gate_on_the_drift_of_latents_keeps_them() -> None:
+    from genrun.runner.work.make import wants_latents
+
+    assert wants_latents({"score": ["psnr"], "gates": {"drift.latent_rmse": {"max": 0.1}}})
+    assert not wants_latents({"score": ["psnr"], "gates": {"drift.psnr": {"min": 30}}})

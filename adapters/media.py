@@ -8,6 +8,7 @@ is noted in the file, and `read_frames` cuts it back.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,20 +109,45 @@ def read_frames(path: Path) -> np.ndarray:
     """Return the frames of a picture or clip: uint8, (T, H, W, 3), RGB; T = 1 for a picture.
 
     Raises:
-        MediaError: not a picture or clip.
+        MediaError: not a picture or clip, or one that is cut off: fewer frames than its index lists.
         OSError: the file cannot be read.
     """
     import numpy as np
 
+    if not path.stat().st_size:
+        raise MediaError(f"{path}: the file is empty")
     if _is_png(path):
-        from PIL import Image
+        return _picture(path)
+    with _opened(path) as container:
+        if not container.streams.video:
+            raise MediaError(f"{path}: holds no pictures")
+        width, height = _true_size(container)
+        listed = container.streams.video[0].frames
+        frames = list(_decoded(container, path))
+    if not frames or len(frames) < listed:
+        raise MediaError(f"{path}: cut off: {len(frames)} of {listed} frames are there")
+    return np.stack(frames)[:, :height, :width]
 
+
+def _picture(path: Path) -> np.ndarray:
+    import numpy as np
+    from PIL import Image
+
+    try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))[None]
-    with _opened(path) as container:
-        width, height = _true_size(container)
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    return np.stack(frames)[:, :height, :width]
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise MediaError(f"{path}: cut off or damaged: {error}") from error
+
+
+def _decoded(container: InputContainer, path: Path) -> Iterator[np.ndarray]:
+    from av.error import FFmpegError
+
+    try:
+        for frame in container.decode(video=0):
+            yield frame.to_ndarray(format="rgb24")
+    except FFmpegError as error:
+        raise MediaError(f"{path}: cut off or damaged: {error.strerror}") from error
 
 
 def _h264(container: OutputContainer, width: int, height: int, fps: float, crf: int) -> VideoStream:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from genrun.runner.store.records import Record, SamplerStats, Score
+from genrun.runner.store.records import Record, SamplerStats, Score, set_id
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
@@ -98,7 +98,8 @@ def summarize(
     Args:
         items: the plan.
         records: by item id.
-        scores: rows of any metrics; rows without a value are left out of the means.
+        scores: rows of any metrics; rows without a value are left out of the means. The score of a whole group
+            (`set_id`) stands for a metric that its items have no values of.
         shares: metrics whose values are 0 or 1, with their parts (`name.part`): they get Wilson's interval.
     """
     values: dict[str, dict[str, float]] = {}
@@ -189,7 +190,7 @@ def _group(
         done=len(done),
         failed=len(found) - len(done),
         **_costs(stats),
-        metrics=_metrics([record.item_id for record in done], values, shares),
+        metrics=_metrics([record.item_id for record in done], set_id(axes), values, shares),
         item_ids=tuple(item.id for item in members),
     )
 
@@ -203,12 +204,19 @@ def _costs(stats: Sequence[SamplerStats]) -> dict[str, Estimate | None]:
 
 
 def _metrics(
-    item_ids: Sequence[str], values: Mapping[str, Mapping[str, float]], shares: tuple[str, ...]
+    item_ids: Sequence[str], group_id: str, values: Mapping[str, Mapping[str, float]], shares: tuple[str, ...]
 ) -> dict[str, Estimate]:
     found: dict[str, Estimate] = {}
     for name, by_item in values.items():
         measured = [by_item[item_id] for item_id in item_ids if item_id in by_item]
         result = estimate(measured, share=name.partition(".")[0] in shares)
+        if result is None and group_id in by_item:
+            result = _of_group(by_item[group_id], len(item_ids))
         if result is not None:
             found[name] = result
     return found
+
+
+def _of_group(value: float, items: int) -> Estimate:
+    """A number of the whole group, such as a Fréchet distance: there is one, so it has no interval."""
+    return Estimate(items, value, value, None, None, value, value)

@@ -168,7 +168,12 @@ def draw(scene: Scene, rng: np.random.Generator, num_frames: int | None = None) 
         (T, 64, 64, 3) float32 in 0..1.
     """
     frames = num_frames or (CLIP_FRAMES if scene.kind == "video" else 1)
-    alpha = coverage(scene.shape, RADII_PX[scene.size], *path(scene, rng, frames))[..., None]
+    return paint(scene, *path(scene, rng, frames))
+
+
+def paint(scene: Scene, center_y: np.ndarray, center_x: np.ndarray) -> np.ndarray:
+    """Draw a scene's shape at given centres, (T,) rows and (T,) columns in pixels; returns what ``draw`` returns."""
+    alpha = coverage(scene.shape, RADII_PX[scene.size], center_y, center_x)[..., None]
     ground, ink = (np.asarray(c, np.float32) for c in (BACKGROUNDS[scene.background], COLOURS[scene.colour]))
     return ground * (1 - alpha) + ink * alpha
 

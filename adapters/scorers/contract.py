@@ -1,16 +1,28 @@
-"""What a metric is, what it may look at, and how it says that it cannot measure."""
+"""What a metric is, what it may look at, and how it says that it cannot measure.
+
+A `Metric` gives a number for each sample. A `SetMetric` gives numbers for a whole set of samples, such as a Fréchet
+distance. Both are frozen dataclasses; one whose field `options` is a frozen dataclass can be configured in a job:
+`score: [{kind: clip_score, checkpoint: openai/clip-vit-base-patch32}]`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+
+ROUNDED_PX = 16
+"""Pipelines round sides to the patches of their latents: by less than this."""
+
+ROUNDED_FRAMES = 8
+"""And numbers of frames to whole latent frames: by less than this."""
 
 
 class UnscoredError(Exception):
@@ -27,6 +39,9 @@ class Sample:
         media: the media file, or None when there is none.
         latents: the file of final latents (safetensors), or None when none were saved.
         num_frames: how many frames were asked for, or None for images: tells the layout of the latents.
+        size: (height, width) that was asked for, or None when that is not known.
+        name: the item's id.
+        seed: of the initial noise.
     """
 
     caption: str
@@ -34,13 +49,16 @@ class Sample:
     media: Path | None = None
     latents: Path | None = None
     num_frames: int | None = None
+    size: tuple[int, int] | None = None
+    name: str = ""
+    seed: int = 0
 
     @cached_property
     def frames(self) -> NDArray:
         """The decoded frames, uint8 of shape (T, H, W, 3); T = 1 for an image.
 
         Raises:
-            UnscoredError: there is no media file, or it cannot be decoded.
+            UnscoredError: there is no media file, it cannot be decoded, or it is not of the size that was asked for.
         """
         if self.media is None:
             raise UnscoredError("no media file")
@@ -49,9 +67,12 @@ class Sample:
         from genrun.adapters.media import read_frames
 
         try:
-            return read_frames(self.media)
+            frames = read_frames(self.media)
         except Exception as error:
-            raise UnscoredError(f"media file cannot be decoded: {error}") from error
+            why = str(error).removeprefix(f"{self.media}: ")
+            raise UnscoredError(f"media file cannot be decoded: {self.media.name}: {why}") from error
+        self._check_shape(frames.shape)
+        return frames
 
     @cached_property
     def state(self) -> Tensor:
@@ -66,9 +87,20 @@ class Sample:
             raise UnscoredError(f"latents file is missing: {self.latents.name}")
         return _read_latents(self.latents)
 
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        """Refuse frames that are not what was asked for, beyond what pipelines round to their latent grid."""
+        frames, *sides = shape[:3]
+        name = self.media.name if self.media else ""
+        if self.num_frames is not None and (
+            abs(frames - self.num_frames) >= ROUNDED_FRAMES or (frames == 1) != (self.num_frames == 1)
+        ):
+            raise UnscoredError(f"{name} has {_count(frames, 'frame')}, {self.num_frames} were asked for")
+        if self.size is not None and any(abs(a - b) >= ROUNDED_PX for a, b in zip(sides, self.size, strict=True)):
+            raise UnscoredError(f"{name} is {sides[1]}x{sides[0]} pixels, {self.size[1]}x{self.size[0]} were asked for")
 
-class Metric(Protocol):
-    """A number measured on one sample, perhaps against its reference; a module's `METRIC` is one."""
+
+class Described(Protocol):
+    """What is known of a metric without measuring."""
 
     @property
     def name(self) -> str:
@@ -102,8 +134,12 @@ class Metric(Protocol):
 
     @property
     def reads(self) -> Literal["media", "latents"]:
-        """Which of a sample's files it reads: their hashes are the key of the cache."""
+        """Which of a sample's files it reads: their hashes are, with the options, the key of the cache."""
         ...
+
+
+class Metric(Described, Protocol):
+    """A number measured on one sample, perhaps against its reference; a module's `METRIC` is one."""
 
     @property
     def compares(self) -> bool:
@@ -121,6 +157,80 @@ class Metric(Protocol):
             UnscoredError: it cannot be measured on this sample.
         """
         ...
+
+
+@dataclass(frozen=True)
+class SetPart:
+    """One number of a set, and what it is made of.
+
+    Attributes:
+        name: of the number: one of the parts asked for.
+        value: None when it could not be measured.
+        reason: why not.
+        items: by sample name, the number of a single sample, or the reason why there is none; may be empty.
+    """
+
+    name: str
+    value: float | None
+    reason: str | None = None
+    items: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class SetMetric(Described, Protocol):
+    """Numbers measured on a whole set of samples: those of one cell of a job's matrix."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the numbers, `name` or `name.part`, each measured and cached by itself."""
+        ...
+
+    def measure_set(self, samples: Sequence[Sample], parts: Sequence[str], workspace: Path, /) -> Iterator[SetPart]:
+        """Measure parts, and give each as soon as it is known.
+
+        Args:
+            samples: all that have a media file as it was made.
+            parts: some of `parts`.
+            workspace: a folder of this metric's own, for what it wants to keep.
+
+        Raises:
+            UnscoredError: nothing more can be measured.
+        """
+        ...
+
+    def combine(self, values: Mapping[str, float], /) -> Mapping[str, float]:
+        """Numbers that follow from the parts' values, such as a weighted total; {} when too few are there."""
+        ...
+
+
+def needs_of(metric: Described) -> str:
+    """What a metric needs beside genrun, or "": those that need nothing are measured when a job names none."""
+    return str(getattr(metric, "needs", ""))
+
+
+def options_of(metric: Described) -> Any:
+    """The options of a metric, a frozen dataclass, or None when it has none."""
+    return getattr(metric, "options", None)
+
+
+def settings_of(metric: Described) -> Mapping[str, Any]:
+    """What beside files and version decides a metric's values, as plain data: part of the key of the cache.
+
+    A metric may say so itself (`settings`, a mapping); else it is all of its options.
+    """
+    own = getattr(metric, "settings", None)
+    if own is not None:
+        return own
+    options = options_of(metric)
+    return {} if options is None else {name: _plain(value) for name, value in vars(options).items()}
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _read_latents(path: Path) -> Tensor:

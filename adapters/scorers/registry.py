@@ -1,6 +1,7 @@
 """Finds metrics by module name in this folder, and in other packages by the entry point group `genrun.scorers`.
 
-To add a metric: one file here whose `METRIC` satisfies `contract.Metric`, importing torch inside functions only.
+To add a metric: one file here whose `METRIC` satisfies `contract.Metric` or `contract.SetMetric`, importing torch inside
+functions only.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import importlib
 import pkgutil
 from importlib.metadata import EntryPoint, entry_points
 
-from genrun.adapters.scorers.contract import Metric
+from genrun.adapters.scorers.contract import Metric, SetMetric
 
 ENTRY_POINT_GROUP = "genrun.scorers"
 PACKAGE = "genrun.adapters.scorers"
@@ -22,7 +23,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({*_own_names(), *_foreign()}))
 
 
-def get(name: str) -> Metric:
+def get(name: str) -> Metric | SetMetric:
     """Import a metric.
 
     Args:

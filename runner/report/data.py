@@ -14,7 +14,7 @@ from genrun.runner.report.table import Heading, Table, build_table, headings, sh
 from genrun.runner.report.verdict import Verdict, judge
 from genrun.runner.score import IS_REFERENCE, read_scores
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.records import Record, Score
+from genrun.runner.store.records import SET, Record, Score
 from genrun.runner.summary import Group, summarize
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = T
 
     items, records, scores, job = run.items(), run.records(), read_scores(run), run.job_document()
     planned = {item.id for item in items}
-    scores = [score for score in scores if score.item_id in planned]
+    scores = [score for score in scores if score.item_id in planned or score.item_id.startswith(SET)]
     metrics = headings(scores)
     groups = summarize(items, records, scores, share_metrics(metrics))
     clips = gallery(items, records, scores, metrics, lambda path: address(path, media_root))

@@ -10,7 +10,16 @@ from genrun.runner.report import text
 from genrun.runner.store.records import Score
 from genrun.runner.summary import Estimate, Group
 
-METRIC_ORDER = ("latent_rmse", "latent_worst_block", "psnr", "ssim", "checker")
+METRIC_ORDER = (
+    "latent_rmse",
+    "latent_worst_block",
+    "psnr",
+    "ssim",
+    "checker",
+    "clip_score",
+    "vbench",
+    "temporal_flicker",
+)
 WITH_SPREAD = "latent_rmse"
 
 
@@ -88,10 +97,13 @@ def share_metrics(metrics: Iterable[Heading]) -> list[str]:
 
 
 def build_table(groups: Sequence[Group], metrics: Sequence[Heading]) -> Table:
-    """Lay out the summary; metrics without any value have no column, parts of metrics neither."""
+    """Lay out the summary: a column for each metric with a value, and for its parts where it has none itself."""
     axes = tuple(dict.fromkeys(axis for group in groups for axis in group.axes))
+    valued = {name for group in groups for name in group.metrics}
     shown = [
-        metric for metric in metrics if "." not in metric.name and any(metric.name in group.metrics for group in groups)
+        metric
+        for metric in metrics
+        if metric.name in valued and metric.name.partition(".")[0] not in valued - {metric.name}
     ]
     rows = tuple(
         Row(group, tuple(group.axes.get(axis, text.ABSENT) for axis in axes), tuple(_cells(group, shown)))
@@ -162,7 +174,7 @@ def _metric_cells(group: Group, metric: Heading) -> list[Cell]:
 def _compared_with(group: Group, metric: Heading) -> bool:
     if not group.is_reference or metric.name not in registry.names():
         return False
-    return registry.get(metric.name).compares
+    return getattr(registry.get(metric.name), "compares", False)
 
 
 def _heading(name: str, higher_is_better: bool) -> Heading:

@@ -1,4 +1,4 @@
-"""Options of a solver, checked against the fields of its dataclass; names and one-line docs of those fields."""
+"""Options of a solver or metric, checked against the fields of a dataclass; names and one-line docs of those fields."""
 
 from __future__ import annotations
 
@@ -51,6 +51,27 @@ def check(root: Value, solvers: Registry) -> tuple[dict[str, Any] | None, list[P
     given = {name: value for name, value in section.data.items() if name != "kind"}
     values, problems = _typed(solvers.get(kind), given, root)
     return (None if values is None else {"kind": kind, **values}), problems
+
+
+def typed(options: type, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Check values for the fields of a dataclass of options, apart from any document.
+
+    Returns:
+        The values given, in the types of their fields, and what is wrong with them or "".
+    """
+    known = [field.name for field in _fields(options)]
+    for name in given:
+        if name not in known:
+            return {}, unknown_option(name, known)
+    try:
+        model = model_of(options).model_validate_json(json.dumps(dict(given), default=str), strict=True)
+        options(**{name: getattr(model, name) for name in given})
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False)
+        return {}, "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in details)
+    except ValueError as error:
+        return {}, str(error)
+    return {name: getattr(model, name) for name in given}, ""
 
 
 def describe(solver: type) -> list[OptionDoc]:

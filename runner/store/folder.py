@@ -157,6 +157,10 @@ class RunFolder:
         """Where the scores of one metric lie, absolute: one JSON object per line."""
         return self.path / "scores" / f"{metric}.jsonl"
 
+    def scores_workspace(self, metric: str) -> Path:
+        """A folder in which a metric may keep what it wants to find again, absolute; perhaps not there."""
+        return self.path / "scores" / f".{metric}"
+
     @property
     def leases(self) -> Path:
         """The folder of leases: one file per item in work."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -78,9 +79,16 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
 
 
+SET = "set:"
+"""How the id of a set of items begins."""
+
+
 @dataclass(frozen=True)
 class Score:
-    """One metric of one item. `value` is None when it could not be measured, and `reason` says why."""
+    """One metric of one item, or of a set of items (`set_id`).
+
+    `value` is None when it could not be measured, and `reason` says why.
+    """
 
     item_id: str
     metric: str
@@ -88,3 +96,8 @@ class Score:
     higher_is_better: bool
     reason: str | None = None
     version: int = 1
+
+
+def set_id(axes: Mapping[str, str]) -> str:
+    """The id under which the scores of a cell of the matrix are kept: `set:` and the labels of its axes."""
+    return SET + ", ".join(axes.values())

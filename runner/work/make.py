@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from genrun.runner.scoring.choice import metric_name
 from genrun.runner.store.records import Record, SamplerStats
 from genrun.runner.work.failures import OUT_OF_MEMORY, DecodeError, OutOfVaeMemoryError, describe, kind_of
 
@@ -223,7 +224,8 @@ class Maker:
 def wants_latents(document: dict[str, Any]) -> bool:
     """Whether a resolved job keeps latents: when told to, or when a metric or a gate on drift needs them."""
     output = document.get("output") or {}
-    needed = {*(document.get("score") or ()), *(name.removeprefix("drift.") for name in document.get("gates") or ())}
+    gated = (name.removeprefix("drift.") for name in document.get("gates") or ())
+    needed = {*map(metric_name, document.get("score") or ()), *gated}
     return bool(output.get("save_latents")) or not LATENT_METRICS.isdisjoint(needed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,9 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from genrun.adapters.scorers import registry
-from genrun.adapters.scorers.contract import Sample, UnscoredError
+from genrun.adapters.scorers.contract import Sample, UnscoredError, needs_of
 from genrun.runner.cli import main
 from genrun.runner.errors import UsageError
+from genrun.runner.plan import WorkItem
 from genrun.runner.score import IS_REFERENCE, read_scores, score_run, wanted_metrics
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Score
@@ -57,9 +59,10 @@ def by_item(scores: list[Score]) -> dict[str, Score]:
 
 
 def test_every_item_has_a_row_for_every_metric(run: RunFolder) -> None:
-    rows = score_run(run, wanted_metrics(run))
-    for metric in registry.names():
-        assert [row.item_id for row in rows if row.metric == metric] == [item.id for item in run.items()]
+    metrics = wanted_metrics(run)
+    rows = score_run(run, metrics)
+    for metric in metrics:
+        assert [row.item_id for row in rows if row.metric == metric.name] == [item.id for item in run.items()]
 
 
 def test_scores_are_those_of_the_errors_that_were_put_in(run: RunFolder) -> None:
@@ -86,25 +89,33 @@ def test_scoring_again_measures_nothing(run: RunFolder) -> None:
     assert (measured, metric.measured) == (4, 4)
 
 
-def test_a_changed_file_is_scored_again_and_no_other(run: RunFolder) -> None:
+def test_an_item_that_was_made_again_is_scored_again_and_no_other(run: RunFolder) -> None:
     metric = Counting()
     score_run(run, [metric])
     item = next(item for item in run.items() if item.solver["kind"] == "ropa")
-    path = run.media_path(item, ".mp4")
-    path.write_bytes(path.read_bytes() + b"\0")
+    path = make_again(run, item)
     rows = by_item(score_run(run, [metric]))
     assert metric.measured == 5
     assert rows[item.id].value == path.stat().st_size
 
 
-def test_a_changed_reference_is_compared_again_with_all_its_items(run: RunFolder) -> None:
+def test_a_reference_that_was_made_again_is_compared_again_with_all_its_items(run: RunFolder) -> None:
     metric = Counting()
     score_run(run, [metric])
-    reference = next(item for item in run.items() if item.is_reference)
-    finish_differently = run.media_path(reference, ".mp4")
-    finish_differently.write_bytes(finish_differently.read_bytes() + b"\0")
+    make_again(run, next(item for item in run.items() if item.is_reference))
     score_run(run, [metric])
     assert metric.measured == 4 + 2
+
+
+def make_again(run: RunFolder, item: WorkItem) -> Path:
+    """Another file, and a record that says so."""
+    path = run.media_path(item, ".mp4")
+    path.write_bytes(path.read_bytes() + b"\0")
+    record = run.record(item.id)
+    assert record is not None
+    run.record_path(item.id).unlink()
+    run.write_record(replace(record, sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
+    return path
 
 
 def test_changed_latents_do_not_make_metrics_of_media_run_again(run: RunFolder) -> None:
@@ -207,8 +218,10 @@ def test_the_job_says_which_metrics_are_wanted(run: RunFolder, monkeypatch: pyte
     assert [metric.name for metric in wanted_metrics(run, ["checker"])] == ["checker"]
 
 
-def test_without_a_wish_every_metric_is_measured(run: RunFolder) -> None:
-    assert tuple(metric.name for metric in wanted_metrics(run)) == registry.names()
+def test_without_a_wish_every_metric_that_needs_nothing_is_measured(run: RunFolder) -> None:
+    chosen = {metric.name for metric in wanted_metrics(run)}
+    assert chosen == {name for name in registry.names() if not needs_of(registry.get(name))}
+    assert {"psnr", "checker", "temporal_flicker"} <= chosen
 
 
 def test_an_unknown_metric_is_a_wrong_command_line(run: RunFolder) -> None:

@@ -23,6 +23,7 @@ from genrun.adapters.scorers.latent_worst_block import METRIC as WORST_BLOCK
 from genrun.adapters.scorers.latent_worst_block import block_means, frame_axis
 from genrun.adapters.scorers.psnr import METRIC as PSNR
 from genrun.adapters.scorers.ssim import METRIC as SSIM
+from genrun.adapters.scorers.temporal_flicker import METRIC as FLICKER
 
 CAPTION = "a small red circle moving left on gray"
 VIDEO_SHAPE = (1, 16, 3, 16, 24)
@@ -189,6 +190,34 @@ def test_ssim_refuses_frames_smaller_than_its_window(tmp_path: Path) -> None:
         value(SSIM, sample, sample)
 
 
+def test_flicker_is_one_minus_the_mean_step_between_frames(tmp_path: Path) -> None:
+    frames = np.zeros((3, 16, 16, 3), np.uint8)
+    frames[1] += 51
+    frames[2] += 51
+    write_video(tmp_path / "a.mp4", frames, fps=8, crf=0)
+    sample = Sample(CAPTION, media=tmp_path / "a.mp4")
+    steps = [abs(int(b.mean()) - int(a.mean())) for a, b in zip(sample.frames[:-1], sample.frames[1:], strict=True)]
+    assert value(FLICKER, sample) == pytest.approx(1 - np.mean(steps) / 255, abs=1e-6)
+    assert value(FLICKER, sample) == pytest.approx(0.9, abs=5e-3)
+
+
+def test_flicker_is_one_for_a_still_clip_and_falls_with_noise(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    still = np.full((5, 32, 32, 3), 120, np.uint8)
+    values = []
+    for level in (0, 4, 16):
+        path = tmp_path / f"{level}.mp4"
+        write_video(path, np.clip(still + level * rng.normal(size=still.shape), 0, 255).astype(np.uint8), 8, crf=1)
+        values.append(value(FLICKER, Sample(CAPTION, media=path)))
+    assert values[0] == 1.0
+    assert values[0] > values[1] > values[2]
+
+
+def test_a_picture_does_not_flicker(tmp_path: Path) -> None:
+    with pytest.raises(UnscoredError, match="a single frame cannot flicker"):
+        value(FLICKER, image_sample(tmp_path / "a.png", gray(16, 0)))
+
+
 def test_checker_finds_every_attribute_of_a_right_clip(tmp_path: Path) -> None:
     measured = CHECKER.measure(clip_sample(tmp_path / "a.mp4", CAPTION), None)
     assert measured["checker"] == 1.0
@@ -278,7 +307,10 @@ def test_constant_reference_latents_have_no_scale(tmp_path: Path) -> None:
 
 
 def test_the_registry_lists_the_metrics_of_the_folder() -> None:
-    assert registry.names() == ("checker", "latent_rmse", "latent_worst_block", "psnr", "ssim")
+    folder = Path(registry.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    assert set(registry.names()) == modules - {"contract", "registry"}
+    assert {"clip_score", "psnr", "temporal_flicker"} <= modules
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -1,0 +1,197 @@
+"""The score files of a run, `scores/<metric>.jsonl`: what was measured, on which files and with which options.
+
+Files are replaced atomically every few measurements, and what other processes have entered meanwhile is kept: several
+may score one run at a time, each its shard.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrun.adapters.scorers.contract import Described, settings_of
+from genrun.runner.store.files import LOCK, atomic_write, locked
+from genrun.runner.store.records import Score
+
+if TYPE_CHECKING:
+    from genrun.runner.store.folder import RunFolder
+
+SAVE_EVERY = 50
+SCORE_FIELDS = tuple(field.name for field in fields(Score))
+
+Key = tuple[str, str]
+"""Item (or set) and part: the number that is measured by itself, for most metrics its name."""
+
+Note = Callable[[str], None]
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The scores of one part of a metric on one item or set, and what they were measured on.
+
+    Attributes:
+        scores: the number and those that come with it; a single row without a value when it could not be measured.
+        inputs: SHA-256 of each file it was measured on; "" for one that is not there.
+        settings: of the metric, as JSON.
+    """
+
+    scores: tuple[Score, ...]
+    inputs: tuple[str, ...]
+    settings: str = "{}"
+
+    def holds_for(self, metric: Described, inputs: tuple[str, ...]) -> bool:
+        """Whether measuring again would give the same."""
+        return (
+            self.inputs == inputs
+            and self.settings == settings_text(metric)
+            and all(score.value is not None and score.version == metric.version for score in self.scores)
+        )
+
+    def lines(self, part: str, entries: int) -> list[str]:
+        """One JSON object a score; each says how many there are, and of how many entries, so that a cut is seen."""
+        about = {"inputs": self.inputs, "settings": json.loads(self.settings), "part": part}
+        about |= {"rows": len(self.scores), "entries": entries}
+        return [json.dumps({**asdict(score), **about}) + "\n" for score in self.scores]
+
+
+def settings_text(metric: Described) -> str:
+    """A metric's settings in a form that can be compared."""
+    return json.dumps(settings_of(metric), sort_keys=True)
+
+
+class Book:
+    """The score files of some metrics, in memory.
+
+    Args:
+        run: the run folder.
+        metrics: whose files.
+        order: ids of items and sets, in the order of rows; others are dropped.
+        note: told of every line that cannot be read.
+    """
+
+    def __init__(self, run: RunFolder, metrics: Sequence[Described], order: Sequence[str], note: Note) -> None:
+        self._paths = {metric.name: run.scores_path(metric.name) for metric in metrics}
+        self._stamps = {name: _stamp(path) for name, path in self._paths.items()}
+        self._entries = {name: read(path, note) for name, path in self._paths.items()}
+        self._ours: dict[str, set[Key]] = {name: set() for name in self._paths}
+        self._order = {item_id: index for index, item_id in enumerate(order)}
+        self._unsaved = 0
+
+    def holds(self, metric: Described, key: Key, inputs: tuple[str, ...]) -> bool:
+        """Whether what is known still holds, so that nothing has to be measured."""
+        known = self._entries[metric.name].get(key)
+        return known is not None and known.holds_for(metric, inputs)
+
+    def enter(self, metric: Described, key: Key, scores: tuple[Score, ...], inputs: tuple[str, ...]) -> None:
+        """Enter a measurement."""
+        self._entries[metric.name][key] = Measured(scores, inputs, settings_text(metric))
+        self._ours[metric.name].add(key)
+        self._unsaved += 1
+        if self._unsaved >= SAVE_EVERY:
+            self.save()
+
+    def drop(self, metric: Described, key: Key) -> None:
+        """Forget an entry."""
+        if self._entries[metric.name].pop(key, None) is not None:
+            self._ours[metric.name].add(key)
+            self._unsaved += 1
+
+    def save(self) -> None:
+        """Replace the files in which something has changed."""
+        if not self._unsaved:
+            return
+        for name in (name for name, ours in self._ours.items() if ours):
+            path = self._paths[name]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with locked(path.parent / LOCK):
+                self._merge(name)
+                entries = self._in_order(name)
+                lines = [line for (_, part), entry in entries for line in entry.lines(part, len(entries))]
+                atomic_write(path, "".join(lines).encode())
+                self._stamps[name] = _stamp(path)
+            # Kept in memory, but another process may measure them again from here on.
+            self._ours[name].clear()
+        self._unsaved = 0
+
+    def rows(self) -> list[Score]:
+        """All rows, by metric, then in the order of the plan."""
+        return [score for name in self._paths for _, entry in self._in_order(name) for score in entry.scores]
+
+    def values(self, metric: Described, item_id: str) -> dict[str, float]:
+        """The numbers known of one item or set, by name."""
+        entries = (entry for (item, _), entry in self._entries[metric.name].items() if item == item_id)
+        return {score.metric: score.value for entry in entries for score in entry.scores if score.value is not None}
+
+    def _merge(self, name: str) -> None:
+        """Take over what another process has written since this one looked, but for what was measured here."""
+        path, ours = self._paths[name], self._ours[name]
+        if _stamp(path) == self._stamps[name]:
+            return
+        mine = {key: entry for key, entry in self._entries[name].items() if key in ours}
+        theirs = {key: entry for key, entry in read(path).items() if key not in ours}
+        self._entries[name] = {**theirs, **mine}
+
+    def _in_order(self, name: str) -> list[tuple[Key, Measured]]:
+        entries = [(key, entry) for key, entry in self._entries[name].items() if key[0] in self._order]
+        return sorted(entries, key=lambda pair: self._order[pair[0][0]])
+
+
+def read(path: Path, note: Note = lambda text: None) -> dict[Key, Measured]:
+    """Read a score file; lines that are broken or belong to an entry that is cut off are named and left out."""
+    if not path.is_file():
+        return {}
+    grouped: dict[Key, list[Mapping[str, Any]]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
+        if not line:
+            continue
+        row = _parsed(line)
+        if row is None:
+            note(f"{path}:{number}: this line is cut off or broken; what it said is measured again.")
+        else:
+            grouped.setdefault((row["item_id"], row.get("part", path.stem)), []).append(row)
+    return _whole(grouped, path, note)
+
+
+def _whole(grouped: Mapping[Key, Sequence[Mapping[str, Any]]], path: Path, note: Note) -> dict[Key, Measured]:
+    """The entries of which every row is there."""
+    whole: dict[Key, Measured] = {}
+    for key, rows in grouped.items():
+        if len(rows) == rows[0].get("rows", len(rows)):
+            whole[key] = _measured(rows)
+        else:
+            note(f"{path}: {len(rows)} of {rows[0]['rows']} rows of {key[0]} are there; it is measured again.")
+    listed = max((rows[0].get("entries", 0) for rows in grouped.values()), default=0)
+    if len(grouped) < listed:
+        note(f"{path}: cut off: {len(grouped)} of {listed} entries are there; the others are measured again.")
+    return whole
+
+
+def _measured(rows: Sequence[Mapping[str, Any]]) -> Measured:
+    scores = tuple(Score(**{name: row[name] for name in SCORE_FIELDS}) for row in rows)
+    settings = json.dumps(rows[0].get("settings", {}), sort_keys=True)
+    return Measured(scores, tuple(rows[0]["inputs"]), settings)
+
+
+def _parsed(line: str) -> Mapping[str, Any] | None:
+    """One row, or None when it was cut off, or an editor broke it."""
+    try:
+        row = json.loads(line)
+        complete = {*SCORE_FIELDS, "inputs"} <= row.keys()
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    if not complete or not isinstance(row["item_id"], str) or not isinstance(row["inputs"], list):
+        return None
+    return row
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Changes whenever the file is replaced."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return (found.st_ino, found.st_mtime_ns, found.st_size)

@@ -7,7 +7,6 @@ What could not be measured is a row too, with the reason, and is tried again the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from genrun.adapters.scorers.contract import Metric, SetMetric
@@ -15,32 +14,13 @@ from genrun.runner.scoring.bench import IS_REFERENCE, SEQUENTIAL, Bench, referen
 from genrun.runner.scoring.book import Book, Note, read
 from genrun.runner.scoring.choice import wanted_metrics
 from genrun.runner.scoring.sets import measure_set, sets_of
+from genrun.runner.scoring.shard import WHOLE, Shard
 from genrun.runner.store.records import Score
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
 
 __all__ = ["IS_REFERENCE", "SEQUENTIAL", "Shard", "read_scores", "references", "score_run", "wanted_metrics"]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """What one of several processes measures: every `count`-th pair of items, and every `count`-th set.
-
-    Attributes:
-        index: 0 to count - 1.
-        count: how many processes there are.
-    """
-
-    index: int = 0
-    count: int = 1
-
-    def takes(self, number: int) -> bool:
-        """Whether the pair or set of that number is this process's."""
-        return number % self.count == self.index
-
-
-WHOLE = Shard()
 
 
 def score_run(

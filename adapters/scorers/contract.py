@@ -137,14 +137,14 @@ class Described(Protocol):
         """Which of a sample's files it reads: their hashes are, with the options, the key of the cache."""
         ...
 
-
-class Metric(Described, Protocol):
-    """A number measured on one sample, perhaps against its reference; a module's `METRIC` is one."""
-
     @property
     def compares(self) -> bool:
         """Whether it needs the sequential sample of the same prompt and seed."""
         ...
+
+
+class Metric(Described, Protocol):
+    """A number measured on one sample, perhaps against its reference; a module's `METRIC` is one."""
 
     def measure(self, sample: Sample, reference: Sample | None, /) -> Mapping[str, float]:
         """Return the number under the metric's name, and any parts as `name.part`.

@@ -16,6 +16,7 @@ import click
 
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, put, put_json
+from genrun.runner.cli.runs import runs_option
 
 MIN_PYTHON = (3, 11)
 MIN_FREE_GIB = 5
@@ -90,14 +91,37 @@ class Finding:
         return f"{mark}  {self.name}: {self.found}{fix}"
 
 
-@click.command(cls=Verb, examples=("genrun doctor", "genrun doctor --json"))
+@click.command(
+    cls=Verb,
+    examples=(
+        "genrun doctor",
+        "genrun doctor --install vbench -n",
+        "genrun doctor --weights vbench",
+        "genrun doctor --json",
+    ),
+)
+@click.option("--install", type=click.Choice(["vbench"]), help="Make the environment of a tool that needs its own.")
+@click.option("-n", "--dry-run", is_flag=True, help="With --install: say what would be done, and what it takes.")
+@click.option("--python", "interpreter", metavar="PATH", help="With --install: the Python to make it of.")
+@click.option("--weights", type=click.Choice(["vbench"]), help="List the weights of a tool, with what is there.")
+@runs_option
 @json_option
-def doctor(as_json: bool) -> None:
+def doctor(
+    install: str | None, dry_run: bool, interpreter: str | None, weights: str | None, base: Path, as_json: bool
+) -> None:
     """Check this machine; each failing line names its fix.
 
     Exit code 1 if something that genrun needs is missing. A `note` is about something optional.
     """
-    findings = [_python(), *_libraries(probe()), *_weights(), *_slurm(), _disk(Path()), _browser()]
+    if install or weights:
+        from genrun.runner.cli.vbench import install_vbench, list_weights
+
+        if install:
+            install_vbench(base, interpreter, dry_run)
+        if weights:
+            list_weights(base, as_json)
+        return
+    findings = [_python(), *_libraries(probe()), *_weights(), *_slurm(), _disk(Path()), _browser(), _vbench(base)]
     if as_json:
         put_json([asdict(finding) for finding in findings])
     else:
@@ -165,3 +189,13 @@ def _browser() -> Finding:
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     fix = "apt install chromium (only the tests of reports use it)"
     return Finding("chromium", found is not None, found or "not found", fix, needed=False)
+
+
+def _vbench(base: Path) -> Finding:
+    from genrun.runner.spec.tools import VBENCH_PYTHON, vbench_python
+
+    python = vbench_python(base)
+    there = python is not None and python.exists()
+    fix = f"genrun doctor --install vbench, or {VBENCH_PYTHON}=/path/to/python (only the metric vbench uses it)"
+    found = f"environment {python}" if there else f"there is no {python}" if python else "no environment for it"
+    return Finding("vbench", there, found, fix, needed=False)

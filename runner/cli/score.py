@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import console, json_option, on_terminal, one_line, put_json, put_table, say
 from genrun.runner.cli.runs import run_argument
+from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Score
 
 SHOWN_REASONS = 10
+LISTS = ("dimensions",)
+"""Options that are lists: `--set vbench.dimensions=color,scene`."""
 
 
 class Progress(Protocol):
@@ -32,28 +35,64 @@ class Progress(Protocol):
 
 @click.command(
     cls=Verb,
-    examples=("genrun score", "genrun score demo --metrics latent_rmse,psnr", "genrun score runs/demo/latest --json"),
+    examples=(
+        "genrun score",
+        "genrun score demo --metrics latent_rmse,psnr",
+        "genrun score demo --metrics clip_score --set clip_score.checkpoint=./clip",
+        "genrun score runs/demo/latest --shard 2/8",
+        "genrun score --list",
+    ),
 )
 @run_argument
 @click.option("--metrics", metavar="A,B", default="", help="Only these metrics. Default: those that the job names.")
+@click.option("--set", "sets", metavar="METRIC.OPTION=VALUE", multiple=True, help="An option, over the job's.")
+@click.option("--shard", metavar="I/N", default="", help="One of N parts of the run. Default: this rank's, if any.")
+@click.option("--list", "list_all", is_flag=True, help="List the metrics, what they need, and their options.")
 @json_option
-def score(run: str | None, base: Path, metrics: str, as_json: bool) -> None:
+def score(
+    run: str | None, base: Path, metrics: str, sets: tuple[str, ...], shard: str, list_all: bool, as_json: bool
+) -> None:
     """Score the items of a run.
 
     RUN is a run folder, a job's name (its latest run), or nothing (the run submitted last). What was scored before is
-    kept unless its files have changed; what cannot be scored is reported with the reason.
+    kept unless its files have changed; what cannot be scored is reported with the reason. Several processes may score
+    one run, each its shard: ranks of torchrun and tasks of srun take theirs by themselves.
     """
+    if list_all:
+        from genrun.runner.cli.metrics import put_metrics
+
+        put_metrics(as_json)
+        return
     from genrun.runner.score import score_run, wanted_metrics
+    from genrun.runner.spec.shards import shard_of
+    from genrun.runner.spec.tools import metric_defaults
     from genrun.runner.store.runs import resolve
 
     folder = resolve(run, base)
-    chosen = wanted_metrics(folder, [name.strip() for name in metrics.split(",") if name.strip()])
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    chosen = wanted_metrics(folder, names, _options(sets), metric_defaults(folder.path.parents[1]))
+    part = shard_of(shard)
     with _progress() as progress:
-        rows = score_run(folder, chosen, progress)
+        rows = score_run(folder, chosen, progress, say, part)
     if as_json:
         put_json([asdict(row) for row in rows])
     else:
         _show(folder, rows)
+
+
+def _options(sets: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options of metrics by metric, from texts such as `clip_score.frames=16`."""
+    from genrun.runner.spec.source import retype
+
+    found: dict[str, dict[str, Any]] = {}
+    for text in sets:
+        path, equals, value = text.partition("=")
+        metric, dot, option = path.strip().partition(".")
+        if not (equals and dot and metric and option):
+            raise UsageError(f"--set {text}: wanted METRIC.OPTION=VALUE, such as clip_score.frames=16.")
+        typed = retype(value)
+        found.setdefault(metric, {})[option] = typed.split(",") if option in LISTS and isinstance(typed, str) else typed
+    return found
 
 
 def _show(folder: RunFolder, scores: list[Score]) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from genrun.runner.errors import GenrunError, IncompleteError, LaunchError
 from genrun.runner.launch.submissions import ITEMS, load, standing
+from genrun.runner.scoring.choice import metric_name
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.submit import incomplete
 from genrun.runner.work.order import Order, open_items
@@ -86,7 +87,8 @@ def _missing(folder: RunFolder, order: Order, step: str) -> str:
         return f"{left} items are not finished"
     steps = [submission.jobs for submission in load(folder) if submission.order == order.job]
     if step == "report" and any("score" in jobs for jobs in steps):
-        metrics = [name for name in folder.job_document().get("score") or () if not folder.scores_path(name).exists()]
+        named = map(metric_name, folder.job_document().get("score") or ())
+        metrics = [name for name in named if not folder.scores_path(name).exists()]
         return f"there are no scores of {', '.join(metrics)}" if metrics else ""
     return ""
 
@@ -99,9 +101,10 @@ def _before(found: Standing, step: str) -> list[str]:
 
 def _score(folder: RunFolder) -> None:
     from genrun.runner.score import score_run, wanted_metrics
+    from genrun.runner.spec.tools import metric_defaults
 
-    metrics = wanted_metrics(folder, [])
-    rows = score_run(folder, metrics, lambda done, total: None)
+    metrics = wanted_metrics(folder, defaults=metric_defaults(folder.path.parents[1]))
+    rows = score_run(folder, metrics, note=print)
     scored = sum(row.value is not None for row in rows)
     print(f"{folder.path}: {scored} values of {len(metrics)} metrics", flush=True)
     if metrics and not scored:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genrun.adapters.scorers.contract import Sample, SetMetric, SetPart, UnscoredError
@@ -89,7 +90,9 @@ def _enter(metric: SetMetric, set_name: str, part: SetPart, book: Book, inputs: 
     for item_id, value in part.items.items():
         book.enter(metric, (item_id, part.name), (_score(metric, item_id, part.name, value),), inputs)
     value = part.value if part.value is not None else part.reason or "no reason was given"
-    book.enter(metric, (set_name, part.name), (_score(metric, set_name, part.name, value),), inputs)
+    score = _score(metric, set_name, part.name, value)
+    # With a value, the reason says what the number is of.
+    book.enter(metric, (set_name, part.name), (replace(score, reason=score.reason or part.reason),), inputs)
 
 
 def _score(metric: SetMetric, item_id: str, name: str, value: float | str) -> Score:

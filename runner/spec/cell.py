@@ -21,6 +21,7 @@ from genrun.runner.spec.problems import Problem, did_you_mean
 from genrun.runner.spec.registries import Registries
 from genrun.runner.spec.schedulers import scheduler_names
 from genrun.runner.spec.schema import JobSpec, ModelSpec, SamplingSpec, SolverSpec
+from genrun.runner.spec.scores import score_problems
 from genrun.runner.spec.sections import section
 from genrun.runner.spec.tree import Path as TreePath
 from genrun.runner.spec.tree import Value, bare, dotted
@@ -146,16 +147,11 @@ class CellChecker:
         return prompts[: limit.data if limit is not None and isinstance(limit.data, int) else None], []
 
     def _names(self, root: Value) -> list[Problem]:
-        """What is wrong with the names of launchers and metrics."""
-        problems = []
-        kind = root.find(("launch", "kind"))
-        named = [] if kind is None else [(kind, "launch.kind", self.registries.launchers, "launcher")]
-        score = root.get("score")
-        for index, value in enumerate(score.data if score and isinstance(score.data, list) else []):
-            named.append((value, dotted(("score", index)), self.registries.metrics, "metric"))
-        for value, path, registry, what in named:
-            if isinstance(value.data, str) and value.data not in registry.names():
-                problems.append(Problem(value.origin, path, unknown(value, registry.names(), what)))
+        """What is wrong with the names of launchers and metrics, and with metrics' options."""
+        problems = score_problems(root, self.registries.metrics)
+        kind, known = root.find(("launch", "kind")), self.registries.launchers.names()
+        if kind is not None and isinstance(kind.data, str) and kind.data not in known:
+            problems.append(Problem(kind.origin, "launch.kind", unknown(kind, known, "launcher")))
         return problems
 
 

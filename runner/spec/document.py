@@ -11,6 +11,7 @@ from genrun.runner.spec.cell import Cell
 from genrun.runner.spec.environ import escape
 from genrun.runner.spec.problems import Origin
 from genrun.runner.spec.schema import JobSpec
+from genrun.runner.spec.scores import is_file_option
 from genrun.runner.spec.tree import Path as TreePath
 from genrun.runner.spec.tree import Value, dotted, dress
 
@@ -57,6 +58,8 @@ def _rebased(value: Value, folder: Path, path: TreePath) -> Value:
     base = value.origin.folder
     if path == TEMPLATE and isinstance(value.data, str):
         return replace(value, data=str((base / value.data).resolve()))
+    if is_file_option(path) and isinstance(value.data, str) and (base / value.data).exists():
+        return replace(value, data=str((base / value.data).absolute()))
     if not isinstance(value.data, str) or base == folder or _section_path(path) not in FILES:
         return value
     file = base / value.data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from genrun.runner.spec.matrix import AXES
@@ -25,7 +26,7 @@ def job_schema(registries: Registries | None = None) -> dict[str, Any]:
     }
     _suggest(parts["ModelSpec"]["properties"]["adapter"], adapters.names())
     _suggest(parts["LaunchSpec"]["properties"]["kind"], registries.launchers.names())
-    properties["score"]["items"] = {"enum": list(registries.metrics.names())}
+    properties["score"]["items"] = _metric(registries.metrics.names())
     parts["SolverSpec"] = {"oneOf": [_solver(kind, solvers.get(kind)) for kind in solvers.names()]}
     names = {"type": "string", "description": "A name of `genrun models`, a folder, or a hub id (org/name)."}
     _shorthand(properties, "model", "ModelSpec", {**names, "examples": list(adapters.names())})
@@ -39,6 +40,12 @@ def job_schema(registries: Registries | None = None) -> dict[str, Any]:
     # With `extends`, what is required may stand in the parent.
     required = {"required": schema.pop("required")}
     return {"$schema": DIALECT, **schema, "anyOf": [required, {"required": ["extends"]}]}
+
+
+def _metric(names: Sequence[str]) -> dict[str, Any]:
+    """A name, or a mapping of `kind` and options; those are checked by genrun alone."""
+    kind = {"type": "object", "required": ["kind"], "properties": {"kind": {"enum": list(names)}}}
+    return {"anyOf": [{"enum": list(names)}, kind]}
 
 
 def _solver(kind: str, solver: type) -> dict[str, Any]:

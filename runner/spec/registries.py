@@ -36,7 +36,7 @@ class Registries:
         adapters: of `genrun.adapters.registry`.
         solvers: frozen dataclasses whose fields are their options.
         launchers: of `launch.kind`.
-        metrics: of `score`.
+        metrics: of `score`; only those that a job gives options are imported.
     """
 
     adapters: Registry

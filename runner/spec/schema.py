@@ -77,6 +77,16 @@ def _clock(value: Any) -> Any:
     raise PydanticCustomError(WANTED, 'a time of the day in quotes such as "02:00"')
 
 
+def _metric(value: Any) -> Any:
+    if value and isinstance(value, str):
+        return value
+    if isinstance(value, dict) and value.get("kind") and isinstance(value["kind"], str):
+        return value
+    raise PydanticCustomError(
+        WANTED, "the name of a metric, or a mapping of its kind and options such as {kind: clip_score, frames: 16}"
+    )
+
+
 def _prompts_tag(value: Any) -> str:
     return LIST_TAG if isinstance(value, list | tuple) else FILE_TAG
 
@@ -95,6 +105,7 @@ Clock = Annotated[str, BeforeValidator(_clock, json_schema_input_type=str)]
 Limit = Annotated[float | str, BeforeValidator(_limit, json_schema_input_type=float | str)]
 Allowance = Annotated[float | str, BeforeValidator(_allowance, json_schema_input_type=float | str)]
 Options = dict[str, Annotated[Any, BeforeValidator(_option, json_schema_input_type=str | int | float | bool | None)]]
+MetricSpec = Annotated[Any, BeforeValidator(_metric, json_schema_input_type=str | dict[str, Any])]
 Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Text = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -296,12 +307,12 @@ class JobSpec(_Section):
     parallel: ParallelSpec = ParallelSpec()  # pyright: ignore[reportCallIssue]
     launch: LaunchSpec = LaunchSpec()  # pyright: ignore[reportCallIssue]
     output: OutputSpec = OutputSpec()  # pyright: ignore[reportCallIssue]
-    score: tuple[Text, ...] = Field((), description="Metrics to compute.")
     gates: dict[str, GateSpec] = Field(
         default_factory=dict,
         description="Metric -> limits, such as {latent_rmse: {max: 0.06}, vbench.quality: {max_drop: 0.5%}}.",
     )
     nightly: NightlySpec | None = Field(None, description="What `genrun nightly` compares with, keeps and tells.")
+    score: tuple[MetricSpec, ...] = Field((), description="Metrics to compute; `genrun score --list` lists them.")
     matrix: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
         default_factory=dict, description="Dotted path -> values; every combination is run."
     )

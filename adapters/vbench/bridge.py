@@ -92,6 +92,8 @@ def declare_operators():
 
     try:
         importlib.import_module("torchvision")
+    except ImportError:
+        return
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise

@@ -23,6 +23,7 @@ from genrun.runner.spec.schedulers import scheduler_names
 from genrun.runner.spec.schema import JobSpec, ModelSpec, SamplingSpec, SolverSpec
 from genrun.runner.spec.scores import score_problems
 from genrun.runner.spec.sections import section
+from genrun.runner.spec.suites import is_suite, suite_prompts
 from genrun.runner.spec.tree import Path as TreePath
 from genrun.runner.spec.tree import Value, bare, dotted
 from genrun.runner.spec.wording import place, problems_of, unknown
@@ -123,6 +124,8 @@ class CellChecker:
             return []
         if isinstance(section.data, list):
             found, wrong = _inline(section)
+        elif is_suite(root):
+            found, wrong = suite_prompts(root)
         else:
             found, wrong = self._from_file(root)
         problems += wrong or prompt_files.duplicates(found)

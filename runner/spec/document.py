@@ -18,7 +18,7 @@ from genrun.runner.spec.tree import Value, dotted, dress
 DEFAULT = "default"
 
 
-FILES = (("prompts", "file"), ("model", "checkpoint"))
+FILES = (("prompts", "file"), ("prompts", "full_info"), ("prompts", "coco"), ("model", "checkpoint"))
 """Values that may be relative to the file they are written in."""
 
 TEMPLATE = ("launch", "template")

@@ -18,6 +18,8 @@ WANTED = "wanted"
 MAX_COUNT = 1_000_000
 DTYPES = ("float32", "bfloat16", "float16")
 FILE_TAG, LIST_TAG = "prompts-file", "prompts-list"
+SUITE_TAG, COCO_TAG = "prompts-suite", "prompts-coco"
+PROMPT_TAGS = (FILE_TAG, LIST_TAG, SUITE_TAG, COCO_TAG)
 
 
 def _count_or_auto(value: Any) -> Any:
@@ -88,7 +90,10 @@ def _metric(value: Any) -> Any:
 
 
 def _prompts_tag(value: Any) -> str:
-    return LIST_TAG if isinstance(value, list | tuple) else FILE_TAG
+    if isinstance(value, list | tuple):
+        return LIST_TAG
+    has = value.keys() if isinstance(value, dict) else vars(value).keys() if isinstance(value, BaseModel) else ()
+    return SUITE_TAG if "suite" in has else COCO_TAG if "coco" in has else FILE_TAG
 
 
 CountOrAuto = Annotated[
@@ -173,6 +178,27 @@ class PromptFile(_Section):
 
     file: Text = Field(description="A .txt, .csv or .jsonl file, relative to the job file, or packaged with genrun.")
     limit: Positive | None = Field(None, description="Use the first prompts only.")
+
+
+class PromptSuite(_Section):
+    """Prompts of a benchmark."""
+
+    suite: Literal["vbench"] = Field(description="vbench: VBench's own prompts; take five seeds of each.")
+    dimensions: Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
+        None, description="Only the prompts of these dimensions."
+    )
+    full_info: Text | None = Field(
+        None, description="VBench_full_info.json, relative to the job file; the installed vbench's own when missing."
+    )
+    limit: Positive | None = Field(None, description="Use the first prompts only.")
+
+
+class CocoCaptions(_Section):
+    """Captions of COCO, one of each picture."""
+
+    coco: Text = Field(description="A captions file such as captions_val2014.json, relative to the job file.")
+    sample: Positive | None = Field(None, description="How many, drawn by seed; all when missing.")
+    seed: Seed = Field(0, description="Of the draw.")
 
 
 class SchedulerSpec(_Kind):
@@ -284,7 +310,10 @@ class NightlySpec(_Section):
 
 
 Prompts = Annotated[
-    Annotated[PromptFile, Tag(FILE_TAG)] | Annotated[tuple[Text, ...], Field(min_length=1), Tag(LIST_TAG)],
+    Annotated[PromptFile, Tag(FILE_TAG)]
+    | Annotated[PromptSuite, Tag(SUITE_TAG)]
+    | Annotated[CocoCaptions, Tag(COCO_TAG)]
+    | Annotated[tuple[Text, ...], Field(min_length=1), Tag(LIST_TAG)],
     Discriminator(_prompts_tag),
 ]
 
@@ -298,7 +327,7 @@ class JobSpec(_Section):
         description="Name of its run folders; the file's by default."
     )
     model: ModelSpec
-    prompts: Prompts = Field(description="A list of prompts, or a file of them.")
+    prompts: Prompts = Field(description="A list of prompts, a file of them, VBench's suite, or COCO's captions.")
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(
         (0,), description="Every prompt is sampled with each."
     )

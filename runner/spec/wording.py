@@ -11,9 +11,9 @@ from pydantic_core import ErrorDetails
 
 from genrun.runner.spec.problems import Origin, Problem, did_you_mean
 from genrun.runner.spec.schema import (
-    FILE_TAG,
-    LIST_TAG,
+    PROMPT_TAGS,
     WANTED,
+    CocoCaptions,
     GateSpec,
     JobSpec,
     LaunchSpec,
@@ -23,6 +23,7 @@ from genrun.runner.spec.schema import (
     OutputSpec,
     ParallelSpec,
     PromptFile,
+    PromptSuite,
     QuantizationSpec,
     SamplingSpec,
     StepSpec,
@@ -137,14 +138,22 @@ def _problem(detail: ErrorDetails, root: Value, path: Path) -> Problem:
     kind = detail["type"]
     if kind == "extra_forbidden":
         section = tuple(0 if isinstance(part, int) else part for part in path[:-1])
-        model = SECTIONS.get(section) or SECTIONS.get((*section[:-1], ANY))
-        known = list(model.model_fields) if model is not None else []
+        named = SECTIONS.get(section) or SECTIONS.get((*section[:-1], ANY))
+        schema = _prompts_schema(root) if section == ("prompts",) else named
+        known = [] if schema is None else list(schema.model_fields)
         return Problem(place(root, path, key=True), dotted(path), unknown_option(str(path[-1]), known))
     if kind == "missing":
         return Problem(place(root, path), dotted(path), _MISSING.get(dotted(path), "missing."))
     wanted = _WANTED_AT.get(dotted(path)) if kind == "model_type" else None
     message = f"wanted {wanted or _wanted(detail)}, got {got(root.find(path))}."
     return Problem(place(root, path), dotted(path), message)
+
+
+def _prompts_schema(root: Value) -> type[BaseModel]:
+    """What the section `prompts` is, by the key that tells."""
+    if root.find(("prompts", "suite")) is not None:
+        return PromptSuite
+    return PromptFile if root.find(("prompts", "coco")) is None else CocoCaptions
 
 
 def _wanted(detail: ErrorDetails) -> str:
@@ -163,7 +172,7 @@ def _wanted(detail: ErrorDetails) -> str:
 
 
 def _path(loc: tuple[int | str, ...]) -> Path:
-    if loc[:1] == ("prompts",) and loc[1:2] in ((FILE_TAG,), (LIST_TAG,)):
+    if loc[:1] == ("prompts",) and loc[1:2] and loc[1] in PROMPT_TAGS:
         return ("prompts", *loc[2:])
     return loc
 

@@ -1,0 +1,190 @@
+"""Fréchet distance of two Gaussians fitted to features (Heusel et al., 2017, eq. 6).
+
+d^2 = |mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genrun.adapters.scorers._options import Device, identity
+from genrun.adapters.scorers.contract import Sample, SetPart, UnscoredError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+Features = Callable[["NDArray"], "Tensor"]
+"""Frames of one picture or clip, (T, H, W, 3) uint8 -> features, (n, D) float64."""
+
+MEDIA = (".png", ".jpg", ".jpeg", ".webp", ".mp4", ".webm", ".mov", ".gif")
+
+
+@dataclass(frozen=True)
+class FrechetOptions:
+    """Options of `fid` and `fvd`.
+
+    Attributes:
+        network: the feature network, a TorchScript file.
+        reference: a folder of real pictures or clips, or a saved statistics file (.npz with mu and sigma, as of
+            pytorch-fid).
+        frames: how many frames of a clip are looked at.
+        batch: pictures at once.
+        device: where to run.
+    """
+
+    network: Path | None = None
+    reference: Path | None = None
+    frames: int = 16
+    batch: int = 32
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: wanted at least 1")
+
+    def settings(self) -> dict[str, object]:
+        """What decides values."""
+        files = {name: getattr(self, name) for name in ("network", "reference")}
+        return {"frames": self.frames, **{name: path and identity(path) for name, path in files.items()}}
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Mean (D,) and covariance (D, D) of features, float64, and how many they were fitted to."""
+
+    mean: Tensor
+    covariance: Tensor
+    count: int = 0
+
+
+def fitted(rows: Iterable[Tensor]) -> Gaussian:
+    """Fit a Gaussian to features (n, D), given in parts; memory is that of one part and the sums.
+
+    Raises:
+        UnscoredError: fewer than two rows.
+    """
+    import torch
+
+    count, total, products = 0, torch.zeros(()), torch.zeros(())
+    for part in rows:
+        count += len(part)
+        total = total + part.sum(0)
+        products = products + part.T @ part
+    if count < 2:
+        raise UnscoredError(f"a covariance needs two samples at least, there {'is' if count == 1 else 'are'} {count}")
+    mean = total / count
+    return Gaussian(mean, (products - count * torch.outer(mean, mean)) / (count - 1), count)
+
+
+def distance(ours: Gaussian, theirs: Gaussian) -> float:
+    """The squared Fréchet distance, at least 0.
+
+    Raises:
+        UnscoredError: features of different length.
+    """
+    import torch
+
+    if ours.mean.shape != theirs.mean.shape:
+        sizes = f"{len(ours.mean)} and {len(theirs.mean)}"
+        raise UnscoredError(f"the reference's features are of another network: {sizes} numbers")
+    apart = (ours.mean - theirs.mean).square().sum()
+    root = torch.linalg.eigvals(ours.covariance @ theirs.covariance).sqrt().real.sum()
+    return max(0.0, (apart + ours.covariance.trace() + theirs.covariance.trace() - 2 * root).item())
+
+
+def measured(
+    name: str, samples: Sequence[Sample], features: Features, options: FrechetOptions, workspace: Path
+) -> SetPart:
+    """The distance of samples to a reference; samples that cannot be read are left out by name.
+
+    Raises:
+        UnscoredError: no reference, or too few samples.
+    """
+    theirs = reference(name, features, options, workspace)
+    refused: dict[str, float | str] = {}
+
+    def rows() -> Iterable[Tensor]:
+        for sample in samples:
+            try:
+                # A copy, so that no more than one clip's frames are in memory.
+                yield features(dataclasses.replace(sample).frames)
+            except UnscoredError as error:
+                refused[sample.name] = str(error)
+
+    ours = fitted(rows())
+    remark = None
+    if ours.count < len(ours.mean):
+        remark = f"of {ours.count} samples with {len(ours.mean)} features: compare it with such of as many samples only"
+    return SetPart(name, distance(ours, theirs), remark, refused)
+
+
+def reference(name: str, features: Features, options: FrechetOptions, workspace: Path) -> Gaussian:
+    """The Gaussian of the real pictures: from a statistics file, or of a folder, whose statistics are kept."""
+    given = options.reference
+    if given is None:
+        raise UnscoredError(
+            f"{name} needs real pictures to compare with: score: [{{kind: {name}, reference: FOLDER_OR_STATISTICS.npz}}]"
+        )
+    if given.is_file():
+        return _read(given)
+    if not given.is_dir():
+        raise UnscoredError(f"{name}: there is no {given}")
+    kept = (
+        workspace / f"reference-{identity(given)}-{options.network and identity(options.network)}-{options.frames}.npz"
+    )
+    if kept.is_file():
+        return _read(kept)
+    files = sorted(path for path in given.rglob("*") if path.suffix.lower() in MEDIA)
+    if not files:
+        raise UnscoredError(f"{name}: there are no pictures or clips in {given}")
+    found = fitted(features(_frames(path)) for path in files)
+    _write(found, kept)
+    return found
+
+
+def _frames(path: Path) -> NDArray:
+    """Frames of a real picture or clip of any kind that Pillow or FFmpeg reads."""
+    import numpy as np
+    from PIL import Image
+
+    from genrun.adapters.media import MediaError, read_frames
+
+    try:
+        if path.suffix.lower() in {".jpg", ".jpeg", ".webp", ".png"}:
+            with Image.open(path) as image:
+                return np.asarray(image.convert("RGB"))[None]
+        return read_frames(path)
+    except (OSError, ValueError, MediaError) as error:
+        raise UnscoredError(f"of the real pictures {path.name} cannot be read: {error}") from error
+
+
+def _read(path: Path) -> Gaussian:
+    import numpy as np
+    import torch
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mean, covariance = (torch.from_numpy(file[key]).double() for key in ("mu", "sigma"))
+            count = int(file["n"]) if "n" in file else 0
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnscoredError(f"{path} is no statistics file (.npz with mu and sigma): {error}") from error
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        raise UnscoredError(f"{path}: mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)} do not fit")
+    return Gaussian(mean, covariance, count)
+
+
+def _write(found: Gaussian, path: Path) -> None:
+    import os
+
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.npz")
+    np.savez(partial, mu=found.mean.numpy(), sigma=found.covariance.numpy(), n=found.count)
+    partial.replace(path)

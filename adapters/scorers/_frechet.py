@@ -158,7 +158,7 @@ def _frames(path: Path) -> NDArray:
     try:
         if path.suffix.lower() in {".jpg", ".jpeg", ".webp", ".png"}:
             with Image.open(path) as image:
-                return np.asarray(image.convert("RGB"))[None]
+                return np.array(image.convert("RGB"))[None]
         return read_frames(path)
     except (OSError, ValueError, MediaError) as error:
         raise UnscoredError(f"of the real pictures {path.name} cannot be read: {error}") from error

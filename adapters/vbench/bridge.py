@@ -46,6 +46,8 @@ def main():
 
 def about(told):
     """What this environment has."""
+    if importlib.util.find_spec("vbench") is None:
+        raise ModuleNotFoundError("No module named 'vbench'")
     declare_operators()
     utils = importlib.import_module("vbench.utils")
     folder = os.path.dirname(os.path.abspath(importlib.import_module("vbench").__file__))

@@ -16,6 +16,7 @@ from typing import Any
 
 BRIDGE = Path(__file__).with_name("bridge.py")
 LOG_TAIL_BYTES = 4000
+READER_TIMEOUT_S = 5.0
 
 
 class BridgeError(Exception):
@@ -37,6 +38,7 @@ class Bridge:
     hello: Mapping[str, Any] = field(default_factory=dict)
     _process: subprocess.Popen[str] | None = None
     _lines: queue.Queue[str | None] = field(default_factory=queue.Queue)
+    _reader: threading.Thread | None = None
 
     def start(self, about: Mapping[str, Any], timeout_s: float) -> None:
         """Start the process and hear what it is.
@@ -63,7 +65,8 @@ class Bridge:
             except OSError as error:
                 raise BridgeError(f"{self.python} cannot be run: {error.strerror}") from error
         self._lines = queue.Queue()
-        threading.Thread(target=_pump, args=(self._process.stdout, self._lines), daemon=True).start()
+        self._reader = threading.Thread(target=_pump, args=(self._process.stdout, self._lines), daemon=True)
+        self._reader.start()
         self._send(about)
         answer = self._next(timeout_s, "starting")
         if answer.get("event") != "hello":
@@ -93,13 +96,15 @@ class Bridge:
         process, self._process = self._process, None
         if process is None:
             return
-        for stream in (process.stdin, process.stdout):
-            if stream is not None and not (stream is process.stdout and process.poll() is None):
-                with contextlib.suppress(OSError):
-                    stream.close()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        if self._reader is not None:
+            self._reader.join(READER_TIMEOUT_S)
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
 
     def _send(self, data: Mapping[str, Any]) -> None:
         stdin = self._process.stdin if self._process else None

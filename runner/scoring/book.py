@@ -121,10 +121,16 @@ class Book:
         """All rows, by metric, then in the order of the plan."""
         return [score for name in self._paths for _, entry in self._in_order(name) for score in entry.scores]
 
-    def values(self, metric: Described, item_id: str) -> dict[str, float]:
-        """The numbers known of one item or set, by name."""
-        entries = (entry for (item, _), entry in self._entries[metric.name].items() if item == item_id)
-        return {score.metric: score.value for entry in entries for score in entry.scores if score.value is not None}
+    def values(self, metric: Described, item_id: str, inputs: tuple[str, ...]) -> dict[str, float]:
+        """The numbers of one item or set that still hold, by part."""
+        known = self._entries[metric.name].items()
+        held = {part: entry for (item, part), entry in known if item == item_id and entry.holds_for(metric, inputs)}
+        values = {part: entry.scores[0].value for part, entry in held.items()}
+        return {part: value for part, value in values.items() if value is not None}
+
+    def parts(self, metric: Described, item_id: str) -> list[str]:
+        """The parts that are entered of one item or set."""
+        return [part for item, part in self._entries[metric.name] if item == item_id]
 
     def _merge(self, name: str) -> None:
         """Take over what another process has written since this one looked, but for what was measured here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from genrun.runner.plan import WorkItem
+
+
+FOLLOWS = "= "
+"""How the part of a number begins that follows from others."""
 
 
 def sets_of(items: Sequence[WorkItem]) -> dict[str, list[WorkItem]]:
@@ -104,11 +108,11 @@ def _score(metric: SetMetric, item_id: str, name: str, value: float | str) -> Sc
 
 
 def _combine(metric: SetMetric, set_name: str, book: Book, inputs: tuple[str, ...]) -> None:
-    """Enter the numbers that follow from the parts, or drop those that no longer do."""
-    known: Mapping[str, float] = book.values(metric, set_name)
-    parts = {name: known[name] for name in metric.parts if name in known}
-    following = metric.combine(parts)
+    """Enter the numbers that follow from all parts that hold, now and earlier measured; drop those that follow no more."""
+    known = book.values(metric, set_name, inputs)
+    following = metric.combine({part: value for part, value in known.items() if not part.startswith(FOLLOWS)})
     for name, value in following.items():
-        book.enter(metric, (set_name, name), (_score(metric, set_name, name, value),), inputs)
-    for name in known.keys() - parts.keys() - following.keys():
-        book.drop(metric, (set_name, name))
+        book.enter(metric, (set_name, FOLLOWS + name), (_score(metric, set_name, name, value),), inputs)
+    for part in book.parts(metric, set_name):
+        if part.startswith(FOLLOWS) and part.removeprefix(FOLLOWS) not in following:
+            book.drop(metric, (set_name, part))

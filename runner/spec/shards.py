@@ -1,4 +1,4 @@
-"""Which part of a run this process scores: told, or by its rank under torchrun or srun, or its task of a Slurm array."""
+"""Which part of a run this process scores: told, or by its rank under torchrun or srun."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from genrun.runner.errors import UsageError
 from genrun.runner.scoring.shard import WHOLE, Shard
 
-RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
-ARRAY = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
+# Not SLURM_NTASKS, which a batch script of one process has too, nor the task of an array, which may score a run each.
+RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
 
 
 def shard_of(text: str, environ: Mapping[str, str] = os.environ) -> Shard:
-    """The shard that "2/8" names, or that the environment implies: the ranks of each task of an array share its part.
+    """The shard that "2/8" names, or that this process's rank implies; the whole for a single process.
 
     Raises:
         UsageError: the text is no shard.
@@ -24,10 +24,8 @@ def shard_of(text: str, environ: Mapping[str, str] = os.environ) -> Shard:
         if found is None or int(found[1]) > int(found[2]):
             raise UsageError(f"--shard {text}: wanted I/N with I from 1 to N, such as 2/8.")
         return Shard(int(found[1]) - 1, int(found[2]))
-    rank, ranks = next((_pair(environ, names) for names in RANKS if names[0] in environ), (0, 1))
-    task, first, tasks = (_number(environ, name) for name in ARRAY)
-    index, count = (task - first, tasks) if tasks > 1 and 0 <= task - first < tasks else (0, 1)
-    return Shard(index * ranks + rank, count * ranks) if 0 <= rank < ranks else WHOLE
+    rank, ranks = next((_pair(environ, names) for names in RANKS if all(name in environ for name in names)), (0, 1))
+    return Shard(rank, ranks) if 0 <= rank < ranks else WHOLE
 
 
 def _pair(environ: Mapping[str, str], names: tuple[str, str]) -> tuple[int, int]:

@@ -196,23 +196,9 @@ def test_coco_gives_the_first_caption_of_each_picture_and_the_same_sample_for_th
         ("", {}, WHOLE),
         ("2/8", {"RANK": "5", "WORLD_SIZE": "6"}, Shard(1, 8)),
         ("", {"RANK": "5", "WORLD_SIZE": "6"}, Shard(5, 6)),
-        ("", {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, Shard(1, 2)),
-        (
-            "",
-            {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "5", "SLURM_ARRAY_TASK_COUNT": "4"},
-            Shard(2, 4),
-        ),
-        (
-            "",
-            {
-                "SLURM_ARRAY_TASK_ID": "1",
-                "SLURM_ARRAY_TASK_MIN": "0",
-                "SLURM_ARRAY_TASK_COUNT": "2",
-                "RANK": "1",
-                "WORLD_SIZE": "3",
-            },
-            Shard(4, 6),
-        ),
+        ("", {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, Shard(1, 2)),
+        ("", {"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, WHOLE),
+        ("", {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2"}, WHOLE),
         ("", {"RANK": "x"}, WHOLE),
     ],
 )

@@ -336,12 +336,12 @@ class JobSpec(_Section):
     parallel: ParallelSpec = ParallelSpec()  # pyright: ignore[reportCallIssue]
     launch: LaunchSpec = LaunchSpec()  # pyright: ignore[reportCallIssue]
     output: OutputSpec = OutputSpec()  # pyright: ignore[reportCallIssue]
+    score: tuple[MetricSpec, ...] = Field((), description="Metrics to compute; `genrun score --list` lists them.")
     gates: dict[str, GateSpec] = Field(
         default_factory=dict,
         description="Metric -> limits, such as {latent_rmse: {max: 0.06}, vbench.quality: {max_drop: 0.5%}}.",
     )
     nightly: NightlySpec | None = Field(None, description="What `genrun nightly` compares with, keeps and tells.")
-    score: tuple[MetricSpec, ...] = Field((), description="Metrics to compute; `genrun score --list` lists them.")
     matrix: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
         default_factory=dict, description="Dotted path -> values; every combination is run."
     )

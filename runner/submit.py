@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from genrun.runner.errors import IncompleteError, MixError, StoppedError
 from genrun.runner.launch.cause import Cause, find, forget
 from genrun.runner.launch.contract import Cluster, Launcher, Request, State, Step
+from genrun.runner.mesh import Wish
 from genrun.runner.store.files import sync, temporary_name, write_error, write_whole
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
@@ -129,24 +130,30 @@ def request_of(spec: JobSpec, document: Mapping[str, Any], environ: Mapping[str,
         document: the same as it is stored.
         environ: of the workers.
     """
-    launch, parallel = spec.launch, spec.parallel
+    launch = spec.launch
     return Request(
         launch.processes,
-        parallel.data,
-        parallel.time,
+        wish_of(spec),
         launch.threads,
         launch.setup,
         environ,
         cluster=_cluster_of(spec, document),
+        uses_gpus=spec.model.device != "cpu",
     )
+
+
+def wish_of(spec: JobSpec) -> Wish:
+    """Return the arrangement of ranks that a job asks for."""
+    parallel = spec.parallel
+    return Wish(parallel.data, parallel.time, parallel.cfg, parallel.ring, parallel.ulysses, parallel.elastic)
 
 
 def new_order(launcher: Launcher, kind: str, spec: JobSpec) -> Order:
     """Say what a launch is to do: all items, by a name that no other launch has."""
     return Order(
         job=f"{kind}-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}",
-        data=launcher.mesh.data,
-        time=launcher.mesh.time,
+        **launcher.mesh.to_dict(),
+        elastic=spec.parallel.elastic,
         threads=spec.launch.threads,
         max_attempts=spec.launch.max_attempts,
         launcher=current() if launcher.follows else None,

@@ -80,8 +80,8 @@ def _submit(path: Path, dry_run: bool, sets: Sequence[str], run: Path | None, wi
     job, origin = _load(path, sets)
     runs = Path(job.spec.output.dir)
     named = None if run is None else RunFolder.open(run)
-    launcher = make_launcher(job.spec, job.document)
     with _blaming(origin):
+        launcher = make_launcher(job.spec, job.document)
         if dry_run:
             if named is not None:
                 submitting.check_same(job, named)
@@ -159,10 +159,12 @@ def _script(job: Job, folder: RunFolder | None, launcher: Launcher, items: int) 
 
 def _price(job: Job, records: Mapping[str, Record]) -> str:
     """The rank-hours that the missing items will take at the pace of those that are done; "" before there are any."""
+    from genrun.runner.submit import wish_of
+
     times = [record.elapsed_s for record in records.values() if record.status == "done"]
     if not times or len(times) == len(job.items):
         return ""
-    hours = sum(times) / len(times) * (len(job.items) - len(times)) * job.spec.parallel.time / 3600
+    hours = sum(times) / len(times) * (len(job.items) - len(times)) * wish_of(job.spec).mesh().team / 3600
     return f", about {hours:.1f} GPU-hours at the pace of those that are done"
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from genrun.runner.mesh import Mesh, Wish
+
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.work.order import Order
@@ -69,36 +71,23 @@ class Request:
 
     Attributes:
         processes: worker processes, or "auto".
-        data: groups of ranks that make items side by side, or "auto".
-        time: ranks of a group.
+        wish: how they are to be arranged.
         threads: CPU threads of a rank.
         setup: shell lines that run before the workers, in their shell.
         environ: environment of the workers.
         program: Python's arguments for a worker, before the worker's own.
         cluster: what a launcher with a queue needs to know beside that.
+        uses_gpus: whether ranks want a GPU each where there are any.
     """
 
     processes: int | Literal["auto"] = "auto"
-    data: int | Literal["auto"] = "auto"
-    time: int = 1
+    wish: Wish = field(default_factory=Wish)
     threads: int = 1
     setup: Sequence[str] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
     program: Sequence[str] = WORKER
     cluster: Cluster | None = None
-
-
-@dataclass(frozen=True)
-class Mesh:
-    """How many ranks there are: data x time."""
-
-    data: int
-    time: int
-
-    @property
-    def ranks(self) -> int:
-        """All ranks."""
-        return self.data * self.time
+    uses_gpus: bool = True
 
 
 @dataclass(frozen=True)

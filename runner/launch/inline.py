@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from genrun.runner.launch.contract import Mesh, Request
+from genrun.runner.launch.contract import Request
 from genrun.runner.launch.local import LocalLauncher
+from genrun.runner.mesh import Mesh
 
 
 def make(request: Request) -> LocalLauncher:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import LaunchError
-from genrun.runner.launch.contract import Mesh, Request, State
+from genrun.runner.launch.contract import Request, State
+from genrun.runner.mesh import Mesh
 from genrun.runner.store.files import write_error
 from genrun.runner.work.order import Order, log_folder
 

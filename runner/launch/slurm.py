@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from genrun import __version__
 from genrun.runner.errors import LaunchError, RefusedError, UsageError
-from genrun.runner.launch.contract import Cluster, Mesh, Request, State, Step
+from genrun.runner.launch.contract import Cluster, Request, State, Step
 from genrun.runner.launch.lookout import Lookout
 from genrun.runner.launch.submissions import ITEMS, SCRIPT, Entry, Standing, Submission, job_folder, standing
+from genrun.runner.mesh import Mesh, product
 from genrun.runner.store.files import atomic_write
 from genrun.runner.work.order import log_folder, open_items
 from genrun.slurm import launcher as slurm
@@ -59,24 +60,24 @@ def make(request: Request) -> SlurmLauncher:
 
 
 def mesh_of(request: Request, cluster: Cluster) -> Mesh:
-    """Return the ranks of one task: as told, one per GPU, or one time group.
+    """Return the ranks of one task: as told, one per GPU, or one group.
 
     Raises:
-        UsageError: they are not data x time, or not the same number on every node.
+        UsageError: they are not those of the mesh, or not the same number on every node.
     """
-    gpus = int(cluster.gpus.rpartition(":")[2])
+    wish, gpus = request.wish, int(cluster.gpus.rpartition(":")[2])
     if request.processes != "auto":
         ranks = request.processes
     elif gpus:
         ranks = cluster.nodes * gpus
-    elif request.data != "auto":
-        ranks = request.data * request.time
+    elif wish.data != "auto":
+        ranks = wish.mesh().ranks
     else:
-        ranks = math.lcm(request.time, cluster.nodes)
-    mesh = Mesh(ranks // request.time if request.data == "auto" else request.data, request.time)
+        ranks = math.lcm(wish.mesh().team, cluster.nodes)
+    mesh = wish.mesh(ranks)
     if mesh.ranks != ranks or ranks % cluster.nodes:
         raise UsageError(
-            f"launch: {ranks} ranks of a task are not parallel.data x parallel.time = {mesh.data} x {mesh.time}, "
+            f"launch: {ranks} ranks of a task are not {product(mesh.to_dict(), 'parallel.')}, "
             f"in equal parts on {cluster.nodes} nodes.",
             remedy="Leave launch.processes out, or set launch.gpus, launch.nodes and parallel to fit.",
         )

@@ -1,4 +1,4 @@
-"""Ranks on this machine under torchrun: data x time."""
+"""Ranks on this machine under torchrun."""
 
 from __future__ import annotations
 
@@ -7,41 +7,43 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from genrun.runner.errors import UsageError
-from genrun.runner.launch.contract import Mesh, Request
+from genrun.runner.errors import RefusedError, UsageError
+from genrun.runner.launch.contract import Request
 from genrun.runner.launch.local import LocalLauncher
+from genrun.runner.mesh import Mesh, product
 from genrun.runner.store.environment import gpu_names
+
+REMEDY = "Ask for fewer, or set model.device: cpu."
 
 
 def make(request: Request) -> LocalLauncher:
     """Return the launcher.
 
     Raises:
-        UsageError: the number of processes is not data x time.
+        UsageError: the number of processes is not that of the mesh.
+        RefusedError: there are not that many GPUs.
     """
     mesh = mesh_of(request)
     return LocalLauncher(request, mesh, partial(_command, mesh))
 
 
 def mesh_of(request: Request) -> Mesh:
-    """Return the ranks: as told, or one per GPU of this machine, or one time group where there is no GPU.
+    """Return the ranks: as told, or one per GPU of this machine, or one group where there is no GPU.
 
     Raises:
-        UsageError: the number of processes is not data x time.
+        UsageError: the number of processes is not that of the mesh.
+        RefusedError: there are GPUs, and not that many.
     """
-    time = request.time
-    if request.data != "auto":
-        mesh = Mesh(request.data, time)
-    elif request.processes != "auto":
-        mesh = Mesh(max(1, request.processes // time), time)
-    else:
-        mesh = Mesh(max(1, len(gpu_names()) // time), time)
+    gpus = len(gpu_names()) if request.uses_gpus else 0
+    mesh = request.wish.mesh(gpus if request.processes == "auto" else request.processes)
     if request.processes not in ("auto", mesh.ranks):
         raise UsageError(
-            f"launch.processes: {request.processes} is not parallel.data x parallel.time "
-            f"= {mesh.data} x {mesh.time} = {mesh.ranks}.",
+            f"launch.processes: {request.processes} is not {product(mesh.to_dict(), 'parallel.')} = {mesh.ranks}.",
             remedy=f"--set launch.processes={mesh.ranks}, or auto.",
         )
+    if 0 < gpus < mesh.ranks:
+        field = "parallel" if request.processes == "auto" else "launch.processes"
+        raise RefusedError(field, f"{mesh.ranks} ranks, and this machine has {gpus} GPUs: one rank needs one. {REMEDY}")
     return mesh
 
 

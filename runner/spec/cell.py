@@ -77,6 +77,7 @@ class CellChecker:
         prompts = self._prompt_list(root, problems)
         problems += _repeated_seeds(root) + self._names(root) + launching.mesh_problems(root)
         problems += launching.slurm_problems(root) + gate_problems(root, self.registries.metrics)
+        problems += [] if model is None else launching.support_problems(root, pipeline_of(*model))
         if problems or job is None or model is None or solver is None or sampling is None:
             return None, problems
         job = job.model_copy(update={"solver": SolverSpec(**solver), "launch": launching.resolved(job.launch, root)})
@@ -156,6 +157,17 @@ class CellChecker:
         if kind is not None and isinstance(kind.data, str) and kind.data not in known:
             problems.append(Problem(kind.origin, "launch.kind", unknown(kind, known, "launcher")))
         return problems
+
+
+def pipeline_of(adapter: Any, checkpoint: Checkpoint) -> str | None:
+    """The class of a model's diffusers pipeline: the adapter's, or what a local checkpoint says; else None."""
+    if adapter.pipeline is not None or checkpoint.folder is None:
+        return adapter.pipeline
+    try:
+        name = json.loads((checkpoint.folder / "model_index.json").read_text(encoding="utf-8")).get("_class_name")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return name if isinstance(name, str) else None
 
 
 def job_of(root: Value) -> tuple[JobSpec | None, list[Problem]]:

@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
+from genrun.adapters.parallel.support import refusals
+from genrun.runner.mesh import AXES, product
 from genrun.runner.spec.problems import Problem
 from genrun.runner.spec.schema import LaunchSpec, ParallelSpec
 from genrun.runner.spec.sections import section
@@ -36,24 +38,44 @@ ELSEWHERE = {
 
 
 def mesh_problems(root: Value) -> list[Problem]:
-    """Whether the processes are data x time; one process (inline) takes any."""
+    """Whether there are as many processes as the mesh has ranks; one process (inline) takes any."""
     launch, parallel = section(root, "launch", LaunchSpec), section(root, "parallel", ParallelSpec)
     if launch is None or parallel is None or launch.kind == "inline":
         return []
     count, at = _ranks(launch)
     if count is None:
         return []
-    data, time = parallel.data, parallel.time
-    if data != AUTO and count != data * time:
-        message = f"{count} is not parallel.data x parallel.time = {data} x {time} = {data * time}. Write auto."
-        return [Problem(place(root, at), dotted(at), message)]
-    if count % time:
-        message = f"{count} cannot be shared out in groups of parallel.time = {time}. Write a multiple of {time}."
-        return [Problem(place(root, at), dotted(at), message)]
+    message = _misfit(launch, parallel, count)
+    return [Problem(place(root, at), dotted(at), message)] if message else []
+
+
+def _misfit(launch: LaunchSpec, parallel: ParallelSpec, count: int) -> str:
+    """Why so many ranks do not fit a mesh, or ""."""
+    sizes = {axis: getattr(parallel, axis) for axis in AXES}
+    of_team = {axis: size for axis, size in sizes.items() if axis != "data"}
+    team, gpus = math.prod(of_team.values()), launch.nodes * gpus_of(launch)
+    if parallel.data != AUTO and count != parallel.data * team:
+        return f"{count} is not {product(sizes, 'parallel.')} = {parallel.data * team}. Write auto."
+    if count % team:
+        groups = product(of_team, "parallel.") if team != parallel.time else f"parallel.time = {team}"
+        return f"{count} cannot be shared out in groups of {groups}. Write a multiple of {team}."
     if launch.kind == "slurm" and count % launch.nodes:
-        message = f"{count} ranks cannot be shared out evenly over {launch.nodes} nodes."
-        return [Problem(place(root, at), dotted(at), message)]
-    return []
+        return f"{count} ranks cannot be shared out evenly over {launch.nodes} nodes."
+    if launch.kind == "slurm" and 0 < gpus < count:
+        return f"{count} ranks need a GPU each, and launch.gpus x launch.nodes = {gpus}. Write auto."
+    return ""
+
+
+def support_problems(root: Value, pipeline: str | None) -> list[Problem]:
+    """Axes of the mesh that a pipeline, by the name of its class, cannot use; nothing where that is not known."""
+    parallel = section(root, "parallel", ParallelSpec)
+    if parallel is None or pipeline is None:
+        return []
+    wanted = {axis: getattr(parallel, axis) for axis in ("cfg", "ring", "ulysses")}
+    return [
+        Problem(place(root, ("parallel", axis)), f"parallel.{axis}", f"{message}.")
+        for axis, message in refusals(pipeline, **wanted)
+    ]
 
 
 def slurm_problems(root: Value) -> list[Problem]:

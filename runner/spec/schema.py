@@ -227,10 +227,14 @@ class SolverSpec(_Kind):
 
 
 class ParallelSpec(_Section):
-    """How ranks are used: data x time. Never changes the pictures."""
+    """How ranks are used: data x time x cfg x ring x ulysses. Never changes the pictures beyond rounding."""
 
     data: CountOrAuto = Field("auto", description="Groups of ranks that take different items.")
-    time: Positive = Field(1, description="Ranks that share the points of one item's rounds.")
+    time: Positive = Field(1, description="Ranks, or slots of ranks, that share the points of one item's rounds.")
+    cfg: Literal[1, 2] = Field(1, description="2: two ranks share the guidance branches of one evaluation.")
+    ring: Positive = Field(1, description="Ranks that share an evaluation's tokens, passing keys and values around.")
+    ulysses: Positive = Field(1, description="Ranks that share an evaluation's tokens, exchanging attention heads.")
+    elastic: bool = Field(False, description="Groups that run out of items share the points of those that are left.")
 
 
 class StepSpec(_Section):
@@ -244,7 +248,9 @@ class LaunchSpec(_Section):
     """How workers are started. Never changes the pictures."""
 
     kind: Text = Field("inline", description="inline (this process), torchrun, or slurm.")
-    processes: CountOrAuto = Field("auto", description="Processes (ranks): data x time; with slurm, those of a task.")
+    processes: CountOrAuto = Field(
+        "auto", description="Processes (ranks): the product of `parallel`; with slurm, those of a task."
+    )
     threads: Positive = Field(1, description="CPU threads a rank.")
     max_attempts: Positive = Field(2, description="Tries of an item before it counts as failed.")
     setup: tuple[Text, ...] = Field((), description="Shell lines that workers run first.")

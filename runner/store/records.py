@@ -58,6 +58,7 @@ class Record:
         job: launcher's job id and restart count, e.g. "torchrun-1234.0".
         finished_at: UTC, ISO 8601.
         versions: genrun, torch, diffusers, python.
+        mesh: how many ranks made it: time, cfg, ring, ulysses. The last three may change the last bits.
     """
 
     item_id: str
@@ -77,6 +78,7 @@ class Record:
     job: str = ""
     finished_at: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    mesh: dict[str, int] = field(default_factory=dict)
 
 
 SET = "set:"

@@ -130,15 +130,19 @@ class Engine:
         adapter = registry.get(item.model["adapter"])
         pipe = self._pipeline(item, adapter)
         options = {key: value for key, value in item.solver.items() if key != "kind"}
-        with self._encoded(pipe, item):
-            sampled = generate.sample(
-                pipe,
-                adapter,
-                request_of(item),
-                solvers.get(item.solver["kind"])(**options),
-                self._exchange(),
-                lambda progress: on_round(progress.front, progress.num_steps),
-            )
+        try:
+            with self._encoded(pipe, item):
+                sampled = generate.sample(
+                    pipe,
+                    adapter,
+                    request_of(item),
+                    solvers.get(item.solver["kind"])(**options),
+                    self._exchange(),
+                    lambda progress: on_round(progress.front, progress.num_steps),
+                )
+        except Exception as error:
+            self._team.failed(error)
+            raise
         return PipelineSample(sampled, lambda latents, save: self._decode(item, latents, save=save))
 
     def decode(self, item: WorkItem, latents: Tensor) -> np.ndarray:
@@ -191,6 +195,8 @@ class Engine:
             raise
 
     def _ready(self, item: WorkItem, adapter: Adapter) -> Any:
+        from genrun.adapters.parallel.slot import equip
+
         if item.model != self._model:
             self._forget()
             self._is_staged = self._stage is not None and has_stage(item)
@@ -199,6 +205,7 @@ class Engine:
             self._stage.run(item)
         if self._pipe is None:
             self._pipe = self._load(item, adapter)
+            equip(self._pipe, self._team.slot)
         self._model = item.model
         return self._pipe
 

@@ -143,6 +143,7 @@ class Maker:
                 memory_bytes=(max(held[0], self.producer.memory.recorded_bytes), *held[1:]),
                 host=platform.node(),
                 job=self.job,
+                mesh={axis: size for axis, size in self.team.mesh.to_dict().items() if axis != "data"},
                 finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             )
             return record if self.folder.publish(record, files) else None

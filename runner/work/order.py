@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import StoreError
+from genrun.runner.mesh import Mesh
 from genrun.runner.store.files import atomic_write
 from genrun.runner.store.processes import ProcessName
 from genrun.runner.work.failures import is_cancelled
@@ -49,12 +50,16 @@ class Order:
     Attributes:
         job: the launch's id, unique in its run.
         data: groups of ranks that make items side by side.
-        time: ranks of a group, which share the points of one item.
+        time: slots of a group, which share the points of one item.
         threads: CPU threads of a rank.
         max_attempts: tries of an item within this launch.
         items: ids of the items to make, or None for all.
         spent: attempts made before this launch, by item id.
         launcher: the process whose end ends the workers, or None.
+        cfg: ranks of a slot that share the guidance branches of an evaluation.
+        ring: ranks of a slot that share its tokens, passing keys and values around.
+        ulysses: ranks of a slot that share its tokens, exchanging heads.
+        elastic: whether groups that run out of items join the others.
     """
 
     job: str
@@ -65,11 +70,15 @@ class Order:
     items: tuple[str, ...] | None = None
     spent: Mapping[str, int] = field(default_factory=dict)
     launcher: ProcessName | None = None
+    cfg: int = 1
+    ring: int = 1
+    ulysses: int = 1
+    elastic: bool = False
 
     @property
-    def ranks(self) -> int:
-        """Worker processes: data x time."""
-        return self.data * self.time
+    def mesh(self) -> Mesh:
+        """The ranks of the launch, or of each task of its array."""
+        return Mesh(self.data, self.time, self.cfg, self.ring, self.ulysses)
 
     def is_settled(self, item_id: str, record: Record | None) -> bool:
         """Whether an item needs no more work in this launch: it is done or cancelled, or its attempts are used up."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from genrun.runner.mesh import ALONE, AXES, Mesh
+
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+    from genrun.adapters.parallel.alarm import Alarm
+    from genrun.adapters.parallel.slot import Slot
 
 PATIENCE = timedelta(days=2)
 """How long ranks wait for their leader, which may be decoding, writing, or waiting for a lease."""
@@ -31,12 +37,30 @@ class Team(Protocol):
         """The group in which model outputs are gathered, or None for a rank alone."""
         ...
 
+    @property
+    def slot(self) -> Slot | None:
+        """The ranks that make each evaluation together, or None where each makes its own."""
+        ...
+
+    @property
+    def mesh(self) -> Mesh:
+        """The ranks that make an item together: data is 1."""
+        ...
+
     def share(self, value: Any) -> Any:
         """Return the leader's `value` on every rank."""
         ...
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all ranks, in order, on every rank."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """Take note that sampling failed here; returns when this team can go on.
+
+        Raises:
+            BrokenSlotError: it cannot: other ranks wait for this one in the middle of an evaluation.
+        """
         ...
 
     def close(self) -> None:
@@ -55,6 +79,8 @@ class Solo:
     rank: int = 0
     leads: bool = True
     points: None = None
+    slot: None = None
+    mesh: Mesh = ALONE
 
     def share(self, value: Any) -> Any:
         """Return `value`."""
@@ -64,25 +90,34 @@ class Solo:
         """Return [value]."""
         return [value]
 
+    def failed(self, error: Exception) -> None:
+        """Do nothing."""
+
     def close(self) -> None:
         """Do nothing."""
 
 
 @dataclass(frozen=True)
-class TimeTeam:
-    """A data group of several ranks.
+class Group:
+    """A data group of several ranks: time slots, which evaluate different points, of one or several ranks each.
 
     Attributes:
         rank: this rank among all ranks of the launch.
         leader: the group's first rank.
         control: the group for talk between the ranks (gloo, on the CPU).
-        points: the group for model outputs (nccl on GPUs, else gloo).
+        points: the group for model outputs (nccl on GPUs, else gloo): this rank's place in each slot. None with one slot.
+        mesh: the group's ranks.
+        slot: this rank's slot, where a slot has several ranks.
+        alarm: of the slot.
     """
 
     rank: int
     leader: int
     control: ProcessGroup
-    points: ProcessGroup
+    points: ProcessGroup | None
+    mesh: Mesh
+    slot: Slot | None = None
+    alarm: Alarm | None = None
 
     @property
     def leads(self) -> bool:
@@ -105,6 +140,15 @@ class TimeTeam:
         dist.all_gather_object(values, value, group=self.control)
         return values
 
+    def failed(self, error: Exception) -> None:
+        """See whether the other ranks of this slot failed too.
+
+        Raises:
+            BrokenSlotError: they did not.
+        """
+        if self.alarm is not None:
+            self.alarm.sound(error)
+
     def close(self) -> None:
         """Leave all groups."""
         import torch.distributed as dist
@@ -113,28 +157,51 @@ class TimeTeam:
             dist.destroy_process_group()
 
 
-def join(rank: int, ranks: int, time: int) -> Team:
-    """Join the team of `rank`: data group rank // time of the launch's `ranks`.
+def join(rank: int, mesh: Mesh, local_rank: int = 0) -> Team:
+    """Join the team of `rank` in a launch's mesh.
 
-    Raises:
-        ValueError: `ranks` is not a multiple of `time`.
+    Args:
+        rank: of the launch.
+        mesh: of the launch.
+        local_rank: on this machine, which chooses the GPU.
     """
-    if ranks % time:
-        raise ValueError(f"{ranks} ranks cannot be split into groups of {time}")
-    return Solo(rank) if time == 1 else _join_group(rank, ranks, time)
+    return Solo(rank) if mesh.team == 1 else _join_group(rank, mesh, local_rank)
 
 
-def _join_group(rank: int, ranks: int, time: int) -> TimeTeam:
+def _join_group(rank: int, mesh: Mesh, local_rank: int) -> Group:
     import torch
     import torch.distributed as dist
 
-    dist.init_process_group("gloo", rank=rank, world_size=ranks, timeout=PATIENCE)
-    backends = ["gloo"] + (["nccl"] if torch.cuda.is_available() else [])
+    on_gpus = torch.cuda.is_available()
+    if on_gpus:
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+    both = "cpu:gloo,cuda:nccl" if on_gpus and mesh.slot > 1 else "gloo"
+    dist.init_process_group(both, rank=rank, world_size=mesh.ranks, timeout=PATIENCE)
+    leader, ours = rank - rank % mesh.team, Mesh(1, *mesh.shape[1:])
+    teams = [range(first, first + mesh.team) for first in range(0, mesh.ranks, mesh.team)]
+    control = own_group(rank, teams, "gloo")
+    columns = [team[place :: mesh.slot] for team in teams for place in range(mesh.slot)]
+    points = own_group(rank, columns, "nccl" if on_gpus else "gloo") if mesh.time > 1 else None
+    if mesh.slot == 1:
+        return Group(rank, leader, control, points, ours)
+    from torch.distributed.device_mesh import init_device_mesh
+
+    from genrun.adapters.parallel.alarm import Alarm
+    from genrun.adapters.parallel.slot import Slot
+
+    devices = init_device_mesh("cuda" if on_gpus else "cpu", mesh.shape, mesh_dim_names=AXES)
+    slots = [range(first, first + mesh.slot) for first in range(0, mesh.ranks, mesh.slot)]
+    alarm = Alarm(own_group(rank, slots, "gloo"))
+    return Group(rank, leader, control, points, ours, Slot(devices, mesh.cfg, mesh.ring, mesh.ulysses), alarm)
+
+
+def own_group(rank: int, lists: Sequence[Sequence[int]], backend: str) -> ProcessGroup:
+    """Make a process group of each list of ranks; every rank of the launch calls this alike, and gets its own."""
+    import torch.distributed as dist
+
     mine: list[ProcessGroup] = []
-    for leader in range(0, ranks, time):
-        members = list(range(leader, leader + time))
-        for backend in backends:
-            group = dist.new_group(members, timeout=PATIENCE, backend=backend)
-            if rank in members and isinstance(group, dist.ProcessGroup):
-                mine.append(group)
-    return TimeTeam(rank, rank - rank % time, control=mine[0], points=mine[-1])
+    for members in lists:
+        group = dist.new_group(list(members), timeout=PATIENCE, backend=backend)
+        if rank in members and isinstance(group, dist.ProcessGroup):
+            mine.append(group)
+    return mine[0]

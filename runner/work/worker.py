@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrun.adapters.parallel.alarm import BrokenSlotError
 from genrun.runner.errors import StoreError
 from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
@@ -93,11 +94,11 @@ class Rank:
 
     def _run(self, make_producer: MakeProducer) -> None:
         items = self.folder.items()
-        if self.order.time == 1 and self._queue(items).is_empty():
+        if self.order.mesh.team == 1 and self._queue(items).is_empty():
             # A task whose turn came late need not load anything. A time group cannot be sure to agree on that.
             return
         document = self.folder.job_document()
-        team = join(self.rank, self.order.ranks, self.order.time)
+        team = join(self.rank, self.order.mesh, self.local_rank)
         try:
             producer = make_producer(document, team, self.local_rank)
             producer.begin(self.folder, items)
@@ -200,6 +201,10 @@ def main(
         # torchrun makes one exit code of all; whoever started this tells by these files that nothing broke.
         with contextlib.suppress(OSError):
             log.with_suffix(".stopped").touch()
+        return STOPPED
+    except BrokenSlotError as error:
+        # Like a rank that was killed: whoever started this ends the others, and starts all of them again.
+        _say(f"rank {rank}: {error}")
         return STOPPED
     except Exception as error:
         traceback.print_exception(error)

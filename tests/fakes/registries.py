@@ -46,6 +46,7 @@ class FakeAdapter:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     call: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = "float32"
+    pipeline: str | None = None
 
     def for_checkpoint(self, name: str) -> FakeAdapter:
         """Itself: every checkpoint has the same defaults."""

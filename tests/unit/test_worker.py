@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from genrun.runner.mesh import ALONE, Mesh
 from genrun.runner.progress import Glimpse, sentence
 from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
@@ -38,12 +39,17 @@ class FakeTeam:
     rank: int = 0
     leads: bool = True
     points: None = None
+    slot: None = None
+    mesh: Mesh = ALONE
 
     def share(self, value: Any) -> Any:
         return value
 
     def gather(self, value: Any) -> list[Any]:
         return [value, *self.others]
+
+    def failed(self, error: Exception) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -142,10 +148,8 @@ def test_latents_are_wanted_when_asked_for_or_scored(job: dict[str, Any], wanted
     assert wants_latents(job) is wanted
 
 
-def test_ranks_that_cannot_be_grouped_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 ranks cannot be split into groups of 2"):
-        join(0, 3, 2)
-    assert join(2, 3, 1) == Solo(2)
+def test_a_rank_of_a_group_of_one_works_alone() -> None:
+    assert join(2, Mesh(3, 1)) == Solo(2)
 
 
 def test_the_log_of_an_item_reaches_from_its_attempt_to_the_next() -> None:

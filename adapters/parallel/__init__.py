@@ -1,0 +1,1 @@
+"""Several ranks for one evaluation of the model: its sequence, or its guidance branches, shared out among them."""

@@ -1,0 +1,130 @@
+"""Context parallelism: the tokens of one evaluation shared out among ranks, by diffusers' own means.
+
+Sums are taken in another order than on one rank: outputs differ by about 1e-7 in float32.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrun.adapters.parallel.attention import dispatch_all
+from genrun.adapters.parallel.plans import Plan, plan_for
+from genrun.adapters.parallel.slot import Slot
+from genrun.adapters.session import RefusedError
+
+TRANSFORMERS = ("transformer", "transformer_2")
+"""Components of a pipeline that are evaluated at every step."""
+
+RING_BACKEND = "_native_flash"
+"""diffusers' name of an attention that comes with torch and returns its log-sum-exp; its default one does not."""
+
+
+def spread_context(pipe: Any, slot: Slot) -> None:
+    """Share the tokens of every evaluation out among the ring x ulysses ranks of a slot.
+
+    Raises:
+        RefusedError: this device, or the model's number of heads, does not allow it.
+    """
+    for name in TRANSFORMERS:
+        model = getattr(pipe, name, None)
+        if model is not None:
+            _check(model, slot, torch.device(pipe._execution_device).type)
+            _spread(model, plan_for(model), slot)
+
+
+def _check(model: Any, slot: Slot, device: str) -> None:
+    if slot.ring > 1 and device == "cpu":
+        raise RefusedError(
+            "parallel.ring needs GPUs: it puts attention together from parts and their log-sum-exp, which diffusers' "
+            "attention on a CPU does not return; use parallel.ulysses"
+        )
+    if slot.ring > 1 and model.dtype == torch.float32:
+        raise RefusedError("parallel.ring needs model.dtype: bfloat16 or float16, as flash attention does")
+    heads = model.config.num_attention_heads
+    if heads % slot.ulysses:
+        fitting = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
+        raise RefusedError(
+            f"parallel.ulysses: {slot.ulysses} ranks cannot share the {heads} attention heads of {type(model).__name__} "
+            f"equally; write one of {fitting}"
+        )
+
+
+def _spread(model: Any, plan: Plan, slot: Slot) -> None:
+    from diffusers.models._modeling_parallel import ContextParallelConfig
+
+    if plan.direct:
+        dispatch_all(model)
+    if slot.ring > 1:
+        model.set_attention_backend(RING_BACKEND)
+    # Numbers of tokens that cannot be divided equally (SD3 has 333 of text) are only known by one of the two at a time.
+    config = ContextParallelConfig(
+        ring_degree=slot.ring,
+        ulysses_degree=slot.ulysses,
+        ulysses_anything=slot.ring == 1,
+        ring_anything=slot.ulysses == 1,
+        mesh=slot.mesh,
+    )
+    with _counting_a_device():
+        model.enable_parallelism(config=config, cp_plan=dict(plan.modules) if plan.modules else None)
+    for name in plan.whole:
+        for module in model.get_submodule(name).modules():
+            if getattr(getattr(module, "processor", None), "_parallel_config", None) is not None:
+                module.processor._parallel_config = None
+    if plan.masked:
+        blocks, position = plan.masked
+        MaskOrder(slot.ulysses, position).watch(model, blocks)
+
+
+@contextmanager
+def _counting_a_device() -> Iterator[None]:
+    """Diffusers divides by the number of accelerators, which is 0 on a machine that has only its CPU."""
+    count = torch.accelerator.device_count
+    if count():
+        yield
+        return
+    torch.accelerator.device_count = lambda: 1
+    try:
+        yield
+    finally:
+        torch.accelerator.device_count = count
+
+
+class MaskOrder:
+    """Gives each block its mask over [image, text] in the order in which attention sees the tokens: rank by rank.
+
+    Args:
+        ranks: that share the tokens.
+        position: of the mask among a block's arguments.
+    """
+
+    def __init__(self, ranks: int, position: int) -> None:
+        self._ranks, self._position, self._text = ranks, position, 0
+
+    def watch(self, model: Any, blocks: Sequence[str]) -> None:
+        """Follow every evaluation of a transformer whose lists of blocks have these names."""
+        model.register_forward_pre_hook(self._note, with_kwargs=True)
+        for name in blocks:
+            for block in model.get_submodule(name):
+                block.register_forward_pre_hook(self._reorder)
+
+    def _note(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        bound = inspect.signature(model.forward).bind(*args, **kwargs)
+        self._text = bound.arguments["encoder_hidden_states"].shape[1]
+
+    def _reorder(self, block: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        del block
+        before, mask, after = args[: self._position], args[self._position], args[self._position + 1 :]
+        return (*before, rank_by_rank(mask, mask.shape[-1] - self._text, self._ranks), *after)
+
+
+def rank_by_rank(mask: Tensor, image: int, ranks: int) -> Tensor:
+    """A mask over [image, text] tokens, (..., S), in the order [image of rank 0, text of rank 0, image of rank 1, ...]."""
+    of_image, of_text = mask.split([image, mask.shape[-1] - image], dim=-1)
+    parts = zip(of_image.tensor_split(ranks, dim=-1), of_text.tensor_split(ranks, dim=-1), strict=True)
+    return torch.cat([part for pair in parts for part in pair], dim=-1)

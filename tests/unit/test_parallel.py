@@ -1,0 +1,164 @@
+"""What can be evaluated on several ranks, and what is refused, by name, before or after a model is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from genrun.adapters.parallel.alarm import Alarm
+from genrun.adapters.parallel.attention import dispatch_all
+from genrun.adapters.parallel.context import rank_by_rank
+from genrun.adapters.parallel.slot import Slot, equip
+from genrun.adapters.parallel.support import CONTEXT, DOUBLED, MASKED, TWICE, refusals
+from genrun.adapters.session import RefusedError
+from genrun.runner.mesh import Mesh, Wish, product
+from tests.fakes.jobs import BASE, items_of, load_text, problems_of
+from tests.tiny import build, call_kwargs, latents_of
+
+
+def slot(**sizes: int) -> Slot:
+    return Slot(cast(Any, None), **sizes)
+
+
+def test_a_mesh_has_slots_of_ranks_in_teams_in_groups() -> None:
+    mesh = Mesh(data=2, time=3, cfg=2, ring=1, ulysses=4)
+    assert (mesh.slot, mesh.team, mesh.ranks) == (8, 24, 48)
+    assert str(mesh) == "data x time x cfg x ulysses = 2 x 3 x 2 x 4"
+    assert product(Mesh(1, 2).to_dict(), "parallel.") == "parallel.data x parallel.time = 1 x 2"
+
+
+@pytest.mark.parametrize(("ranks", "data"), [(None, 1), (3, 1), (4, 1), (9, 2)])
+def test_as_many_groups_as_there_are_ranks_for(ranks: int | None, data: int) -> None:
+    assert Wish(time=2, ulysses=2).mesh(ranks) == Mesh(data, 2, ulysses=2)
+    assert Wish(data=5, time=2).mesh(ranks) == Mesh(5, 2)
+
+
+@pytest.mark.parametrize("pipeline", sorted({*CONTEXT, *DOUBLED, *TWICE, "DDPMPipeline", "HunyuanVideo15Pipeline"}))
+def test_every_cell_of_the_table_is_supported_or_refused_by_name(pipeline: str) -> None:
+    found = dict(refusals(pipeline, cfg=2, ring=2, ulysses=2))
+    assert ("cfg" in found) == (pipeline not in DOUBLED + TWICE)
+    assert ("ulysses" in found) == (pipeline not in CONTEXT)
+    assert ("ring" in found) == (pipeline not in CONTEXT or pipeline in MASKED)
+    assert all(pipeline in message for message in found.values())
+    assert list(refusals(pipeline)) == []
+
+
+def test_a_loaded_pipeline_that_cannot_is_refused() -> None:
+    with pytest.raises(RefusedError, match=r"parallel\.ulysses: DDPMPipeline cannot share its tokens out"):
+        equip(build("ddpm"), slot(ulysses=2))
+    with pytest.raises(RefusedError, match=r"parallel\.cfg: it is not known how Flux2Pipeline guides"):
+        equip(build("flux2"), slot(cfg=2))
+
+
+def test_the_ring_is_refused_on_a_cpu_with_the_reason() -> None:
+    with pytest.raises(RefusedError, match=r"parallel\.ring needs GPUs: .* log-sum-exp"):
+        equip(build("flux"), slot(ring=2))
+
+
+def test_heads_that_cannot_be_shared_equally_are_refused_with_what_can() -> None:
+    message = "4 ranks cannot share the 2 attention heads of WanTransformer3DModel equally; write one of 1, 2"
+    with pytest.raises(RefusedError, match=message):
+        equip(build("wan21"), slot(ulysses=4))
+
+
+def test_a_mask_follows_its_tokens_rank_by_rank() -> None:
+    image, text = torch.arange(5), torch.arange(10, 13)
+    mask = torch.cat([image, text]).view(1, 1, 1, 8)
+    assert rank_by_rank(mask, 5, 2).flatten().tolist() == [0, 1, 2, 10, 11, 3, 4, 12]
+
+
+@pytest.mark.parametrize("family", ["sd3", "cogvideox_ddim"])
+def test_attention_through_diffusers_dispatch_is_the_stock_one_bit_for_bit(family: str) -> None:
+    pipe = build(family)
+    stock = latents_of(pipe(**{**call_kwargs(family), "num_inference_steps": 2}))
+    dispatch_all(pipe.transformer)
+    dispatch_all(pipe.transformer)
+    assert torch.equal(latents_of(pipe(**{**call_kwargs(family), "num_inference_steps": 2})), stock)
+    names = {type(module.processor).__name__ for module in pipe.transformer.modules() if hasattr(module, "processor")}
+    assert all(name.startswith("Dispatching") and name.count("Dispatching") == 1 for name in names)
+
+
+def test_an_alarm_on_which_all_agree_is_over_at_once(tmp_path: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        Alarm(cast(Any, dist.group.WORLD), grace_s=60).sound(MemoryError("x"))
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+TORCHRUN = "launch: {kind: torchrun, processes: 6}\n"
+
+
+@pytest.mark.parametrize(
+    ("parallel", "problem"),
+    [
+        (
+            "{data: 2, time: 2, ulysses: 2}",
+            "job.yaml:4:37: launch.processes: 6 is not parallel.data x parallel.time x parallel.ulysses = 2 x 2 x 2 = 8.",
+        ),
+        (
+            "{ulysses: 4}",
+            "launch.processes: 6 cannot be shared out in groups of parallel.time x parallel.ulysses = 1 x 4",
+        ),
+        ("{cfg: 3}", "job.yaml:3:17: parallel.cfg: wanted 1 or 2, got 3."),
+        ("{ulyses: 2}", "parallel.ulyses: unknown option. Did you mean 'ulysses'?"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_is_told_with_its_place(here: Path, parallel: str, problem: str) -> None:
+    del here
+    assert any(problem in line for line in problems_of(f"{BASE}parallel: {parallel}\n{TORCHRUN}"))
+
+
+def test_more_ranks_than_a_tasks_gpus_are_refused(here: Path) -> None:
+    del here
+    launch = "launch: {kind: slurm, gpus: 4, processes: 8}\n"
+    wanted = "3:42: launch.processes: 8 ranks need a GPU each, and launch.gpus x launch.nodes = 4."
+    assert any(wanted in line for line in problems_of(f"{BASE}{launch}"))
+
+
+def test_a_mesh_never_enters_an_items_id(here: Path) -> None:
+    del here
+    plain = items_of(BASE)
+    spread = items_of(f"{BASE}parallel: {{time: 2, ulysses: 2, cfg: 2, ring: 2, elastic: true}}\n")
+    assert [item.id for item in plain] == [item.id for item in spread]
+
+
+def test_a_checkpoint_that_cannot_is_refused_before_it_is_loaded(here: Path) -> None:
+    """The pipeline's class is read from the folder."""
+    from genrun.runner.spec.cell import pipeline_of
+    from genrun.runner.spec.checkpoint import Checkpoint
+
+    (here / "model_index.json").write_text(json.dumps({"_class_name": "DDPMPipeline"}))
+    auto = SimpleNamespace(pipeline=None)
+    assert pipeline_of(auto, Checkpoint(str(here), here)) == "DDPMPipeline"
+    assert pipeline_of(auto, Checkpoint("org/name", None)) is None
+    (here / "model_index.json").write_text("[]")
+    assert pipeline_of(auto, Checkpoint(str(here), here)) is None
+
+
+def test_an_axis_that_a_models_pipeline_cannot_use_is_told_with_its_place(here: Path) -> None:
+    from genrun.runner.spec.launching import support_problems
+
+    del here
+    loaded = load_text(f"{BASE}parallel: {{cfg: 2}}\n")
+    from genrun.runner.spec.problems import Origin
+    from genrun.runner.spec.tree import dress
+
+    root = dress(dict(loaded.document), Origin("job.yaml", 3, 1))
+    found = support_problems(root, "DDPMPipeline")
+    assert next(str(problem) for problem in found).startswith(
+        "job.yaml:3:1: parallel.cfg: it is not known how DDPMPipeline"
+    )
+    assert support_problems(root, "WanPipeline") == []

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from genrun.adapters.exchange import ExchangeError
-
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
@@ -41,6 +39,8 @@ class Alarm:
             BrokenSlotError: they have not, and this process has to end so that they do.
         """
         import torch.distributed as dist
+
+        from genrun.adapters.exchange import ExchangeError
 
         if isinstance(error, ExchangeError):
             # Told between two evaluations, to all ranks of the slot.

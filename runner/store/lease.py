@@ -148,6 +148,12 @@ class Leases:
         """Return who holds an item, or None."""
         return read(self._path(item_id))
 
+    def held(self) -> frozenset[str]:
+        """The items that have a lease which is not to be taken over."""
+        with self.folder.lock():
+            found = holdings(self.folder)
+            return frozenset(item_id for item_id, holding in found.items() if not self.is_abandoned(holding))
+
     def is_abandoned(self, holding: Holding) -> bool:
         """Whether a lease may be taken over. Call while holding the run's lock."""
         if holding.owner is None:

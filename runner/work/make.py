@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from genrun.adapters.parallel.alarm import BrokenSlotError
 from genrun.runner.scoring.choice import metric_name
 from genrun.runner.store.records import Record, SamplerStats
 from genrun.runner.work.failures import OUT_OF_MEMORY, DecodeError, OutOfVaeMemoryError, describe, kind_of
@@ -118,12 +119,17 @@ class Maker:
 
         Raises:
             StoreError: the run folder cannot be written; no item is to blame.
+            BrokenSlotError: sampling failed here alone, and other ranks wait for this one: this process has to end.
         """
         failures = self._agree(self._try(lambda: self.producer.prepare(item))[1])
         started = time.monotonic()
         sample = None
         if not failures:
-            sample, failure = self._try(lambda: self.producer.sample(item, on_round))
+            try:
+                sample, failure = self._try(lambda: self.producer.sample(item, on_round))
+            except BrokenSlotError as broken:
+                self._give_up(item, attempt, broken)
+                raise
             failures = self._agree(failure)
         held = [size for size in self.team.gather(self.producer.memory.recorded_bytes) if isinstance(size, int)]
         if not self.team.leads:
@@ -148,6 +154,14 @@ class Maker:
             )
             return record if self.folder.publish(record, files) else None
 
+    def _give_up(self, item: WorkItem, attempt: int, broken: BrokenSlotError) -> None:
+        """Record a failure from the rank where it happened, since the one that leads may never come back."""
+        cause = broken.__cause__ if isinstance(broken.__cause__, Exception) else broken
+        record = Record(item.id, "failed", attempt, error=self._failure(cause), versions=dict(self.versions))
+        finished_at = datetime.now(UTC).isoformat(timespec="seconds")
+        record = replace(record, host=platform.node(), job=self.job, finished_at=finished_at)
+        self.folder.publish(record, {})
+
     def _agree(self, failure: dict[str, Any] | None) -> list[dict[str, Any]]:
         """Return what failed on any rank of the team, ranks that only heard of it last."""
         failures = [error for error in self.team.gather(failure) if error is not None]
@@ -156,6 +170,8 @@ class Maker:
     def _try(self, work: Callable[[], T]) -> tuple[T | None, dict[str, Any] | None]:
         try:
             return work(), None
+        except BrokenSlotError:
+            raise
         except Exception as error:
             return None, self._failure(error)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from genrun.runner.plan import WorkItem
     from genrun.runner.store.lease import Lease, Leases
@@ -36,13 +36,21 @@ class Queue:
     is waited for until the stranger's lease is renewed (it lives: the item is left to it), released, or abandoned.
     """
 
-    def __init__(self, leases: Leases, order: Order, items: Sequence[WorkItem], poll_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        leases: Leases,
+        order: Order,
+        items: Sequence[WorkItem],
+        poll_s: float = 1.0,
+        precedence: Callable[[WorkItem], int] = lambda item: 0,
+    ) -> None:
         wanted = None if order.items is None else set(order.items)
         self._open = {item.id: item for item in items if wanted is None or item.id in wanted}
         self._leases = leases
         self._folder = leases.folder
         self._order = order
         self._poll_s = poll_s
+        self._precedence = precedence
         self._seen: dict[str, int] = {}
 
     def next(self, model: dict[str, Any] | None = None) -> Claim | None:
@@ -52,28 +60,42 @@ class Queue:
             StoreError: the run folder cannot be read or written.
         """
         while True:
-            claim = self._take(model)
-            if claim is not None or not self._waits():
+            claim = self.take(model)
+            if claim is not None or not self.waits():
                 return claim
-            time.sleep(self._poll_s)
+            self.rest()
+
+    def rest(self) -> None:
+        """Let a little time pass before looking again."""
+        time.sleep(self._poll_s)
+
+    def free(self) -> list[WorkItem]:
+        """The items that nobody is making, in the order in which they should be made: failed ones last."""
+        held = self._leases.held()
+        items = [item for item in list(self._open.values()) if item.id not in held and not self._is_settled(item)]
+        return sorted(items, key=lambda item: (self._attempts(item), self._precedence(item)))
 
     def is_empty(self) -> bool:
         """Whether every item is done, or failed for good."""
         return all(self._is_settled(item) for item in list(self._open.values()))
 
-    def _take(self, model: dict[str, Any] | None) -> Claim | None:
-        """Items that nobody has failed at come first, so that a bad machine cannot use up all attempts of one."""
+    def take(self, model: dict[str, Any] | None = None) -> Claim | None:
+        """Take the next item that is free now, if there is one.
+
+        Items that nobody has failed at come first, so that a bad machine cannot use up all attempts of one.
+        """
         failed = []
-        for item in sorted(self._open.values(), key=lambda item: item.model != model):
+        for item in sorted(self._open.values(), key=lambda item: (item.model != model, self._precedence(item))):
             if self._is_settled(item):
                 continue
             if self._attempts(item):
                 failed.append(item)
-            elif claim := self._claim(item):
+            elif claim := self.claim(item):
                 return claim
-        return next((claim for item in failed if (claim := self._claim(item))), None)
+        return next((claim for item in failed if (claim := self.claim(item))), None)
 
-    def _claim(self, item: WorkItem) -> Claim | None:
+    def claim(self, item: WorkItem) -> Claim | None:
+        """Take an item, or return None when somebody else has it or it needs no more work."""
         lease = self._leases.claim(item.id)
         if lease is None:
             return None
@@ -92,7 +114,7 @@ class Queue:
         record = self._folder.record(item.id)
         return 0 if record is None else record.attempt
 
-    def _waits(self) -> bool:
+    def waits(self) -> bool:
         """Forget the items that live workers hold, and return whether any others are left."""
         for item_id in list(self._open):
             holding = self._leases.holding(item_id)

@@ -157,15 +157,22 @@ class Group:
             dist.destroy_process_group()
 
 
-def join(rank: int, mesh: Mesh, local_rank: int = 0) -> Team:
+def join(rank: int, mesh: Mesh, local_rank: int = 0, *, elastic: bool = False) -> Team:
     """Join the team of `rank` in a launch's mesh.
 
     Args:
         rank: of the launch.
         mesh: of the launch.
         local_rank: on this machine, which chooses the GPU.
+        elastic: whether data groups may join each other.
     """
-    return Solo(rank) if mesh.team == 1 else _join_group(rank, mesh, local_rank)
+    if not elastic or mesh.data == 1:
+        return Solo(rank) if mesh.team == 1 else _join_group(rank, mesh, local_rank)
+    from genrun.runner.work.elastic import ElasticTeam
+
+    base = _join_group(rank, mesh, local_rank)
+    world = own_group(rank, [range(mesh.ranks)], "gloo")
+    return ElasticTeam(Solo(rank) if mesh.team == 1 else base, world, mesh)
 
 
 def _join_group(rank: int, mesh: Mesh, local_rank: int) -> Group:

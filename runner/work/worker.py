@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,15 @@ from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import STALE_S, Leases, Owner
 from genrun.runner.store.processes import ProcessName, current, is_gone
+from genrun.runner.work.elastic import ElasticTeam
 from genrun.runner.work.failures import CancelledError, is_cancelled
 from genrun.runner.work.luck import Luck
 from genrun.runner.work.make import Maker, Producer, wants_latents
 from genrun.runner.work.order import STOPPED, Order, Report, rank_log
 from genrun.runner.work.progress import Progress, ProgressLines
 from genrun.runner.work.queue import Claim, Queue
+from genrun.runner.work.shift import Shift
+from genrun.runner.work.tail import points_of
 from genrun.runner.work.team import Team, join
 
 if TYPE_CHECKING:
@@ -94,11 +98,12 @@ class Rank:
 
     def _run(self, make_producer: MakeProducer) -> None:
         items = self.folder.items()
-        if self.order.mesh.team == 1 and self._queue(items).is_empty():
+        alone = self.order.mesh.team == 1 and not self.order.elastic
+        if alone and self._queue(items).is_empty():
             # A task whose turn came late need not load anything. A time group cannot be sure to agree on that.
             return
         document = self.folder.job_document()
-        team = join(self.rank, self.order.mesh, self.local_rank)
+        team = join(self.rank, self.order.mesh, self.local_rank, elastic=self.order.elastic)
         try:
             producer = make_producer(document, team, self.local_rank)
             producer.begin(self.folder, items)
@@ -116,26 +121,20 @@ class Rank:
             team.close()
 
     def _work(self, maker: Maker, items: Sequence[WorkItem]) -> None:
-        queue = self._queue(items)
-        by_id = {item.id: item for item in items}
-        model: dict[str, Any] | None = None
-        luck = Luck(self.give_up)
-        while True:
-            claim = queue.next(model) if maker.team.leads and not luck.is_out else None
-            try:
-                shared = maker.team.share(claim and (claim.item.id, claim.attempt))
-                if shared is None:
-                    break
-                item, attempt = by_id[shared[0]], shared[1]
-                model = item.model
-                luck.note(self._make(maker, item, attempt, claim))
-            finally:
-                if claim is not None:
-                    claim.lease.release()
-        luck.check()
+        by_id, luck = {item.id: item for item in items}, Luck(self.give_up)
+        shift = Shift(self.order.mesh, partial(self._make, maker), maker.team, self._queue(items), by_id, luck)
+        if isinstance(maker.team, ElasticTeam):
+            shift.work_apart(maker.team)
+            shift.luck.check()
+            shift.work_together(maker.team)
+        else:
+            shift.work()
+        shift.luck.check()
 
     def _queue(self, items: Sequence[WorkItem]) -> Queue:
-        return Queue(self._leases(), self.order, items)
+        # What only one rank can work on comes first, so that at the end the groups of an elastic launch can share.
+        precedence = points_of if self.order.elastic else _alike
+        return Queue(self._leases(), self.order, items, precedence=precedence)
 
     def _leases(self) -> Leases:
         return Leases(self.folder, Owner(current(), self.job, self.rank), self.stale_s)
@@ -284,6 +283,12 @@ def _report(path: Path, rank: int, error: Exception) -> None:
         path.write_text(json.dumps(asdict(report)))
     except OSError as unwritten:
         _say(f"{path}: {unwritten}")
+
+
+def _alike(item: WorkItem) -> int:
+    """Items in the order of the plan."""
+    del item
+    return 0
 
 
 def _say(text: str) -> None:

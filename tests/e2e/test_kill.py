@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from genrun.runner.plan import plan
+from genrun.runner.spec import load
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.verify import verify
 from tests.fakes import faults, worker
@@ -31,9 +33,10 @@ class Moment:
     times: int = 2
     launcher: str = "inline"
     exit_code: int = INCOMPLETE
+    elastic: bool = False
 
     def __str__(self) -> str:
-        return f"{self.launcher}-{self.victim}-{self.moment}"
+        return f"{'elastic-' if self.elastic else ''}{self.launcher}-{self.victim}-{self.moment}"
 
 
 MOMENTS = [
@@ -48,14 +51,22 @@ MOMENTS = [
     Moment("half-written", "self", 1, "torchrun", 0),
     Moment("sampling", "agent", 1, "torchrun", 0),
     Moment("moved", "launcher", 1, "torchrun", KILLED),
+    Moment("sampling", "self", 1, "torchrun", 0, elastic=True),
 ]
+
+
+def ranks_of(kill: Moment) -> int | str:
+    """Of six items, four elastic ranks make four apart, and the last two in pairs."""
+    if kill.launcher == "inline":
+        return "auto"
+    return 4 if kill.elastic else 2
 
 
 def submit(folder: Path, faulty: bool) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "PYTHONPATH": str(ROOT), worker.NAP: "0.02"}
     environ[faults.FOLDER] = str(folder / "faults") if faulty else ""
     command = [sys.executable, str(CLI), "submit", "job.yaml", "--json"]
-    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize("kill", MOMENTS, ids=str)
@@ -66,10 +77,13 @@ def test_the_same_command_again_completes_a_killed_run(tmp_path: Path, kill: Mom
         "prompts": ["one", "two", "three"],
         "seeds": [0, 1],
         "output": {"save_latents": True},
-        "launch": {"kind": kill.launcher, "processes": 2 if kill.launcher == "torchrun" else "auto"},
+        "solver": {"kind": "paradigms", "workers": 8},
+        "parallel": {"elastic": kill.elastic},
+        "launch": {"kind": kill.launcher, "processes": ranks_of(kill)},
     }
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
-    faults.put(tmp_path / "faults", kill.moment, victim=kill.victim, times=kill.times)
+    last = plan(load(tmp_path / "job.yaml"))[-1].id if kill.elastic else ""
+    faults.put(tmp_path / "faults", kill.moment, victim=kill.victim, times=kill.times, item=last)
 
     killed = submit(tmp_path, faulty=True)
     assert killed.returncode == kill.exit_code, killed.stderr

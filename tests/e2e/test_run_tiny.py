@@ -68,6 +68,15 @@ def test_two_ranks_make_the_same_bytes_as_one(bench: Path, alone: RunFolder, axi
     assert ranks == {"rank-0.log", "rank-1.log"}
 
 
+def test_groups_that_run_out_of_items_join_the_last_one_and_make_the_same_bytes(bench: Path, alone: RunFolder) -> None:
+    """Four items on three ranks: three apart, those of one point a round first; the last on all ranks together."""
+    elastic = submit(bench, "elastic", "launch.kind=torchrun", "launch.processes=3", "parallel.elastic=true")
+    assert hashes(elastic) == hashes(alone)
+    workers = {item.id: item.solver.get("workers", 1) for item in elastic.items()}
+    made = sorted((workers[item_id], record.mesh["time"]) for item_id, record in elastic.records().items())
+    assert made == [(1, 1), (1, 1), (4, 1), (4, 3)]
+
+
 def test_a_picture_is_made_again_from_its_own_metadata(bench: Path, alone: RunFolder) -> None:
     item = alone.items()[1]
     verdict = json.loads(python(bench, MAIN, "rerun", str(alone.media_path(item, ".png")), "--json"))

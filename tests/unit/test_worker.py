@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from genrun.adapters.parallel.alarm import BrokenSlotError
 from genrun.runner.mesh import ALONE, Mesh
 from genrun.runner.progress import Glimpse, sentence
 from genrun.runner.store.environment import versions
@@ -110,6 +111,20 @@ def test_nothing_is_sampled_when_a_rank_could_not_load(folder: RunFolder) -> Non
     team = FakeTeam(({"kind": "OSError", "message": "no such checkpoint", "rank": 1},))
     make_maker(folder, producer, team).make(folder.items()[0], 1, ignore)
     assert producer.made == []
+
+
+def test_a_rank_that_must_end_for_others_leaves_the_reason_in_the_record(folder: RunFolder) -> None:
+    class Broken(FakeProducer):
+        def sample(self, item: Any, on_round: Any) -> Any:
+            raise BrokenSlotError("the others wait") from MemoryError("no memory left")
+
+    item = folder.items()[0]
+    with pytest.raises(BrokenSlotError):
+        make_maker(folder, Broken({}, Solo(), 0), FakeTeam((), rank=3, leads=False)).make(item, 2, ignore)
+    record = folder.record(item.id)
+    assert record is not None and record.error is not None
+    assert (record.status, record.attempt, record.error["kind"]) == ("failed", 2, "out_of_memory")
+    assert (record.error["message"], record.error["rank"]) == ("no memory left", 3)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from genrun.runner.forecast.choose import Choice, Objective, choose
+
 AXES = ("data", "time", "cfg", "ring", "ulysses")
 
 
@@ -65,25 +67,41 @@ class Wish:
 
     Attributes:
         data: groups that make items side by side, or "auto" for as many as there are ranks for.
-        time: slots of a group.
+        time: slots of a group, or "auto" for what suits the objective.
         cfg: as of a Mesh.
         ring: as of a Mesh.
         ulysses: as of a Mesh.
-        elastic: whether groups that run out of items join the others.
+        objective: what "auto" is to look for.
+        points: K of each item, the points of a round that its solver asks for.
     """
 
     data: int | Literal["auto"] = "auto"
-    time: int = 1
+    time: int | Literal["auto"] = 1
     cfg: int = 1
     ring: int = 1
     ulysses: int = 1
-    elastic: bool = False
+    objective: Objective = "throughput"
+    points: tuple[int, ...] = ()
+
+    @property
+    def slot(self) -> int:
+        """Ranks that make one evaluation together."""
+        return self.cfg * self.ring * self.ulysses
 
     def mesh(self, ranks: int | None = None) -> Mesh:
         """The mesh of so many ranks; where that does not come out even, one of other size. None: one group, or as told."""
-        team = Mesh(1, self.time, self.cfg, self.ring, self.ulysses).team
+        time = self.choice(ranks).time if self.time == "auto" else self.time
+        team = time * self.slot
         data = self.data if self.data != "auto" else max(1, (ranks or team) // team)
-        return Mesh(data, self.time, self.cfg, self.ring, self.ulysses)
+        return Mesh(data, time, self.cfg, self.ring, self.ulysses)
+
+    def choice(self, ranks: int | None) -> Choice:
+        """What "auto" makes of so many ranks."""
+        slots = max(1, (ranks or self.slot) // self.slot)
+        if self.data == "auto":
+            return choose(self.points, slots, self.objective)
+        time = max(1, slots // self.data)
+        return Choice(self.data, time, f"parallel.data: {self.data} leaves {time} slots for each group")
 
 
 def product(sizes: Mapping[str, object], prefix: str = "") -> str:

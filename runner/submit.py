@@ -20,6 +20,7 @@ from genrun.runner.store.lease import Leases, Owner
 from genrun.runner.store.processes import current
 from genrun.runner.store.runs import new_path, point_latest, runs_of
 from genrun.runner.work.order import Order, open_items
+from genrun.runner.work.tail import points_of
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
@@ -122,18 +123,21 @@ def open_run(job: Job, base: Path, run: RunFolder | None) -> RunFolder:
     return folder
 
 
-def request_of(spec: JobSpec, document: Mapping[str, Any], environ: Mapping[str, str]) -> Request:
+def request_of(
+    spec: JobSpec, document: Mapping[str, Any], environ: Mapping[str, str], items: Sequence[WorkItem] = ()
+) -> Request:
     """Return what a job asks of its launcher.
 
     Args:
         spec: the job.
         document: the same as it is stored.
         environ: of the workers.
+        items: the plan, for `parallel: auto`.
     """
     launch = spec.launch
     return Request(
         launch.processes,
-        wish_of(spec),
+        wish_of(spec, items),
         launch.threads,
         launch.setup,
         environ,
@@ -142,10 +146,16 @@ def request_of(spec: JobSpec, document: Mapping[str, Any], environ: Mapping[str,
     )
 
 
-def wish_of(spec: JobSpec) -> Wish:
-    """Return the arrangement of ranks that a job asks for."""
+def is_elastic(spec: JobSpec) -> bool:
+    """Whether data groups that run out of items join the others: as told, and with `parallel: auto`."""
+    return spec.parallel.elastic or spec.parallel.time == "auto"
+
+
+def wish_of(spec: JobSpec, items: Sequence[WorkItem] = ()) -> Wish:
+    """Return the arrangement of ranks that a job, with the plan `items`, asks for."""
     parallel = spec.parallel
-    return Wish(parallel.data, parallel.time, parallel.cfg, parallel.ring, parallel.ulysses, parallel.elastic)
+    points = tuple(points_of(item) for item in items)
+    return Wish(parallel.data, parallel.time, parallel.cfg, parallel.ring, parallel.ulysses, spec.objective, points)
 
 
 def new_order(launcher: Launcher, kind: str, spec: JobSpec) -> Order:
@@ -153,7 +163,7 @@ def new_order(launcher: Launcher, kind: str, spec: JobSpec) -> Order:
     return Order(
         job=f"{kind}-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}",
         **launcher.mesh.to_dict(),
-        elastic=spec.parallel.elastic,
+        elastic=is_elastic(spec),
         threads=spec.launch.threads,
         max_attempts=spec.launch.max_attempts,
         launcher=current() if launcher.follows else None,

@@ -17,17 +17,19 @@ from genrun.runner.work.order import Order, open_items
 
 if TYPE_CHECKING:
     from genrun.runner.launch.contract import Launcher
+    from genrun.runner.plan import WorkItem
     from genrun.runner.progress import Display, Watcher
     from genrun.runner.spec.schema import JobSpec
     from genrun.runner.store.folder import RunFolder
 
 
-def make_launcher(spec: JobSpec, document: Mapping[str, Any]) -> Launcher:
+def make_launcher(spec: JobSpec, document: Mapping[str, Any], items: Sequence[WorkItem] = ()) -> Launcher:
     """Return the launcher a job asks for.
 
     Args:
         spec: the job.
         document: the same as it is stored.
+        items: its plan.
 
     Raises:
         UsageError: there is no such launcher, or it cannot start that many ranks.
@@ -35,7 +37,7 @@ def make_launcher(spec: JobSpec, document: Mapping[str, Any]) -> Launcher:
     from genrun.runner.launch import registry
     from genrun.runner.submit import request_of
 
-    return registry.get(spec.launch.kind)(request_of(spec, document, os.environ))
+    return registry.get(spec.launch.kind)(request_of(spec, document, os.environ, items))
 
 
 @dataclass(frozen=True)

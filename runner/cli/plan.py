@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     examples=(
         "genrun plan jobs/demo.yaml",
         "genrun plan jobs/demo.yaml --list --set prompts.limit=2",
+        "genrun plan jobs/demo.yaml --set parallel=auto --set launch.processes=4 --calibrate",
         "genrun plan jobs/demo.yaml --json | jq -r '.[].id'",
         "genrun plan jobs/demo.yaml --memory --gpu-memory 24GB",
     ),
@@ -33,17 +34,29 @@ if TYPE_CHECKING:
 @click.option("--list", "listing", is_flag=True, help="List the items: id, cell of the matrix, seed, prompt.")
 @click.option("--memory", is_flag=True, help="Estimate the memory of a rank, by mode of offloading.")
 @click.option("--gpu-memory", type=Size(), metavar="SIZE", help="With --memory: say what fits, such as 24GB.")
+@click.option("--calibrate", is_flag=True, help="Measure one item of each solver here first, to say how long it takes.")
 @json_option
-def plan(job: Path, sets: Sequence[str], listing: bool, memory: bool, gpu_memory: int | None, as_json: bool) -> None:
+def plan(
+    job: Path,
+    sets: Sequence[str],
+    listing: bool,
+    memory: bool,
+    gpu_memory: int | None,
+    calibrate: bool,
+    as_json: bool,
+) -> None:
     """Count the items of a job, or list them.
 
     An item is one prompt with one seed in one cell of the matrix. Its id is a hash of everything that changes its
-    pixels and of nothing else, so that it is the same on one GPU and on eight.
+    pixels and of nothing else, so that it is the same on one GPU and on eight. Says too which ranks would be used and why,
+    and how long that takes, as far as records of earlier runs in the same folder can tell.
 
     With --memory, estimate what a rank needs instead. Nothing is loaded for it: weights are read off the headers of
     the checkpoint's files, and what a model needs besides is a rule of thumb for its architecture and the size of the
     pictures.
     """
+    from genrun.runner.cli.forecast import tell_forecast
+    from genrun.runner.forecast import measure
     from genrun.runner.plan import plan as plan_items
     from genrun.runner.spec import load
 
@@ -52,6 +65,8 @@ def plan(job: Path, sets: Sequence[str], listing: bool, memory: bool, gpu_memory
         put_memory(loaded, gpu_memory, as_json=as_json)
         return
     items = plan_items(loaded)
+    if calibrate:
+        measure.calibrate(items, measure.make_engine(loaded.document), Path(loaded.job.output.dir), say)
     if as_json:
         put_json([item.to_dict() for item in items])
     elif listing:
@@ -60,6 +75,7 @@ def plan(job: Path, sets: Sequence[str], listing: bool, memory: bool, gpu_memory
         _put_counts(items)
     if not as_json:
         say(f"{len(items):,} items")
+        tell_forecast(loaded, items)
 
 
 def _put_items(items: Sequence[WorkItem]) -> None:

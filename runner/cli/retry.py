@@ -37,7 +37,7 @@ def retry(run: str | None, base: Path, wanted: tuple[str, ...], wait: bool, as_j
     spec = restore(document)
     tally = folder.tally()
     say(f"{tally.failed} failed and {tally.pending} missing items.")
-    launcher = make_launcher(spec, document)
+    launcher = make_launcher(spec, document, folder.items())
     if launcher.at_work(folder):
         # What is missing is being made; what failed beside that is made by workers of its own.
         items = items or [item_id for item_id, record in folder.records().items() if record.status == "failed"]

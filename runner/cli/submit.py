@@ -81,7 +81,7 @@ def _submit(path: Path, dry_run: bool, sets: Sequence[str], run: Path | None, wi
     runs = Path(job.spec.output.dir)
     named = None if run is None else RunFolder.open(run)
     with _blaming(origin):
-        launcher = make_launcher(job.spec, job.document)
+        launcher = make_launcher(job.spec, job.document, job.items)
         if dry_run:
             if named is not None:
                 submitting.check_same(job, named)
@@ -99,7 +99,7 @@ def _join(run: str, base: Path, sets: Sequence[str], wishes: Wishes) -> None:
     folder = resolve(run, base)
     document = folder.job_document()
     spec = restore(document, sets=sets)
-    launch(folder, spec, make_launcher(spec, document), wishes)
+    launch(folder, spec, make_launcher(spec, document, folder.items()), wishes)
 
 
 def _load(path: Path, sets: Sequence[str]) -> tuple[Job, Mapping[str, Origin]]:
@@ -164,7 +164,7 @@ def _price(job: Job, records: Mapping[str, Record]) -> str:
     times = [record.elapsed_s for record in records.values() if record.status == "done"]
     if not times or len(times) == len(job.items):
         return ""
-    hours = sum(times) / len(times) * (len(job.items) - len(times)) * wish_of(job.spec).mesh().team / 3600
+    hours = sum(times) / len(times) * (len(job.items) - len(times)) * wish_of(job.spec, job.items).mesh().team / 3600
     return f", about {hours:.1f} GPU-hours at the pace of those that are done"
 
 

@@ -32,6 +32,7 @@ def job_schema(registries: Registries | None = None) -> dict[str, Any]:
     _shorthand(properties, "model", "ModelSpec", {**names, "examples": list(adapters.names())})
     _shorthand(properties, "solver", "SolverSpec", {"enum": list(solvers.names())})
     _shorthand(properties, "launch", "LaunchSpec", {"enum": list(registries.launchers.names())})
+    _shorthand(properties, "parallel", "ParallelSpec", {"const": "auto"})
     steps = parts["LaunchSpec"]["properties"]["then"]
     steps["items"] = {"anyOf": [parts["StepSpec"]["properties"]["step"], steps["items"]]}
     _shorthand(parts["SamplingSpec"]["properties"], "scheduler", "SchedulerSpec", {"type": ["string", "null"]})

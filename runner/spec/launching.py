@@ -53,8 +53,12 @@ def _misfit(launch: LaunchSpec, parallel: ParallelSpec, count: int) -> str:
     """Why so many ranks do not fit a mesh, or ""."""
     sizes = {axis: getattr(parallel, axis) for axis in AXES}
     of_team = {axis: size for axis, size in sizes.items() if axis != "data"}
-    team, gpus = math.prod(of_team.values()), launch.nodes * gpus_of(launch)
-    if parallel.data != AUTO and count != parallel.data * team:
+    team = math.prod(1 if size == AUTO else size for size in of_team.values())
+    gpus = launch.nodes * gpus_of(launch)
+    if parallel.data != AUTO and parallel.time == AUTO:
+        team *= parallel.data
+        of_team = {axis: 1 if size == AUTO else size for axis, size in sizes.items()}
+    elif parallel.data != AUTO and count != parallel.data * team:
         return f"{count} is not {product(sizes, 'parallel.')} = {parallel.data * team}. Write auto."
     if count % team:
         groups = product(of_team, "parallel.") if team != parallel.time else f"parallel.time = {team}"

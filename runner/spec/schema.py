@@ -230,7 +230,9 @@ class ParallelSpec(_Section):
     """How ranks are used: data x time x cfg x ring x ulysses. Never changes the pictures beyond rounding."""
 
     data: CountOrAuto = Field("auto", description="Groups of ranks that take different items.")
-    time: Positive = Field(1, description="Ranks, or slots of ranks, that share the points of one item's rounds.")
+    time: CountOrAuto = Field(
+        1, description="Ranks, or slots of ranks, that share the points of one item's rounds; auto: by `objective`."
+    )
     cfg: Literal[1, 2] = Field(1, description="2: two ranks share the guidance branches of one evaluation.")
     ring: Positive = Field(1, description="Ranks that share an evaluation's tokens, passing keys and values around.")
     ulysses: Positive = Field(1, description="Ranks that share an evaluation's tokens, exchanging attention heads.")
@@ -340,6 +342,9 @@ class JobSpec(_Section):
     sampling: SamplingSpec = SamplingSpec()  # pyright: ignore[reportCallIssue]
     solver: SolverSpec = SolverSpec()  # pyright: ignore[reportCallIssue]
     parallel: ParallelSpec = ParallelSpec()  # pyright: ignore[reportCallIssue]
+    objective: Literal["throughput", "latency"] = Field(
+        "throughput", description="What `parallel: auto` looks for: all items soonest, or each item soonest."
+    )
     launch: LaunchSpec = LaunchSpec()  # pyright: ignore[reportCallIssue]
     output: OutputSpec = OutputSpec()  # pyright: ignore[reportCallIssue]
     score: tuple[MetricSpec, ...] = Field((), description="Metrics to compute; `genrun score --list` lists them.")

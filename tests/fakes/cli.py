@@ -1,7 +1,7 @@
 """The command line, with fake workers: `python tests/fakes/cli.py submit job.yaml`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from genrun.runner.cli import launching, main
 from genrun.runner.launch import registry
 from genrun.runner.launch.contract import Launcher
+from genrun.runner.plan import WorkItem
 from genrun.runner.spec.schema import JobSpec
 from genrun.runner.submit import request_of
 
@@ -16,9 +17,9 @@ WORKER = Path(__file__).with_name("worker.py")
 ROOT = Path(__file__).parents[2]
 
 
-def make_launcher(spec: JobSpec, document: Mapping[str, Any]) -> Launcher:
+def make_launcher(spec: JobSpec, document: Mapping[str, Any], items: Sequence[WorkItem] = ()) -> Launcher:
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return registry.get(spec.launch.kind)(replace(request_of(spec, document, environ), program=(str(WORKER),)))
+    return registry.get(spec.launch.kind)(replace(request_of(spec, document, environ, items), program=(str(WORKER),)))
 
 
 if __name__ == "__main__":

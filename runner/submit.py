@@ -164,6 +164,7 @@ def new_order(launcher: Launcher, kind: str, spec: JobSpec) -> Order:
         job=f"{kind}-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}",
         **launcher.mesh.to_dict(),
         elastic=is_elastic(spec),
+        backend=spec.parallel.backend,
         threads=spec.launch.threads,
         max_attempts=spec.launch.max_attempts,
         launcher=current() if launcher.follows else None,

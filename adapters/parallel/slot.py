@@ -22,12 +22,14 @@ class Slot:
         cfg: ranks that share the two branches of the guidance, 1 or 2.
         ring: ranks that pass keys and values around.
         ulysses: ranks that exchange heads for tokens.
+        backend: what shares the tokens out: diffusers or xfuser.
     """
 
     mesh: DeviceMesh
     cfg: int = 1
     ring: int = 1
     ulysses: int = 1
+    backend: str = "diffusers"
 
     @property
     def branches(self) -> ProcessGroup:
@@ -42,6 +44,11 @@ def equip(pipe: Any, slot: Slot | None) -> None:
         RefusedError: this pipeline, or this device, cannot; the message names what and why.
     """
     if slot is None:
+        return
+    if slot.backend == "xfuser":
+        from genrun.adapters.parallel import xfuser
+
+        xfuser.spread(pipe, slot)
         return
     for axis, message in refusals(type(pipe).__name__, slot.cfg, slot.ring, slot.ulysses):
         raise RefusedError(f"parallel.{axis}: {message}")

@@ -62,7 +62,8 @@ class Cost:
 
     def seconds(self, slots: int) -> float:
         """Time on so many slots: in each round the evaluations of the busiest one."""
-        return self.rounds * max(1.0, ceil(self.nfe / self.rounds / slots - 1e-9)) * self.evaluation_s
+        busiest = max(1, ceil(self.nfe / self.rounds / slots - 1e-9))
+        return min(self.nfe, self.rounds * busiest) * self.evaluation_s
 
 
 def observe(item: WorkItem, record: Record) -> Observation | None:

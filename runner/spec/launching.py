@@ -75,6 +75,8 @@ def support_problems(root: Value, pipeline: str | None) -> list[Problem]:
     parallel = section(root, "parallel", ParallelSpec)
     if parallel is None or pipeline is None:
         return []
+    if parallel.backend == "xfuser":
+        return []
     wanted = {axis: getattr(parallel, axis) for axis in ("cfg", "ring", "ulysses")}
     return [
         Problem(place(root, ("parallel", axis)), f"parallel.{axis}", f"{message}.")

@@ -236,6 +236,9 @@ class ParallelSpec(_Section):
     cfg: Literal[1, 2] = Field(1, description="2: two ranks share the guidance branches of one evaluation.")
     ring: Positive = Field(1, description="Ranks that share an evaluation's tokens, passing keys and values around.")
     ulysses: Positive = Field(1, description="Ranks that share an evaluation's tokens, exchanging attention heads.")
+    backend: Literal["diffusers", "xfuser"] = Field(
+        "diffusers", description="What shares an evaluation's tokens out; xfuser is an extra, for GPUs."
+    )
     elastic: bool = Field(False, description="Groups that run out of items share the points of those that are left.")
 
 

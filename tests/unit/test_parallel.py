@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,6 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from genrun.adapters.parallel import xfuser
 from genrun.adapters.parallel.alarm import Alarm
 from genrun.adapters.parallel.attention import dispatch_all
 from genrun.adapters.parallel.context import rank_by_rank
@@ -22,7 +25,7 @@ from tests.fakes.jobs import BASE, items_of, load_text, problems_of
 from tests.tiny import build, call_kwargs, latents_of
 
 
-def slot(**sizes: int) -> Slot:
+def slot(**sizes: Any) -> Slot:
     return Slot(cast(Any, None), **sizes)
 
 
@@ -162,3 +165,54 @@ def test_an_axis_that_a_models_pipeline_cannot_use_is_told_with_its_place(here: 
         "job.yaml:3:1: parallel.cfg: it is not known how DDPMPipeline"
     )
     assert support_problems(root, "WanPipeline") == []
+
+
+def test_xfuser_is_refused_where_there_is_no_gpu() -> None:
+    with pytest.raises(RefusedError, match=r"parallel\.backend: xfuser needs GPUs, and there is none here"):
+        equip(build("flux"), slot(ulysses=2, backend="xfuser"))
+
+
+@pytest.mark.parametrize(
+    ("installed", "family", "sizes", "message"),
+    [
+        (False, "flux", {"ulysses": 2}, "xfuser is not installed: pip install 'genrun.xfuser.'"),
+        (True, "flux", {"cfg": 2}, "parallel.cfg: 2 works with parallel.backend: diffusers only"),
+        (
+            True,
+            "sd3",
+            {"ulysses": 2},
+            "xfuser is not driven for SD3Transformer2DModel; known are FluxTransformer2DModel",
+        ),
+    ],
+)
+def test_what_xfuser_lacks_is_refused_by_name(
+    installed: bool, family: str, sizes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine with a GPU, which only the questions about it are told of."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(xfuser, "find_spec", lambda name: object() if installed else None)
+    with pytest.raises(RefusedError, match=message):
+        xfuser.check(build(family), slot(**sizes, backend="xfuser"))
+
+
+@pytest.mark.parametrize("mesh", [Mesh(1, 2, ulysses=2), Mesh(2, 2, cfg=2, ring=1, ulysses=2), Mesh(1, 4, ring=2)])
+def test_time_is_xfusers_data_dimension(mesh: Mesh) -> None:
+    """By xfuser's own arithmetic of ranks, read from its file, since the package cannot be imported without a GPU."""
+    try:
+        files = metadata.files("xfuser") or []
+    except metadata.PackageNotFoundError:
+        pytest.skip("xfuser is not installed")
+    path = next(file for file in files if file.as_posix() == "xfuser/core/distributed/utils.py").locate()
+    spec = spec_from_file_location("xfuser_ranks", str(path))
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = xfuser.degrees(mesh.to_dict())
+    sequence, cfg, data = (
+        found[f"{name}_degree"] for name in ("sequence_parallel", "classifier_free_guidance", "data_parallel")
+    )
+    ranks = module.RankGenerator(1, sequence, 1, cfg, data, "tp-sp-pp-cfg-dp")
+    slots = [list(range(first, first + mesh.slot)) for first in range(0, mesh.ranks, mesh.slot)]
+    assert sorted(ranks.get_ranks("sp-cfg")) == slots
+    columns = [list(range(place, mesh.ranks, mesh.slot)) for place in range(mesh.slot)]
+    assert sorted(ranks.get_ranks("dp")) == columns

@@ -23,7 +23,7 @@ from genrun.adapters.session import RefusedError
 from genrun.runner.mesh import AXES
 from tests.tiny import build, call_kwargs, latents_of
 
-CONTEXT = ("flux", "wan21", "hunyuanvideo", "cogvideox_dpm", "sd3", "qwenimage", "flux2_klein")
+CONTEXT = ("flux", "flux2", "wan21", "hunyuanvideo", "cogvideox_dpm", "sd3", "qwenimage", "flux2_klein")
 TWICE = ("flux", "wan22", "hunyuanvideo", "qwenimage", "flux2_klein")
 DOUBLED = ("sd3", "cogvideox_ddim", "sd2", "ltx")
 MODELS = ("transformer", "transformer_2", "unet")

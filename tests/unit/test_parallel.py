@@ -211,7 +211,7 @@ def test_time_is_xfusers_data_dimension(mesh: Mesh) -> None:
     sequence, cfg, data = (
         found[f"{name}_degree"] for name in ("sequence_parallel", "classifier_free_guidance", "data_parallel")
     )
-    ranks = module.RankGenerator(1, sequence, 1, cfg, data, "tp-sp-pp-cfg-dp")
+    ranks = module.RankGenerator(1, sequence, 1, cfg, data, 1, "tp-sp-pp-cfg-dp")
     slots = [list(range(first, first + mesh.slot)) for first in range(0, mesh.ranks, mesh.slot)]
     assert sorted(ranks.get_ranks("sp-cfg")) == slots
     columns = [list(range(place, mesh.ranks, mesh.slot)) for place in range(mesh.slot)]

@@ -230,3 +230,15 @@ def test_setup_lines_run_before_the_workers(genrun: Genrun, write_job: WriteJob,
     write_job(launch={"setup": ["touch set-up", "export A='1 2'"]})
     genrun("submit", "job.yaml")
     assert (tmp_path / "set-up").exists()
+
+
+def test_more_ranks_than_gpus_are_refused_with_their_place_in_the_job(
+    genrun: Genrun, write_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from genrun.runner.launch import torchrun
+
+    monkeypatch.setattr(torchrun, "gpu_names", lambda: ["H100", "H100"])
+    write_job(launch={"kind": "torchrun", "processes": 4})
+    result = genrun("submit", "job.yaml", "-n", exit_code=2)
+    assert "launch.processes: 4 ranks, and this machine has 2 GPUs" in result.stderr
+    assert "job.yaml:" in result.stderr

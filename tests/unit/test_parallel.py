@@ -20,6 +20,9 @@ from genrun.adapters.parallel.context import rank_by_rank
 from genrun.adapters.parallel.slot import Slot, equip
 from genrun.adapters.parallel.support import CONTEXT, DOUBLED, MASKED, TWICE, refusals
 from genrun.adapters.session import RefusedError
+from genrun.runner.errors import RefusedError as QueueRefusedError
+from genrun.runner.launch import torchrun
+from genrun.runner.launch.contract import Request
 from genrun.runner.mesh import Mesh, Wish, product
 from tests.fakes.jobs import BASE, items_of, load_text, problems_of
 from tests.tiny import build, call_kwargs, latents_of
@@ -129,6 +132,14 @@ def test_more_ranks_than_a_tasks_gpus_are_refused(here: Path) -> None:
     launch = "launch: {kind: slurm, gpus: 4, processes: 8}\n"
     wanted = ": launch.processes: 8 ranks need a GPU each, and launch.gpus x launch.nodes = 4."
     assert any(wanted in line for line in problems_of(f"{BASE}{launch}"))
+
+
+def test_more_ranks_than_this_machines_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchrun, "gpu_names", lambda: ["H100", "H100"])
+    with pytest.raises(QueueRefusedError, match="4 ranks, and this machine has 2 GPUs: one rank needs one"):
+        torchrun.mesh_of(Request(4, Wish()))
+    assert torchrun.mesh_of(Request("auto", Wish())) == Mesh(2, 1)
+    assert torchrun.mesh_of(Request(4, Wish(), uses_gpus=False)) == Mesh(4, 1)
 
 
 def test_a_mesh_never_enters_an_items_id(here: Path) -> None:

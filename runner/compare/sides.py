@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from genrun.adapters.scorers import registry
 from genrun.runner.score import IS_REFERENCE, read_scores
+from genrun.runner.scoring.choice import metric_name
 from genrun.runner.spec.gating import COSTS
 from genrun.runner.store.records import Record, Score
 
@@ -105,7 +106,7 @@ def read_cells(run: RunFolder) -> Cells:
         media = str(run.path / record.media) if record is not None and record.media else None
         entry = Entry(item, record, rows.get(item.id, {}), media, run)
         cells.setdefault(tuple(item.axes.items()), []).append(entry)
-    order = list(run.job_document().get("score") or ())
+    order = [metric_name(entry) for entry in run.job_document().get("score") or ()]
     return Cells(run, {axes: tuple(entries) for axes, entries in cells.items()}, _metrics(scores, order))
 
 

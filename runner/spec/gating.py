@@ -78,4 +78,6 @@ def _direction(name: str, metrics: Registry) -> bool | None:
 def _scored(root: Value) -> list[str]:
     score = root.get("score")
     found = bare(score) if score is not None else None
-    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+    entries = found if isinstance(found, list) else []
+    names = (entry.get("kind") if isinstance(entry, dict) else entry for entry in entries)
+    return [name for name in names if isinstance(name, str)]

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-HEADER_BYTES = 16
+HEADER_NUMBERS = 3
+HEADER_BYTES = 8 * HEADER_NUMBERS
 WELL, FAILED = 0, 1
 
 
@@ -43,13 +44,18 @@ class Exchange(Protocol):
         """
         ...
 
-    def gather(self, outputs: Sequence[Tensor], count: int, check: int) -> list[Tensor]:
-        """All `count` outputs of the round, in order; evaluation p was made by rank p mod size.
+    def plan(self, owners: Sequence[int]) -> None:
+        """Learn which rank makes each evaluation of the round that begins. The default is p mod size."""
+        ...
+
+    def gather(self, outputs: Sequence[Tensor], count: int, check: int, note: int = 0) -> tuple[list[Tensor], int]:
+        """All `count` outputs of the round, in order, and the sum of all ranks' notes.
 
         Args:
             outputs: this rank's.
             count: evaluations in the round.
             check: a number that must be the same on all ranks (a hash of the control decisions).
+            note: a number of this rank.
 
         Raises:
             ExchangeError: a rank failed, or the ranks disagree.
@@ -75,9 +81,12 @@ class LocalExchange:
     def begin(self, like: Tensor, capacity: int) -> None:
         """Nobody to wait for."""
 
-    def gather(self, outputs: Sequence[Tensor], count: int, check: int) -> list[Tensor]:
-        """The outputs themselves."""
-        return list(outputs)
+    def plan(self, owners: Sequence[int]) -> None:
+        """All evaluations are this process's."""
+
+    def gather(self, outputs: Sequence[Tensor], count: int, check: int, note: int = 0) -> tuple[list[Tensor], int]:
+        """The outputs and the note themselves."""
+        return list(outputs), note
 
     def end(self) -> None:
         """Nothing was begun."""
@@ -134,6 +143,7 @@ class GroupExchange:
         self._all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
         self._layout: Layout | None = None
         self._rows = 0
+        self._owners: list[int] | None = None
 
     def begin(self, like: Tensor, capacity: int) -> None:
         """Exchange headers alone, whose check holds what decides the size of messages from now on."""
@@ -143,39 +153,50 @@ class GroupExchange:
         self._send(zlib.crc32(repr(shape).encode()))
         self._layout, self._rows = Layout.of(like), -(-capacity // self.size)
 
-    def gather(self, outputs: Sequence[Tensor], count: int, check: int) -> list[Tensor]:
+    def plan(self, owners: Sequence[int]) -> None:
+        """Make room for the share of the rank that has most to do, which may be more than a fair one."""
+        self._owners = list(owners)
+        self._rows = max((self._owners.count(rank) for rank in set(self._owners)), default=0)
+
+    def gather(self, outputs: Sequence[Tensor], count: int, check: int, note: int = 0) -> tuple[list[Tensor], int]:
         """One collective: each rank's header and outputs, as bytes."""
-        layout = self._layout
+        layout, owners = self._layout, self._owners or [p % self.size for p in range(count)]
         assert layout is not None
-        rows = self._send(check, outputs)
-        return [layout.read(rows[p % self.size, p // self.size]) for p in range(count)]
+        rows, notes = self._send(check, outputs, note)
+        taken = [0] * self.size
+        found = []
+        for owner in owners[:count]:
+            found.append(layout.read(rows[owner, taken[owner]]))
+            taken[owner] += 1
+        return found, notes
 
     def end(self) -> None:
         """Go back to messages of a header alone."""
-        self._layout, self._rows = None, 0
+        self._layout, self._rows, self._owners = None, 0, None
 
     def abort(self) -> None:
         """Take part in the next collective with the sign of failure."""
         self._collect(self._message(FAILED, 0))
         self.end()
 
-    def _send(self, check: int, outputs: Sequence[Tensor] = ()) -> Tensor:
-        """Exchange messages; returns everyone's outputs, (size, rows, bytes), or raises ExchangeError."""
-        everyone = self._collect(self._message(WELL, check, outputs))
-        headers = everyone[:, :HEADER_BYTES].reshape(-1).view(torch.int64).view(self.size, 2).tolist()
-        failed = [rank for rank, (state, _) in enumerate(headers) if state != WELL]
-        if failed or len({seen for _, seen in headers}) > 1:
+    def _send(self, check: int, outputs: Sequence[Tensor] = (), note: int = 0) -> tuple[Tensor, int]:
+        """Exchange messages; returns everyone's outputs, (size, rows, bytes), and the notes' sum."""
+        everyone = self._collect(self._message(WELL, check, outputs, note))
+        headers = everyone[:, :HEADER_BYTES].reshape(-1).view(torch.int64).view(self.size, HEADER_NUMBERS).tolist()
+        failed = [rank for rank, (state, *_) in enumerate(headers) if state != WELL]
+        if failed or len({seen for _, seen, _ in headers}) > 1:
             self.end()
         if failed:
             raise ExchangeError(f"rank {failed[0]} of the time-parallel group failed; its log has the error")
-        if len({seen for _, seen in headers}) > 1:
-            raise ExchangeError(f"the ranks of the time-parallel group disagree: {headers}")
-        return everyone[:, HEADER_BYTES:].view(self.size, self._rows, -1) if self._rows else everyone
+        if len({seen for _, seen, _ in headers}) > 1:
+            raise ExchangeError(f"the ranks of the time-parallel group disagree: {[h[:2] for h in headers]}")
+        rows = everyone[:, HEADER_BYTES:].view(self.size, self._rows, -1) if self._rows else everyone
+        return rows, sum(said for *_, said in headers)
 
-    def _message(self, state: int, check: int, outputs: Sequence[Tensor] = ()) -> Tensor:
+    def _message(self, state: int, check: int, outputs: Sequence[Tensor] = (), note: int = 0) -> Tensor:
         row_bytes = 0 if self._layout is None else self._layout.size_bytes
         message = torch.zeros(HEADER_BYTES + self._rows * row_bytes, dtype=torch.uint8, device=self._device)
-        message[:HEADER_BYTES] = torch.tensor([state, check], dtype=torch.int64).view(torch.uint8)
+        message[:HEADER_BYTES] = torch.tensor([state, check, note], dtype=torch.int64).view(torch.uint8)
         for row, output in zip(message[HEADER_BYTES:].view(self._rows, -1) if outputs else (), outputs, strict=False):
             row.copy_(output.contiguous().view(torch.uint8).reshape(-1))
         return message

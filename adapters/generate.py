@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from genrun.adapters.adapter import NUMBER_FIELDS, Adapter
+from genrun.adapters.caches.contract import Cache
 from genrun.adapters.exchange import Exchange
 from genrun.adapters.parallelize import ParallelRun, parallelize, put_scheduler
 from genrun.adapters.scheduler import set_grid
@@ -72,6 +73,7 @@ def sample(
     solver: Solver,
     exchange: Exchange | None = None,
     on_round: OnRound | None = None,
+    cache: Cache | None = None,
 ) -> Sampled:
     """Sample one item; every rank of `exchange` calls this alike and returns the same latents.
 
@@ -79,9 +81,10 @@ def sample(
         RefusedError: the solver cannot sample this pipeline, or a feature in use.
         NonFiniteError: NaN or infinity at a step, named.
         ExchangeError: another rank of the item failed.
+        CacheError: the cache cannot be used on this pipeline, or with this solver.
     """
     with scheduler_of(pipe, adapter.resolve(request.sampling)):
-        latents, run = _run_loop(pipe, call_arguments(pipe, adapter, request), solver, exchange, on_round)
+        latents, run = _run_loop(pipe, call_arguments(pipe, adapter, request), solver, exchange, on_round, cache)
     return Sampled(latents, run.solution, run.solution.fronts[-1])
 
 
@@ -108,10 +111,16 @@ def sample_batch(
 
 
 def _run_loop(
-    pipe: Any, arguments: Mapping[str, Any], solver: Solver, exchange: Exchange | None, on_round: OnRound | None
+    pipe: Any,
+    arguments: Mapping[str, Any],
+    solver: Solver,
+    exchange: Exchange | None,
+    on_round: OnRound | None,
+    cache: Cache | None = None,
 ) -> tuple[Tensor, ParallelRun]:
     """Call the pipeline up to the end of its loop: nothing is decoded."""
-    with torch.no_grad(), parallelize(pipe, solver, exchange=exchange, on_round=on_round, on_sampled=_leave) as run:
+    ways: dict[str, Any] = {"exchange": exchange, "on_round": on_round, "on_sampled": _leave}
+    with torch.no_grad(), parallelize(pipe, solver, cache=cache, **ways) as run:
         try:
             pipe(**arguments)
         except _LeaveLoopError as end:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
 from genrun.adapters.bar import StepsBar
+from genrun.adapters.caches import registry as caches
+from genrun.adapters.caches.contract import Cache
+from genrun.adapters.caches.keeper import Keeper
 from genrun.adapters.exchange import Exchange, ExchangeError, LocalExchange
 from genrun.adapters.guards import check_call, check_pipeline, held_dtype
 from genrun.adapters.scheduler import OnSampled, TimeParallelScheduler, summary
@@ -22,6 +25,7 @@ class ParallelRun:
     """A pipeline under a solver: what the last call cost."""
 
     scheduler: TimeParallelScheduler
+    keeper: Keeper
 
     @property
     def solution(self) -> Solution:
@@ -42,6 +46,7 @@ def parallelize(
     pipe: Any,
     solver: str | Solver = "collocation",
     *,
+    cache: str | Mapping[str, Any] | Cache | None = None,
     exchange: Exchange | None = None,
     on_round: OnRound | None = None,
     on_sampled: OnSampled | None = None,
@@ -56,6 +61,8 @@ def parallelize(
     Args:
         pipe: any diffusers pipeline with a scheduler; it is not modified, and left as it was.
         solver: a name of `genrun.solvers.registry.names()`, or a solver.
+        cache: a name of `genrun.adapters.caches.registry.names()`, a name and options as in a job file
+            ({"kind": "first_block", "threshold": 0.1}), or a cache.
         exchange: who evaluates the points of a round: this process (the default), or the ranks of a group.
         on_round: called with the Progress after each round.
         on_sampled: called with the final latents before they are decoded.
@@ -63,9 +70,11 @@ def parallelize(
 
     Raises:
         RefusedError: the pipeline, or a call of it, uses something that goes by the loop's counter.
+        CacheError: the cache cannot be used on this pipeline, or with this solver.
     """
     check_pipeline(pipe)
     chosen = registry.get(solver)(**options) if isinstance(solver, str) else solver
+    keeper = Keeper(_cache(cache), pipe, chosen)
     exchange = exchange or LocalExchange()
     real, plain = pipe.scheduler, type(pipe)
     bar = StepsBar(getattr(pipe, "_progress_bar_config", {}), hidden=exchange.rank > 0)
@@ -75,13 +84,21 @@ def parallelize(
         if on_round is not None:
             on_round(progress)
 
-    scheduler = TimeParallelScheduler(real, chosen, exchange, after_round, on_sampled, held_dtype(pipe))
+    scheduler = TimeParallelScheduler(real, chosen, exchange, after_round, on_sampled, held_dtype(pipe), keeper)
     pipe.__class__ = _under_solver(plain, scheduler, exchange, bar)
     with put_scheduler(pipe, scheduler):
         try:
-            yield ParallelRun(scheduler)
+            with keeper.attached(lambda: scheduler.moment):
+                yield ParallelRun(scheduler, keeper)
         finally:
             pipe.__class__ = plain
+
+
+def _cache(cache: str | Mapping[str, Any] | Cache | None) -> Cache | None:
+    """The cache that was asked for."""
+    if isinstance(cache, str):
+        cache = {"kind": cache}
+    return caches.make(dict(cache)) if isinstance(cache, Mapping) else cache
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genrun.adapters.caches.keeper import Keeper, Moment
 from genrun.adapters.exchange import Exchange, LocalExchange
 from genrun.adapters.replay import Generators
 from genrun.adapters.session import OnRound, RefusedError, Session
@@ -34,6 +35,7 @@ class TimeParallelScheduler:
         on_round: called after each round with its Progress.
         on_sampled: called with the final latents (B, ...) and their solution, before the pipeline decodes them.
         held: dtype that the pipeline casts its latents to after each step, if it does.
+        keeper: of a cache's states.
     """
 
     order = 1
@@ -46,8 +48,9 @@ class TimeParallelScheduler:
         on_round: OnRound | None = None,
         on_sampled: OnSampled | None = None,
         held: torch.dtype | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
-        self._held = held
+        self._held, self._keeper = held, keeper
         self._real, self._solver, self._exchange = real, solver, exchange or LocalExchange()
         self._on_round, self._on_sampled = on_round, on_sampled
         self._evaluations = 0
@@ -81,7 +84,7 @@ class TimeParallelScheduler:
         """Set the real scheduler's grid, and get ready to sample on it."""
         grid = {"num_inference_steps": num_inference_steps, "device": device, "timesteps": timesteps}
         set_grid(self._real, **grid, sigmas=sigmas, mu=mu, **others)
-        self._session = Session(self._real, self._solver, self._exchange, self._on_round, self._held)
+        self._session = Session(self._real, self._solver, self._exchange, self._on_round, self._held, self._keeper)
         self._evaluations = 0
 
     @property
@@ -139,6 +142,12 @@ class TimeParallelScheduler:
         if self._session is None:
             raise RefusedError(f"{type(self._real).__name__}: set_timesteps has not been called")
         return self._session
+
+    @property
+    def moment(self) -> Moment:
+        """The evaluation in work."""
+        index, timesteps = self.active.index, self._real.timesteps
+        return Moment(index, len(timesteps), float(timesteps[index]), self._evaluations)
 
     @property
     def evaluations(self) -> int:

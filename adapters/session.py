@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from genrun.adapters.caches.keeper import Keeper
 from genrun.adapters.exchange import Exchange
 from genrun.adapters.noise_levels import noise_levels
 from genrun.adapters.replay import Generators, Lane, Replay
@@ -38,6 +39,8 @@ class RefusedError(TypeError):
 
 
 OnRound = Callable[[Progress], None]
+BLOCK_PARTS = 1000
+"""Block evaluations are summed over ranks in thousandths."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Session:
         exchange: who evaluates what.
         on_round: called after each round.
         held: dtype that the pipeline casts the latents to after each step, if it does.
+        keeper: of what the model's blocks computed before, and of how many were computed.
     """
 
     def __init__(
@@ -86,11 +90,16 @@ class Session:
         exchange: Exchange,
         on_round: OnRound | None = None,
         held: torch.dtype | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
+        self.keeper = keeper
+        if keeper is not None:
+            keeper.begin()
         self.scheduler, self.solver, self.exchange, self.on_round = scheduler, solver, exchange, on_round
         self.held, self.num_steps = held, len(scheduler.timesteps)
         self.levels = noise_levels(scheduler)
         self.rounds = self.nfe = 0
+        self.blocks, self._noted = 0.0, 0
         self.rows: list[Row] = []
         self.replay: Replay | None = None
         self.index = 0
@@ -107,7 +116,8 @@ class Session:
     @property
     def solutions(self) -> list[Solution]:
         """One per sample of the batch, once done."""
-        return [row.solution for row in self.rows if row.solution is not None]
+        found = [row.solution for row in self.rows if row.solution is not None]
+        return [replace(solution, blocks=self.blocks) for solution in found] if self.blocks else found
 
     def answer(self, output: Tensor, x: Tensor, generator: Generators, arguments: dict[str, Any]) -> Tensor:
         """Take the output of the evaluation that the loop has just made; returns the latents for the next one.
@@ -124,6 +134,8 @@ class Session:
             self._close_round()
             if self.done:
                 self.exchange.end()
+                if self.keeper is not None:
+                    self.keeper.end()
                 return self._hand_over(self.num_steps, self._stack([row.filler for row in self.rows]))
         evaluation = self._queue.pop(0)
         self.index = evaluation.index
@@ -149,14 +161,18 @@ class Session:
         A loop's first evaluation can only be that of x_start at step 0, which every solver asks for in its first round:
         all ranks make it at the same time, rank 0's is taken.
         """
+        if self.keeper is not None and self.keeper.cache is not None and x.shape[0] > 1:
+            raise RefusedError(
+                f"a cache decides for all {x.shape[0]} samples of a batch at once, so that none is what it is alone; "
+                "make them one at a time, or leave cache out"
+            )
         self.replay = Replay(self.scheduler, x, output, generator, arguments, self.held)
         for row in range(x.shape[0]):
             lane = Lane(self.replay, self.levels, x, row)
             run = self.solver.solve(lane)
             self.rows.append(Row(run, next(run), lane.x_start))
-        self._round = self._merge()
-        self._queue = self._round[self.exchange.rank :: self.exchange.size]
         self.exchange.begin(output, min(len(self.rows) * self.solver.workers, self.num_steps))
+        self._share_out()
         if self.exchange.rank == 0:
             self._queue.pop(0)
             self._outputs.append(output)
@@ -176,7 +192,8 @@ class Session:
     def _close_round(self) -> None:
         """Gather the round's outputs, let every solver go on, and take this rank's share of the next round."""
         exchange, count = self.exchange, len(self._round)
-        gathered = exchange.gather(self._outputs, count, self._check())
+        gathered, note = exchange.gather(self._outputs, count, self._check(), self._note())
+        self.blocks += note / BLOCK_PARTS
         outputs = {e.index: output for e, output in zip(self._round, gathered, strict=True)}
         self._outputs, self._round, gathered = [], [], []
         self.rounds += 1
@@ -185,9 +202,26 @@ class Session:
             if row.points:
                 take = outputs.pop if len(self.rows) == 1 else outputs.__getitem__
                 row.send([take(p.index)[number : number + 1] for p in row.points])
-        self._round = self._merge()
-        self._queue = self._round[exchange.rank :: exchange.size]
+        self._share_out()
         self._report()
+
+    def _share_out(self) -> None:
+        """Decide the next round, and who makes which of its evaluations."""
+        self._round = self._merge()
+        rank, size = self.exchange.rank, self.exchange.size
+        owners = [place % size for place in range(len(self._round))]
+        if self.keeper is not None and self.keeper.cache is not None:
+            owners = self.keeper.owners([evaluation.index for evaluation in self._round], size, rank)
+        self.exchange.plan(owners)
+        self._queue = [e for e, owner in zip(self._round, owners, strict=True) if owner == rank]
+
+    def _note(self) -> int:
+        """Parts of blocks that this rank has computed since its last note."""
+        if self.keeper is None or not self._outputs:
+            return 0
+        done = round(self.keeper.blocks[0] * BLOCK_PARTS)
+        note, self._noted = done - self._noted, done
+        return note
 
     def _check(self) -> int:
         """A hash of the round's decisions: the same on all ranks or something is badly wrong."""

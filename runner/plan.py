@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 IDENTITY_VERSION = 1
 ID_DIGITS = 20
 MAX_ITEMS = 1_000_000
+NATIVE, NO_CACHE = "native", "none"
+LATER = ("cache", "attention")
+"""Fields that items of earlier versions lack."""
 
 HELD = {"offload", "vae", "compile", "quantization", "encode"}
 """Keys of `model` that say how its weights are held; stored with an item where the job sets them."""
@@ -29,9 +32,9 @@ class WorkItem:
 
     Attributes:
         id: 20 hex digits of a hash of everything that changes the pixels: the adapter, the checkpoint's fingerprint
-            and dtype, the VAE's tiling, compilation, quantisation, prompt, negative prompt, seed, sampling and solver;
-            and of nothing else.
-        pair: the same hash without the solver: items of one pair differ in their solver only.
+            and dtype, the VAE's tiling, compilation, quantisation, prompt, negative prompt, seed, sampling, solver, cache
+            and attention; and of nothing else.
+        pair: the same hash without the last three: items of one pair differ in how they are computed only.
         prompt: the text, byte for byte.
         negative_prompt: its own or the job's, or None.
         seed: of the initial noise.
@@ -40,6 +43,8 @@ class WorkItem:
         sampling: steps, guidance_scale, height, width, num_frames, scheduler, options: those that are set.
         solver: kind and every option.
         axes: matrix axis -> short label.
+        cache: kind and every option; empty for none.
+        attention: the kernel.
     """
 
     id: str
@@ -51,11 +56,13 @@ class WorkItem:
     sampling: dict[str, Any]
     solver: dict[str, Any]
     axes: dict[str, str] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
+    attention: str = NATIVE
 
     @property
     def is_reference(self) -> bool:
-        """Whether the item is what the others of its pair are compared with."""
-        return self.solver["kind"] == "sequential"
+        """Whether the item is what the others of its pair are compared with: sequential, computed in full."""
+        return self.solver["kind"] == "sequential" and not self.cache and self.attention == NATIVE
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, keys in the order of the fields."""
@@ -73,7 +80,7 @@ class WorkItem:
             ValueError: the line is not an item.
         """
         data = json.loads(line)
-        if not isinstance(data, dict) or data.keys() != cls.__dataclass_fields__.keys():
+        if not isinstance(data, dict) or {*data, *LATER} != set(cls.__dataclass_fields__):
             names = ", ".join(sorted(each.name for each in fields(cls)))
             raise ValueError(f"not an item: wanted an object with {names}")
         return cls(**data)
@@ -149,7 +156,12 @@ def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt
     }
     # Hashing what a cell shares once keeps the planning of long prompt lists fast.
     shared = hashlib.sha256(canonical(base))
-    of_solver = canonical(solver)
+    cache = {} if cell.job.cache.kind == NO_CACHE else {"kind": cell.job.cache.kind, **cell.job.cache.options}
+    attention = cell.job.attention
+    # What is as it always was is not hashed, so that ids stay what they were.
+    extras = {"cache": cache} if cache else {}
+    extras |= {"attention": attention} if attention != NATIVE else {}
+    of_solver = canonical(solver) + (canonical(extras) if extras else b"")
     for prompt in cell.prompts:
         negative = prompt.negative_prompt if prompt.negative_prompt is not None else cell.job.sampling.negative_prompt
         for seed in cell.job.seeds if prompt.seed is None else (prompt.seed,):
@@ -158,7 +170,9 @@ def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt
             pair = hashed.hexdigest()[:ID_DIGITS]
             hashed.update(of_solver)
             item_id = hashed.hexdigest()[:ID_DIGITS]
-            item = WorkItem(item_id, pair, prompt.text, negative, seed, model, sampling, solver, dict(cell.axes))
+            item = WorkItem(
+                item_id, pair, prompt.text, negative, seed, model, sampling, solver, dict(cell.axes), cache, attention
+            )
             yield item, prompt
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
     from genrun.runner.spec.schema import JobSpec
 
-PIXEL_SECTIONS = ("name", "model", "prompts", "seeds", "sampling", "solver", "matrix")
+PIXEL_SECTIONS = ("name", "model", "prompts", "seeds", "sampling", "solver", "cache", "attention", "matrix")
 POLL_S = 0.25
 PATIENCE_S = 10.0
 PROBE_BYTES = 1 << 16

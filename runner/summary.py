@@ -68,6 +68,8 @@ class Group:
     speedup: Estimate | None = None
     metrics: Mapping[str, Estimate] = field(default_factory=dict)
     item_ids: tuple[str, ...] = ()
+    blocks: Estimate | None = None
+    reference: bool = False
 
     @property
     def pending(self) -> int:
@@ -87,7 +89,7 @@ class Group:
     @property
     def is_reference(self) -> bool:
         """Whether these are the sequential items that others are compared with."""
-        return self.solver == "sequential"
+        return self.reference
 
 
 def summarize(
@@ -123,8 +125,8 @@ def solver_label(axes: Mapping[str, str], kind: str) -> str:
 
 
 def is_solver_axis(axis: str) -> bool:
-    """Whether an axis varies the solver or one of its options."""
-    return axis.partition(".")[0] == "solver"
+    """Whether an axis varies the solver, the cache, the attention, or an option of them: how an item is computed."""
+    return axis.partition(".")[0] in ("solver", "cache", "attention")
 
 
 def estimate(values: Sequence[float], *, share: bool = False) -> Estimate | None:
@@ -192,6 +194,7 @@ def _group(
         **_costs(stats),
         metrics=_metrics([record.item_id for record in done], set_id(axes), values, shares),
         item_ids=tuple(item.id for item in members),
+        reference=members[0].is_reference,
     )
 
 
@@ -200,6 +203,7 @@ def _costs(stats: Sequence[SamplerStats]) -> dict[str, Estimate | None]:
         "rounds": estimate([float(stat.rounds) for stat in stats]),
         "nfe": estimate([float(stat.nfe) for stat in stats]),
         "speedup": estimate([stat.speedup for stat in stats]),
+        "blocks": estimate([stat.blocks for stat in stats if stat.blocks]),
     }
 
 

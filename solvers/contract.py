@@ -59,6 +59,7 @@ class Solution:
         converged_by: "tolerance"; "sequential" when the budget of rounds ran out and the rest was stepped; "first_core"
             when a fastest core's result was taken as it was.
         skipped: states accepted without ever being evaluated (0 for exact modes).
+        blocks: evaluations of transformer blocks, all ranks together; 0 where the model has none, or nobody counted.
     """
 
     x: Tensor
@@ -68,6 +69,7 @@ class Solution:
     residuals: tuple[float, ...] = field(default=())
     converged_by: str = "tolerance"
     skipped: int = 0
+    blocks: float = 0.0
 
 
 class Problem(Protocol):

@@ -49,6 +49,7 @@ VERBS: dict[str, dict[str, VerbLine]] = {
     "Look around": {
         "models": VerbLine(f"{HERE}.models:models", "List the models, with their defaults."),
         "solvers": VerbLine(f"{HERE}.solvers:solvers", "List the solvers, with their options."),
+        "caches": VerbLine(f"{HERE}.caches:caches", "List the caches of transformer blocks, with their options."),
         "doctor": VerbLine(f"{HERE}.doctor:doctor", "Check this machine; each failing line names its fix."),
     },
 }

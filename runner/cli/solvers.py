@@ -45,11 +45,12 @@ def solvers(names: Sequence[str], as_json: bool) -> None:
         return
     for solver in found:
         put(f"{solver['name']}: {solver['title']}")
-        _put_options(solver["options"])
+        put_options(solver["options"])
         put("")
 
 
-def _put_options(options: Sequence[dict[str, Any]]) -> None:
+def put_options(options: Sequence[dict[str, Any]]) -> None:
+    """Print a table of options."""
     from genrun.runner.spec.render import scalar
 
     rows = [("  " + option["name"], option["type"], scalar(option["default"]), option["help"]) for option in options]

@@ -40,7 +40,7 @@ def gallery(
         {"k": solver, "i": id, "t": status, "m": address, "r": rounds, "e": NFE, "n": N, "v": [metric texts],
         "bad": [attributes that are wrong]}.
     """
-    kinds = {item_label(item): item.solver.get("kind") for item in items}
+    kinds = {item_label(item): item.solver.get("kind") if item.is_reference else "" for item in items}
     labels = list(kinds)
     prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(item.prompt for item in items))}
     shown = [metric for metric in metrics if "." not in metric.name]

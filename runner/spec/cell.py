@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from genrun.adapters.weights import index_of
 from genrun.runner.errors import JobFileError
-from genrun.runner.spec import holding, launching, options
+from genrun.runner.spec import accelerations, holding, launching, options
 from genrun.runner.spec import prompts as prompt_files
 from genrun.runner.spec.checkpoint import Checkpoint, locate
 from genrun.runner.spec.gating import gate_problems
@@ -20,7 +20,7 @@ from genrun.runner.spec.matrix import Corner
 from genrun.runner.spec.problems import Problem, did_you_mean
 from genrun.runner.spec.registries import Registries
 from genrun.runner.spec.schedulers import scheduler_names
-from genrun.runner.spec.schema import JobSpec, ModelSpec, SamplingSpec, SolverSpec
+from genrun.runner.spec.schema import CacheSpec, JobSpec, ModelSpec, SamplingSpec, SolverSpec
 from genrun.runner.spec.scores import score_problems
 from genrun.runner.spec.sections import section
 from genrun.runner.spec.suites import is_suite, suite_prompts
@@ -28,7 +28,7 @@ from genrun.runner.spec.tree import Path as TreePath
 from genrun.runner.spec.tree import Value, bare, dotted
 from genrun.runner.spec.wording import place, problems_of, unknown
 
-AUTO = "auto"
+AUTO, NONE = "auto", "none"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Cell:
 
     Attributes:
         axes: axis -> short label.
-        job: the cell's job; its solver has every option.
+        job: the cell's job; its solver and its cache have every option.
         adapter: of the model.
         checkpoint: where the weights are.
         sampling: with the adapter's defaults, without fields that are not set.
@@ -72,15 +72,19 @@ class CellChecker:
         job, problems = job_of(root)
         solver, wrong = options.check(root, self.registries.solvers)
         problems += wrong
+        cache, wrong = options.check(root, self.registries.caches, "cache", NONE)
+        problems += wrong
         model = self._model(root, problems)
+        problems += accelerations.problems(root, self.registries, model, solver, cache)
         sampling = _sampling(root, model[0], problems) if model else None
         prompts = self._prompt_list(root, problems)
         problems += _repeated_seeds(root) + self._names(root) + launching.mesh_problems(root)
         problems += launching.slurm_problems(root) + gate_problems(root, self.registries.metrics)
         problems += [] if model is None else launching.support_problems(root, pipeline_of(*model))
-        if problems or job is None or model is None or solver is None or sampling is None:
+        if problems or job is None or model is None or solver is None or cache is None or sampling is None:
             return None, problems
-        job = job.model_copy(update={"solver": SolverSpec(**solver), "launch": launching.resolved(job.launch, root)})
+        chosen = {"solver": SolverSpec(**solver), "cache": CacheSpec(**cache)}
+        job = job.model_copy(update={**chosen, "launch": launching.resolved(job.launch, root)})
         return Cell(corner.axes, job, *model, sampling, tuple(prompts)), problems
 
     def _model(self, root: Value, problems: list[Problem]) -> tuple[Any, Checkpoint] | None:

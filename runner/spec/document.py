@@ -97,6 +97,8 @@ def _defaults(cell: Cell, axes: tuple[str, ...]) -> dict[str, Value]:
             sections["sampling"] = sampling
     if "solver" in sections:
         sections["solver"] = dress(job["solver"], Origin(f"{DEFAULT} of {cell.job.solver.kind}"))
+    if "cache" in sections:
+        sections["cache"] = dress(job["cache"], Origin(f"{DEFAULT} of {cell.job.cache.kind}"))
     return sections
 
 

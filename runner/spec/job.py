@@ -84,7 +84,7 @@ def check(
     # Before anything else, so that no message can hold a secret.
     raise_all(_secrets(root))
     problems += _wrong_values(root)
-    all_corners, wrong = corners(root, registries.solvers)
+    all_corners, wrong = corners(root, registries)
     checker = CellChecker(registries)
     checked = [checker.check(corner) for corner in all_corners]
     problems += wrong + _by_cell(all_corners, [found for _, found in checked])
@@ -118,7 +118,7 @@ def restore(
     stored = fill(dress(document, Origin(STORED_AS)), environ)
     root, problems = apply_sets(stored, sets, environ, registries.adapters.names())
     problems += _wrong_values(root)
-    all_corners, wrong = corners(root, registries.solvers)
+    all_corners, wrong = corners(root, registries)
     job, found = job_of(all_corners[0].root)
     raise_all(problems + wrong + found + mesh_problems(root) + slurm_problems(root))
     job = cast(JobSpec, job)

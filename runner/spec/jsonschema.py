@@ -28,9 +28,12 @@ def job_schema(registries: Registries | None = None) -> dict[str, Any]:
     _suggest(parts["LaunchSpec"]["properties"]["kind"], registries.launchers.names())
     properties["score"]["items"] = _metric(registries.metrics.names())
     parts["SolverSpec"] = {"oneOf": [_solver(kind, solvers.get(kind)) for kind in solvers.names()]}
+    caches = registries.caches
+    parts["CacheSpec"] = {"oneOf": [_solver(kind, caches.get(kind)) for kind in caches.names()]}
     names = {"type": "string", "description": "A name of `genrun models`, a folder, or a hub id (org/name)."}
     _shorthand(properties, "model", "ModelSpec", {**names, "examples": list(adapters.names())})
     _shorthand(properties, "solver", "SolverSpec", {"enum": list(solvers.names())})
+    _shorthand(properties, "cache", "CacheSpec", {"enum": list(caches.names())})
     _shorthand(properties, "launch", "LaunchSpec", {"enum": list(registries.launchers.names())})
     _shorthand(properties, "parallel", "ParallelSpec", {"const": "auto"})
     steps = parts["LaunchSpec"]["properties"]["then"]

@@ -14,7 +14,7 @@ from genrun.runner.spec.schema import GateSpec
 from genrun.runner.spec.tree import Value, dotted, merge, put
 
 EXTENDS = "extends"
-SHORTHANDS = {"solver": "kind", "launch": "kind", "sampling.scheduler": "kind", "parallel": "time"}
+SHORTHANDS = {"solver": "kind", "cache": "kind", "launch": "kind", "sampling.scheduler": "kind", "parallel": "time"}
 """Sections that may be given as the text of one of their keys."""
 
 

@@ -11,14 +11,14 @@ from pydantic import BaseModel
 
 from genrun.runner.spec.options import model_of
 from genrun.runner.spec.problems import Problem, did_you_mean
-from genrun.runner.spec.registries import Registry
+from genrun.runner.spec.registries import Registries, Registry
 from genrun.runner.spec.schema import SchedulerSpec
 from genrun.runner.spec.tree import Value, bare, put
 from genrun.runner.spec.wording import SECTIONS, got, shown
 
 SECTION = "matrix"
 MAX_CELLS = 1_000
-AXES = ("model", "prompts", "seeds", "sampling", "solver")
+AXES = ("model", "prompts", "seeds", "sampling", "solver", "cache", "attention")
 """What an axis may vary: what changes the pictures."""
 _OPEN = ("sampling.options.", "sampling.scheduler.")
 
@@ -39,7 +39,7 @@ class Corner:
         return ", ".join(f"{axis}={label}" for axis, label in self.axes.items())
 
 
-def corners(root: Value, solvers: Registry) -> tuple[list[Corner], list[Problem]]:
+def corners(root: Value, registries: Registries) -> tuple[list[Corner], list[Problem]]:
     """Lay every combination of the matrix's values over a job.
 
     Returns:
@@ -52,7 +52,7 @@ def corners(root: Value, solvers: Registry) -> tuple[list[Corner], list[Problem]
         return [Corner(base, {})], []
     if not isinstance(matrix.data, dict):
         return [Corner(base, {})], [Problem(matrix.origin, SECTION, f"wanted a mapping, got {got(matrix)}.")]
-    problems = [problem for axis, values in matrix.data.items() for problem in _check_axis(axis, values, solvers)]
+    problems = [problem for axis, values in matrix.data.items() for problem in _check_axis(axis, values, registries)]
     axes = {axis: values.data for axis, values in matrix.data.items() if isinstance(values.data, list)}
     count = math.prod(len(values) for values in axes.values())
     if count > MAX_CELLS:
@@ -75,17 +75,17 @@ def _cells(base: Value, axes: Mapping[str, Sequence[Value]]) -> Iterator[Corner]
         yield Corner(root, {axis: labels[axis][index] for axis, index in chosen.items()})
 
 
-def _check_axis(axis: str, values: Value, solvers: Registry) -> list[Problem]:
+def _check_axis(axis: str, values: Value, registries: Registries) -> list[Problem]:
     where = f"{SECTION}.{axis}"
     key = values.key or values.origin
     head = axis.partition(".")[0]
     if head not in AXES:
         if head in SECTIONS[()].model_fields:
             return [Problem(key, where, f"{head} does not change the pictures, so it cannot be an axis.")]
-        known = _known_paths(solvers)
+        known = _known_paths(registries)
         return [Problem(key, where, f"no such option.{did_you_mean(axis, known)}")]
-    if not axis.startswith(_OPEN) and axis not in _known_paths(solvers):
-        return [Problem(key, where, f"no such option.{did_you_mean(axis, _known_paths(solvers))}")]
+    if not axis.startswith(_OPEN) and axis not in _known_paths(registries):
+        return [Problem(key, where, f"no such option.{did_you_mean(axis, _known_paths(registries))}")]
     if not isinstance(values.data, list) or not values.data:
         return [Problem(values.origin, where, f"wanted a list of values that is not empty, got {got(values)}.")]
     return _repeated(where, values.data)
@@ -105,15 +105,20 @@ def _same(one: object, other: object) -> bool:
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
-def _known_paths(solvers: Registry) -> list[str]:
+def _known_paths(registries: Registries) -> list[str]:
     """Every dotted path an axis may have, apart from the open ones of scheduler and options."""
     paths = [*AXES]
     for section, model in SECTIONS.items():
         if section and section[0] in AXES:
             paths += [f"{section[0]}.{name}" for name in model.model_fields]
-    options = {name for kind in solvers.names() for name in _fields(model_of(solvers.get(kind)))}
+    kinds = [*_options_of("solver", registries.solvers), *_options_of("cache", registries.caches)]
     scheduler = [f"sampling.scheduler.{name}" for name in _fields(SchedulerSpec)]
-    return [*paths, "solver.kind", *(f"solver.{name}" for name in sorted(options)), *scheduler]
+    return [*paths, *kinds, *scheduler]
+
+
+def _options_of(section: str, registry: Registry) -> list[str]:
+    options = {name for kind in registry.names() for name in _fields(model_of(registry.get(kind)))}
+    return [f"{section}.kind", *(f"{section}.{name}" for name in sorted(options))]
 
 
 def _fields(model: type[BaseModel]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Options of a solver or metric, checked against the fields of a dataclass; names and one-line docs of those fields."""
+"""Options of a solver, cache or metric, checked against the fields of a dataclass; names and docs of those fields."""
 
 from __future__ import annotations
 
@@ -32,24 +32,32 @@ class OptionDoc:
     help: str
 
 
-def check(root: Value, solvers: Registry) -> tuple[dict[str, Any] | None, list[Problem]]:
-    """Check the section `solver` of a document.
+def check(
+    root: Value, registry: Registry, name: str = SECTION, default: str = DEFAULT_KIND
+) -> tuple[dict[str, Any] | None, list[Problem]]:
+    """Check the section `solver` of a document, or another that is a kind and its options.
+
+    Args:
+        root: the document.
+        registry: of the kinds.
+        name: of the section.
+        default: its kind where the section gives none.
 
     Returns:
         The kind and every option with its default filled in, or None; and what is wrong.
     """
-    section = root.get(SECTION)
+    section = root.get(name)
     if section is None or (section.data is None and section.wrong is None):
         section = Value({}, root.origin)
     kind_value = section.get("kind")
-    kind = DEFAULT_KIND if kind_value is None else kind_value.data
+    kind = default if kind_value is None else kind_value.data
     if not isinstance(section.data, dict) or not isinstance(kind, str):
         return None, []
-    if kind not in solvers.names():
-        at = (SECTION, "kind")
-        return None, [Problem(place(root, at), dotted(at), unknown(kind, solvers.names(), "solver"))]
-    given = {name: value for name, value in section.data.items() if name != "kind"}
-    values, problems = _typed(solvers.get(kind), given, root)
+    if kind not in registry.names():
+        at = (name, "kind")
+        return None, [Problem(place(root, at), dotted(at), unknown(kind, registry.names(), name))]
+    given = {option: value for option, value in section.data.items() if option != "kind"}
+    values, problems = _typed(registry.get(kind), given, root, name)
     return (None if values is None else {"kind": kind, **values}), problems
 
 
@@ -107,30 +115,32 @@ def type_name(hint: Any) -> str:
     return getattr(hint, "__name__", str(hint))
 
 
-def _typed(solver: type, given: Mapping[str, Value], root: Value) -> tuple[dict[str, Any] | None, list[Problem]]:
+def _typed(
+    solver: type, given: Mapping[str, Value], root: Value, section: str
+) -> tuple[dict[str, Any] | None, list[Problem]]:
     known = [field.name for field in _fields(solver)]
     problems = []
     for name in given:
         if name not in known:
-            at = (SECTION, name)
+            at = (section, name)
             problems.append(Problem(place(root, at, key=True), dotted(at), unknown_option(name, known)))
     options = {name: bare(value) for name, value in given.items() if name in known and value.wrong is None}
     try:
         typed = model_of(solver).model_validate_json(json.dumps(options), strict=True)
         instance = solver(**{name: getattr(typed, name) for name in known})
     except ValidationError as error:
-        return None, problems + problems_of(error, root, (SECTION,))
+        return None, problems + problems_of(error, root, (section,))
     except ValueError as error:
-        return None, [*problems, _refused(str(error), known, root)]
+        return None, [*problems, _refused(str(error), known, root, section)]
     return (None if problems else {name: getattr(instance, name) for name in known}), problems
 
 
-def _refused(message: str, known: list[str], root: Value) -> Problem:
+def _refused(message: str, known: list[str], root: Value, section: str) -> Problem:
     """The problem for a ValueError("field: why") of the solver itself."""
     name, _, why = message.partition(": ")
     if name not in known:
-        return Problem(place(root, (SECTION,)), SECTION, f"{message.rstrip('.')}.")
-    at = (SECTION, name)
+        return Problem(place(root, (section,)), section, f"{message.rstrip('.')}.")
+    at = (section, name)
     value = root.find(at)
     suffix = "" if "got" in why or value is None else f", got {got(value)}"
     return Problem(place(root, at), dotted(at), f"{why.rstrip('.')}{suffix}.")

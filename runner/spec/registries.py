@@ -1,10 +1,10 @@
-"""What is installed: adapters, solvers, launchers and metrics, by name."""
+"""What is installed: adapters, solvers, caches, launchers and metrics, by name."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
@@ -30,19 +30,21 @@ class Names(Protocol):
 
 @dataclass(frozen=True)
 class Registries:
-    """The four registries that a job file refers to; tests pass their own.
+    """The registries that a job file refers to; tests pass their own.
 
     Attributes:
         adapters: of `genrun.adapters.registry`.
         solvers: frozen dataclasses whose fields are their options.
         launchers: of `launch.kind`.
         metrics: of `score`; only those that a job gives options are imported.
+        caches: frozen dataclasses whose fields are their options.
     """
 
     adapters: Registry
     solvers: Registry
     launchers: Names
     metrics: Registry
+    caches: Registry = field(default_factory=lambda: _module("genrun.adapters.caches.registry"))
 
     @classmethod
     def installed(cls) -> Registries:

@@ -111,6 +111,7 @@ Limit = Annotated[float | str, BeforeValidator(_limit, json_schema_input_type=fl
 Allowance = Annotated[float | str, BeforeValidator(_allowance, json_schema_input_type=float | str)]
 Options = dict[str, Annotated[Any, BeforeValidator(_option, json_schema_input_type=str | int | float | bool | None)]]
 MetricSpec = Annotated[Any, BeforeValidator(_metric, json_schema_input_type=str | dict[str, Any])]
+Attention = Literal["native", "flash", "sage", "sparge"]
 Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Text = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -224,6 +225,12 @@ class SolverSpec(_Kind):
     """The solver; its other keys are the solver's options."""
 
     kind: Text = Field("sequential", description="Name of the solver; `genrun solvers` lists them.")
+
+
+class CacheSpec(_Kind):
+    """The cache; its other keys are the cache's options."""
+
+    kind: Text = Field("none", description="Name of the cache; `genrun caches` lists them.")
 
 
 class ParallelSpec(_Section):
@@ -344,6 +351,8 @@ class JobSpec(_Section):
     )
     sampling: SamplingSpec = SamplingSpec()  # pyright: ignore[reportCallIssue]
     solver: SolverSpec = SolverSpec()  # pyright: ignore[reportCallIssue]
+    cache: CacheSpec = CacheSpec()  # pyright: ignore[reportCallIssue]
+    attention: Attention = Field("native", description="Attention kernel, in place of torch's own.")
     parallel: ParallelSpec = ParallelSpec()  # pyright: ignore[reportCallIssue]
     objective: Literal["throughput", "latency"] = Field(
         "throughput", description="What `parallel: auto` looks for: all items soonest, or each item soonest."

@@ -20,6 +20,7 @@ class SamplerStats:
         fronts: final states after each round.
         converged_by: "tolerance", "sequential" or "first_core", as in `Solution`.
         skipped: states accepted without evaluation (approximate modes only).
+        blocks: evaluations of transformer blocks, which a cache leaves some out of; 0 where the model has none.
     """
 
     num_steps: int
@@ -28,6 +29,7 @@ class SamplerStats:
     fronts: tuple[int, ...] = ()
     converged_by: str = "tolerance"
     skipped: int = 0
+    blocks: float = 0.0
 
     @property
     def speedup(self) -> float:

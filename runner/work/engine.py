@@ -49,6 +49,7 @@ class PipelineSample:
             tuple(solution.fronts),
             solution.converged_by,
             solution.skipped,
+            solution.blocks,
         )
 
     def decode(self) -> np.ndarray:
@@ -125,13 +126,15 @@ class Engine:
     def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> PipelineSample:
         """Sample an item; every rank of the team calls this alike."""
         from genrun.adapters import generate
+        from genrun.adapters.attention import attention_of
+        from genrun.adapters.caches import registry as caches
         from genrun.solvers import registry as solvers
 
         adapter = registry.get(item.model["adapter"])
         pipe = self._pipeline(item, adapter)
         options = {key: value for key, value in item.solver.items() if key != "kind"}
         try:
-            with self._encoded(pipe, item):
+            with self._encoded(pipe, item), attention_of(pipe, item.attention):
                 sampled = generate.sample(
                     pipe,
                     adapter,
@@ -139,6 +142,7 @@ class Engine:
                     solvers.get(item.solver["kind"])(**options),
                     self._exchange(),
                     lambda progress: on_round(progress.front, progress.num_steps),
+                    caches.make(item.cache),
                 )
         except Exception as error:
             self._team.failed(error)

@@ -1,0 +1,113 @@
+"""What a cache is: options of a job file that attach themselves to a diffusion transformer.
+
+A cache's states are kept apart by **context**, the name of the evaluation that may read them. Under a solver that evaluates
+one point a round, steps come in order, and a context is a branch of the guidance ("cond"): what one step computed is used at
+the next. Under a parallel solver it is a branch at a step ("cond@17"): what one round computed is used in the next, at the
+same step, where inputs change less and less as the solver converges. Evaluations of one step are all made by one rank, so
+that a result does not depend on the number of ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from genrun.solvers.contract import SolverError
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+
+class CacheError(SolverError):
+    """A cache that cannot be used as asked; the message names it, the reason and a remedy."""
+
+
+@dataclass
+class Place:
+    """The evaluation in work, told to caches before every call of the model.
+
+    Attributes:
+        index: step i in 0..N-1.
+        num_steps: N.
+        timestep: the scheduler's time there.
+        branch: of the guidance, such as "cond".
+        context: which states may be read.
+        in_order: whether every evaluation is of a later step than the one before.
+    """
+
+    index: int = 0
+    num_steps: int = 1
+    timestep: float = 0.0
+    branch: str = ""
+    context: str = ""
+    in_order: bool = True
+
+
+class States(Protocol):
+    """What a cache remembers of one model."""
+
+    def select(self, place: Place) -> None:
+        """Let the next call of the model read and write the states of `place.context`."""
+        ...
+
+    def keep(self, contexts: Collection[str]) -> None:
+        """Forget every other context."""
+        ...
+
+    def contexts(self) -> set[str]:
+        """Contexts of which something is remembered."""
+        ...
+
+    def detach(self) -> None:
+        """Forget all, and leave the model as it was."""
+        ...
+
+
+class Cache(Protocol):
+    """A frozen dataclass whose fields are its options in a job file.
+
+    Attributes:
+        needs_order: why it is right for evaluations in the order of steps alone, or "".
+        needs_every_step: whether none of the steps may be left out either.
+        models: class names of the transformers that it is known to work on.
+        package: what must be installed for it, beside genrun, or "".
+    """
+
+    needs_order: ClassVar[str]
+    needs_every_step: ClassVar[bool]
+    models: ClassVar[tuple[str, ...]]
+    package: ClassVar[str]
+
+    def attach(self, model: Module, place: Place) -> States:
+        """Attach to a transformer; `place` is kept up to date. Raises CacheError."""
+        ...
+
+
+def refusal(kind: str, cache: Cache, model: str | None, workers: int, *, sequential: bool) -> str | None:
+    """Why a cache cannot be used, with a remedy, or None. Loads nothing.
+
+    Args:
+        kind: the cache's name.
+        cache: the cache.
+        model: class name of the transformer; None where it is not known yet, "" where there is none.
+        workers: K of the solver.
+        sequential: whether the solver is the sequential one.
+    """
+    if cache.package and not find_spec(cache.package.replace("-", "_")):
+        return f"{kind} needs {cache.package}, which is not installed: pip install {cache.package}"
+    if cache.needs_order and (workers > 1 or (cache.needs_every_step and not sequential)):
+        orders = "solver sequential" if cache.needs_every_step else "solver sequential, or workers: 1"
+        return (
+            f"{kind} needs evaluations in the order of steps: {cache.needs_order}. "
+            f"Use {orders}; or cache first_block, pab, toca or dbcache"
+        )
+    if model == "":
+        return f"{kind} caches blocks of a diffusion transformer, and this pipeline has a UNet: leave cache out"
+    if model is not None and model not in cache.models:
+        return (
+            f"{kind} does not work on {model}, but on {', '.join(cache.models)}: choose another cache, or leave it out"
+        )
+    unmet = getattr(cache, "unmet", None)
+    return unmet(model) if unmet is not None else None

@@ -1,0 +1,114 @@
+"""DBCache of cache-dit (github.com/vipshop/cache-dit): run the first and last blocks, reuse the others' residual."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from genrun.adapters.caches import families
+from genrun.adapters.caches.contract import Place, States
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+
+@dataclass(frozen=True)
+class DBCache:
+    """Run the first and the last blocks, and those between only where the first ones' residual has changed.
+
+    Memory of a context: five hidden states for each list of blocks.
+
+    Attributes:
+        threshold: largest mean absolute change of the first blocks' residual, relative to it; 0 computes always.
+        first: blocks at the start that are always run.
+        last: blocks at the end that are always run.
+        warmup: first evaluations of a context that are computed in full.
+    """
+
+    needs_order: ClassVar[str] = ""
+    needs_every_step: ClassVar[bool] = False
+    models: ClassVar[tuple[str, ...]] = (
+        families.FLUX,
+        families.HUNYUAN,
+        families.WAN,
+        families.COGVIDEOX,
+        families.QWEN,
+        families.LTX,
+    )
+    package: ClassVar[str] = "cache-dit"
+
+    threshold: float = 0.08
+    first: int = 1
+    last: int = 0
+    warmup: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < float("inf"):
+            raise ValueError(f"threshold: must be finite and not negative, got {self.threshold}")
+        for name, least in (("first", 1), ("last", 0), ("warmup", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: must be at least {least}, got {getattr(self, name)}")
+
+    def attach(self, model: Module, place: Place) -> States:
+        """Have cache-dit run the blocks."""
+        return _Contexts(self, model)
+
+
+class _Contexts:
+    """cache-dit keeps one context for each list of blocks; here there is a set of them for each of our contexts."""
+
+    def __init__(self, options: DBCache, model: Any) -> None:
+        import logging
+
+        # It tells of every model that it touches.
+        logging.getLogger("CACHE_DIT").setLevel(logging.ERROR)
+        import cache_dit
+        from cache_dit.caching.cache_contexts.cache_context import CachedContext
+
+        self._silence(logging.ERROR)
+        self._config = cache_dit.DBCacheConfig(
+            Fn_compute_blocks=options.first,
+            Bn_compute_blocks=options.last,
+            residual_diff_threshold=options.threshold,
+            max_warmup_steps=options.warmup,
+            enable_separate_cfg=False,
+        )
+        self._dit, self._context, self._model = cache_dit, CachedContext, model
+        cache_dit.enable_cache(model, cache_config=self._config)
+        self._current: dict[str, Any] = model._context_manager._cached_context_manager
+        self._states: dict[str, dict[str, Any]] = {}
+
+    @staticmethod
+    def _silence(level: int) -> None:
+        """Every module of the package has a logger of its own."""
+        import logging
+
+        for name in list(logging.root.manager.loggerDict):
+            if name.startswith(("CACHE_DIT", "cache_dit")):
+                logging.getLogger(name).setLevel(level)
+
+    def select(self, place: Place) -> None:
+        """Put the states of a context where cache-dit looks for its own."""
+        if place.context not in self._states:
+            names = self._model._context_names
+            fresh = {name: self._context(name=name, cache_config=self._config) for name in names}
+            self._states[place.context] = fresh
+        self._current.update(self._states[place.context])
+
+    def keep(self, contexts: Collection[str]) -> None:
+        """Forget every other context."""
+        self._states = {name: state for name, state in self._states.items() if name in set(contexts)}
+        held = {id(context) for state in self._states.values() for context in state.values()}
+        for name, context in self._current.items():
+            if id(context) not in held:
+                self._current[name] = self._context(name=name, cache_config=self._config)
+
+    def contexts(self) -> set[str]:
+        """Contexts of which something is remembered."""
+        return set(self._states)
+
+    def detach(self) -> None:
+        """Give the blocks back."""
+        self.keep(())
+        self._dit.disable_cache(self._model)

@@ -1,0 +1,65 @@
+"""First block cache: run the first block, and the others only where its answer has changed (diffusers' FirstBlockCache).
+
+After ParaAttention (github.com/chengzeyi/ParaAttention), a simpler TeaCache (arXiv 2411.19108). The other blocks' residual
+is remembered from the last evaluation that computed them, so that errors do not add up from one reuse to the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from genrun.adapters.caches import families
+from genrun.adapters.caches.contract import Place, States
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+ALWAYS = -1.0
+"""A threshold that no change is below."""
+
+
+@dataclass(frozen=True)
+class FirstBlock:
+    """Reuse the residual of all blocks but the first where the first block's own residual has hardly changed.
+
+    Memory of a context: five hidden states.
+
+    Attributes:
+        threshold: largest mean absolute change of the first block's residual, relative to it; 0 computes always.
+    """
+
+    needs_order: ClassVar[str] = ""
+    needs_every_step: ClassVar[bool] = False
+    models: ClassVar[tuple[str, ...]] = (
+        families.FLUX,
+        families.HUNYUAN,
+        families.WAN,
+        families.COGVIDEOX,
+        families.SD3,
+        families.QWEN,
+        families.LTX,
+    )
+    package: ClassVar[str] = ""
+
+    threshold: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < float("inf"):
+            raise ValueError(f"threshold: must be finite and not negative, got {self.threshold}")
+
+    def attach(self, model: Module, place: Place) -> States:
+        """Hook every block."""
+        from diffusers.hooks.first_block_cache import (
+            _FBC_BLOCK_HOOK,
+            _FBC_LEADER_BLOCK_HOOK,
+            FirstBlockCacheConfig,
+            apply_first_block_cache,
+        )
+
+        from genrun.adapters.caches.hooked import HookedStates
+        from genrun.adapters.caches.text_end import TEXT_END_HOOK, pass_text_on
+
+        pass_text_on(model)
+        apply_first_block_cache(model, FirstBlockCacheConfig(threshold=self.threshold or ALWAYS))
+        return HookedStates(model, (_FBC_LEADER_BLOCK_HOOK, _FBC_BLOCK_HOOK, TEXT_END_HOOK))

@@ -1,0 +1,73 @@
+"""States that diffusers' hooks keep, held apart by our contexts.
+
+diffusers keys some states by the name of a cache context (`StateManager`), and keeps others in the hook itself, shared by
+all calls of the model: cond and uncond would then read each other's. Those are swapped before every call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+from diffusers.hooks.hooks import CacheContext, HookRegistry, ModelHook, StateManager
+from torch.nn import Module
+
+from genrun.adapters.caches.contract import Place
+
+Prepare = Callable[[Any, Place], None]
+
+
+class HookedStates:
+    """The states of some hooks of a model.
+
+    Args:
+        model: the root that hooks were registered under.
+        names: of the hooks.
+        prepare: told a state and the place before every call, to say where on the trajectory it is.
+    """
+
+    def __init__(self, model: Module, names: Sequence[str], prepare: Prepare | None = None) -> None:
+        self._model, self._names, self._prepare = model, names, prepare
+        hooks = list(self._hooks())
+        managers = (value for hook in hooks for value in vars(hook).values() if isinstance(value, StateManager))
+        self._managers: list[StateManager] = list(dict.fromkeys(managers))
+        self._bare = [hook for hook in hooks if hasattr(hook, "state")]
+        self._swapped: list[dict[str, Any]] = [{} for _ in self._bare]
+        HookRegistry.check_if_exists_or_initialize(model).invalidate_child_registries_cache()
+
+    def select(self, place: Place) -> None:
+        """Let hooks read and write the states of a context."""
+        for manager in self._managers:
+            manager.set_context(CacheContext(place.context))
+            if self._prepare is not None:
+                self._prepare(manager.get_state(), place)
+        for hook, states in zip(self._bare, self._swapped, strict=True):
+            hook.state = states.setdefault(place.context, type(hook.state)())
+            if self._prepare is not None:
+                self._prepare(hook.state, place)
+
+    def keep(self, contexts: Collection[str]) -> None:
+        """Forget every other context."""
+        for states in (*(manager._state_cache for manager in self._managers), *self._swapped):
+            for context in states.keys() - set(contexts):
+                del states[context]
+        for hook in self._bare:
+            hook.state = type(hook.state)()
+
+    def contexts(self) -> set[str]:
+        """Contexts of which something is remembered."""
+        return {context for manager in self._managers for context in manager._state_cache}.union(*self._swapped)
+
+    def detach(self) -> None:
+        """Remove the hooks."""
+        self.keep(())
+        registry = HookRegistry.check_if_exists_or_initialize(self._model)
+        for name in self._names:
+            registry.remove_hook(name, recurse=True)
+        registry.invalidate_child_registries_cache()
+
+    def _hooks(self) -> Iterator[ModelHook]:
+        for module in self._model.modules():
+            registry = getattr(module, "_diffusers_hook", None)
+            if registry is not None:
+                yield from (hook for name, hook in registry.hooks.items() if name in self._names)

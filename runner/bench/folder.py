@@ -114,6 +114,7 @@ class BenchFolder:
 
     def _cell_path(self, cell: Cell, code: str) -> Path:
         decides = {"problem": cell.problem, "kind": cell.kind, "options": cell.options, "code": code}
+        decides |= {"cache": cell.cache} if cell.cache else {}
         key = hashlib.sha256(canonical(decides)).hexdigest()[:KEY_DIGITS]
         return self.path / "cells" / f"{key}.json"
 

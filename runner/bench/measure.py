@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,7 @@ class Measurer:
             MixError: this machine's sequential latents differ from those that the bench was begun with.
             StoreError: the folder cannot be read or written.
         """
-        code = self._code(cell.kind)
+        code = self._code(cell)
         found = self.folder.result(cell, code)
         if found is not None:
             return found, False
@@ -97,10 +97,15 @@ class Measurer:
                 raise RunError(f"{self.subject.name}: the sequential sampler itself fails: {error}.") from error
         return self._references
 
-    def _code(self, kind: str) -> str:
+    def _code(self, cell: Cell) -> str:
+        from genrun.adapters.caches import registry
+
+        kind, cache = cell.kind, cell.cache.get("kind", "")
         if kind not in self._codes:
             self._codes[kind] = code_of(self.solvers.get(kind))
-        return self._codes[kind]
+        if cache and cache not in self._codes:
+            self._codes[cache] = code_of(registry.get(cache))
+        return self._codes[kind] + self._codes.get(cache, "")
 
     def _make_references(self, on_part: OnPart) -> References:
         solver, first = self.solvers.get(REFERENCE)(), range(min(self.subject.batch, self.subject.count))
@@ -144,7 +149,7 @@ class Measurer:
         except ValueError as error:
             return Result(cell, code, references.num_steps, (), f"refused: {error}")
         try:
-            timed = _run(self.subject, solver, range(self.subject.count), on_part)
+            timed = _run(self.subject, solver, range(self.subject.count), on_part, cell.cache)
         except (SolverError, RefusedError, UnknownSchedulerError) as error:
             return Result(cell, code, references.num_steps, (), f"{type(error).__name__}: {error}")
         samples = tuple(map(self._compare, timed.outcomes, references.latents))
@@ -170,15 +175,18 @@ class Measurer:
             solution.fronts,
             error.mean().sqrt().item() / spread,
             worst,
+            solution.blocks,
         )
 
 
-def _run(subject: Subject, solver: Solver, indices: Sequence[int], on_part: OnPart) -> Timed:
+def _run(
+    subject: Subject, solver: Solver, indices: Sequence[int], on_part: OnPart, cache: Mapping[str, Any] | None = None
+) -> Timed:
     """Run samples, as many at once as the subject does, on the clock."""
     timed = Timed([])
     for chunk in _chunks(indices, subject.batch):
         started = time.perf_counter()
-        outcomes = subject.run(solver, chunk)
+        outcomes = subject.run(solver, chunk, cache) if cache else subject.run(solver, chunk)
         timed.elapsed_s += time.perf_counter() - started
         timed.calls += max(outcome.solution.rounds for outcome in outcomes)
         timed.outcomes += outcomes

@@ -104,10 +104,14 @@ class TimedExchange:
         with self._timed():
             self.inner.begin(like, capacity)
 
-    def gather(self, outputs: Sequence[Tensor], count: int, check: int) -> list[Tensor]:
+    def plan(self, owners: Sequence[int]) -> None:
+        """Hand on."""
+        self.inner.plan(owners)
+
+    def gather(self, outputs: Sequence[Tensor], count: int, check: int, note: int = 0) -> tuple[list[Tensor], int]:
         """Gather, and note the time."""
         with self._timed():
-            return self.inner.gather(outputs, count, check)
+            return self.inner.gather(outputs, count, check, note)
 
     def end(self) -> None:
         """End."""

@@ -22,6 +22,7 @@ class Sample:
         fronts: the front after each round.
         rmse: of the final latents to the sequential ones, in their standard deviations.
         worst_block: the same of the worst block of 8 x 8 places; None for states without places.
+        blocks: evaluations of transformer blocks; 0 where the model has none.
     """
 
     rounds: int
@@ -31,6 +32,7 @@ class Sample:
     fronts: tuple[int, ...]
     rmse: float
     worst_block: float | None
+    blocks: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class Result:
     def nfe(self) -> float:
         """Mean model evaluations."""
         return self.mean(lambda sample: sample.nfe)
+
+    @property
+    def blocks(self) -> float:
+        """Mean evaluations of transformer blocks."""
+        return self.mean(lambda sample: sample.blocks)
 
     @property
     def skipped(self) -> float:

@@ -14,7 +14,7 @@ from genrun.runner.bench.page import About, write_page
 from genrun.runner.bench.pareto import Crossing, crossings
 from genrun.runner.bench.results import Result
 from genrun.runner.bench.sweep import Cell, Variant, sweep
-from genrun.runner.bench.tables import PARETO_COLUMNS, RESULT_COLUMNS, as_csv, as_json, pareto_row, result_row
+from genrun.runner.bench.tables import PARETO_COLUMNS, RESULT_COLUMNS, as_csv, as_json, pareto_row, result_rows
 from genrun.runner.progress import Display, Glimpse
 from genrun.runner.spec.registries import Registry
 from genrun.runner.store import environment
@@ -103,7 +103,7 @@ def measure(plan: Plan, folder: BenchFolder, solvers: Registry, display: Display
 def write(plan: Plan, folder: BenchFolder, results: Sequence[Result], title: str, command: str) -> str:
     """Write tables, pictures and page; returns the path of the page. Raises StoreError."""
     found = crossings(results)
-    folder.write_file("results.csv", as_csv(RESULT_COLUMNS, map(result_row, results)))
+    folder.write_file("results.csv", as_csv(RESULT_COLUMNS, result_rows(results)))
     folder.write_file("pareto.csv", as_csv(PARETO_COLUMNS, map(pareto_row, found)))
     folder.write_file("results.json", as_json(plan.asked.settings, results, found))
     titles = {subject.name: subject.title for subject in plan.asked.subjects}

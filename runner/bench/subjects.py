@@ -53,8 +53,8 @@ class Subject(Protocol):
         """Frames asked for, which tell the layout of video latents; None for anything else."""
         ...
 
-    def run(self, solver: Solver, indices: Sequence[int]) -> list[Outcome]:
-        """Sample the given ones, at most `batch`, in one call."""
+    def run(self, solver: Solver, indices: Sequence[int], cache: Mapping[str, Any] | None = None) -> list[Outcome]:
+        """Sample the given ones, at most `batch`, in one call; `cache` is a kind and its options."""
         ...
 
     def warm_up(self) -> None:
@@ -92,8 +92,8 @@ class AnalyticSubject:
     def _denoise(self) -> Any:
         return self._world.denoiser()
 
-    def run(self, solver: Solver, indices: Sequence[int]) -> list[Outcome]:
-        """Solve one problem per index."""
+    def run(self, solver: Solver, indices: Sequence[int], cache: Mapping[str, Any] | None = None) -> list[Outcome]:
+        """Solve one problem per index; there are no blocks to cache."""
         from genrun.solvers import drive
         from genrun.solvers.analytic import evaluator
 
@@ -153,9 +153,9 @@ class ModelSubject:
         """Frames asked for."""
         return self.sampling.get("num_frames")
 
-    def run(self, solver: Solver, indices: Sequence[int]) -> list[Outcome]:
+    def run(self, solver: Solver, indices: Sequence[int], cache: Mapping[str, Any] | None = None) -> list[Outcome]:
         """Make samples in one pipeline call, as the plain pipeline would; nothing is decoded."""
-        return self._run(solver, indices, self.sampling)
+        return self._run(solver, indices, self.sampling, cache)
 
     def warm_up(self) -> None:
         """Load the model, and sample a few steps."""
@@ -169,13 +169,21 @@ class ModelSubject:
         self._open.close()
         self.__dict__.pop("_pipe", None)
 
-    def _run(self, solver: Solver, indices: Sequence[int], sampling: Mapping[str, Any]) -> list[Outcome]:
+    def _run(
+        self,
+        solver: Solver,
+        indices: Sequence[int],
+        sampling: Mapping[str, Any],
+        cache: Mapping[str, Any] | None = None,
+    ) -> list[Outcome]:
+        from genrun.adapters.caches import registry
         from genrun.adapters.generate import Request, sample, sample_batch
 
         asks = [self.asks[index] for index in indices]
         requests = [Request(ask.prompt, ask.seed, sampling, ask.negative_prompt) for ask in asks]
         if len(requests) == 1:
-            sampled = [sample(self._pipe, self.adapter, requests[0], solver)]
+            made = registry.make(dict(cache)) if cache else None
+            sampled = [sample(self._pipe, self.adapter, requests[0], solver, cache=made)]
         else:
             sampled = sample_batch(self._pipe, self.adapter, requests, solver)
         return [Outcome(each.latents.detach().float().cpu(), each.solution) for each in sampled]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from genrun.runner.errors import UsageError
@@ -16,7 +16,7 @@ from genrun.runner.spec.registries import Registry
 from genrun.runner.spec.tree import Value
 from genrun.runner.spec.wording import unknown
 
-REFERENCE = "sequential"
+REFERENCE, NO_CACHE = "sequential", "none"
 SWEPT = ("workers", "tolerance")
 FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Of a solver's own default tolerance: its sweep where none is asked for."""
@@ -34,6 +34,7 @@ class Variant:
         options: every option but workers and tolerance.
         workers: its default K; None for a solver that has no such option.
         tolerance: its default tolerance; None for a solver that has no such option.
+        cache: kind and options of a cache on top; empty for none.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Variant:
     options: Mapping[str, Any]
     workers: int | None
     tolerance: float | None
+    cache: Mapping[str, Any] = field(default_factory=dict)
 
     def tolerances(self, wanted: Sequence[float] | None) -> tuple[float | None, ...]:
         """The sweep: as wanted, or factors of the default; one None for a solver without tolerance."""
@@ -64,6 +66,7 @@ class Cell:
         workers: K.
         tolerance: of the solver, or None where it has none.
         options: every option of the solver's dataclass.
+        cache: kind and options of a cache on top; empty for none.
     """
 
     problem: str
@@ -72,6 +75,7 @@ class Cell:
     workers: int
     tolerance: float | None
     options: Mapping[str, Any]
+    cache: Mapping[str, Any] = field(default_factory=dict)
 
 
 def sweep(
@@ -94,7 +98,7 @@ def sweep(
             for tolerance in variant.tolerances(wanted):
                 swept = {"workers": count if variant.workers is not None else None, "tolerance": tolerance}
                 options = {**variant.options, **{name: value for name, value in swept.items() if value is not None}}
-                yield Cell(problem, variant.label, variant.kind, count, tolerance, options)
+                yield Cell(problem, variant.label, variant.kind, count, tolerance, options, variant.cache)
 
 
 def parse_solvers(text: str, registry: Registry) -> tuple[Variant, ...]:
@@ -114,6 +118,29 @@ def parse_solvers(text: str, registry: Registry) -> tuple[Variant, ...]:
     if repeated is not None:
         raise UsageError(f"--solvers {text}: {repeated} is given twice. Remove one of them.")
     return tuple(variants)
+
+
+def with_caches(variants: Sequence[Variant], texts: Iterable[str], registry: Registry) -> tuple[Variant, ...]:
+    """The variants, and each of them and the sequential sampler under each cache, written as `first_block:threshold=0.1`.
+
+    Raises:
+        UsageError, JobFileError: an unknown cache or option, or a wrong value.
+    """
+    found = list(variants)
+    for text in texts:
+        kind, *pairs = text.split(":")
+        if kind not in registry.names() or kind == NO_CACHE:
+            raise UsageError(f"--cache {text}: {unknown(kind, registry.names()[1:], 'cache')}")
+        origin = Origin(f"--cache {text}")
+        given = dict(_pair(pair, text, "--cache") for pair in pairs)
+        root = Value({"cache": Value({"kind": Value(kind, origin), **given}, origin)}, origin)
+        cache, problems = solver_options.check(root, registry, "cache", NO_CACHE)
+        raise_all(problems)
+        assert cache is not None
+        name = " ".join([kind, *pairs])
+        alone = Variant(REFERENCE, REFERENCE, {}, None, None)
+        found += [replace(each, label=f"{each.label} + {name}", cache=cache) for each in (alone, *variants)]
+    return tuple(found)
 
 
 def parse_workers(text: str) -> tuple[int, ...]:
@@ -173,9 +200,9 @@ def _variant(word: str, registry: Registry) -> Variant:
     )
 
 
-def _pair(text: str, word: str) -> tuple[str, Value]:
+def _pair(text: str, word: str, flag: str = "--solvers") -> tuple[str, Value]:
     name, equals, value = text.partition("=")
-    origin = Origin(f"--solvers {word}")
+    origin = Origin(f"{flag} {word}")
     if not equals or not name:
-        raise UsageError(f"--solvers {word}: wanted NAME:OPTION=VALUE, such as ropa:curvature=false.")
+        raise UsageError(f"{flag} {word}: wanted NAME:OPTION=VALUE, such as ropa:curvature=false.")
     return name, source.parse(value, lambda _line, _column: origin)

@@ -27,10 +27,14 @@ RESULT_COLUMNS = (
     "rmse_max",
     "worst_block",
     "skipped",
+    "blocks",
+    "saved",
+    "rmse_added",
     "round_s",
     "round_ratio",
     "error",
 )
+CACHE_COLUMNS = ("problem", "solver", "K", "tolerance", "rounds", "NFE", "blocks", "saved", "RMSE", "added")
 PARETO_COLUMNS = ("problem", "solver", "workers", "error", "rounds", "speedup", "state")
 
 
@@ -44,8 +48,51 @@ def result_row(result: Result) -> dict[str, Any]:
         row |= {"rounds": result.rounds, "nfe": result.nfe, "speedup": result.speedup, "skipped": result.skipped}
         row |= {"rmse_mean": result.rmse, "rmse_median": result.rmse_median, "rmse_max": result.rmse_max}
         row |= {"worst_block": result.worst_block, "round_ratio": result.round_ratio}
+        row["blocks"] = result.blocks or None
         row["round_s"] = result.elapsed_s / result.calls if result.calls else None
     return row
+
+
+def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """All cells, those with a cache compared with the same cell without one."""
+    plain = {_without_cache(result): result for result in results if not result.cell.cache and result.samples}
+    rows = []
+    for result in results:
+        row = result_row(result)
+        if result.cell.cache and result.samples and result.blocks:
+            same = plain.get(_without_cache(result))
+            blocks = same.blocks if same is not None else _sequential_blocks(result, results)
+            row["saved"] = blocks / result.blocks if blocks else None
+            row["rmse_added"] = result.rmse - (0.0 if same is None else same.rmse)
+        rows.append(row)
+    return rows
+
+
+def _sequential_blocks(result: Result, results: Sequence[Result]) -> float | None:
+    """Blocks of the sequential sampler, which is not among the cells: N times those of an evaluation without a cache."""
+    for other in results:
+        if other.samples and not other.cell.cache and other.cell.problem == result.cell.problem:
+            return other.blocks / other.nfe * result.num_steps
+    return None
+
+
+def cache_rows(results: Sequence[Result]) -> list[list[str]]:
+    """Solver x cache by CACHE_COLUMNS, in the form of ROPA's Table 3: what a cache saves, and the error that it adds."""
+    return [_cache_row(row, result.num_steps) for row, result in zip(result_rows(results), results, strict=True)]
+
+
+def _cache_row(row: Mapping[str, Any], num_steps: int) -> list[str]:
+    if row["error"]:
+        return [row["problem"], row["solver"], str(row["workers"]), "refused", "", "", "", "", ""]
+    tolerance = "" if row["tolerance"] is None else f"{row['tolerance']:g}"
+    cells = [row["problem"], row["solver"], str(row["workers"]), tolerance, f"{row['rounds']:.1f}", f"{row['nfe']:.1f}"]
+    saved = "" if row["saved"] is None else f"{row['saved']:.2f}x"
+    added = "" if row["rmse_added"] is None else f"{row['rmse_added']:+.4f}"
+    return [*cells, f"{row['blocks'] or 0:.0f}", saved, f"{row['rmse_mean']:.4f}", added]
+
+
+def _without_cache(result: Result) -> tuple[str, str]:
+    return result.cell.problem, json.dumps([result.cell.kind, result.cell.options], sort_keys=True)
 
 
 def pareto_row(crossing: Crossing) -> dict[str, Any]:
@@ -62,12 +109,12 @@ def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def as_json(settings: Mapping[str, Any], results: Iterable[Result], found: Iterable[Crossing]) -> bytes:
+def as_json(settings: Mapping[str, Any], results: Sequence[Result], found: Iterable[Crossing]) -> bytes:
     """Everything that was measured, every sample included."""
     whole = {
         "settings": settings,
         "pareto": [pareto_row(crossing) for crossing in found],
-        "cells": [{**result_row(result), **_details(result)} for result in results],
+        "cells": [{**row, **_details(result)} for row, result in zip(result_rows(list(results)), results, strict=True)],
     }
     return json.dumps(whole, allow_nan=False).encode("ascii")
 

@@ -23,12 +23,12 @@ SAMPLES, REPEATS = 16, 3
 SHARED = {"solvers", "samples", "steps", "out", "as_json"}
 SWEPT = {"workers", "tolerances", "seed"}
 OPTIONS = {
-    "model": {*SHARED, *SWEPT, "model", "scheduler", "guidance", "prompts", "batch", "sets"},
+    "model": {*SHARED, *SWEPT, "model", "scheduler", "guidance", "prompts", "batch", "caches", "sets"},
     "problem": {*SHARED, *SWEPT, "problem"},
     "engine": {*SHARED, "engine", "ranks", "latency_ms"},
 }
 """What each of the three kinds of bench takes."""
-FLAGS = {"as_json": "json", "sets": "set"}
+FLAGS = {"as_json": "json", "sets": "set", "caches": "cache"}
 
 
 @click.command(
@@ -37,6 +37,7 @@ FLAGS = {"as_json": "json", "sets": "set"}
         "genrun bench --model demo-video --out bench/demo-video",
         "genrun bench --model demo-image --solvers ropa,collocation --workers 8 --tolerances 0.02,0.05,0.1",
         "genrun bench --model ./checkpoint --solvers ropa,ropa:curvature=false --steps 30 --set sampling.height=512",
+        "genrun bench --model demo-video --solvers collocation --cache first_block:threshold=0.1 --cache toca",
         "genrun bench --problem analytic --samples 4",
         "genrun bench --engine --ranks 8 --latency-ms 50",
     ),
@@ -58,6 +59,7 @@ FLAGS = {"as_json": "json", "sets": "set"}
 @click.option(
     "--batch", type=click.IntRange(1), default=1, help="Samples of one pipeline call; above 1 bits may differ."
 )
+@click.option("--cache", "caches", multiple=True, metavar="NAME", help="On each solver: first_block:threshold=0.1.")
 @click.option("--set", "sets", multiple=True, metavar="A.B=VALUE", help="Anything else of a job's model and sampling.")
 @click.option("--ranks", type=click.IntRange(1), default=8, help="Most ranks of --engine. [8]")
 @click.option("--latency-ms", type=click.FloatRange(1), default=50.0, help="Of a model evaluation with --engine. [50]")
@@ -96,11 +98,14 @@ def _solvers(kind: str, options: dict[str, Any]) -> None:
     from genrun.runner.bench import run
     from genrun.runner.bench.folder import BenchFolder
     from genrun.runner.bench.pareto import crossings
-    from genrun.runner.bench.sweep import parse_solvers, parse_tolerances, parse_workers
+    from genrun.runner.bench.sweep import parse_solvers, parse_tolerances, parse_workers, with_caches
+    from genrun.runner.bench.tables import CACHE_COLUMNS, cache_rows
     from genrun.runner.spec.registries import Registries
 
     solvers = Registries.installed().solvers
     variants = parse_solvers(options["solvers"], solvers)
+    if options["caches"]:
+        variants = with_caches(variants, options["caches"], Registries.installed().caches)
     tolerances = parse_tolerances(options["tolerances"], variants)
     plan = run.Plan(_ask(kind, options), variants, parse_workers(options["workers"]), tolerances)
     name = options["problem"] or plan.asked.subjects[0].name
@@ -114,6 +119,9 @@ def _solvers(kind: str, options: dict[str, Any]) -> None:
         return
     headings, rows = run.grid_rows(found)
     put_table(headings, rows, right=headings[3:])
+    if options["caches"]:
+        put("")
+        put_table(CACHE_COLUMNS, cache_rows(results), right=CACHE_COLUMNS[2:])
     put(page)
 
 

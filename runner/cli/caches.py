@@ -16,14 +16,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@click.command(cls=Verb, examples=("genrun caches", "genrun caches toca", "genrun caches --json"))
+CALIBRATED = 2
+"""Samples of a calibration."""
+
+
+@click.command(cls=Verb, examples=("genrun caches", "genrun caches toca", "genrun caches mag --calibrate demo-video"))
 @click.argument("names", metavar="[CACHE]...", nargs=-1)
+@click.option("--calibrate", metavar="MODEL", help="Measure the ratios that mag needs, on a few samples of a model.")
 @json_option
-def caches(names: Sequence[str], as_json: bool) -> None:
+def caches(names: Sequence[str], calibrate: str | None, as_json: bool) -> None:
     """List the caches of transformer blocks, with their options.
 
     Every option is a key beside `kind` in a job file: `cache: {kind: first_block, threshold: 0.1}`.
     """
+    if calibrate is not None:
+        if tuple(names) != ("mag",):
+            raise UsageError("--calibrate is for mag alone.", remedy=f"genrun caches mag --calibrate {calibrate}")
+        _calibrate(calibrate, as_json)
+        return
     from genrun.runner.spec.registries import Registries
     from genrun.runner.spec.wording import unknown
 
@@ -43,6 +53,33 @@ def caches(names: Sequence[str], as_json: bool) -> None:
             put(f"  Needs {cache['package']}: pip install {cache['package']}")
         put_options(cache["options"])
         put("")
+
+
+def _calibrate(model: str, as_json: bool) -> None:
+    """Load a model and print a section `cache` for it."""
+    from genrun.adapters import generate
+    from genrun.adapters.caches.calibrate import calibrate
+    from genrun.adapters.caches.contract import CacheError
+    from genrun.runner.bench.ask import ModelQuestion, ask_model
+    from genrun.runner.bench.subjects import ModelSubject, quieten
+    from genrun.runner.work.engine import choose_device
+
+    (subject,) = ask_model(ModelQuestion(model, samples=CALIBRATED)).subjects
+    assert isinstance(subject, ModelSubject)
+    quieten()
+    spec, device = subject.model, choose_device(subject.model["device"])
+    pipe = generate.load(
+        subject.adapter, spec["checkpoint"], dtype=spec["dtype"], device=device, revision=spec["revision"]
+    )
+    asks = [generate.Request(ask.prompt, ask.seed, subject.sampling, ask.negative_prompt) for ask in subject.asks]
+    try:
+        ratios = calibrate(pipe, subject.adapter, asks)
+    except CacheError as error:
+        raise UsageError(f"{error}.") from error
+    if as_json:
+        put_json({"kind": "mag", "ratios": ratios})
+    else:
+        put(f"cache: {{kind: mag, ratios: {ratios}}}")
 
 
 def _entry(name: str, cache: Any) -> dict[str, Any]:

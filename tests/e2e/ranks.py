@@ -16,20 +16,22 @@ from genrun.adapters.exchange import Exchange, ExchangeError, GroupExchange, Loc
 from genrun.solvers import NonFiniteError
 from tests.tiny import build, call_kwargs, latents_of
 
-CASES = [
-    ("sd3", "paradigms"),
-    ("sd3", "collocation"),
-    ("wan21", "ropa"),
-    ("hunyuanvideo", "parasolver-turbo"),
-    ("cogvideox_dpm", "ropa"),
+CASES: list[tuple[str, str, dict[str, Any]]] = [
+    ("sd3", "paradigms", {}),
+    ("sd3", "collocation", {}),
+    ("wan21", "ropa", {}),
+    ("hunyuanvideo", "parasolver-turbo", {}),
+    ("cogvideox_dpm", "ropa", {}),
+    ("sd3", "collocation", {"kind": "first_block", "threshold": 0.3}),
+    ("wan21", "chords", {"kind": "toca", "drift": 10.0}),
 ]
 
 
-def digest(family: str, solver: str, exchange: Exchange) -> dict[str, Any]:
+def digest(family: str, solver: str, exchange: Exchange, cache: dict[str, Any] | None = None) -> dict[str, Any]:
     """What a rank ends with."""
     pipe = build(family, torch.bfloat16 if family == "hunyuanvideo" else torch.float32)
     calls = count_calls(pipe)
-    with genrun.parallelize(pipe, solver, exchange=exchange, workers=8) as run:
+    with genrun.parallelize(pipe, solver, exchange=exchange, workers=8, cache=cache) as run:
         latents = latents_of(pipe(**{**call_kwargs(family), "num_inference_steps": 12}))
     bits = latents.float().numpy().tobytes().hex()
     return {"bits": hash_of(bits), "rounds": run.solution.rounds, "nfe": run.solution.nfe, "calls": calls[0]}
@@ -79,13 +81,13 @@ def main() -> None:
     rank = dist.get_rank()
     pair = dist.new_group([0, 1])
     found: dict[str, Any] = {"cases": {}}
-    for family, solver in CASES:
-        sizes = {"1": digest(family, solver, LocalExchange())} if rank == 0 else {}
+    for family, solver, cache in CASES:
+        sizes = {"1": digest(family, solver, LocalExchange(), cache)} if rank == 0 else {}
         dist.barrier()
         if rank < 2:
-            sizes["2"] = digest(family, solver, GroupExchange(pair))
-        sizes["4"] = digest(family, solver, GroupExchange())
-        found["cases"][f"{family} {solver}"] = sizes
+            sizes["2"] = digest(family, solver, GroupExchange(pair), cache)
+        sizes["4"] = digest(family, solver, GroupExchange(), cache)
+        found["cases"][" ".join([family, solver, *map(str, cache.values())])] = sizes
     found["raised"] = fail_on(2, GroupExchange(), MemoryError("no memory left"))
     found["raised first"] = fail_on(1, GroupExchange(), MemoryError("no memory at all"), call=1)
     found["nan"] = fail_on(2, GroupExchange(), None)

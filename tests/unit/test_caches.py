@@ -1,0 +1,244 @@
+"""Caches on stock pipelines: they save blocks, never change what they may not, and forget between samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import genrun
+from genrun.adapters.attention import refusal as attention_refusal
+from genrun.adapters.caches import registry
+from genrun.adapters.caches.contract import CacheError
+from genrun.adapters.caches.families import blocks_of, transformer_of
+from genrun.adapters.caches.keeper import ROUNDS_KEPT, Keeper
+from genrun.adapters.session import RefusedError
+from genrun.solvers import registry as solvers
+from tests.tiny import build, call_kwargs, generator, latents_of
+
+RATIOS = {"ratios": (1.0, 1.0)}
+WAYS: Mapping[str, Mapping[str, Any]] = {
+    "first_block": {"threshold": 0.5},
+    "pab": {"start": 1001, "stop": -1, "drift": 10.0},
+    "faster": {"attention_below": 1001},
+    "taylorseer": {"warmup": 2, "interval": 2},
+    "mag": {**RATIOS, "warmup": 0.0, "skips": 1},
+    "toca": {"drift": 10.0},
+    "dbcache": {"threshold": 0.5},
+}
+"""Options with which each cache saves something on weights of noise."""
+
+NEUTRAL: Mapping[str, Mapping[str, Any]] = {
+    "first_block": {"threshold": 0.0},
+    "pab": {"spatial": 1, "cross": 1},
+    "faster": {"attention": 1, "unconditional": 1},
+    "taylorseer": {"interval": 1},
+    "mag": {**RATIOS, "threshold": 0.0},
+    "toca": {"interval": 1},
+    "dbcache": {"threshold": 0.0},
+}
+"""Options with which each cache computes everything."""
+
+FAMILIES = {
+    "flux": "flux",
+    "hunyuanvideo": "hunyuanvideo",
+    "wan21": "wan21",
+    "cogvideox": "cogvideox_ddim",
+    "sd3": "sd3",
+}
+ONE_BLOCK_LISTS = {("dbcache", "hunyuanvideo")}
+"""cache-dit counts first blocks in each list, and the tiny one has lists of one block."""
+KINDS = [kind for kind in WAYS if kind != "dbcache" or find_spec("cache_dit")]
+
+
+def sampled(pipe: Any, family: str, cache: Any, solver: str = "paradigms", **options: Any) -> tuple[Tensor, Any]:
+    call = {**call_kwargs(family), "num_inference_steps": 8, "generator": generator(options.pop("seed", 0))}
+    with genrun.parallelize(pipe, solver, cache=cache, **options) as run:
+        latents = latents_of(pipe(**call))
+    return latents, run
+
+
+def way(kind: str) -> tuple[str, dict[str, Any]]:
+    """The solver to try a cache with: a parallel one, unless it needs order."""
+    ordered = registry.get(kind).needs_order
+    return ("sequential", {}) if ordered else ("paradigms", {"workers": 4, "tolerance": 0.02})
+
+
+def works(kind: str, family: str) -> bool:
+    return transformer_of(type(build(family)).__name__) in registry.get(kind).models
+
+
+@pytest.mark.parametrize("family", FAMILIES.values())
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_saves_blocks_and_leaves_the_model_as_it_was(kind: str, family: str) -> None:
+    pipe = build(family)
+    solver, options = way(kind)
+    if transformer_of(type(pipe).__name__) not in registry.get(kind).models:
+        with pytest.raises(CacheError, match=f"{kind} does not work on"):
+            sampled(pipe, family, {"kind": kind, **WAYS[kind]}, solver, **options)
+        return
+    plain, run = sampled(pipe, family, None, solver, **options)
+    assert run.solution.blocks == run.solution.nfe * len(blocks_of(pipe.transformer)) * calls(pipe)
+    cached, run = sampled(pipe, family, {"kind": kind, **WAYS[kind]}, solver, **options)
+    done, asked = run.keeper.blocks
+    assert run.solution.blocks == pytest.approx(done, abs=0.1)
+    if (kind, family) not in ONE_BLOCK_LISTS:
+        assert done < 0.97 * asked
+        assert not torch.equal(cached, plain)
+    assert cached.isfinite().all()
+    again, _ = sampled(pipe, family, None, solver, **options)
+    assert torch.equal(again, plain)
+
+
+def calls(pipe: Any) -> int:
+    """Model calls of an evaluation: cond and uncond apart, or one for both."""
+    return 1 if type(pipe).__name__ in ("CogVideoXPipeline", "StableDiffusion3Pipeline") else 2
+
+
+@pytest.mark.parametrize("family", ["wan21", "sd3"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_a_threshold_of_zero_the_bits_are_those_of_no_cache(kind: str, family: str) -> None:
+    if not works(kind, family):
+        pytest.skip("refused, which another test sees")
+    pipe, (solver, options) = build(family), way(kind)
+    plain, _ = sampled(pipe, family, None, solver, **options)
+    cached, run = sampled(pipe, family, {"kind": kind, **NEUTRAL[kind]}, solver, **options)
+    assert torch.equal(cached, plain)
+    assert run.keeper.blocks[0] == pytest.approx(run.keeper.blocks[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_leaks_from_one_sample_to_the_next(kind: str) -> None:
+    pipe, (solver, options) = build("wan21"), way(kind)
+    cache = {"kind": kind, **WAYS[kind]}
+    alone, _ = sampled(pipe, "wan21", cache, solver, seed=1, **options)
+    with genrun.parallelize(pipe, solver, cache=cache, **options) as run:
+        found = []
+        for seed in (0, 1):
+            call = {**call_kwargs("wan21"), "num_inference_steps": 8, "generator": generator(seed)}
+            found.append(latents_of(pipe(**call)))
+            assert not run.keeper.contexts
+    assert torch.equal(found[1], alone)
+
+
+def test_contexts_are_of_points_and_branches_and_no_more_than_two_rounds_of_them() -> None:
+    pipe, seen = build("wan21"), []
+    with genrun.parallelize(pipe, "paradigms", workers=3, tolerance=0.0, cache="first_block") as run:
+        inner = pipe.transformer.register_forward_hook(lambda *_: seen.append(run.keeper.contexts))
+        pipe(**{**call_kwargs("wan21"), "num_inference_steps": 12})
+        inner.remove()
+    assert {"cond@0", "uncond@0", "cond@5", "uncond@11"} <= set().union(*seen)
+    # Forgetting is done when a round is shared out; this round's own points come on top of what is kept.
+    assert max(len(contexts) for contexts in seen) <= 2 * ROUNDS_KEPT * 3
+
+
+def test_in_order_a_context_goes_from_step_to_step() -> None:
+    pipe, seen = build("sd3"), set[str]()
+    with genrun.parallelize(pipe, "sequential", cache="first_block") as run:
+        inner = pipe.transformer.register_forward_hook(lambda *_: seen.update(run.keeper.contexts))
+        pipe(**call_kwargs("sd3"))
+        inner.remove()
+    assert seen == {"call0"}
+
+
+def test_a_point_stays_with_its_rank_and_every_rank_knows() -> None:
+    keepers = [
+        Keeper(registry.make({"kind": "first_block"}), build("sd3"), solvers.get("ropa")(workers=4)) for _ in "ab"
+    ]
+    rounds = [[0], [1, 2, 3, 4], [2, 3, 4, 5], [4, 5, 6, 7], [7, 9, 11, 13]]
+    found = [[keeper.owners(points, 2, rank) for points in rounds] for rank, keeper in enumerate(keepers)]
+    assert found[0] == found[1]
+    owner: dict[int, int] = {}
+    for points, owners in zip(rounds, found[0], strict=True):
+        assert all(owner.setdefault(point, rank) == rank for point, rank in zip(points, owners, strict=True))
+        assert abs(owners.count(0) - owners.count(1)) <= 1
+
+
+def test_toca_remembers_no_more_than_it_may() -> None:
+    from genrun.adapters.caches.contract import Place
+    from genrun.adapters.caches.toca import Toca
+    from genrun.adapters.caches.toca_hooks import TocaStates
+
+    pipe = build("wan21")
+    sizes = []
+    for limit in (1.0, 2e-5):
+        place = Place(context="a")
+        states = Toca(memory_gb=limit).attach(pipe.transformer, place)
+        assert isinstance(states, TocaStates)
+        states.select(place)
+        pipe.transformer(torch.zeros(1, 16, 3, 4, 4), torch.tensor([500.0]), torch.zeros(1, 16, 32))
+        sizes.append(states.size_bytes())
+        assert states.size_bytes() <= limit * 1e9
+        states.detach()
+    assert sizes[1] < sizes[0]
+
+
+def test_toca_computes_the_share_of_tokens_that_it_says_the_earlier_the_more() -> None:
+    from genrun.adapters.caches.toca import Toca
+
+    toca = Toca(ratio=0.2, depth_weight=0.5, step_weight=0.5)
+    assert toca.share(0, 0) == pytest.approx(0.2 * 1.5 * 1.5)
+    assert toca.share(1, 1) == pytest.approx(0.2 * 0.5 * 0.5)
+    assert toca.share(0.5, 0.5) == pytest.approx(0.2)
+
+
+def test_tocas_scores_find_the_token_that_all_attend_to() -> None:
+    from genrun.adapters.caches.toca_scores import control, influence, spread
+
+    query = torch.randn(1, 8, 16, generator=generator(0))
+    key = torch.randn(1, 8, 16, generator=generator(1)) * 0.1
+    key[0, 5] = query[0].mean(0) * 20
+    query = query + 3 * key[0, 5]
+    received = influence(query, key, heads=2)
+    assert received.argmax() == 5
+    assert received.mean() == pytest.approx(1.0)
+    same = control(query, key[:, :1].expand(1, 4, 16), heads=2)
+    assert torch.allclose(same, torch.ones(1, 8), atol=1e-5)
+    raised = spread(torch.tensor([[1.0, 2.0, 0.5, 0.0, 3.0]]), bonus=0.5)
+    assert raised.tolist() == [[1.0, 3.0, 0.5, 0.0, 4.5]]
+
+
+@pytest.mark.parametrize("kind", ["faster", "taylorseer", "mag"])
+def test_what_goes_by_the_order_of_steps_is_refused_on_a_parallel_solver(kind: str) -> None:
+    with pytest.raises(CacheError, match=f"{kind} needs evaluations in the order of steps.*Use solver sequential"):
+        sampled(build("flux"), "flux", {"kind": kind}, "ropa")
+
+
+def test_mag_without_ratios_is_refused_with_what_to_do() -> None:
+    with pytest.raises(CacheError, match="mag needs the ratios of this checkpoint"):
+        sampled(build("sd3"), "sd3", "mag", "sequential")
+
+
+def test_a_unet_is_refused() -> None:
+    with pytest.raises(CacheError, match="has a UNet: leave cache out"):
+        sampled(build("sd2"), "sd2", "first_block")
+
+
+def test_a_batch_is_refused() -> None:
+    call = {**call_kwargs("sd3"), "num_images_per_prompt": 2}
+    pipe = build("sd3")
+    with genrun.parallelize(pipe, "ropa", cache="toca"), pytest.raises(RefusedError, match="2 samples of a batch"):
+        pipe(**call)
+
+
+def test_an_unknown_cache_names_the_nearest() -> None:
+    with pytest.raises(registry.UnknownCacheError, match="Did you mean 'first_block'"):
+        registry.get("first_blok")
+
+
+def test_attention_kernels_that_are_missing_name_their_install_line() -> None:
+    for kernel, line in (("flash", "pip install flash-attn"), ("sparge", "SpargeAttn.git")):
+        assert line in (attention_refusal(kernel, None) or "")
+    assert attention_refusal("native", None) is None
+
+
+def test_attention_that_would_change_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from genrun.adapters import attention
+
+    monkeypatch.setattr(attention, "find_spec", lambda _: object())
+    assert "would change nothing" in (attention_refusal("sage", "SD3Transformer2DModel") or "")
+    assert attention_refusal("sage", "FluxTransformer2DModel") is None

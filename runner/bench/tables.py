@@ -78,12 +78,13 @@ def _sequential_blocks(result: Result, results: Sequence[Result]) -> float | Non
 
 def cache_rows(results: Sequence[Result]) -> list[list[str]]:
     """Solver x cache by CACHE_COLUMNS, in the form of ROPA's Table 3: what a cache saves, and the error that it adds."""
-    return [_cache_row(row, result.num_steps) for row, result in zip(result_rows(results), results, strict=True)]
+    return [_cache_row(row) for row in result_rows(results)]
 
 
-def _cache_row(row: Mapping[str, Any], num_steps: int) -> list[str]:
+def _cache_row(row: Mapping[str, Any]) -> list[str]:
     if row["error"]:
-        return [row["problem"], row["solver"], str(row["workers"]), "refused", "", "", "", "", ""]
+        start = [row["problem"], row["solver"], str(row["workers"]), "refused"]
+        return start + [""] * (len(CACHE_COLUMNS) - len(start))
     tolerance = "" if row["tolerance"] is None else f"{row['tolerance']:g}"
     cells = [row["problem"], row["solver"], str(row["workers"]), tolerance, f"{row['rounds']:.1f}", f"{row['nfe']:.1f}"]
     saved = "" if row["saved"] is None else f"{row['saved']:.2f}x"

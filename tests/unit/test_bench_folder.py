@@ -285,3 +285,26 @@ def test_settings_of_closed_forms_say_what_decides_their_numbers() -> None:
     assert json.loads(json.dumps(settings)) == settings
     with pytest.raises(GenrunError, match=r"there is no problem 'lineal'\. Did you mean 'linear'"):
         ask_problem("lineal", 2, 5, None)
+
+
+def test_a_cache_is_compared_with_the_same_solver_without_it() -> None:
+    from genrun.runner.bench.results import Result, Sample
+    from genrun.runner.bench.sweep import Cell
+    from genrun.runner.bench.tables import CACHE_COLUMNS, cache_rows, result_rows
+
+    def result(kind: str, blocks: float, rmse: float, cache: dict[str, Any], error: str = "") -> Result:
+        samples = () if error else (Sample(10, 40, 0, "tolerance", (), rmse, None, blocks),)
+        return Result(Cell("p", kind, kind, 8, None, {}, cache), "", 50, samples, error)
+
+    cache = {"kind": "toca"}
+    found = [
+        result("ropa", 240, 0.02, {}),
+        result("ropa", 120, 0.03, cache),
+        result("sequential", 100, 0.01, cache),
+        result("srds", 0, 0, cache, "CacheError: no"),
+    ]
+    rows = result_rows(found)
+    assert [row["saved"] for row in rows] == [None, 2.0, 3.0, None]
+    assert rows[1]["rmse_added"] == pytest.approx(0.01)
+    assert rows[2]["rmse_added"] == pytest.approx(0.01)
+    assert all(len(row) == len(CACHE_COLUMNS) for row in cache_rows(found))

@@ -1,0 +1,83 @@
+"""The sections `cache` and `attention` of a job: checked, part of an item's id, an axis of the matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from genrun.runner.errors import JobFileError
+from genrun.runner.plan import WorkItem, plan
+from genrun.runner.spec import load
+
+JOB = "model: demo-video\nprompts: [a red circle moves left over a blue background]\n"
+
+
+def items(tmp_path: Path, more: str) -> list[WorkItem]:
+    path = tmp_path / "job.yaml"
+    path.write_text(JOB + more)
+    return plan(load(path))
+
+
+def problems(tmp_path: Path, more: str) -> str:
+    with pytest.raises(JobFileError) as raised:
+        items(tmp_path, more)
+    return str(raised.value)
+
+
+def test_a_cache_is_part_of_the_id_and_not_of_the_pair(tmp_path: Path) -> None:
+    (plain,) = items(tmp_path, "solver: ropa\n")
+    (none,) = items(tmp_path, "solver: ropa\ncache: none\nattention: native\n")
+    (cached,) = items(tmp_path, "solver: ropa\ncache: first_block\n")
+    (other,) = items(tmp_path, "solver: ropa\ncache: {kind: first_block, threshold: 0.2}\n")
+    assert plain.id == none.id
+    assert len({plain.id, cached.id, other.id}) == 3
+    assert len({plain.pair, cached.pair, other.pair}) == 1
+    assert cached.cache == {"kind": "first_block", "threshold": 0.05}
+    assert WorkItem.from_json(cached.to_json()) == cached
+
+
+def test_a_list_of_caches_is_an_axis_and_the_reference_has_none(tmp_path: Path) -> None:
+    found = items(tmp_path, "matrix: {solver: [sequential, ropa], cache: [none, first_block, toca]}\n")
+    assert [item.axes["cache"] for item in found] == ["none", "first_block", "toca"] * 2
+    assert [item.is_reference for item in found] == [True, False, False, False, False, False]
+    kinds = items(tmp_path, "matrix: {cache.kind: [first_block, toca]}\n")
+    assert [item.cache["kind"] for item in kinds] == ["first_block", "toca"]
+
+
+def test_items_of_earlier_versions_are_still_read(tmp_path: Path) -> None:
+    (item,) = items(tmp_path, "")
+    data = item.to_dict()
+    del data["cache"], data["attention"]
+    import json
+
+    assert WorkItem.from_json(json.dumps(data)) == item
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            "cache: frist_block\n",
+            "job.yaml:3:8: cache.kind: there is no cache 'frist_block'. Did you mean 'first_block'?",
+        ),
+        ("cache: {kind: toca, intervall: 2}\n", "cache.intervall: unknown option. Did you mean 'interval'?"),
+        ("cache: {kind: toca, interval: 0}\n", "cache.interval: must be at least 1, got 0."),
+        ("cache: taylorseer\nsolver: ropa\n", "taylorseer needs evaluations in the order of steps"),
+        ("cache: {kind: mag, ratios: [1.0, 0.9]}\nsolver: ropa\n", "Use solver sequential, or workers: 1"),
+        ("cache: mag\n", "measure them with `genrun caches mag --calibrate MODEL`"),
+        ("attention: flash\n", "pip install flash-attn"),
+        ("attention: sparge\n", "pip install git+https://github.com/thu-ml/SpargeAttn.git"),
+        ("attention: flahs\n", "attention: wanted native, flash, sage or sparge, got 'flahs'."),
+        ("matrix: {cache.treshold: [0.1]}\n", "no such option. Did you mean 'cache.threshold'?"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_model_loads(tmp_path: Path, more: str, message: str) -> None:
+    assert message in problems(tmp_path, more)
+
+
+def test_a_model_without_transformer_is_refused_by_its_pipeline(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("model: sd2\nprompts: [x]\ncache: first_block\n")
+    with pytest.raises(JobFileError, match="has a UNet: leave cache out"):
+        load(path)

@@ -24,7 +24,7 @@ def references(items: Iterable[WorkItem]) -> dict[str, WorkItem]:
     """Return the sequential item of each pair, by pair."""
     found: dict[str, WorkItem] = {}
     for item in items:
-        if item.solver.get("kind") == SEQUENTIAL:
+        if item.is_reference:
             found.setdefault(item.pair, item)
     return found
 

@@ -61,7 +61,7 @@ class Faster:
             FasterCacheConfig,
             apply_faster_cache,
         )
-        from diffusers.utils import logging
+        from diffusers.utils.logging import get_logger
 
         from genrun.adapters.caches.hooked import HookedStates
 
@@ -76,9 +76,9 @@ class Faster:
             current_timestep_callback=lambda: place.timestep,  # pyright: ignore[reportArgumentType]
             _unconditional_conditional_input_kwargs_identifiers=list(HALVED),
         )
-        logger = logging.get_logger("diffusers.hooks.faster_cache")
+        logger = get_logger("diffusers.hooks.faster_cache")
         level = logger.level
-        logger.setLevel(logging.ERROR)  # diffusers warns of every use
+        logger.setLevel("ERROR")  # diffusers warns of every use
         try:
             apply_faster_cache(model, config)
         finally:

@@ -28,7 +28,7 @@ class HookedStates:
 
     def __init__(self, model: Module, names: Sequence[str], prepare: Prepare | None = None) -> None:
         self._model, self._names, self._prepare = model, names, prepare
-        hooks = list(self._hooks())
+        hooks: list[Any] = list(self._hooks())
         managers = (value for hook in hooks for value in vars(hook).values() if isinstance(value, StateManager))
         self._managers: list[StateManager] = list(dict.fromkeys(managers))
         self._bare = [hook for hook in hooks if hasattr(hook, "state")]

@@ -17,7 +17,8 @@ class TextEnd(ModelHook):
 
     def new_forward(self, module: Module, *args: Any, **kwargs: Any) -> Any:
         """Run the block."""
-        text, hidden = self.fn_ref.original_forward(*args, **kwargs)
+        block: Any = self.fn_ref.original_forward
+        text, hidden = block(*args, **kwargs)
         return (kwargs["encoder_hidden_states"] if text is None else text), hidden
 
 

@@ -161,6 +161,14 @@ class _BlockHooks:
     def _hook(self, layer: nn.Module, hook: ModelHook) -> None:
         HookRegistry.check_if_exists_or_initialize(layer).register_hook(hook, HOOK)
 
+    def watch(self, name: str) -> Any:
+        """A hook that keeps what a projection of attention returns."""
+
+        def see(_: nn.Module, __: Any, output: Tensor) -> None:
+            self.seen[name] = output
+
+        return see
+
     def score(self, layer: Any, text_tokens: int, *, cross: bool) -> None:
         """Score the tokens from what was seen of an attention layer that has just run."""
         options, state = self.states.options, self.states.current.blocks.get(self.depth)
@@ -194,18 +202,18 @@ class _Attention(ModelHook):
             known.chosen = None
             return known.outputs[self.name]
         if not states.fresh or states.options.interval == 1 or states.current.full:
-            return self.fn_ref.original_forward(*args, **kwargs)
+            return _forward(self)(*args, **kwargs)
         watch = [
-            layer.register_forward_hook(lambda _m, _i, output, name=name: owner.seen.__setitem__(name, output))
+            layer.register_forward_hook(owner.watch(name))
             for name, layer in zip(self._names, self._watched, strict=True)
         ]
         try:
-            output = self.fn_ref.original_forward(*args, **kwargs)
+            output = _forward(self)(*args, **kwargs)
         finally:
             for hook in watch:
                 hook.remove()
         states.remember(owner.depth, self.name, output)
-        text = kwargs.get("encoder_hidden_states")
+        text: Any = kwargs.get("encoder_hidden_states")
         cross = self.name == "attn2" and (text is not None or (len(args) > 1 and args[1] is not None))
         concatenated = text is not None and "add_k_proj" not in self._names and not cross
         owner.score(module, text.shape[1] if concatenated else 0, cross=cross)
@@ -225,12 +233,12 @@ class _FeedForward(ModelHook):
         owner, states = self.owner, self.owner.states
         known = states.block(owner.depth)
         if known is None or self.name not in known.outputs:
-            output = self.fn_ref.original_forward(tokens, *args, **kwargs)
+            output = _forward(self)(tokens, *args, **kwargs)
             states.remember(owner.depth, self.name, output)
             return output
         chosen = states.choose(known, tokens, owner.depth_part)
         if chosen.shape[1]:
-            fresh = self.fn_ref.original_forward(_take(tokens, chosen), *args, **kwargs)
+            fresh = _forward(self)(_take(tokens, chosen), *args, **kwargs)
             known.outputs[self.name] = _put(known.outputs[self.name], chosen, fresh)
         return known.outputs[self.name]
 
@@ -247,12 +255,17 @@ class _Enter(ModelHook):
         owner, states = self.owner, self.owner.states
         known = states.block(owner.depth)
         if known is None or LEAVE not in known.outputs:
-            return self.fn_ref.original_forward(tokens)
+            return _forward(self)(tokens)
         known.chosen = None
         chosen = states.choose(known, tokens, owner.depth_part)
         width = getattr(module, "out_features", tokens.shape[-1])
         output = tokens.new_zeros(*tokens.shape[:-1], width)
-        return _put(output, chosen, self.fn_ref.original_forward(_take(tokens, chosen))) if chosen.shape[1] else output
+        return _put(output, chosen, _forward(self)(_take(tokens, chosen))) if chosen.shape[1] else output
+
+
+def _forward(hook: ModelHook) -> Any:
+    """What the hooked layer does by itself."""
+    return hook.fn_ref.original_forward
 
 
 def _child(module: nn.Module, name: str) -> nn.Module | None:

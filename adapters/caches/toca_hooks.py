@@ -216,7 +216,8 @@ class _Attention(ModelHook):
         text: Any = kwargs.get("encoder_hidden_states")
         cross = self.name == "attn2" and (text is not None or (len(args) > 1 and args[1] is not None))
         concatenated = text is not None and "add_k_proj" not in self._names and not cross
-        owner.score(module, text.shape[1] if concatenated else 0, cross=cross)
+        length = 0 if text is None or not concatenated else text.shape[1]
+        owner.score(module, length, cross=cross)
         owner.seen.clear()
         return output
 

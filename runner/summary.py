@@ -56,6 +56,8 @@ class Group:
         speedup: N / rounds per item.
         metrics: metric name -> estimate; metrics without a single value are absent.
         item_ids: the items, in the order of the plan.
+        blocks: transformer blocks evaluated per item, where a cache counts them.
+        is_reference: whether these are the sequential items that others are compared with.
     """
 
     axes: Mapping[str, str]
@@ -69,7 +71,7 @@ class Group:
     metrics: Mapping[str, Estimate] = field(default_factory=dict)
     item_ids: tuple[str, ...] = ()
     blocks: Estimate | None = None
-    reference: bool = False
+    is_reference: bool = False
 
     @property
     def pending(self) -> int:
@@ -85,11 +87,6 @@ class Group:
     def solver_label(self) -> str:
         """The solver alone, without the other axes."""
         return solver_label(self.axes, self.solver)
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether these are the sequential items that others are compared with."""
-        return self.reference
 
 
 def summarize(
@@ -194,7 +191,7 @@ def _group(
         **_costs(stats),
         metrics=_metrics([record.item_id for record in done], set_id(axes), values, shares),
         item_ids=tuple(item.id for item in members),
-        reference=members[0].is_reference,
+        is_reference=members[0].is_reference,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from genrun.solvers import Solution
 from tests.fakes.bench import result
 
 SOLVERS = Registries.installed().solvers
+Cache = Mapping[str, Any] | None
 SETTINGS: dict[str, Any] = {"model": {"adapter": "demo"}, "sampling": {"steps": 50}, "batch": 1}
 
 
@@ -50,9 +51,9 @@ class Watched:
     def count(self) -> int:
         return self.inner.count
 
-    def run(self, solver: Any, indices: Sequence[int]) -> list[Outcome]:
+    def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Outcome]:
         self.runs.append((type(solver).__name__, tuple(indices)))
-        return [Outcome(each.x + self.offset, each.solution) for each in self.inner.run(solver, indices)]
+        return [Outcome(each.x + self.offset, each.solution) for each in self.inner.run(solver, indices, cache)]
 
     def warm_up(self) -> None:
         pass
@@ -152,7 +153,7 @@ def test_numbers_are_those_of_the_solver_and_its_distance_to_the_sequential_stat
 def test_the_worst_block_is_of_states_with_places(tmp_path: Path) -> None:
     @dataclass
     class Pictures(Watched):
-        def run(self, solver: Any, indices: Sequence[int]) -> list[Outcome]:
+        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Outcome]:
             wrong = float(type(solver).__name__ != "Sequential")
             return [Outcome(picture(wrong), Solution(picture(0), 4, 4, (12,))) for _ in indices]
 
@@ -186,12 +187,12 @@ def test_a_solver_that_refuses_its_options_or_fails_is_a_result_with_the_reason(
 
     @dataclass
     class Failing(Watched):
-        def run(self, solver: Any, indices: Sequence[int]) -> list[Outcome]:
+        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Outcome]:
             from genrun.solvers import NonFiniteError
 
             if type(solver).__name__ == "Ropa" and indices[0] == 1:
                 raise NonFiniteError(3, 2)
-            return super().run(solver, indices)
+            return super().run(solver, indices, cache)
 
     failed, _ = Measurer(Failing(subject().inner), opened(tmp_path / "other"), SOLVERS).result(cell(), ignore)
     assert failed.samples == ()
@@ -201,7 +202,7 @@ def test_a_solver_that_refuses_its_options_or_fails_is_a_result_with_the_reason(
 def test_a_sequential_sampler_that_fails_ends_the_bench(tmp_path: Path) -> None:
     @dataclass
     class Broken(Watched):
-        def run(self, solver: Any, indices: Sequence[int]) -> list[Outcome]:
+        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Outcome]:
             from genrun.solvers import NonFiniteError
 
             raise NonFiniteError(3, 4)

@@ -282,7 +282,8 @@ def group(
         return Estimate(done, value, value, value, value, value, value)
 
     measured = {name: flat(value) for name, value in metrics.items()}
-    return Group({"solver": kind}, kind, items, done, failed, flat(3), flat(9), flat(speedup), measured)
+    costs = (flat(3), flat(9), flat(speedup))
+    return Group({"solver": kind}, kind, items, done, failed, *costs, measured, is_reference=kind == "sequential")
 
 
 def test_the_verdict_names_the_fastest_solver_with_its_error() -> None:

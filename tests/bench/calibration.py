@@ -34,6 +34,7 @@ def main() -> None:
 
     figure = Figure(figsize=(4.2 * len(chosen.folders), 4), layout="constrained")
     for axes, folder in zip(figure.subplots(1, len(chosen.folders), squeeze=False)[0], chosen.folders, strict=True):
+        seen: set[int] = set()
         for result in results(folder):
             cell, errors, tolerance = (
                 result.cell,
@@ -46,9 +47,12 @@ def main() -> None:
                 f"mean {result.rmse:.4f}  largest {result.rmse_max:.4f}  rounds {result.rounds:.1f}  NFE {result.nfe:.1f}"
             )
             place = tolerance * (1 + 0.06 * (cell.workers.bit_length() - 2.5))
-            axes.plot([place] * len(errors), errors, ".", color=f"C{cell.workers.bit_length()}", alpha=0.6)
+            named = {} if cell.workers in seen else {"label": f"K = {cell.workers}"}
+            seen.add(cell.workers)
+            axes.plot([place] * len(errors), errors, ".", color=f"C{cell.workers.bit_length()}", alpha=0.6, **named)
         line = [0.01, 0.2]
         axes.plot(line, line, color="0.5", linewidth=1)
+        axes.legend(frameon=False)
         axes.set(xscale="log", yscale="log", xlabel="tolerance", ylabel="measured latent RMSE", title=folder.name)
     figure.savefig(chosen.out, dpi=110)
 

@@ -89,11 +89,11 @@ def read(frames: np.ndarray, kind: Kind) -> Reading:
     pixels = frames.astype(np.float32) / 255
     ground = np.median(_border(pixels), axis=0)
     background = _nearest(ground, BACKGROUNDS)
-    alpha, ink = _segment(pixels, ground)
-    if (alpha.sum((1, 2)) < MIN_COVERED_PX).any():
+    covered, ink = _segment(pixels, ground)
+    if (covered.sum((1, 2)) < MIN_COVERED_PX).any():
         return Reading(background=background)
-    center_y, center_x = _centers(alpha)
-    shape, size = _match(alpha, center_y, center_x)
+    center_y, center_x = _centers(covered)
+    shape, size = _match(covered, center_y, center_x)
     where = _motion(center_y, center_x) if kind == "video" else _place(center_y, center_x)
     return Reading(size, _nearest(ink, COLOURS), shape, where, background)
 
@@ -113,28 +113,30 @@ def _nearest(colour: np.ndarray, palette: dict[str, Rgb]) -> str | None:
 
 
 def _segment(pixels: np.ndarray, ground: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the shape's colour in each pixel, (T, H, W) in 0..1, and that colour, (3,)."""
+    """Pixels that are rather the shape's colour than the ground's, (T, H, W) bool, and that colour, (3,).
+
+    Half-way is where an edge lies however soft it is: video codecs blur colour over two pixels, brightness less.
+    """
     contrast = np.linalg.norm(pixels - ground, axis=-1)
     strong = float(np.quantile(contrast, 0.99))
     if strong < MIN_CONTRAST:
-        return np.zeros_like(contrast), ground
+        return np.zeros(contrast.shape, bool), ground
     ink = np.median(pixels[contrast > 0.75 * strong], axis=0)
     direction = ink - ground
-    alpha = np.clip((pixels - ground) @ direction / (direction @ direction), 0, 1)
-    return np.where(alpha > 0.3, alpha, 0.0), ink
+    return (pixels - ground) @ direction / (direction @ direction) > 0.5, ink
 
 
-def _centers(alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _centers(covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centroid of each frame, (T,) rows and (T,) columns in pixels."""
-    axis = np.arange(alpha.shape[1])
-    mass = alpha.sum((1, 2))
-    return alpha.sum(2) @ axis / mass, alpha.sum(1) @ axis / mass
+    axis = np.arange(covered.shape[1])
+    mass = covered.sum((1, 2))
+    return covered.sum(2) @ axis / mass, covered.sum(1) @ axis / mass
 
 
-def _match(alpha: np.ndarray, center_y: np.ndarray, center_x: np.ndarray) -> tuple[str | None, str | None]:
+def _match(covered: np.ndarray, center_y: np.ndarray, center_x: np.ndarray) -> tuple[str | None, str | None]:
     """Shape and size whose drawn outline overlaps most (intersection over union, mean over frames)."""
     overlaps = {
-        (shape, size): _overlap(alpha, shape, radius, center_y, center_x)
+        (shape, size): _overlap(covered, shape, radius, center_y, center_x)
         for shape in SHAPES
         for size, radius in RADII_PX.items()
     }
@@ -142,12 +144,11 @@ def _match(alpha: np.ndarray, center_y: np.ndarray, center_x: np.ndarray) -> tup
     return best if overlaps[best] > MIN_OVERLAP else (None, None)
 
 
-def _overlap(alpha: np.ndarray, shape: str, radius: float, center_y: np.ndarray, center_x: np.ndarray) -> float:
+def _overlap(covered: np.ndarray, shape: str, radius: float, center_y: np.ndarray, center_x: np.ndarray) -> float:
     # A triangle's centroid lies below the point that it is drawn around.
     shift = 0.133 * radius if shape == "triangle" else 0.0
-    drawn = coverage(shape, radius, center_y - shift, center_x, alpha.shape[1])
-    shared = np.minimum(alpha, drawn).sum((1, 2))
-    return float((shared / np.maximum(alpha, drawn).sum((1, 2))).mean())
+    drawn = coverage(shape, radius, center_y - shift, center_x, covered.shape[1]) > 0.5
+    return float(((covered & drawn).sum((1, 2)) / (covered | drawn).sum((1, 2))).mean())
 
 
 def _motion(center_y: np.ndarray, center_x: np.ndarray) -> str | None:

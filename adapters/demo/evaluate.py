@@ -115,12 +115,17 @@ def recipe_of(pipe: Any) -> Recipe:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model_dir", type=Path, help="pipeline folder")
+    parser.add_argument("model", help=f"pipeline folder, or {' or '.join(sorted(RECIPES))}")
     parser.add_argument("--pairs", type=int, default=96, help="held-out (caption, seed) pairs (default: 96)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     chosen = parser.parse_args()
-    pipe = load(chosen.model_dir, chosen.device)
+    folder = RECIPES[chosen.model].weights if chosen.model in RECIPES else Path(chosen.model)
+    if not (folder / "model_index.json").is_file():
+        parser.error(
+            f"{chosen.model} holds no model_index.json; give a pipeline folder or {' or '.join(sorted(RECIPES))}"
+        )
+    pipe = load(folder, chosen.device)
     measured = evaluate(pipe, recipe_of(pipe), chosen.pairs)
     if chosen.json:
         print(json.dumps(asdict(measured), indent=2))

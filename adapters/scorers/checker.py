@@ -22,7 +22,7 @@ class Checker:
     """Accuracy of the demo models' pictures against their captions."""
 
     name: str = "checker"
-    version: int = 1
+    version: int = 2
     title: str = "accuracy"
     definition: str = (
         "Share of items in which every attribute that the caption names is found in the decoded frames by the demo "

@@ -1,11 +1,13 @@
 import dataclasses
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from genrun.adapters.demo import world
 from genrun.adapters.demo.checker import check, read
+from genrun.adapters.media import read_frames, write_video
 
 
 def drawn(scene: world.Scene, noise: float = 0.0, blurs: int = 0) -> np.ndarray:
@@ -25,6 +27,16 @@ def test_drawn_scenes_are_read_right(kind: world.Kind, noise: float, blurs: int)
     some = world.scenes(kind, "held-out")[::3] + world.scenes(kind, "train")[::17]
     wrong = [scene.caption for scene in some if not all(check(drawn(scene, noise, blurs), scene.caption).values())]
     assert wrong == []
+
+
+def test_colour_that_a_codec_blurs_leaves_shapes_as_they_are(tmp_path: Path) -> None:
+    grays = [scene for scene in world.scenes("video", "train") if scene.background == "gray" and scene.where == "down"]
+    wrong = []
+    for number, scene in enumerate(grays):
+        write_video(tmp_path / f"{number}.mp4", drawn(scene, noise=0.02, blurs=1), fps=8)
+        seen = read(read_frames(tmp_path / f"{number}.mp4"), "video")
+        wrong += [scene.caption] if (seen.shape, seen.size) != (scene.shape, scene.size) else []
+    assert (len(grays) > 20, wrong) == (True, [])
 
 
 OTHERS = {

@@ -68,6 +68,7 @@ def make_run(
     latents: bool = True,
     axes: bool = True,
     adapter: str = "demo-video",
+    gates: Mapping[str, Any] | None = None,
 ) -> RunFolder:
     """Write a run folder.
 
@@ -83,6 +84,7 @@ def make_run(
         latents: whether latents are saved.
         axes: whether the solver is an axis of the matrix.
         adapter: the model's name.
+        gates: of the job.
     """
     plan = [
         (work_item(prompt, seed, solver, image=image, axes=axes, adapter=adapter), solver)
@@ -90,7 +92,7 @@ def make_run(
         for seed in seeds
         for solver in solvers
     ]
-    document = {
+    document: dict[str, Any] = {
         "name": path.parent.name,
         "model": {"adapter": adapter},
         "prompts": list(prompts),
@@ -98,6 +100,8 @@ def make_run(
         "sampling": {"steps": NUM_STEPS},
         "matrix": {"solver": [{"kind": solver.kind} for solver in solvers]},
     }
+    if gates is not None:
+        document["gates"] = gates
     run = RunFolder.create(path, document, [item for item, _ in plan])
     for index, (item, solver) in enumerate(plan):
         if index in pending:

@@ -39,7 +39,7 @@ def sentence(cell: CellComparison, gate: GateResult) -> str:
 
 def difference_rows(found: Comparison) -> list[list[str]]:
     """A row for each cell and metric; parts of metrics only where a gate looks at them."""
-    return [_difference(cell, each) for cell in found.cells for each in cell.differences if _is_shown(cell, each)]
+    return [difference_row(cell, each) for cell in found.cells for each in cell.differences if is_shown(cell, each)]
 
 
 def gate_rows(found: Comparison) -> list[list[str]]:
@@ -86,11 +86,13 @@ def limit(cell: CellComparison, gate: GateResult) -> str:
     return f"{text} ({gate.limit})" if isinstance(gate.limit, str) and gate.limit != text else text
 
 
-def _is_shown(cell: CellComparison, found: Difference) -> bool:
+def is_shown(cell: CellComparison, found: Difference) -> bool:
+    """Whether tables list a metric: parts of metrics only where a gate looks at them."""
     return "." not in found.metric.removeprefix("drift.") or found.metric in {gate.metric for gate in cell.gates}
 
 
-def _difference(cell: CellComparison, found: Difference) -> list[str]:
+def difference_row(cell: CellComparison, found: Difference) -> list[str]:
+    """One metric of a cell, as the columns `DIFFERENCES`."""
     mean = found.difference or found.own
     value = _styled(mean.value, found.style, signed=found.difference is not None)
     prompts = f"{found.wins}/{found.ties}/{found.losses}" if found.difference is not None else ""

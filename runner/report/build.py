@@ -2,12 +2,14 @@
 
 report/index.html      the page: style and script are inside, allowed by their hashes only
 report/assets/*.svg    the pictures
+report/pairs/...       clips of the baseline, of the worst pairs
 report/media/...       copies of the media, in a standalone report only; else the page links ../media
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +18,8 @@ from typing import Any
 
 from genrun import __version__
 from genrun.runner.report.data import MEDIA_ROOT, Page, address, collect
-from genrun.runner.report.html import environment, policy, resource
+from genrun.runner.report.html import environment, page_script, page_style, policy
+from genrun.runner.report.worst import ROOM
 from genrun.runner.score import read_scores
 from genrun.runner.store.files import atomic_write, staged
 from genrun.runner.store.folder import RunFolder
@@ -57,6 +60,7 @@ def build_report(run: RunFolder, *, standalone: bool = False) -> Report:
         atomic_write(run.report_dir / "assets" / name, svg)
     if standalone:
         _copy_media(run)
+    _take_pairs(run, {} if page.versus is None else page.versus.worst.files)
     index = run.report_dir / "index.html"
     atomic_write(index, render(page, frozenset(pictures)).encode("utf-8", "xmlcharrefreplace"))
     return Report(index, sum(group.items for group in page.groups), sum(group.failed for group in page.groups))
@@ -71,25 +75,59 @@ def render(page: Page, pictures: frozenset[str]) -> str:
     """
     from markupsafe import Markup
 
-    style, script = resource("report.css"), resource("report.js")
+    style, script = page_style(), page_script()
     return (
         environment()
         .get_template(TEMPLATE)
         .render(
             page=page,
+            sections=_sections(page),
             pictures=pictures,
             version=__version__,
             style=Markup(style),
             script=Markup(script),
-            data=Markup(embed_json({**page.clips, "run": page.path})),
+            data=Markup(embed_json({**page.clips, "run": page.path, "nights": page.nights.data()})),
             policy=policy(style, script),
         )
     )
 
 
+def _sections(page: Page) -> list[tuple[str, str]]:
+    """(id, name) of the sections that the page has, in its order."""
+    versus, nights = page.versus, page.nights
+    found = {
+        ("failed", "Failed"): bool(page.failures),
+        ("gates", "Gates"): versus is not None and bool(versus.gates),
+        ("nights", "Nights"): bool(nights.rows or nights.note),
+        ("summary", "Summary"): True,
+        ("clips", "Side by side"): True,
+        ("compare", "Comparison"): versus is not None and versus.has_table,
+        ("reproduce", "Reproduce"): True,
+        ("definitions", "Definitions"): True,
+        ("environment", "Environment"): True,
+    }
+    return [section for section, is_there in found.items() if is_there]
+
+
 def embed_json(value: Mapping[str, Any]) -> str:
     """Return JSON that is safe inside <script type="application/json">: no "<" and no character beyond ASCII."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _take_pairs(run: RunFolder, files: Mapping[str, Path]) -> None:
+    """Have exactly these files of the baseline in the report: as links where the disk is the same, else as copies."""
+    room = run.report_dir / ROOM
+    wanted = {run.report_dir / address: source for address, source in files.items() if source.is_file()}
+    for path in [path for path in room.rglob("*") if path.is_file() and path not in wanted]:
+        path.unlink()
+    for target, source in wanted.items():
+        if target.is_file() and target.stat().st_mtime_ns == source.stat().st_mtime_ns:
+            continue
+        with staged(target) as temporary:
+            try:
+                os.link(source, temporary)
+            except OSError:
+                shutil.copy2(source, temporary)
 
 
 def _copy_media(run: RunFolder) -> None:

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from genrun.runner.report.clips import gallery, item_label
+from genrun.runner.report.nights import Nights, collect_nights
 from genrun.runner.report.table import Heading, Table, build_table, headings, share_metrics
 from genrun.runner.report.verdict import Verdict, judge
+from genrun.runner.report.versus import Versus, hold_against
+from genrun.runner.report.worst import ROOM
 from genrun.runner.score import IS_REFERENCE, read_scores
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import SET, Record, Score
@@ -68,6 +71,8 @@ class Page:
         environment: (name, value) pairs.
         job: the resolved job as YAML.
         solvers: labels of the solvers, in the order of their colours.
+        nights: the history of the run's job.
+        versus: the comparison with a baseline or of the run's own cells, or None.
     """
 
     title: str
@@ -83,10 +88,12 @@ class Page:
     environment: tuple[tuple[str, str], ...]
     job: str
     solvers: tuple[str, ...]
+    nights: Nights
+    versus: Versus | None
 
     def colour(self, group: Group) -> int:
         """The colour of a group: that of its solver in the gallery."""
-        return self.clips["colours"][self.solvers.index(group.solver_label)]
+        return colour_of(group, self.clips)
 
 
 def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = True) -> Page:
@@ -105,6 +112,8 @@ def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = T
     metrics = headings(scores)
     groups = summarize(items, records, scores, share_metrics(metrics))
     clips = gallery(items, records, scores, metrics, lambda path: address(path, media_root))
+    colours = {group.label: colour_of(group, clips) for group in groups}
+    versus = hold_against(run, colours)
     return Page(
         title=str(job.get("name") or run.path.parent.name),
         run=run.path.name,
@@ -115,13 +124,20 @@ def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = T
         table=build_table(groups, metrics),
         metrics=tuple(metrics),
         unscored=tuple(_unscored(scores)),
-        clips=clips,
+        clips={**clips, "pairs": _pairs(versus, media_root)},
         environment=tuple(
             (name.removeprefix("versions."), value) for name, value in flatten(run.environment()) if value
         ),
         job=yaml.safe_dump(job, sort_keys=False, allow_unicode=True),
         solvers=tuple(clips["solvers"]),
+        nights=collect_nights(run, colours, link=link_logs),
+        versus=versus,
     )
+
+
+def colour_of(group: Group, clips: Mapping[str, Any]) -> int:
+    """The index of a group's colour: that of its solver in the gallery."""
+    return clips["colours"][clips["solvers"].index(group.solver_label)]
 
 
 def address(path: str, root: str) -> str:
@@ -170,6 +186,22 @@ def _failures(items: Sequence[WorkItem], records: Mapping[str, Record], link_log
             log_href=address(log, MEDIA_ROOT) if log and link_logs else "",
             attempt=record.attempt,
         )
+
+
+def _pairs(versus: Versus | None, media_root: str) -> list[dict[str, Any]]:
+    """The listings of worst pairs, with the addresses of their clips on the page."""
+
+    def clip(found: Mapping[str, Any]) -> dict[str, Any]:
+        if "m" not in found:
+            return dict(found)
+        path, own = found["m"], {key: value for key, value in found.items() if key != "f"}
+        own["m"] = quote(path) if path.startswith(f"{ROOM}/") else address(path, media_root)
+        return {**own, "f": shlex.quote(shown_path(Path(found["f"])))} if "f" in found else own
+
+    return [
+        {**listing, "rows": [{**row, "c": [clip(each) for each in row["c"]]} for row in listing["rows"]]}
+        for listing in (versus.data() if versus is not None else ())
+    ]
 
 
 def _unscored(scores: Sequence[Score]) -> list[tuple[str, str, int]]:

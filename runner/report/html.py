@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import jinja2
 
 REPORT = "genrun.runner.report"
+STYLES = ("report.css", "css/charts.css", "css/compare.css")
+SCRIPTS = ("base", "film", "over", "row", "gallery", "pairs", "nights", "page")
+"""Files of `js/`, in the order in which they are read: they share one scope."""
 
 
 def environment(package: str = REPORT) -> jinja2.Environment:
@@ -29,6 +32,17 @@ def environment(package: str = REPORT) -> jinja2.Environment:
 def resource(name: str, package: str = REPORT) -> str:
     """Return a text file that lies in a package."""
     return (files(package) / name).read_text(encoding="utf-8")
+
+
+def page_style() -> str:
+    """Return the report's style sheet."""
+    return "\n".join(resource(name) for name in STYLES)
+
+
+def page_script() -> str:
+    """Return the report's script: the files of `js/` in one function."""
+    body = "\n".join(resource(f"js/{name}.js") for name in SCRIPTS)
+    return f'"use strict";\n(() => {{\n{body}}})();\n'
 
 
 def policy(style: str, script: str = "") -> str:

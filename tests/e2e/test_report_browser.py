@@ -7,23 +7,29 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from genrun.runner import history
 from genrun.runner.report.build import build_report
 from genrun.runner.score import score_run, wanted_metrics
+from genrun.runner.store.runs import pin
 from tests.e2e.browser import Browser, Page, executable, launched
+from tests.fakes.nights import night
 from tests.sample_run import ALL_SOLVERS, CAPTIONS, ROPA, SEQUENTIAL, make_run
 
 pytestmark = pytest.mark.skipif(executable() is None, reason="Chromium is not installed: apt-get install chromium")
 
 HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2"> ' + "unbroken" * 40
 ERROR = {"kind": "OutOfMemoryError", "message": "out of memory", "remedy": "Use less.", "log": "logs/rank-0.log"}
-FIRST_ROW = "document.querySelector('.row')"
-LOADED = "[...document.querySelectorAll('.row:first-child video')].every((video) => video.readyState >= 2)"
+FIRST_ROW = "document.querySelector('#rows .row')"
+BETTER = (SEQUENTIAL, *(replace(solver, error=solver.error / 2) for solver in ALL_SOLVERS[1:]))
+PAIR = "document.querySelector('#pairs .row')"
+LOADED = "[...document.querySelectorAll('#rows .row:first-child video')].every((video) => video.readyState >= 2)"
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +40,23 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of nine prompts by five solvers, two of them failed."""
+    """A report of nine prompts by five solvers, two of them failed, with a pinned baseline, gates and three nights."""
+    base = tmp_path_factory.mktemp("runs")
+    baseline = make_run(base / "demo" / "baseline", solvers=BETTER, prompts=CAPTIONS)
     run = make_run(
-        tmp_path_factory.mktemp("runs") / "demo" / "run",
+        base / "demo" / "run-3",
         solvers=ALL_SOLVERS,
         prompts=(*CAPTIONS, HOSTILE, "a cat", "a dog", "a bird", "a fish"),
         failed={12: ERROR, 13: ERROR},
         pending=(44,),
+        gates={"latent_rmse": {"max": 0.05, "max_rise": 0.001}, "rounds": {"max": 30}, "psnr": {"min": 20}},
     )
-    score_run(run, wanted_metrics(run, ["latent_rmse", "checker"]))
+    for each in (baseline, run):
+        score_run(each, wanted_metrics(each, ["latent_rmse", "checker"]))
+    pin(baseline)
+    history.rebuild(base)
+    for number, value in enumerate((33.0, 29.0, 34.0), start=1):
+        history.record(base, night(number, value, commit=number * "abcdef12"))
     return build_report(run).path
 
 
@@ -161,7 +175,7 @@ def test_nothing_overflows_sideways(width: int, browser: Browser, report: Path) 
 
 def test_a_prompt_with_a_script_stays_text(page: Page) -> None:
     choose(page, "filter", "<script>", "input")
-    assert page.value("document.querySelectorAll('.row').length") == 1
+    assert page.value("document.querySelectorAll('#rows .row').length") == 1
     assert page.value(f"{FIRST_ROW}.querySelector('.prompt').textContent") == HOSTILE
     assert page.value("typeof window.hacked") == "undefined"
     assert page.value("document.querySelectorAll('#rows script, #failed script, #rows img').length") == 0
@@ -177,7 +191,7 @@ def test_a_script_that_got_into_the_page_would_not_run(page: Page) -> None:
 
 def test_the_filter_finds_prompts_and_says_when_there_are_none(page: Page) -> None:
     choose(page, "filter", "TRIANGLE", "input")
-    prompts = page.value("[...document.querySelectorAll('.row .prompt')].map((it) => it.textContent)")
+    prompts = page.value("[...document.querySelectorAll('#rows .prompt')].map((it) => it.textContent)")
     assert prompts == [CAPTIONS[2]]
     choose(page, "filter", "no such words", "input")
     assert page.value("document.getElementById('empty').hidden") is False
@@ -193,8 +207,8 @@ def test_one_solver_is_shown_beside_the_sequential_one(page: Page) -> None:
 
 def test_failed_only_leaves_the_rows_with_failures(page: Page) -> None:
     page.value("document.getElementById('failed-only').click()")
-    assert page.value("document.querySelectorAll('.row').length") == 1
-    assert page.value("document.querySelectorAll('.stage.failed').length") == 2
+    assert page.value("document.querySelectorAll('#rows .row').length") == 1
+    assert page.value("document.querySelectorAll('#rows .stage.failed').length") == 2
 
 
 def test_paging_shows_the_rest(page: Page) -> None:
@@ -218,9 +232,67 @@ def test_the_difference_is_black_where_clips_agree_and_bright_where_they_do_not(
     assert page.value("document.querySelectorAll('canvas').length") == 0
 
 
+def test_the_wipe_shows_the_reference_left_of_a_divider_that_the_pointer_moves(page: Page) -> None:
+    stage = "document.querySelector('#rows .film:nth-child(5) .stage')"
+    page.press("w", "w")
+    page.until(f"{stage}.querySelector('canvas')?.width === 64")
+    x, y, width = page.value(
+        f"(() => {{ {stage}.scrollIntoView({{block: 'center'}}); const box = {stage}.getBoundingClientRect();"
+        " return [box.x, box.y, box.width]; })()"
+    )
+    for share in (0.25, 0.75):
+        page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x + share * width, y=y + 20)
+        left = page.value(f"{stage}.querySelector('.divider').getBoundingClientRect().x - {x}")
+        assert left == pytest.approx(share * width, abs=2)
+    others = page.value(f"[...{FIRST_ROW}.querySelectorAll('.divider')].map((it) => it.style.left)")
+    assert len(others) == 4 and len(set(others)) == 1
+    page.value("document.querySelector('.wipe-at').focus()")
+    page.press("Home")
+    page.until(f"{stage}.querySelector('.divider').style.left === '0%'")
+    page.value("document.activeElement.blur()")
+    page.press("w", "w")
+    assert page.value("document.querySelectorAll('.divider, canvas').length") == 0
+
+
+def test_the_worst_pairs_play_in_step_and_another_listing_can_be_chosen(page: Page) -> None:
+    page.value(f"{PAIR}.scrollIntoView()")
+    page.until(f"[...{PAIR}.querySelectorAll('video')].every((video) => video.readyState >= 2)")
+    names = page.value(f"[...{PAIR}.querySelectorAll('.name bdi')].map((it) => it.textContent)")
+    assert names[0] == "baseline"
+    page.value(f"{PAIR}.querySelector('.bar button').click()")
+    page.until(f"[...{PAIR}.querySelectorAll('video')].every((video) => video.currentTime > 0.2)")
+    now = page.value(f"[...{PAIR}.querySelectorAll('video')].map((video) => video.currentTime)")
+    assert len(now) == 2 and abs(now[0] - now[1]) < 0.2
+    listed = page.value("document.getElementById('listing').options.length")
+    assert listed > 1
+    choose(page, "listing", str(listed - 1), "change")
+    assert page.value(f"{PAIR}.querySelectorAll('.name bdi')[1].textContent") != names[1]
+
+
+def test_the_arrow_keys_go_through_the_nights_and_every_chart_follows(page: Page) -> None:
+    says = "document.getElementById('night-says').textContent"
+    assert page.value(says).startswith("2026-01-03 · passed · abcdef12")
+    page.value("document.querySelector('.strip').focus()")
+    page.press("ArrowLeft")
+    assert page.value(says).startswith("2026-01-02")
+    read = "document.querySelector('.trend .reads dd').textContent"
+    assert page.value(read).startswith("29.0 dB")
+    assert page.value("document.querySelector('.cross').getAttribute('x1')") == "50%"
+    assert page.value("document.getElementById('position').textContent") == "1–8 of 9"
+    page.press("Home")
+    assert page.value(read).startswith("33.0 dB")
+
+
+def test_gates_that_failed_stand_first_and_the_header_says_so(page: Page) -> None:
+    states = page.value("[...document.querySelectorAll('.gates li')].map((it) => it.dataset.state)")
+    order = ["failed", "incomplete", "passed"]
+    assert states == sorted(states, key=order.index) and set(states) == set(order)
+    assert page.value("document.querySelector('.verdict.gate').dataset.state") == "failed"
+
+
 def test_a_click_on_a_heading_sorts_and_a_second_one_turns_round(page: Page) -> None:
     def column() -> list[str]:
-        return page.value("[...document.querySelectorAll('tbody tr')].map((row) => row.children[4].textContent)")
+        return page.value("[...document.querySelectorAll('#table tbody tr')].map((row) => row.children[4].textContent)")
 
     heading = "document.querySelectorAll('thead button')[4]"
     page.value(f"{heading}.click()")
@@ -234,7 +306,7 @@ def test_numbers_that_are_missing_sort_last(page: Page) -> None:
     heading = "document.querySelectorAll('thead button')[5]"
     for _ in range(2):
         page.value(f"{heading}.click()")
-        last = page.value("document.querySelector('tbody tr:last-child').textContent")
+        last = page.value("document.querySelector('#table tbody tr:last-child').textContent")
         assert "sequential" in last
 
 
@@ -299,4 +371,4 @@ def test_a_standalone_report_plays_elsewhere(browser: Browser, tmp_path: Path) -
     shutil.rmtree(run.path)
     with browser.page() as page:
         settle(page, folder / "index.html")
-        assert page.value("document.querySelectorAll('.row:first-child video').length") == 2
+        assert page.value("document.querySelectorAll('#rows .row:first-child video').length") == 2

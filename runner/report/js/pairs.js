@@ -1,0 +1,37 @@
+// ---- the worst pairs: the baseline's clip beside this run's, in step ----
+
+function pairBook(listing) {
+  return {
+    solvers: ["baseline", listing.cell],
+    colours: [0, listing.k],
+    metrics: [listing.metric],
+    prompts: listing.rows.map((row) => row.p),
+    tag: "",
+    isReference: (clip) => clip.k === 0,
+  };
+}
+
+function pairRow(row, index, listing) {
+  const clips = row.c.map((clip, side) => ({ ...clip, k: side, t: clip.m ? "done" : "pending", v: [clip.v] }));
+  return new Row({ ...row, p: index, x: `${listing.metric} ${row.d}`, c: clips }, pairBook(listing));
+}
+
+function showPairs(index) {
+  const listing = data.pairs[index];
+  for (const row of state.pairs) {
+    near.unobserve(row.element);
+    row.release();
+  }
+  state.pairs = listing.rows.map((row, number) => pairRow(row, number, listing));
+  byId("pairs").replaceChildren(...state.pairs.map((row) => row.element));
+  for (const row of state.pairs) near.observe(row.element);
+}
+
+function wirePairs() {
+  if (!byId("listing")) return;
+  data.pairs.forEach((listing, index) => {
+    byId("listing").append(make("option", { value: String(index), textContent: `${listing.cell}: ${listing.metric}` }));
+  });
+  byId("listing").addEventListener("change", (event) => showPairs(Number(event.target.value)));
+  showPairs(0);
+}

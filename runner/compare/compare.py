@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from genrun.runner.compare import drift, statistics
+from genrun.runner.compare import drift, sets, statistics
 from genrun.runner.compare.gates import NO_BASELINE, RELATIVE, Gate, gates_of, judge
 from genrun.runner.compare.pairs import Match, across, within
 from genrun.runner.compare.results import CellComparison, Comparison, Difference, Mean, Pair, Side, State
@@ -126,6 +126,8 @@ def _cell(match: Match, names: Mapping[str, bool], gates: Sequence[Gate], confid
     found = [
         _drifted(name, higher, match, pairs, confidence)
         if name.startswith(drift.PREFIX)
+        else sets.difference(name, higher, match)
+        if sets.is_of_set(name, match)
         else _difference(name, higher, match, pairs, confidence)
         for name, higher in names.items()
     ]

@@ -2,14 +2,15 @@
 
     gates: {latent_rmse: {max: 0.06}, vbench.quality: {max_drop: 0.5%}}
 
-A gate fails only when the interval lies wholly beyond its limit. It is incomplete, not passed, while items that it is
-about were not measured, or are too few to have an interval.
+A gate fails only when the interval lies wholly beyond its limit; a number of a whole set of items, such as a Fréchet
+distance, has no interval and fails beyond it. A gate is incomplete, not passed, while items that it is about were not
+measured, or are too few to have an interval.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from genrun.runner.compare.results import Difference, GateResult, Mean, State
@@ -111,7 +112,7 @@ def _worsening(rule: str, difference: Mean) -> Mean:
     low, high = difference.low, difference.high
     # 0 - x: a drop of nothing is 0, not -0.
     ends = (None, None) if low is None or high is None else (0.0 - high, 0.0 - low)
-    return Mean(difference.n, 0.0 - difference.value, *ends, difference.missing, difference.reasons)
+    return replace(difference, value=0.0 - difference.value, low=ends[0], high=ends[1])
 
 
 def _judged(gate: Gate, mean: Mean, threshold: float | None) -> GateResult:
@@ -122,11 +123,13 @@ def _judged(gate: Gate, mean: Mean, threshold: float | None) -> GateResult:
 def _state(gate: Gate, mean: Mean, threshold: float | None) -> tuple[State, str]:
     if mean.value is None or threshold is None:
         return "incomplete", f"nothing was measured{_why(mean)}"
-    if mean.low is None or mean.high is None:
+    low, high = (mean.value, mean.value) if mean.is_of_set else (mean.low, mean.high)
+    if low is None or high is None:
         return "incomplete", "one item was measured; an interval needs two"
-    if (mean.high < threshold) if gate.rule == "min" else (mean.low > threshold):
+    if (high < threshold) if gate.rule == "min" else (low > threshold):
         side = "below" if gate.rule == "min" else "above"
-        return "failed", f"the interval lies wholly {side} the limit"
+        what = "the number, which has no interval, lies" if mean.is_of_set else "the interval lies wholly"
+        return "failed", f"{what} {side} the limit"
     planned = mean.n + mean.missing
     if mean.missing > (gate.max_missing.of(planned) or 0.0):
         return "incomplete", f"{mean.missing} of {planned} were not measured{_why(mean)}"

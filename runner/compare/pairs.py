@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from genrun.runner.compare.sides import Cells, Entry
 from genrun.runner.errors import UsageError
 from genrun.runner.spec.problems import did_you_mean
+from genrun.runner.store.records import Score
 
 SEQUENTIAL = "sequential"
 SHOWN = 6
@@ -25,6 +26,8 @@ class Match:
         entries: its items.
         baseline_label: of the baseline's cell, "" without one.
         baseline: items of that cell, or None without a baseline.
+        sets: metric -> score of the cell's items together.
+        baseline_sets: the same of the baseline.
     """
 
     label: str
@@ -32,6 +35,8 @@ class Match:
     entries: tuple[Entry, ...]
     baseline_label: str = ""
     baseline: tuple[Entry, ...] | None = None
+    sets: Mapping[str, Score] = field(default_factory=dict)
+    baseline_sets: Mapping[str, Score] = field(default_factory=dict)
 
     def pairs(self) -> list[tuple[Entry, Entry]]:
         """(baseline, candidate) for every prompt and seed that both have, in the order of the candidate's plan."""
@@ -54,17 +59,15 @@ def across(baseline: Cells | None, candidate: Cells) -> tuple[list[Match], list[
         UsageError: the runs have no cell in common.
     """
     if baseline is None:
-        return [Match(label_of(axes, own), axes, own) for axes, own in candidate.cells.items()], []
+        return [_alone(candidate, axes) for axes in candidate.cells], []
     only = next(iter(baseline.cells)) if len(baseline.cells) == 1 else None
     matches, unmatched = [], []
     for axes, entries in candidate.cells.items():
         partner = axes if axes in baseline.cells else only
-        label = label_of(axes, entries)
         if partner is None:
-            unmatched.append(label)
+            unmatched.append(label_of(axes, entries))
             continue
-        theirs = baseline.cells[partner]
-        matches.append(Match(label, axes, entries, label_of(partner, theirs), theirs))
+        matches.append(_match(candidate, axes, baseline, partner))
     used = {match.baseline_label for match in matches}
     theirs = [label_of(axes, entries) for axes, entries in baseline.cells.items()]
     if not matches:
@@ -90,13 +93,27 @@ def within(run: Cells, by: str | None, baseline: str | None) -> tuple[str, list[
     matches, unmatched = [], []
     for axes, entries in run.cells.items():
         partner = partners.get(_others(axes, axis))
-        label = label_of(axes, entries)
         if partner is None:
-            unmatched.append(label)
+            unmatched.append(label_of(axes, entries))
         elif partner != axes:
-            theirs = run.cells[partner]
-            matches.append(Match(label, axes, entries, label_of(partner, theirs), theirs))
+            matches.append(_match(run, axes, run, partner))
     return axis, matches, unmatched
+
+
+def _alone(cells: Cells, axes: Axes) -> Match:
+    """A cell without a baseline."""
+    entries = cells.cells[axes]
+    label = label_of(axes, entries)
+    return Match(label, axes, entries, sets=cells.sets_of(label))
+
+
+def _match(candidate: Cells, axes: Axes, baseline: Cells, partner: Axes) -> Match:
+    """A cell and its baseline."""
+    theirs = baseline.cells[partner]
+    label = label_of(partner, theirs)
+    return replace(
+        _alone(candidate, axes), baseline_label=label, baseline=theirs, baseline_sets=baseline.sets_of(label)
+    )
 
 
 def _axis(run: Cells, by: str | None) -> str:

@@ -43,10 +43,11 @@ class Mean:
     Attributes:
         n: items measured.
         value: their mean; None for none.
-        low: lower end of the interval of the mean; None for fewer than two items.
+        low: lower end of the interval of the mean; None for fewer than two items, and for a number of the whole set.
         high: upper end.
         missing: items of the plan that were not measured.
         reasons: why not, the most frequent first, with how many.
+        is_of_set: whether it is one number of all items, such as a Fréchet distance, that has no interval.
     """
 
     n: int
@@ -55,6 +56,7 @@ class Mean:
     high: float | None
     missing: int = 0
     reasons: tuple[tuple[str, int], ...] = ()
+    is_of_set: bool = False
 
 
 @dataclass(frozen=True)

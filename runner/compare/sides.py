@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from genrun.adapters.scorers import registry
 from genrun.runner.score import IS_REFERENCE, read_scores
 from genrun.runner.scoring.choice import metric_name
 from genrun.runner.spec.gating import COSTS
-from genrun.runner.store.records import Record, Score
+from genrun.runner.store.records import SET, Record, Score
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
@@ -83,11 +83,17 @@ class Cells:
         run: the run.
         cells: axes' labels -> the cell's items, in the order of the plan.
         metrics: metric -> whether higher is better, in the order of the job's `score`.
+        sets: label of a cell -> metric -> the score of all its items together.
     """
 
     run: RunFolder
     cells: Mapping[tuple[tuple[str, str], ...], tuple[Entry, ...]]
     metrics: Mapping[str, bool]
+    sets: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+
+    def sets_of(self, label: str) -> Mapping[str, Score]:
+        """The scores of a cell's items together; {} where there are none."""
+        return self.sets.get(label, {})
 
 
 def read_cells(run: RunFolder) -> Cells:
@@ -107,7 +113,8 @@ def read_cells(run: RunFolder) -> Cells:
         entry = Entry(item, record, rows.get(item.id, {}), media, run)
         cells.setdefault(tuple(item.axes.items()), []).append(entry)
     order = [metric_name(entry) for entry in run.job_document().get("score") or ()]
-    return Cells(run, {axes: tuple(entries) for axes, entries in cells.items()}, _metrics(scores, order))
+    sets = {name.removeprefix(SET): found for name, found in rows.items() if name.startswith(SET)}
+    return Cells(run, {axes: tuple(entries) for axes, entries in cells.items()}, _metrics(scores, order), sets)
 
 
 def is_reference_only(entries: Sequence[Entry], metric: str) -> bool:

@@ -95,7 +95,8 @@ def difference_row(cell: CellComparison, found: Difference) -> list[str]:
     """One metric of a cell, as the columns `DIFFERENCES`."""
     mean = found.difference or found.own
     value = _styled(mean.value, found.style, signed=found.difference is not None)
-    prompts = f"{found.wins}/{found.ties}/{found.losses}" if found.difference is not None else ""
+    has_prompts = found.difference is not None and not found.difference.is_of_set
+    prompts = f"{found.wins}/{found.ties}/{found.losses}" if has_prompts else ""
     verdict = {"unclear": "", "unmeasured": ""}.get(found.verdict, found.verdict)
     candidate = found.own.value if found.difference is None else found.candidate
     return [

@@ -100,6 +100,7 @@ def _sections(page: Page) -> list[tuple[str, str]]:
         ("gates", "Gates"): versus is not None and bool(versus.gates),
         ("nights", "Nights"): bool(nights.rows or nights.note),
         ("summary", "Summary"): True,
+        ("vbench", "VBench"): page.vbench is not None,
         ("clips", "Side by side"): True,
         ("compare", "Comparison"): versus is not None and versus.has_table,
         ("reproduce", "Reproduce"): True,

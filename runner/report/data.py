@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from genrun.runner.report.clips import gallery, item_label
+from genrun.runner.report.names import shown_path
 from genrun.runner.report.nights import Nights, collect_nights
 from genrun.runner.report.table import Heading, Table, build_table, headings, share_metrics
+from genrun.runner.report.vbench import Bars, collect_bars
 from genrun.runner.report.verdict import Verdict, judge
 from genrun.runner.report.versus import Versus, hold_against
 from genrun.runner.report.worst import ROOM
@@ -73,6 +75,7 @@ class Page:
         solvers: labels of the solvers, in the order of their colours.
         nights: the history of the run's job.
         versus: the comparison with a baseline or of the run's own cells, or None.
+        vbench: VBench's dimensions, or None.
     """
 
     title: str
@@ -90,6 +93,7 @@ class Page:
     solvers: tuple[str, ...]
     nights: Nights
     versus: Versus | None
+    vbench: Bars | None
 
     def colour(self, group: Group) -> int:
         """The colour of a group: that of its solver in the gallery."""
@@ -113,7 +117,7 @@ def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = T
     groups = summarize(items, records, scores, share_metrics(metrics))
     clips = gallery(items, records, scores, metrics, lambda path: address(path, media_root))
     colours = {group.label: colour_of(group, clips) for group in groups}
-    versus = hold_against(run, colours)
+    versus, nights = hold_against(run, colours), collect_nights(run, colours, link=link_logs)
     return Page(
         title=str(job.get("name") or run.path.parent.name),
         run=run.path.name,
@@ -121,7 +125,7 @@ def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = T
         verdict=judge(groups),
         failures=tuple(_failures(items, records, link_logs)),
         groups=tuple(groups),
-        table=build_table(groups, metrics),
+        table=build_table(groups, metrics, nights.trends),
         metrics=tuple(metrics),
         unscored=tuple(_unscored(scores)),
         clips={**clips, "pairs": _pairs(versus, media_root)},
@@ -130,8 +134,9 @@ def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = T
         ),
         job=yaml.safe_dump(job, sort_keys=False, allow_unicode=True),
         solvers=tuple(clips["solvers"]),
-        nights=collect_nights(run, colours, link=link_logs),
+        nights=nights,
         versus=versus,
+        vbench=collect_bars(groups, colours, "" if versus is None else versus.path),
     )
 
 
@@ -146,14 +151,6 @@ def address(path: str, root: str) -> str:
     if pure.is_absolute() or ".." in pure.parts:
         return ""
     return root + quote(path)
-
-
-def shown_path(path: Path) -> str:
-    """Return `path` relative to the working directory where that is shorter to type, else absolute."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

@@ -53,7 +53,7 @@ class DifferenceRow:
         difference: mean of the differences with its interval.
         effect: Cohen's d.
         verdict: "better", "worse" or "".
-        wins, ties, losses: prompts.
+        wins, ties, losses: prompts; all 0 for a metric of the whole set.
         bar: the interval beside 0, or None.
     """
 
@@ -70,9 +70,14 @@ class DifferenceRow:
     bar: Bar | None
 
     @property
+    def prompts(self) -> int:
+        """How many prompts were compared."""
+        return self.wins + self.ties + self.losses
+
+    @property
     def shares(self) -> tuple[tuple[str, float, float], ...]:
         """(name, from, width) of wins, ties and losses along a bar, in per cent."""
-        total = self.wins + self.ties + self.losses
+        total = self.prompts
         found, start = [], 0.0
         for name, count in (("wins", self.wins), ("ties", self.ties), ("losses", self.losses)):
             width = round(100 * count / total, 2) if total else 0.0
@@ -167,7 +172,7 @@ def _row(cell: CellComparison, found: Difference) -> DifferenceRow:
 
 def _difference_bar(found: Difference) -> Bar | None:
     mean = found.difference
-    if mean is None or mean.value is None:
+    if mean is None or mean.value is None or mean.is_of_set:
         return None
     ends: Sequence[float] = [end for end in (mean.value, mean.low, mean.high) if end is not None]
     return chart.bar(Scale.around(0.0, ends), mean.value, mean.low, mean.high, 0.0)

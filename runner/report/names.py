@@ -1,6 +1,8 @@
-"""What metrics and costs are called on the page."""
+"""What metrics, costs and runs are called on the page."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from genrun.adapters.scorers import registry
 
@@ -18,3 +20,11 @@ def title_of(metric: str) -> str:
     base, _, part = metric.partition(".")
     title = registry.get(base).title if base in registry.names() else base
     return f"{title}: {part.replace('_', ' ')}" if part else title
+
+
+def shown_path(path: Path) -> str:
+    """Return `path` relative to the working directory where that is shorter to type, else absolute."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

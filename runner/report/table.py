@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from genrun.adapters.scorers import registry
-from genrun.runner.report import text
+from genrun.runner.report import chart, text
+from genrun.runner.report.chart import Bar, Scale
 from genrun.runner.store.records import Score
 from genrun.runner.summary import Estimate, Group
 
@@ -44,10 +45,17 @@ class Heading:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers: its heading and what it means."""
+    """A column of numbers.
+
+    Attributes:
+        title: its heading.
+        definition: what it means.
+        metric: the metric or cost whose mean it holds, or "".
+    """
 
     title: str
     definition: str
+    metric: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,11 +66,17 @@ class Cell:
         text: the number, or a dash.
         note: its interval, and n where that is not the number of done items.
         sort: the bare number, or None.
+        estimate: the mean that it is, or None.
+        bar: its interval on the column's scale, or None.
+        trend: a small line over the nights, or "".
     """
 
     text: str
     note: str = ""
     sort: float | None = None
+    estimate: Estimate | None = None
+    bar: Bar | None = None
+    trend: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,8 +110,16 @@ def share_metrics(metrics: Iterable[Heading]) -> list[str]:
     return [metric.name for metric in metrics if metric.style == "share" and "." not in metric.name]
 
 
-def build_table(groups: Sequence[Group], metrics: Sequence[Heading]) -> Table:
-    """Lay out the summary: a column for each metric with a value, and for its parts where it has none itself."""
+def build_table(
+    groups: Sequence[Group], metrics: Sequence[Heading], trends: Mapping[tuple[str, str], str] | None = None
+) -> Table:
+    """Lay out the summary: a column for each metric with a value, and for its parts where it has none itself.
+
+    Args:
+        groups: the summary.
+        metrics: every metric with rows.
+        trends: (group's label, metric or cost) -> a line over the nights.
+    """
     axes = tuple(dict.fromkeys(axis for group in groups for axis in group.axes))
     valued = {name for group in groups for name in group.metrics}
     shown = [
@@ -105,11 +127,40 @@ def build_table(groups: Sequence[Group], metrics: Sequence[Heading]) -> Table:
         for metric in metrics
         if metric.name in valued and metric.name.partition(".")[0] not in valued - {metric.name}
     ]
+    columns = (*COST_COLUMNS, *_metric_columns(shown))
+    cells = _with_bars([_cells(group, shown) for group in groups])
     rows = tuple(
-        Row(group, tuple(group.axes.get(axis, text.ABSENT) for axis in axes), tuple(_cells(group, shown)))
-        for group in groups
+        Row(
+            group,
+            tuple(group.axes.get(axis, text.ABSENT) for axis in axes),
+            tuple(
+                replace(cell, trend=(trends or {}).get((group.label, column.metric), ""))
+                for cell, column in zip(row, columns, strict=True)
+            ),
+        )
+        for group, row in zip(groups, cells, strict=True)
     )
-    return Table(axes, (*COST_COLUMNS, *_metric_columns(shown)), rows)
+    return Table(axes, columns, rows)
+
+
+def _with_bars(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
+    """Give every cell with an interval its picture, on one scale for each column."""
+    columns = [[cell.estimate for cell in column] for column in zip(*rows, strict=True)]
+    scales = [_scale(column) for column in columns]
+    return [[_with_bar(cell, scale) for cell, scale in zip(row, scales, strict=True)] for row in rows]
+
+
+def _scale(column: Sequence[Estimate | None]) -> Scale:
+    found = [each for each in column if each is not None]
+    ends = [end for each in found for end in (each.mean, each.low, each.high) if end is not None]
+    return Scale.over(ends)
+
+
+def _with_bar(cell: Cell, scale: Scale) -> Cell:
+    found = cell.estimate
+    if found is None or found.low is None or found.low == found.high:
+        return cell
+    return replace(cell, bar=chart.bar(scale, found.mean, found.low, found.high))
 
 
 COST_COLUMNS = (
@@ -117,11 +168,13 @@ COST_COLUMNS = (
     Column(
         "rounds",
         "Parallel model calls per item (mean): what a sample waits for when every point of a round has its own device.",
+        "rounds",
     ),
-    Column("NFE", "Model evaluations per item (mean), guidance counted once: what a sample costs in total."),
+    Column("NFE", "Model evaluations per item (mean), guidance counted once: what a sample costs in total.", "nfe"),
     Column(
         "N / rounds",
         "Speedup in model calls: sequential steps N over rounds, mean over items. Wall time depends on the devices.",
+        "speedup",
     ),
 )
 
@@ -129,7 +182,7 @@ COST_COLUMNS = (
 def _metric_columns(metrics: Sequence[Heading]) -> list[Column]:
     columns: list[Column] = []
     for metric in metrics:
-        columns.append(Column(metric.title, metric.definition))
+        columns.append(Column(metric.title, metric.definition, metric.name))
         if metric.name == WITH_SPREAD:
             columns.append(Column("median", f"Median of {metric.title} over items."))
             columns.append(Column("max", f"Largest {metric.title} of any item."))
@@ -154,7 +207,7 @@ def _cost(estimate: Estimate | None, write: Callable[[float], str]) -> Cell:
         return Cell(text.ABSENT)
     low, high = estimate.low, estimate.high
     note = "" if low is None or high is None or low == high else f"[{write(low)}, {write(high)}]"
-    return Cell(write(estimate.mean), note, estimate.mean)
+    return Cell(write(estimate.mean), note, estimate.mean, estimate)
 
 
 def _metric_cells(group: Group, metric: Heading) -> list[Cell]:
@@ -165,7 +218,7 @@ def _metric_cells(group: Group, metric: Heading) -> list[Cell]:
     notes = [text.interval(estimate, metric.style)]
     if estimate.n != group.done:
         notes.append(f"n = {estimate.n}")
-    cells = [Cell(text.styled(estimate.mean, metric.style), "\n".join(filter(None, notes)), estimate.mean)]
+    cells = [Cell(text.styled(estimate.mean, metric.style), "\n".join(filter(None, notes)), estimate.mean, estimate)]
     if extra:
         cells += [Cell(text.number(value), "", value) for value in (estimate.median, estimate.maximum)]
     return cells

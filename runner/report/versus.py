@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from genrun.runner.compare import Comparison, compare_cells, compare_runs, gates
 from genrun.runner.errors import GenrunError
 from genrun.runner.history.night import read_night
 from genrun.runner.report.differences import CellTable, GateRow, cell_table, gate_row
+from genrun.runner.report.names import shown_path
 from genrun.runner.report.worst import Worst, worst_pairs
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.runs import pinned
@@ -23,7 +24,8 @@ class Versus:
 
     Attributes:
         against: "its own cells along solver", or the name of the baseline's run; "" without any.
-        baseline: path of the baseline's run, or "".
+        path: the baseline's run, absolute, or "".
+        baseline: the same, as a word of a command.
         headline: what came of the gates; "" without gates.
         trouble: the first gate that failed, or else is incomplete, in a sentence; "" when all passed.
         state: "passed", "failed" or "incomplete".
@@ -35,6 +37,7 @@ class Versus:
     """
 
     against: str = ""
+    path: str = ""
     baseline: str = ""
     headline: str = ""
     trouble: str = ""
@@ -98,7 +101,8 @@ def _versus(found: Comparison, run: RunFolder, colours: Mapping[str, int], note:
     baseline = "" if found.by is not None or found.baseline is None else found.baseline
     return Versus(
         against=f"its own cells along {found.by}" if found.by is not None else Path(baseline).name,
-        baseline=os.path.relpath(baseline, Path.cwd()) if baseline else "",
+        path=baseline,
+        baseline=shlex.quote(shown_path(Path(baseline))) if baseline else "",
         headline=_headline(found),
         trouble=next((words.sentence(*pair) for pair in found.gates if pair[1].state != "passed"), ""),
         state=found.state,

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from genrun.runner.plan import WorkItem
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.records import Record, SamplerStats, Score
+from genrun.runner.store.records import SET, Record, SamplerStats, Score
 
 Value = Callable[[WorkItem, int], float | None]
 """An item and its number in the plan -> its score, or None for one that could not be measured."""
@@ -66,6 +66,17 @@ def give(run: RunFolder, metric: str, value: Value) -> None:
     path = run.scores_path(metric)
     path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def give_set(run: RunFolder, metric: str, values: Mapping[str, float | str], *, higher: bool = False) -> None:
+    """Score cells of a run as wholes: label -> the number, or why there is none."""
+    path = run.scores_path(metric.partition(".")[0])
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as file:
+        for label, value in values.items():
+            number, reason = (None, value) if isinstance(value, str) else (value, None)
+            row = {**asdict(Score(f"{SET}{label}", metric, number, higher, reason)), "inputs": [], "part": metric}
+            file.write(json.dumps(row) + "\n")
 
 
 def _digest(*parts: object) -> str:

@@ -387,3 +387,18 @@ def test_a_report_of_a_run_that_has_only_begun(tmp_path: Path) -> None:
     run = make_run(tmp_path / "demo" / "run", solvers=(ROPA,), pending=(0, 1))
     page = page_of(run)
     assert "0 of 2 items are done, 2 not run yet." in page
+
+
+def test_intervals_are_drawn_on_one_scale_for_each_column(tmp_path: Path) -> None:
+    run = scored(tmp_path, solvers=ALL_SOLVERS, prompts=CAPTIONS)
+    table = collect(run).table
+    index = [column.metric for column in table.columns].index("latent_rmse")
+    bars = {row.group.label: row.cells[index].bar for row in table.rows}
+    assert bars["sequential"] is None
+    picard, ropa, chords = (bars[name] for name in ("picard K=8", "ropa K=8", "chords K=4"))
+    assert picard is not None and ropa is not None and chords is not None
+    assert 0 < picard.at < ropa.at < chords.at < 100
+    assert chords.low < chords.at < chords.high
+    assert page_of(run).count('class="interval small') == sum(
+        cell.bar is not None for row in table.rows for cell in row.cells
+    )

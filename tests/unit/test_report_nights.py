@@ -134,6 +134,8 @@ def test_the_page_shows_the_nights_and_keeps_hostile_text(tmp_path: Path) -> Non
 
 
 def test_summaries_have_a_small_line_over_the_nights(tmp_path: Path) -> None:
-    found = collect(page_run(tmp_path, night(1, 33.0), night(2, 31.0)))
+    run = page_run(tmp_path, night(1, 33.0), night(2, 31.0))
+    found = collect(run)
     assert list(found.trends) == [("ropa", "psnr")]
     assert found.trends["ropa", "psnr"].startswith("M25 8 L75 92")
+    assert f'<path d="{found.trends["ropa", "psnr"]}"/>' in build_report(run).path.read_text()

@@ -3,29 +3,71 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import json_option, put, put_json
+from genrun.runner.cli.output import json_option, put, put_json, say
 from genrun.runner.cli.runs import run_argument
+from genrun.runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from genrun.runner.report.serve import ReportServer
 
 
-@click.command(cls=Verb, examples=("genrun report", "genrun report demo --standalone", "genrun report demo --json"))
+@click.command(
+    cls=Verb,
+    examples=(
+        "genrun report",
+        "genrun report demo --standalone",
+        "genrun report demo --serve --port 8000",
+        "genrun report demo --json",
+    ),
+)
 @run_argument
 @click.option("--standalone", is_flag=True, help="Copy the media into the report, so that the folder can be moved.")
+@click.option("--serve", is_flag=True, help="Show the page at an address of this machine until Ctrl-C.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="With --serve: the port, as for a tunnel. Default: any free one."
+)
 @json_option
-def report(run: str | None, base: Path, standalone: bool, as_json: bool) -> None:
+def report(run: str | None, base: Path, standalone: bool, serve: bool, port: int | None, as_json: bool) -> None:
     """Write a static page: clips side by side, and numbers.
 
     RUN is a run folder, a job's name (its latest run), or nothing (the run submitted last). The page lies in the run's
-    `report` folder, shows the scores that `genrun score` left, and needs no network. Its path is printed.
+    `report` folder, shows the scores that `genrun score` left, and needs no network. Its path is printed. With --serve
+    the last line is its address, which only this machine can open: from elsewhere, ssh -L PORT:localhost:PORT HOST.
     """
     from genrun.runner.report.build import build_report
     from genrun.runner.store.runs import resolve
 
-    made = build_report(resolve(run, base), standalone=standalone)
+    if port is not None and not serve:
+        raise UsageError("--port belongs to --serve.")
+    folder = resolve(run, base)
+    server = _listen(folder.path, port or 0) if serve else None
+    made = build_report(folder, standalone=standalone)
     if as_json:
-        put_json({"report": str(made.path), "items": made.items, "failed": made.failed})
+        address = {"url": server.url} if server else {}
+        put_json({"report": str(made.path), "items": made.items, "failed": made.failed, **address})
     else:
         put(str(made.path))
+    if server:
+        _serve(server, quiet=as_json)
+
+
+def _listen(run: Path, port: int) -> ReportServer:
+    from genrun.runner.report.serve import ReportServer
+
+    return ReportServer(run, port)
+
+
+def _serve(server: ReportServer, *, quiet: bool) -> None:
+    if not quiet:
+        put(server.url)
+    say("Only this machine can open it. Ctrl-C ends it.")
+    with server:
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            say("Stopped.")

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 
 from genrun.runner import history
 from genrun.runner.report.build import build_report
+from genrun.runner.report.serve import ReportServer
 from genrun.runner.score import score_run, wanted_metrics
 from genrun.runner.store.runs import pin
 from tests.e2e.browser import Browser, Page, executable, launched
@@ -372,3 +374,28 @@ def test_a_standalone_report_plays_elsewhere(browser: Browser, tmp_path: Path) -
     with browser.page() as page:
         settle(page, folder / "index.html")
         assert page.value("document.querySelectorAll('#rows .row:first-child video').length") == 2
+
+
+def test_a_served_report_plays_and_seeks_by_parts(browser: Browser, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "demo" / "run", prompts=CAPTIONS[:1])
+    build_report(run)
+    with ReportServer(run.path) as server, browser.page() as page:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            page.open(server.url)
+            page.value("document.getElementById('clips').scrollIntoView()")
+            page.until(LOADED)
+            page.value(
+                f"(() => {{ const bar = {FIRST_ROW}.querySelector('input'); bar.value = 500;"
+                " bar.dispatchEvent(new Event('input')); })()"
+            )
+            page.until(f"[...{FIRST_ROW}.querySelectorAll('video')].every((video) => !video.seeking)")
+            assert times(page) == pytest.approx([9 / 8 / 2] * 2, abs=0.01)
+        finally:
+            server.shutdown()
+            thread.join()
+        answers = [event["response"] for event in page.events("Network.responseReceived")]
+        assert {answer["status"] for answer in answers if answer["url"].endswith(".mp4")} == {206}
+        assert {answer["status"] for answer in answers if not answer["url"].endswith(".mp4")} == {200, 204}
+        assert page.events("Log.entryAdded") == []

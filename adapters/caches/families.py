@@ -7,6 +7,7 @@ from typing import Any
 FLUX, HUNYUAN, WAN = "FluxTransformer2DModel", "HunyuanVideoTransformer3DModel", "WanTransformer3DModel"
 COGVIDEOX, SD3 = "CogVideoXTransformer3DModel", "SD3Transformer2DModel"
 QWEN, LTX = "QwenImageTransformer2DModel", "LTXVideoTransformer3DModel"
+ALL = (FLUX, HUNYUAN, WAN, COGVIDEOX, SD3, QWEN, LTX)
 
 TRANSFORMERS = {
     "FluxPipeline": FLUX,

@@ -31,15 +31,7 @@ class FirstBlock:
 
     needs_order: ClassVar[str] = ""
     needs_every_step: ClassVar[bool] = False
-    models: ClassVar[tuple[str, ...]] = (
-        families.FLUX,
-        families.HUNYUAN,
-        families.WAN,
-        families.COGVIDEOX,
-        families.SD3,
-        families.QWEN,
-        families.LTX,
-    )
+    models: ClassVar[tuple[str, ...]] = families.ALL
     package: ClassVar[str] = ""
 
     threshold: float = 0.05

@@ -30,15 +30,7 @@ class Mag:
         "its ratios say how a residual changes from one step to the next, not from one round to the next at a step"
     )
     needs_every_step: ClassVar[bool] = False
-    models: ClassVar[tuple[str, ...]] = (
-        families.FLUX,
-        families.HUNYUAN,
-        families.WAN,
-        families.COGVIDEOX,
-        families.SD3,
-        families.QWEN,
-        families.LTX,
-    )
+    models: ClassVar[tuple[str, ...]] = families.ALL
     package: ClassVar[str] = ""
 
     threshold: float = 0.06

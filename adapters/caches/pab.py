@@ -34,15 +34,7 @@ class PyramidAttention:
 
     needs_order: ClassVar[str] = ""
     needs_every_step: ClassVar[bool] = False
-    models: ClassVar[tuple[str, ...]] = (
-        families.FLUX,
-        families.HUNYUAN,
-        families.WAN,
-        families.COGVIDEOX,
-        families.SD3,
-        families.QWEN,
-        families.LTX,
-    )
+    models: ClassVar[tuple[str, ...]] = families.ALL
     package: ClassVar[str] = ""
 
     spatial: int = 2

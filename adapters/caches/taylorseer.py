@@ -33,15 +33,7 @@ class TaylorSeer:
         "its series runs over steps at equal distances, and across rounds there is no time to expand in"
     )
     needs_every_step: ClassVar[bool] = True
-    models: ClassVar[tuple[str, ...]] = (
-        families.FLUX,
-        families.HUNYUAN,
-        families.WAN,
-        families.COGVIDEOX,
-        families.SD3,
-        families.QWEN,
-        families.LTX,
-    )
+    models: ClassVar[tuple[str, ...]] = families.ALL
     package: ClassVar[str] = ""
 
     interval: int = 3

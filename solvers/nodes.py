@@ -19,6 +19,9 @@ HELD_BUDGET = 0.3
 REACH = 1 / 3
 """Share of the trajectory that a window should span: longer gaps gained nothing, and cost memory."""
 FIRST_GAP = 2
+"""The first gaps, before anything is known of the trajectory, where the tolerance allows it."""
+LOOSE = 0.05
+"""Tolerance from which it does: a first gap of two steps leaves an error of about 0.01."""
 
 
 @dataclass
@@ -69,7 +72,7 @@ class Spacing:
             return self.fixed
         longest = ceil(REACH * self.problem.num_steps / self.workers)
         if self.slope == float("inf"):
-            return min(FIRST_GAP, longest)
+            return min(FIRST_GAP, longest) if self.tolerance >= LOOSE else 1
         longest = min(longest, self.problem.num_steps - index)
         return next((gap - 1 for gap in range(2, longest + 1) if not self._affordable(index, gap)), longest)
 

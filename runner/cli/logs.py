@@ -156,7 +156,7 @@ def _print_item(folder: RunFolder, item_id: str, rank: int | None, *, follow: bo
 
 def _print_sections(folder: RunFolder, item_id: str, rank: int | None, shown: dict[Path, int]) -> None:
     """Print the lines about an item that were not printed yet; `shown` counts them by file."""
-    from genrun.runner.work.worker import section_of
+    from genrun.runner.work.log import section_of
 
     launches = sorted((path for path in folder.logs.glob("*") if path.is_dir()), key=_age)
     for path in (path for launch in launches for path in log_files(launch, rank)):

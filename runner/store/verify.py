@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from genrun.runner.errors import StoreError
 from genrun.runner.store.lease import Holding, holdings, looks_alive
-from genrun.runner.work.make import sha256_of
+from genrun.runner.work.ending import sha256_of
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder

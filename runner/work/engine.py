@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from genrun.adapters import media, registry
 from genrun.runner.store.records import SamplerStats
 from genrun.runner.work.failures import DecodeError
+from genrun.runner.work.log import say
 from genrun.runner.work.memory import Usage, reset_peak, usage
 from genrun.runner.work.prompts import PromptStage, free, has_stage, holding_of
 from genrun.runner.work.team import Solo, Team
@@ -33,10 +33,17 @@ LATENTS = "latents"
 
 @dataclass(frozen=True)
 class PipelineSample:
-    """A sampled item: its latents, and what decodes them; that is told whether to save memory."""
+    """A sampled item.
+
+    Attributes:
+        sampled: its latents.
+        decode_latents: decodes them; is told whether to save memory.
+        is_apart: whether that may be done in another thread while the next item is sampled.
+    """
 
     sampled: Sampled
     decode_latents: Callable[[Tensor, bool], tuple[np.ndarray, tuple[str, ...]]]
+    is_apart: bool = False
 
     @property
     def stats(self) -> SamplerStats:
@@ -108,7 +115,12 @@ class Engine:
 
     def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
         """Get to know the run: from now on its prompts are encoded in a stage of their own, and kept in its folder."""
-        self._stage = PromptStage(folder, items, self._device, _say)
+        self._stage = PromptStage(folder, items, self._device, say)
+
+    def is_ready(self, item: WorkItem) -> bool:
+        """Whether there is nothing to encode or to load for the item."""
+        is_encoded = not self._is_staged or self._stage is None or self._stage.has(item)
+        return self._pipe is not None and item.model == self._model and is_encoded
 
     def prepare(self, item: WorkItem) -> None:
         """Encode the item's prompt and load its pipeline, unless it is the one in use."""
@@ -147,19 +159,37 @@ class Engine:
         except Exception as error:
             self._team.failed(error)
             raise
-        return PipelineSample(sampled, lambda latents, save: self._decode(item, latents, save=save))
+        other = self._detached(pipe)
+        return PipelineSample(
+            sampled, lambda latents, save: self._decode(item, latents, save=save, pipe=other), other is not None
+        )
 
     def decode(self, item: WorkItem, latents: Tensor) -> np.ndarray:
         """Return the frames of an item's final latents, uint8 (T, H, W, 3)."""
         return self._decode(item, latents, save=False)[0]
 
-    def _decode(self, item: WorkItem, latents: Tensor, *, save: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+    def _detached(self, pipe: Any) -> Any | None:
+        """A pipeline for decoding in another thread, or None where that is not safe, or of no use.
+
+        Not where prompts are encoded at each call: tokenizers belong to one thread. Nor on a GPU, which has no time left
+        beside denoising, and would have to hold what both need at once.
+        """
+        from genrun.adapters.detached import detached
+
+        return detached(pipe) if self._is_staged and self._device == "cpu" else None
+
+    def _decode(
+        self, item: WorkItem, latents: Tensor, *, save: bool, pipe: Any | None = None
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
         """Decode, if wanted with all that the VAE can do to save memory; returns what that was beside the frames."""
+        import torch
+
         from genrun.adapters import generate
         from genrun.adapters.placement import can_save_memory, saving_memory
 
         adapter = registry.get(item.model["adapter"])
-        pipe = self._pipeline(item, adapter)
+        torch.set_num_threads(self._threads)  # each thread of Python has its own number
+        pipe = self._pipeline(item, adapter) if pipe is None else pipe
         means = can_save_memory(pipe) if save else []
         if save:
             free(self._device)
@@ -218,7 +248,7 @@ class Engine:
 
         model, holding = item.model, holding_of(item)
         if self._device == "cpu" and holding.offload != "none":
-            _say(f"model.offload: {holding.offload}: does nothing on the CPU")
+            say(f"model.offload: {holding.offload}: does nothing on the CPU")
         return load(
             adapter,
             model.get("checkpoint"),
@@ -249,10 +279,6 @@ class Engine:
         from genrun.adapters.exchange import GroupExchange, LocalExchange
 
         return LocalExchange() if self._team.points is None else GroupExchange(self._team.points)
-
-
-def _say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 def request_of(item: WorkItem) -> Request:

@@ -1,15 +1,10 @@
-"""One item, from its plan to its record: sample, decode, write, publish."""
+"""One item, from its plan to its latents; what comes then is its ending."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import platform
-import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from genrun.adapters.parallel.alarm import BrokenSlotError
 from genrun.runner.scoring.choice import metric_name
 from genrun.runner.store.records import Record, SamplerStats
-from genrun.runner.work.failures import OUT_OF_MEMORY, DecodeError, OutOfVaeMemoryError, describe, kind_of
+from genrun.runner.work.ending import Ending, failure_of
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
@@ -40,6 +35,11 @@ class Sample(Protocol):
     @property
     def stats(self) -> SamplerStats:
         """What sampling cost."""
+        ...
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it may be decoded in another thread while the next item is sampled."""
         ...
 
     def decode(self) -> Any:
@@ -72,6 +72,10 @@ class Producer(Protocol):
         """Get to know the run and its items, before the first of them."""
         ...
 
+    def is_ready(self, item: WorkItem) -> bool:
+        """Whether there is nothing to load for the item."""
+        ...
+
     def prepare(self, item: WorkItem) -> None:
         """Load what the item needs, so that its time does not count as the item's."""
         ...
@@ -91,7 +95,7 @@ class Producer(Protocol):
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes items on one rank.
+    """Samples items on one rank.
 
     Attributes:
         folder: the run.
@@ -111,22 +115,36 @@ class Maker:
     save_latents: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
 
-    def make(self, item: WorkItem, attempt: int, on_round: Callable[[int, int], None]) -> Record | None:
-        """Make an item and publish its record: done, or failed with the reason.
+    def sample(
+        self,
+        item: WorkItem,
+        attempt: int,
+        on_round: Callable[[int, int], None],
+        before_loading: Callable[[], None] = lambda: None,
+    ) -> Ending | None:
+        """Sample an item.
+
+        Args:
+            item: the item.
+            attempt: 1 for the first try.
+            on_round: told the front and the number of steps.
+            before_loading: called before another model is loaded.
 
         Returns:
-            The record; None on ranks that do not lead, and when another worker was first.
+            What is left to do; None on ranks that do not lead.
 
         Raises:
             StoreError: the run folder cannot be written; no item is to blame.
             BrokenSlotError: sampling failed here alone, and other ranks wait for this one: this process has to end.
         """
-        failures = self._agree(self._try(lambda: self.producer.prepare(item))[1])
+        if not self.producer.is_ready(item):
+            before_loading()
+        failures = self._agree(self._try(item, lambda: self.producer.prepare(item))[1])
         started = time.monotonic()
         sample = None
         if not failures:
             try:
-                sample, failure = self._try(lambda: self.producer.sample(item, on_round))
+                sample, failure = self._try(item, lambda: self.producer.sample(item, on_round))
             except BrokenSlotError as broken:
                 self._give_up(item, attempt, broken)
                 raise
@@ -134,30 +152,27 @@ class Maker:
         held = [size for size in self.team.gather(self.producer.memory.recorded_bytes) if isinstance(size, int)]
         if not self.team.leads:
             return None
-        with contextlib.ExitStack() as stack:
-            files: dict[Path, Path] = {}
-            record = Record(item.id, "failed", attempt, versions=dict(self.versions))
-            if sample is None or failures:
-                record = replace(record, error=failures[0])
-            else:
-                record = replace(record, sampler=sample.stats)
-                record = self._finish(stack, files, item, sample, record)
-            record = replace(
-                record,
-                elapsed_s=round(time.monotonic() - started, 3),
-                device=self.producer.device,
-                memory_bytes=(max(held[0], self.producer.memory.recorded_bytes), *held[1:]),
-                host=platform.node(),
-                job=self.job,
-                mesh={axis: size for axis, size in self.team.mesh.to_dict().items() if axis != "data"},
-                finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            )
-            return record if self.folder.publish(record, files) else None
+        record = Record(
+            item.id,
+            "failed",
+            attempt,
+            elapsed_s=time.monotonic() - started,
+            error=failures[0] if failures else None,
+            memory_bytes=tuple(held),
+            job=self.job,
+            versions=dict(self.versions),
+            mesh={axis: size for axis, size in self.team.mesh.to_dict().items() if axis != "data"},
+        )
+        sample = None if failures else sample
+        if sample is not None:
+            record = replace(record, sampler=sample.stats)
+        rest = (self.save_latents, self.team.rank, self.log)
+        return Ending(self.folder, self.producer, item, record, sample, *rest)
 
     def _give_up(self, item: WorkItem, attempt: int, broken: BrokenSlotError) -> None:
         """Record a failure from the rank where it happened, since the one that leads may never come back."""
         cause = broken.__cause__ if isinstance(broken.__cause__, Exception) else broken
-        record = Record(item.id, "failed", attempt, error=self._failure(cause), versions=dict(self.versions))
+        record = Record(item.id, "failed", attempt, error=self._failure(cause, item), versions=dict(self.versions))
         finished_at = datetime.now(UTC).isoformat(timespec="seconds")
         record = replace(record, host=platform.node(), job=self.job, finished_at=finished_at)
         self.folder.publish(record, {})
@@ -167,75 +182,16 @@ class Maker:
         failures = [error for error in self.team.gather(failure) if error is not None]
         return sorted(failures, key=lambda error: error["kind"] == BYSTANDER)
 
-    def _try(self, work: Callable[[], T]) -> tuple[T | None, dict[str, Any] | None]:
+    def _try(self, item: WorkItem, work: Callable[[], T]) -> tuple[T | None, dict[str, Any] | None]:
         try:
             return work(), None
         except BrokenSlotError:
             raise
         except Exception as error:
-            return None, self._failure(error)
+            return None, self._failure(error, item)
 
-    def _finish(
-        self,
-        stack: contextlib.ExitStack,
-        files: dict[Path, Path],
-        item: WorkItem,
-        sample: Sample,
-        record: Record,
-    ) -> Record:
-        """Write latents and media under temporary names; a decoding that fails keeps the latents."""
-        if self.save_latents:
-            record = self._keep_latents(stack, files, sample, record)
-        try:
-            frames, saving = self._decode(sample)
-            temporary, media = self._write_media(stack, item, frames, saving)
-        except DecodeError as failure:
-            error = self._failure(failure)
-            kept = record if self.save_latents else self._keep_latents(stack, files, sample, record)
-            return replace(kept, error=error)
-        files[temporary] = media
-        sha256 = sha256_of(temporary)
-        return replace(record, status="done", media=self.folder.relative(media), sha256=sha256, saving=saving)
-
-    def _decode(self, sample: Sample) -> tuple[Any, tuple[str, ...]]:
-        """Decode; where memory runs out once more, in tiles and slices. Returns the frames, and what it took."""
-        with _as_decode_error():
-            try:
-                return sample.decode(), ()
-            except Exception as error:
-                if kind_of(error) != OUT_OF_MEMORY:
-                    raise
-                self._failure(error)
-            # Only here, where the failed decoding's tensors are no longer held by its traceback.
-            try:
-                return sample.decode_saving_memory()
-            except Exception as error:
-                if kind_of(error) != OUT_OF_MEMORY:
-                    raise
-                raise OutOfVaeMemoryError(f"{error} (also in tiles and slices)") from error
-
-    def _write_media(
-        self, stack: contextlib.ExitStack, item: WorkItem, frames: Any, saving: tuple[str, ...]
-    ) -> tuple[Path, Path]:
-        """Write; returns the temporary file and its final name."""
-        media = self.folder.media_path(item, self.producer.suffix(item, frames))
-        temporary = stack.enter_context(self.folder.staged(media))
-        with _as_decode_error(passing=(OSError,)):
-            self.producer.write(temporary, frames, metadata_of(item, saving))
-        return temporary, media
-
-    def _keep_latents(
-        self, stack: contextlib.ExitStack, files: dict[Path, Path], sample: Sample, record: Record
-    ) -> Record:
-        final = self.folder.latents_path(record.item_id)
-        temporary = stack.enter_context(self.folder.staged(final))
-        sample.save_latents(temporary)
-        files[temporary] = final
-        return replace(record, latents=self.folder.relative(final), latents_sha256=sha256_of(temporary))
-
-    def _failure(self, error: Exception) -> dict[str, Any]:
-        traceback.print_exception(error, file=sys.stderr)
-        return describe(error, rank=self.team.rank, log=self.log)
+    def _failure(self, error: Exception, item: WorkItem) -> dict[str, Any]:
+        return failure_of(error, item, rank=self.team.rank, log=self.log)
 
 
 def wants_latents(document: dict[str, Any]) -> bool:
@@ -244,28 +200,3 @@ def wants_latents(document: dict[str, Any]) -> bool:
     gated = (name.removeprefix("drift.") for name in document.get("gates") or ())
     needed = {*map(metric_name, document.get("score") or ()), *gated}
     return bool(output.get("save_latents")) or not LATENT_METRICS.isdisjoint(needed)
-
-
-def metadata_of(item: WorkItem, saving: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return what is embedded in an item's media file: all that is needed to make it again."""
-    from genrun import __version__
-
-    metadata = {"genrun": __version__, "item": json.loads(item.to_json())}
-    return {**metadata, "saving": list(saving)} if saving else metadata
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def _as_decode_error(passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turn what goes wrong with a picture into DecodeError, but for the exceptions `passing` by."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, (DecodeError, *passing)):
-            raise
-        raise DecodeError(f"{type(error).__name__}: {error}") from error

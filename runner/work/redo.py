@@ -16,8 +16,8 @@ from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
 from genrun.runner.store.processes import current
 from genrun.runner.store.records import Record
+from genrun.runner.work.ending import metadata_of, sha256_of
 from genrun.runner.work.failures import DecodeError, describe
-from genrun.runner.work.make import metadata_of, sha256_of
 
 if TYPE_CHECKING:
     from genrun.runner.work.engine import Engine

@@ -11,7 +11,7 @@ from genrun.runner.work.tail import kept_back, points_of, widths
 if TYPE_CHECKING:
     from genrun.runner.mesh import Mesh
     from genrun.runner.plan import WorkItem
-    from genrun.runner.store.records import Record
+    from genrun.runner.work.beside import Beside
     from genrun.runner.work.elastic import ElasticTeam
     from genrun.runner.work.luck import Luck
     from genrun.runner.work.queue import Claim, Queue
@@ -24,7 +24,9 @@ class Shift:
 
     Attributes:
         mesh: of the launch.
-        make: makes an item and returns its record, from the item, the attempt, and the claim on the rank that has it.
+        make: makes an item, or leaves its end to be done beside the next one; from the item, the attempt, and on the rank
+            that has it the claim, which it lets go.
+        beside: what is left of the last item.
         team: the ranks that make an item together.
         queue: where leaders get items.
         by_id: the items.
@@ -33,7 +35,8 @@ class Shift:
     """
 
     mesh: Mesh
-    make: Callable[[WorkItem, int, Claim | None], Record | None]
+    make: Callable[[WorkItem, int, Claim | None], None]
+    beside: Beside
     team: Team
     queue: Queue
     by_id: Mapping[str, WorkItem]
@@ -42,7 +45,7 @@ class Shift:
 
     def work(self) -> None:
         """Make items until none is left for this team."""
-        while self._step(lambda: self.queue.next(self.model)):
+        while self._step(self._next):
             pass
 
     def work_apart(self, team: ElasticTeam) -> None:
@@ -52,6 +55,7 @@ class Shift:
         kept = team.announce(kept_back(points, mesh.data, mesh.time))
         while self._step(lambda: self.queue.take(self.model) if len(self.queue.free()) > kept else None):
             pass
+        self.beside.wait()
 
     def work_together(self, team: ElasticTeam) -> None:
         """Make what is left in teams of several groups."""
@@ -60,6 +64,15 @@ class Shift:
             if place is not None:
                 item = self.by_id[wave[place][0]]
                 self._step(lambda item=item: self.queue.claim(item))
+                self.beside.wait()
+
+    def _next(self) -> Claim | None:
+        """The next item; where there seems to be none, the last one has to be done before that is sure: it may fail."""
+        claim = None if self.beside.is_idle else self.queue.take(self.model)
+        if claim is not None:
+            return claim
+        self.beside.wait()
+        return self.queue.next(self.model)
 
     def _next_wave(self) -> list[tuple[str, int]] | None:
         """The next items and how many groups share each, or None when nothing is left; waits for strangers' items."""
@@ -77,12 +90,13 @@ class Shift:
         claim = choose() if team.leads and not self.luck.is_out else None
         try:
             shared = team.share(claim and (claim.item.id, claim.attempt))
-            if shared is None:
-                return False
-            item = self.by_id[shared[0]]
-            self.model = item.model
-            self.luck.note(self.make(item, shared[1], claim))
-        finally:
+        except BaseException:
             if claim is not None:
                 claim.lease.release()
+            raise
+        if shared is None:
+            return False
+        item = self.by_id[shared[0]]
+        self.model = item.model
+        self.make(item, shared[1], claim)
         return True

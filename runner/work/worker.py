@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import json
 import os
-import re
 import signal
 import sys
 import threading
@@ -18,7 +17,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,24 +26,22 @@ from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import STALE_S, Leases, Owner
 from genrun.runner.store.processes import ProcessName, current, is_gone
+from genrun.runner.work.beside import Beside, is_lingering
 from genrun.runner.work.elastic import ElasticTeam
-from genrun.runner.work.failures import CancelledError, is_cancelled
+from genrun.runner.work.log import say
 from genrun.runner.work.luck import Luck
 from genrun.runner.work.make import Maker, Producer, wants_latents
 from genrun.runner.work.order import STOPPED, Order, Report, rank_log
-from genrun.runner.work.progress import Progress, ProgressLines
-from genrun.runner.work.queue import Claim, Queue
+from genrun.runner.work.queue import Queue
 from genrun.runner.work.shift import Shift
+from genrun.runner.work.station import Station
 from genrun.runner.work.tail import points_of
 from genrun.runner.work.team import Team, join
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
-    from genrun.runner.store.records import Record
 
 GRACE_S = 20.0
-
-_ATTEMPT = re.compile(r"\d\d:\d\d:\d\d ([0-9a-f]{20}): attempt \d+$")
 
 MakeProducer = Callable[[Mapping[str, Any], Team, int], Producer]
 """Build a producer from the resolved job, the team and the rank's number on its machine."""
@@ -122,14 +118,16 @@ class Rank:
 
     def _work(self, maker: Maker, items: Sequence[WorkItem]) -> None:
         by_id, luck = {item.id: item for item in items}, Luck(self.give_up)
-        shift = Shift(self.order.mesh, partial(self._make, maker), maker.team, self._queue(items), by_id, luck)
-        if isinstance(maker.team, ElasticTeam):
-            shift.work_apart(maker.team)
-            shift.luck.check()
-            shift.work_together(maker.team)
-        else:
-            shift.work()
-        shift.luck.check()
+        with Beside() as beside:
+            make = Station(maker, beside, luck).make
+            shift = Shift(self.order.mesh, make, beside, maker.team, self._queue(items), by_id, luck)
+            if isinstance(maker.team, ElasticTeam):
+                shift.work_apart(maker.team)
+                luck.check()
+                shift.work_together(maker.team)
+            else:
+                shift.work()
+        luck.check()
 
     def _queue(self, items: Sequence[WorkItem]) -> Queue:
         # What only one rank can work on comes first, so that at the end the groups of an elastic launch can share.
@@ -138,37 +136,6 @@ class Rank:
 
     def _leases(self) -> Leases:
         return Leases(self.folder, Owner(current(), self.job, self.rank), self.stale_s)
-
-    def _make(self, maker: Maker, item: WorkItem, attempt: int, claim: Claim | None) -> Record | None:
-        if claim is not None:
-            for left_over in self.folder.temporary_files(item.id):
-                left_over.unlink(missing_ok=True)
-        _say(f"{item.id}: attempt {attempt}")
-        before = self.folder.record(item.id)
-
-        def check() -> None:
-            record = self.folder.record(item.id)
-            if record != before and is_cancelled(record):
-                raise CancelledError
-
-        progress = Progress(self.folder.progress_path(item.id), check=check) if claim is not None else None
-        lines = ProgressLines(item.id, lambda: str(maker.producer.memory), _say)
-
-        def on_round(front: int, num_steps: int) -> None:
-            lines.tell(front, num_steps)
-            if progress is not None:
-                progress.tell(front, num_steps)
-
-        try:
-            record = maker.make(item, attempt, on_round)
-        finally:
-            if progress is not None:
-                progress.close()
-        lines.close()
-        if record is not None:
-            outcome = "done" if record.error is None else f"failed: {record.error['kind']}"
-            _say(f"{item.id}: {outcome} in {record.elapsed_s:.3f} s")
-        return record
 
 
 def main(
@@ -188,22 +155,30 @@ def main(
     order = Order.load(folder, args.job)
     rank, local_rank = ranks_of(environ, is_task=args.task is not None)
     member = Rank(folder, order, rank, local_rank, args.restart, args.task, args.give_up, args.stale)
-    log = member.log
-    _write_to(log)
+    _write_to(member.log)
     _watch(order.launcher)
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
+    code = _run(member, make_producer or _engine)
+    if is_lingering():
+        os._exit(code)
+    return code
+
+
+def _run(member: Rank, make_producer: MakeProducer) -> int:
+    """Work, and return the exit code."""
+    rank, log = member.rank, member.log
     try:
-        member.run(make_producer or _engine)
+        member.run(make_producer)
     except KeyboardInterrupt:
-        _say(f"rank {rank}: stopped")
+        say(f"rank {rank}: stopped")
         # torchrun makes one exit code of all; whoever started this tells by these files that nothing broke.
         with contextlib.suppress(OSError):
             log.with_suffix(".stopped").touch()
         return STOPPED
     except BrokenSlotError as error:
         # Like a rank that was killed: whoever started this ends the others, and starts all of them again.
-        _say(f"rank {rank}: {error}")
+        say(f"rank {rank}: {error}")
         return STOPPED
     except Exception as error:
         traceback.print_exception(error)
@@ -216,18 +191,6 @@ def ranks_of(environ: Mapping[str, str], *, is_task: bool) -> tuple[int, int]:
     """Return a process's rank and its rank on its machine: torchrun's, or in a task that has none Slurm's own."""
     names = ("RANK", "LOCAL_RANK") if "RANK" in environ or not is_task else ("SLURM_PROCID", "SLURM_LOCALID")
     return int(environ.get(names[0], 0)), int(environ.get(names[1], 0))
-
-
-def section_of(lines: Sequence[str], item_id: str) -> list[str]:
-    """Return the lines of a worker's log that are about one item: from each attempt to the next item."""
-    section: list[str] = []
-    is_inside = False
-    for line in lines:
-        begins = _ATTEMPT.match(line)
-        is_inside = begins[1] == item_id if begins else is_inside
-        if is_inside:
-            section.append(line)
-    return section
 
 
 def _engine(document: Mapping[str, Any], team: Team, local_rank: int) -> Producer:
@@ -282,20 +245,13 @@ def _report(path: Path, rank: int, error: Exception) -> None:
     try:
         path.write_text(json.dumps(asdict(report)))
     except OSError as unwritten:
-        _say(f"{path}: {unwritten}")
+        say(f"{path}: {unwritten}")
 
 
 def _alike(item: WorkItem) -> int:
     """Items in the order of the plan."""
     del item
     return 0
-
-
-def _say(text: str) -> None:
-    try:
-        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
-    except OSError:
-        return
 
 
 if __name__ == "__main__":

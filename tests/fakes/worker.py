@@ -34,6 +34,7 @@ class FakeSample:
     item: WorkItem
     meet: Callable[[str, str], None]
     stats: SamplerStats = STATS
+    is_apart: bool = True
 
     def decode(self) -> bytes:
         self.meet("decoding", self.item.id)
@@ -67,6 +68,9 @@ class FakeProducer:
 
     def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
         pass
+
+    def is_ready(self, item: WorkItem) -> bool:
+        return True
 
     def prepare(self, item: WorkItem) -> None:
         self.meet("loading", item.id)

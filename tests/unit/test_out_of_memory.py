@@ -55,7 +55,9 @@ def limited(run: RunFolder, item: WorkItem, most: int | None) -> Engine:
 
 
 def make(run: RunFolder, engine: Engine) -> Record:
-    record = Maker(run, engine, Solo(), "job.0", "logs/job/rank-0.log").make(run.items()[0], 1, lambda *_: None)
+    maker = Maker(run, engine, Solo(), "job.0", "logs/job/rank-0.log")
+    ending = maker.sample(run.items()[0], 1, lambda *_: None)
+    record = ending and ending.finish()
     assert record is not None
     return record
 

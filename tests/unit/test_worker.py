@@ -13,19 +13,22 @@ import pytest
 
 from genrun.adapters.parallel.alarm import BrokenSlotError
 from genrun.runner.mesh import ALONE, Mesh
+from genrun.runner.plan import WorkItem
 from genrun.runner.progress import Glimpse, sentence
 from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner, holdings
 from genrun.runner.store.processes import current
 from genrun.runner.store.records import Record
+from genrun.runner.work.ending import metadata_of
 from genrun.runner.work.failures import CancelledError, DecodeError, describe, kind_of
+from genrun.runner.work.log import section_of
 from genrun.runner.work.luck import BrokenError, Luck
-from genrun.runner.work.make import BYSTANDER, Maker, metadata_of, wants_latents
+from genrun.runner.work.make import BYSTANDER, Maker, wants_latents
 from genrun.runner.work.order import Order
 from genrun.runner.work.progress import Progress
 from genrun.runner.work.team import Solo, join
-from genrun.runner.work.worker import Rank, ranks_of, section_of
+from genrun.runner.work.worker import Rank, ranks_of
 from genrun.solvers.contract import NonFiniteError
 from tests.fakes import worker
 from tests.fakes.items import HOSTILE, dead_process, done, make_folder, make_item, process_elsewhere
@@ -61,8 +64,9 @@ def make_maker(folder: RunFolder, producer: Any = None, team: Any = None) -> Mak
     return Maker(folder, producer, team or Solo(), "job.0", "logs/job/rank-0.log", versions=versions())
 
 
-def ignore(front: int, steps: int) -> None:
-    pass
+def make(maker: Maker, item: WorkItem, attempt: int = 1) -> Record | None:
+    ending = maker.sample(item, attempt, lambda *_: None)
+    return ending and ending.finish()
 
 
 @pytest.fixture
@@ -71,7 +75,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def test_a_record_says_who_made_what_with_which_versions(folder: RunFolder) -> None:
-    record = make_maker(folder).make(folder.items()[0], 1, ignore)
+    record = make(make_maker(folder), folder.items()[0])
     assert record is not None and record.sampler is not None
     assert (record.status, record.attempt, record.device, record.job) == ("done", 1, "fake", "job.0")
     assert record.host == current().host
@@ -87,7 +91,7 @@ def test_the_second_to_finish_an_item_drops_its_result(folder: RunFolder) -> Non
             super().write(path, frames, metadata)
             done(folder, item, b"first")
 
-    assert make_maker(folder, Overtaken({}, Solo(), 0)).make(item, 1, ignore) is None
+    assert make(make_maker(folder, Overtaken({}, Solo(), 0)), item) is None
     assert folder.media_path(item, ".png").read_bytes() == b"first"
     assert folder.temporary_files() == []
 
@@ -95,21 +99,21 @@ def test_the_second_to_finish_an_item_drops_its_result(folder: RunFolder) -> Non
 def test_the_rank_that_failed_is_blamed_not_those_that_heard_of_it(folder: RunFolder) -> None:
     bystander = {"kind": BYSTANDER, "message": "rank 2 failed", "rank": 1}
     culprit = {"kind": "out_of_memory", "message": "no memory", "rank": 2}
-    record = make_maker(folder, team=FakeTeam((bystander, culprit))).make(folder.items()[0], 1, ignore)
+    record = make(make_maker(folder, team=FakeTeam((bystander, culprit))), folder.items()[0])
     assert record is not None
     assert (record.status, record.error) == ("failed", culprit)
     assert folder.result_files() == []
 
 
 def test_ranks_that_do_not_lead_write_nothing(folder: RunFolder) -> None:
-    assert make_maker(folder, team=FakeTeam((), rank=1, leads=False)).make(folder.items()[0], 1, ignore) is None
+    assert make(make_maker(folder, team=FakeTeam((), rank=1, leads=False)), folder.items()[0]) is None
     assert folder.record_files() == []
 
 
 def test_nothing_is_sampled_when_a_rank_could_not_load(folder: RunFolder) -> None:
     producer = FakeProducer({}, Solo(), 0)
     team = FakeTeam(({"kind": "OSError", "message": "no such checkpoint", "rank": 1},))
-    make_maker(folder, producer, team).make(folder.items()[0], 1, ignore)
+    make(make_maker(folder, producer, team), folder.items()[0])
     assert producer.made == []
 
 
@@ -120,7 +124,7 @@ def test_a_rank_that_must_end_for_others_leaves_the_reason_in_the_record(folder:
 
     item = folder.items()[0]
     with pytest.raises(BrokenSlotError):
-        make_maker(folder, Broken({}, Solo(), 0), FakeTeam((), rank=3, leads=False)).make(item, 2, ignore)
+        make(make_maker(folder, Broken({}, Solo(), 0), FakeTeam((), rank=3, leads=False)), item, 2)
     record = folder.record(item.id)
     assert record is not None and record.error is not None
     assert (record.status, record.attempt, record.error["kind"]) == ("failed", 2, "out_of_memory")

@@ -80,8 +80,8 @@ class Station:
         if ending.sample is None:
             self._finish_alone(ending, let_go)
             return
-        if not self.is_roomy:
-            self.beside.wait()
+        if ending.sample.is_apart:
+            self.beside.wait()  # only then it is known whether there is room
         if not (ending.sample.is_apart and self.is_roomy):
             ending.decode()
         self.beside.start(lambda: self._finish_beside(ending, let_go), let_go)

@@ -124,7 +124,8 @@ def test_memory_that_runs_out_while_decoding_is_saved_once_then_the_item_fails(
     genrun: Genrun, write_job: WriteJob, tmp_path: Path
 ) -> None:
     write_job(launch={"max_attempts": 1})
-    faults.put(tmp_path / "faults", "decoding", victim="memory", times=2)
+    # Beside the next item, again alone, and that of the item after it.
+    faults.put(tmp_path / "faults", "decoding", victim="memory", times=3)
     faults.put(tmp_path / "faults", "decoding in tiles", victim="memory")
     genrun("submit", "job.yaml", exit_code=1)
     records = run_of(tmp_path).records().values()

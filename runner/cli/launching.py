@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.cli.output import on_terminal, put, put_json, say
+from genrun.runner.cli.output import on_terminal, one_line, put, put_json, say
 from genrun.runner.cli.runs import counts
 from genrun.runner.work.order import Order, open_items
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from genrun.runner.progress import Display, Watcher
     from genrun.runner.spec.schema import JobSpec
     from genrun.runner.store.folder import RunFolder
+
+SHOWN_REASONS = 3
+MESSAGE_WIDTH = 400
 
 
 def make_launcher(spec: JobSpec, document: Mapping[str, Any], items: Sequence[WorkItem] = ()) -> Launcher:
@@ -73,8 +77,19 @@ def launch(folder: RunFolder, spec: JobSpec, launcher: Launcher, wishes: Wishes)
         _conclude(folder, jobs, wishes.as_json)
     failed = folder.tally().failed
     if failed and not (jobs and not wishes.wait):
-        say(f"{failed} items failed. Why: genrun status. Again: genrun retry.")
+        _say_why(folder)
+        say(f"{failed} items failed. More: genrun status. Again: genrun retry.")
         raise click.exceptions.Exit(1)
+
+
+def _say_why(folder: RunFolder) -> None:
+    """Say what items failed of, each reason once, the most frequent first."""
+    errors = [record.error for record in folder.records().values() if record.status == "failed" and record.error]
+    reasons = Counter((error["kind"], error["message"], error["remedy"]) for error in errors)
+    for (kind, message, remedy), count in reasons.most_common(SHOWN_REASONS):
+        say(f"{count} failed: {kind}: {one_line(message, MESSAGE_WIDTH)}\n  {remedy}")
+    if len(reasons) > SHOWN_REASONS:
+        say(f"... and {len(reasons) - SHOWN_REASONS} more kinds of failure.")
 
 
 def make_items(folder: RunFolder, spec: JobSpec, launcher: Launcher) -> None:

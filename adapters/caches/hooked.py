@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from diffusers.hooks.hooks import CacheContext, HookRegistry, ModelHook, StateManager
+from diffusers.hooks.hooks import CacheContext, HookRegistry, StateManager
 from torch.nn import Module
 
 from genrun.adapters.caches.contract import Place
@@ -28,7 +28,7 @@ class HookedStates:
 
     def __init__(self, model: Module, names: Sequence[str], prepare: Prepare | None = None) -> None:
         self._model, self._names, self._prepare = model, names, prepare
-        hooks: list[Any] = list(self._hooks())
+        hooks: list[Any] = list(hooks_of(model, names))
         managers = (value for hook in hooks for value in vars(hook).values() if isinstance(value, StateManager))
         self._managers: list[StateManager] = list(dict.fromkeys(managers))
         self._bare = [hook for hook in hooks if hasattr(hook, "state")]
@@ -66,8 +66,10 @@ class HookedStates:
             registry.remove_hook(name, recurse=True)
         registry.invalidate_child_registries_cache()
 
-    def _hooks(self) -> Iterator[ModelHook]:
-        for module in self._model.modules():
-            registry = getattr(module, "_diffusers_hook", None)
-            if registry is not None:
-                yield from (hook for name, hook in registry.hooks.items() if name in self._names)
+
+def hooks_of(model: Module, names: Collection[str]) -> Iterator[Any]:
+    """The hooks of those names of a model and its modules."""
+    for module in model.modules():
+        registry = getattr(module, "_diffusers_hook", None)
+        if registry is not None:
+            yield from (hook for name, hook in registry.hooks.items() if name in names)

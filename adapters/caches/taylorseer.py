@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from genrun.adapters.caches import families
 from genrun.adapters.caches.contract import Place, States
@@ -26,6 +26,7 @@ class TaylorSeer:
         interval: n; 1 computes always.
         order: of the series.
         warmup: first steps that are all computed.
+        cooldown: last steps that are all computed.
         lite: predict the transformer's last projection alone and leave all blocks out, which needs little memory.
     """
 
@@ -39,10 +40,11 @@ class TaylorSeer:
     interval: int = 3
     order: int = 1
     warmup: int = 3
+    cooldown: int = 0
     lite: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("interval", 1), ("order", 0), ("warmup", 1)):
+        for name, least in (("interval", 1), ("order", 0), ("warmup", 1), ("cooldown", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: must be at least {least}, got {getattr(self, name)}")
 
@@ -54,7 +56,7 @@ class TaylorSeer:
             apply_taylorseer_cache,
         )
 
-        from genrun.adapters.caches.hooked import HookedStates
+        from genrun.adapters.caches.hooked import HookedStates, hooks_of
         from genrun.adapters.caches.text_end import TEXT_END_HOOK, pass_text_on
 
         config = TaylorSeerCacheConfig(
@@ -67,4 +69,12 @@ class TaylorSeer:
         )
         pass_text_on(model)
         apply_taylorseer_cache(model, config)
-        return HookedStates(model, (_TAYLORSEER_CACHE_HOOK, TEXT_END_HOOK))
+        names = (_TAYLORSEER_CACHE_HOOK, TEXT_END_HOOK)
+        hooks = [hook for hook in hooks_of(model, names) if hasattr(hook, "disable_cache_after_step")]
+
+        def prepare(_: Any, here: Place) -> None:
+            """Tell how long the trajectory is: diffusers counts the last steps from the first."""
+            for hook in hooks:
+                hook.disable_cache_after_step = here.num_steps - self.cooldown
+
+        return HookedStates(model, names, prepare)

@@ -120,6 +120,14 @@ def test_with_a_threshold_of_zero_the_bits_are_those_of_no_cache(kind: str, fami
     assert run.keeper.blocks[0] == pytest.approx(run.keeper.blocks[1])
 
 
+@pytest.mark.parametrize(("cooldown", "computed"), [(0, {0, 2, 5}), (2, {0, 2, 4, 5}), (9, set(range(6)))])
+def test_taylorseer_computes_first_and_last_steps_and_every_nth_between(cooldown: int, computed: set[int]) -> None:
+    cache = {"kind": "taylorseer", "lite": True, "interval": 3, "warmup": 1, "cooldown": cooldown}
+    _, run = sampled(build("sd3"), "sd3", cache, "sequential")
+    done, asked = run.keeper.blocks
+    assert done == pytest.approx(asked * len(computed) / 6)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_leaks_from_one_sample_to_the_next(kind: str) -> None:
     pipe, (solver, options) = build("wan21"), way(kind)

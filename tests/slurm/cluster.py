@@ -49,7 +49,8 @@ SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 GresTypes=gpu
-SlurmdTimeout=5
+# Slurm 23.11 to 24.11.5 may take nodes for lost that answer, when it pings them each second: a third of this.
+SlurmdTimeout=9
 SlurmctldTimeout=5
 KillWait=3
 MinJobAge=300

@@ -20,7 +20,7 @@ from genrun.runner.store.verify import verify
 from genrun.slurm.tasks import Event, events
 from tests.fakes import faults, worker
 from tests.slurm.cluster import until
-from tests.slurm.conftest import Lab
+from tests.slurm.conftest import Lab, wrap
 
 pytestmark = pytest.mark.e2e
 
@@ -160,6 +160,15 @@ def test_a_killed_rank_takes_its_task_along_and_the_task_starts_again(lab: Lab) 
     assert [word.split()[0] for word in said(lab)][:3] == ["start", "failed", "requeue"]
 
 
+def test_a_task_that_gets_no_answer_from_slurm_decides_for_itself(lab: Lab) -> None:
+    unheard = wrap(lab, "squeue", '[ -n "${SLURM_JOB_ID:-}" ] || exec REAL "$@"; exit 1')
+    job = begin(unheard)
+    (rank,) = lab.cluster.pids(f"{job}_0", rank=1)
+    os.kill(rank, signal.SIGKILL)
+    end(lab, job)
+    assert [word.split()[0] for word in said(lab)] == ["start", "failed", "requeue", "start", "end"]
+
+
 def test_a_killed_batch_shell_loses_its_task_and_the_same_command_finishes_the_run(lab: Lab) -> None:
     job = begin(lab, array=1)
     shell = next(
@@ -294,7 +303,7 @@ def test_a_storm_of_faults_on_eight_tasks_of_two_ranks(lab: Lab) -> None:
     lab.write_job(120, launch={"array": 8, "gpus": 2, "partition": "low"})
     for moment in ("sampling", "half-written", "moved", "recorded"):
         lab.fault(moment)
-    job = lab.submit(nap=1.0)
+    job = lab.submit(nap=2.0)
     lab.wait_done(8)
     # It may be back in the queue already, with a killed rank.
     lab.cluster.say("scontrol", "requeue", f"{job}_3")

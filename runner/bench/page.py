@@ -12,7 +12,7 @@ from genrun.runner.bench.pareto import TARGETS, Crossing, crossings
 from genrun.runner.bench.pictures import FRONTS_AT, LEAST, draw_problem, looks_of
 from genrun.runner.bench.results import Result
 from genrun.runner.report import text
-from genrun.runner.report.data import flatten
+from genrun.runner.report.about import flatten
 from genrun.runner.report.html import environment, policy, resource
 from genrun.runner.report.verdict import Fact
 

@@ -103,6 +103,7 @@ def _sections(page: Page) -> list[tuple[str, str]]:
         ("vbench", "VBench"): page.vbench is not None,
         ("clips", "Side by side"): True,
         ("compare", "Comparison"): versus is not None and versus.has_table,
+        ("outliers", "Slowest and worst"): bool(page.outliers),
         ("reproduce", "Reproduce"): True,
         ("definitions", "Definitions"): True,
         ("environment", "Environment"): True,

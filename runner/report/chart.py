@@ -104,15 +104,15 @@ def across(index: int, count: int) -> float:
 
 
 def spark(values: Sequence[float | None]) -> str:
-    """A small line over time, as an SVG path in a square of 100; "" for fewer than two values."""
+    """A small line over time, as an SVG path in a square of 100; "" where nothing moves."""
     found = [value for value in values if value is not None]
-    if len(found) < 2:
+    if len(set(found)) < 2:
         return ""
     low, high = min(found), max(found)
     tall = 100 - 2 * SPARK_EDGE
 
     def place(index: int, value: float) -> Place:
-        level = (value - low) / (high - low) if high > low else 0.5
+        level = (value - low) / (high - low)
         return across(index, len(values)), round(100 - SPARK_EDGE - level * tall, 1)
 
     return line([None if value is None else place(index, value) for index, value in enumerate(values)])

@@ -24,6 +24,7 @@ def gallery(
     scores: Sequence[Score],
     metrics: Sequence[Heading],
     link: Callable[[str], str],
+    saved: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Return what the page's script draws.
 
@@ -33,12 +34,13 @@ def gallery(
         scores: rows of the metrics.
         metrics: their headings.
         link: media path relative to the run folder -> address on the page.
+        saved: item id -> share of transformer blocks that a cache saved.
 
     Returns:
         {"solvers": [label], "colours": [index], "prompts": [text], "metrics": [title], "rows": [row]};
         a row is {"p": prompt, "s": seed, "x": other axes, "w": width, "h": height, "c": [clip]}; a clip is
         {"k": solver, "i": id, "t": status, "m": address, "r": rounds, "e": NFE, "n": N, "v": [metric texts],
-        "bad": [attributes that are wrong]}.
+        "b": blocks saved, "bad": [attributes that are wrong]}.
     """
     kinds = {item_label(item): item.solver.get("kind") if item.is_reference else "" for item in items}
     labels = list(kinds)
@@ -62,6 +64,8 @@ def gallery(
             entry["m"] = link(record.media)
         if record and record.sampler:
             entry |= {"r": record.sampler.rounds, "e": record.sampler.nfe, "n": record.sampler.num_steps}
+        if saved and item.id in saved:
+            entry["b"] = text.styled(round(saved[item.id], 3), "share")
         if item.id in wrong:
             entry["bad"] = wrong[item.id]
         return entry

@@ -9,9 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from genrun.runner.report.about import about
+from genrun.runner.report.blocks import has_caches, saved_blocks
 from genrun.runner.report.clips import gallery, item_label
 from genrun.runner.report.names import shown_path
 from genrun.runner.report.nights import Nights, collect_nights
+from genrun.runner.report.outliers import Listing, find_outliers
 from genrun.runner.report.table import Heading, Table, build_table, headings, share_metrics
 from genrun.runner.report.vbench import Bars, collect_bars
 from genrun.runner.report.verdict import Verdict, judge
@@ -70,12 +73,13 @@ class Page:
         metrics: headings of every metric that has rows.
         unscored: (metric, reason, how many items), most frequent first.
         clips: data of the gallery.
-        environment: (name, value) pairs.
+        about: (heading, (name, value) pairs): with what the run was made.
         job: the resolved job as YAML.
         solvers: labels of the solvers, in the order of their colours.
         nights: the history of the run's job.
         versus: the comparison with a baseline or of the run's own cells, or None.
         vbench: VBench's dimensions, or None.
+        outliers: the slowest items, and the worst by each metric.
     """
 
     title: str
@@ -88,12 +92,13 @@ class Page:
     metrics: tuple[Heading, ...]
     unscored: tuple[tuple[str, str, int], ...]
     clips: Mapping[str, Any]
-    environment: tuple[tuple[str, str], ...]
+    about: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     job: str
     solvers: tuple[str, ...]
     nights: Nights
     versus: Versus | None
     vbench: Bars | None
+    outliers: tuple[Listing, ...]
 
     def colour(self, group: Group) -> int:
         """The colour of a group: that of its solver in the gallery."""
@@ -115,7 +120,8 @@ def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = T
     scores = [score for score in scores if score.item_id in planned or score.item_id.startswith(SET)]
     metrics = headings(scores)
     groups = summarize(items, records, scores, share_metrics(metrics))
-    clips = gallery(items, records, scores, metrics, lambda path: address(path, media_root))
+    saved = saved_blocks(items, records)
+    clips = gallery(items, records, scores, metrics, lambda path: address(path, media_root), saved)
     colours = {group.label: colour_of(group, clips) for group in groups}
     versus, nights = hold_against(run, colours), collect_nights(run, colours, link=link_logs)
     return Page(
@@ -125,17 +131,18 @@ def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = T
         verdict=judge(groups),
         failures=tuple(_failures(items, records, link_logs)),
         groups=tuple(groups),
-        table=build_table(groups, metrics, nights.trends),
+        table=build_table(groups, metrics, nights.trends, saved if has_caches(items) else None),
         metrics=tuple(metrics),
         unscored=tuple(_unscored(scores)),
         clips={**clips, "pairs": _pairs(versus, media_root)},
-        environment=tuple(
-            (name.removeprefix("versions."), value) for name, value in flatten(run.environment()) if value
-        ),
+        about=tuple(about(run.environment(), [records[item.id] for item in items if item.id in records])),
         job=yaml.safe_dump(job, sort_keys=False, allow_unicode=True),
         solvers=tuple(clips["solvers"]),
         nights=nights,
         versus=versus,
+        outliers=find_outliers(
+            items, records, scores, metrics, dict(zip(clips["solvers"], clips["colours"], strict=True))
+        ),
         vbench=collect_bars(groups, colours, "" if versus is None else versus.path),
     )
 
@@ -151,18 +158,6 @@ def address(path: str, root: str) -> str:
     if pure.is_absolute() or ".." in pure.parts:
         return ""
     return root + quote(path)
-
-
-def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Return nested mappings as ("a.b", "text") pairs; lists are joined with commas, nothing is ""."""
-    for key, inner in value.items():
-        name = f"{prefix}{key}"
-        if isinstance(inner, Mapping):
-            yield from flatten(inner, f"{name}.")
-        elif isinstance(inner, list):
-            yield name, ", ".join(str(entry) for entry in inner)
-        else:
-            yield name, "" if inner is None else str(inner)
 
 
 def _failures(items: Sequence[WorkItem], records: Mapping[str, Record], link_logs: bool) -> Iterable[Failure]:

@@ -111,7 +111,10 @@ def share_metrics(metrics: Iterable[Heading]) -> list[str]:
 
 
 def build_table(
-    groups: Sequence[Group], metrics: Sequence[Heading], trends: Mapping[tuple[str, str], str] | None = None
+    groups: Sequence[Group],
+    metrics: Sequence[Heading],
+    trends: Mapping[tuple[str, str], str] | None = None,
+    saved: Mapping[str, float] | None = None,
 ) -> Table:
     """Lay out the summary: a column for each metric with a value, and for its parts where it has none itself.
 
@@ -119,6 +122,7 @@ def build_table(
         groups: the summary.
         metrics: every metric with rows.
         trends: (group's label, metric or cost) -> a line over the nights.
+        saved: item id -> share of transformer blocks that a cache saved; None where no item has a cache.
     """
     axes = tuple(dict.fromkeys(axis for group in groups for axis in group.axes))
     valued = {name for group in groups for name in group.metrics}
@@ -127,8 +131,9 @@ def build_table(
         for metric in metrics
         if metric.name in valued and metric.name.partition(".")[0] not in valued - {metric.name}
     ]
-    columns = (*COST_COLUMNS, *_metric_columns(shown))
-    cells = _with_bars([_cells(group, shown) for group in groups])
+    costs = COST_COLUMNS if saved is None else (*COST_COLUMNS, BLOCKS)
+    columns = (*costs, *_metric_columns(shown))
+    cells = _with_bars([_cells(group, shown, saved) for group in groups])
     rows = tuple(
         Row(
             group,
@@ -179,6 +184,13 @@ COST_COLUMNS = (
 )
 
 
+BLOCKS = Column(
+    "blocks",
+    "Evaluations of transformer blocks per item (mean), and the share that the cache saved of those of the same items "
+    "without a cache, where the run has them.",
+)
+
+
 def _metric_columns(metrics: Sequence[Heading]) -> list[Column]:
     columns: list[Column] = []
     for metric in metrics:
@@ -189,7 +201,7 @@ def _metric_columns(metrics: Sequence[Heading]) -> list[Column]:
     return columns
 
 
-def _cells(group: Group, metrics: Sequence[Heading]) -> list[Cell]:
+def _cells(group: Group, metrics: Sequence[Heading], saved: Mapping[str, float] | None) -> list[Cell]:
     planned = "" if group.done == group.items else f"[{group.items}]"
     cells = [
         Cell(str(group.done), planned, float(group.done)),
@@ -197,6 +209,8 @@ def _cells(group: Group, metrics: Sequence[Heading]) -> list[Cell]:
         _cost(group.nfe, text.count),
         _cost(group.speedup, text.times),
     ]
+    if saved is not None:
+        cells.append(_blocks(group, saved))
     for metric in metrics:
         cells += _metric_cells(group, metric)
     return cells
@@ -208,6 +222,14 @@ def _cost(estimate: Estimate | None, write: Callable[[float], str]) -> Cell:
     low, high = estimate.low, estimate.high
     note = "" if low is None or high is None or low == high else f"[{write(low)}, {write(high)}]"
     return Cell(write(estimate.mean), note, estimate.mean, estimate)
+
+
+def _blocks(group: Group, saved: Mapping[str, float]) -> Cell:
+    if group.blocks is None:
+        return Cell(text.ABSENT)
+    shares = [saved[item_id] for item_id in group.item_ids if item_id in saved]
+    note = f"{text.styled(round(sum(shares) / len(shares), 3), 'share')} saved" if shares else ""
+    return Cell(text.count(group.blocks.mean), note, group.blocks.mean)
 
 
 def _metric_cells(group: Group, metric: Heading) -> list[Cell]:

@@ -26,9 +26,9 @@ class Worst:
     """Listings of pairs, and the files that they need.
 
     Attributes:
-        listings: {"cell", "metric", "k" (colour), "rows"}; a row is {"p": prompt, "s": seed, "w", "h", "d": difference,
-            "c": [clip of the baseline, clip of the run]}, and a clip {"i": id, "v": value, "m": media, "f": its file}: "m"
-            is relative to the run folder or, with a leading "pairs/", to the report.
+        listings: {"cell", "metric", "k" (colour), "rows"}; a row is {"p": prompt, "s": seed, "w", "h", "d": difference
+            ("" for drift), "c": [clip of the baseline, clip of the run]}; a clip is {"i": id, "v": value, "m": media, "f":
+            its file}, where "m" is relative to the run folder or, with a leading "pairs/", to the report.
         files: "pairs/..." -> the baseline's file, absolute.
     """
 
@@ -98,12 +98,12 @@ class _Room:
 
 def _row(pair: Pair, found: Difference, items: Mapping[str, WorkItem], room: _Room) -> dict[str, Any]:
     sampling = items[pair.candidate.item_id].sampling
-    difference = text.styled(pair.difference, found.style)
+    difference = "" if pair.baseline.value is None else text.styled(pair.difference, found.style)
     return {
         "p": pair.prompt,
         "s": pair.seed,
         "w": sampling.get("width") or 16,
         "h": sampling.get("height") or 9,
-        "d": f"+{difference}" if pair.difference > 0 else difference,
+        "d": f"+{difference}" if difference and pair.difference > 0 else difference,
         "c": [room.clip(side, found) for side in (pair.baseline, pair.candidate)],
     }

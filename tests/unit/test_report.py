@@ -18,9 +18,10 @@ from click.testing import CliRunner
 
 from genrun.runner.cli import main
 from genrun.runner.report import text
+from genrun.runner.report.about import flatten
 from genrun.runner.report.build import build_report, embed_json
 from genrun.runner.report.clips import colours
-from genrun.runner.report.data import address, collect, flatten
+from genrun.runner.report.data import address, collect
 from genrun.runner.report.pictures import draw_all
 from genrun.runner.report.table import build_table, headings
 from genrun.runner.report.verdict import judge

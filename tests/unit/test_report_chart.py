@@ -49,8 +49,7 @@ def test_a_band_goes_there_and_back() -> None:
     assert chart.band([(0, 9), (1, 9), None], [(0, 1), (1, 2), None]) == "M0 1 L1 2 L1 9 L0 9Z"
 
 
-def test_a_spark_line_needs_two_values_and_fits_its_box() -> None:
-    assert chart.spark([1.0, None]) == ""
+def test_a_spark_line_needs_two_values_that_differ_and_fits_its_box() -> None:
+    assert chart.spark([1.0, None]) == chart.spark([2.0, 2.0]) == ""
     numbers = [float(word.strip("ML")) for word in chart.spark([3.0, None, 1.0, 2.0]).split()]
     assert all(0 <= number <= 100 for number in numbers)
-    assert chart.spark([2.0, 2.0]) == "M25 50 L75 50"

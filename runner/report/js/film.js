@@ -57,7 +57,7 @@ class Film {
   caption() {
     const { clip, book } = this;
     const name = make("span", { className: "name" }, make("i", { className: `dot k${book.colours[clip.k]}` }), make("bdi", { textContent: book.solvers[clip.k] }));
-    if (clip.t !== "failed") {
+    if (clip.t === "done") {
       const again = make("button", { type: "button", className: "copy", textContent: "rerun", title: `Copy: ${rerun(clip)}` });
       again.dataset.copy = rerun(clip);
       name.append(again);
@@ -66,6 +66,7 @@ class Film {
     const line = (text, className = "") => caption.append(make("div", { textContent: text, className }));
     if (clip.t === "done" && this.isReference) name.append(make("span", { className: "tag", textContent: book.tag }));
     if (clip.r) line(`${clip.r} rounds · ${clip.e} NFE · ${(clip.n / clip.r).toFixed(2)}×`);
+    if (clip.b) line(`${clip.b} of the blocks saved`);
     const values = make("dl");
     clip.v.forEach((value, index) => {
       if (value !== null) values.append(make("dt", { textContent: book.metrics[index] }), make("dd", { textContent: value }));

@@ -50,3 +50,18 @@ function playAll(on) {
     else if (bottom > 0 && top < innerHeight) row.play();
   }
 }
+
+/* Go to an item's clip, whatever is filtered at the moment. */
+function reveal(id) {
+  Object.assign(state, { query: "", solver: "", failedOnly: false });
+  byId("filter").value = byId("solver").value = "";
+  byId("failed-only").checked = false;
+  state.page = Math.floor(Math.max(0, data.rows.findIndex((row) => row.c.some((clip) => clip.i === id))) / ROWS_PER_PAGE);
+  show();
+  const film = document.querySelector(`#rows [data-item="${CSS.escape(id)}"]`);
+  if (!film) return;
+  film.classList.add("found");
+  film.tabIndex = -1;
+  film.focus({ preventScroll: true });
+  film.closest(".row").scrollIntoView();
+}

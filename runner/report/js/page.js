@@ -62,6 +62,7 @@ function wire() {
     if (button && button.dataset.copy) copy(button);
     if (button && button.dataset.sort) sortTable(button);
     if (button && button.dataset.more) showMore(button);
+    if (button && button.dataset.reveal) reveal(button.dataset.reveal);
     if (button && button.dataset.over) toggleOver(button.dataset.over);
   });
   document.addEventListener("keydown", pressed);

@@ -13,7 +13,7 @@ function pairBook(listing) {
 
 function pairRow(row, index, listing) {
   const clips = row.c.map((clip, side) => ({ ...clip, k: side, t: clip.m ? "done" : "pending", v: [clip.v] }));
-  return new Row({ ...row, p: index, x: `${listing.metric} ${row.d}`, c: clips }, pairBook(listing));
+  return new Row({ ...row, p: index, x: row.d ? `${listing.metric} ${row.d}` : "", c: clips }, pairBook(listing));
 }
 
 function showPairs(index) {

@@ -135,7 +135,7 @@ def _beside(times: Sequence[Value]) -> Callable[[WorkItem, float], str]:
     medians = {cell: median(found) for cell, found in cells.items()}
 
     def note(item: WorkItem, elapsed_s: float) -> str:
-        return f"{text.times(elapsed_s / medians[tuple(axes_of(item).values())])} its cell's median"
+        return f"{elapsed_s / medians[tuple(axes_of(item).values())]:.1f}× the median"
 
     return note
 

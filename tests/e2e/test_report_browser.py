@@ -88,15 +88,20 @@ def choose(page: Page, element: str, value: str, event: str) -> None:
     )
 
 
-def brightness(page: Page, selector: str) -> float:
-    """Mean level 0..255 of what the screen shows of an element."""
+def shot(page: Page, selector: str) -> np.ndarray:
+    """What the screen shows of an element, inside its rounded border: uint8 of shape (H, W)."""
     box = page.value(
         f"(() => {{ const it = document.querySelector({json.dumps(selector)}); it.scrollIntoView({{block: 'center'}});"
         " const r = it.getBoundingClientRect(); return [r.x + scrollX, r.y + scrollY, r.width, r.height]; })()"
     )
     clip = {"x": box[0] + 4, "y": box[1] + 4, "width": box[2] - 8, "height": box[3] - 8, "scale": 1}
-    shot = page.send("Page.captureScreenshot", clip=clip)["data"]
-    return float(np.asarray(Image.open(io.BytesIO(base64.b64decode(shot))).convert("L")).mean())
+    picture = page.send("Page.captureScreenshot", clip=clip)["data"]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("L")).astype(float)
+
+
+def brightness(page: Page, selector: str) -> float:
+    """Mean level 0..255 of what the screen shows of an element."""
+    return float(shot(page, selector).mean())
 
 
 def test_the_page_opens_without_an_error_or_a_warning(page: Page) -> None:
@@ -249,11 +254,45 @@ def test_the_wipe_shows_the_reference_left_of_a_divider_that_the_pointer_moves(p
     others = page.value(f"[...{FIRST_ROW}.querySelectorAll('.divider')].map((it) => it.style.left)")
     assert len(others) == 4 and len(set(others)) == 1
     page.value("document.querySelector('.wipe-at').focus()")
-    page.press("Home")
-    page.until(f"{stage}.querySelector('.divider').style.left === '0%'")
+    pictures = {}
+    for key, left in (("End", "100%"), ("Home", "0%")):
+        page.press(key)
+        page.until(f"{stage}.querySelector('.divider').style.left === '{left}'")
+        pictures[key] = shot(page, "#rows .film:nth-child(5) .stage")[:, 4:-4]
+    reference = shot(page, "#rows .film:nth-child(1) .stage")[:, 4:-4]
+    assert np.abs(pictures["End"] - reference).mean() < 0.5
+    assert np.abs(pictures["Home"] - reference).mean() > 2
     page.value("document.activeElement.blur()")
     page.press("w", "w")
     assert page.value("document.querySelectorAll('.divider, canvas').length") == 0
+
+
+def test_a_clip_is_enlarged_beside_its_reference_and_plays_there(page: Page) -> None:
+    page.value(f"{FIRST_ROW}.querySelectorAll('.film')[2].querySelector('button').click()")
+    large = "document.getElementById('loupe')"
+    names = page.value(f"[...{large}.querySelectorAll('.name bdi')].map((it) => it.textContent)")
+    assert names == [SEQUENTIAL.label, ROPA.label]
+    page.until(f"[...{large}.querySelectorAll('video')].every((video) => video.currentTime > 0.2)")
+    width, height, window = page.value(
+        f"(() => {{ const box = {large}.getBoundingClientRect();"
+        f" return [{large}.querySelector('video').clientWidth, box.height, innerHeight]; }})()"
+    )
+    assert width > 400 and height <= window
+    page.press(" ", " ")
+    page.until(f"[...{large}.querySelectorAll('video')].every((video) => video.paused)")
+    page.press("d", "d")
+    page.until(f"{large}.querySelector('canvas')?.width === 64")
+    page.send("Input.dispatchKeyEvent", type="keyDown", key="Escape", windowsVirtualKeyCode=27)
+    page.until(f"!{large}.open && !{large}.querySelector('video')")
+
+
+def test_an_outlier_leads_to_its_clip_whatever_is_filtered(page: Page) -> None:
+    choose(page, "filter", "no such words", "input")
+    item = page.value("document.querySelector('[data-reveal]').dataset.reveal")
+    page.value("document.querySelector('[data-reveal]').click()")
+    assert page.value("document.activeElement.dataset.item") == item
+    assert page.value("document.activeElement.classList.contains('found')") is True
+    assert page.value("document.getElementById('filter').value") == ""
 
 
 def test_the_worst_pairs_play_in_step_and_another_listing_can_be_chosen(page: Page) -> None:

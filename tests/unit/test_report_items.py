@@ -40,7 +40,7 @@ def test_the_slowest_items_come_with_what_they_are_beside_their_cell(tmp_path: P
     first, second = listing.items
     items = run.items()
     assert (listing.title, first.item_id, second.item_id) == ("slowest", items[3].id, items[4].id)
-    assert (first.value, first.note, first.label) == ("5.00 s", "10.00× its cell's median", "ropa")
+    assert (first.value, first.note, first.label) == ("5.00 s", "10.0× the median", "ropa")
     assert (first.place, second.place) == (100.0, 20.0)
 
 

@@ -5,7 +5,7 @@ const OUT_OF_STEP_S = 0.05;
 const TINY_PX = 160;
 const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
-const state = { page: 0, query: "", solver: "", failedOnly: false, over: "", wipe: 0.5, playAll: false, rows: [], pairs: [] };
+const state = { page: 0, query: "", solver: "", failedOnly: false, over: "", wipe: 0.5, playAll: false, rows: [], pairs: [], loupe: null };
 
 function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);

@@ -12,8 +12,7 @@ function rerun(clip) {
 
 class Film {
   constructor(clip, row, book) {
-    this.clip = clip;
-    this.book = book;
+    Object.assign(this, { clip, row, book });
     this.isReference = book.isReference(clip);
     this.isVideo = /\.(mp4|webm)$/.test(clip.m || "");
     this.stage = make("div", { className: "stage" });
@@ -57,6 +56,11 @@ class Film {
   caption() {
     const { clip, book } = this;
     const name = make("span", { className: "name" }, make("i", { className: `dot k${book.colours[clip.k]}` }), make("bdi", { textContent: book.solvers[clip.k] }));
+    if (clip.m && !book.isLarge) {
+      const large = make("button", { type: "button", className: "copy", textContent: "large", title: "Beside its reference, as large as the window" });
+      large.addEventListener("click", () => enlarge(this.row, clip, book));
+      name.append(large);
+    }
     if (clip.t === "done") {
       const again = make("button", { type: "button", className: "copy", textContent: "rerun", title: `Copy: ${rerun(clip)}` });
       again.dataset.copy = rerun(clip);

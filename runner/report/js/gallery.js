@@ -25,6 +25,7 @@ function show() {
   for (const row of state.rows) row.release();
   for (const row of state.rows) near.unobserve(row.element);
   state.rows = found.slice(first, first + ROWS_PER_PAGE).map((row) => new Row(row));
+  byId("rows").dataset.films = String(Math.max(0, ...state.rows.map((row) => row.films.length)));
   byId("rows").replaceChildren(...state.rows.map((row) => row.element));
   for (const row of state.rows) near.observe(row.element);
   byId("empty").hidden = found.length > 0;

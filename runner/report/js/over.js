@@ -43,7 +43,7 @@ function lay(film, reference) {
 }
 
 function refreshAll() {
-  for (const row of [...state.rows, ...state.pairs]) row.refresh();
+  for (const row of allRows()) row.refresh();
 }
 
 function toggleOver(mode) {

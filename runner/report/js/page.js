@@ -68,16 +68,24 @@ function wire() {
   document.addEventListener("keydown", pressed);
 }
 
+function playOrPause() {
+  if (!state.loupe) playAll(!state.playAll);
+  else if (state.loupe.playing) state.loupe.pause();
+  else state.loupe.play();
+}
+
+/* Letters work wherever nothing is typed; keys that move or press do not where the focus has a use for them. */
 function pressed(event) {
-  const inControl = event.target.closest && event.target.closest("input, select, button, a, summary, pre, textarea, .scroll, .strip");
-  if (inControl || event.ctrlKey || event.metaKey || event.altKey) return;
+  const within = (selector) => Boolean(event.target.closest && event.target.closest(selector));
+  const isTaken = within("input[type=search], select, textarea") || (!/^[a-z]$/.test(event.key) && within("input, button, a, summary, pre, .scroll, .strip"));
+  if (isTaken || event.ctrlKey || event.metaKey || event.altKey) return;
   const actions = {
-    " ": () => playAll(!state.playAll),
+    " ": () => playOrPause(),
     d: () => toggleOver("difference"),
     w: () => toggleOver("wipe"),
-    "/": () => byId("filter").focus(),
-    ArrowLeft: () => turn(-1),
-    ArrowRight: () => turn(1),
+    "/": () => state.loupe || byId("filter").focus(),
+    ArrowLeft: () => state.loupe || turn(-1),
+    ArrowRight: () => state.loupe || turn(1),
   };
   if (!Object.hasOwn(actions, event.key)) return;
   event.preventDefault();
@@ -87,4 +95,5 @@ function pressed(event) {
 wire();
 show();
 wirePairs();
+wireLoupe();
 wireNights();

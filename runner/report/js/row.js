@@ -111,7 +111,7 @@ function requestTick() {
   ticking = true;
   requestAnimationFrame(() => {
     ticking = false;
-    const playing = [...state.rows, ...state.pairs].filter((row) => row.playing);
+    const playing = allRows().filter((row) => row.playing);
     for (const row of playing) {
       row.keepInStep();
       row.refresh();

@@ -8,19 +8,28 @@ from typing import Any
 import click
 
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import json_option, put_json, put_table, say
+from genrun.runner.cli.output import json_option, put, put_json, put_table, say
 
 
-@click.command(cls=Verb, examples=("genrun models", "genrun models --json"))
+@click.command(cls=Verb, examples=("genrun models", "genrun models --json", "genrun models --markdown"))
+@click.option(
+    "--markdown", is_flag=True, help="Print docs/models.md: also guidance, caches, meshes and what is refused."
+)
 @json_option
-def models(as_json: bool) -> None:
+def models(markdown: bool, as_json: bool) -> None:
     """List the models, with their defaults.
 
     Besides these names, `model:` takes the folder or hub id (org/name) of any diffusers pipeline.
     """
     from genrun.runner.spec.registries import Registries
 
-    adapters = Registries.installed().adapters
+    installed = Registries.installed()
+    adapters = installed.adapters
+    if markdown:
+        from genrun.runner.cli.models_page import page
+
+        put(page(adapters, installed.caches).rstrip("\n"))
+        return
     rows = [_row(adapters.get(name), name) for name in adapters.names()]
     if as_json:
         put_json(rows)

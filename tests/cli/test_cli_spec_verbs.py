@@ -112,6 +112,14 @@ def test_the_schema_is_written_to_a_file(tmp_path: Path) -> None:
     assert run("schema", "-o", str(tmp_path / "no" / "schema.json")).exit_code == 1
 
 
+def test_the_page_of_models_in_docs_is_the_one_that_is_printed() -> None:
+    page = SCHEMA.parents[1] / "docs" / "models.md"
+    printed = run("models", "--markdown").stdout
+    assert page.read_text(encoding="utf-8") == printed, "stale: run `genrun models --markdown > docs/models.md`"
+    for row in json.loads(run("models", "--json").stdout):
+        assert row["name"] == "auto" or f"\n## {row['name']}\n" in printed
+
+
 def test_models_are_listed_with_their_defaults() -> None:
     rows = {row["name"]: row for row in json.loads(run("models", "--json").stdout)}
     assert rows["auto"]["checkpoint"] is None

@@ -39,7 +39,8 @@ SHIPPED = [
     ("flux.yaml", "flux", SMALL),
 ]
 OTHERS = [
-    ("auto-clips", ("ltx", "hunyuanvideo15", "wan22", "wan22_5b"), "auto", {**CLIP, "negative_prompt": "gray"}),
+    ("auto-clips", ("ltx", "hunyuanvideo15", "wan22_5b"), "auto", {**CLIP, "negative_prompt": "gray"}),
+    ("auto-experts", ("wan22",), "auto", {**CLIP, "guidance_scale": 4.0, "options": {"guidance_scale_2": 3.0}}),
     ("auto-images", ("flux2", "flux2_klein"), "auto", {**SMALL, "guidance_scale": 4.0}),
     ("auto-true", ("qwenimage",), "auto", {**SMALL, **TRUE_GUIDANCE}),
     ("sd2", ("sd2",), "sd2", {**SMALL, "negative_prompt": "gray"}),

@@ -1,0 +1,133 @@
+"""docs/models.md: per model its checkpoints, defaults, guidance, caches and meshes, read off the code that acts on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrun.adapters.attention import DISPATCHING
+from genrun.adapters.caches.families import transformer_of
+from genrun.adapters.parallel.support import TWICE, refusals
+
+if TYPE_CHECKING:
+    from genrun.adapters.adapter import Adapter
+    from genrun.runner.spec.registries import Registry
+
+HEAD = """# Models
+
+Written by `genrun models --markdown > docs/models.md` from the adapters themselves; a test tells when it is stale.
+
+`model: NAME` takes the model's default checkpoint, `model: {adapter: NAME, checkpoint: FOLDER_OR_ID}` another one of
+the same pipeline. A field that `sampling:` leaves out has the model's default, and what the model cannot do is
+refused when the job is checked, with the nearest that it can. Every stock pipeline below is tested with tiny
+components (`tests/unit/test_time_parallel.py`, `tests/e2e/test_models_submit.py`): each solver at tolerance 0 gives
+the plain pipeline's bits, in float32 and bfloat16. Meshes are explained in [meshes.md](meshes.md).
+"""
+
+TAIL = """
+## auto: any other pipeline
+
+`model: FOLDER_OR_ID` reads everything off the checkpoint. Tried with tiny components, through `genrun submit` to
+media files: QwenImage (`true_cfg_scale` and a negative prompt), LTX, Flux2 (embedded), Flux2 Klein, HunyuanVideo 1.5
+(its guider), Wan 2.2 with two experts (`guidance_scale_2`) and Wan 2.2 5B. Sizes are checked for multiples of 8; what
+else a pipeline refuses, it says itself when the item is made.
+
+Refused by name, with any solver but plain diffusers' own loop: what goes by the loop's counter
+(`skip_guidance_layers`, `callback_on_step_end`, `denoising_start`, `denoising_end`, `control_guidance_start`,
+`control_guidance_end`, a guider with a window), and loops that change their latents themselves. A folder with pickled
+weights, a missing component or a file that is cut off is refused before anything loads; a gated model, or weights of
+another shape than their configuration, when it is loaded, with what to do.
+
+## What happens beside sampling
+
+Prompts are encoded once per run, before. While an item is sampled, the last one is written (H.264 or PNG, hash,
+record) in a thread of the rank that leads, at most one item deep; the bytes are the same. On a CPU it is decoded
+there as well, unless `encode: each` keeps text encoders loaded: decoding then asks them again, and tokenizers belong
+to one thread. On a GPU decoding stays before the next item: denoising leaves the GPU no time, and the two together
+would need the memory of both.
+"""
+
+TRUE_CFG = "embedded; true CFG, two calls a step, with `options: {true_cfg_scale: 4.0}` and a `negative_prompt`"
+GUIDANCE: Mapping[str, str] = {
+    "FluxPipeline": TRUE_CFG,
+    "HunyuanVideoPipeline": TRUE_CFG,
+    "WanPipeline": "CFG, two calls a step; `negative_prompt`; two experts: `options: {guidance_scale_2: 3.0}`",
+    "CogVideoXPipeline": "CFG, one call of two rows; `negative_prompt`; `options: {use_dynamic_cfg: true}`",
+    "StableDiffusion3Pipeline": "CFG, one call of two rows; `negative_prompt`",
+    "StableDiffusionPipeline": "CFG, one call of two rows; `negative_prompt`",
+    "DDPMPipeline": "none",
+}
+
+
+def page(adapters: Registry, caches: Registry) -> str:
+    """The page, as Markdown."""
+    known = [adapters.get(name) for name in adapters.names()]
+    found = {name: caches.get(name) for name in caches.names() if name != "none"}
+    sections = ("\n".join(_section(adapter, found)) for adapter in known if adapter.pipeline is not None)
+    return "\n".join([HEAD, *sections]) + TAIL
+
+
+def _section(adapter: Adapter, caches: Mapping[str, Any]) -> Iterator[str]:
+    pipeline = adapter.pipeline or ""
+    yield f"## {adapter.name}\n"
+    yield f"{adapter.title}.\n"
+    yield "| | |\n|---|---|"
+    rows = {
+        "pipeline": f"`{pipeline}`, {adapter.dtype}" + (f", {adapter.fps} frames a second" * (adapter.kind == "video")),
+        "checkpoint": "ships with genrun" if isinstance(adapter.checkpoint, Path) else f"`{adapter.checkpoint}`",
+        "defaults": _fields(adapter.defaults),
+        **{f"with `{name}`": _fields(changes) for name, changes in adapter.variants.items()},
+        "guidance": GUIDANCE[pipeline],
+        "refused": "; ".join(_refused(adapter)),
+        "caches": _caches(pipeline, caches),
+        "attention": "native, flash, sage" if transformer_of(pipeline) in DISPATCHING else "native",
+        "meshes": "; ".join(_meshes(pipeline)),
+    }
+    yield from (f"| {name} | {text} |" for name, text in rows.items())
+    yield ""
+
+
+def _fields(fields: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_value(value)}" for name, value in fields.items())
+
+
+def _value(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return str(value)
+    rest = ", ".join(f"{name} {each}" for name, each in value.items() if name != "kind")
+    return f"{value['kind']} ({rest})" if rest else value["kind"]
+
+
+def _refused(adapter: Adapter) -> Iterator[str]:
+    stride, offset = adapter.frames
+    sides = [side for side in ("height", "width") if side not in adapter.lacks]
+    if sides:
+        yield f"{' and '.join(sides)} that are no multiples of {adapter.multiples}"
+    if adapter.kind == "image":
+        yield "num_frames"
+    elif stride > 1:
+        yield f"frames other than {stride} n + {offset}"
+    yield from adapter.lacks
+    if adapter.needs_true_cfg:
+        yield "a negative prompt without true CFG, which would be ignored"
+    yield "checkpoints of another pipeline"
+
+
+def _caches(pipeline: str, caches: Mapping[str, Any]) -> str:
+    fitting = {
+        name: cache for name, cache in caches.items() if transformer_of(pipeline) in getattr(cache, "models", ())
+    }
+    on_any = [name for name, cache in fitting.items() if not cache.needs_order]
+    in_order = [name for name, cache in fitting.items() if cache.needs_order]
+    if not fitting:
+        return "none: they cache blocks of a transformer, and this is a UNet"
+    return f"{', '.join(on_any)} with any solver; {', '.join(in_order)} in the order of steps"
+
+
+def _meshes(pipeline: str) -> Iterator[str]:
+    yield "data and time: exact"
+    cfg = "exact" if pipeline in TWICE else "to rounding"
+    for axis, how in (("cfg", cfg), ("ulysses", "to rounding"), ("ring", "on GPUs, not run here")):
+        refused = any(name == axis for name, _ in refusals(pipeline, **{axis: 2}))
+        yield f"{axis}: {'refused' if refused else how}"

@@ -23,7 +23,7 @@ class Versus:
     """The comparison as the page shows it.
 
     Attributes:
-        against: "its own cells along solver", or the name of the baseline's run; "" without any.
+        against: "this run's sequential items", or the name of the baseline's run; "" without any.
         path: the baseline's run, absolute, or "".
         baseline: the same, as a word of a command.
         headline: what came of the gates; "" without gates.
@@ -100,7 +100,7 @@ def _compare(run: RunFolder, baseline: RunFolder | None) -> Comparison:
 def _versus(found: Comparison, run: RunFolder, colours: Mapping[str, int], note: str) -> Versus:
     baseline = "" if found.by is not None or found.baseline is None else found.baseline
     return Versus(
-        against=f"its own cells along {found.by}" if found.by is not None else Path(baseline).name,
+        against=_against(found),
         path=baseline,
         baseline=shlex.quote(shown_path(Path(baseline))) if baseline else "",
         headline=_headline(found),
@@ -112,6 +112,13 @@ def _versus(found: Comparison, run: RunFolder, colours: Mapping[str, int], note:
         worst=worst_pairs(found, run, colours),
         note=note,
     )
+
+
+def _against(found: Comparison) -> str:
+    if found.by is None:
+        return "" if found.baseline is None else Path(found.baseline).name
+    labels = {cell.baseline_label for cell in found.cells}
+    return f"this run's {labels.pop()} items" if len(labels) == 1 else f"this run's own cells along {found.by}"
 
 
 def _headline(found: Comparison) -> str:

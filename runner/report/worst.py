@@ -26,9 +26,9 @@ class Worst:
     """Listings of pairs, and the files that they need.
 
     Attributes:
-        listings: {"cell", "metric", "k" (colour), "rows"}; a row is {"p": prompt, "s": seed, "w", "h", "d": difference
-            ("" for drift), "c": [clip of the baseline, clip of the run]}; a clip is {"i": id, "v": value, "m": media, "f":
-            its file}, where "m" is relative to the run folder or, with a leading "pairs/", to the report.
+        listings: {"cell", "against", "metric", "k" (colour), "rows"}; a row is {"p": prompt, "s": seed, "w", "h", "d":
+            difference ("" for drift), "c": [clip of the baseline, clip of the run]}; a clip is {"i": id, "v": value, "m":
+            media, "f": its file}, where "m" is relative to the run folder or, with a leading "pairs/", to the report.
         files: "pairs/..." -> the baseline's file, absolute.
     """
 
@@ -49,6 +49,7 @@ def worst_pairs(found: Comparison, run: RunFolder, colours: Mapping[str, int]) -
     listings = [
         {
             "cell": cell.label,
+            "against": "baseline" if found.by is None else cell.baseline_label,
             "metric": title_of(each.metric),
             "k": colours.get(cell.label, 0),
             "rows": [_row(pair, each, items, room) for pair in each.worst],

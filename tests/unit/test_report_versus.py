@@ -94,8 +94,9 @@ def test_a_night_is_held_against_what_it_was_judged_by(tmp_path: Path) -> None:
 
 def test_gates_without_a_baseline_are_judged_along_the_matrix(tmp_path: Path) -> None:
     found = held(run_of(tmp_path / "demo" / "run", -1.0, gates=GATES))
-    assert (found.against, found.headline) == ("its own cells along solver", "1 of 1 gates failed.")
+    assert (found.against, found.headline) == ("this run's sequential items", "1 of 1 gates failed.")
     assert found.trouble.startswith("ropa: psnr drop of 1.0 dB")
+    assert found.worst.listings[0]["against"] == "sequential"
 
 
 def test_gates_come_worst_first_with_their_interval_beside_the_limit(tmp_path: Path) -> None:

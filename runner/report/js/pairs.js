@@ -2,7 +2,7 @@
 
 function pairBook(listing) {
   return {
-    solvers: ["baseline", listing.cell],
+    solvers: [listing.against, listing.cell],
     colours: [0, listing.k],
     metrics: [listing.metric],
     prompts: listing.rows.map((row) => row.p),

@@ -7,6 +7,7 @@ is noted in the file, and `read_frames` cuts it back.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from fractions import Fraction
@@ -127,6 +128,29 @@ def read_frames(path: Path) -> np.ndarray:
     if not frames or len(frames) < listed:
         raise MediaError(f"{path}: cut off: {len(frames)} of {listed} frames are there")
     return np.stack(frames)[:, :height, :width]
+
+
+def read_middle_frame(path: Path) -> np.ndarray:
+    """Return a picture, or the frame in the middle of a clip, for which no more than half of it is decoded.
+
+    Returns:
+        uint8, (H, W, 3), RGB.
+
+    Raises:
+        MediaError: not a picture or clip, or one that is cut off before its middle.
+        OSError: the file cannot be read.
+    """
+    if _is_png(path):
+        return _picture(path)[0]
+    with _opened(path) as container:
+        if not container.streams.video:
+            raise MediaError(f"{path}: holds no pictures")
+        width, height = _true_size(container)
+        middle = container.streams.video[0].frames // 2
+        frame = next(itertools.islice(_decoded(container, path), middle, None), None)
+    if frame is None:
+        raise MediaError(f"{path}: cut off before its middle")
+    return frame[:height, :width]
 
 
 def _picture(path: Path) -> np.ndarray:

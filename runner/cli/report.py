@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         "genrun report",
         "genrun report demo --standalone",
         "genrun report demo --serve --port 8000",
+        "genrun report demo --pdf demo.pdf",
         "genrun report demo --json",
     ),
 )
@@ -31,29 +33,49 @@ if TYPE_CHECKING:
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="With --serve: the port, as for a tunnel. Default: any free one."
 )
+@click.option(
+    "--pdf",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value="",
+    help="Print the page to a PDF, too, with Chromium. Default: report.pdf beside the page.",
+)
 @json_option
-def report(run: str | None, base: Path, standalone: bool, serve: bool, port: int | None, as_json: bool) -> None:
+def report(
+    run: str | None, base: Path, standalone: bool, serve: bool, port: int | None, pdf: str | None, as_json: bool
+) -> None:
     """Write a static page: clips side by side, and numbers.
 
     RUN is a run folder, a job's name (its latest run), or nothing (the run submitted last). The page lies in the run's
-    `report` folder, shows the scores that `genrun score` left, and needs no network. Its path is printed. With --serve
-    the last line is its address, which only this machine can open: from elsewhere, ssh -L PORT:localhost:PORT HOST.
+    `report` folder, shows the scores that `genrun score` left, and needs no network. Its path is printed, then that
+    of the PDF, and last its address, which only this machine can open: from elsewhere, ssh -L PORT:localhost:PORT HOST.
     """
     from genrun.runner.report.build import build_report
+    from genrun.runner.report.chromium import find_chromium
+    from genrun.runner.report.pdf import write_pdf
     from genrun.runner.store.runs import resolve
 
     if port is not None and not serve:
         raise UsageError("--port belongs to --serve.")
+    if pdf and not pdf.lower().endswith(".pdf"):
+        raise UsageError(f"--pdf {pdf}: not the name of a PDF.", remedy="RUN goes before --pdf, FILE ends in .pdf.")
     folder = resolve(run, base)
+    program = find_chromium(os.environ.get("PATH")) if pdf is not None else None
     server = _listen(folder.path, port or 0) if serve else None
     made = build_report(folder, standalone=standalone)
+    found = {"report": str(made.path)}
+    if program is not None:
+        found["pdf"] = str(Path(pdf).absolute() if pdf else made.path.with_name("report.pdf"))
+        write_pdf(folder, program, Path(found["pdf"]))
+    if server is not None:
+        found["url"] = server.url
     if as_json:
-        address = {"url": server.url} if server else {}
-        put_json({"report": str(made.path), "items": made.items, "failed": made.failed, **address})
+        put_json({**found, "items": made.items, "failed": made.failed})
     else:
-        put(str(made.path))
-    if server:
-        _serve(server, quiet=as_json)
+        for value in found.values():
+            put(value)
+    if server is not None:
+        _serve(server)
 
 
 def _listen(run: Path, port: int) -> ReportServer:
@@ -62,9 +84,7 @@ def _listen(run: Path, port: int) -> ReportServer:
     return ReportServer(run, port)
 
 
-def _serve(server: ReportServer, *, quiet: bool) -> None:
-    if not quiet:
-        put(server.url)
+def _serve(server: ReportServer) -> None:
     say("Only this machine can open it. Ctrl-C ends it.")
     with server:
         try:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import jinja2
 
 REPORT = "genrun.runner.report"
-STYLES = ("report.css", "css/charts.css", "css/compare.css")
-SCRIPTS = ("base", "film", "over", "row", "gallery", "pairs", "loupe", "nights", "page")
+STYLES = ("report.css", "css/charts.css", "css/compare.css", "css/print.css")
+SCRIPTS = ("base", "film", "over", "row", "gallery", "pairs", "loupe", "nights", "paper", "page")
 """Files of `js/`, in the order in which they are read: they share one scope."""
 
 

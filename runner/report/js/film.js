@@ -36,6 +36,7 @@ class Film {
       this.stage.append("media file is missing");
     });
     this.stage.append(this.media);
+    if (data.print) this.load();
   }
 
   load() {

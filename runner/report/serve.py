@@ -1,8 +1,7 @@
 """Shows a report over HTTP to this machine alone: only what the page links to, with ranges, so that videos seek.
 
-The addresses are those of the run folder: /report/index.html, /media/..., /logs/...; nothing else of it is shown. A
-request has to name this machine as its host, so that no page on the web can reach the run by a name that it has
-pointed here (DNS rebinding). Any port will do, since tunnels change it.
+The addresses are those of `rooms`. A request has to name this machine as its host, so that no page on the web can reach
+the run by a name that it has pointed here (DNS rebinding). Any port will do, since tunnels change it.
 """
 
 from __future__ import annotations
@@ -11,37 +10,22 @@ import errno
 import os
 import re
 import socketserver
-import stat
 import sys
 from contextlib import closing
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from urllib.parse import unquote
+from urllib.parse import quote
 
 from genrun.runner.errors import UsageError
 from genrun.runner.report.ranges import Span, UnsatisfiableError, Version, is_known, wanted_span
+from genrun.runner.report.rooms import content_type, find, opened
 
 LOOPBACK = "127.0.0.1"
-ROOMS = ("report", "media", "logs")
-HOME = "/report/index.html"
 IDLE_S = 60.0
 
 _HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".json": "application/json",
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".mp4": "video/mp4",
-    ".webm": "video/webm",
-    ".pdf": "application/pdf",
-}
-_TEXT = "text/plain; charset=utf-8"
 _ALWAYS = {
     "Cache-Control": "no-cache",
     "X-Content-Type-Options": "nosniff",
@@ -52,7 +36,7 @@ _ALWAYS = {
 
 
 class ReportServer(ThreadingHTTPServer):
-    """Serves one run on the loopback interface. `serve_forever` answers until `shutdown`."""
+    """Serves the report of a run on the loopback interface. `serve_forever` answers until `shutdown`."""
 
     daemon_threads = True
 
@@ -66,7 +50,8 @@ class ReportServer(ThreadingHTTPServer):
         Raises:
             UsageError: the port is taken, or not this user's to take.
         """
-        self.root = run.resolve()
+        self.root = run.resolve().parent
+        self.home = f"/{quote(run.resolve().name)}/report/index.html"
         try:
             super().__init__((LOOPBACK, port), _Handler)
         except OSError as error:
@@ -82,25 +67,7 @@ class ReportServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """The address of the page."""
-        return f"http://{LOOPBACK}:{self.server_port}{HOME}"
-
-    def find(self, path: str) -> Path | None:
-        """Return the file that a path of a URL names, or None when it is not one to show.
-
-        Args:
-            path: beginning with "/", quoted.
-        """
-        try:
-            parts = [unquote(part, errors="strict") for part in path.split("/")[1:]]
-        except UnicodeDecodeError:
-            return None
-        if not parts or parts[0] not in ROOMS or any(not _is_plain(part) for part in parts):
-            return None
-        try:
-            found = self.root.joinpath(*parts).resolve(strict=True)
-        except (OSError, ValueError, RuntimeError):
-            return None
-        return found if found.is_relative_to(self.root / parts[0]) else None
+        return f"http://{LOOPBACK}:{self.server_port}{self.home}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of browsers that hang up."""
@@ -122,6 +89,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer(with_body=False)
 
+    @property
+    def _serving(self) -> ReportServer:
+        return cast(ReportServer, self.server)
+
     def _refuse_method(self) -> None:
         self.close_connection = True
         self.send_response(HTTPStatus.METHOD_NOT_ALLOWED)
@@ -139,9 +110,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "Not the name of this machine")
         elif not self.path.startswith("/"):
             self.send_error(HTTPStatus.BAD_REQUEST, "A path is needed")
-        elif (path := re.split("[?#]", self.path)[0]) in ("/", "/report", "/report/"):
+        elif (path := re.split("[?#]", self.path)[0]) in ("/", self._serving.home.removesuffix("index.html")):
             self.send_response(HTTPStatus.FOUND)
-            self._end({"Location": HOME, "Content-Length": "0"})
+            self._end({"Location": self._serving.home, "Content-Length": "0"})
         elif path == "/favicon.ico":  # which browsers ask for, and would report as missing
             self.send_response(HTTPStatus.NO_CONTENT)
             self._end({})
@@ -149,13 +120,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_file(path, with_body)
 
     def _answer_file(self, path: str, with_body: bool) -> None:
-        found = cast(ReportServer, self.server).find(path)
-        file = _opened(found) if found else None
+        found = find(self._serving.root, path)
+        file = opened(found) if found else None
         if found is None or file is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         with closing(file):
-            self._send(file, _TYPES.get(found.suffix.lower(), _TEXT), with_body)
+            self._send(file, content_type(found), with_body)
 
     def _send(self, file: BinaryIO, kind: str, with_body: bool) -> None:
         version = Version.of(os.fstat(file.fileno()))
@@ -190,20 +161,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Write no line for every request."""
-
-
-def _is_plain(part: str) -> bool:
-    """Whether a part of a path names a file or folder in its folder that is not hidden."""
-    return bool(part) and not part.startswith(".") and "/" not in part and "\0" not in part
-
-
-def _opened(path: Path) -> BinaryIO | None:
-    """Open a regular file; None for anything else, such as a pipe, which is not waited for."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return os.fdopen(descriptor, "rb")
-    os.close(descriptor)
-    return None

@@ -22,7 +22,9 @@ from genrun.runner.report.ranges import Span, UnsatisfiableError, Version, is_kn
 from genrun.runner.report.serve import ReportServer
 from tests.sample_run import make_run
 
-CLIP = "/media/3f/3f9c.mp4"
+CLIP = "/run%201/media/3f/3f9c.mp4"
+CLIP_FILE = "media/3f/3f9c.mp4"
+PAGE = "/run%201/report/index.html"
 BYTES = random.Random(3).randbytes(300_000)
 LOG = "\u202e <script>alert(1)</script>\n"
 VERSION = Version('"a-b-c"', 1_700_000_000, 100)
@@ -32,17 +34,21 @@ DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run folder with something in every room, and a secret beside it."""
-    run = tmp_path / "run"
+    run = tmp_path / "run 1"
     for name, data in {
         "report/index.html": b"<title>it</title>",
         "report/assets/speed-light.svg": b"<svg/>",
-        CLIP[1:]: BYTES,
+        CLIP_FILE: BYTES,
         "media/3f/empty.mp4": b"",
         "logs/a #1?.log": LOG.encode(),
+        "plan.jsonl": b"",
         "job.yaml": b"secret: 1",
         "media/.hidden/x.mp4": b"secret",
         "media/3f/.3f9c.mp4.0123abcd.tmp.mp4": b"secret",
         "../secret.mp4": b"secret",
+        "../run 2/plan.jsonl": b"",
+        "../run 2/report/index.html": b"<title>another night</title>",
+        "../no run/report/index.html": b"secret",
     }.items():
         path = run / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,10 +92,10 @@ def raw(server: ReportServer, request: bytes) -> bytes:
 
 def test_the_page_its_pictures_media_and_logs_are_shown(server: ReportServer) -> None:
     kinds = {
-        "/report/index.html": "text/html; charset=utf-8",
-        "/report/assets/speed-light.svg": "image/svg+xml",
+        PAGE: "text/html; charset=utf-8",
+        "/run%201/report/assets/speed-light.svg": "image/svg+xml",
         CLIP: "video/mp4",
-        "/logs/a%20%231%3F.log": "text/plain; charset=utf-8",
+        "/run%201/logs/a%20%231%3F.log": "text/plain; charset=utf-8",
     }
     for path, kind in kinds.items():
         answer = ask(server, path)
@@ -101,39 +107,52 @@ def test_the_page_its_pictures_media_and_logs_are_shown(server: ReportServer) ->
     assert ask(server, f"{CLIP}?t=1").body == BYTES
 
 
-@pytest.mark.parametrize("path", ["/", "/report", "/report/", "/?x"])
+def test_the_reports_of_other_runs_of_the_job_are_shown(server: ReportServer, run: Path) -> None:
+    (run.parent / "latest").symlink_to(run)
+    assert ask(server, "/run%202/report/index.html").body == b"<title>another night</title>"
+    assert ask(server, "/latest/report/index.html").status == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/run%201/report/", "/?x"])
 def test_the_root_leads_to_the_page(path: str, server: ReportServer) -> None:
     answer = ask(server, path)
-    assert (answer.status, answer.headers["Location"]) == (302, "/report/index.html")
+    assert (answer.status, answer.headers["Location"]) == (302, PAGE)
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "/job.yaml",
-        "/media",
-        "/media/",
-        "/media/3f",
-        "/media/3f/",
-        "/report/assets/",
-        "/media/none.mp4",
-        "/media/.hidden/x.mp4",
-        "/media/3f/.3f9c.mp4.0123abcd.tmp.mp4",
-        "/media/../job.yaml",
-        "/media/../../secret.mp4",
-        "/report/../job.yaml",
-        "/report/%2e%2e/job.yaml",
-        "/report/..%2fjob.yaml",
-        "/report/..%2f..%2fsecret.mp4",
-        "/report/..\\..\\secret.mp4",
+        "/run%201/job.yaml",
+        "/run%201",
+        "/run%201/",
+        "/run%201/media",
+        "/run%201/media/",
+        "/run%201/media/3f",
+        "/run%201/media/3f/",
+        "/run%201/report/assets/",
+        "/run%201/media/none.mp4",
+        "/run%201/media/.hidden/x.mp4",
+        "/run%201/media/3f/.3f9c.mp4.0123abcd.tmp.mp4",
+        "/run%201/media/../job.yaml",
+        "/run%201/media/../../secret.mp4",
+        "/secret.mp4",
+        "/no%20run/report/index.html",
+        "/../no%20run/report/index.html",
+        "/run%201/media/../../no%20run/report/index.html",
+        "/none/report/index.html",
+        "/run%201/report/../job.yaml",
+        "/run%201/report/%2e%2e/job.yaml",
+        "/run%201/report/..%2fjob.yaml",
+        "/run%201/report/..%2f..%2fsecret.mp4",
+        "/run%201/report/..\\..\\secret.mp4",
         "//etc/passwd",
-        "/media//etc/passwd",
-        "/media/%2fetc/passwd",
-        "/media/x%00.mp4",
-        "/media/%ff.mp4",
-        "/media/" + "x" * 5000,
-        "/media/" + "x/" * 5000,
-        "/%72eport",
+        "/run%201/media//etc/passwd",
+        "/run%201/media/%2fetc/passwd",
+        "/run%201/media/x%00.mp4",
+        "/run%201/media/%ff.mp4",
+        "/run%201/media/" + "x" * 5000,
+        "/run%201/media/" + "x/" * 5000,
+        "/run%201/report",
     ],
 )
 def test_nothing_else_is_shown(path: str, server: ReportServer) -> None:
@@ -147,21 +166,21 @@ def test_links_out_of_a_room_lead_nowhere(server: ReportServer, run: Path) -> No
     (run / "media" / "job.mp4").symlink_to(run / "job.yaml")
     (run / "media" / "up").symlink_to(run.parent)
     (run / "media" / "loop").symlink_to(run / "media" / "loop")
-    (run / "media" / "in.mp4").symlink_to(run / CLIP[1:])
-    for path in ("/media/out.mp4", "/media/job.mp4", "/media/up/secret.mp4", "/media/loop"):
-        assert ask(server, path).status == 404
-    assert ask(server, "/media/in.mp4").body == BYTES
+    (run / "media" / "in.mp4").symlink_to(run / CLIP_FILE)
+    for path in ("out.mp4", "job.mp4", "up/secret.mp4", "loop"):
+        assert ask(server, f"/run%201/media/{path}").status == 404
+    assert ask(server, "/run%201/media/in.mp4").body == BYTES
 
 
 def test_a_room_that_is_a_link_to_elsewhere_is_not_shown(server: ReportServer, run: Path) -> None:
     (run / "logs").rename(run / "logs-before")
     (run / "logs").symlink_to(run.parent)
-    assert ask(server, "/logs/secret.mp4").status == 404
+    assert ask(server, "/run%201/logs/secret.mp4").status == 404
 
 
 def test_a_pipe_is_not_waited_for(server: ReportServer, run: Path) -> None:
     os.mkfifo(run / "media" / "pipe.mp4")
-    assert ask(server, "/media/pipe.mp4").status == 404
+    assert ask(server, "/run%201/media/pipe.mp4").status == 404
 
 
 @pytest.mark.parametrize(
@@ -199,8 +218,8 @@ def test_a_range_that_is_not_understood_asks_for_all(wanted: str, server: Report
 
 
 def test_an_empty_file_has_no_part(server: ReportServer) -> None:
-    assert ask(server, "/media/3f/empty.mp4").body == b""
-    assert ask(server, "/media/3f/empty.mp4", {"Range": "bytes=0-"}).status == 416
+    assert ask(server, "/run%201/media/3f/empty.mp4").body == b""
+    assert ask(server, "/run%201/media/3f/empty.mp4", {"Range": "bytes=0-"}).status == 416
 
 
 def test_what_is_known_is_not_sent_again(server: ReportServer) -> None:
@@ -216,7 +235,7 @@ def test_a_part_of_a_file_that_has_changed_since_is_all_of_the_new_one(server: R
     assert ask(server, CLIP, part).status == 206
     new = run / "media" / "new"
     new.write_bytes(b"other bytes of another clip")
-    new.replace(run / CLIP[1:])
+    new.replace(run / CLIP_FILE)
     answer = ask(server, CLIP, part)
     assert (answer.status, answer.body) == (200, b"other bytes of another clip")
     assert ask(server, CLIP, {"If-None-Match": tag}).status == 200
@@ -227,14 +246,14 @@ def test_head_is_get_without_the_body(server: ReportServer) -> None:
     assert (head.status, head.body) == (200, b"")
     without_date = [{k: v for k, v in answer.headers.items() if k != "Date"} for answer in (get, head)]
     assert without_date[0] == without_date[1]
-    assert ask(server, "/media/none.mp4", method="HEAD").status == 404
+    assert ask(server, "/run%201/media/none.mp4", method="HEAD").status == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"])
 def test_other_methods_are_refused(method: str, server: ReportServer, run: Path) -> None:
     answer = ask(server, CLIP, method=method)
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
-    assert (run / CLIP[1:]).read_bytes() == BYTES
+    assert (run / CLIP_FILE).read_bytes() == BYTES
 
 
 @pytest.mark.parametrize(
@@ -254,10 +273,10 @@ def test_this_machine_has_several_names_and_tunnels_other_ports(host: str, serve
 @pytest.mark.parametrize(
     "head",
     [
-        "GET /report/index.html HTTP/1.1\r\n",
-        "GET /report/index.html HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n",
-        "GET http://evil.example/report/index.html HTTP/1.1\r\nHost: localhost\r\n",
-        "GET report/index.html HTTP/1.1\r\nHost: localhost\r\n",
+        f"GET {PAGE} HTTP/1.1\r\n",
+        f"GET {PAGE} HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n",
+        f"GET http://evil.example{PAGE} HTTP/1.1\r\nHost: localhost\r\n",
+        "GET run%201/report/index.html HTTP/1.1\r\nHost: localhost\r\n",
         "GET\r\n",
     ],
 )
@@ -268,7 +287,7 @@ def test_malformed_requests_are_refused(head: str, server: ReportServer) -> None
 
 
 def test_a_body_is_not_taken_for_a_request(server: ReportServer) -> None:
-    inner = "GET /report/index.html HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    inner = f"GET {PAGE} HTTP/1.1\r\nHost: localhost\r\n\r\n"
     for method in ("GET", "POST"):
         outer = (
             f"{method} {CLIP} HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-0\r\nContent-Length: {len(inner)}\r\n\r\n"
@@ -301,7 +320,7 @@ def test_many_ask_at_once_and_some_hang_up(server: ReportServer, capfd: pytest.C
 
 def test_it_listens_on_loopback_only(server: ReportServer) -> None:
     assert server.server_address[0] == "127.0.0.1"
-    assert server.url == f"http://127.0.0.1:{server.server_port}/report/index.html"
+    assert server.url == f"http://127.0.0.1:{server.server_port}{PAGE}"
 
 
 def test_a_busy_port_is_said_with_a_remedy(server: ReportServer, run: Path) -> None:
@@ -331,9 +350,9 @@ def test_the_command_serves_until_ctrl_c_and_ends_cleanly(tmp_path: Path) -> Non
             assert process.stdout is not None
             lines = [process.stdout.readline().strip() for _ in range(2)]
             assert lines[0] == f"{made.path}/report/index.html"
-            port = int(lines[1].removeprefix("http://127.0.0.1:").removesuffix("/report/index.html"))
+            port = int(lines[1].removeprefix("http://127.0.0.1:").removesuffix("/run/report/index.html"))
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-            connection.request("GET", "/report/index.html")
+            connection.request("GET", "/run/report/index.html")
             assert b"<title>demo" in connection.getresponse().read()
             process.send_signal(signal.SIGINT)  # the connection stays open, and does not hold up the end
             out, err = process.communicate(timeout=30)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from genrun.runner.report import text
 from genrun.runner.report.about import about
 from genrun.runner.report.blocks import has_caches, saved_blocks
 from genrun.runner.report.clips import gallery, item_label
@@ -29,6 +31,13 @@ if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
 
 MEDIA_ROOT = "../"
+
+MOST_FAILURES = 100
+"""Failed items that the page tells in full."""
+
+MOST_MESSAGE_LETTERS = 2000
+MOST_JOB_LETTERS = 100_000
+"""What is shown of messages and of the job, so that thousands of items do not make a page that is slow to open."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,8 @@ class Page:
         run: the run folder's name.
         path: the run folder as a shell word.
         verdict: first lines.
-        failures: failed items.
+        failures: the first of the failed items.
+        failed: how many failed.
         groups: the summary.
         table: the summary, laid out.
         metrics: headings of every metric that has rows.
@@ -87,6 +97,7 @@ class Page:
     path: str
     verdict: Verdict
     failures: tuple[Failure, ...]
+    failed: int
     groups: tuple[Group, ...]
     table: Table
     metrics: tuple[Heading, ...]
@@ -129,14 +140,15 @@ def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = T
         run=run.path.name,
         path=shlex.quote(shown_path(run.path)),
         verdict=judge(groups),
-        failures=tuple(_failures(items, records, link_logs)),
+        failures=tuple(islice(_failures(items, records, link_logs), MOST_FAILURES)),
+        failed=sum(group.failed for group in groups),
         groups=tuple(groups),
         table=build_table(groups, metrics, nights.trends, saved if has_caches(items) else None),
         metrics=tuple(metrics),
         unscored=tuple(_unscored(scores)),
         clips={**clips, "pairs": _pairs(versus, media_root)},
         about=tuple(about(run.environment(), [records[item.id] for item in items if item.id in records])),
-        job=yaml.safe_dump(job, sort_keys=False, allow_unicode=True),
+        job=text.cut(yaml.safe_dump(job, sort_keys=False, allow_unicode=True), MOST_JOB_LETTERS),
         solvers=tuple(clips["solvers"]),
         nights=nights,
         versus=versus,
@@ -172,7 +184,7 @@ def _failures(items: Sequence[WorkItem], records: Mapping[str, Record], link_log
             prompt=item.prompt,
             where=f"seed {item.seed}, {item_label(item)}",
             kind=str(error.get("kind") or "error"),
-            message=str(error.get("message") or "no message was recorded"),
+            message=text.cut(str(error.get("message") or "no message was recorded"), MOST_MESSAGE_LETTERS),
             remedy=str(error.get("remedy") or ""),
             log=log,
             log_href=address(log, MEDIA_ROOT) if log and link_logs else "",

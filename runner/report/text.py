@@ -48,3 +48,8 @@ def interval(estimate: Estimate, style: str) -> str:
         return ""
     low, high = styled(estimate.low, style), styled(estimate.high, style)
     return f"[{low.removesuffix(' dB')}, {high.removesuffix(' dB')}]"
+
+
+def cut(words: str, most: int) -> str:
+    """A text of at most about `most` letters; of a longer one, its beginning and how many letters follow."""
+    return words if len(words) <= most else f"{words[:most]}… and {len(words) - most:,} letters more"

@@ -238,14 +238,6 @@ def test_a_run_path_is_quoted_for_the_shell(tmp_path: Path) -> None:
     assert html.unescape(command[0]).startswith("genrun verify '")
 
 
-def test_two_thousand_items_weigh_less_than_two_megabytes(tmp_path: Path) -> None:
-    prompts = [f"{number}: {CAPTIONS[0]} " * 3 for number in range(50)]
-    run = make_run(tmp_path / "demo" / "run", prompts=prompts, solvers=ALL_SOLVERS, files=False, latents=False)
-    report = build_report(run)
-    size = sum(path.stat().st_size for path in report.path.parent.rglob("*.*"))
-    assert 2000 / report.items * size < 2e6
-
-
 def test_pictures_take_fronts_of_different_lengths_and_steps(tmp_path: Path) -> None:
     run = make_run(tmp_path / "demo" / "run", solvers=ALL_SOLVERS, files=False, latents=False)
     records = run.records()

@@ -33,6 +33,8 @@ format: .venv/ready
 	  echo "genrun needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,score]'
+	@# axe-core, for tests: the package that carries it asks for Playwright, which nothing here needs.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$$(grep ^axe-playwright-python== constraints.txt)"
 	@touch $@
 
 clean:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 REPORT = "genrun.runner.report"
 STYLES = ("report.css", "css/charts.css", "css/compare.css", "css/print.css")
-SCRIPTS = ("base", "film", "over", "row", "gallery", "pairs", "loupe", "nights", "paper", "page")
+SCRIPTS = ("base", "reach", "film", "over", "row", "gallery", "pairs", "loupe", "nights", "paper", "page")
 """Files of `js/`, in the order in which they are read: they share one scope."""
 
 

@@ -8,28 +8,21 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from genrun.runner import history
 from genrun.runner.report.build import build_report
 from genrun.runner.report.serve import ReportServer
-from genrun.runner.score import score_run, wanted_metrics
-from genrun.runner.store.runs import pin
 from tests.e2e.browser import Browser, Page, executable, launched
-from tests.fakes.nights import night
+from tests.e2e.full_report import HOSTILE, full_report
 from tests.sample_run import ALL_SOLVERS, CAPTIONS, ROPA, SEQUENTIAL, make_run
 
 pytestmark = pytest.mark.skipif(executable() is None, reason="Chromium is not installed: apt-get install chromium")
 
-HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2"> ' + "unbroken" * 40
-ERROR = {"kind": "OutOfMemoryError", "message": "out of memory", "remedy": "Use less.", "log": "logs/rank-0.log"}
 FIRST_ROW = "document.querySelector('#rows .row')"
-BETTER = (SEQUENTIAL, *(replace(solver, error=solver.error / 2) for solver in ALL_SOLVERS[1:]))
 PAIR = "document.querySelector('#pairs .row')"
 LOADED = "[...document.querySelectorAll('#rows .row:first-child video')].every((video) => video.readyState >= 2)"
 
@@ -42,24 +35,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of nine prompts by five solvers, two of them failed, with a pinned baseline, gates and three nights."""
-    base = tmp_path_factory.mktemp("runs")
-    baseline = make_run(base / "demo" / "baseline", solvers=BETTER, prompts=CAPTIONS)
-    run = make_run(
-        base / "demo" / "run-3",
-        solvers=ALL_SOLVERS,
-        prompts=(*CAPTIONS, HOSTILE, "a cat", "a dog", "a bird", "a fish"),
-        failed={12: ERROR, 13: ERROR},
-        pending=(44,),
-        gates={"latent_rmse": {"max": 0.05, "max_rise": 0.001}, "rounds": {"max": 30}, "psnr": {"min": 20}},
-    )
-    for each in (baseline, run):
-        score_run(each, wanted_metrics(each, ["latent_rmse", "checker"]))
-    pin(baseline)
-    history.rebuild(base)
-    for number, value in enumerate((33.0, 29.0, 34.0), start=1):
-        history.record(base, night(number, value, commit=number * "abcdef12"))
-    return build_report(run).path
+    return full_report(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ function playOrPause() {
 /* Letters work wherever nothing is typed; keys that move or press do not where the focus has a use for them. */
 function pressed(event) {
   const within = (selector) => Boolean(event.target.closest && event.target.closest(selector));
-  const isTaken = within("input[type=search], select, textarea") || (!/^[a-z]$/.test(event.key) && within("input, button, a, summary, pre, .scroll, .strip"));
+  const isTaken = within("input[type=search], select, textarea") || (!/^[a-z]$/.test(event.key) && within("input, button, a, summary, pre, .scroll, .strip, .prompt, .error"));
   if (isTaken || event.ctrlKey || event.metaKey || event.altKey) return;
   const actions = {
     " ": () => playOrPause(),

@@ -8,6 +8,7 @@ class Row {
     this.reference = this.films.find((film) => film.isReference && film.media) || null;
     const about = [`seed ${row.s}`, row.x].filter(Boolean).join(", ");
     const heading = make("header", {}, make("p", { className: "prompt" }, make("bdi", { textContent: book.prompts[row.p] })), make("p", { className: "meta", textContent: about }));
+    scrolls.observe(heading.firstChild);
     this.element = make("article", { className: "row" }, heading, make("div", { className: "films" }, ...this.films.map((film) => film.element)));
     if (this.videos.length) this.element.append(this.controls());
     for (const film of this.films) this.watch(film);

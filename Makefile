@@ -1,9 +1,9 @@
-# make demo | test | lint | golden: each makes .venv when it is missing, and can be run again after an interruption.
+# make demo | test | lint | golden | docs: each makes .venv when it is missing, and can be run again after an interruption.
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test lint golden format clean
+.PHONY: demo test lint golden docs format clean
 
 demo: .venv/ready
 	$(BIN)/genrun submit jobs/demo.yaml
@@ -23,6 +23,9 @@ lint: .venv/ready
 
 golden: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden.renew
+
+docs: .venv/ready
+	$(BIN)/python -m genrun.runner.cli.reference -o docs/cli.md
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

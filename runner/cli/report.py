@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 @click.option("--standalone", is_flag=True, help="Copy the media into the report, so that the folder can be moved.")
 @click.option("--serve", is_flag=True, help="Show the page at an address of this machine until Ctrl-C.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), help="With --serve: the port, as for a tunnel. Default: any free one."
+    "--port",
+    metavar="PORT",
+    type=click.IntRange(0, 65535),
+    help="With --serve: the port, as for a tunnel. Default: any free one.",
 )
 @click.option(
     "--pdf",

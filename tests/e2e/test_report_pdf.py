@@ -12,7 +12,9 @@ from genrun.runner.report.build import build_report
 from genrun.runner.report.chromium import find_chromium
 from genrun.runner.report.pdf import write_pdf
 from genrun.runner.score import score_run, wanted_metrics
+from genrun.runner.store.folder import RunFolder
 from tests.e2e.browser import executable, launched
+from tests.e2e.full_report import full_report
 from tests.sample_run import ALL_SOLVERS, CAPTIONS, make_run
 
 pytestmark = [
@@ -77,6 +79,18 @@ def test_pages_are_wide_and_bookmarked(printed: PdfReader) -> None:
     titles = [entry.title for entry in printed.outline[1] if not isinstance(entry, list)]
     assert "Summary" in titles
     assert "not a heading" not in titles
+
+
+def test_gates_nights_and_the_worst_pairs_are_printed_too(tmp_path: Path) -> None:
+    run = RunFolder.open(full_report(tmp_path).parent.parent)
+    write_pdf(run, find_chromium(os.environ.get("PATH")), tmp_path / "full.pdf")
+    paper = PdfReader(tmp_path / "full.pdf")
+    text = words(paper)
+    for expected in ("failed latent RMSE rises by at most", "All nights with their commits", "The worst pairs"):
+        assert expected in text, expected
+    last = text.partition("The worst pairs")[2]
+    assert last.index("baseline latent RMSE") < last.index("Reproduce")
+    assert "media file is missing" not in text
 
 
 def test_printing_by_hand_opens_what_was_closed_and_closes_it_again(tmp_path: Path) -> None:

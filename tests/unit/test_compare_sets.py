@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -119,7 +120,7 @@ def test_fid_and_fvd_go_from_scoring_to_the_gates_of_the_page(tmp_path: Path) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.script(Pooled()).save(str(tmp_path / "pooled.pt"))
-    options = {"prompts": CAPTIONS, "latents": False, "seeds": (0, 1)}
+    options: dict[str, Any] = {"prompts": CAPTIONS, "latents": False}
     old = make_run(tmp_path / "demo" / "old", **options)
     noisy = replace(ROPA, error=0.3)
     new = make_run(tmp_path / "demo" / "new", solvers=(SEQUENTIAL, noisy), gates={"fid": {"max_rise": 0.0}}, **options)

@@ -69,6 +69,7 @@ def test_it_stays_so_while_it_is_used(dark: bool, browser: Browser, report: Path
             "document.getElementById('play-all').click()",
             "document.getElementById('failed-only').click()",
             "document.querySelector('.copy').click()",
+            "document.querySelector('#rows .film button').click()",
         ):
             page.value(use)
             assert axe.findings(page) == [], use

@@ -87,16 +87,22 @@ class Shift:
     def _step(self, choose: Callable[[], Claim | None]) -> bool:
         """Make the item that the team's leader chooses; returns whether there was one."""
         team = self.team
-        claim = choose() if team.leads and not self.luck.is_out else None
+        claim = choose() if team.leads and not self._is_out() else None
         try:
             shared = team.share(claim and (claim.item.id, claim.attempt))
+            if shared is None:
+                return False
+            item = self.by_id[shared[0]]
+            self.model = item.model
+            self.make(item, shared[1], claim)
         except BaseException:
             if claim is not None:
                 claim.lease.release()
             raise
-        if shared is None:
-            return False
-        item = self.by_id[shared[0]]
-        self.model = item.model
-        self.make(item, shared[1], claim)
         return True
+
+    def _is_out(self) -> bool:
+        """Whether luck has run out, the item beside counted."""
+        if self.luck.is_out:
+            self.beside.wait()
+        return self.luck.is_out

@@ -111,12 +111,13 @@ def test_a_decoding_that_fails_keeps_the_latents(genrun: Genrun, write_job: Writ
     write_job()
     write_job(launch={"max_attempts": 1})
     faults.put(tmp_path / "faults", "decoding", victim="error")
-    genrun("submit", "job.yaml", exit_code=1)
+    said = genrun("submit", "job.yaml", exit_code=1).stderr
     folder = run_of(tmp_path)
     (record,) = [record for record in folder.records().values() if record.status == "failed"]
     assert record.error is not None and record.latents is not None and record.sampler is not None
     assert record.error["kind"] == "decode"
     assert record.error["remedy"] == "The latents are saved: genrun decode tries again without sampling."
+    assert "1 failed: decode: RuntimeError: the model\\nbroke\n  The latents are saved: genrun decode" in said
     assert (folder.path / record.latents).is_file()
 
 

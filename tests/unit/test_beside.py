@@ -145,6 +145,26 @@ def test_memory_that_is_too_small_for_both_is_used_one_after_the_other(tmp_path:
     assert all((record.status, record.attempt, record.saving) == ("done", 1, ()) for record in records)
 
 
+def test_a_success_beside_counts_before_a_worker_is_taken_for_broken(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "run", 4)
+
+    class Failing(Watched):
+        def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> FakeSample:
+            if item.seed in (0, 2):
+                self.threads.tell(f"failed {item.seed}")
+                raise RuntimeError("the model broke")
+            return super().sample(item, on_round)
+
+    def decoding(number: int, threads: Threads) -> None:
+        if number == 1:
+            threads.wait("failed 2")
+
+    producer = Failing(decoding)
+    Rank(folder, Order("job", max_attempts=1), give_up=2).run(lambda *_: producer)
+    states = [folder.records()[item.id].status for item in folder.items()]
+    assert states == ["failed", "done", "failed", "done"]
+
+
 def test_a_failed_disk_ends_the_worker_as_ever(tmp_path: Path) -> None:
     from genrun.runner.errors import StoreError
 

@@ -76,7 +76,7 @@ def test_a_night_that_submits_itself_waits_for_its_hour_and_then_for_the_next(la
     assert begins.endswith("T03:07:00")
     assert script.stem == name
     lab.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
-    until(lambda: lab.cluster.states(job)[0] not in ("PENDING", "RUNNING", "COMPLETING"), "the night to end")
+    until(lambda: lab.cluster.states(job)[0] not in ("PENDING", "RUNNING", "COMPLETING"), "the night to end", 240)
     # The night's own items may still be leaving the queue.
     (tomorrow,) = lab.cluster.run("squeue", "-h", "-n", name, "-o", "%S|%j").splitlines()
     assert tomorrow == f"{begins}|{name}" or tomorrow.endswith(f"T03:07:00|{name}")

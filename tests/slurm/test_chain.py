@@ -49,7 +49,7 @@ def test_a_step_is_not_let_go_by_a_task_that_is_requeued(lab: Lab) -> None:
 
 
 def test_a_step_of_a_run_that_was_cancelled_fails_and_says_what_is_missing(lab: Lab) -> None:
-    lab.write_job(8, launch={"array": 1, "gpus": 1, "then": ["score"]})
+    lab.write_job(60, launch={"array": 1, "gpus": 1, "then": ["score"]})
     job = lab.submit(nap=1)
     lab.wait_done(1)
     score = step_of(lab, "score")["job"]

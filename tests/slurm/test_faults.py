@@ -311,7 +311,7 @@ def test_a_storm_of_faults_on_eight_tasks_of_two_ranks(lab: Lab) -> None:
     lab.wait_done(20)
     urgent(lab)
     lab.wait_done(30, 180)
-    until(lambda: lab.status()["tasks"][5]["state"] == "CANCELLED", "the cancelled task to end")
+    until(lambda: lab.cluster.states(f"{job}_5") == ["CANCELLED"], "the cancelled task to end")
     status = lab.status()
     states = [row["status"] for row in status["rows"]]
     assert states.count("running") <= 16

@@ -7,6 +7,10 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("genrun", derandomize=True, deadline=None)
+settings.load_profile("genrun")
 
 
 @pytest.hookimpl(hookwrapper=True)

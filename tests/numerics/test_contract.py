@@ -162,7 +162,7 @@ def test_evaluating_in_any_order_gives_the_same(solver: str) -> None:
     assert torch.equal(drive(chosen, problem, backwards).x, drive(chosen, problem, recorder).x)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(
     solver=st.sampled_from(PARALLEL),
     num_steps=st.integers(1, 30),

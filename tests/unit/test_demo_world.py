@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from genrun.adapters.demo import world
@@ -8,7 +8,6 @@ from genrun.adapters.demo import world
 EVERY = [scene for kind in ("video", "image") for split in ("train", "held-out") for scene in world.scenes(kind, split)]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(EVERY))
 def test_a_caption_reads_back_to_its_scene(scene: world.Scene) -> None:
     assert world.parse_caption(scene.caption) == scene
@@ -63,13 +62,14 @@ def test_the_same_generator_state_draws_the_same_pixels() -> None:
     assert not np.array_equal(one, other)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(EVERY), st.integers(0, 2**32 - 1))
-def test_the_shape_stays_inside_the_frame(scene: world.Scene, seed: int) -> None:
+def test_the_outline_stays_inside_the_frame(scene: world.Scene, seed: int) -> None:
     frames = world.draw(scene, np.random.default_rng(seed))
     assert frames.shape == ((9 if scene.kind == "video" else 1), 64, 64, 3)
     edge = np.concatenate([frames[:, 0], frames[:, -1], frames[:, :, 0], frames[:, :, -1]], axis=1)
-    assert np.allclose(edge, world.BACKGROUNDS[scene.background])
+    ground, ink = np.asarray(world.BACKGROUNDS[scene.background]), np.asarray(world.COLOURS[scene.colour])
+    covered = (edge - ground) @ (ink - ground) / ((ink - ground) @ (ink - ground))
+    assert covered.max() <= 0.5 + 1e-6, "the outline, where a pixel is half covered, is beyond the frame"
 
 
 @pytest.mark.parametrize(("shape", "area"), [("circle", np.pi), ("square", 1.76**2), ("triangle", 1.66)])

@@ -71,7 +71,7 @@ def test_hostile_prompts_survive_the_plan_file() -> None:
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\r")), min_size=1))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_any_line_that_is_no_comment_is_a_prompt_as_it_is(lines: list[str]) -> None:
     kept = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if lines[0].startswith("\ufeff"):

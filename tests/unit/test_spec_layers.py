@@ -286,7 +286,7 @@ def test_cells_that_make_the_same_items_are_refused() -> None:
 HOSTILE = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(st.lists(HOSTILE, min_size=1, max_size=5, unique=True))
 def test_the_resolved_document_is_a_job_file_with_the_same_items(prompts: list[str]) -> None:
     written = "".join(f"  - {scalar(prompt.replace('${', '$${'))}\n" for prompt in prompts)
@@ -298,7 +298,7 @@ def test_the_resolved_document_is_a_job_file_with_the_same_items(prompts: list[s
 
 
 @given(st.one_of(st.text(), st.integers(), st.floats(allow_nan=False), st.booleans(), st.none()))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_rendered_value_reads_back_the_same(value: object) -> None:
     if isinstance(value, int) and abs(value) > 10**20:
         return

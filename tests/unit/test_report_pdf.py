@@ -14,11 +14,11 @@ from PIL import Image
 from genrun.adapters.media import MediaError, read_frames, read_middle_frame, write_video
 from genrun.runner.cli import main
 from genrun.runner.errors import RunError, UsageError
-from genrun.runner.report import pdf
 from genrun.runner.report.build import build_report
-from genrun.runner.report.chromium import find_chromium, print_page
 from genrun.runner.report.data import collect
-from genrun.runner.report.pdf import MOST_ROWS, on_paper, write_pdf
+from genrun.runner.report.printing import pdf
+from genrun.runner.report.printing.chromium import find_chromium, print_page
+from genrun.runner.report.printing.pdf import MOST_ROWS, on_paper, write_pdf
 from tests.sample_run import CAPTIONS, make_run
 
 PRINTS = 'for word; do case $word in --print-to-pdf=*) printf %%PDF-1.4 > "${word#--print-to-pdf=}";; esac; done'

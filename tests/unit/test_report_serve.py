@@ -18,8 +18,8 @@ from click.testing import CliRunner
 
 from genrun.runner.cli import main
 from genrun.runner.errors import UsageError
-from genrun.runner.report.ranges import Span, UnsatisfiableError, Version, is_known, wanted_span
-from genrun.runner.report.serve import ReportServer
+from genrun.runner.report.serving.ranges import Span, UnsatisfiableError, Version, is_known, wanted_span
+from genrun.runner.report.serving.server import ReportServer
 from tests.sample_run import make_run
 
 CLIP = "/run%201/media/3f/3f9c.mp4"

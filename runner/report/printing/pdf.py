@@ -12,8 +12,8 @@ from urllib.parse import unquote
 
 from genrun.adapters.media import MediaError, read_middle_frame
 from genrun.runner.report.build import render
-from genrun.runner.report.chromium import print_page
 from genrun.runner.report.data import Page, collect
+from genrun.runner.report.printing.chromium import print_page
 from genrun.runner.store.files import staged
 from genrun.runner.store.folder import RunFolder
 

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import quote
 
 from genrun.runner.errors import UsageError
-from genrun.runner.report.ranges import Span, UnsatisfiableError, Version, is_known, wanted_span
-from genrun.runner.report.rooms import content_type, find, opened
+from genrun.runner.report.serving.ranges import Span, UnsatisfiableError, Version, is_known, wanted_span
+from genrun.runner.report.serving.rooms import content_type, find, opened
 
 LOOPBACK = "127.0.0.1"
 IDLE_S = 60.0

@@ -1,0 +1,1 @@
+"""Shows a report at an address of this machine, with ranges."""

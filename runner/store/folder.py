@@ -254,10 +254,20 @@ class RunFolder:
             present = self.record(record.item_id)
             if present is not None and present.status == "done":
                 return False
+            if present is not None and present.latents and not record.latents:
+                record = self._inherit_latents(record, present)
             for temporary, final in staged_files.items():
                 _move(temporary, final)
             atomic_write(self.record_path(record.item_id), format_record(record))
         return True
+
+    def _inherit_latents(self, record: Record, before: Record) -> Record:
+        """Keep the latents of an attempt whose decoding failed while the item fails, and remove them once it is done."""
+        if record.status != "done":
+            return dataclasses.replace(record, latents=before.latents, latents_sha256=before.latents_sha256)
+        # Before the record is written: a worker that is killed here comes back to this item.
+        (self.path / str(before.latents)).unlink(missing_ok=True)
+        return record
 
     @contextlib.contextmanager
     def staged(self, path: Path) -> Iterator[Path]:

@@ -26,12 +26,12 @@ def meet(moment: str, launcher: int | None = None, item: str = "") -> None:
         suffer("error", launcher)
     folder = os.environ.get(FOLDER)
     for path in sorted(Path(folder).glob("*.json")) if folder else ():
-        fault = json.loads(path.read_text())
-        if fault["moment"] != moment or fault["item"] not in ("", item):
-            continue
         try:
+            fault = json.loads(path.read_text())
+            if fault["moment"] != moment or fault["item"] not in ("", item):
+                continue
             path.rename(path.with_suffix(".used"))
-        except FileNotFoundError:
+        except FileNotFoundError:  # somebody else met it, perhaps this worker's other thread
             continue
         suffer(fault["victim"], launcher)
         return

@@ -14,6 +14,7 @@ import torch
 from genrun.runner.plan import WorkItem
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import holdings
+from genrun.runner.store.records import Record
 from genrun.runner.store.verify import verify
 from genrun.runner.work.beside import Beside, is_lingering
 from genrun.runner.work.engine import Engine
@@ -113,6 +114,7 @@ def test_the_last_item_is_tried_again_when_its_decoding_fails_beside(tmp_path: P
     records = folder.records()
     assert [records[item.id].attempt for item in folder.items()] == [1, 2]
     assert folder.tally().done == 2 and failures == [1]
+    assert verify(folder) == [], "latents of the first attempt are left"
 
 
 def test_a_decoding_that_fails_beside_keeps_the_latents(tmp_path: Path) -> None:
@@ -127,6 +129,21 @@ def test_a_decoding_that_fails_beside_keeps_the_latents(tmp_path: Path) -> None:
     assert (first.status, second.status) == ("failed", "done")
     assert first.error is not None and first.error["kind"] == "decode" and first.latents is not None
     assert (folder.path / first.latents).is_file() and holdings(folder) == {}
+    assert [flaw.kind for flaw in verify(folder)] == ["failed"]
+
+
+def test_latents_of_a_failed_decoding_outlive_an_attempt_that_fails_earlier(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "run", 1)
+
+    def decoding(number: int, threads: Threads) -> None:
+        raise RuntimeError("the decoder broke")
+
+    make_all(folder, Watched(decoding), attempts=1)
+    (item,) = folder.items()
+    before = folder.records()[item.id]
+    folder.write_record(Record(item.id, "failed", 2, error={"kind": "error", "message": "the model broke"}))
+    after = folder.records()[item.id]
+    assert (after.attempt, after.latents, after.latents_sha256) == (2, before.latents, before.latents_sha256)
     assert [flaw.kind for flaw in verify(folder)] == ["failed"]
 
 

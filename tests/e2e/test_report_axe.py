@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from genrun.runner.report.build import build_report
 from tests.e2e import axe
-from tests.e2e.browser import Browser, Page, executable, launched
-from tests.e2e.full_report import ERROR, full_report
+from tests.e2e.browser import Browser, Page, executable
+from tests.e2e.full_report import ERROR
 from tests.large_run import make_large_run
 from tests.sample_run import make_run
 
@@ -21,17 +20,6 @@ pytestmark = [
 ]
 
 ALL_OPEN = "for (const it of document.querySelectorAll('details')) it.open = true"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with launched(tmp_path_factory.mktemp("profile")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return full_report(tmp_path_factory.mktemp("runs"))
 
 
 def settle(page: Page, report: Path) -> None:

@@ -16,26 +16,18 @@ from PIL import Image
 
 from genrun.runner.report.build import build_report
 from genrun.runner.report.serving.server import ReportServer
-from tests.e2e.browser import Browser, Page, executable, launched
-from tests.e2e.full_report import HOSTILE, full_report
+from tests.e2e.browser import Browser, Page, executable
+from tests.e2e.full_report import HOSTILE
 from tests.sample_run import ALL_SOLVERS, CAPTIONS, ROPA, SEQUENTIAL, make_run
 
-pytestmark = pytest.mark.skipif(executable() is None, reason="Chromium is not installed: apt-get install chromium")
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(executable() is None, reason="Chromium is not installed: apt-get install chromium"),
+]
 
 FIRST_ROW = "document.querySelector('#rows .row')"
 PAIR = "document.querySelector('#pairs .row')"
 LOADED = "[...document.querySelectorAll('#rows .row:first-child video')].every((video) => video.readyState >= 2)"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with launched(tmp_path_factory.mktemp("profile")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return full_report(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture

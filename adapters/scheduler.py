@@ -146,8 +146,9 @@ class TimeParallelScheduler:
     @property
     def moment(self) -> Moment:
         """The evaluation in work."""
-        index, timesteps = self.active.index, self._real.timesteps
-        return Moment(index, len(timesteps), float(timesteps[index]), self._evaluations)
+        session, timesteps = self.active, self._real.timesteps
+        time = float(timesteps[session.index])
+        return Moment(session.index, len(timesteps), time, self._evaluations, probe=session.turn > 0)
 
     @property
     def evaluations(self) -> int:

@@ -45,9 +45,13 @@ BLOCK_PARTS = 1000
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model call of a round: the step, and the latents of the whole batch there."""
+    """One model call of a round: the step, and the latents of the whole batch there.
+
+    `turn` counts the calls at one step in one round: all but the first are probes beside the state that matters.
+    """
 
     index: int
+    turn: int
     x: Tensor
 
 
@@ -69,6 +73,12 @@ class Row:
         except StopIteration as stop:
             self.solution = stop.value
             self.filler = stop.value.x
+
+
+def places(points: Sequence[Point]) -> list[tuple[int, int]]:
+    """Each point's step, and how many points before it are at the same one."""
+    indices = [point.index for point in points]
+    return [(index, indices[:at].count(index)) for at, index in enumerate(indices)]
 
 
 class Session:
@@ -102,7 +112,7 @@ class Session:
         self.blocks, self._noted = 0.0, 0
         self.rows: list[Row] = []
         self.replay: Replay | None = None
-        self.index = 0
+        self.index = self.turn = 0
         self._queue: list[Evaluation] = []
         self._outputs: list[Tensor] = []
         self._round: list[Evaluation] = []
@@ -138,7 +148,7 @@ class Session:
                     self.keeper.end()
                 return self._hand_over(self.num_steps, self._stack([row.filler for row in self.rows]))
         evaluation = self._queue.pop(0)
-        self.index = evaluation.index
+        self.index, self.turn = evaluation.index, evaluation.turn
         return self._hand_over(evaluation.index, evaluation.x)
 
     def _hand_over(self, index: int, x: Tensor) -> Tensor:
@@ -171,7 +181,7 @@ class Session:
             lane = Lane(self.replay, self.levels, x, row)
             run = self.solver.solve(lane)
             self.rows.append(Row(run, next(run), lane.x_start))
-        self.exchange.begin(output, min(len(self.rows) * self.solver.workers, self.num_steps))
+        self.exchange.begin(output, len(self.rows) * self.solver.workers)
         self._share_out()
         if self.exchange.rank == 0:
             self._queue.pop(0)
@@ -179,11 +189,15 @@ class Session:
 
     def _merge(self) -> list[Evaluation]:
         """The round's model calls: rows that ask for the same step share one, others are filled in."""
-        indices = sorted({point.index for row in self.rows for point in row.points})
-        return [Evaluation(index, self._batch_at(index)) for index in indices]
-
-    def _batch_at(self, index: int) -> Tensor:
-        return self._stack([next((p.x for p in row.points if p.index == index), row.filler) for row in self.rows])
+        asked = [{place: p.x for place, p in zip(places(row.points), row.points, strict=True)} for row in self.rows]
+        wanted = sorted({place for points in asked for place in points})
+        fillers = [row.filler for row in self.rows]
+        return [
+            Evaluation(
+                *place, self._stack([points.get(place, filler) for points, filler in zip(asked, fillers, strict=True)])
+            )
+            for place in wanted
+        ]
 
     @staticmethod
     def _stack(samples: list[Tensor]) -> Tensor:
@@ -194,14 +208,14 @@ class Session:
         exchange, count = self.exchange, len(self._round)
         gathered, note = exchange.gather(self._outputs, count, self._check(), self._note())
         self.blocks += note / BLOCK_PARTS
-        outputs = {e.index: output for e, output in zip(self._round, gathered, strict=True)}
+        outputs = {(e.index, e.turn): output for e, output in zip(self._round, gathered, strict=True)}
         self._outputs, self._round, gathered = [], [], []
         self.rounds += 1
         self.nfe += count
         for number, row in enumerate(self.rows):
             if row.points:
                 take = outputs.pop if len(self.rows) == 1 else outputs.__getitem__
-                row.send([take(p.index)[number : number + 1] for p in row.points])
+                row.send([take(place)[number : number + 1] for place in places(row.points)])
         self._share_out()
         self._report()
 

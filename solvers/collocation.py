@@ -6,11 +6,13 @@ trajectory, discretisation included, with far fewer than N evaluations; and an i
 parallel. This is modified Picard iteration with collocation, known from the parallel solution of ordinary differential
 equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with two things added:
 
-- a prediction is not held while its state is corrected, but moved by what `Response` has learned (quasi-Newton), and
+- a prediction is not held while its state is corrected, but moved by what `Response` has learned of its Jacobian
+  (quasi-Newton); how well that is known decides how long a window can be, so that about half of many workers probe it, and
 - the distance to the next node is as long as the measured curvature of the prediction allows.
 
 Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory is seven
-latents a worker: a node's state, the one evaluated, the prediction and a secant of two, and two states between nodes.
+latents a worker: a secant of two, and for each one that has a node its state, the one evaluated, the prediction, and states
+between nodes.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from genrun.solvers.contract import History, Point, Problem, Run
-from genrun.solvers.nodes import Spacing
+from genrun.solvers.nodes import LOOSE, Spacing
 from genrun.solvers.response import Model, Response
 from genrun.solvers.sweep import Acceptance
 from genrun.solvers.trajectory import Trajectory, check_options, rms
@@ -29,8 +31,10 @@ from genrun.solvers.window import freeze_x0
 if TYPE_CHECKING:
     from torch import Tensor
 
-SETTLED = 0.5
+SETTLED = 0.6
 """RMS change of a state that counts as settled, as a share of the tolerance."""
+PROBE = 0.05
+"""RMS of a probe's move, as a share of the state's."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Collocation:
         workers: K, nodes evaluated a round.
         tolerance: RMS error of the final latents to aim at, in their units; 0 is exact.
         spacing: steps from one node to the next; by the measured curvature if not given.
+        probes: workers that probe the Jacobian instead of a node; by K and tolerance if not given.
         exact: make every step a node.
         max_rounds: rounds after which the rest is stepped sequentially.
     """
@@ -52,6 +57,7 @@ class Collocation:
     workers: int = 8
     tolerance: float = 0.05
     spacing: int | None = None
+    probes: int | None = None
     exact: bool = False
     max_rounds: int | None = None
 
@@ -59,13 +65,22 @@ class Collocation:
         check_options(self.workers, self.tolerance, self.max_rounds)
         if self.spacing is not None and self.spacing < 1:
             raise ValueError(f"spacing: must be at least 1, got {self.spacing}")
+        if self.probes is not None and not 0 <= self.probes < self.workers:
+            raise ValueError(f"probes: must be from 0 to workers - 1, which is {self.workers - 1}, got {self.probes}")
 
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""
         dense = self.exact or self.tolerance == 0 or has_stages(problem)
-        spacing = Spacing(problem, self.workers, self.tolerance, 1 if dense else self.spacing)
+        probes = self.probes if self.probes is not None else 0 if dense else usual_probes(self.workers, self.tolerance)
+        spacing = Spacing(problem, self.workers - probes, self.tolerance, 1 if dense else self.spacing)
         settled = Acceptance(problem, SETTLED * self.tolerance, absolute=True)
-        return NodeWindow(problem, self.workers, spacing, settled, self.max_rounds).run()
+        return NodeWindow(problem, self.workers, probes, spacing, settled, self.max_rounds).run()
+
+
+def usual_probes(workers: int, tolerance: float) -> int:
+    """4 of 8 workers, 9 of 16; half of that where nodes have to be so close that more of them are worth more."""
+    probes = max(0, 5 * workers // 8 - 1)
+    return probes if tolerance >= LOOSE else probes // 2
 
 
 def has_stages(problem: Problem) -> bool:
@@ -80,7 +95,6 @@ class Node:
 
     Attributes:
         index: the step.
-        place: how many nodes come before it.
         x: its state, as the last replay left it.
         seen: the state that was evaluated last, if any.
         x0: the prediction there.
@@ -88,7 +102,6 @@ class Node:
     """
 
     index: int
-    place: int
     x: Tensor
     seen: Tensor | None = None
     x0: Tensor | None = None
@@ -103,13 +116,14 @@ class Node:
 
 @dataclass
 class NodeWindow:
-    """A window of K nodes sliding over one sample's trajectory.
+    """A window of nodes sliding over one sample's trajectory, and probes of the Jacobian at its last node.
 
     `between` holds the states of the last replay at the steps between nodes: those that interpolated predictions belong to.
     """
 
     problem: Problem
     workers: int
+    probes: int
     spacing: Spacing
     settled: Acceptance
     max_rounds: int | None = None
@@ -117,22 +131,43 @@ class NodeWindow:
 
     def run(self) -> Run:
         """Solve: one round a turn."""
-        at, response = Trajectory(self.problem, self.max_rounds), Response(self.problem.floor)
-        nodes = [Node(0, 0, at.x)]
+        at = Trajectory(self.problem, self.max_rounds)
+        response = Response(self.problem.num_steps, self.workers, self.problem.floor)
+        nodes = [Node(0, at.x)]
         while not at.done and not at.spent:
-            outputs = yield from at.ask([Point(node.index, node.x) for node in nodes])
-            response.begin_round(nodes[0].place)
+            probes = self._probe(nodes, response)
+            outputs = yield from at.ask([Point(node.index, node.x) for node in nodes] + probes)
+            response.begin_round()
             for node in nodes:
-                self._learn(node, outputs.pop(0), response)
+                self._look(node, outputs.pop(0), response)
+            self._compare(nodes[-1], probes, outputs, response)
+            if at.rounds == 1 and (x0 := nodes[0].x0) is not None:
+                response.begin(x0, self.problem.x_start)
+            del probes
             nodes = self._replay(at, nodes, response)
         return (yield from at.finish())
 
-    def _learn(self, node: Node, output: Tensor, response: Response) -> None:
+    def _probe(self, nodes: list[Node], response: Response) -> list[Point]:
+        """Points beside the last node. Its state is the newest guess, so what is learned there will be used the longest."""
+        last = nodes[-1]
+        count = self.workers - len(nodes) if self.probes and len(nodes) > 1 else 0
+        size = PROBE * rms(last.x)
+        states = [last.x + direction * size for direction in response.directions(count)]
+        return [Point(last.index, self.problem.hold(last.index, x)) for x in states]
+
+    def _look(self, node: Node, output: Tensor, response: Response) -> None:
         """Take an output in, and a secant if the node was evaluated before."""
         x0, move = self.problem.predict_x0(node.index, node.x, output), node.move
         if node.x0 is not None and move is not None:
-            response.observe(node.place, move, x0 - node.x0)
+            response.observe(node.index, move, x0 - node.x0)
         node.seen, node.x0, node.output = node.x, x0, output
+
+    def _compare(self, node: Node, probes: list[Point], outputs: list[Tensor], response: Response) -> None:
+        """Take a secant from each probe beside a node."""
+        for probe in probes:
+            assert node.x0 is not None
+            x0 = self.problem.predict_x0(probe.index, probe.x, outputs.pop(0))
+            response.observe(probe.index, probe.x - node.x, x0 - node.x0)
 
     def _replay(self, at: Trajectory, nodes: list[Node], response: Response) -> list[Node]:
         """Step from the front across the evaluated nodes and correct their states; returns the next window.
@@ -140,9 +175,9 @@ class NodeWindow:
         A node is settled when its state moves by no more than the threshold; the first unsettled one is the new front.
         """
         x, history, residual, front = at.x, at.history, 0.0, None
-        end = Node(self.spacing.after(nodes[-1].index), nodes[-1].place + 1, at.x)
+        end = Node(self.spacing.after(nodes[-1].index), at.x)
         for left, right in pairwise([*nodes, end]):
-            x, history = self._across(left, right, x, history, response.at(left.place))
+            x, history = self._across(left, right, x, history, response.at(left.index))
             right.x = x
             move = right.move
             residual = max(residual, 0.0 if move is None else rms(move))
@@ -150,7 +185,7 @@ class NodeWindow:
                 front = right, history
         node, front_history = front or (end, history)
         self._accept(at, nodes, node, front_history, residual)
-        x0 = self._prediction(nodes[-1], nodes[-1].x, response.at(nodes[-1].place))
+        x0 = self._prediction(nodes[-1], nodes[-1].x, response.at(nodes[-1].index))
         kept = [other for other in [*nodes, end] if node.index <= other.index < self.problem.num_steps]
         return self._extend(kept, history, x0)
 
@@ -193,13 +228,13 @@ class NodeWindow:
         self.between = {index: x for index, x in self.between.items() if index > front.index}
 
     def _extend(self, nodes: list[Node], history: History, x0: Tensor) -> list[Node]:
-        """Fill the window up to K nodes by stepping on with X0 frozen; `history` belongs to the last of `nodes`."""
-        while nodes and len(nodes) < self.workers and nodes[-1].index < self.problem.num_steps - 1:
+        """Fill the window with nodes by stepping on with X0 frozen; `history` belongs to the last of `nodes`."""
+        while nodes and len(nodes) < self.workers - self.probes and nodes[-1].index < self.problem.num_steps - 1:
             last = nodes[-1]
             x, stop = last.x, self.spacing.after(last.index)
             for index in range(last.index, stop):
                 if index > last.index:
                     self.between[index] = x
                 x, history = freeze_x0(self.problem, index, x, history, x0)
-            nodes.append(Node(stop, last.place + 1, x))
+            nodes.append(Node(stop, x))
         return nodes

@@ -31,12 +31,14 @@ class Moment:
         num_steps: N.
         timestep: the scheduler's time there.
         evaluation: how many came before it in this pipeline call, which tells its model calls apart from another's.
+        probe: whether it lies beside a state of the same step, and is asked for the difference to that.
     """
 
     index: int
     num_steps: int
     timestep: float
     evaluation: int
+    probe: bool = False
 
 
 class Keeper:
@@ -99,21 +101,27 @@ class Keeper:
     def owners(self, indices: Sequence[int], size: int, rank: int) -> list[int]:
         """Which rank evaluates each point of a round: the one that did before, else the one with the least to do.
 
-        Every rank comes to the same answer. What this rank remembers of points that are no longer kept is dropped.
+        Every rank comes to the same answer. What this rank remembers of points that are no longer kept is dropped. An index
+        that comes again is a probe, which has no state and goes to whoever has the least to do.
         """
         load = [0] * size
-        for index in indices:
-            if index in self._owners:
-                load[self._owners[index]] += 1
-        for index in indices:
-            if index not in self._owners:
-                self._owners[index] = min(range(size), key=load.__getitem__)
-                load[self._owners[index]] += 1
-            self._owners.move_to_end(index)
+        for index in {*indices} & {*self._owners}:
+            load[self._owners[index]] += 1
+        owners = list[int]()
+        for place, index in enumerate(indices):
+            probe = index in indices[:place]
+            owner = None if probe else self._owners.get(index)
+            if owner is None:
+                owner = min(range(size), key=load.__getitem__)
+                load[owner] += 1
+            owners.append(owner)
+            if not probe:
+                self._owners[index] = owner
+                self._owners.move_to_end(index)
         while len(self._owners) > ROUNDS_KEPT * self.workers:
             self._owners.popitem(last=False)
         self._forget([index for index, owner in self._owners.items() if owner == rank])
-        return [self._owners[index] for index in indices]
+        return owners
 
     def end(self) -> None:
         """Free the memory of a sample that is done."""
@@ -157,7 +165,8 @@ class Keeper:
             self._last, self._calls = at, 0
         place.index, place.num_steps, place.timestep = moment.index, moment.num_steps, moment.timestep
         place.branch = self._branch or f"call{self._calls}"
-        place.context = place.branch if place.in_order else f"{place.branch}@{moment.index}"
+        own = f"{moment.index}.{moment.evaluation}" if moment.probe else moment.index
+        place.context = place.branch if place.in_order else f"{place.branch}@{own}"
         self._calls += 1
 
     def _forget(self, indices: Collection[int]) -> None:

@@ -1,4 +1,4 @@
-"""What collocation adds to the contract: nodes by curvature, secants, and an error that the tolerance bounds."""
+"""What collocation adds to the contract: nodes by curvature, secants and probes, and an error that the tolerance bounds."""
 
 from __future__ import annotations
 
@@ -23,28 +23,95 @@ def vector(*values: float) -> Tensor:
     return torch.tensor([[*values, *([0.0] * (SIZE - len(values)))]])
 
 
-def test_a_model_that_answers_moves_by_a_matrix_is_predicted_along_seen_directions() -> None:
-    response = Response(floor=1e-6)
-    response.begin_round(0)
-    response.observe(0, vector(2.0), vector(-8.0, 1.0))
-    response.observe(1, vector(0.0, 1.0), vector(0.0, 3.0))
-    answer = response.at(0).answer(vector(1.0, 1.0))
-    assert answer[0, 0] == pytest.approx(-4.0, rel=0.02)
-    assert answer[0, 1] == pytest.approx(3.5, rel=0.02)
+def taught(*observed: tuple[Tensor, Tensor], index: int = 5, size: int = 8) -> Response:
+    response = Response(num_steps=50, size=size, floor=1e-6)
+    for move, answer in observed:
+        response.observe(index, move, answer)
+    return response
+
+
+def test_a_large_direction_is_found_in_a_secant_that_only_crosses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """J = -8 along the first axis and 0.3 elsewhere; a third of the move seen lies there."""
+    seen = vector(1.0, 2.0, 2.0), vector(-8.0, 0.6, 0.6)
+    along = taught(seen).at(5).answer(vector(1.0))
+    assert along[0, 1:].abs().max() < 1e-5
+    across = taught(seen).at(5).answer(vector(0.0, 1.0, -1.0))
+    assert torch.allclose(across, vector(0.0, 0.3, -0.3), atol=1e-5)
+    monkeypatch.setattr("genrun.solvers.response.ALONG_ANSWERS", 0.0)
+    plain = taught(seen).at(5).answer(vector(1.0))
+    assert along[0, 0] - 0.3 < 2 * (plain[0, 0] - 0.3) < 0
+
+
+def test_a_secant_counts_less_the_farther_away_it_was_seen() -> None:
+    response = taught((vector(2.0), vector(-8.0)))
+    answers = [float(response.at(index).answer(vector(1.0))[0, 0]) for index in (5, 15, 49)]
+    assert -4 < answers[0] < answers[1] < answers[2] < 0.3
+    assert answers[0] == pytest.approx(-4.0, rel=0.3)
 
 
 def test_a_move_that_no_secant_saw_gets_the_base_gain() -> None:
-    response = Response(floor=1e-6)
-    response.begin_round(0)
-    response.observe(0, vector(2.0), vector(-8.0))
-    assert torch.allclose(response.at(0).answer(vector(0.0, 0.0, 1.0)), vector(0.0, 0.0, 0.3))
-    assert not response.at(0).answer(vector()).any()
+    response = taught((vector(2.0), vector(-8.0)))
+    assert torch.allclose(response.at(5).answer(vector(0.0, 0.0, 1.0)), vector(0.0, 0.0, 0.3))
+    assert torch.allclose(Response(50, 8, 1e-6).at(5).answer(vector(1.0)), vector(0.3))
+    assert not response.at(5).answer(vector()).any()
+
+
+def test_the_oldest_secants_are_overwritten() -> None:
+    pairs = [(vector(*[0.0] * axis, 1.0), vector(*[0.0] * axis, float(axis))) for axis in range(5)]
+    response = taught(*pairs, size=3)
+    assert response.moves.shape == (3, SIZE)
+    assert response.at(5).answer(pairs[1][0])[0, 1] == pytest.approx(0.3)
+    assert response.at(5).answer(pairs[4][0])[0, 4] > 2
 
 
 def test_moves_below_the_dtype_s_resolution_teach_nothing() -> None:
-    response = Response(floor=1e-3)
+    response = Response(50, 8, floor=1e-3)
     response.observe(0, vector(1e-4), vector(5.0))
-    assert not response.secants
+    assert not response.count
+    assert not response.directions(4)
+
+
+def test_surprises_are_probed_and_what_the_model_knew_is_none() -> None:
+    response = taught((vector(1.0), vector(-8.0)), (vector(0.0, 1.0), vector(0.0, 0.0, 2.0, 2.0)))
+    first, second = response.directions(4)
+    assert torch.allclose(first.abs() / first.abs().max(), vector(1.0), atol=1e-5)
+    assert float((first * second).mean()) == pytest.approx(0, abs=1e-5)
+    assert float(second.square().mean()) == pytest.approx(1)
+    response.begin_round()
+    response.observe(5, vector(0.5), response.at(5).answer(vector(0.5)))
+    assert not response.directions(4)
+
+
+def test_probes_turn_to_the_largest_directions_of_the_jacobian() -> None:
+    """Power iteration: from one vector that holds all axes alike, two rounds of probes."""
+    gains = torch.zeros(1, SIZE)
+    gains[0, :3] = torch.tensor([-9.0, 5.0, -2.0])
+    response = Response(50, 16, 1e-6)
+    response.begin(torch.ones(1, SIZE), torch.linspace(-1, 1, SIZE)[None])
+    for _ in range(3):
+        probes = response.directions(4)
+        response.begin_round()
+        for probe in probes:
+            response.observe(5, probe, probe * gains)
+    answer = response.at(5).answer(vector(1.0, 1.0))
+    assert -9 < answer[0, 0] < -6
+    assert 3 < answer[0, 1] < 5
+
+
+@pytest.mark.parametrize(("workers", "probes"), [(1, 0), (2, 0), (4, 1), (8, 4), (16, 9)])
+def test_a_share_of_the_workers_probes_at_the_last_node(workers: int, probes: int) -> None:
+    problem = flow()
+    recorder = Recorder(problem, mixture())
+    drive(Collocation(workers=workers), problem, recorder)
+    most = max(indices.count(indices[-1]) - 1 for indices in recorder.indices)
+    assert most == probes or (probes and most >= 1)
+    assert all(len(indices) <= workers for indices in recorder.indices)
+    assert all(indices == sorted(indices) for indices in recorder.indices)
+
+
+def test_probes_must_leave_a_worker() -> None:
+    with pytest.raises(ValueError, match="probes: must be from 0 to workers - 1, which is 3, got 4"):
+        Collocation(workers=4, probes=4)
 
 
 def gaps(curvature: float, workers: int = 2) -> int:

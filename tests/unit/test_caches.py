@@ -175,6 +175,31 @@ def test_a_point_stays_with_its_rank_and_every_rank_knows() -> None:
         assert abs(owners.count(0) - owners.count(1)) <= 1
 
 
+def test_a_probe_has_no_state_and_goes_to_the_rank_with_least_to_do() -> None:
+    keeper = Keeper(
+        registry.make({"kind": "first_block"}),
+        build("sd3"),
+        solvers.get("collocation")(workers=8),
+    )
+    assert keeper.owners([0], 2, 0) == [0]
+    first = keeper.owners([1, 3, 5, 7, 7, 7, 7], 2, 0)
+    assert sorted([first.count(0), first.count(1)]) == [3, 4]
+    again = keeper.owners([3, 5, 7, 9, 9], 2, 0)
+    assert again[:3] == first[1:4]
+
+
+def test_a_probe_never_takes_what_a_cache_remembers_of_its_step() -> None:
+    pipe, seen = build("sd3"), list[set[str]]()
+    options = {"workers": 8, "tolerance": 0.1}
+    with genrun.parallelize(pipe, "collocation", cache={"kind": "first_block", "threshold": 10.0}, **options) as run:
+        inner = pipe.transformer.register_forward_hook(lambda *_: seen.append(run.keeper.contexts))
+        pipe(**{**call_kwargs("sd3"), "num_inference_steps": 20})
+        inner.remove()
+    probes = [name for name in set().union(*seen) if "." in name]
+    assert len(probes) >= 4
+    assert all(1 <= sum(name in contexts for contexts in seen) <= 16 for name in probes)
+
+
 def test_toca_remembers_no_more_than_it_may() -> None:
     from genrun.adapters.caches.contract import Place
     from genrun.adapters.caches.toca import Toca

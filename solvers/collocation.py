@@ -7,12 +7,12 @@ parallel. This is modified Picard iteration with collocation, known from the par
 equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with two things added:
 
 - a prediction is not held while its state is corrected, but moved by what `Response` has learned of its Jacobian
-  (quasi-Newton); how well that is known decides how long a window can be, so that about half of many workers probe it, and
+  (quasi-Newton); how well that is known decides how long a window can be, so that where the model is stiff about half of
+  many workers probe it, and
 - the distance to the next node is as long as the measured curvature of the prediction allows.
 
-Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory is seven
-latents a worker: a secant of two, and for each one that has a node its state, the one evaluated, the prediction, and states
-between nodes.
+Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory is eight
+latents a worker: a secant of two, a node's state, the one evaluated, the output and the prediction, and states between nodes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from genrun.solvers.contract import History, Point, Problem, Run
-from genrun.solvers.nodes import LOOSE, Spacing
+from genrun.solvers.nodes import LOOSE, Spacing, x0_share
 from genrun.solvers.response import Model, Response
 from genrun.solvers.sweep import Acceptance
 from genrun.solvers.trajectory import Trajectory, check_options, rms
@@ -35,6 +35,8 @@ SETTLED = 0.6
 """RMS change of a state that counts as settled, as a share of the tolerance."""
 PROBE = 0.05
 """RMS of a probe's move, as a share of the state's."""
+STIFF = 0.2
+"""How much of an error in the state has to come back over a window, for knowing the Jacobian to be worth probes."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class NodeWindow:
     settled: Acceptance
     max_rounds: int | None = None
     between: dict[int, Tensor] = field(default_factory=dict)
+    probing: int = 0
 
     def run(self) -> Run:
         """Solve: one round a turn."""
@@ -144,16 +147,24 @@ class NodeWindow:
             if at.rounds == 1 and (x0 := nodes[0].x0) is not None:
                 response.begin(x0, self.problem.x_start)
             del probes
+            self.probing = self._worthwhile(nodes, response)
+            self.spacing.workers = self.workers - self.probing
             nodes = self._replay(at, nodes, response)
         return (yield from at.finish())
 
     def _probe(self, nodes: list[Node], response: Response) -> list[Point]:
         """Points beside the last node. Its state is the newest guess, so what is learned there will be used the longest."""
         last = nodes[-1]
-        count = self.workers - len(nodes) if self.probes and len(nodes) > 1 else 0
+        count = self.workers - len(nodes) if self.probing and len(nodes) > 1 else 0
         size = PROBE * rms(last.x)
         states = [last.x + direction * size for direction in response.directions(count)]
         return [Point(last.index, self.problem.hold(last.index, x)) for x in states]
+
+    def _worthwhile(self, nodes: list[Node], response: Response) -> int:
+        """Workers to probe with: none where a held prediction is as good, since its error hardly comes back."""
+        end = min(nodes[-1].index + 1, self.problem.num_steps)
+        share = x0_share(self.problem, nodes[0].index, end)
+        return self.probes if response.gain * share >= STIFF else 0
 
     def _look(self, node: Node, output: Tensor, response: Response) -> None:
         """Take an output in, and a secant if the node was evaluated before."""
@@ -229,7 +240,7 @@ class NodeWindow:
 
     def _extend(self, nodes: list[Node], history: History, x0: Tensor) -> list[Node]:
         """Fill the window with nodes by stepping on with X0 frozen; `history` belongs to the last of `nodes`."""
-        while nodes and len(nodes) < self.workers - self.probes and nodes[-1].index < self.problem.num_steps - 1:
+        while nodes and len(nodes) < self.workers - self.probing and nodes[-1].index < self.problem.num_steps - 1:
             last = nodes[-1]
             x, stop = last.x, self.spacing.after(last.index)
             for index in range(last.index, stop):

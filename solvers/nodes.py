@@ -24,6 +24,11 @@ LOOSE = 0.05
 """Tolerance from which it does: a first gap of two steps leaves an error of about 0.01."""
 
 
+def x0_share(problem: Problem, start: int, end: int) -> float:
+    """How much of an x0-prediction that is held from one step to another comes into the state: 0 for none, 1 at the end."""
+    return abs(problem.alpha(end) - problem.alpha(start) * problem.sigma(end) / problem.sigma(start))
+
+
 @dataclass
 class Spacing:
     """Chooses the nodes of one sample.
@@ -34,7 +39,7 @@ class Spacing:
 
     Attributes:
         problem: the trajectory.
-        workers: K.
+        workers: how many nodes a window holds.
         tolerance: RMS error of the final latents to aim at.
         fixed: the distance, if it is not to be measured.
     """
@@ -77,8 +82,7 @@ class Spacing:
         return next((gap - 1 for gap in range(2, longest + 1) if not self._affordable(index, gap)), longest)
 
     def _affordable(self, index: int, gap: int) -> bool:
-        problem, end = self.problem, index + gap
-        share = problem.alpha(end) - problem.alpha(index) * problem.sigma(end) / problem.sigma(index)
+        share = x0_share(self.problem, index, index + gap)
         if self.workers == 1:
-            return abs(share) * self.slope * gap / 2 <= HELD_BUDGET * self.tolerance
-        return abs(share) * self.curvature * gap**2 / 8 <= BUDGET * self.tolerance
+            return share * self.slope * gap / 2 <= HELD_BUDGET * self.tolerance
+        return share * self.curvature * gap**2 / 8 <= BUDGET * self.tolerance

@@ -52,6 +52,7 @@ class Response:
         floor: RMS of a move too small to tell anything.
         indices: the step of each secant.
         surprises: directions that the model was wrong about in the last round.
+        gain: largest answer over its move in the last round, as RMS; infinite until something can be known.
     """
 
     num_steps: int
@@ -60,19 +61,22 @@ class Response:
     count: int = 0
     indices: list[int] = field(default_factory=list)
     surprises: list[Tensor] = field(default_factory=list)
+    gain: float = 0.0
 
     def begin(self, x0: Tensor, noise: Tensor) -> None:
         """Name directions to probe before any secant is known: J is large along the data, as the first prediction shows."""
         flat = x0.mean((-2, -1) if x0.ndim > 3 else -min(2, x0.ndim), keepdim=True).expand_as(x0)
         self.surprises = [x0, flat, noise * (0.1 * rms(x0) / max(rms(noise), self.floor))]
+        self.gain = float("inf")
 
     def begin_round(self) -> None:
-        """Forget what surprised in the last round."""
-        self.surprises = []
+        """Forget what surprised in the last round, and how much."""
+        self.surprises, self.gain = [], 0.0
 
     def observe(self, index: int, move: Tensor, answer: Tensor) -> None:
         """Learn that the x0-prediction of a step answered a move of its state, unless that is too small to tell anything."""
         if rms(move) > self.floor:
+            self.gain = max(self.gain, rms(answer) / rms(move))
             self.surprises.append(answer - self.at(index).answer(move))
             self._keep(index, move, answer)
             self._measure()

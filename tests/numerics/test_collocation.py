@@ -109,6 +109,22 @@ def test_a_share_of_the_workers_probes_at_the_last_node(workers: int, probes: in
     assert all(indices == sorted(indices) for indices in recorder.indices)
 
 
+def test_a_model_whose_prediction_hardly_answers_is_not_probed_after_the_first_look() -> None:
+    problem = flow()
+    target = torch.linspace(-1, 1, problem.x_start.numel()).view_as(problem.x_start)
+    asked: list[list[int]] = []
+
+    def evaluate(points: Sequence[Point]) -> list[Tensor]:
+        asked.append([point.index for point in points])
+        return [problem.from_x0(p.index, p.x, target + 0.01 * p.x) for p in points]
+
+    solution = drive(Collocation(workers=8), problem, evaluate)
+    assert solution.rounds <= 5
+    probed = [len(indices) - len(set(indices)) for indices in asked]
+    assert probed[1] >= 1
+    assert not any(probed[2:])
+
+
 def test_probes_must_leave_a_worker() -> None:
     with pytest.raises(ValueError, match="probes: must be from 0 to workers - 1, which is 3, got 4"):
         Collocation(workers=4, probes=4)

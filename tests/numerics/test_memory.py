@@ -15,7 +15,7 @@ from genrun.solvers import registry
 from tests.numerics.worlds import Recorder, flow, mixture
 
 SIZE = 4096
-WINDOWS = {"parataa": 6, "chords": 4, "srds": 4, "collocation": 7}
+WINDOWS = {"parataa": 6, "chords": 4, "srds": 4, "collocation": 8}
 """States held for each worker: 2, the states and the outputs, unless the method itself remembers more of each."""
 
 

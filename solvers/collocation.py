@@ -12,7 +12,7 @@ equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with two things ad
 - the distance to the next node is as long as the measured curvature of the prediction allows.
 
 Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory is eight
-latents a worker: a secant of two, a node's state, the one evaluated, the output and the prediction, and states between nodes.
+latents a worker: a secant of two, a node's state, the one evaluated, its output and prediction, and states between nodes.
 """
 
 from __future__ import annotations

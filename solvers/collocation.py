@@ -48,7 +48,7 @@ class Collocation:
     between nodes either.
 
     Attributes:
-        workers: K, nodes evaluated a round.
+        workers: K, evaluations a round.
         tolerance: RMS error of the final latents to aim at, in their units; 0 is exact.
         spacing: steps from one node to the next; by the measured curvature if not given.
         probes: workers that probe the Jacobian instead of a node; by K and tolerance if not given.

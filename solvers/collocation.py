@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from genrun.solvers.contract import History, Point, Problem, Run
 from genrun.solvers.nodes import LOOSE, Spacing, x0_share
-from genrun.solvers.response import Model, Response
+from genrun.solvers.response import Model, Response, log_snr
 from genrun.solvers.sweep import Acceptance
 from genrun.solvers.trajectory import Trajectory, check_options, rms
 from genrun.solvers.window import freeze_x0
@@ -35,6 +35,8 @@ SETTLED = 0.6
 """RMS change of a state that counts as settled, as a share of the tolerance."""
 PROBE = 0.05
 """RMS of a probe's move, as a share of the state's."""
+CAUTION = 2.0
+"""How much smaller a move has to be where predictions run along with it: nothing undoes its error later."""
 STIFF = 0.2
 """How much of an error in the state has to come back over a window, for knowing the Jacobian to be worth probes."""
 
@@ -80,8 +82,8 @@ class Collocation:
 
 
 def usual_probes(workers: int, tolerance: float) -> int:
-    """4 of 8 workers, 9 of 16; half of that where nodes have to be so close that more of them are worth more."""
-    probes = max(0, 5 * workers // 8 - 1)
+    """1 of 4 workers, 5 of 8, 11 of 16; half of that where nodes have to be so close that more of them are worth more."""
+    probes = max(0, 5 * (workers - 2) // 6)
     return probes if tolerance >= LOOSE else probes // 2
 
 
@@ -100,6 +102,7 @@ class Node:
         x: its state, as the last replay left it.
         seen: the state that was evaluated last, if any.
         x0: the prediction there.
+        expected: the prediction that its state was made with, until it is evaluated.
         output: the model's output there, until the replay has passed.
     """
 
@@ -107,6 +110,7 @@ class Node:
     x: Tensor
     seen: Tensor | None = None
     x0: Tensor | None = None
+    expected: Tensor | None = None
     output: Tensor | None = None
 
     @property
@@ -135,7 +139,8 @@ class NodeWindow:
     def run(self) -> Run:
         """Solve: one round a turn."""
         at = Trajectory(self.problem, self.max_rounds)
-        response = Response(self.problem.num_steps, self.workers, self.problem.floor)
+        levels = [log_snr(self.problem, index) for index in range(self.problem.num_steps)]
+        response = Response(levels, self.workers, self.problem.floor)
         nodes = [Node(0, at.x)]
         while not at.done and not at.spent:
             probes = self._probe(nodes, response)
@@ -171,6 +176,9 @@ class NodeWindow:
         x0, move = self.problem.predict_x0(node.index, node.x, output), node.move
         if node.x0 is not None and move is not None:
             response.observe(node.index, move, x0 - node.x0)
+        if node.expected is not None:
+            response.hear(x0 - node.expected)
+            node.expected = None
         node.seen, node.x0, node.output = node.x, x0, output
 
     def _compare(self, node: Node, probes: list[Point], outputs: list[Tensor], response: Response) -> None:
@@ -183,42 +191,52 @@ class NodeWindow:
     def _replay(self, at: Trajectory, nodes: list[Node], response: Response) -> list[Node]:
         """Step from the front across the evaluated nodes and correct their states; returns the next window.
 
-        A node is settled when its state moves by no more than the threshold; the first unsettled one is the new front.
+        The first node that is not final is the new front.
         """
-        x, history, residual, front = at.x, at.history, 0.0, None
-        end = Node(self.spacing.after(nodes[-1].index), at.x)
-        for left, right in pairwise([*nodes, end]):
-            x, history = self._across(left, right, x, history, response.at(left.index))
-            right.x = x
-            move = right.move
-            residual = max(residual, 0.0 if move is None else rms(move))
-            if front is None and move is not None and not self.settled(right.index, move):
-                front = right, history
-        node, front_history = front or (end, history)
-        self._accept(at, nodes, node, front_history, residual)
-        x0 = self._prediction(nodes[-1], nodes[-1].x, response.at(nodes[-1].index))
-        kept = [other for other in [*nodes, end] if node.index <= other.index < self.problem.num_steps]
-        return self._extend(kept, history, x0)
+        chain = [*nodes, Node(self.spacing.after(nodes[-1].index, held=True), at.x)]
+        histories, residual, trail, x0 = [at.history], 0.0, self.spacing.settled, at.x
+        for left, right in pairwise(chain):
+            model = response.at(left.index)
+            x0 = self._prediction(left, model)
+            if self.spacing.fixed is None:
+                if len(trail) == 2:
+                    self.spacing.measure(*trail, (left.index, x0))
+                trail = [*trail, (left.index, x0)][-2:]
+            right.x, history = self._across(left, right, x0, histories[-1], model)
+            histories.append(history)
+            residual = max(residual, 0.0 if right.move is None else rms(right.move))
+        moved = (k for k, node in enumerate(chain) if k and not self._final(node, chain[-1], response))
+        first = next(moved, len(nodes))
+        self._accept(at, nodes, chain[first], histories[first], residual)
+        del trail
+        kept = [node for node in chain[first:] if node.index < self.problem.num_steps]
+        return self._extend(kept, histories[-1], x0)
 
-    def _across(self, left: Node, right: Node, x: Tensor, history: History, model: Model) -> tuple[Tensor, History]:
-        """All steps from one node to the next."""
-        assert left.output is not None
-        output = left.output
+    def _final(self, node: Node, end: Node, response: Response) -> bool:
+        """Whether a node's state is settled: its last move small, and what that leaves unknown of the window's end too."""
+        if node.move is None:
+            return True
+        unknown = response.misfit * x0_share(self.problem, node.index, end.index)
+        return self.settled(node.index, node.move * (max(1.0, unknown) * (CAUTION if response.runs_along else 1.0)))
+
+    def _across(self, left: Node, right: Node, x0: Tensor, history: History, model: Model) -> tuple[Tensor, History]:
+        """All steps from a node that predicts `x0` to the next: the state there, and the history."""
+        x, output, left.output = left.x, left.output, None
+        assert output is not None
         if left.move is not None:
-            output = self.problem.from_x0(left.index, x, self._prediction(left, x, model))
+            output = self.problem.from_x0(left.index, x, x0)
         x, history = self.problem.step(left.index, x, output, history)
-        left.output = None
         for index in range(left.index + 1, right.index):
             x0 = self._interpolated(left, right, index, x, model)
             self.between[index] = x
             x, history = self.problem.step(index, x, self.problem.from_x0(index, x, x0), history)
         return x, history
 
-    def _prediction(self, node: Node, x: Tensor, model: Model) -> Tensor:
-        """X0 at a node whose state has moved to `x`."""
+    def _prediction(self, node: Node, model: Model) -> Tensor:
+        """X0 at a node whose state may have moved since it was evaluated."""
         assert node.x0 is not None
-        assert node.seen is not None
-        return node.x0 + model.answer(x - node.seen)
+        move = node.move
+        return node.x0 if move is None else model.answer(move).add_(node.x0)
 
     def _interpolated(self, left: Node, right: Node, index: int, x: Tensor, model: Model) -> Tensor:
         """X0 at a step between two nodes; held where the right one has not been evaluated."""
@@ -226,14 +244,14 @@ class NodeWindow:
         x0, known = left.x0, self.between.get(index)
         if right.x0 is not None:
             x0 = x0 + (right.x0 - x0) * ((index - left.index) / (right.index - left.index))
-        return x0 if known is None else x0 + model.answer(x - known)
+        return x0 if known is None else model.answer(x - known).add_(x0)
 
     def _accept(self, at: Trajectory, nodes: list[Node], front: Node, history: History, residual: float) -> None:
         """Make a node the front; what lies before it is final."""
         passed = [node for node in nodes if node.index < front.index]
         at.skipped += front.index - at.front - len(passed)
         at.accept(front.index, front.x, history, residual)
-        for node in passed:
+        for node in passed if self.spacing.fixed is None else []:
             assert node.x0 is not None
             self.spacing.settle(node.index, node.x0)
         self.between = {index: x for index, x in self.between.items() if index > front.index}
@@ -247,5 +265,5 @@ class NodeWindow:
                 if index > last.index:
                     self.between[index] = x
                 x, history = freeze_x0(self.problem, index, x, history, x0)
-            nodes.append(Node(stop, x))
+            nodes.append(Node(stop, x, expected=x0))
         return nodes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING
 
 from genrun.solvers.contract import Problem
@@ -33,15 +33,19 @@ def x0_share(problem: Problem, start: int, end: int) -> float:
 class Spacing:
     """Chooses the nodes of one sample.
 
-    Between nodes h steps apart the x0-prediction is interpolated with an error of h^2/8 |x0''|, or held (one worker: nothing
-    is known ahead) with one of h/2 |x0'|; a step from s to t brings alpha_t - alpha_s sigma_t/sigma_s of it into the state.
-    The longest gap whose share stays within the budget is taken. Derivatives are those of the last settled nodes.
+    Between nodes h steps apart the x0-prediction is interpolated with an error of h^2/8 |x0''|, or held where nothing is
+    known ahead, with one of h/2 |x0'|; a step from s to t brings alpha_t - alpha_s sigma_t/sigma_s of it into the state.
+    The longest gap whose share stays within the budget is taken. Derivatives are divided differences of the predictions at
+    the last three nodes of the window.
 
     Attributes:
         problem: the trajectory.
         workers: how many nodes a window holds.
         tolerance: RMS error of the final latents to aim at.
         fixed: the distance, if it is not to be measured.
+        settled: predictions of the last two nodes that are final, by step.
+        slope: RMS change of the prediction per step; infinite until it is known.
+        curvature: its RMS second derivative, per step squared.
     """
 
     problem: Problem
@@ -49,40 +53,37 @@ class Spacing:
     tolerance: float
     fixed: int | None = None
     settled: list[tuple[int, Tensor]] = field(default_factory=list)
-    slope: float = float("inf")
-    curvature: float = float("inf")
+    slope: float = inf
+    curvature: float = inf
 
     def settle(self, index: int, x0: Tensor) -> None:
-        """Learn the prediction of a node that is final."""
-        if self.fixed is not None:
-            return
-        self.settled = [*self.settled, (index, x0)][-3:]
-        if len(self.settled) == 3:
-            self._measure()
+        """Keep the prediction of a node that is final."""
+        self.settled = [*self.settled, (index, x0)][-2:]
 
-    def _measure(self) -> None:
-        """Divided differences of the last settled predictions, per step and per step squared."""
-        (a, at_a), (b, at_b), (c, at_c) = self.settled
+    def measure(self, *nodes: tuple[int, Tensor]) -> None:
+        """Learn the divided differences of the predictions at three nodes, per step and per step squared."""
+        (a, at_a), (b, at_b), (c, at_c) = nodes
         late = (at_c - at_b) / (c - b)
         self.slope = rms(late)
         self.curvature = 2 * rms(late - (at_b - at_a) / (b - a)) / (c - a)
 
-    def after(self, index: int) -> int:
-        """The node after `index`: at most N - 1, and N after that."""
+    def after(self, index: int, held: bool = False) -> int:
+        """The node after `index`: at most N - 1, and N after that; `held` where the way to it counts as it is."""
         last = self.problem.num_steps - 1
-        return min(index + self._gap(index), last) if index < last else last + 1
+        return min(index + self._gap(index, held), last) if index < last else last + 1
 
-    def _gap(self, index: int) -> int:
+    def _gap(self, index: int, held: bool) -> int:
         if self.fixed is not None:
             return self.fixed
         longest = ceil(REACH * self.problem.num_steps / self.workers)
-        if self.slope == float("inf"):
+        if self.slope == inf:
             return min(FIRST_GAP, longest) if self.tolerance >= LOOSE else 1
         longest = min(longest, self.problem.num_steps - index)
-        return next((gap - 1 for gap in range(2, longest + 1) if not self._affordable(index, gap)), longest)
+        held = held or self.workers == 1
+        return next((gap - 1 for gap in range(2, longest + 1) if not self._affordable(index, gap, held)), longest)
 
-    def _affordable(self, index: int, gap: int) -> bool:
+    def _affordable(self, index: int, gap: int, held: bool) -> bool:
         share = x0_share(self.problem, index, index + gap)
-        if self.workers == 1:
+        if held:
             return share * self.slope * gap / 2 <= HELD_BUDGET * self.tolerance
         return share * self.curvature * gap**2 / 8 <= BUDGET * self.tolerance

@@ -10,36 +10,56 @@ hardly turn from one step to the next. So a few secants, moves s_k with the answ
 
     x0(x + d) - x0(x)  ~  b d + sum_k w_k r_k,      r_k = y_k - b s_k,      w = (k(s, s) + ridge)^-1 k(s, d),
 
-with a gain b for the rest. The inner product k decides which secants a move resembles. With k(a, b) = a.b this is the
-multisecant quasi-Newton method (Anderson, 1965; Fang and Saad, 2009); with k(a, b) = sum_k (a.r_k)(r_k.b) it is the
-symmetric rank-one update (SR1: Conn, Gould and Toint, 1991), which takes a large answer for a large direction of J. Their
-sum is as good as the second where J is symmetric, and as safe as the first where it is not.
+with a gain b for the rest, which is a share of the secants' own. The inner product k decides which secants a move resembles.
+With k(a, b) = a.b this is the multisecant quasi-Newton method (Anderson, 1965; Fang and Saad, 2009); with
+k(a, b) = sum_k (a.y_k)(y_k.b) it is nearly the symmetric rank-one update (SR1: Conn, Gould and Toint, 1991), which takes a
+large answer for a large direction of J. Their sum is as good as the second where J is symmetric, and as safe as the first
+where it is not. J turns with the ratio of signal to noise, and so the doubt about a secant grows with that.
 
 Secants come for free whenever a node is evaluated again, and on purpose from probes: evaluations beside a node, at a small
-move. The directions worth a probe are those in which the answers of a round differed from what the model had said: a step of
-block power iteration each round, which turns them towards the large directions of J.
+move. The directions worth a probe are those in which the predictions of a round differed from what had been expected: those
+will move the states that follow. For answers that is a step of block power iteration each round, which turns the probes
+towards the large directions of J.
 
 All of this changes how fast an iteration converges, never to what: at d = 0 the answer is 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf, log
 from typing import TYPE_CHECKING
 
+from genrun.solvers.contract import Problem
 from genrun.solvers.trajectory import rms
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 GAIN = 0.3
-"""Answer to a move in a direction nothing is known of: between 0 at high noise and 1 at none."""
-RIDGE = 0.3
+"""Answer to a move in a direction nothing is known of, before any secant: between 0 at high noise and 1 at none."""
+GAIN_WEIGHT = 1.0
+"""How many secants that counts as, once there are some."""
+REST = 0.6
+"""What the directions not seen yet answer, as a share of what the secants did: these were chosen for their large answers."""
+RIDGE = 0.1
 """Doubt about a secant measured right where it is used, as a share of its weight."""
-DRIFT = 15.0
-"""How much the doubt grows over a whole trajectory, as J turns."""
+DRIFT = 10.0
+"""How often that doubt is added while the ratio of signal to noise grows e-fold, as J turns."""
 ALONG_ANSWERS = 3.0
 """Weight of the inner product along the answers against the plain one."""
+NEWS = 0.2
+"""Weight of a surprise at a node evaluated for the first time against one in an answer."""
+UNKNOWN = 4.0
+"""The misfit where no node was evaluated twice."""
+LEAST_LEVEL = 1e-3
+"""Signal and noise below which their ratio says nothing more."""
+
+
+def log_snr(problem: Problem, index: int) -> float:
+    """Log of alpha over sigma at a grid point, both no less than LEAST_LEVEL."""
+    return log(max(problem.alpha(index), LEAST_LEVEL) / max(problem.sigma(index), LEAST_LEVEL))
 
 
 @dataclass
@@ -47,86 +67,107 @@ class Response:
     """What one sample has shown of J: the last `size` secants, the oldest overwritten.
 
     Attributes:
-        num_steps: N.
+        levels: log of alpha over sigma at each step.
         size: secants kept; each costs two latents.
         floor: RMS of a move too small to tell anything.
         indices: the step of each secant.
-        surprises: directions that the model was wrong about in the last round.
+        surprises: how the predictions of the last round differed from what had been expected.
         gain: largest answer over its move in the last round, as RMS; infinite until something can be known.
+        misses: what was wrong in each answer's model, over its move, in the last round.
+        least_gain: the lowest that the secants' mean gain has been; infinite until there is one.
     """
 
-    num_steps: int
+    levels: Sequence[float]
     size: int
     floor: float
     count: int = 0
     indices: list[int] = field(default_factory=list)
     surprises: list[Tensor] = field(default_factory=list)
+    misses: list[float] = field(default_factory=list)
     gain: float = 0.0
+    least_gain: float = inf
 
     def begin(self, x0: Tensor, noise: Tensor) -> None:
         """Name directions to probe before any secant is known: J is large along the data, as the first prediction shows."""
         flat = x0.mean((-2, -1) if x0.ndim > 3 else -min(2, x0.ndim), keepdim=True).expand_as(x0)
         self.surprises = [x0, flat, noise * (0.1 * rms(x0) / max(rms(noise), self.floor))]
-        self.gain = float("inf")
+        self.gain = inf
 
     def begin_round(self) -> None:
         """Forget what surprised in the last round, and how much."""
-        self.surprises, self.gain = [], 0.0
+        self.surprises, self.misses, self.gain = [], [], 0.0
+
+    @property
+    def runs_along(self) -> bool:
+        """Whether predictions have always moved with their states: no guidance that turns them against a move."""
+        return 0 < self.least_gain < inf
+
+    @property
+    def misfit(self) -> float:
+        """Largest difference between an answer and what was said of it in the last round, over the move, as RMS."""
+        return max(self.misses, default=UNKNOWN)
 
     def observe(self, index: int, move: Tensor, answer: Tensor) -> None:
         """Learn that the x0-prediction of a step answered a move of its state, unless that is too small to tell anything."""
         if rms(move) > self.floor:
             self.gain = max(self.gain, rms(answer) / rms(move))
             self.surprises.append(answer - self.at(index).answer(move))
+            self.misses.append(rms(self.surprises[-1]) / rms(move))
             self._keep(index, move, answer)
             self._measure()
+
+    def hear(self, surprise: Tensor) -> None:
+        """Learn how a first x0-prediction differs from the one that its state was made with."""
+        self.surprises.append(surprise * NEWS)
 
     def _keep(self, index: int, move: Tensor, answer: Tensor) -> None:
         """Write a secant, scaled to a move of RMS 1, over the oldest one."""
         if not self.count:
             self.moves = move.new_zeros((self.size, move.numel()))
-            self.rests = move.new_zeros((self.size, move.numel()))
+            self.answers = move.new_zeros((self.size, move.numel()))
         row, length = self.count % self.size, rms(move)
         self.moves[row] = move.flatten() / length
-        self.rests[row] = (answer - move * GAIN).flatten() / length
+        self.answers[row] = answer.flatten() / length
         self.indices[row : row + 1] = [index]
         self.count += 1
 
     def _measure(self) -> None:
         """Inner products of all pairs: what does not depend on where the model is asked."""
-        moves, rests = self.moves[: len(self.indices)], self.rests[: len(self.indices)]
-        plain, across = moves @ moves.T / moves.shape[1], moves @ rests.T / moves.shape[1]
-        self.lengths = rests.square().mean(1).sqrt().clamp(min=self.floor).cpu().double()
-        self.along = across.cpu().double() / self.lengths
+        moves, answers = self.moves[: len(self.indices)], self.answers[: len(self.indices)]
+        plain, across = moves @ moves.T / moves.shape[1], (moves @ answers.T / moves.shape[1]).cpu().double()
+        self.lengths = answers.square().mean(1).sqrt().clamp(min=self.floor).cpu().double()
+        self.gains, self.along = across.diag(), across / self.lengths
+        self.least_gain = min(self.least_gain, float(self.gains.mean()))
         self.kernel = plain.cpu().double() + ALONG_ANSWERS * self.along @ self.along.T
 
     def at(self, index: int) -> Model:
         """The model of the answer at a step."""
         if not self.count:
             return Model()
-        far = self.kernel.new_tensor([abs(other - index) / self.num_steps for other in self.indices])
-        doubt = RIDGE * self.kernel.diag() * (1 + DRIFT * far)
-        return Model(self, (self.kernel + doubt.diag()).inverse())
+        far = self.kernel.new_tensor([abs(self.levels[other] - self.levels[index]) for other in self.indices])
+        doubt = 1 + DRIFT * far
+        gain = float(REST * (self.gains / doubt).sum() + GAIN_WEIGHT * GAIN) / float((1 / doubt).sum() + GAIN_WEIGHT)
+        return Model(self, (self.kernel + (RIDGE * self.kernel.diag() * doubt).diag()).inverse(), gain)
 
     def resemblance(self, move: Tensor) -> Tensor:
         """k(s, d) of a move with every secant."""
         flat, known = move.flatten(), len(self.indices)
         plain = (self.moves[:known] @ flat / len(flat)).cpu().double()
-        along = (self.rests[:known] @ flat / len(flat)).cpu().double() / self.lengths
+        along = (self.answers[:known] @ flat / len(flat)).cpu().double() / self.lengths
         return plain + ALONG_ANSWERS * self.along @ along
 
     def directions(self, count: int) -> list[Tensor]:
-        """At most `count` directions of RMS 1 to probe next: the largest surprises first, orthogonal to each other."""
-        left, chosen = list(self.surprises), []
-        while left and len(chosen) < count:
-            sizes = [rms(direction) for direction in left]
-            largest = sizes.index(max(sizes))
-            if sizes[largest] <= self.floor:
-                break
-            best = left.pop(largest) / sizes[largest]
-            left = [other - best * float((other * best).mean()) for other in left]
-            chosen.append(best)
-        return chosen
+        """Spend the surprises on at most `count` directions of RMS 1 to probe next: the principal ones, orthogonal."""
+        if not self.surprises or not count:
+            return []
+        shape = self.surprises[0].shape
+        surprises = self.surprises[0].new_empty((len(self.surprises), shape.numel()))
+        for row in surprises:
+            row.copy_(self.surprises.pop().flatten())
+        mixtures, sizes, _ = (surprises @ surprises.T / surprises.shape[1]).cpu().double().svd()
+        largest = [mixture for mixture, size in zip(mixtures.T, sizes, strict=True) if size > self.floor**2][:count]
+        directions = [(mixture.to(surprises) @ surprises).view(shape) for mixture in largest]
+        return [direction.div_(rms(direction)) for direction in directions]
 
 
 @dataclass(frozen=True)
@@ -135,11 +176,14 @@ class Model:
 
     known: Response | None = None
     inverse: Tensor | None = None
+    gain: float = GAIN
 
     def answer(self, move: Tensor) -> Tensor:
         """The change of the x0-prediction when the state moves by `move`."""
-        answer = move * GAIN
+        answer = move * self.gain
         if self.known is None or self.inverse is None:
             return answer
         weights = (self.inverse @ self.known.resemblance(move)).to(answer)
-        return answer + (weights @ self.known.rests[: len(weights)]).view_as(move)
+        moves, answers = self.known.moves[: len(weights)], self.known.answers[: len(weights)]
+        rest = (weights @ answers).addmv_(moves.T, weights, alpha=-self.gain)
+        return answer.add_(rest.view_as(move))

@@ -17,6 +17,8 @@ from genrun.solvers.response import Response
 from tests.numerics.worlds import Recorder, flow, mixture
 
 SIZE = 64
+LEVELS = [-4 + 8 * index / 49 for index in range(50)]
+"""Log of signal over noise at 50 steps."""
 
 
 def vector(*values: float) -> Tensor:
@@ -24,7 +26,7 @@ def vector(*values: float) -> Tensor:
 
 
 def taught(*observed: tuple[Tensor, Tensor], index: int = 5, size: int = 8) -> Response:
-    response = Response(num_steps=50, size=size, floor=1e-6)
+    response = Response(LEVELS, size, floor=1e-6)
     for move, answer in observed:
         response.observe(index, move, answer)
     return response
@@ -32,6 +34,7 @@ def taught(*observed: tuple[Tensor, Tensor], index: int = 5, size: int = 8) -> R
 
 def test_a_large_direction_is_found_in_a_secant_that_only_crosses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """J = -8 along the first axis and 0.3 elsewhere; a third of the move seen lies there."""
+    monkeypatch.setattr("genrun.solvers.response.GAIN_WEIGHT", 1e9)
     seen = vector(1.0, 2.0, 2.0), vector(-8.0, 0.6, 0.6)
     along = taught(seen).at(5).answer(vector(1.0))
     assert along[0, 1:].abs().max() < 1e-5
@@ -49,23 +52,45 @@ def test_a_secant_counts_less_the_farther_away_it_was_seen() -> None:
     assert answers[0] == pytest.approx(-4.0, rel=0.3)
 
 
-def test_a_move_that_no_secant_saw_gets_the_base_gain() -> None:
+def test_a_move_that_no_secant_saw_gets_a_share_of_their_gains() -> None:
     response = taught((vector(2.0), vector(-8.0)))
-    assert torch.allclose(response.at(5).answer(vector(0.0, 0.0, 1.0)), vector(0.0, 0.0, 0.3))
-    assert torch.allclose(Response(50, 8, 1e-6).at(5).answer(vector(1.0)), vector(0.3))
+    unseen = vector(0.0, 0.0, 1.0)
+    near, far = response.at(5).answer(unseen), response.at(49).answer(unseen)
+    assert torch.allclose(near, unseen * (0.6 * -4 + 0.3) / 2)
+    assert 0.2 < far[0, 2] < 0.3
+    assert torch.allclose(Response(LEVELS, 8, 1e-6).at(5).answer(unseen), unseen * 0.3)
     assert not response.at(5).answer(vector()).any()
+
+
+def test_what_is_left_unknown_is_measured_and_large_until_then() -> None:
+    response = taught()
+    response.begin_round()
+    assert response.misfit == 4
+    response.observe(5, vector(2.0), vector(-8.0))
+    assert response.misfit == pytest.approx(4.3)
+    response.begin_round()
+    response.observe(5, vector(1.0), response.at(5).answer(vector(1.0)))
+    assert response.misfit == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("gains", "along"), [((), False), ((0.5, 2.0), True), ((-8.0, 2.0, 9.0), False), ((2.0, -8.0), False)]
+)
+def test_predictions_that_once_ran_against_a_move_do_not_run_along(gains: tuple[float, ...], along: bool) -> None:
+    response = taught(*((vector(*[0.0] * axis, 1.0), vector(*[0.0] * axis, gain)) for axis, gain in enumerate(gains)))
+    assert response.runs_along is along
 
 
 def test_the_oldest_secants_are_overwritten() -> None:
     pairs = [(vector(*[0.0] * axis, 1.0), vector(*[0.0] * axis, float(axis))) for axis in range(5)]
     response = taught(*pairs, size=3)
     assert response.moves.shape == (3, SIZE)
-    assert response.at(5).answer(pairs[1][0])[0, 1] == pytest.approx(0.3)
+    assert response.at(5).answer(pairs[1][0])[0, 1] == pytest.approx((0.6 * (2 + 3 + 4) + 0.3) / 4)
     assert response.at(5).answer(pairs[4][0])[0, 4] > 2
 
 
 def test_moves_below_the_dtype_s_resolution_teach_nothing() -> None:
-    response = Response(50, 8, floor=1e-3)
+    response = Response(LEVELS, 8, floor=1e-3)
     response.observe(0, vector(1e-4), vector(5.0))
     assert not response.count
     assert not response.directions(4)
@@ -82,11 +107,20 @@ def test_surprises_are_probed_and_what_the_model_knew_is_none() -> None:
     assert not response.directions(4)
 
 
+def test_a_first_prediction_that_surprises_is_probed_behind_an_answer_of_the_same_size() -> None:
+    response = taught()
+    response.observe(5, vector(1.0), vector(0.0, 2.0))
+    response.hear(vector(0.0, 0.0, 2.0))
+    first, second = response.directions(4)
+    assert first.abs().argmax() == 1
+    assert second.abs().argmax() == 2
+
+
 def test_probes_turn_to_the_largest_directions_of_the_jacobian() -> None:
     """Power iteration: from one vector that holds all axes alike, two rounds of probes."""
     gains = torch.zeros(1, SIZE)
     gains[0, :3] = torch.tensor([-9.0, 5.0, -2.0])
-    response = Response(50, 16, 1e-6)
+    response = Response(LEVELS, 16, 1e-6)
     response.begin(torch.ones(1, SIZE), torch.linspace(-1, 1, SIZE)[None])
     for _ in range(3):
         probes = response.directions(4)
@@ -98,7 +132,7 @@ def test_probes_turn_to_the_largest_directions_of_the_jacobian() -> None:
     assert 3 < answer[0, 1] < 5
 
 
-@pytest.mark.parametrize(("workers", "probes"), [(1, 0), (2, 0), (4, 1), (8, 4), (16, 9)])
+@pytest.mark.parametrize(("workers", "probes"), [(1, 0), (2, 0), (4, 1), (8, 5), (16, 11)])
 def test_a_share_of_the_workers_probes_at_the_last_node(workers: int, probes: int) -> None:
     problem = flow()
     recorder = Recorder(problem, mixture())
@@ -132,8 +166,7 @@ def test_probes_must_leave_a_worker() -> None:
 
 def gaps(curvature: float, workers: int = 2) -> int:
     spacing = Spacing(flow(60), workers, tolerance=0.05)
-    for index in (10, 12, 14):
-        spacing.settle(index, torch.full((1, 4), 0.5 * curvature * index**2))
+    spacing.measure(*((index, torch.full((1, 4), 0.5 * curvature * index**2)) for index in (10, 12, 14)))
     return spacing.after(14) - 14
 
 
@@ -148,6 +181,12 @@ def test_last_step_is_always_a_node() -> None:
     recorder = Recorder(problem, mixture())
     drive(Collocation(workers=2), problem, recorder)
     assert recorder.indices[-1][-1] == problem.num_steps - 1
+
+
+def test_a_gap_that_is_left_on_a_held_prediction_is_shorter() -> None:
+    spacing = Spacing(flow(60), 2, tolerance=0.05)
+    spacing.measure(*((index, torch.full((1, 4), 0.1 * index)) for index in (10, 12, 14)))
+    assert 14 < spacing.after(14, held=True) < spacing.after(14) == 14 + 60 // (3 * 2)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])

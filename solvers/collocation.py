@@ -7,8 +7,8 @@ parallel. This is modified Picard iteration with collocation, known from the par
 equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with two things added:
 
 - a prediction is not held while its state is corrected, but moved by what `Response` has learned of its Jacobian
-  (quasi-Newton); how well that is known decides how long a window can be, so that where the model is stiff about half of
-  many workers probe it, and
+  (quasi-Newton); how well that is known decides how long a window can be, so that where the model is stiff more than half
+  of many workers probe it, and
 - the distance to the next node is as long as the measured curvature of the prediction allows.
 
 Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory is eight

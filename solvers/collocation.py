@@ -198,10 +198,7 @@ class NodeWindow:
         for left, right in pairwise(chain):
             model = response.at(left.index)
             x0 = self._prediction(left, model)
-            if self.spacing.fixed is None:
-                if len(trail) == 2:
-                    self.spacing.measure(*trail, (left.index, x0))
-                trail = [*trail, (left.index, x0)][-2:]
+            trail = self.spacing.follow(trail, left.index, x0)
             right.x, history = self._across(left, right, x0, histories[-1], model)
             histories.append(history)
             residual = max(residual, 0.0 if right.move is None else rms(right.move))
@@ -251,7 +248,7 @@ class NodeWindow:
         passed = [node for node in nodes if node.index < front.index]
         at.skipped += front.index - at.front - len(passed)
         at.accept(front.index, front.x, history, residual)
-        for node in passed if self.spacing.fixed is None else []:
+        for node in passed:
             assert node.x0 is not None
             self.spacing.settle(node.index, node.x0)
         self.between = {index: x for index, x in self.between.items() if index > front.index}

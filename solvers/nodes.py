@@ -58,14 +58,20 @@ class Spacing:
 
     def settle(self, index: int, x0: Tensor) -> None:
         """Keep the prediction of a node that is final."""
-        self.settled = [*self.settled, (index, x0)][-2:]
+        self.settled = self._last_two(self.settled, index, x0)
 
-    def measure(self, *nodes: tuple[int, Tensor]) -> None:
-        """Learn the divided differences of the predictions at three nodes, per step and per step squared."""
-        (a, at_a), (b, at_b), (c, at_c) = nodes
-        late = (at_c - at_b) / (c - b)
-        self.slope = rms(late)
-        self.curvature = 2 * rms(late - (at_b - at_a) / (b - a)) / (c - a)
+    def follow(self, before: list[tuple[int, Tensor]], index: int, x0: Tensor) -> list[tuple[int, Tensor]]:
+        """Learn how the predictions run up to a node, from the two nodes before it; returns the two to go on from."""
+        if len(before) == 2:
+            (a, at_a), (b, at_b) = before
+            late = (x0 - at_b) / (index - b)
+            self.slope = rms(late)
+            self.curvature = 2 * rms(late - (at_b - at_a) / (b - a)) / (index - a)
+        return self._last_two(before, index, x0)
+
+    def _last_two(self, before: list[tuple[int, Tensor]], index: int, x0: Tensor) -> list[tuple[int, Tensor]]:
+        """Nothing where the distance is not to be measured: predictions cost memory."""
+        return [*before, (index, x0)][-2:] if self.fixed is None else []
 
     def after(self, index: int, held: bool = False) -> int:
         """The node after `index`: at most N - 1, and N after that; `held` where the way to it counts as it is."""

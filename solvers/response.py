@@ -52,7 +52,7 @@ ALONG_ANSWERS = 3.0
 NEWS = 0.2
 """Weight of a surprise at a node evaluated for the first time against one in an answer."""
 UNKNOWN = 4.0
-"""The misfit where no node was evaluated twice."""
+"""The misfit where a round has shown no answer."""
 LEAST_LEVEL = 1e-3
 """Signal and noise below which their ratio says nothing more."""
 

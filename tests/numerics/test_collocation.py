@@ -166,7 +166,9 @@ def test_probes_must_leave_a_worker() -> None:
 
 def gaps(curvature: float, workers: int = 2) -> int:
     spacing = Spacing(flow(60), workers, tolerance=0.05)
-    spacing.measure(*((index, torch.full((1, 4), 0.5 * curvature * index**2)) for index in (10, 12, 14)))
+    before = []
+    for index in (10, 12, 14):
+        before = spacing.follow(before, index, torch.full((1, 4), 0.5 * curvature * index**2))
     return spacing.after(14) - 14
 
 
@@ -185,7 +187,9 @@ def test_last_step_is_always_a_node() -> None:
 
 def test_a_gap_that_is_left_on_a_held_prediction_is_shorter() -> None:
     spacing = Spacing(flow(60), 2, tolerance=0.05)
-    spacing.measure(*((index, torch.full((1, 4), 0.1 * index)) for index in (10, 12, 14)))
+    before = []
+    for index in (10, 12, 14):
+        before = spacing.follow(before, index, torch.full((1, 4), 0.1 * index))
     assert 14 < spacing.after(14, held=True) < spacing.after(14) == 14 + 60 // (3 * 2)
 
 

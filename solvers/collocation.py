@@ -35,8 +35,6 @@ SETTLED = 0.6
 """RMS change of a state that counts as settled, as a share of the tolerance."""
 PROBE = 0.05
 """RMS of a probe's move, as a share of the state's."""
-CAUTION = 2.0
-"""How much smaller a move has to be where predictions run along with it: nothing undoes its error later."""
 STIFF = 0.2
 """How much of an error in the state has to come back over a window, for knowing the Jacobian to be worth probes."""
 
@@ -152,8 +150,7 @@ class NodeWindow:
             if at.rounds == 1 and (x0 := nodes[0].x0) is not None:
                 response.begin(x0, self.problem.x_start)
             del probes
-            self.probing = self._worthwhile(nodes, response)
-            self.spacing.workers = self.workers - self.probing
+            self._adapt(nodes, response)
             nodes = self._replay(at, nodes, response)
         return (yield from at.finish())
 
@@ -165,11 +162,14 @@ class NodeWindow:
         states = [last.x + direction * size for direction in response.directions(count)]
         return [Point(last.index, self.problem.hold(last.index, x)) for x in states]
 
-    def _worthwhile(self, nodes: list[Node], response: Response) -> int:
-        """Workers to probe with: none where a held prediction is as good, since its error hardly comes back."""
+    def _adapt(self, nodes: list[Node], response: Response) -> None:
+        """Probe where a held prediction would not do, and go by trends where predictions are not corrected, or run along."""
         end = min(nodes[-1].index + 1, self.problem.num_steps)
-        share = x0_share(self.problem, nodes[0].index, end)
-        return self.probes if response.gain * share >= STIFF else 0
+        stiffness = response.gain * x0_share(self.problem, nodes[0].index, end)
+        self.probing = self.probes if stiffness >= STIFF else 0
+        self.spacing.workers = self.workers - self.probing
+        self.spacing.lasting = not response.runs_against
+        self.spacing.steady = self.workers == 1 or response.runs_along
 
     def _look(self, node: Node, output: Tensor, response: Response) -> None:
         """Take an output in, and a secant if the node was evaluated before."""
@@ -193,7 +193,7 @@ class NodeWindow:
 
         The first node that is not final is the new front.
         """
-        chain = [*nodes, Node(self.spacing.after(nodes[-1].index, held=True), at.x)]
+        chain = [*nodes, Node(self.spacing.after(nodes[-1].index, ahead=True), at.x)]
         histories, residual, trail, x0 = [at.history], 0.0, self.spacing.settled, at.x
         for left, right in pairwise(chain):
             model = response.at(left.index)
@@ -204,17 +204,33 @@ class NodeWindow:
             residual = max(residual, 0.0 if right.move is None else rms(right.move))
         moved = (k for k, node in enumerate(chain) if k and not self._final(node, chain[-1], response))
         first = next(moved, len(nodes))
+        if not self._usable(chain[first - 1], chain[first], response):
+            chain.insert(first, Node(chain[first - 1].index + 1, at.x))
+            histories.insert(first, self._one_step(chain[first - 1], chain[first], histories[first - 1], response))
         self._accept(at, nodes, chain[first], histories[first], residual)
         del trail
-        kept = [node for node in chain[first:] if node.index < self.problem.num_steps]
-        return self._extend(kept, histories[-1], x0)
+        kept = [node for node in chain[first:] if node.index < self.problem.num_steps][: self.workers]
+        return self._extend(kept, histories[-1], x0, nodes[-1].index)
+
+    def _usable(self, left: Node, right: Node, response: Response) -> bool:
+        """Whether a node that is not settled can be the front: its prediction, unknown in part, came in on the way to it."""
+        if right.move is None or right.index == left.index + 1:
+            return True
+        unknown = response.misfit * x0_share(self.problem, left.index, right.index) / 2
+        return self.settled(right.index, right.move * (unknown / self.spacing.allowance(right.index)))
+
+    def _one_step(self, left: Node, right: Node, history: History, response: Response) -> History:
+        """The step from a final node to the next, which nothing is unknown of: gives `right` its state."""
+        x0 = self._prediction(left, response.at(left.index))
+        right.x, history = self.problem.step(left.index, left.x, self.problem.from_x0(left.index, left.x, x0), history)
+        return history
 
     def _final(self, node: Node, end: Node, response: Response) -> bool:
         """Whether a node's state is settled: its last move small, and what that leaves unknown of the window's end too."""
         if node.move is None:
             return True
         unknown = response.misfit * x0_share(self.problem, node.index, end.index)
-        return self.settled(node.index, node.move * (max(1.0, unknown) * (CAUTION if response.runs_along else 1.0)))
+        return self.settled(node.index, node.move * (max(1.0, unknown) / self.spacing.allowance(node.index)))
 
     def _across(self, left: Node, right: Node, x0: Tensor, history: History, model: Model) -> tuple[Tensor, History]:
         """All steps from a node that predicts `x0` to the next: the state there, and the history."""
@@ -241,6 +257,8 @@ class NodeWindow:
         x0, known = left.x0, self.between.get(index)
         if right.x0 is not None:
             x0 = x0 + (right.x0 - x0) * ((index - left.index) / (right.index - left.index))
+        else:
+            x0 = self.spacing.carried(x0, index - left.index)
         return x0 if known is None else model.answer(x - known).add_(x0)
 
     def _accept(self, at: Trajectory, nodes: list[Node], front: Node, history: History, residual: float) -> None:
@@ -253,14 +271,14 @@ class NodeWindow:
             self.spacing.settle(node.index, node.x0)
         self.between = {index: x for index, x in self.between.items() if index > front.index}
 
-    def _extend(self, nodes: list[Node], history: History, x0: Tensor) -> list[Node]:
-        """Fill the window with nodes by stepping on with X0 frozen; `history` belongs to the last of `nodes`."""
+    def _extend(self, nodes: list[Node], history: History, x0: Tensor, start: int) -> list[Node]:
+        """Fill the window by stepping on with X0 carried on from step `start`; `history` belongs to the last of `nodes`."""
         while nodes and len(nodes) < self.workers - self.probing and nodes[-1].index < self.problem.num_steps - 1:
             last = nodes[-1]
             x, stop = last.x, self.spacing.after(last.index)
             for index in range(last.index, stop):
                 if index > last.index:
                     self.between[index] = x
-                x, history = freeze_x0(self.problem, index, x, history, x0)
-            nodes.append(Node(stop, x, expected=x0))
+                x, history = freeze_x0(self.problem, index, x, history, self.spacing.carried(x0, index - start))
+            nodes.append(Node(stop, x, expected=self.spacing.carried(x0, stop - start)))
         return nodes

@@ -14,14 +14,21 @@ if TYPE_CHECKING:
 
 BUDGET = 0.06
 """Error that one gap may add to the state, as a share of the tolerance, where both its ends are evaluated."""
-HELD_BUDGET = 0.3
-"""The same where the prediction is held over the gap; errors of one sign die out as the trajectory contracts."""
+AHEAD_BUDGET = 0.3
+"""The same where nothing is known ahead; errors of one sign die out as the trajectory contracts."""
+LASTING_BUDGET = 0.15
+"""The same where it does not contract, as far as is known, and the prediction is held."""
 REACH = 1 / 3
 """Share of the trajectory that a window should span: longer gaps gained nothing, and cost memory."""
 FIRST_GAP = 2
-"""The first gaps, before anything is known of the trajectory, where the tolerance allows it."""
+"""Gaps before anything is known of the trajectory, where the tolerance allows it; the first step is always taken alone."""
 LOOSE = 0.05
-"""Tolerance from which it does: a first gap of two steps leaves an error of about 0.01."""
+"""Tolerance from which it does: a gap of two steps leaves an error of about 0.01."""
+FADING = 0.25
+"""Power of the signal level that an error of the state may grow with, where predictions run against states; else 1."""
+LEAST_SIGNAL = 0.1
+"""Signal level below which errors may be no smaller."""
+TINY = 1e-30
 
 
 def x0_share(problem: Problem, start: int, end: int) -> float:
@@ -29,32 +36,50 @@ def x0_share(problem: Problem, start: int, end: int) -> float:
     return abs(problem.alpha(end) - problem.alpha(start) * problem.sigma(end) / problem.sigma(start))
 
 
+def persistence(early: Tensor, late: Tensor) -> float:
+    """How much of an earlier slope a later one still holds: 0 for none of it, 1 for all."""
+    early, late = early.flatten(), late.flatten()
+    return min(max(float(early @ late) / max(float(early @ early), TINY), 0.0), 1.0)
+
+
 @dataclass
 class Spacing:
-    """Chooses the nodes of one sample.
+    """Chooses the nodes of one sample, and carries predictions on to where there are none yet.
 
-    Between nodes h steps apart the x0-prediction is interpolated with an error of h^2/8 |x0''|, or held where nothing is
-    known ahead, with one of h/2 |x0'|; a step from s to t brings alpha_t - alpha_s sigma_t/sigma_s of it into the state.
+    Between nodes h steps apart the x0-prediction is interpolated with an error of h^2/8 |x0''|. Where nothing is known ahead
+    it is held, with an error of h/2 |x0'| in the mean, or carried on by a trend, with one of (h^2/6 + gh/4) |x0''| at most
+    for a gap of h steps after one of g. A step from s to t brings alpha_t - alpha_s sigma_t/sigma_s of that into the state.
     The longest gap whose share stays within the budget is taken. Derivatives are divided differences of the predictions at
     the last three nodes of the window.
+
+    The trend is as much of the last slope as that held of the one before. A slope between predictions that are still being
+    corrected is none to go by, unless they run along with their states.
 
     Attributes:
         problem: the trajectory.
         workers: how many nodes a window holds.
         tolerance: RMS error of the final latents to aim at.
         fixed: the distance, if it is not to be measured.
+        lasting: whether errors of the state last: predictions are not known to run against it.
+        steady: whether there may be a trend.
         settled: predictions of the last two nodes that are final, by step.
+        trend: change of the prediction per step that is likely to go on; None for none.
         slope: RMS change of the prediction per step; infinite until it is known.
         curvature: its RMS second derivative, per step squared.
+        last_gap: steps between the last two nodes.
     """
 
     problem: Problem
     workers: int
     tolerance: float
     fixed: int | None = None
+    lasting: bool = True
+    steady: bool = False
     settled: list[tuple[int, Tensor]] = field(default_factory=list)
+    trend: Tensor | None = None
     slope: float = inf
     curvature: float = inf
+    last_gap: int = 1
 
     def settle(self, index: int, x0: Tensor) -> None:
         """Keep the prediction of a node that is final."""
@@ -62,34 +87,53 @@ class Spacing:
 
     def follow(self, before: list[tuple[int, Tensor]], index: int, x0: Tensor) -> list[tuple[int, Tensor]]:
         """Learn how the predictions run up to a node, from the two nodes before it; returns the two to go on from."""
+        self.trend = None
         if len(before) == 2:
             (a, at_a), (b, at_b) = before
-            late = (x0 - at_b) / (index - b)
-            self.slope = rms(late)
-            self.curvature = 2 * rms(late - (at_b - at_a) / (b - a)) / (index - a)
+            early, late = (at_b - at_a) / (b - a), (x0 - at_b) / (index - b)
+            self.slope, self.curvature, self.last_gap = rms(late), 2 * rms(late - early) / (index - a), index - b
+            if self.steady and (lasts := persistence(early, late)):
+                self.trend = late.mul_(lasts)
         return self._last_two(before, index, x0)
+
+    def carried(self, x0: Tensor, steps: int) -> Tensor:
+        """A prediction carried on over so many steps."""
+        return x0 if self.trend is None else x0 + self.trend * steps
+
+    def allowance(self, index: int) -> float:
+        """How much of the tolerance an error of the state may take up at a step.
+
+        What the prediction does not undo is an error of the picture's content, which grows with the signal level.
+        """
+        return max(self.problem.alpha(index), LEAST_SIGNAL) ** (1.0 if self.lasting else FADING)
+
+    def after(self, index: int, ahead: bool = False) -> int:
+        """The node after `index`: at most N - 1, and N after that; `ahead` where nothing is known on the way to it."""
+        last = self.problem.num_steps - 1
+        return min(index + self._gap(index, ahead or self.workers == 1), last) if index < last else last + 1
 
     def _last_two(self, before: list[tuple[int, Tensor]], index: int, x0: Tensor) -> list[tuple[int, Tensor]]:
         """Nothing where the distance is not to be measured: predictions cost memory."""
         return [*before, (index, x0)][-2:] if self.fixed is None else []
 
-    def after(self, index: int, held: bool = False) -> int:
-        """The node after `index`: at most N - 1, and N after that; `held` where the way to it counts as it is."""
-        last = self.problem.num_steps - 1
-        return min(index + self._gap(index, held), last) if index < last else last + 1
-
-    def _gap(self, index: int, held: bool) -> int:
+    def _gap(self, index: int, ahead: bool) -> int:
         if self.fixed is not None:
             return self.fixed
         longest = ceil(REACH * self.problem.num_steps / self.workers)
         if self.slope == inf:
-            return min(FIRST_GAP, longest) if self.tolerance >= LOOSE else 1
+            return min(FIRST_GAP, longest) if index and self.tolerance >= LOOSE else 1
         longest = min(longest, self.problem.num_steps - index)
-        held = held or self.workers == 1
-        return next((gap - 1 for gap in range(2, longest + 1) if not self._affordable(index, gap, held)), longest)
+        return next((gap - 1 for gap in range(2, longest + 1) if not self._affordable(index, gap, ahead)), longest)
 
-    def _affordable(self, index: int, gap: int, held: bool) -> bool:
-        share = x0_share(self.problem, index, index + gap)
-        if held:
-            return share * self.slope * gap / 2 <= HELD_BUDGET * self.tolerance
-        return share * self.curvature * gap**2 / 8 <= BUDGET * self.tolerance
+    def _affordable(self, index: int, gap: int, ahead: bool) -> bool:
+        error, budget = self._error_ahead(gap) if ahead else (self.curvature * gap**2 / 8, BUDGET)
+        return x0_share(self.problem, index, index + gap) * error <= budget * self.tolerance * self.allowance(
+            index + gap
+        )
+
+    def _error_ahead(self, gap: int) -> tuple[float, float]:
+        """Error of the prediction where nothing is known, in the mean over a gap; and the budget for it."""
+        held = self.slope * gap / 2
+        if not self.steady:
+            return held, LASTING_BUDGET if self.lasting else AHEAD_BUDGET
+        return min(held, self.curvature * gap * (gap / 6 + self.last_gap / 4)), AHEAD_BUDGET

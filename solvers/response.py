@@ -99,8 +99,13 @@ class Response:
 
     @property
     def runs_along(self) -> bool:
-        """Whether predictions have always moved with their states: no guidance that turns them against a move."""
+        """Whether predictions are known to have always moved with their states, as they do without guidance."""
         return 0 < self.least_gain < inf
+
+    @property
+    def runs_against(self) -> bool:
+        """Whether predictions are known to have moved against their states, as guidance makes them."""
+        return self.least_gain <= 0
 
     @property
     def misfit(self) -> float:
@@ -123,22 +128,30 @@ class Response:
     def _keep(self, index: int, move: Tensor, answer: Tensor) -> None:
         """Write a secant, scaled to a move of RMS 1, over the oldest one."""
         if not self.count:
-            self.moves = move.new_zeros((self.size, move.numel()))
-            self.answers = move.new_zeros((self.size, move.numel()))
+            self.pairs = move.new_zeros((self.size, 2, move.numel()))
         row, length = self.count % self.size, rms(move)
-        self.moves[row] = move.flatten() / length
-        self.answers[row] = answer.flatten() / length
+        for half, tensor in zip(self.pairs[row], (move, answer), strict=True):
+            half.copy_(tensor.flatten()).div_(length)
         self.indices[row : row + 1] = [index]
         self.count += 1
 
+    @property
+    def secants(self) -> Tensor:
+        """All secants as rows: moves at even ones, answers at odd ones."""
+        return self.pairs[: len(self.indices)].flatten(0, 1)
+
     def _measure(self) -> None:
         """Inner products of all pairs: what does not depend on where the model is asked."""
-        moves, answers = self.moves[: len(self.indices)], self.answers[: len(self.indices)]
-        plain, across = moves @ moves.T / moves.shape[1], (moves @ answers.T / moves.shape[1]).cpu().double()
-        self.lengths = answers.square().mean(1).sqrt().clamp(min=self.floor).cpu().double()
+        products = self.products(self.secants.T)
+        plain, across, lengths = products[::2, ::2], products[::2, 1::2], products[1::2, 1::2].diag().sqrt()
+        self.lengths = lengths.clamp(min=self.floor)
         self.gains, self.along = across.diag(), across / self.lengths
         self.least_gain = min(self.least_gain, float(self.gains.mean()))
-        self.kernel = plain.cpu().double() + ALONG_ANSWERS * self.along @ self.along.T
+        self.kernel = plain + ALONG_ANSWERS * self.along @ self.along.T
+
+    def products(self, vectors: Tensor) -> Tensor:
+        """Mean products of the secants' rows with vectors as columns, small and exact enough to calculate with."""
+        return (self.secants @ vectors / self.pairs.shape[-1]).cpu().double()
 
     def at(self, index: int) -> Model:
         """The model of the answer at a step."""
@@ -151,10 +164,8 @@ class Response:
 
     def resemblance(self, move: Tensor) -> Tensor:
         """k(s, d) of a move with every secant."""
-        flat, known = move.flatten(), len(self.indices)
-        plain = (self.moves[:known] @ flat / len(flat)).cpu().double()
-        along = (self.answers[:known] @ flat / len(flat)).cpu().double() / self.lengths
-        return plain + ALONG_ANSWERS * self.along @ along
+        plain, along = self.products(move.flatten()).view(-1, 2).unbind(1)
+        return plain + ALONG_ANSWERS * self.along @ (along / self.lengths)
 
     def directions(self, count: int) -> list[Tensor]:
         """Spend the surprises on at most `count` directions of RMS 1 to probe next: the principal ones, orthogonal."""
@@ -183,7 +194,6 @@ class Model:
         answer = move * self.gain
         if self.known is None or self.inverse is None:
             return answer
-        weights = (self.inverse @ self.known.resemblance(move)).to(answer)
-        moves, answers = self.known.moves[: len(weights)], self.known.answers[: len(weights)]
-        rest = (weights @ answers).addmv_(moves.T, weights, alpha=-self.gain)
-        return answer.add_(rest.view_as(move))
+        weights = self.inverse @ self.known.resemblance(move)
+        mixture = weights.outer(weights.new_tensor([-self.gain, 1.0])).flatten().to(answer)
+        return answer.add_((mixture @ self.known.secants).view_as(move))

@@ -74,17 +74,20 @@ def test_what_is_left_unknown_is_measured_and_large_until_then() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gains", "along"), [((), False), ((0.5, 2.0), True), ((-8.0, 2.0, 9.0), False), ((2.0, -8.0), False)]
+    ("gains", "along", "against"),
+    [((), False, False), ((0.5, 2.0), True, False), ((-8.0, 2.0, 9.0), False, True), ((2.0, -8.0), False, True)],
 )
-def test_predictions_that_once_ran_against_a_move_do_not_run_along(gains: tuple[float, ...], along: bool) -> None:
+def test_predictions_that_once_ran_against_a_move_are_taken_to(
+    gains: tuple[float, ...], along: bool, against: bool
+) -> None:
     response = taught(*((vector(*[0.0] * axis, 1.0), vector(*[0.0] * axis, gain)) for axis, gain in enumerate(gains)))
-    assert response.runs_along is along
+    assert (response.runs_along, response.runs_against) == (along, against)
 
 
 def test_the_oldest_secants_are_overwritten() -> None:
     pairs = [(vector(*[0.0] * axis, 1.0), vector(*[0.0] * axis, float(axis))) for axis in range(5)]
     response = taught(*pairs, size=3)
-    assert response.moves.shape == (3, SIZE)
+    assert response.pairs.shape == (3, 2, SIZE)
     assert response.at(5).answer(pairs[1][0])[0, 1] == pytest.approx((0.6 * (2 + 3 + 4) + 0.3) / 4)
     assert response.at(5).answer(pairs[4][0])[0, 4] > 2
 
@@ -164,18 +167,28 @@ def test_probes_must_leave_a_worker() -> None:
         Collocation(workers=4, probes=4)
 
 
-def gaps(curvature: float, workers: int = 2) -> int:
-    spacing = Spacing(flow(60), workers, tolerance=0.05)
+def spacing(*predictions: float, workers: int = 2, lasting: bool = False, steady: bool = False) -> Spacing:
+    """After nodes at steps 10, 12 and 14."""
+    made = Spacing(flow(60), workers, tolerance=0.05, lasting=lasting, steady=steady)
     before = []
-    for index in (10, 12, 14):
-        before = spacing.follow(before, index, torch.full((1, 4), 0.5 * curvature * index**2))
-    return spacing.after(14) - 14
+    for index, prediction in zip((10, 12, 14), predictions, strict=True):
+        before = made.follow(before, index, torch.full((1, 4), prediction))
+    return made
+
+
+def gaps(curvature: float) -> int:
+    return spacing(*(0.5 * curvature * index**2 for index in (10, 12, 14))).after(14) - 14
 
 
 def test_gaps_shorten_where_the_prediction_bends() -> None:
     assert gaps(0.0) == 60 // (3 * 2)
     assert gaps(0.0) > gaps(0.05) > gaps(0.5) >= 1
     assert gaps(100.0) == 1
+
+
+def test_the_first_step_is_taken_alone_and_the_next_ones_two_at_a_time_if_the_tolerance_allows() -> None:
+    nodes = [Spacing(flow(60), 4, tolerance).after(index) for tolerance in (0.05, 0.04) for index in (0, 1)]
+    assert nodes == [1, 3, 1, 2]
 
 
 def test_last_step_is_always_a_node() -> None:
@@ -185,12 +198,61 @@ def test_last_step_is_always_a_node() -> None:
     assert recorder.indices[-1][-1] == problem.num_steps - 1
 
 
-def test_a_gap_that_is_left_on_a_held_prediction_is_shorter() -> None:
-    spacing = Spacing(flow(60), 2, tolerance=0.05)
-    before = []
-    for index in (10, 12, 14):
-        before = spacing.follow(before, index, torch.full((1, 4), 0.1 * index))
-    assert 14 < spacing.after(14, held=True) < spacing.after(14) == 14 + 60 // (3 * 2)
+def test_a_gap_with_nothing_known_ahead_is_shorter() -> None:
+    made = spacing(1.0, 1.2, 1.4)
+    assert 14 < made.after(14, ahead=True) < made.after(14) == 14 + 60 // (3 * 2)
+
+
+def test_a_prediction_is_carried_on_by_as_much_of_its_slope_as_lasts() -> None:
+    for late, persists in [(0.3, 1.0), (0.1, 0.5), (-0.1, 0.0)]:
+        made = spacing(1.0, 1.2, 1.2 + late, steady=True)
+        carried = made.carried(torch.full((1, 4), 2.0), 3)
+        assert torch.allclose(carried, torch.full((1, 4), 2.0 + 3 * persists * late / 2))
+    held = torch.ones(1, 4)
+    assert spacing(1.0, 1.2, 1.4).carried(held, 3) is held
+
+
+def test_gaps_are_longer_where_a_trend_foresees_the_prediction() -> None:
+    lengths = [
+        spacing(1.0, 1.2, 1.41, lasting=lasting, steady=steady).after(14, ahead=True)
+        for lasting, steady in [(True, False), (False, False), (True, True)]
+    ]
+    assert lengths == sorted(set(lengths))
+
+
+def test_early_errors_may_be_smaller_most_of_all_where_nothing_undoes_them() -> None:
+    steps = [0, 20, 40, 60]
+    lasting = [spacing(0, 0, 0, lasting=True).allowance(step) for step in steps]
+    fading = [spacing(0, 0, 0, lasting=False).allowance(step) for step in steps]
+    assert lasting == sorted(lasting)
+    assert fading == sorted(fading)
+    assert all(a < b for a, b in zip(lasting[:-1], fading[:-1], strict=True))
+    assert lasting[0] == 0.1
+    assert lasting[-1] == fading[-1] == 1.0
+
+
+def unguided(index: int, x: Tensor, problem: FlowProblem) -> Tensor:
+    """The x0-prediction for a Gaussian of deviation 0.5 around a ramp: it runs along with the state, and curves."""
+    alpha, sigma, variance = problem.alpha(index), problem.sigma(index), 0.25
+    center = torch.linspace(-1, 1, SIZE)
+    return center + variance * alpha / (variance * alpha**2 + sigma**2) * (x - alpha * center)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4, 8])
+@pytest.mark.parametrize("tolerance", [0.02, 0.05])
+def test_the_tolerance_holds_where_errors_last(workers: int, tolerance: float) -> None:
+    for seed in range(8):
+        problem = FlowProblem(
+            [1 - i / 50 for i in range(51)], torch.randn(1, SIZE, generator=torch.Generator().manual_seed(seed))
+        )
+
+        def evaluate(points: Sequence[Point], problem: FlowProblem = problem) -> list[Tensor]:
+            return [problem.from_x0(p.index, p.x, unguided(p.index, p.x, problem)) for p in points]
+
+        exact = drive(Collocation(tolerance=0.0), problem, evaluate)
+        free = drive(Collocation(workers=workers, tolerance=tolerance), problem, evaluate)
+        assert float((exact.x - free.x).square().mean().sqrt()) <= tolerance
+        assert free.rounds <= 20
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])

@@ -21,7 +21,7 @@ def tell_forecast(loaded: LoadedJob, items: Sequence[WorkItem]) -> None:
     from genrun.runner.errors import GenrunError
     from genrun.runner.forecast.calibration import observations
     from genrun.runner.forecast.predict import costs_of
-    from genrun.runner.submit import is_elastic, wish_of
+    from genrun.runner.submit.orders import is_elastic, wish_of
 
     spec = loaded.job
     try:

@@ -39,7 +39,7 @@ def make_launcher(spec: JobSpec, document: Mapping[str, Any], items: Sequence[Wo
         UsageError: there is no such launcher, or it cannot start that many ranks.
     """
     from genrun.runner.launch import registry
-    from genrun.runner.submit import request_of
+    from genrun.runner.submit.orders import request_of
 
     return registry.get(spec.launch.kind)(request_of(spec, document, os.environ, items))
 
@@ -105,12 +105,12 @@ def make_items(folder: RunFolder, spec: JobSpec, launcher: Launcher) -> None:
 
 def _enter(folder: RunFolder, launcher: Launcher) -> Mapping[str, str]:
     """Make sure that there is something to write to, and return the jobs that are at work by their orders."""
-    from genrun.runner import submit
+    from genrun.runner.submit.follow import check_writable, tidy
 
-    submit.check_writable(folder)
+    check_writable(folder)
     at_work = launcher.at_work(folder)
     if not at_work:
-        submit.tidy(folder)
+        tidy(folder)
     return at_work
 
 
@@ -118,21 +118,22 @@ def _work(
     folder: RunFolder, spec: JobSpec, launcher: Launcher, wishes: Wishes, at_work: Mapping[str, str], jobs: list[str]
 ) -> None:
     """Start workers, or follow those that are at work; `jobs` gets the names of what is put into a queue."""
-    from genrun.runner import submit
+    from genrun.runner.submit.follow import wait_for
+    from genrun.runner.submit.orders import make_order
 
     if at_work and not wishes.join:
         say(f"{folder.path}: at work already: job {', '.join(jobs)}. More workers: genrun submit --join RUN.")
         order = Order.load(folder, max(at_work))
     else:
-        order = submit.make_order(folder, launcher, spec.launch.kind, spec, wishes.items)
+        order = make_order(folder, launcher, spec.launch.kind, spec, wishes.items)
         jobs += _start(folder, spec, launcher, order)
     if jobs and wishes.wait:
-        _watch(folder, order, lambda watch: submit.wait_for(folder, order, launcher, jobs, watch=watch, say=say))
+        _watch(folder, order, lambda watch: wait_for(folder, order, launcher, jobs, watch=watch, say=say))
 
 
 def _start(folder: RunFolder, spec: JobSpec, launcher: Launcher, order: Order) -> list[str]:
     """Start workers for what is left: watched to the end where the launcher follows them, else queued."""
-    from genrun.runner.submit import run_to_end
+    from genrun.runner.submit.follow import run_to_end
 
     left = open_items(folder, order)
     if not left:

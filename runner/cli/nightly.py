@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from genrun.runner.nightly.run import Outcome, Tools
     from genrun.runner.spec.schema import JobSpec
     from genrun.runner.store.folder import RunFolder
-    from genrun.runner.submit import Job
+    from genrun.runner.submit.runs import Job
 
 AT = "02:00"
 
@@ -88,7 +88,7 @@ def _show(outcome: Outcome) -> None:
 def _load(path: Path, sets: Sequence[str]) -> Job:
     from genrun.runner.plan import plan
     from genrun.runner.spec import load
-    from genrun.runner.submit import Job
+    from genrun.runner.submit.runs import Job
 
     loaded = load(path, sets)
     return Job(loaded.job, loaded.document, plan(loaded))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from genrun.runner.spec.problems import Origin
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
-    from genrun.runner.submit import Job
+    from genrun.runner.submit.runs import Job
 
 STATES = ("new", "done", "failed")
 
@@ -73,9 +73,9 @@ def submit(
 
 
 def _submit(path: Path, dry_run: bool, sets: Sequence[str], run: Path | None, wishes: Wishes) -> None:
-    from genrun.runner import submit as submitting
     from genrun.runner.cli.launching import launch, make_launcher
     from genrun.runner.store.folder import RunFolder
+    from genrun.runner.submit.runs import check_same, find_run, open_run
 
     job, origin = _load(path, sets)
     runs = Path(job.spec.output.dir)
@@ -84,10 +84,10 @@ def _submit(path: Path, dry_run: bool, sets: Sequence[str], run: Path | None, wi
         launcher = make_launcher(job.spec, job.document, job.items)
         if dry_run:
             if named is not None:
-                submitting.check_same(job, named)
-            _preview(job, named or submitting.find_run(job, runs), launcher, wishes.as_json)
+                check_same(job, named)
+            _preview(job, named or find_run(job, runs), launcher, wishes.as_json)
             return
-        folder = submitting.open_run(job, runs, named)
+        folder = open_run(job, runs, named)
         launch(folder, job.spec, launcher, wishes)
 
 
@@ -105,7 +105,7 @@ def _join(run: str, base: Path, sets: Sequence[str], wishes: Wishes) -> None:
 def _load(path: Path, sets: Sequence[str]) -> tuple[Job, Mapping[str, Origin]]:
     from genrun.runner.plan import plan
     from genrun.runner.spec import load
-    from genrun.runner.submit import Job
+    from genrun.runner.submit.runs import Job
 
     loaded = load(path, sets)
     return Job(loaded.job, loaded.document, plan(loaded)), loaded.origin
@@ -151,7 +151,7 @@ def _script(job: Job, folder: RunFolder | None, launcher: Launcher, items: int) 
     """The batch script as it would be, but for the times in the names of the run and the launch."""
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.runs import new_path
-    from genrun.runner.submit import new_order
+    from genrun.runner.submit.orders import new_order
 
     run = folder or RunFolder(new_path(Path(job.spec.output.dir), job.spec.name))
     return launcher.script(run, new_order(launcher, job.spec.launch.kind, job.spec), items)
@@ -159,7 +159,7 @@ def _script(job: Job, folder: RunFolder | None, launcher: Launcher, items: int) 
 
 def _price(job: Job, records: Mapping[str, Record]) -> str:
     """The rank-hours that the missing items will take at the pace of those that are done; "" before there are any."""
-    from genrun.runner.submit import wish_of
+    from genrun.runner.submit.orders import wish_of
 
     times = [record.elapsed_s for record in records.values() if record.status == "done"]
     if not times or len(times) == len(job.items):

@@ -19,7 +19,7 @@ from genrun.runner.errors import GenrunError, IncompleteError, LaunchError
 from genrun.runner.launch.submissions import ITEMS, load, standing
 from genrun.runner.scoring.choice import metric_name
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.submit import incomplete
+from genrun.runner.submit.follow import incomplete
 from genrun.runner.work.order import Order, open_items
 from genrun.slurm import launcher as slurm
 from genrun.slurm.commands import Commands, SlurmError

@@ -20,7 +20,7 @@ from genrun.runner.spec.schema import NightlySpec
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.processes import ProcessName, current
 from genrun.runner.store.runs import new_path, point_latest
-from genrun.runner.submit import Job
+from genrun.runner.submit.runs import Job
 
 EXIT_CODES = {"passed": 0, "failed": 1}
 INCOMPLETE = 3

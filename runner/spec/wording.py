@@ -12,7 +12,6 @@ from pydantic_core import ErrorDetails
 from genrun.runner.spec.problems import Origin, Problem, did_you_mean
 from genrun.runner.spec.schema import (
     PROMPT_TAGS,
-    WANTED,
     CocoCaptions,
     GateSpec,
     JobSpec,
@@ -30,6 +29,7 @@ from genrun.runner.spec.schema import (
     VaeSpec,
 )
 from genrun.runner.spec.tree import Path, Value, bare, dotted
+from genrun.runner.spec.values import WANTED
 
 ANY = "*"
 """Stands for any key in `SECTIONS`."""

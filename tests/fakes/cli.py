@@ -11,7 +11,7 @@ from genrun.runner.launch import registry
 from genrun.runner.launch.contract import Launcher
 from genrun.runner.plan import WorkItem
 from genrun.runner.spec.schema import JobSpec
-from genrun.runner.submit import request_of
+from genrun.runner.submit.orders import request_of
 
 WORKER = Path(__file__).with_name("worker.py")
 ROOT = Path(__file__).parents[2]

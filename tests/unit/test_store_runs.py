@@ -10,7 +10,7 @@ import pytest
 from genrun.runner.errors import MixError, UsageError
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.runs import names, new_path, point_latest, resolve
-from genrun.runner.submit import Job, changed_fields, check_same, find_run, open_run
+from genrun.runner.submit.runs import Job, changed_fields, check_same, find_run, open_run
 from tests.fakes.items import document, make_folder, make_item
 
 

@@ -1,0 +1,187 @@
+"""Following workers and queued jobs to the end of a run, and leaving it tidy."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from genrun.runner.errors import IncompleteError, StoppedError
+from genrun.runner.launch.cause import Cause, find, forget
+from genrun.runner.launch.contract import Launcher, State
+from genrun.runner.store.files import sync, temporary_name, write_error, write_whole
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.lease import Leases, Owner
+from genrun.runner.store.processes import current
+from genrun.runner.work.order import Order, open_items
+
+POLL_S = 0.25
+PATIENCE_S = 10.0
+PROBE_BYTES = 1 << 16
+
+
+class Watch(Protocol):
+    """Somebody who looks at a run now and then."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every item was settled at the last look."""
+        ...
+
+    def __call__(self) -> None:
+        """Look."""
+        ...
+
+
+def run_to_end(
+    folder: RunFolder,
+    order: Order,
+    launcher: Launcher,
+    *,
+    watch: Callable[[], None],
+    say: Callable[[str], None],
+    restarts: int = 1,
+) -> None:
+    """Start the workers and follow them; start them once more when ranks died and items are left.
+
+    Args:
+        folder: the run.
+        order: what to do.
+        launcher: how to start workers.
+        watch: called a few times a second while they work.
+        say: told about restarts.
+        restarts: how often workers that died are started again.
+
+    Raises:
+        StoreError: the run folder cannot be written.
+        LaunchError: the workers ended without finishing, by an error of their own.
+        IncompleteError: the workers were killed again, or this process was told to stop.
+    """
+    check_writable(folder)
+    for restart in range(restarts + 1):
+        forget(folder, order)
+        state = _follow(folder, order, launcher, restart, watch)
+        left = open_items(folder, order)
+        if not left:
+            break
+        if not state.exit_code:
+            raise incomplete(folder, "Other workers hold the rest of this run")
+        cause = find(folder, order, restart, state.exit_code)
+        if not cause.is_store:
+            # A worker on a full disk cannot even say so.
+            check_writable(folder)
+        if not cause.is_kill:
+            raise cause.error()
+        if restart < restarts:
+            say(f"{cause.error()}\n  {len(left)} items are left: starting the workers again.")
+        else:
+            raise _gave_up(folder, cause)
+    tidy(folder)
+
+
+def wait_for(
+    folder: RunFolder,
+    order: Order,
+    launcher: Launcher,
+    jobs: Sequence[str],
+    *,
+    watch: Watch,
+    say: Callable[[str], None],
+) -> None:
+    """Follow jobs of a queue to their end; whoever stops following leaves them in the queue.
+
+    Args:
+        folder: the run.
+        order: what is to be done.
+        launcher: knows the jobs.
+        jobs: its names for them.
+        watch: called a few times a second; tells when every item is settled, as only late tasks are then left.
+        say: told when the queue gives no answer, and when it does again.
+
+    Raises:
+        IncompleteError: the jobs ended without finishing, or this process was told to stop.
+    """
+    trouble = ""
+    try:
+        while not watch.is_over and (states := [state for job in jobs if (state := launcher.poll(job)).running]):
+            if states[0].trouble != trouble:
+                trouble = states[0].trouble
+                say(trouble or "The queue answers again.")
+            watch()
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        why = f"no longer followed, but still in the queue: job {', '.join(jobs)}"
+        raise incomplete(folder, why, StoppedError) from None
+    watch()
+    if open_items(folder, order):
+        ended = "; ".join(filter(None, (launcher.poll(job).trouble for job in jobs)))
+        raise incomplete(folder, f"the queue has no more of its tasks{f' ({ended})' if ended else ''}")
+    # Its last item is done, but whoever made it may not have let it go.
+    tidy(folder, PATIENCE_S)
+
+
+def incomplete(folder: RunFolder, why: str, kind: type[IncompleteError] = IncompleteError) -> IncompleteError:
+    """Return the error of a run that has not come to its end, with the command that goes on."""
+    tally = folder.tally()
+    return kind(
+        f"{folder.path}: {why}: {tally.done} of {tally.items} items are done.",
+        remedy="To go on, run the same command again; finished items are kept.",
+    )
+
+
+def tidy(folder: RunFolder, patience_s: float = 0.0) -> None:
+    """Remove what killed workers left behind, unless somebody works in this run.
+
+    Args:
+        folder: the run.
+        patience_s: how long workers that have just finished an item may take to let it go, in seconds.
+
+    Raises:
+        StoreError: the run cannot be written.
+    """
+    leases, deadline = Leases(folder, Owner(current(), "tidy")), time.monotonic() + patience_s
+    while not (is_deserted := leases.sweep()) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    if is_deserted:
+        for path in folder.temporary_files():
+            path.unlink(missing_ok=True)
+
+
+def check_writable(folder: RunFolder) -> None:
+    """Write and remove a small file.
+
+    Raises:
+        StoreError: the disk is full, or the folder is read-only.
+    """
+    probe = temporary_name(folder.leases / "probe")
+    try:
+        folder.leases.mkdir(exist_ok=True)
+        write_whole(probe, bytes(PROBE_BYTES))
+        sync(probe)
+    except OSError as error:
+        raise write_error(folder.path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
+def _gave_up(folder: RunFolder, cause: Cause) -> IncompleteError:
+    return incomplete(folder, f"{cause.error()}\n  The workers ended twice without finishing")
+
+
+def _follow(folder: RunFolder, order: Order, launcher: Launcher, restart: int, watch: Callable[[], None]) -> State:
+    job = launcher.submit(folder, order, restart)
+    try:
+        while (state := launcher.poll(job)).running:
+            watch()
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        launcher.cancel(job)
+        tidy(folder)
+        raise incomplete(folder, "stopped", StoppedError) from None
+    except BaseException:
+        launcher.cancel(job)
+        raise
+    watch()
+    return state

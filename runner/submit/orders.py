@@ -1,0 +1,101 @@
+"""What a job asks of its launcher, and what the workers are told to do."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrun.runner.launch.contract import Cluster, Launcher, Request, Step
+from genrun.runner.mesh import Wish
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.processes import current
+from genrun.runner.work.order import Order
+from genrun.runner.work.tail import points_of
+
+if TYPE_CHECKING:
+    from genrun.runner.plan import WorkItem
+    from genrun.runner.spec.schema import JobSpec
+
+
+def request_of(
+    spec: JobSpec, document: Mapping[str, Any], environ: Mapping[str, str], items: Sequence[WorkItem] = ()
+) -> Request:
+    """Return what a job asks of its launcher.
+
+    Args:
+        spec: the job.
+        document: the same as it is stored.
+        environ: of the workers.
+        items: the plan, for `parallel: auto`.
+    """
+    launch = spec.launch
+    return Request(
+        launch.processes,
+        wish_of(spec, items),
+        launch.threads,
+        launch.setup,
+        environ,
+        cluster=_cluster_of(spec, document),
+        uses_gpus=spec.model.device != "cpu",
+    )
+
+
+def is_elastic(spec: JobSpec) -> bool:
+    """Whether data groups that run out of items join the others: as told, and with `parallel: auto`."""
+    return spec.parallel.elastic or spec.parallel.time == "auto"
+
+
+def wish_of(spec: JobSpec, items: Sequence[WorkItem] = ()) -> Wish:
+    """Return the arrangement of ranks that a job, with the plan `items`, asks for."""
+    parallel = spec.parallel
+    points = tuple(points_of(item) for item in items)
+    return Wish(parallel.data, parallel.time, parallel.cfg, parallel.ring, parallel.ulysses, spec.objective, points)
+
+
+def new_order(launcher: Launcher, kind: str, spec: JobSpec) -> Order:
+    """Say what a launch is to do: all items, by a name that no other launch has."""
+    return Order(
+        job=f"{kind}-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}",
+        **launcher.mesh.to_dict(),
+        elastic=is_elastic(spec),
+        backend=spec.parallel.backend,
+        threads=spec.launch.threads,
+        max_attempts=spec.launch.max_attempts,
+        launcher=current() if launcher.follows else None,
+    )
+
+
+def make_order(
+    folder: RunFolder, launcher: Launcher, kind: str, spec: JobSpec, items: Sequence[str] | None = None
+) -> Order:
+    """Say what a launch on a run is to do. Attempts made before it do not count."""
+    records = folder.records()
+    return replace(
+        new_order(launcher, kind, spec),
+        items=None if items is None else tuple(items),
+        spent={item_id: record.attempt for item_id, record in records.items() if record.status == "failed"},
+    )
+
+
+def _cluster_of(spec: JobSpec, document: Mapping[str, Any]) -> Cluster:
+    launch = spec.launch
+    return Cluster(
+        name=spec.name,
+        partition=launch.partition,
+        array=launch.array,
+        at_once=launch.at_once,
+        nodes=launch.nodes,
+        gpus=str(launch.gpus),
+        time=launch.time,
+        agent=launch.agent,
+        options=launch.options,
+        template=None if launch.template is None else Path(launch.template),
+        then=tuple(Step(step.step, step.options) for step in launch.then),
+        # A stored text stands for a secret as ${NAME}, which the shell fills in from the job's environment.
+        setup=tuple(line.replace("$${", "${") for line in (document.get("launch") or {}).get("setup") or ()),
+        cwd=Path.cwd(),
+    )

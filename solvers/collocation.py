@@ -31,7 +31,7 @@ from genrun.solvers.window import freeze_x0
 if TYPE_CHECKING:
     from torch import Tensor
 
-SETTLED = 0.6
+SETTLED = 0.7
 """RMS change of a state that counts as settled, as a share of the tolerance."""
 PROBE = 0.05
 """RMS of a probe's move, as a share of the state's."""

@@ -24,7 +24,7 @@ FIRST_GAP = 2
 """Gaps before anything is known of the trajectory, where the tolerance allows it; the first step is always taken alone."""
 LOOSE = 0.05
 """Tolerance from which it does: a gap of two steps leaves an error of about 0.01."""
-FADING = 0.25
+FADING = 0.15
 """Power of the signal level that an error of the state may grow with, where predictions run against states; else 1."""
 LEAST_SIGNAL = 0.1
 """Signal level below which errors may be no smaller."""

@@ -9,7 +9,8 @@ equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with two things ad
 - a prediction is not held while its state is corrected, but moved by what `Response` has learned of its Jacobian
   (quasi-Newton); how well that is known decides how long a window can be, so that where the model is stiff more than half
   of many workers probe it, and
-- the distance to the next node is as long as the measured curvature of the prediction allows.
+- the distance to the next node is as long as the measured curvature of the prediction allows, less of it early on, where an
+  error that nothing undoes grows with the picture.
 
 Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory is eight
 latents a worker: a secant of two, a node's state, the one evaluated, its output and prediction, and states between nodes.
@@ -202,15 +203,24 @@ class NodeWindow:
             right.x, history = self._across(left, right, x0, histories[-1], model)
             histories.append(history)
             residual = max(residual, 0.0 if right.move is None else rms(right.move))
-        moved = (k for k, node in enumerate(chain) if k and not self._final(node, chain[-1], response))
-        first = next(moved, len(nodes))
-        if not self._usable(chain[first - 1], chain[first], response):
-            chain.insert(first, Node(chain[first - 1].index + 1, at.x))
-            histories.insert(first, self._one_step(chain[first - 1], chain[first], histories[first - 1], response))
+        first = self._front(chain, histories, response)
         self._accept(at, nodes, chain[first], histories[first], residual)
         del trail
         kept = [node for node in chain[first:] if node.index < self.problem.num_steps][: self.workers]
         return self._extend(kept, histories[-1], x0, nodes[-1].index)
+
+    def _front(self, chain: list[Node], histories: list[History], response: Response) -> int:
+        """Place in the chain of the first node that is not final, or of the step before it that nothing is unknown of."""
+        first = next(
+            (k for k, node in enumerate(chain) if k and not self._final(node, chain[-1], response)), len(chain) - 1
+        )
+        left = chain[first - 1]
+        if not self._usable(left, chain[first], response):
+            model, step = response.at(left.index), Node(left.index + 1, left.x)
+            step.x, history = self._across(left, step, self._prediction(left, model), histories[first - 1], model)
+            chain.insert(first, step)
+            histories.insert(first, history)
+        return first
 
     def _usable(self, left: Node, right: Node, response: Response) -> bool:
         """Whether a node that is not settled can be the front: its prediction, unknown in part, came in on the way to it."""
@@ -218,12 +228,6 @@ class NodeWindow:
             return True
         unknown = response.misfit * x0_share(self.problem, left.index, right.index) / 2
         return self.settled(right.index, right.move * (unknown / self.spacing.allowance(right.index)))
-
-    def _one_step(self, left: Node, right: Node, history: History, response: Response) -> History:
-        """The step from a final node to the next, which nothing is unknown of: gives `right` its state."""
-        x0 = self._prediction(left, response.at(left.index))
-        right.x, history = self.problem.step(left.index, left.x, self.problem.from_x0(left.index, left.x, x0), history)
-        return history
 
     def _final(self, node: Node, end: Node, response: Response) -> bool:
         """Whether a node's state is settled: its last move small, and what that leaves unknown of the window's end too."""
@@ -235,8 +239,7 @@ class NodeWindow:
     def _across(self, left: Node, right: Node, x0: Tensor, history: History, model: Model) -> tuple[Tensor, History]:
         """All steps from a node that predicts `x0` to the next: the state there, and the history."""
         x, output, left.output = left.x, left.output, None
-        assert output is not None
-        if left.move is not None:
+        if output is None or left.move is not None:
             output = self.problem.from_x0(left.index, x, x0)
         x, history = self.problem.step(left.index, x, output, history)
         for index in range(left.index + 1, right.index):

@@ -99,7 +99,7 @@ def run_night(job: Job, base: Path, tools: Tools, *, again: bool = False) -> Out
         StoppedError: this process was told to stop.
         StoreError: the run folder cannot be written.
     """
-    spec = job.spec.nightly or NightlySpec()  # pyright: ignore[reportCallIssue]
+    spec = job.spec.nightly or NightlySpec()
     job_folder = base / job.spec.name
     what = due(tools.now(), spec.at)
     with alone(job_folder) as is_alone:

@@ -125,16 +125,16 @@ def cogvideox() -> float:
     model, tokens = meta("CogVideoXTransformer3DModel", num_layers=2, **heads, **sizes), 11 * 48 * 85
     inputs = {"hidden_states": empty(2, 22, 16, 96, 170), "encoder_hidden_states": empty(2, 226, 4096)}
     rope = (empty(tokens, 64, dtype=torch.float32), empty(tokens, 64, dtype=torch.float32))
-    call = lambda: model(timestep=empty(2), image_rotary_emb=rope, **inputs)  # noqa: E731
-    return numbers(model, call) / 2 / (tokens + 226) / 3072
+    held = numbers(model, lambda: model(timestep=empty(2), image_rotary_emb=rope, **inputs))
+    return held / 2 / (tokens + 226) / 3072
 
 
 def unet() -> float:
     """Stable Diffusion 2 at 768 x 768."""
     heads = {"attention_head_dim": (5, 10, 20, 20), "cross_attention_dim": 1024, "use_linear_projection": True}
     model = meta("UNet2DConditionModel", sample_size=96, **heads)
-    call = lambda: model(empty(2, 4, 96, 96), empty(2), encoder_hidden_states=empty(2, 77, 1024))  # noqa: E731
-    return numbers(model, call) / 2 / 96 / 96 / 320
+    held = numbers(model, lambda: model(empty(2, 4, 96, 96), empty(2), encoder_hidden_states=empty(2, 77, 1024)))
+    return held / 2 / 96 / 96 / 320
 
 
 def decoder(kind: str, channels: int, latents: tuple[int, ...], **config: Any) -> float:

@@ -231,6 +231,13 @@ def test_early_errors_may_be_smaller_most_of_all_where_nothing_undoes_them() -> 
     assert lasting[-1] == fading[-1] == 1.0
 
 
+def straight(seed: int) -> FlowProblem:
+    """50 equal steps from noise."""
+    return FlowProblem(
+        [1 - i / 50 for i in range(51)], torch.randn(1, SIZE, generator=torch.Generator().manual_seed(seed))
+    )
+
+
 def unguided(index: int, x: Tensor, problem: FlowProblem) -> Tensor:
     """The x0-prediction for a Gaussian of deviation 0.5 around a ramp: it runs along with the state, and curves."""
     alpha, sigma, variance = problem.alpha(index), problem.sigma(index), 0.25
@@ -242,9 +249,7 @@ def unguided(index: int, x: Tensor, problem: FlowProblem) -> Tensor:
 @pytest.mark.parametrize("tolerance", [0.02, 0.05])
 def test_the_tolerance_holds_where_errors_last(workers: int, tolerance: float) -> None:
     for seed in range(8):
-        problem = FlowProblem(
-            [1 - i / 50 for i in range(51)], torch.randn(1, SIZE, generator=torch.Generator().manual_seed(seed))
-        )
+        problem = straight(seed)
 
         def evaluate(points: Sequence[Point], problem: FlowProblem = problem) -> list[Tensor]:
             return [problem.from_x0(p.index, p.x, unguided(p.index, p.x, problem)) for p in points]
@@ -267,9 +272,7 @@ def test_error_of_a_guided_mixture_is_below_the_tolerance(workers: int, toleranc
 
 def test_a_stiff_model_takes_less_than_half_the_rounds_of_an_exact_run() -> None:
     """X0 = -6 x along the trajectory: what guidance does to the models that ship with genrun."""
-    problem = FlowProblem(
-        [1 - i / 50 for i in range(51)], torch.randn(1, SIZE, generator=torch.Generator().manual_seed(0))
-    )
+    problem = straight(0)
     target = torch.linspace(-1, 1, SIZE)
 
     def evaluate(points: Sequence[Point]) -> list[Tensor]:

@@ -12,6 +12,7 @@ from genrun.runner.compare import Comparison, GateResult, compare_cells, compare
 from genrun.runner.compare.junit import junit
 from genrun.runner.compare.markdown import escape, markdown
 from genrun.runner.compare.results import exit_code
+from genrun.runner.plan import WorkItem
 from tests.fakes.scores import Value, scored_run
 from tests.unit.test_compare import as_reference
 
@@ -65,7 +66,10 @@ def test_a_mean_beyond_the_limit_whose_interval_reaches_it_passes(tmp_path: Path
 
 def test_what_was_not_measured_leaves_a_gate_open_unless_it_is_allowed_or_fails_anyway(tmp_path: Path) -> None:
     gates = {"psnr": {"min": 0.5}}
-    holes: Value = lambda item, number: None if number == 3 else 1.0  # noqa: E731
+
+    def holes(item: WorkItem, number: int) -> float | None:
+        return None if number == 3 else 1.0
+
     (gate,) = judged(tmp_path / "x", gates, new=holes)
     assert (gate.state, gate.reason) == ("incomplete", "1 of 12 were not measured: cannot be read")
     assert judged(tmp_path / "y", {"psnr": {"min": 0.5, "max_missing": 1}}, new=holes)[0].state == "passed"

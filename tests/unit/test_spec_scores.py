@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from genrun.adapters.scorers import registry as metrics
+from genrun.adapters.scorers.clip_score import ClipScore
+from genrun.adapters.scorers.vbench import VBenchMetric
 from genrun.runner.errors import JobFileError, UsageError
 from genrun.runner.scoring.choice import metric_name, wanted_metrics
 from genrun.runner.scoring.shard import WHOLE, Shard
@@ -95,9 +97,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
 def test_options_come_from_the_machine_then_the_job_then_the_command_line(run: RunFolder) -> None:
     defaults = {"vbench": {"python": "/p", "dimensions": ["scene"]}}
     _, clip, vbench = wanted_metrics(run, options={"clip_score": {"frames": 5}}, defaults=defaults)
-    assert (clip.options.frames, clip.options.batch) == (5, 2)  # pyright: ignore[reportAttributeAccessIssue]
-    assert vbench.options.python == Path("/p")  # pyright: ignore[reportAttributeAccessIssue]
-    assert vbench.options.dimensions == ("color",)  # pyright: ignore[reportAttributeAccessIssue]
+    assert isinstance(clip, ClipScore)
+    assert (clip.options.frames, clip.options.batch) == (5, 2)
+    assert isinstance(vbench, VBenchMetric)
+    assert vbench.options.python == Path("/p")
+    assert vbench.options.dimensions == ("color",)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,9 +27,9 @@ SUITE = [
 ]
 
 
-def metric(**options: object) -> VBenchMetric:
-    chosen: dict[str, object] = {"python": Path(sys.executable), "dimensions": ("temporal_flickering",), **options}
-    return VBenchMetric(VBenchOptions(device="cpu", **chosen))  # pyright: ignore[reportArgumentType]
+def metric(**options: Any) -> VBenchMetric:
+    chosen: dict[str, Any] = {"python": Path(sys.executable), "dimensions": ("temporal_flickering",), **options}
+    return VBenchMetric(VBenchOptions(device="cpu", **chosen))
 
 
 def scored(run: RunFolder, chosen: VBenchMetric) -> dict[tuple[str, str], tuple[float | None, str | None]]:

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 ROUNDING = 1e-6
 """Of float32 over a few steps, in units of the largest value."""
+BATCHED = {"sd2 float32": 2e-5}
+"""Where kernels sum a doubled batch otherwise by more than twice that: convolutions, 1.02e-5 on one processor."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def test_two_ranks_make_one_guidance_branch_each_and_get_the_bits_of_one(found: 
     for rank in found:
         for case, seen in rank["guidance"].items():
             assert seen.get("distance of halves", seen["distance"]) == 0, case
-            assert seen["distance"] <= 1e-5, case
+            assert seen["distance"] <= BATCHED.get(case, 2 * ROUNDING), case
 
 
 def test_a_rank_of_two_by_two_evaluates_little_more_than_a_quarter(found: list[dict[str, Any]]) -> None:

@@ -149,7 +149,7 @@ class NodeWindow:
                 self._look(node, outputs.pop(0), response)
             self._compare(nodes[-1], probes, outputs, response)
             if at.rounds == 1 and (x0 := nodes[0].x0) is not None:
-                response.begin(x0, self.problem.x_start)
+                response.begin(x0)
             del probes
             self._adapt(nodes, response)
             nodes = self._replay(at, nodes, response)
@@ -159,8 +159,9 @@ class NodeWindow:
         """Points beside the last node. Its state is the newest guess, so what is learned there will be used the longest."""
         last = nodes[-1]
         count = self.workers - len(nodes) if self.probing and len(nodes) > 1 else 0
-        size = PROBE * rms(last.x)
-        states = [last.x + direction * size for direction in response.directions(count)]
+        directions = response.directions(count)
+        size = PROBE * rms(last.x) if directions else 0.0
+        states = [last.x + direction * size for direction in directions]
         return [Point(last.index, self.problem.hold(last.index, x)) for x in states]
 
     def _adapt(self, nodes: list[Node], response: Response) -> None:
@@ -190,7 +191,7 @@ class NodeWindow:
             response.observe(probe.index, probe.x - node.x, x0 - node.x0)
 
     def _replay(self, at: Trajectory, nodes: list[Node], response: Response) -> list[Node]:
-        """Step from the front across the evaluated nodes and correct their states; returns the next window.
+        """Step from the front across the evaluated nodes and correct their states; returns the next window in their place.
 
         The first node that is not final is the new front.
         """
@@ -205,9 +206,10 @@ class NodeWindow:
             residual = max(residual, 0.0 if right.move is None else rms(right.move))
         first = self._front(chain, histories, response)
         self._accept(at, nodes, chain[first], histories[first], residual)
-        del trail
-        kept = [node for node in chain[first:] if node.index < self.problem.num_steps][: self.workers]
-        return self._extend(kept, histories[-1], x0, nodes[-1].index)
+        start = nodes[-1].index
+        nodes[:] = [node for node in chain[first:] if node.index < self.problem.num_steps][: self.workers]
+        del trail, chain
+        return self._extend(nodes, histories[-1], x0, start)
 
     def _front(self, chain: list[Node], histories: list[History], response: Response) -> int:
         """Place in the chain of the first node that is not final, or of the step before it that nothing is unknown of."""
@@ -258,11 +260,12 @@ class NodeWindow:
         """X0 at a step between two nodes; held where the right one has not been evaluated."""
         assert left.x0 is not None
         x0, known = left.x0, self.between.get(index)
+        answer = None if known is None else model.answer(x - known)
         if right.x0 is not None:
             x0 = x0 + (right.x0 - x0) * ((index - left.index) / (right.index - left.index))
         else:
             x0 = self.spacing.carried(x0, index - left.index)
-        return x0 if known is None else model.answer(x - known).add_(x0)
+        return x0 if answer is None else answer.add_(x0)
 
     def _accept(self, at: Trajectory, nodes: list[Node], front: Node, history: History, residual: float) -> None:
         """Make a node the front; what lies before it is final."""

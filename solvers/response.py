@@ -87,10 +87,10 @@ class Response:
     gain: float = 0.0
     least_gain: float = inf
 
-    def begin(self, x0: Tensor, noise: Tensor) -> None:
+    def begin(self, x0: Tensor) -> None:
         """Name directions to probe before any secant is known: J is large along the data, as the first prediction shows."""
         flat = x0.mean((-2, -1) if x0.ndim > 3 else -min(2, x0.ndim), keepdim=True).expand_as(x0)
-        self.surprises = [x0, flat, noise * (0.1 * rms(x0) / max(rms(noise), self.floor))]
+        self.surprises = [x0, flat]
         self.gain = inf
 
     def begin_round(self) -> None:
@@ -170,6 +170,7 @@ class Response:
     def directions(self, count: int) -> list[Tensor]:
         """Spend the surprises on at most `count` directions of RMS 1 to probe next: the principal ones, orthogonal."""
         if not self.surprises or not count:
+            self.surprises = []
             return []
         shape = self.surprises[0].shape
         surprises = self.surprises[0].new_empty((len(self.surprises), shape.numel()))

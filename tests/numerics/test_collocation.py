@@ -120,11 +120,12 @@ def test_a_first_prediction_that_surprises_is_probed_behind_an_answer_of_the_sam
 
 
 def test_probes_turn_to_the_largest_directions_of_the_jacobian() -> None:
-    """Power iteration: from one vector that holds all axes alike, two rounds of probes."""
+    """Power iteration: from two vectors that hold all axes, two rounds of probes."""
     gains = torch.zeros(1, SIZE)
     gains[0, :3] = torch.tensor([-9.0, 5.0, -2.0])
     response = Response(LEVELS, 16, 1e-6)
-    response.begin(torch.ones(1, SIZE), torch.linspace(-1, 1, SIZE)[None])
+    response.hear(torch.ones(1, SIZE))
+    response.hear(torch.linspace(-1, 1, SIZE)[None])
     for _ in range(3):
         probes = response.directions(4)
         response.begin_round()
@@ -167,12 +168,14 @@ def test_probes_must_leave_a_worker() -> None:
         Collocation(workers=4, probes=4)
 
 
-def spacing(*predictions: float, workers: int = 2, lasting: bool = False, steady: bool = False) -> Spacing:
-    """After nodes at steps 10, 12 and 14."""
+def spacing(
+    *predictions: float, workers: int = 2, lasting: bool = False, steady: bool = False, gap: int = 2
+) -> Spacing:
+    """After nodes so many steps apart, the last at step 14."""
     made = Spacing(flow(60), workers, tolerance=0.05, lasting=lasting, steady=steady)
     before = []
-    for index, prediction in zip((10, 12, 14), predictions, strict=True):
-        before = made.follow(before, index, torch.full((1, 4), prediction))
+    for index, prediction in zip(range(14 - gap * (len(predictions) - 1), 15, gap), predictions, strict=True):
+        before = made.follow(before, index, torch.full((1, 4), float(prediction)))
     return made
 
 
@@ -184,6 +187,19 @@ def test_gaps_shorten_where_the_prediction_bends() -> None:
     assert gaps(0.0) == 60 // (3 * 2)
     assert gaps(0.0) > gaps(0.05) > gaps(0.5) >= 1
     assert gaps(100.0) == 1
+
+
+def test_a_slope_that_zigzags_between_near_nodes_shortens_long_gaps_no_more_than_one_between_far_nodes() -> None:
+    near, far = (spacing(*(0.01 * gap * up for up in (1, 0, 1, 0)), gap=gap) for gap in (1, 4))
+    assert near.bends_on == far.bends_on == 0.0
+    assert 18 < near.after(14) == far.after(14) < 14 + 60 // (3 * 2)
+
+
+def test_a_slope_that_bends_on_shortens_long_gaps_more() -> None:
+    lasts, turns = spacing(0.0, 0.01, 0.04, 0.09, gap=1), spacing(0.06, 0.01, 0.0, 0.01, gap=1)
+    assert lasts.bend == pytest.approx(turns.bend)
+    assert (lasts.bends_on, turns.bends_on) == (pytest.approx(1.0), pytest.approx(0.5))
+    assert lasts.after(14) < turns.after(14)
 
 
 def test_the_first_step_is_taken_alone_and_the_next_ones_two_at_a_time_if_the_tolerance_allows() -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SIZE_INCHES = (6.4, 4.3)
 POINTS_PER_INCH = 72  # what SVG is drawn in, so that a pixel is a point
-MARGINS = {"left": 0.115, "right": 0.985, "bottom": 0.115, "top": 0.975}
+MARGINS = {"left": 0.13, "right": 0.985, "bottom": 0.115, "top": 0.975}
 LETTER_POINTS = 6.4
 FONT = "'DejaVu Sans'"
 PAGE_FONT = "ui-sans-serif, system-ui, 'Segoe UI', 'Helvetica Neue', Inter, Arial, sans-serif"

@@ -32,7 +32,7 @@ FADING = 0.15
 LEAST_SIGNAL = 0.1
 """Signal level below which errors may be no smaller."""
 TINY = 1e-30
-"""Square of a slope that is none."""
+"""Square of a derivative that is none."""
 
 
 def x0_share(problem: Problem, start: int, end: int) -> float:

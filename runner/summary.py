@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from genrun.runner import statistics
 from genrun.runner.store.records import Record, SamplerStats, Score, set_id
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
-
-CONFIDENCE = 0.95
-Z_95 = 1.959963984540054
-RESAMPLES = 2000
-CHUNK = 100
 
 
 @dataclass(frozen=True)
@@ -99,7 +94,7 @@ def summarize(
         records: by item id.
         scores: rows of any metrics; rows without a value are left out of the means. The score of a whole group
             (`set_id`) stands for a metric that its items have no values of.
-        shares: metrics whose values are 0 or 1, with their parts (`name.part`): they get Wilson's interval.
+        shares: metrics whose values are 0 or 1, with their parts (`name.part`).
     """
     values: dict[str, dict[str, float]] = {}
     for score in scores:
@@ -127,19 +122,19 @@ def is_solver_axis(axis: str) -> bool:
 
 
 def estimate(values: Sequence[float], *, share: bool = False) -> Estimate | None:
-    """Mean and 95% interval; None for no values.
+    """Return the mean of `values` with its 95% interval; None for no values.
 
-    The interval is the percentile bootstrap over items (2000 resamples, fixed seed), or for shares Wilson's score
-    interval, which does not shrink to a point when all items are right. One item has no interval.
+    Args:
+        values: one for each item.
+        share: whether the values are yes or no; others are measured like any number.
     """
     if not values:
         return None
     import numpy as np
 
     array = np.asarray(values, dtype=np.float64)
-    low, high = None, None
-    if len(array) > 1:
-        low, high = wilson_interval(array.mean(), len(array)) if share else bootstrap_interval(values)
+    interval = statistics.mean_interval(values, share=share and statistics.are_binary(values))
+    low, high = interval or (None, None)
     return Estimate(
         n=len(array),
         mean=float(array.mean()),
@@ -149,27 +144,6 @@ def estimate(values: Sequence[float], *, share: bool = False) -> Estimate | None
         minimum=float(array.min()),
         maximum=float(array.max()),
     )
-
-
-def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean (Efron, 1979), resampling items; the same values give the same."""
-    import numpy as np
-
-    array = np.asarray(values, dtype=np.float64)
-    generator = np.random.default_rng(seed)
-    draws = [
-        array[generator.integers(len(array), size=(CHUNK, len(array)))].mean(axis=1) for _ in range(RESAMPLES // CHUNK)
-    ]
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(draws), [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def wilson_interval(share: float, n: int) -> tuple[float, float]:
-    """Score interval of a proportion (Wilson, 1927) of n items."""
-    centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
-    half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2))
-    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
 def _group(

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from genrun.runner.compare import drift, sets, statistics
+from genrun.runner import statistics
+from genrun.runner.compare import drift, sets
 from genrun.runner.compare.gates import NO_BASELINE, RELATIVE, Gate, gates_of, judge
 from genrun.runner.compare.pairs import Match, across, within
 from genrun.runner.compare.results import CellComparison, Comparison, Difference, Mean, Pair, Side, State
@@ -211,24 +212,21 @@ def _joined(one: Number, other: Number) -> Number:
 
 def _mean(numbers: Sequence[Number], confidence: float, style: str) -> Mean:
     values = [number.value for number in numbers if number.value is not None]
-    interval = statistics.mean_interval(values, confidence, share=_are_binary(values, style))
+    interval = statistics.mean_interval(values, confidence, share=style == "share" and statistics.are_binary(values))
     return Mean(len(values), _average(values), *(interval or (None, None)), *_missing(numbers))
 
 
 def _mean_difference(pairs: Sequence[Pair], numbers: Sequence[Number], confidence: float, style: str) -> Mean:
     sides = [side.value for pair in pairs for side in (pair.baseline, pair.candidate)]
     values = [pair.difference for pair in pairs]
-    interval = statistics.difference_interval(values, confidence, share=_are_binary(sides, style))
+    interval = statistics.difference_interval(
+        values, confidence, share=style == "share" and statistics.are_binary(sides)
+    )
     return Mean(len(values), _average(values), *(interval or (None, None)), *_missing(numbers))
 
 
 def _average(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
-
-
-def _are_binary(values: Sequence[float | None], style: str) -> bool:
-    """Whether values are yes or no; other shares are measured like any number."""
-    return style == "share" and all(value in (0.0, 1.0) for value in values)
 
 
 def _missing(numbers: Sequence[Number]) -> tuple[int, tuple[tuple[str, int], ...]]:

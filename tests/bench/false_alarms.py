@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from genrun.runner.compare import statistics
+from genrun.runner import statistics
 from genrun.runner.compare.gates import Gate, Limit, gates_of, judge
 from genrun.runner.compare.results import Difference, Mean
 from genrun.runner.compare.sides import Entry, read_cells, style_of

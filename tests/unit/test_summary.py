@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
+from genrun.runner.statistics import mean_interval
 from genrun.runner.store.records import Record, SamplerStats, Score
-from genrun.runner.summary import bootstrap_interval, estimate, summarize, wilson_interval
+from genrun.runner.summary import estimate, summarize
 from tests.sample_run import ROPA, SEQUENTIAL, work_item
 
 
@@ -15,7 +15,8 @@ def test_an_estimate_holds_mean_median_and_extremes() -> None:
     assert result is not None
     assert (result.n, result.mean, result.median, result.minimum, result.maximum) == (4, 2.0, 1.5, 1.0, 4.0)
     assert result.low is not None and result.high is not None
-    assert 1.0 <= result.low < 2.0 < result.high <= 4.0
+    # Student: t(0.975, 3) = 3.1824 times the standard error of the mean, 0.70711.
+    assert (result.low, result.high) == pytest.approx((2 - 2.2503, 2 + 2.2503), abs=1e-4)
 
 
 def test_nothing_measured_is_no_estimate() -> None:
@@ -28,34 +29,23 @@ def test_one_item_has_a_mean_and_no_interval() -> None:
     assert (result.mean, result.low, result.high) == (3.0, None, None)
 
 
-def test_the_bootstrap_is_the_same_every_time() -> None:
-    values = np.random.default_rng(3).normal(size=20).tolist()
-    assert bootstrap_interval(values) == bootstrap_interval(values)
-
-
-def test_the_bootstrap_interval_of_a_large_sample_is_that_of_the_normal_distribution() -> None:
-    values = np.random.default_rng(0).normal(size=400)
-    low, high = bootstrap_interval(values.tolist())
-    half = 1.96 * values.std() / 20
-    assert (values.mean() - low, high - values.mean()) == pytest.approx((half, half), rel=0.08)
-
-
-def test_the_bootstrap_interval_holds_the_truth_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(1)
-    intervals = [bootstrap_interval(rng.normal(size=30).tolist()) for _ in range(200)]
-    assert 0.90 <= np.mean([low <= 0 <= high for low, high in intervals]) <= 0.98
-
-
-def test_wilsons_interval_is_the_published_one() -> None:
-    assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe 1998, table I
-    assert wilson_interval(0 / 20, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
-
-
 def test_ten_of_ten_right_is_not_certainty() -> None:
     result = estimate([1.0] * 10, share=True)
     assert result is not None
     assert result.high == pytest.approx(1.0)
     assert result.low == pytest.approx(0.7225, abs=1e-4)
+
+
+def test_a_share_of_neither_yes_nor_no_is_measured_like_any_number() -> None:
+    values = [0.5, 0.25, 0.75, 0.5]
+    assert estimate(values, share=True) == estimate(values)
+
+
+def test_an_estimate_has_the_interval_of_every_other_page() -> None:
+    values = [float(value) for value in range(24)]
+    result = estimate(values)
+    assert result is not None
+    assert (result.low, result.high) == mean_interval(values)
 
 
 def done(item_id: str, rounds: int) -> Record:

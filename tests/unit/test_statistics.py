@@ -6,18 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genrun.runner.compare.statistics import (
-    difference_interval,
-    effect_size,
-    mean_interval,
-    student_quantile,
-)
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 30, 31, 400])
-@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
-def test_students_quantile_is_scipys(freedom: int, confidence: float) -> None:
-    assert student_quantile(confidence, freedom) == pytest.approx(stats.t.ppf((1 + confidence) / 2, freedom), rel=1e-9)
+from genrun.runner.statistics import MOST, are_binary, difference_interval, effect_size, mean_interval
 
 
 def test_few_items_get_students_interval() -> None:
@@ -79,3 +68,31 @@ def test_the_effect_size_is_the_mean_in_standard_deviations() -> None:
     assert effect_size([1.0, 2.0, 3.0]) == pytest.approx(2.0)
     assert effect_size([0.5, 0.5]) is None
     assert effect_size([1.0]) is None
+
+
+def test_a_large_sample_has_students_interval_alone() -> None:
+    values = np.random.default_rng(5).exponential(size=MOST + 1)
+    expected = stats.t.interval(0.95, MOST, values.mean(), stats.sem(values))
+    assert mean_interval(values.tolist()) == pytest.approx(expected)
+
+
+def test_equal_values_have_an_interval_of_no_width() -> None:
+    assert mean_interval([2.0] * 20) == (2.0, 2.0)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    intervals = [mean_interval(rng.normal(size=30).tolist()) or (1, 1) for _ in range(200)]
+    assert 0.90 <= np.mean([low <= 0 <= high for low, high in intervals]) <= 0.98
+
+
+def test_wilsons_interval_is_the_published_one() -> None:
+    shares = [1.0] * 81 + [0.0] * 182
+    assert mean_interval(shares, share=True) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe 1998, table I
+    assert mean_interval([0.0] * 20, share=True) == pytest.approx((0.0, 0.1611), abs=1e-4)
+
+
+def test_only_zeros_and_ones_count_as_a_share() -> None:
+    assert are_binary([0.0, 1.0])
+    assert not are_binary([0.5, 1.0])
+    assert not are_binary([None])

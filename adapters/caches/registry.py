@@ -1,54 +1,41 @@
-"""Caches by name: one module each in this package, others by the entry point `genrun.caches`."""
+"""Caches by name: one module each in this package, others by the entry point `genrun.caches`.
+
+A cache is a frozen dataclass whose fields are its options in a job file.
+"""
 
 from __future__ import annotations
 
-import difflib
-from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
+from genrun.registry import Registry
+
 NONE = "none"
-MODULES = {
-    "none": "none:NoCache",
-    "first_block": "first_block:FirstBlock",
-    "pab": "pab:PyramidAttention",
-    "faster": "faster:Faster",
-    "taylorseer": "taylorseer:TaylorSeer",
-    "mag": "mag:Mag",
-    "toca": "toca:Toca",
-    "dbcache": "dbcache:DBCache",
-}
-
-
-class UnknownCacheError(LookupError):
-    """No cache of that name; the message names the nearest."""
-
-
-def names() -> tuple[str, ...]:
-    """All caches, ours first."""
-    return (*MODULES, *(point.name for point in entry_points(group="genrun.caches")))
-
-
-def get(kind: str) -> type[Any]:
-    """The cache's dataclass, whose fields are its options. Raises UnknownCacheError."""
-    if kind in MODULES:
-        module, name = MODULES[kind].split(":")
-        return getattr(import_module(f"genrun.adapters.caches.{module}"), name)
-    for point in entry_points(group="genrun.caches"):
-        if point.name == kind:
-            return point.load()
-    near = difflib.get_close_matches(kind, names(), n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(names())}."
-    raise UnknownCacheError(f"unknown cache {kind!r}.{hint}")
+_REGISTRY = Registry(
+    what="cache",
+    group="genrun.caches",
+    package="genrun.adapters.caches",
+    own={
+        NONE: "none:NoCache",
+        "first_block": "first_block:FirstBlock",
+        "pab": "pab:PyramidAttention",
+        "faster": "faster:Faster",
+        "taylorseer": "taylorseer:TaylorSeer",
+        "mag": "mag:Mag",
+        "toca": "toca:Toca",
+        "dbcache": "dbcache:DBCache",
+    },
+)
+names = _REGISTRY.names
+get = _REGISTRY.get
 
 
 def kind_of(cache: object) -> str:
-    """The name of a cache."""
+    """Return the name of a cache."""
     return next((kind for kind in names() if isinstance(cache, get(kind))), type(cache).__name__)
 
 
 def make(section: dict[str, Any] | None) -> Any | None:
-    """The cache of a job's section {"kind": ..., **options}; None for none."""
+    """Make the cache of a job's section {"kind": ..., **options}; return None for none."""
     if not section or section.get("kind", NONE) == NONE:
         return None
     return get(section["kind"])(**{name: value for name, value in section.items() if name != "kind"})

@@ -77,7 +77,7 @@ class VerbGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb, or say which one was probably meant."""
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
-            from genrun.runner.spec.problems import did_you_mean
+            from genrun.registry import did_you_mean
 
             known = self.list_commands(ctx)
             ctx.fail(f"No verb {args[0]!r}.{did_you_mean(args[0], known)} There are: {', '.join(known)}.")

@@ -107,8 +107,8 @@ def _gates(path: Path | None) -> list[Gate] | None:
 
 
 def _drift(text: str) -> list[str]:
+    from genrun.registry import did_you_mean
     from genrun.runner.compare.drift import PREFIX, drift_names
-    from genrun.runner.spec.problems import did_you_mean
 
     names = [name.strip() for name in text.split(",") if name.strip()]
     known = [name.removeprefix(PREFIX) for name in drift_names()] if names else []

@@ -32,8 +32,8 @@ def history(job: str | None, rebuild: bool, base: Path, as_json: bool) -> None:
     Tells nights that began late, were called twice (doubled), or were cut off (interrupted). Nights whose runs were
     removed to make room are listed, too.
     """
+    from genrun.registry import did_you_mean
     from genrun.runner import history as nights_of
-    from genrun.runner.spec.problems import did_you_mean
 
     if rebuild:
         say(f"{base}: {nights_of.rebuild(base)} nights.")

@@ -14,6 +14,7 @@ import click
 
 from genrun.runner.cli.output import on_terminal, one_line, put, put_json, say
 from genrun.runner.cli.runs import counts
+from genrun.runner.errors import UsageError
 from genrun.runner.work.order import Order, open_items
 
 if TYPE_CHECKING:
@@ -38,10 +39,15 @@ def make_launcher(spec: JobSpec, document: Mapping[str, Any], items: Sequence[Wo
     Raises:
         UsageError: there is no such launcher, or it cannot start that many ranks.
     """
+    from genrun.registry import UnknownNameError
     from genrun.runner.launch import registry
     from genrun.runner.submit.orders import request_of
 
-    return registry.get(spec.launch.kind)(request_of(spec, document, os.environ, items))
+    try:
+        make = registry.get(spec.launch.kind)
+    except UnknownNameError as error:
+        raise UsageError(f"launch.kind: {error}") from error
+    return make(request_of(spec, document, os.environ, items))
 
 
 @dataclass(frozen=True)

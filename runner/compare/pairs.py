@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from genrun.registry import did_you_mean
 from genrun.runner.compare.sides import Cells, Entry
 from genrun.runner.errors import UsageError
-from genrun.runner.spec.problems import did_you_mean
 from genrun.runner.store.records import Score
 
 SEQUENTIAL = "sequential"

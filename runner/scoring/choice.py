@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.scorers import registry
 from genrun.adapters.scorers.contract import Metric, SetMetric, needs_of, options_of
+from genrun.registry import UnknownNameError
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def wanted_metrics(
         for name in (options or {}).keys() - set(chosen):
             raise UsageError(f"{name} is given options, but is not measured.", remedy=f"Add it: --metrics {name}")
         return [_made(name, layers) for name in dict.fromkeys(chosen)]
-    except ValueError as error:
+    except UnknownNameError as error:
         raise UsageError(str(error)) from error
 
 

@@ -11,13 +11,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from genrun.adapters.weights import index_of
+from genrun.registry import did_you_mean
 from genrun.runner.errors import JobFileError
 from genrun.runner.spec import accelerations, holding, launching, options
 from genrun.runner.spec import prompts as prompt_files
 from genrun.runner.spec.checkpoint import Checkpoint, locate
 from genrun.runner.spec.gating import gate_problems
 from genrun.runner.spec.matrix import Corner
-from genrun.runner.spec.problems import Problem, did_you_mean
+from genrun.runner.spec.problems import Problem
 from genrun.runner.spec.registries import Registries
 from genrun.runner.spec.schedulers import scheduler_names
 from genrun.runner.spec.schema import CacheSpec, JobSpec, ModelSpec, SamplingSpec, SolverSpec

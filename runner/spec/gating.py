@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from genrun.runner.spec.problems import Problem, did_you_mean
+from genrun.registry import did_you_mean
+from genrun.runner.spec.problems import Problem
 from genrun.runner.spec.registries import Registry
 from genrun.runner.spec.tree import Value, bare, dotted
 from genrun.runner.spec.wording import place, unknown

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from genrun.adapters.quantization import missing
 from genrun.adapters.weights import components_of, index_of
+from genrun.registry import did_you_mean
 from genrun.runner.spec.checkpoint import Checkpoint
-from genrun.runner.spec.problems import Problem, did_you_mean
+from genrun.runner.spec.problems import Problem
 from genrun.runner.spec.schema import ModelSpec
 from genrun.runner.spec.tree import Path, Value, dotted
 from genrun.runner.spec.wording import place

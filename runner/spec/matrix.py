@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from pydantic import BaseModel
 
+from genrun.registry import did_you_mean
 from genrun.runner.spec.options import model_of
-from genrun.runner.spec.problems import Problem, did_you_mean
+from genrun.runner.spec.problems import Problem
 from genrun.runner.spec.registries import Registries, Registry
 from genrun.runner.spec.schema import SchedulerSpec
 from genrun.runner.spec.tree import Value, bare, put

@@ -55,12 +55,3 @@ def raise_all(problems: Iterable[Problem]) -> None:
     distinct = sorted(set(problems))
     if distinct:
         raise JobFileError(distinct)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'window'?", or "" when nothing known is close to `name`."""
-    import difflib
-
-    by_lower = {each.lower(): each for each in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""

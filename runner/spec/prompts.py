@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genrun.registry import did_you_mean
 from genrun.runner.errors import JobFileError
 from genrun.runner.spec.packaged import JOBS
-from genrun.runner.spec.problems import Origin, Problem, did_you_mean, raise_all
+from genrun.runner.spec.problems import Origin, Problem, raise_all
 from genrun.runner.spec.source import decode
 
 FIELDS = ("prompt", "negative_prompt", "seed")

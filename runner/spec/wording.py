@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from genrun.runner.spec.problems import Origin, Problem, did_you_mean
+from genrun.registry import did_you_mean
+from genrun.runner.spec.problems import Origin, Problem
 from genrun.runner.spec.schema import (
     PROMPT_TAGS,
     CocoCaptions,

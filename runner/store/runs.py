@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from genrun.registry import did_you_mean
 from genrun.runner.errors import UsageError
-from genrun.runner.spec.problems import did_you_mean
 from genrun.runner.store.files import sync, temporary_name, write_error
 from genrun.runner.store.folder import RunFolder
 

@@ -18,6 +18,7 @@ from genrun.adapters.caches.contract import CacheError
 from genrun.adapters.caches.families import blocks_of, transformer_of
 from genrun.adapters.caches.keeper import ROUNDS_KEPT, Keeper
 from genrun.adapters.session import RefusedError
+from genrun.registry import UnknownNameError
 from genrun.solvers import registry as solvers
 from tests.tiny import build as build_anew
 from tests.tiny import call_kwargs, generator, latents_of
@@ -268,7 +269,7 @@ def test_a_batch_is_refused() -> None:
 
 
 def test_an_unknown_cache_names_the_nearest() -> None:
-    with pytest.raises(registry.UnknownCacheError, match="Did you mean 'first_block'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'first_block'"):
         registry.get("first_blok")
 
 

@@ -1,0 +1,65 @@
+"""Plugins by name: genrun's own from a table, those of other packages from an entry point group."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+
+class UnknownNameError(LookupError):
+    """Nothing of that name is registered; the message names the nearest and lists all."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Finds plugins of one kind; a plugin is imported when it is asked for, and not before.
+
+    Attributes:
+        what: the kind in messages, such as "solver".
+        group: the entry point group in which other packages publish theirs, such as "genrun.solvers".
+        package: where genrun's own live.
+        own: name -> "module:attribute" in `package`, in the order in which they are listed.
+        hint: what a message says of names that are none of these.
+    """
+
+    what: str
+    group: str
+    package: str
+    own: Mapping[str, str]
+    hint: str = ""
+
+    def names(self) -> tuple[str, ...]:
+        """List every name once, genrun's own first."""
+        return tuple(dict.fromkeys((*self.own, *self._foreign())))
+
+    def get(self, name: str) -> Any:
+        """Import a plugin. A name of genrun's own hides the same name of another package.
+
+        Raises:
+            UnknownNameError: there is no such plugin.
+        """
+        if name in self.own:
+            module, _, attribute = self.own[name].partition(":")
+            return getattr(import_module(f"{self.package}.{module}"), attribute)
+        foreign = self._foreign()
+        if name not in foreign:
+            known = self.names()
+            message = (
+                f"unknown {self.what} {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}{self.hint}."
+            )
+            raise UnknownNameError(message)
+        return foreign[name].load()
+
+    def _foreign(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'window'?", or "" when nothing known is close to `name`."""
+    by_lower = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""

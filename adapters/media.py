@@ -153,6 +153,20 @@ def read_middle_frame(path: Path) -> np.ndarray:
     return frame[:height, :width]
 
 
+def read_fps(path: Path) -> float:
+    """Return the frames a second of a clip.
+
+    Raises:
+        MediaError: not a clip.
+        OSError: the file cannot be read.
+    """
+    with _opened(path) as container:
+        rate = container.streams.video[0].average_rate if container.streams.video else None
+    if not rate:
+        raise MediaError(f"{path}: holds no pictures")
+    return float(rate)
+
+
 def _picture(path: Path) -> np.ndarray:
     import numpy as np
     from PIL import Image

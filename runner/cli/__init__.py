@@ -42,6 +42,7 @@ VERBS: dict[str, dict[str, VerbLine]] = {
         "pin": VerbLine(f"{HERE}.history:pin", "Make a run the baseline that its job's nights are held against."),
         "history": VerbLine(f"{HERE}.history:history", "List the nights of a job, or of all jobs."),
         "report": VerbLine(f"{HERE}.report:report", "Write a static page: clips side by side, and numbers."),
+        "export": VerbLine(f"{HERE}.export:export", "Copy results to a folder, under names that say what they are."),
         "bench": VerbLine(
             f"{HERE}.bench:bench", "Measure solvers against the sequential sampler: rounds, error, time."
         ),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class Progress(Protocol):
+    """Is told how many items are done, of how many."""
+
+    def __call__(self, done: int, total: int, /) -> None:
+        """Show it."""
+        ...
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 """Decorator that gives a verb the flag `--json`, as the argument `as_json`."""
@@ -60,6 +70,19 @@ def console(*, err: bool = True) -> Console:
     from rich.console import Console
 
     return Console(stderr=err, markup=False, highlight=False, emoji=False)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """Show a bar on a terminal; elsewhere nothing, for verbs that print their result at once."""
+    if not on_terminal(err=True):
+        yield lambda done, total: None
+        return
+    from rich.progress import Progress as Bars
+
+    with Bars(console=console(), transient=True) as bars:
+        task = bars.add_task(title, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def printable(text: str) -> str:

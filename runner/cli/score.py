@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import console, json_option, on_terminal, one_line, put_json, put_table, say
+from genrun.runner.cli.output import json_option, one_line, progress_bar, put_json, put_table, say
 from genrun.runner.cli.runs import run_argument
 from genrun.runner.errors import UsageError
 
@@ -23,14 +22,6 @@ if TYPE_CHECKING:
 SHOWN_REASONS = 10
 LISTS = ("dimensions",)
 """Options that are lists: `--set vbench.dimensions=color,scene`."""
-
-
-class Progress(Protocol):
-    """What is told how many items were looked at, of how many."""
-
-    def __call__(self, done: int, total: int, /) -> None:
-        """Show it."""
-        ...
 
 
 @click.command(
@@ -72,7 +63,7 @@ def score(
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     chosen = wanted_metrics(folder, names, _options(sets), metric_defaults(folder.path.parents[1]))
     part = shard_of(shard)
-    with _progress() as progress:
+    with progress_bar("scoring") as progress:
         rows = score_run(folder, chosen, progress, say, part)
     if as_json:
         put_json([asdict(row) for row in rows])
@@ -116,16 +107,3 @@ def _show(folder: RunFolder, scores: list[Score]) -> None:
         say(f"{metric}: {count} {'item' if count == 1 else 'items'} not scored: {one_line(str(reason), 200)}")
     if len(reasons) > SHOWN_REASONS:
         say(f"... and {len(reasons) - SHOWN_REASONS} more reasons: genrun score --json lists all.")
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on a terminal; elsewhere nothing, since scoring prints its result at once."""
-    if not on_terminal(err=True):
-        yield lambda done, total: None
-        return
-    from rich.progress import Progress as Bars
-
-    with Bars(console=console(), transient=True) as bars:
-        task = bars.add_task("scoring", total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)

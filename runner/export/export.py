@@ -1,0 +1,193 @@
+"""Export the results of a run to a folder of its own: media by name and format, contact sheets, a table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrun.adapters.convert import CLIPS_ONLY, FORMATS, convert
+from genrun.runner.errors import StoreError, UsageError
+from genrun.runner.export.names import DEFAULT, name_items
+from genrun.runner.export.table import rows_of, to_csv
+from genrun.runner.store.files import atomic_write, staged
+
+if TYPE_CHECKING:
+    from genrun.runner.plan import WorkItem
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.records import Record
+
+AS_IS, FRAMES = "as-is", "frames"
+ALL_FORMATS = (AS_IS, *FORMATS, FRAMES)
+LIST = "export.json"
+"""What an export wrote: only files that it names are ever replaced."""
+
+TABLE = "results.csv"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to export.
+
+    Attributes:
+        name: template of file names, as of `names.name_items`.
+        formats: of `ALL_FORMATS`; empty for no media.
+        sheet: whether to draw contact sheets.
+        csv: whether to write a table of everything known.
+    """
+
+    name: str = DEFAULT
+    formats: Sequence[str] = (AS_IS,)
+    sheet: bool = False
+    csv: bool = False
+
+
+@dataclass
+class Exported:
+    """What came of an export.
+
+    Attributes:
+        folder: where it lies.
+        files: item id -> its files, relative to `folder`.
+        others: contact sheets and the table.
+        left_out: item id -> why it was not exported.
+    """
+
+    folder: Path
+    files: dict[str, list[str]] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def export(
+    run: RunFolder, to: Path, wanted: Wanted, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Exported:
+    """Export a run. The same export again replaces what it wrote before, and nothing else.
+
+    Args:
+        run: the run; it is only read.
+        to: the folder, made when it is missing.
+        wanted: what to export.
+        progress: told (items looked at, items in all).
+
+    Raises:
+        UsageError: names that cannot be, a format for another kind of media, or files in the way that no export wrote.
+        StoreError: a file cannot be read or written.
+    """
+    items, records = run.items(), run.records()
+    names = name_items(items, wanted.name)
+    made = Exported(to)
+    media = {}
+    for item in items:
+        path, why = _media(run, records.get(item.id))
+        if path is None:
+            made.left_out[item.id] = why
+        else:
+            media[item.id] = path
+            made.files[item.id] = [_target(names[item.id], path, each) for each in wanted.formats]
+    _check_formats(wanted.formats, media)
+    _check_free(to, made, wanted)
+    _note(to, made)
+    for index, item in enumerate(items):
+        progress(index, len(items))
+        if item.id in media:
+            _write(to, media[item.id], made.files[item.id])
+    progress(len(items), len(items))
+    if wanted.sheet:
+        made.others += _write_sheets(to, items, media)
+    if wanted.csv:
+        from genrun.runner.score import read_scores
+
+        rows = rows_of(items, records, read_scores(run), made.files)
+        atomic_write(to / TABLE, to_csv(rows))
+        made.others.append(TABLE)
+    _note(to, made)
+    return made
+
+
+def _media(run: RunFolder, record: Record | None) -> tuple[Path | None, str]:
+    if record is None or record.status != "done" or record.media is None:
+        return None, "not made" if record is None else record.status
+    path = run.path / record.media
+    return (path, "") if path.is_file() else (None, "its file is lost: genrun submit makes it again")
+
+
+def _target(name: str, media: Path, wanted: str) -> str:
+    """Return what a format of an item is called; for frames, the folder."""
+    if wanted == AS_IS:
+        return f"{name}{media.suffix}"
+    return f"{name}-frames" if wanted == FRAMES else f"{name}{FORMATS[wanted]}"
+
+
+def _check_formats(formats: Sequence[str], media: Mapping[str, Path]) -> None:
+    for wanted in formats:
+        if wanted in CLIPS_ONLY and any(path.suffix == ".png" for path in media.values()):
+            others = ", ".join(each for each in ALL_FORMATS if each not in (*CLIPS_ONLY, FRAMES))
+            raise UsageError(f"--format {wanted}: these are pictures.", remedy=f"For pictures there are: {others}.")
+
+
+def _check_free(to: Path, made: Exported, wanted: Wanted) -> None:
+    """Refuse to write over files that no export wrote."""
+    ours = _noted(to)
+    planned = [name for files in made.files.values() for name in files] + [TABLE] * wanted.csv
+    planned += [path.name for path in to.glob("sheet*.png")] if wanted.sheet else []
+    for name in planned:
+        if name not in ours and (to / name).exists():
+            raise UsageError(
+                f"{to / name}: is there, and no export wrote it.", remedy="Choose another folder: --to FOLDER."
+            )
+
+
+def _noted(to: Path) -> set[str]:
+    """Return what exports to a folder have written, as they noted it."""
+    try:
+        noted = json.loads((to / LIST).read_bytes())
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{to / LIST}: cannot be read: {error}.", remedy="Choose another folder: --to FOLDER."
+        ) from error
+    files = noted.get("files") if isinstance(noted, dict) else None
+    return {name for name in files if isinstance(name, str)} if isinstance(files, list) else set()
+
+
+def _note(to: Path, made: Exported) -> None:
+    """Note what is written, before it is: an export that is cut off can be repeated."""
+    names = _noted(to) | {name for files in made.files.values() for name in files} | set(made.others)
+    atomic_write(to / LIST, json.dumps({"files": sorted(names)}, indent=1).encode())
+
+
+def _write(to: Path, media: Path, names: Sequence[str]) -> None:
+    from genrun.adapters.media import read_fps, read_frames
+
+    frames: Any = None
+    for name in names:
+        path = to / name
+        if path.suffix == media.suffix:
+            with staged(path) as temporary:
+                shutil.copyfile(media, temporary)
+            continue
+        if frames is None:
+            frames = read_frames(media)
+        if path.suffix:
+            with staged(path) as temporary:
+                convert(temporary, frames, read_fps(media))
+            continue
+        for index, frame in enumerate(frames, 1):
+            with staged(path / f"{index:05}.png") as temporary:
+                convert(temporary, frame[None], 1)
+
+
+def _write_sheets(to: Path, items: Sequence[WorkItem], media: Mapping[str, Path]) -> list[str]:
+    from genrun.runner.export.sheet import sheets
+
+    drawn = sheets(items, media)
+    names = ["sheet.png"] if len(drawn) == 1 else [f"sheet-{index:02}.png" for index in range(1, len(drawn) + 1)]
+    for name, picture in zip(names, drawn, strict=True):
+        with staged(to / name) as temporary:
+            convert(temporary, picture[None], 1)
+    return names

@@ -1,9 +1,9 @@
-# make demo | test | lint | golden | docs: each makes .venv when it is missing, and can be run again after an interruption.
+# make demo | test | lint | golden | docs | site: each makes .venv when it is missing, and can be run again after an interruption.
 PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: demo test lint golden docs format clean
+.PHONY: demo test lint golden docs site format clean
 
 demo: .venv/ready
 	$(BIN)/genrun submit jobs/demo.yaml
@@ -20,12 +20,21 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 golden: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden.renew
 
 docs: .venv/ready
 	$(BIN)/python -m genrun.runner.cli.reference -o docs/cli.md
+	$(BIN)/python -m genrun.runner.cli.stacks_page docs/meshes.md
+	$(BIN)/genrun models --markdown > docs/models.md.new && mv docs/models.md.new docs/models.md
+	$(BIN)/python docs/tools/tables.py
+	$(BIN)/python docs/tools/architecture.py
+
+site: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html opens in a browser. With search, and while you write: $(BIN)/mkdocs serve"
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .
@@ -35,10 +44,10 @@ format: .venv/ready
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "genrun needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@# axe-core, for tests: the package that carries it asks for Playwright, which nothing here needs.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$$(grep ^axe-playwright-python== constraints.txt)"
 	@touch $@
 
 clean:
-	rm -rf .venv build dist runs
+	rm -rf .venv build dist runs site

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from genrun.adapters.adapter import Adapter
+from genrun.adapters.cut_prompts import Cut, as_json, from_json
 from genrun.adapters.encode_once import Encodings, encode_once
 from genrun.adapters.generate import FinishedScheduler, Request, call_arguments
 from genrun.adapters.parallelize import put_scheduler
+from genrun.adapters.sealed import sealed
 
 FORMAT = "genrun encodings 1"
 TUPLE, LIST = "tuple", "list"
@@ -55,14 +59,17 @@ def encode(pipe: Any, adapter: Adapter, request: Request) -> Encodings:
     raise RuntimeError(f"{type(pipe).__name__} ended without asking its scheduler for timesteps")
 
 
-def pack(encodings: Encodings) -> bytes:
-    """Encodings as a safetensors file: tensors by number, their structure as JSON in its metadata."""
+def pack(encodings: Encodings, cut: Sequence[Cut] = ()) -> bytes:
+    """Encodings as a safetensors file: tensors by number, their structure and what was cut as JSON in its metadata."""
     from safetensors.torch import save
 
     tensors: list[Tensor] = []
     structure = {key: _outline(value, tensors) for key, value in encodings.items()}
     named = {str(number): tensor.detach().cpu().contiguous() for number, tensor in enumerate(tensors)}
-    return save(named, {"format": FORMAT, "structure": json.dumps(structure)})
+    metadata = {"format": FORMAT, "structure": json.dumps(structure)}
+    if cut:
+        metadata["cut"] = json.dumps(as_json(cut))
+    return save(named, sealed(metadata, save(named, metadata)))
 
 
 def unpack(data: bytes) -> Encodings:
@@ -81,7 +88,23 @@ def unpack(data: bytes) -> Encodings:
         if metadata["format"] != FORMAT:
             raise ValueError(f"its format is {metadata['format']!r}, wanted {FORMAT!r}")
         return {key: _filled(part, tensors) for key, part in json.loads(metadata["structure"]).items()}
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"no encodings: {error}") from error
+
+
+def cut_in(path: Path) -> tuple[Cut, ...]:
+    """What was cut of the prompts whose encodings lie in a file; its header alone is read.
+
+    Raises:
+        ValueError: it is no such file, or a damaged one.
+        OSError: it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return from_json(json.loads((file.metadata() or {}).get("cut") or "[]"))
+    except (SafetensorError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no encodings: {error}") from error
 
 

@@ -10,8 +10,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-HEADER_NUMBERS = 3
+NOTES = 2
+HEADER_NUMBERS = 2 + NOTES
 HEADER_BYTES = 8 * HEADER_NUMBERS
+Notes = tuple[int, int]
+NOTHING: Notes = (0, 0)
 WELL, FAILED = 0, 1
 
 
@@ -48,14 +51,16 @@ class Exchange(Protocol):
         """Learn which rank makes each evaluation of the round that begins. The default is p mod size."""
         ...
 
-    def gather(self, outputs: Sequence[Tensor], count: int, check: int, note: int = 0) -> tuple[list[Tensor], int]:
-        """All `count` outputs of the round, in order, and the sum of all ranks' notes.
+    def gather(
+        self, outputs: Sequence[Tensor], count: int, check: int, notes: Notes = NOTHING
+    ) -> tuple[list[Tensor], Notes]:
+        """All `count` outputs of the round, in order, and the sums of all ranks' notes.
 
         Args:
             outputs: this rank's.
             count: evaluations in the round.
             check: a number that must be the same on all ranks (a hash of the control decisions).
-            note: a number of this rank.
+            notes: two numbers of this rank.
 
         Raises:
             ExchangeError: a rank failed, or the ranks disagree.
@@ -84,9 +89,11 @@ class LocalExchange:
     def plan(self, owners: Sequence[int]) -> None:
         """All evaluations are this process's."""
 
-    def gather(self, outputs: Sequence[Tensor], count: int, check: int, note: int = 0) -> tuple[list[Tensor], int]:
-        """The outputs and the note themselves."""
-        return list(outputs), note
+    def gather(
+        self, outputs: Sequence[Tensor], count: int, check: int, notes: Notes = NOTHING
+    ) -> tuple[list[Tensor], Notes]:
+        """The outputs and the notes themselves."""
+        return list(outputs), notes
 
     def end(self) -> None:
         """Nothing was begun."""
@@ -158,17 +165,19 @@ class GroupExchange:
         self._owners = list(owners)
         self._rows = max((self._owners.count(rank) for rank in set(self._owners)), default=0)
 
-    def gather(self, outputs: Sequence[Tensor], count: int, check: int, note: int = 0) -> tuple[list[Tensor], int]:
+    def gather(
+        self, outputs: Sequence[Tensor], count: int, check: int, notes: Notes = NOTHING
+    ) -> tuple[list[Tensor], Notes]:
         """One collective: each rank's header and outputs, as bytes."""
         layout, owners = self._layout, self._owners or [p % self.size for p in range(count)]
         assert layout is not None
-        rows, notes = self._send(check, outputs, note)
+        rows, sums = self._send(check, outputs, notes)
         taken = [0] * self.size
         found = []
         for owner in owners[:count]:
             found.append(layout.read(rows[owner, taken[owner]]))
             taken[owner] += 1
-        return found, notes
+        return found, sums
 
     def end(self) -> None:
         """Go back to messages of a header alone."""
@@ -179,24 +188,24 @@ class GroupExchange:
         self._collect(self._message(FAILED, 0))
         self.end()
 
-    def _send(self, check: int, outputs: Sequence[Tensor] = (), note: int = 0) -> tuple[Tensor, int]:
-        """Exchange messages; returns everyone's outputs, (size, rows, bytes), and the notes' sum."""
-        everyone = self._collect(self._message(WELL, check, outputs, note))
+    def _send(self, check: int, outputs: Sequence[Tensor] = (), notes: Notes = NOTHING) -> tuple[Tensor, Notes]:
+        """Exchange messages; returns everyone's outputs, (size, rows, bytes), and the notes' sums."""
+        everyone = self._collect(self._message(WELL, check, outputs, notes))
         headers = everyone[:, :HEADER_BYTES].reshape(-1).view(torch.int64).view(self.size, HEADER_NUMBERS).tolist()
         failed = [rank for rank, (state, *_) in enumerate(headers) if state != WELL]
-        if failed or len({seen for _, seen, _ in headers}) > 1:
+        if failed or len({seen for _, seen, *_ in headers}) > 1:
             self.end()
         if failed:
             raise ExchangeError(f"rank {failed[0]} of the time-parallel group failed; its log has the error")
-        if len({seen for _, seen, _ in headers}) > 1:
+        if len({seen for _, seen, *_ in headers}) > 1:
             raise ExchangeError(f"the ranks of the time-parallel group disagree: {[h[:2] for h in headers]}")
         rows = everyone[:, HEADER_BYTES:].view(self.size, self._rows, -1) if self._rows else everyone
-        return rows, sum(said for *_, said in headers)
+        return rows, (sum(h[2] for h in headers), sum(h[3] for h in headers))
 
-    def _message(self, state: int, check: int, outputs: Sequence[Tensor] = (), note: int = 0) -> Tensor:
+    def _message(self, state: int, check: int, outputs: Sequence[Tensor] = (), notes: Notes = NOTHING) -> Tensor:
         row_bytes = 0 if self._layout is None else self._layout.size_bytes
         message = torch.zeros(HEADER_BYTES + self._rows * row_bytes, dtype=torch.uint8, device=self._device)
-        message[:HEADER_BYTES] = torch.tensor([state, check, note], dtype=torch.int64).view(torch.uint8)
+        message[:HEADER_BYTES] = torch.tensor([state, check, *notes], dtype=torch.int64).view(torch.uint8)
         for row, output in zip(message[HEADER_BYTES:].view(self._rows, -1) if outputs else (), outputs, strict=False):
             row.copy_(output.contiguous().view(torch.uint8).reshape(-1))
         return message

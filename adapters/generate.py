@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from genrun.adapters.adapter import NUMBER_FIELDS, Adapter
 from genrun.adapters.caches.contract import Cache
+from genrun.adapters.call_options import OptionsError, unknown
 from genrun.adapters.exchange import Exchange
+from genrun.adapters.families import informed, parts_of
+from genrun.adapters.noise import seeded
 from genrun.adapters.parallelize import ParallelRun, parallelize, put_scheduler
-from genrun.adapters.scheduler import set_grid
-from genrun.adapters.session import OnRound
+from genrun.adapters.pictures import (
+    NOT_AS_ASKED,
+    PictureError,
+    Pictures,
+    check_asked,
+    check_finite,
+    finite_decoding,
+    pictures_of,
+)
+from genrun.adapters.scheduler import describe
+from genrun.adapters.scheduler_rules import mismatch
+from genrun.adapters.session import OnRound, RefusedError
 from genrun.solvers.contract import Solution, Solver
+
+ALIASES = {"num_frames": ("video_length", "frames")}
+"""What some pipelines call a field of sampling."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +79,13 @@ class _LeaveLoopError(BaseException):
         self.latents = latents
 
 
-def _leave(latents: Tensor, _: Solution) -> None:
-    raise _LeaveLoopError(latents)
+def decodes_denoised(pipe: Any) -> bool:
+    """Whether a pipeline decodes not the latents that its last step leads to, but the prediction made in it (LCM)."""
+    try:
+        source = inspect.getsource(type(pipe).__call__)
+    except (OSError, TypeError):
+        return False
+    return re.search(r"^\s*latents, denoised = self\.scheduler\.step\(", source, re.MULTILINE) is not None
 
 
 def sample(
@@ -78,12 +100,14 @@ def sample(
     """Sample one item; every rank of `exchange` calls this alike and returns the same latents.
 
     Raises:
+        PictureError: the pipeline cannot make what is asked for.
         RefusedError: the solver cannot sample this pipeline, or a feature in use.
         NonFiniteError: NaN or infinity at a step, named.
         ExchangeError: another rank of the item failed.
         CacheError: the cache cannot be used on this pipeline, or with this solver.
     """
-    with scheduler_of(pipe, adapter.resolve(request.sampling)):
+    check_request(pipe, adapter, request)
+    with scheduler_of(pipe, adapter.resolve(request.sampling)), seeded(request.seed, pipe._execution_device):
         latents, run = _run_loop(pipe, call_arguments(pipe, adapter, request), solver, exchange, on_round, cache)
     return Sampled(latents, run.solution, run.solution.fronts[-1])
 
@@ -104,7 +128,8 @@ def sample_batch(
         ValueError: the requests' sampling differs, or the pipeline cannot make several.
         RefusedError, NonFiniteError, ExchangeError: as `sample`.
     """
-    with scheduler_of(pipe, adapter.resolve(requests[0].sampling)):
+    first = requests[0]
+    with scheduler_of(pipe, adapter.resolve(first.sampling)), seeded(first.seed, pipe._execution_device):
         latents, run = _run_loop(pipe, batch_arguments(pipe, adapter, requests), solver, exchange, on_round)
     rows = zip(latents.split(1), run.solutions, strict=True)
     return [Sampled(row, solution, solution.fronts[-1]) for row, solution in rows]
@@ -119,7 +144,13 @@ def _run_loop(
     cache: Cache | None = None,
 ) -> tuple[Tensor, ParallelRun]:
     """Call the pipeline up to the end of its loop: nothing is decoded."""
-    ways: dict[str, Any] = {"exchange": exchange, "on_round": on_round, "on_sampled": _leave}
+    denoised = decodes_denoised(pipe)
+
+    def leave(latents: Tensor, _: Solution) -> None:
+        session = run.scheduler.active
+        raise _LeaveLoopError(session.others[0] if denoised else latents)
+
+    ways: dict[str, Any] = {"exchange": exchange, "on_round": on_round, "on_sampled": leave}
     with torch.no_grad(), parallelize(pipe, solver, cache=cache, **ways) as run:
         try:
             pipe(**arguments)
@@ -128,15 +159,23 @@ def _run_loop(
     raise RuntimeError(f"{type(pipe).__name__} ended without sampling: it never called its scheduler")
 
 
-def decode(pipe: Any, adapter: Adapter, request: Request, latents: Tensor) -> np.ndarray:
-    """Frames of final latents, uint8 (T, H, W, 3), T = 1 for an image: the pipeline's own decoding, its loop left out."""
-    loops = not callable(getattr(pipe, "prepare_latents", None))
+def decode(pipe: Any, adapter: Adapter, request: Request, latents: Tensor) -> Pictures:
+    """The pictures of final latents: the pipeline's own decoding, its loop left out.
+
+    Raises:
+        PictureError: values that are not finite, or other pictures than were asked for.
+    """
+    check_finite(latents, "the final latents")
+    denoised = decodes_denoised(pipe)
+    loops = denoised or not callable(getattr(pipe, "prepare_latents", None))
     arguments = call_arguments(pipe, adapter, request)
-    if loops:
+    if loops and not denoised:
         latents = latents.float()  # these pipelines hand pixels to numpy, which has no bfloat16
-    scheduler = FinishedScheduler(pipe.scheduler, latents, loops=loops)
-    with put_scheduler(pipe, scheduler), _starting_at(pipe, latents), torch.no_grad():
-        return frames_of(pipe(**{**arguments, "output_type": "np"}))
+    scheduler = FinishedScheduler(pipe.scheduler, latents, loops=loops, whole=denoised)
+    with put_scheduler(pipe, scheduler), _starting_at(pipe, latents), finite_decoding(pipe), torch.no_grad():
+        pictures = pictures_of(pipe(**{**arguments, "output_type": "np"}))
+    check_asked(pictures, adapter.resolve(request.sampling))
+    return pictures
 
 
 @contextmanager
@@ -165,20 +204,77 @@ def _starting_at(pipe: Any, latents: Tensor) -> Iterator[None]:
         pipe.__class__ = plain
 
 
+def check_request(pipe: Any, adapter: Adapter, request: Request) -> None:
+    """Check, before anything is sampled, that a pipeline can make what is asked for, and heeds all that is given.
+
+    Raises:
+        PictureError: it would round a number, ignore an argument, or make several pictures.
+    """
+    accepted = inspect.signature(pipe.__call__).parameters
+    known = informed(adapter, parts_of(pipe))
+    sampling = adapter.resolve(request.sampling)
+    given = {**sampling, "negative_prompt": request.negative_prompt}
+    for name, message in known.validate(given):
+        raise PictureError(NOT_AS_ASKED, f"sampling.{name}: {message}", "Change it in the job, and submit it again.")
+    kind = type(pipe).__name__
+    for name in (*NUMBER_FIELDS, "negative_prompt"):
+        is_default = name in adapter.defaults and given.get(name) == adapter.defaults[name]
+        if given.get(name) is not None and not is_default and not _argument(name, accepted):
+            raise PictureError(
+                NOT_AS_ASKED, f"sampling.{name}: {kind} has no such argument", "Leave it out, and submit the job again."
+            )
+    for name, value in (sampling.get("options") or {}).items():
+        if name.startswith("num_") and name.endswith("_per_prompt") and value not in (None, 1):
+            raise PictureError(
+                NOT_AS_ASKED,
+                f"sampling.options.{name}: {value}: an item is one picture or clip",
+                "Leave it out, and use seeds: [0, 1, ...] for more samples of each prompt.",
+            )
+
+
+def kind_made(pipe: Any, adapter: Adapter) -> str | None:
+    """Say what a pipeline makes, "video" or "image"; None where nothing tells."""
+    known = informed(adapter, parts_of(pipe)).kind
+    accepted = inspect.signature(pipe.__call__).parameters
+    return known or ("video" if _argument("num_frames", accepted) else None)
+
+
+def _argument(name: str, accepted: Mapping[str, Any]) -> str | None:
+    """What a pipeline's call names a field of sampling, or None where it has none of that meaning."""
+    return next((each for each in (name, *ALIASES.get(name, ())) if each in accepted), None)
+
+
 def call_arguments(pipe: Any, adapter: Adapter, request: Request) -> dict[str, Any]:
-    """The pipeline call of a request, by names of the field; arguments that this pipeline does not take are left out."""
+    """The pipeline call of a request, by names of the field; arguments that this pipeline does not take are left out.
+
+    `check_request` refuses those that were asked for.
+    """
     accepted = inspect.signature(pipe.__call__).parameters
     sampling = adapter.resolve(request.sampling)
     arguments: dict[str, Any] = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "num_inference_steps": sampling.get("steps"),
-        **{name: sampling.get(name) for name in NUMBER_FIELDS},
+        **{_argument(name, accepted) or name: sampling.get(name) for name in NUMBER_FIELDS},
         **adapter.call,
     }
     arguments = {k: v for k, v in arguments.items() if v is not None and k in accepted}
+    options = sampling.get("options") or {}
+    _refuse_unknown(options, pipe, accepted)
     generator = torch.Generator(pipe._execution_device).manual_seed(request.seed)
-    return {**arguments, **(sampling.get("options") or {}), "generator": generator}
+    return {**arguments, **options, "generator": generator}
+
+
+def _refuse_unknown(options: Mapping[str, Any], pipe: Any, accepted: Mapping[str, inspect.Parameter]) -> None:
+    """Refuse options that a pipeline does not take, where it could not be told before it was loaded.
+
+    Raises:
+        OptionsError: the first of them.
+    """
+    for name in options:
+        if name not in accepted:
+            message = unknown(name, type(pipe).__name__, [*accepted])
+            raise OptionsError(f"sampling.options.{name}: {message}", "Leave it out of the job, and submit that.")
 
 
 def batch_arguments(pipe: Any, adapter: Adapter, requests: Sequence[Request]) -> dict[str, Any]:
@@ -193,19 +289,13 @@ def batch_arguments(pipe: Any, adapter: Adapter, requests: Sequence[Request]) ->
     arguments["generator"] = [torch.Generator(device).manual_seed(request.seed) for request in requests]
     if "prompt" in arguments:
         arguments["prompt"] = [request.prompt for request in requests]
-        if any(request.negative_prompt for request in requests):
+        if any(request.negative_prompt is not None for request in requests):
             arguments["negative_prompt"] = [request.negative_prompt or "" for request in requests]
     elif "batch_size" in inspect.signature(pipe.__call__).parameters:
         arguments["batch_size"] = len(requests)
     else:
         raise ValueError(f"{type(pipe).__name__} takes neither a prompt nor a batch_size: use batches of 1")
     return arguments
-
-
-def frames_of(output: Any) -> np.ndarray:
-    """The first item of a pipeline's output in [0, 1], as uint8 (T, H, W, 3)."""
-    pictures = np.asarray(output.frames[0] if hasattr(output, "frames") else output.images[:1])
-    return (np.clip(pictures, 0, 1) * 255).round().astype(np.uint8)
 
 
 class FinishedScheduler:
@@ -215,13 +305,14 @@ class FinishedScheduler:
         real: the pipeline's scheduler.
         latents: final latents, (1, ...).
         loops: for pipelines that take no latents: run the loop once, and answer with them.
+        whole: for pipelines that unpack all that a step returns, and decode the second part.
     """
 
     order = 1
     init_noise_sigma = 1.0
 
-    def __init__(self, real: Any, latents: Tensor, *, loops: bool) -> None:
-        self._real, self._latents, self.loops = real, latents, loops
+    def __init__(self, real: Any, latents: Tensor, *, loops: bool, whole: bool = False) -> None:
+        self._real, self._latents, self.loops, self._whole = real, latents, loops, whole
 
     @property
     def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -236,29 +327,27 @@ class FinishedScheduler:
         """None, or the last one."""
         return self._real.timesteps[-1:] if self.loops else self._real.timesteps[:0]
 
-    def set_timesteps(
-        self,
-        num_inference_steps: int | None = None,
-        device: Any = None,
-        timesteps: Any = None,
-        sigmas: Any = None,
-        mu: float | None = None,
-    ) -> None:
-        """Set the real grid."""
-        grid = {"num_inference_steps": num_inference_steps, "device": device, "timesteps": timesteps}
-        set_grid(self._real, **grid, sigmas=sigmas, mu=mu)
+    @property
+    def step(self) -> Callable[..., Any]:
+        """The final latents, for everything that the real step returns; with its signature."""
 
-    def step(
-        self, model_output: Tensor, *_: Any, eta: float = 0.0, generator: Any = None, return_dict: bool = True
-    ) -> Any:
-        """The final latents."""
-        latents = self._latents.to(model_output.device)
-        return SimpleNamespace(prev_sample=latents) if return_dict else (latents,)
+        @wraps(self._real.step)
+        def step(model_output: Tensor, *_: Any, return_dict: bool = True, **__: Any) -> Any:
+            latents = self._latents.to(model_output.device)
+            if return_dict:
+                return SimpleNamespace(prev_sample=latents, pred_original_sample=latents)
+            return (latents, latents) if self._whole else (latents,)
+
+        return step
 
 
 @contextmanager
 def scheduler_of(pipe: Any, sampling: Mapping[str, Any]) -> Iterator[None]:
-    """The pipeline with the scheduler that a sampling section names, if it does: {"kind": class name, **config}."""
+    """The pipeline with the scheduler that a sampling section names, if it does: {"kind": class name, **config}.
+
+    Raises:
+        RefusedError: it is for models of another kind than the pipeline's own.
+    """
     wanted = dict(sampling.get("scheduler") or {})
     if not wanted:
         yield
@@ -266,5 +355,9 @@ def scheduler_of(pipe: Any, sampling: Mapping[str, Any]) -> Iterator[None]:
     import diffusers
 
     kind = wanted.pop("kind", type(pipe.scheduler).__name__)
-    with put_scheduler(pipe, getattr(diffusers, kind).from_config(pipe.scheduler.config, **wanted)):
+    scheduler = getattr(diffusers, kind).from_config(pipe.scheduler.config, **wanted)
+    wrong = mismatch(describe(pipe.scheduler), describe(scheduler))
+    if wrong is not None:
+        raise RefusedError(wrong)
+    with put_scheduler(pipe, scheduler):
         yield

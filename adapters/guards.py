@@ -23,8 +23,8 @@ def check_call(arguments: Mapping[str, Any]) -> None:
     for name, is_used in COUNTER_ARGUMENTS.items():
         if is_used(arguments.get(name)):
             raise RefusedError(
-                f"{name} goes by the loop's counter, which does not follow time under a parallel solver; "
-                "leave it out or use solver sequential"
+                f"{name} goes by the loop's counter, which does not follow time under a solver; leave it out, or call the "
+                "pipeline without genrun"
             )
 
 
@@ -35,7 +35,7 @@ def check_pipeline(pipe: Any) -> None:
     if guider is not None and (start, stop) != (0.0, 1.0):
         raise RefusedError(
             f"guider {type(guider).__name__} with start={start}, stop={stop} switches guidance by the loop's counter; "
-            "use start=0 and stop=1, or solver sequential"
+            "use start=0 and stop=1, or call the pipeline without genrun"
         )
 
 

@@ -39,6 +39,7 @@ class Holding:
         slicing: decode the pictures of a batch one by one.
         compile: compile the denoiser as a whole, or ("regional") the block that it repeats.
         quantization: "backend", "components" and the backend's own options; None to keep the weights as they are.
+        variant: of the weights files that are read, such as fp16; None for the plain ones, or the only ones.
     """
 
     dtype: str | Mapping[str, str] = "float32"
@@ -47,6 +48,7 @@ class Holding:
     slicing: bool = False
     compile: Compile = False
     quantization: Mapping[str, Any] | None = None
+    variant: str | None = None
 
     @classmethod
     def of(cls, model: Mapping[str, Any], default: str) -> Holding:
@@ -64,6 +66,7 @@ class Holding:
             slicing=bool(vae.get("slicing")),
             compile=model.get("compile") or False,
             quantization=model.get("quantization"),
+            variant=model.get("variant"),
         )
 
     def dtype_of(self, component: str) -> str:

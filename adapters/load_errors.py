@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from genrun.adapters.weights import AGAIN, CheckpointError, download_command
 
 HUB = "https://huggingface.co"
 MESSAGE_LENGTH = 600
@@ -33,6 +36,9 @@ def explained(source: str) -> Iterator[None]:
         yield
     except LoadError:
         raise
+    except CheckpointError as error:
+        remedy = _remedy(DOWNLOAD_AGAIN, source) if error.remedy == AGAIN else f"{error.remedy.rstrip('.')}."
+        raise LoadError(f"{source}: {error.message}", remedy) from error
     except Exception as error:
         if "memory" in type(error).__name__.lower():
             raise
@@ -47,7 +53,7 @@ class Rule:
         kinds: classes of the exception, by name: the hub's are not imported before they are met.
         says: texts, one of which is in its message; empty for any message.
         message: what is wrong with {source}; {said} is the exception's own text.
-        remedy: what to do.
+        remedy: what to do; {download} is a command that gets the files of {source}.
     """
 
     kinds: tuple[str, ...]
@@ -63,7 +69,7 @@ class Rule:
 
 
 LOG_IN = "log in with `hf auth login` (or set HF_TOKEN)"
-DOWNLOAD_AGAIN = "Get the files again: hf download {source}; compare a folder with where it came from."
+DOWNLOAD_AGAIN = "Get the files again: {download}."
 
 RULES = (
     Rule(
@@ -109,9 +115,26 @@ def explain(source: str, error: Exception) -> LoadError:
         for cause in chain:
             if rule.fits(cause):
                 said = str(cause)[:MESSAGE_LENGTH]
-                return LoadError(rule.message.format(source=source, said=said), rule.remedy.format(source=source))
+                return LoadError(rule.message.format(source=source, said=said), _remedy(rule.remedy, source))
     said = f"{type(error).__name__}: {error}"[:MESSAGE_LENGTH]
-    return LoadError(f"{source}: cannot be loaded: {said}", "See the log for the traceback.")
+    part = _component_of(error)
+    if part is None:
+        return LoadError(f"{source}: cannot be loaded: {said}", "See the log for the traceback.")
+    message = f"{source}: its component {part!r} cannot be loaded: {said}"
+    return LoadError(message, f"{_remedy(DOWNLOAD_AGAIN, source)} The log has the traceback.")
+
+
+def _remedy(text: str, source: str) -> str:
+    return text.format(source=source, download=download_command(source))
+
+
+def _component_of(error: BaseException) -> str | None:
+    """The component that a pipeline was loading when it failed, which diffusers does not say."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "load_sub_model":
+            name = frame.f_locals.get("name")
+            return name if isinstance(name, str) else None
+    return None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

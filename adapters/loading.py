@@ -10,12 +10,15 @@ import torch
 from torch import nn
 
 from genrun.adapters.adapter import Adapter
+from genrun.adapters.complete import complete_models
 from genrun.adapters.encode_once import encodes
 from genrun.adapters.holding import ENCODERS, Holding
-from genrun.adapters.load_errors import DOWNLOAD_AGAIN, LoadError, explained
+from genrun.adapters.load_errors import LoadError, explained
 from genrun.adapters.placement import compile_denoisers, place, place_encoders, set_up_vae
 from genrun.adapters.quantization import pipeline_config
-from genrun.adapters.weights import check_whole
+from genrun.adapters.variants import variants_in
+from genrun.adapters.weights import components_of, index_of
+from genrun.adapters.whole import check_index, check_whole
 
 Index = Mapping[str, Any]
 """A checkpoint's model_index.json: component -> [library, class], among other things."""
@@ -93,19 +96,18 @@ def read_index(adapter: Adapter, source: str, revision: str | None, holding: Hol
     import diffusers
 
     pipeline: Any = diffusers.DiffusionPipeline
-    index: Index = pipeline.load_config(source, revision=revision)
+    is_folder = Path(source).is_dir()
+    index: Index = index_of(Path(source)) if is_folder else pipeline.load_config(source, revision=revision)
     found = index.get("_class_name")
     if adapter.pipeline not in (None, found):
         raise LoadError(
             f"{source}: holds a {found}, and the model {adapter.name!r} wants a {adapter.pipeline}",
             "Name a checkpoint of that pipeline, or use `adapter: auto` for any.",
         )
-    if Path(source).is_dir():
-        try:
-            check_whole(Path(source), index)
-        except ValueError as error:
-            raise LoadError(f"{source}: {error}", DOWNLOAD_AGAIN.format(source=source)) from error
-    known = [name for name in index if not name.startswith("_") and isinstance(index[name], list | tuple)]
+    check_index(index)
+    if is_folder:
+        check_whole(Path(source), index, holding.variant)
+    known = list(components_of(index))
     for name in holding.components:
         if name not in known:
             raise LoadError(f"{source}: has no component {name!r}", f"Its components are {', '.join(known)}.")
@@ -114,7 +116,7 @@ def read_index(adapter: Adapter, source: str, revision: str | None, holding: Hol
 
 def encoder_names(index: Index) -> list[str]:
     """The text encoders of a checkpoint."""
-    return [name for name, entry in index.items() if name.startswith(ENCODERS) and entry[1] is not None]
+    return [name for name in components_of(index) if name.startswith(ENCODERS)]
 
 
 def _pipeline_class(source: str, index: Index) -> Any:
@@ -138,15 +140,53 @@ def _from_pretrained(
         # from_pretrained reads the weights even of a component that it is given, where that is an optional one.
         return {**plain.load_config(*args, **kwargs), **{name: [None, None] for name in given}}
 
-    options: dict[str, Any] = {**given, "revision": revision, "use_safetensors": True}
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = download(plain, source, revision, holding.variant, given)
+        check_whole(folder, index_of(folder), holding.variant, without=given)
+    options: dict[str, Any] = {**given, "use_safetensors": True}
     config = pipeline_config(holding.quantization)
     if config is not None:
         options["quantization_config"] = config
     loader: Any = type(plain.__name__, (plain,), {"load_config": staticmethod(load_config)})
-    pipe = loader.from_pretrained(source, dtype=_dtypes(holding), **options)
+    with complete_models(holding.variant):
+        pipe = loader.from_pretrained(str(folder), dtype=_dtypes(holding), **options)
     pipe.__class__ = plain
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def download(plain: Any, source: str, revision: str | None, variant: str | None, given: Mapping[str, Any]) -> Path:
+    """Return the folder of a hub id in the hub's cache, with all files of the components that are not given.
+
+    Args:
+        plain: the pipeline's class.
+        source: the hub id.
+        revision: of it.
+        variant: of the weights; by default the plain ones, or the only ones.
+        given: components that are not read.
+    """
+    ways = {**given, "revision": revision, "use_safetensors": True}
+    try:
+        return Path(plain.download(source, variant=variant, **ways))
+    except OSError as error:
+        # Some component has no plain weights. With the name of a variant, the others' plain ones are taken as before.
+        variants = variants_in(_files_of(source, revision)) if "safetensors" in str(error) and not variant else set()
+        if len(variants) != 1:
+            raise
+        return Path(plain.download(source, variant=variants.pop(), **ways))
+
+
+def _files_of(source: str, revision: str | None) -> list[str]:
+    """The files of a hub id: all that the hub has, or without a network those in its cache."""
+    from huggingface_hub import list_repo_files, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return list_repo_files(source, revision=revision)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+        folder = Path(snapshot_download(source, revision=revision, local_files_only=True))
+        return [path.as_posix() for path in folder.rglob("*")]
 
 
 def _dtypes(holding: Holding) -> Any:

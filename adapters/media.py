@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import itertools
 import json
+import struct
+import zlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from genrun.adapters.reading import MIB, opened, parse_json
 
 if TYPE_CHECKING:
     import av
     import numpy as np
     from av.container import InputContainer, OutputContainer
     from av.video.stream import VideoStream
+    from PIL import Image
 
 KEY = "genrun"
 """Name of the metadata entry; its value is JSON in ASCII."""
@@ -27,6 +32,13 @@ SIZE_KEY = "genrun-size"
 """Name of the entry with the true size, "WIDTHxHEIGHT"."""
 
 DEFAULT_CRF = 18
+MAX_METADATA = MIB
+
+FINEST_CRF = 1
+"""Below it x264 writes its lossless profile, High 4:4:4 Predictive, which browsers do not play."""
+
+CHANNELS = (1, 2, 3, 4)
+"""Of a picture: grey, grey with transparency, RGB, RGB with transparency."""
 
 # x264's output depends on its number of threads; its macroblock tree reads uninitialised memory where a side is no
 # multiple of 64 (seen with AVX-512), so that the same frames give different bytes.
@@ -45,9 +57,9 @@ def write_video(
 
     Args:
         path: the file; overwritten.
-        frames: uint8, (T, H, W, 3), RGB.
+        frames: uint8, (T, H, W, 3), RGB; or (T, H, W, 1), grey.
         fps: frames a second.
-        crf: H.264 quality, 0 (lossless but for colour) to 51.
+        crf: H.264 quality, 1 (finest; 0 is taken for it) to 51.
         metadata: anything JSON can hold; see `read_metadata`.
 
     Raises:
@@ -57,7 +69,8 @@ def write_video(
     import av
     import numpy as np
 
-    _check(frames, dimensions=4)
+    _check(frames, "(T, H, W, 3)", 4, (1, 3))
+    frames = frames if frames.shape[3] == 3 else frames.repeat(3, axis=3)
     height, width = frames.shape[1:3]
     even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     with av.open(str(path), "w", format="mp4", options=_MOVIE) as container:
@@ -73,7 +86,7 @@ def write_image(path: Path, frame: np.ndarray, metadata: dict[str, Any] | None =
 
     Args:
         path: the file; overwritten.
-        frame: uint8, (H, W, 3), RGB.
+        frame: uint8, (H, W, C): grey, grey with transparency, RGB, or RGB with transparency.
         metadata: anything JSON can hold; see `read_metadata`.
 
     Raises:
@@ -83,10 +96,11 @@ def write_image(path: Path, frame: np.ndarray, metadata: dict[str, Any] | None =
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    _check(frame, dimensions=3)
+    _check(frame, "(H, W, 1 to 4)", 3, CHANNELS)
     info = PngInfo()
     info.add_itxt(KEY, _dump(metadata))
-    Image.fromarray(frame).save(path, format="PNG", pnginfo=info)
+    # Pillow takes the mode from the shape: (H, W) is grey.
+    Image.fromarray(frame[..., 0] if frame.shape[2] == 1 else frame).save(path, format="PNG", pnginfo=info)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -96,9 +110,11 @@ def read_metadata(path: Path) -> dict[str, Any]:
         MediaError: not a picture or clip, or its metadata are not ours.
         OSError: the file cannot be read.
     """
-    text = _png_text(path) if _is_png(path) else _video_tags(path).get(KEY)
+    text = (_png_text(path) if _is_png(path) else _video_tags(path).get(KEY)) or "{}"
+    if len(text) > MAX_METADATA:
+        raise MediaError(f"{path}: its {KEY!r} metadata are longer than {MAX_METADATA:,} characters")
     try:
-        metadata = json.loads(text or "{}")
+        metadata = parse_json(text)
     except ValueError as error:
         raise MediaError(f"{path}: its {KEY!r} metadata are not JSON: {error}") from error
     if not isinstance(metadata, dict):
@@ -108,6 +124,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 def read_frames(path: Path) -> np.ndarray:
     """Return the frames of a picture or clip: uint8, (T, H, W, 3), RGB; T = 1 for a picture.
+
+    Grey is read as RGB, and what is transparent as it looks on white.
 
     Raises:
         MediaError: not a picture or clip, or one that is cut off: fewer frames than its index lists.
@@ -173,9 +191,17 @@ def _picture(path: Path) -> np.ndarray:
 
     try:
         with Image.open(path) as image:
-            return np.array(image.convert("RGB"))[None]
+            is_opaque = "A" not in image.getbands() and "transparency" not in image.info
+            shown = image if is_opaque else _on_white(image)
+            return np.array(shown.convert("RGB"))[None]
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise MediaError(f"{path}: cut off or damaged: {error}") from error
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
 
 
 def _decoded(container: InputContainer, path: Path) -> Iterator[np.ndarray]:
@@ -191,8 +217,11 @@ def _decoded(container: InputContainer, path: Path) -> Iterator[np.ndarray]:
 def _h264(container: OutputContainer, width: int, height: int, fps: float, crf: int) -> VideoStream:
     from av.video.reformatter import ColorRange, Colorspace
 
-    options = {**_ENCODER, "crf": str(crf)}
-    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
+    options = {**_ENCODER, "crf": str(max(crf, FINEST_CRF))}
+    rate = Fraction(fps).limit_denominator(1001)
+    if rate <= 0:
+        raise MediaError(f"{fps} frames a second: wanted at least 0.001")
+    stream = container.add_stream("libx264", rate=rate, options=options)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     stream.codec_context.colorspace = Colorspace.ITU709
     stream.codec_context.color_range = ColorRange.MPEG
@@ -212,9 +241,9 @@ def _yuv(frame: np.ndarray) -> av.VideoFrame:
     )
 
 
-def _check(frames: np.ndarray, dimensions: int) -> None:
-    wanted = "(T, H, W, 3)" if dimensions == 4 else "(H, W, 3)"
-    if frames.ndim != dimensions or frames.shape[-1] != 3 or str(frames.dtype) != "uint8" or not frames.size:
+def _check(frames: np.ndarray, wanted: str, dimensions: int, channels: tuple[int, ...]) -> None:
+    is_right = frames.ndim == dimensions and frames.shape[-1] in channels and frames.size
+    if not is_right or str(frames.dtype) != "uint8":
         raise MediaError(f"frames must be uint8 {wanted}, not {frames.dtype} {frames.shape}")
 
 
@@ -223,7 +252,7 @@ def _dump(metadata: dict[str, Any] | None) -> str:
 
 
 def _is_png(path: Path) -> bool:
-    with path.open("rb") as file:
+    with opened(path) as file:
         return file.read(8) == b"\x89PNG\r\n\x1a\n"
 
 
@@ -231,8 +260,11 @@ def _png_text(path: Path) -> str | None:
     from PIL import Image
     from PIL.PngImagePlugin import PngImageFile
 
-    with Image.open(path) as image:
-        return image.text.get(KEY) if isinstance(image, PngImageFile) else None
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return image.text.get(KEY) if isinstance(image, PngImageFile) else None
+    except (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError) as error:
+        raise MediaError(f"{path}: cut off or damaged: {error}") from error
 
 
 def _video_tags(path: Path) -> dict[str, str]:
@@ -246,7 +278,9 @@ def _opened(path: Path) -> InputContainer:
     from av.error import InvalidDataError
 
     try:
-        return av.open(str(path), "r")
+        # The format is told, since others name further files and addresses to be read; and an absolute path, since
+        # FFmpeg takes `concat:a|b` for no file's name.
+        return av.open(str(path.absolute()), "r", format="mp4")
     except (InvalidDataError, EndOfFileError) as error:
         raise MediaError(f"{path}: not a picture or clip: {error.strerror}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,10 +115,13 @@ def put_scheduler(pipe: Any, scheduler: Any) -> Iterator[None]:
 
 def _under_solver(plain: type, scheduler: TimeParallelScheduler, exchange: Exchange, bar: StepsBar) -> type:
     """The pipeline's class with a bar of ours, and a call that refuses what cannot be and tells other ranks of errors."""
+    signature = inspect.signature(plain.__call__)
 
     @wraps(plain.__call__)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         check_call(kwargs)
+        given = signature.bind_partial(self, *args, **kwargs).arguments
+        scheduler.generator = given.get("generator")
         try:
             return plain.__call__(self, *args, **kwargs)
         except ExchangeError:

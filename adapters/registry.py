@@ -22,3 +22,5 @@ _REGISTRY = Registry(
 )
 names = _REGISTRY.names
 get = _REGISTRY.get
+OWN = tuple(_REGISTRY.own)
+"""The adapters that come with genrun."""

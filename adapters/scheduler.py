@@ -6,16 +6,20 @@ one by one and answers `step` with the latents to evaluate next, wherever on the
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
+from functools import wraps
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from genrun.adapters.caches.keeper import Keeper, Moment
 from genrun.adapters.exchange import Exchange, LocalExchange
-from genrun.adapters.replay import Generators
+from genrun.adapters.noise import Generators
+from genrun.adapters.replay import OLD_PREDICTION
+from genrun.adapters.scheduler_rules import Description, grid_problem
 from genrun.adapters.session import OnRound, RefusedError, Session
 from genrun.solvers.contract import Solution, Solver
 
@@ -36,6 +40,9 @@ class TimeParallelScheduler:
         on_sampled: called with the final latents (B, ...) and their solution, before the pipeline decodes them.
         held: dtype that the pipeline casts its latents to after each step, if it does.
         keeper: of a cache's states.
+
+    Attributes:
+        generator: what the pipeline was called with: steps draw from it even where the pipeline keeps it to itself.
     """
 
     order = 1
@@ -55,6 +62,7 @@ class TimeParallelScheduler:
         self._on_round, self._on_sampled = on_round, on_sampled
         self._evaluations = 0
         self._session: Session | None = None
+        self.generator: Generators = None
 
     @property
     def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -62,7 +70,15 @@ class TimeParallelScheduler:
         return type(self._real)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_real":  # asked for by copy and pickle, before there is one
+            raise AttributeError(name)
         return getattr(self._real, name)
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        raise RefusedError(
+            "this pipeline steps copies of its scheduler (for sound, or for frames apart), which genrun does not know how "
+            "to follow; call it without genrun"
+        )
 
     def __len__(self) -> int:
         return len(self._real)
@@ -72,20 +88,21 @@ class TimeParallelScheduler:
         """The current or last pipeline call."""
         return self._session
 
-    def set_timesteps(
-        self,
-        num_inference_steps: int | None = None,
-        device: Any = None,
-        timesteps: Any = None,
-        sigmas: Any = None,
-        mu: float | None = None,
-        **others: Any,
-    ) -> None:
-        """Set the real scheduler's grid, and get ready to sample on it."""
-        grid = {"num_inference_steps": num_inference_steps, "device": device, "timesteps": timesteps}
-        set_grid(self._real, **grid, sigmas=sigmas, mu=mu, **others)
-        self._session = Session(self._real, self._solver, self._exchange, self._on_round, self._held, self._keeper)
-        self._evaluations = 0
+    @property
+    def set_timesteps(self) -> Callable[..., None]:
+        """Set the real scheduler's grid, and get ready to sample on it; its signature is the real one's, as pipelines ask.
+
+        Raises:
+            RefusedError: the grid is one that ruins the picture.
+        """
+
+        @wraps(self._real.set_timesteps)
+        def set_timesteps(*args: Any, **kwargs: Any) -> None:
+            set_grid(self._real, *args, **kwargs)
+            self._session = Session(self._real, self._solver, self._exchange, self._on_round, self._held, self._keeper)
+            self._evaluations = 0
+
+        return set_timesteps
 
     @property
     def timesteps(self) -> CurrentValues:
@@ -97,44 +114,47 @@ class TimeParallelScheduler:
         """Noise levels, indexed by the loop's counter like `timesteps`."""
         return CurrentValues(self, self._real.sigmas)
 
-    def scale_model_input(self, sample: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Scale latents as the real scheduler does at the step of the point in work, wherever the last replay left it."""
-        if self._session is not None and getattr(self._real, "_step_index", None) is not None:
-            self._real._step_index = self._session.index
-        return self._real.scale_model_input(sample, *args, **kwargs)
-
-    def step(
-        self,
-        model_output: Tensor,
-        timestep: Any,
-        sample: Any = None,
-        *rest: Any,
-        eta: float | None = None,
-        generator: Generators = None,
-        return_dict: bool = True,
-        **others: Any,
-    ) -> Any:
+    @property
+    def step(self) -> Callable[..., Any]:
         """Take a model output, and return the latents that the loop evaluates next (the final ones at the end).
+
+        Its signature is the real one's: pipelines look there for what they may pass.
 
         Raises:
             RefusedError: an argument that ties a step to the loop's order.
             NonFiniteError: NaN or infinity at a step, named.
             ExchangeError: another rank failed.
         """
-        given = [name for name, value in others.items() if value is not None]
-        if given:
-            raise RefusedError(f"step({given[0]}=...) cannot be sampled in parallel in time; use solver sequential")
-        old = bool(rest)
+        signature = inspect.signature(self._real.step)
+
+        @wraps(self._real.step)
+        def step(*args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(*args, **kwargs).arguments
+            given.update(given.pop("kwargs", {}))
+            return self._step(given, given.pop("return_dict", True))
+
+        return step
+
+    def _step(self, given: dict[str, Any], return_dict: bool) -> Any:
+        unknown = [name for name, value in given.items() if name not in FOLLOWED and value is not None]
+        unknown = [name for name in unknown if value_differs(self._real.step, name, given[name])]
+        if unknown:
+            raise RefusedError(
+                f"step({unknown[0]}=...) cannot be followed by a solver; leave out what asks for it, or call the pipeline "
+                "without genrun"
+            )
         session = self.active
-        x: Tensor = rest[1] if old else sample
-        arguments = {} if eta is None else {"eta": eta}
-        latents = session.answer(model_output, x, generator, arguments)
+        generator = given.get("generator")
+        arguments = {} if given.get("eta") is None else {"eta": given["eta"]}
+        noise = self.generator if generator is None else generator
+        latents = session.answer(given["model_output"], given["sample"], noise, arguments)
         self._evaluations += 1
+        others = session.others
         if session.done and self._on_sampled is not None:
             self._on_sampled(latents, summary(session))
-        if old:
-            return latents, None
-        return SimpleNamespace(prev_sample=latents) if return_dict else (latents,)
+        if return_dict:
+            return SimpleNamespace(prev_sample=latents, pred_original_sample=others[0] if others else None)
+        return (latents, *others)
 
     @property
     def active(self) -> Session:
@@ -156,9 +176,42 @@ class TimeParallelScheduler:
         return self._evaluations
 
 
-def set_grid(scheduler: Any, **arguments: Any) -> None:
-    """`set_timesteps` with the arguments that are given: not every scheduler takes all that a pipeline may name."""
-    scheduler.set_timesteps(**{name: value for name, value in arguments.items() if value is not None})
+FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
+"""Arguments of `step` that a solver can follow."""
+
+
+def value_differs(step: Callable[..., Any], name: str, value: Any) -> bool:
+    """Whether an argument is another than its default."""
+    parameter = inspect.signature(step).parameters.get(name)
+    plain = isinstance(value, bool | int | float | str)
+    return parameter is None or not plain or value != parameter.default
+
+
+def set_grid(scheduler: Any, *args: Any, **kwargs: Any) -> None:
+    """Call a scheduler's `set_timesteps`, and look at what it has made.
+
+    Raises:
+        RefusedError: a trailing grid with one step too many, or a step before the first.
+    """
+    scheduler.set_timesteps(*args, **kwargs)
+    description, timesteps = describe(scheduler), scheduler.timesteps
+    given = inspect.signature(scheduler.set_timesteps).bind(*args, **kwargs).arguments
+    steps = given.get("num_inference_steps")
+    if description.config.get("timestep_type") == "continuous" or not hasattr(scheduler, "alphas_cumprod"):
+        return
+    if bool((timesteps < 0).any()):
+        wrong = grid_problem(description, steps) if type(steps) is int else None
+        raise RefusedError(
+            wrong or f"{description.name} was given the timestep {int(timesteps.min())}: there is none below 0"
+        )
+
+
+def describe(scheduler: Any) -> Description:
+    """A scheduler as its class and config describe it."""
+    keys = inspect.signature(type(scheduler).__init__).parameters
+    return Description(
+        type(scheduler).__name__, {key: scheduler.config[key] for key in keys if key in scheduler.config}
+    )
 
 
 class CurrentValues:
@@ -185,7 +238,7 @@ class CurrentValues:
         if not isinstance(position, int):
             raise RefusedError(
                 "this pipeline slices its timesteps (image-to-image, or denoising from a given step), which cannot be "
-                "sampled in parallel in time; use solver sequential"
+                "sampled in parallel in time; call it without genrun"
             )
         session = self._scheduler.active
         step = session.index + position - self._scheduler.evaluations

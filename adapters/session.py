@@ -12,8 +12,9 @@ from torch import Tensor
 
 from genrun.adapters.caches.keeper import Keeper
 from genrun.adapters.exchange import Exchange
+from genrun.adapters.noise import Generators
 from genrun.adapters.noise_levels import noise_levels
-from genrun.adapters.replay import Generators, Lane, Replay
+from genrun.adapters.replay import Lane, Replay
 from genrun.solvers.contract import Point, Run, Solution, Solver
 
 
@@ -39,8 +40,8 @@ class RefusedError(TypeError):
 
 
 OnRound = Callable[[Progress], None]
-BLOCK_PARTS = 1000
-"""Block evaluations are summed over ranks in thousandths."""
+BLOCK_PARTS = 10**6
+"""Block evaluations are summed over ranks in millionths."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Evaluation:
 class Row:
     """One sample of the batch: its solver's generator, the points it asks for, and its solution in the end."""
 
+    lane: Lane
     run: Run
     points: Sequence[Point]
     filler: Tensor
@@ -109,7 +111,8 @@ class Session:
         self.held, self.num_steps = held, len(scheduler.timesteps)
         self.levels = noise_levels(scheduler)
         self.rounds = self.nfe = 0
-        self.blocks, self._noted = 0.0, 0
+        self.blocks: tuple[float, float] = (0, 0)
+        self._noted = (0, 0)
         self.rows: list[Row] = []
         self.replay: Replay | None = None
         self.index = self.turn = 0
@@ -127,7 +130,18 @@ class Session:
     def solutions(self) -> list[Solution]:
         """One per sample of the batch, once done."""
         found = [row.solution for row in self.rows if row.solution is not None]
-        return [replace(solution, blocks=self.blocks) for solution in found] if self.blocks else found
+        done, asked = self.blocks
+        return [replace(solution, blocks=done, blocks_full=asked) for solution in found] if asked else found
+
+    @property
+    def others(self) -> tuple[Any, ...]:
+        """What the scheduler's step returns beside the latents: the last step's once done, until then as many stand-ins."""
+        assert self.replay is not None
+        if not self.done:
+            return (self._handed,) * self.replay.others
+        found = [row.lane.last for row in self.rows]
+        each = zip(*(last.others for last in found if last is not None), strict=True)
+        return tuple(self._stack(list(parts)) if isinstance(parts[0], Tensor) else parts[0] for parts in each)
 
     def answer(self, output: Tensor, x: Tensor, generator: Generators, arguments: dict[str, Any]) -> Tensor:
         """Take the output of the evaluation that the loop has just made; returns the latents for the next one.
@@ -145,6 +159,7 @@ class Session:
             if self.done:
                 self.exchange.end()
                 if self.keeper is not None:
+                    self._count_blocks(self.keeper, output)
                     self.keeper.end()
                 return self._hand_over(self.num_steps, self._stack([row.filler for row in self.rows]))
         evaluation = self._queue.pop(0)
@@ -154,6 +169,7 @@ class Session:
     def _hand_over(self, index: int, x: Tensor) -> Tensor:
         assert self.replay is not None
         self._handed = self.replay.as_held(max(index, 1), x)
+        self.replay.show(index)
         return self._handed
 
     def _check_untouched(self, x: Tensor) -> None:
@@ -161,7 +177,7 @@ class Session:
         if self._handed is not None and not (x.dtype == self._handed.dtype and torch.equal(x, self._handed)):
             raise RefusedError(
                 f"this pipeline changes its latents between two steps ({self._handed.dtype} became {x.dtype}), "
-                "which genrun does not know how to follow; use solver sequential of plain diffusers"
+                "which genrun does not know how to follow; call the pipeline without genrun"
             )
         self._handed = None
 
@@ -176,16 +192,42 @@ class Session:
                 f"a cache decides for all {x.shape[0]} samples of a batch at once, so that none is what it is alone; "
                 "make them one at a time, or leave cache out"
             )
+        if not x.is_floating_point():
+            raise RefusedError(f"this pipeline samples {x.dtype} tokens, not latents; call it without genrun")
+        self._check_begin()
         self.replay = Replay(self.scheduler, x, output, generator, arguments, self.held)
-        for row in range(x.shape[0]):
-            lane = Lane(self.replay, self.levels, x, row)
+        for lane in self._lanes(x, output, generator, arguments):
             run = self.solver.solve(lane)
-            self.rows.append(Row(run, next(run), lane.x_start))
+            self.rows.append(Row(lane, run, next(run), lane.x_start))
         self.exchange.begin(output, len(self.rows) * self.solver.workers)
         self._share_out()
         if self.exchange.rank == 0:
             self._queue.pop(0)
             self._outputs.append(output)
+        elif self.keeper is not None:
+            self.keeper.discard()
+
+    def _check_begin(self) -> None:
+        """Refuse a grid whose first two steps share a timestep: a scheduler that looks its place up begins at the second."""
+        timesteps = self.scheduler.timesteps
+        if len(timesteps) > 1 and timesteps[0] == timesteps[1] and getattr(self.scheduler, "begin_index", 0) is None:
+            raise RefusedError(
+                f"{type(self.scheduler).__name__} has the timestep {float(timesteps[0]):g} for the first two of "
+                f"{len(timesteps)} steps and would leave out the first; take fewer steps, or a smaller shift"
+            )
+
+    def _lanes(self, x: Tensor, output: Tensor, generator: Generators, arguments: dict[str, Any]) -> list[Lane]:
+        """A problem for each sample; one with a generator of its own is stepped apart: its noise is what it is alone."""
+        assert self.replay is not None
+        rows = range(x.shape[0])
+        if not (self.replay.stochastic and isinstance(generator, list) and len(generator) == len(rows) > 1):
+            return [Lane(self.replay, self.levels, x, row) for row in rows]
+        parts = [(x[row : row + 1], output[row : row + 1], generator[row]) for row in rows]
+        lanes = []
+        for part in parts:
+            self.replay.show(0)  # each begins with the memory of a scheduler that has not stepped yet
+            lanes.append(Lane(Replay(self.scheduler, *part, arguments, self.held), self.levels, part[0], 0))
+        return lanes
 
     def _merge(self) -> list[Evaluation]:
         """The round's model calls: rows that ask for the same step share one, others are filled in."""
@@ -206,8 +248,8 @@ class Session:
     def _close_round(self) -> None:
         """Gather the round's outputs, let every solver go on, and take this rank's share of the next round."""
         exchange, count = self.exchange, len(self._round)
-        gathered, note = exchange.gather(self._outputs, count, self._check(), self._note())
-        self.blocks += note / BLOCK_PARTS
+        gathered, notes = exchange.gather(self._outputs, count, self._check(), self._notes())
+        self.blocks = (self.blocks[0] + notes[0], self.blocks[1] + notes[1])
         outputs = {(e.index, e.turn): output for e, output in zip(self._round, gathered, strict=True)}
         self._outputs, self._round, gathered = [], [], []
         self.rounds += 1
@@ -229,13 +271,18 @@ class Session:
         self.exchange.plan(owners)
         self._queue = [e for e, owner in zip(self._round, owners, strict=True) if owner == rank]
 
-    def _note(self) -> int:
-        """Parts of blocks that this rank has computed since its last note."""
-        if self.keeper is None or not self._outputs:
-            return 0
-        done = round(self.keeper.blocks[0] * BLOCK_PARTS)
-        note, self._noted = done - self._noted, done
-        return note
+    def _notes(self) -> tuple[int, int]:
+        """Parts of blocks that this rank has computed since its last note, and that it would have without a cache."""
+        if self.keeper is None:
+            return (0, 0)
+        before, (done, asked) = self._noted, self.keeper.blocks
+        self._noted = round(done * BLOCK_PARTS), round(asked * BLOCK_PARTS)
+        return self._noted[0] - before[0], self._noted[1] - before[1]
+
+    def _count_blocks(self, keeper: Keeper, output: Tensor) -> None:
+        """Add up what all ranks of the item have computed: so far it is a sum over those with this rank's part."""
+        done, asked = keeper.of_slot(self.blocks, output)
+        self.blocks = round(done / BLOCK_PARTS, 3), round(asked / BLOCK_PARTS, 3)
 
     def _check(self) -> int:
         """A hash of the round's decisions: the same on all ranks or something is badly wrong."""

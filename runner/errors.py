@@ -6,6 +6,8 @@ GenrunError
     MixError          2  a changed job that would mix into an old run
     RunError          1  items or the run as a whole failed
         StoreError    1  a run folder that cannot be read or written
+            DamagedFileError  1  a file that does not hold what it should
+            UnreadableError   1  a file that this user may not read, or that a disk does not give
         LaunchError   1  workers that could not be started, or died
             RefusedError  1  a queue that does not take a job as it is
     IncompleteError   3  a run that has not come to its end
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
 
 MAX_SHOWN = 100
 """Problems of a job file that its message lists."""
+
+
+MAX_LINE = 2_000
+"""Characters of one problem: what a message repeats may be a file in itself."""
+
+
+def cut(text: str, length: int = MAX_LINE) -> str:
+    """Return a text, shortened in its middle when it is longer than `length`."""
+    half = length // 2
+    return text if len(text) <= length else f"{text[:half]}[...]{text[-half:]}"
 
 
 class GenrunError(Exception):
@@ -57,7 +69,7 @@ class JobFileError(GenrunError):
     exit_code = 2
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        lines = [str(problem) for problem in problems[:MAX_SHOWN]]
+        lines = [cut(str(problem)) for problem in problems[:MAX_SHOWN]]
         if len(problems) > MAX_SHOWN:
             lines.append(f"and {len(problems) - MAX_SHOWN:,} more")
         super().__init__("\n".join(lines))
@@ -76,6 +88,14 @@ class RunError(GenrunError):
 
 class StoreError(RunError):
     """A run folder that cannot be read or written."""
+
+
+class DamagedFileError(StoreError):
+    """A file of a run that is not there, or does not hold what genrun wrote: it is made again where that is possible."""
+
+
+class UnreadableError(StoreError):
+    """A file of a run that cannot be looked into: what it holds is not known, so nothing may be put in its place."""
 
 
 class LaunchError(RunError):

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from genrun.adapters.variants import changes_weights
 from genrun.runner.spec.problems import Origin, Problem, raise_all
+from genrun.runner.store.reading import read_json
 
 if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
     from genrun.runner.spec import Cell, LoadedJob
     from genrun.runner.spec.prompts import Prompt
 
@@ -22,7 +27,18 @@ NATIVE, NO_CACHE = "native", "none"
 LATER = ("cache", "attention")
 """Fields that items of earlier versions lack."""
 
-HELD = {"offload", "vae", "compile", "quantization", "encode"}
+TYPES: dict[str, Any] = {
+    **dict.fromkeys(("id", "pair", "prompt", "attention"), str),
+    **dict.fromkeys(("model", "sampling", "solver", "axes", "cache"), dict),
+    "negative_prompt": str | None,
+    "seed": int,
+}
+"""The types of an item's fields."""
+
+_SAFE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
+"""Ids become the names of files."""
+
+HELD = {"offload", "vae", "compile", "quantization", "encode", "variant"}
 """Keys of `model` that say how its weights are held; stored with an item where the job sets them."""
 
 
@@ -79,11 +95,44 @@ class WorkItem:
         Raises:
             ValueError: the line is not an item.
         """
-        data = json.loads(line)
+        data = read_json(line)
         if not isinstance(data, dict) or {*data, *LATER} != set(cls.__dataclass_fields__):
             names = ", ".join(sorted(each.name for each in fields(cls)))
             raise ValueError(f"not an item: wanted an object with {names}")
-        return cls(**data)
+        for name, kind in TYPES.items():
+            if name in data and (not isinstance(data[name], kind) or isinstance(data[name], bool)):
+                raise ValueError(f"not an item: its {name} is {data[name]!r:.60}, and wanted is another type")
+        item = cls(**data)
+        item._check()
+        return item
+
+    def _check(self) -> None:
+        """Refuse what no plan holds, so that whoever uses an item need not look again."""
+        for name in ("id", "pair"):
+            if not _SAFE_ID.fullmatch(getattr(self, name)):
+                wanted = f"{ID_DIGITS} hexadecimal digits"
+                raise ValueError(f"its {name} is {getattr(self, name)!r:.60}, and wanted are {wanted}")
+        if not isinstance(self.solver.get("kind"), str):
+            raise ValueError("not an item: its solver has no kind")
+        if not all(isinstance(label, str) for label in self.axes.values()):
+            raise ValueError("not an item: a label of its axes is no text")
+
+    def fits(self) -> bool | None:
+        """Whether the id and the pair are the hashes of what the item says; None where its adapter is not there to ask."""
+        found = self.hashes()
+        return None if found is None else (self.pair, self.id) == found
+
+    def hashes(self) -> tuple[str, str] | None:
+        """Return the pair and the id of what the item says; None where its adapter is not there to ask."""
+        from genrun.adapters import registry
+
+        try:
+            call = registry.get(str(self.model["adapter"])).call
+            shared = _hash_of_cell(self.model, call, self.sampling)
+        except (KeyError, LookupError, ImportError, AttributeError):
+            return None
+        texts = (self.prompt, self.negative_prompt, self.seed)
+        return _ids(shared, texts, _suffix(self.solver, self.cache, self.attention))
 
 
 def plan(loaded: LoadedJob) -> list[WorkItem]:
@@ -125,6 +174,8 @@ def _fingerprints(loaded: LoadedJob) -> dict[tuple[str, str | None], str]:
 def _model(cell: Cell, fingerprints: Mapping[tuple[str, str | None], str]) -> dict[str, Any]:
     model = cell.job.model
     held = model.model_dump(mode="json", include=HELD, exclude_none=True)
+    if cell.checkpoint.folder is not None and not changes_weights(cell.checkpoint.folder, model.variant):
+        held.pop("variant", None)
     return {
         "adapter": model.adapter,
         "checkpoint": cell.checkpoint.name,
@@ -138,7 +189,7 @@ def _model(cell: Cell, fingerprints: Mapping[tuple[str, str | None], str]) -> di
 
 def _identity(model: Mapping[str, Any]) -> dict[str, Any]:
     """What of a model changes the pixels: what is new since the first version only where it is set."""
-    changes = {key: model[key] for key in ("compile", "quantization") if model.get(key)}
+    changes = {key: model[key] for key in ("compile", "quantization", "variant") if model.get(key)}
     if (model.get("vae") or {}).get("tiling"):
         changes["tiling"] = True
     return {**{key: model[key] for key in ("adapter", "fingerprint", "dtype")}, **changes}
@@ -148,32 +199,41 @@ def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt
     """The items of one cell, each with the prompt that it comes from."""
     sampling = {key: value for key, value in cell.sampling.items() if key != "negative_prompt"}
     solver = {"kind": cell.job.solver.kind, **cell.job.solver.options}
-    base = {
-        "version": IDENTITY_VERSION,
-        "model": _identity(model),
-        "call": dict(cell.adapter.call),
-        "sampling": sampling,
-    }
     # Hashing what a cell shares once keeps the planning of long prompt lists fast.
-    shared = hashlib.sha256(canonical(base))
+    shared = _hash_of_cell(model, cell.adapter.call, sampling)
     cache = {} if cell.job.cache.kind == NO_CACHE else {"kind": cell.job.cache.kind, **cell.job.cache.options}
     attention = cell.job.attention
-    # What is as it always was is not hashed, so that ids stay what they were.
-    extras = {"cache": cache} if cache else {}
-    extras |= {"attention": attention} if attention != NATIVE else {}
-    of_solver = canonical(solver) + (canonical(extras) if extras else b"")
+    suffix = _suffix(solver, cache, attention)
     for prompt in cell.prompts:
         negative = prompt.negative_prompt if prompt.negative_prompt is not None else cell.job.sampling.negative_prompt
         for seed in cell.job.seeds if prompt.seed is None else (prompt.seed,):
-            hashed = shared.copy()
-            hashed.update(canonical([prompt.text, negative, seed]))
-            pair = hashed.hexdigest()[:ID_DIGITS]
-            hashed.update(of_solver)
-            item_id = hashed.hexdigest()[:ID_DIGITS]
+            pair, item_id = _ids(shared, (prompt.text, negative, seed), suffix)
             item = WorkItem(
                 item_id, pair, prompt.text, negative, seed, model, sampling, solver, dict(cell.axes), cache, attention
             )
             yield item, prompt
+
+
+def _hash_of_cell(model: Mapping[str, Any], call: Mapping[str, Any], sampling: Mapping[str, Any]) -> Hash:
+    base = {"version": IDENTITY_VERSION, "model": _identity(model), "call": dict(call), "sampling": dict(sampling)}
+    return hashlib.sha256(canonical(base))
+
+
+def _suffix(solver: Mapping[str, Any], cache: Mapping[str, Any], attention: str) -> bytes:
+    """What is hashed of how an item is computed."""
+    # What is as it always was is not hashed, so that ids stay what they were.
+    extras: dict[str, Any] = {"cache": cache} if cache else {}
+    extras |= {"attention": attention} if attention != NATIVE else {}
+    return canonical(solver) + (canonical(extras) if extras else b"")
+
+
+def _ids(shared: Hash, texts: tuple[str, str | None, int], suffix: bytes) -> tuple[str, str]:
+    """The pair and the id of an item."""
+    hashed = shared.copy()
+    hashed.update(canonical(texts))
+    pair = hashed.hexdigest()[:ID_DIGITS]
+    hashed.update(suffix)
+    return pair, hashed.hexdigest()[:ID_DIGITS]
 
 
 def _refuse_same(loaded: LoadedJob, columns: list[list[tuple[WorkItem, Prompt]]]) -> None:

@@ -94,7 +94,7 @@ class Watcher:
 
     def _settle(self) -> None:
         for item_id in list(self._open):
-            record = self._folder.record(item_id)
+            record = self._folder.record(item_id, check_files=True)
             if record is not None and record.status == "done":
                 self._done.add(item_id)
                 self._failed.discard(item_id)

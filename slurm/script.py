@@ -4,16 +4,47 @@ from __future__ import annotations
 
 import re
 import shlex
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from genrun.adapters.reading import MIB, read_bounded
+
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template
 
 Option = str | int | float | bool | None
 """A value of a #SBATCH option: text or number, True for a flag; None or False leave the option out."""
 
 GENERATION = "job.sbatch.j2"
 STEP = "step.sbatch.j2"
+MAX_BYTES = MIB
+VALUES = frozenset(
+    {
+        "agent",
+        "cwd",
+        "directives",
+        "exclude",
+        "give_up",
+        "name",
+        "nodes",
+        "order",
+        "python",
+        "ranks_per_node",
+        "redirect",
+        "run",
+        "setup",
+        "threads",
+        "tries",
+        "version",
+        "warning_s",
+        "worker",
+    }
+)
+"""What a template of the array's script can show."""
 
 _OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:,=@%+\[\]-]*")
@@ -117,24 +148,74 @@ def shell(words: Sequence[str] | str) -> str:
     return shlex.quote(words) if isinstance(words, str) else shlex.join(words)
 
 
+def mistake_in(template: Path) -> str:
+    """Return what is wrong with a user's template, with its line, as far as that shows without a job; or ""."""
+    from jinja2 import nodes
+
+    try:
+        source = _read(template)
+        _compiled(source, str(template))
+        names = list(_environment().parse(source).find_all(nodes.Name))
+    except ScriptError as error:
+        return str(error).rstrip(".")
+    except RecursionError:
+        return f"{template}: nested too deep"
+    known = {*VALUES, *(name.name for name in names if name.ctx != "load"), *_environment().globals, "loop"}
+    for name in names:
+        if name.name not in known:
+            return f"{template}:{name.lineno}: {name.name!r} is undefined; there are {', '.join(sorted(VALUES))}"
+    return ""
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScriptError("", f"{path}: cannot be read: {error}.") from error
+        return read_bounded(path, MAX_BYTES).decode("utf-8-sig")
+    except OSError as error:
+        raise ScriptError("", f"{path}: cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ScriptError("", f"{path}:{line}: byte 0x{error.object[error.start]:02x} is not UTF-8.") from error
 
 
-def _fill(source: str, name: str, values: Mapping[str, Any]) -> str:
-    from jinja2 import StrictUndefined, TemplateError
+@cache
+def _environment() -> Environment:
+    from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters["shell"] = shell
+    return environment
+
+
+def _compiled(source: str, name: str) -> Template:
+    """Compile a template.
+
+    Raises:
+        ScriptError: its syntax is wrong; the message has the line.
+    """
+    from jinja2 import TemplateSyntaxError
+
     try:
-        return environment.from_string(source).render(values)
-    except TemplateError as error:
-        line = getattr(error, "lineno", None)
-        where = f"{name}:{line}" if line else name
+        code = _environment().compile(source, filename=name)
+    except TemplateSyntaxError as error:
+        raise ScriptError("", f"{name}:{error.lineno}: {error.message}.") from error
+    return _environment().template_class.from_code(_environment(), code, {**_environment().globals})
+
+
+def _fill(source: str, name: str, values: Mapping[str, Any]) -> str:
+    try:
+        return _compiled(source, name).render(values)
+    except ScriptError:
+        raise
+    except Exception as error:
+        # Anything at all: what a template does is its author's, and jinja2 lets errors of Python through.
+        where = f"{name}:{line}" if (line := _line_in(error, name)) else name
         raise ScriptError("", f"{where}: {type(error).__name__}: {error}.") from error
+
+
+def _line_in(error: Exception, name: str) -> int:
+    """The line of a template at which rendering it failed, or 0."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
+    return (frames[-1].lineno or 0) if frames else 0

@@ -46,7 +46,7 @@ class Collocation:
 
     With `exact`, or at tolerance 0, every step is a node and the sequential trajectory is the only fixed point. Otherwise
     approximate: steps between nodes are never evaluated and count as `skipped`. Schedulers with stages (Heun) have no steps
-    between nodes either.
+    between nodes either; those that add noise in their steps (ancestral, SDE, DDPM) are sampled exactly.
 
     Attributes:
         workers: K, evaluations a round.
@@ -73,10 +73,12 @@ class Collocation:
 
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""
-        dense = self.exact or self.tolerance == 0 or has_stages(problem)
-        probes = self.probes if self.probes is not None else 0 if dense else usual_probes(self.workers, self.tolerance)
-        spacing = Spacing(problem, self.workers - probes, self.tolerance, 1 if dense else self.spacing)
-        settled = Acceptance(problem, SETTLED * self.tolerance, absolute=True)
+        # Noise that steps add makes predictions jump: an error that settles is then no longer small, nor undone later.
+        tolerance = 0.0 if problem.stochastic else self.tolerance
+        dense = self.exact or tolerance == 0 or has_stages(problem)
+        probes = self.probes if self.probes is not None else 0 if dense else usual_probes(self.workers, tolerance)
+        spacing = Spacing(problem, self.workers - probes, tolerance, 1 if dense else self.spacing)
+        settled = Acceptance(problem, SETTLED * tolerance, absolute=True)
         return NodeWindow(problem, self.workers, probes, spacing, settled, self.max_rounds).run()
 
 

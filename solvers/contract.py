@@ -60,6 +60,7 @@ class Solution:
             when a fastest core's result was taken as it was.
         skipped: states accepted without ever being evaluated (0 for exact modes).
         blocks: evaluations of transformer blocks, all ranks together; 0 where the model has none, or nobody counted.
+        blocks_full: the same with nothing left out by a cache.
     """
 
     x: Tensor
@@ -70,6 +71,7 @@ class Solution:
     converged_by: str = "tolerance"
     skipped: int = 0
     blocks: float = 0.0
+    blocks_full: float = 0.0
 
 
 class Problem(Protocol):
@@ -83,6 +85,11 @@ class Problem(Protocol):
     @property
     def x_start(self) -> Tensor:
         """x_0 as float32."""
+        ...
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether steps add noise of their own, so that the predictions along a trajectory are no smooth curve."""
         ...
 
     def begin(self) -> History:

@@ -40,6 +40,11 @@ class FlowProblem:
         """Noise level."""
         return self.sigmas[index]
 
+    @property
+    def stochastic(self) -> bool:
+        """No step adds noise."""
+        return False
+
     def begin(self) -> History:
         """Nothing to remember."""
         return None
@@ -98,6 +103,11 @@ class VPProblem:
     def sigma(self, index: int) -> float:
         """Noise level."""
         return self.sigmas[index]
+
+    @property
+    def stochastic(self) -> bool:
+        """No step adds noise."""
+        return False
 
     def begin(self) -> History:
         """Nothing to remember."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,6 +26,7 @@ class Calibration:
 
     needs_order: ClassVar[str] = Mag.needs_order
     needs_every_step: ClassVar[bool] = True
+    needs_whole: ClassVar[Mapping[str, str]] = {}
     models: ClassVar[tuple[str, ...]] = Mag.models
     package: ClassVar[str] = ""
 

@@ -5,15 +5,21 @@ one point a round, steps come in order, and a context is a branch of the guidanc
 the next. Under a parallel solver it is a branch at a step ("cond@17"): what one round computed is used in the next, at the
 same step, where inputs change less and less as the solver converges. Evaluations of one step are all made by one rank, so
 that a result does not depend on the number of ranks.
+
+Ranks that share one evaluation have a part of it each: some tokens, or one half of a doubled batch. What they leave out must
+be the same, and what one rank alone would leave out: a cache goes by what all have (the step, the count of visits, the
+latents), adds up its norms and scores over them (`genrun.adapters.parallel.sharing`), or says in `needs_whole` that it
+cannot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from genrun.adapters.parallel.support import BATCH, TOKENS
 from genrun.solvers.contract import SolverError
 
 if TYPE_CHECKING:
@@ -71,12 +77,14 @@ class Cache(Protocol):
     Attributes:
         needs_order: why it is right for evaluations in the order of steps alone, or "".
         needs_every_step: whether none of the steps may be left out either.
+        needs_whole: what of an evaluation has to be whole on a rank, "tokens" or "batch", and why.
         models: class names of the transformers that it is known to work on.
         package: what must be installed for it, beside genrun, or "".
     """
 
     needs_order: ClassVar[str]
     needs_every_step: ClassVar[bool]
+    needs_whole: ClassVar[Mapping[str, str]]
     models: ClassVar[tuple[str, ...]]
     package: ClassVar[str]
 
@@ -85,7 +93,32 @@ class Cache(Protocol):
         ...
 
 
-def refusal(kind: str, cache: Cache, model: str | None, workers: int, *, sequential: bool) -> str | None:
+UNKNOWN_SPLITS = dict.fromkeys((TOKENS, BATCH), "it does not say how it decides when ranks share an evaluation")
+"""Of a cache that does not say what it needs whole."""
+
+SPLIT_BY = {
+    TOKENS: ("all tokens of an evaluation", "parallel.ulysses and ring share them out", "parallel.time or data"),
+    BATCH: (
+        "both halves of the batch",
+        "parallel.cfg: 2 puts each on a rank of its own",
+        "cfg: 1 and parallel.time: 2",
+    ),
+}
+"""What of a call is split -> its name, what splits it, and what to use instead."""
+
+
+def split_refusal(kind: str, cache: Cache, splits: Collection[str]) -> str | None:
+    """Why a cache cannot be used on a mesh that splits an evaluation so, with a remedy, or None."""
+    needs = getattr(cache, "needs_whole", UNKNOWN_SPLITS)
+    for split in sorted({*splits} & {*needs}):
+        what, how, instead = SPLIT_BY[split]
+        return f"{kind} needs {what} on one rank, and {how}: {needs[split]}. Use {instead}, or cache first_block or pab"
+    return None
+
+
+def refusal(
+    kind: str, cache: Cache, model: str | None, workers: int, *, sequential: bool, splits: Collection[str] = ()
+) -> str | None:
     """Why a cache cannot be used, with a remedy, or None. Loads nothing.
 
     Args:
@@ -94,6 +127,7 @@ def refusal(kind: str, cache: Cache, model: str | None, workers: int, *, sequent
         model: class name of the transformer; None where it is not known yet, "" where there is none.
         workers: K of the solver.
         sequential: whether the solver is the sequential one.
+        splits: what of an evaluation is split among ranks.
     """
     if cache.package and not find_spec(cache.package.replace("-", "_")):
         return f"{kind} needs {cache.package}, which is not installed: pip install {cache.package}"
@@ -110,4 +144,4 @@ def refusal(kind: str, cache: Cache, model: str | None, workers: int, *, sequent
             f"{kind} does not work on {model}, but on {', '.join(cache.models)}: choose another cache, or leave it out"
         )
     unmet = getattr(cache, "unmet", None)
-    return unmet(model) if unmet is not None else None
+    return (unmet(model) if unmet is not None else None) or split_refusal(kind, cache, splits)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from genrun.adapters.caches import families
 from genrun.adapters.caches.contract import Place, States
+from genrun.adapters.parallel.support import TOKENS
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
+
+    from genrun.adapters.parallel.sharing import Sharing
+
+LEFT_BEHIND = ("forward", "_is_patched")
+"""Attributes of a transformer that cache-dit does not give back: its own patch, or one of ours bound once too often."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,9 @@ class DBCache:
 
     needs_order: ClassVar[str] = ""
     needs_every_step: ClassVar[bool] = False
+    needs_whole: ClassVar[Mapping[str, str]] = {
+        TOKENS: "cache-dit compares what the first block is given before it is shared out with what it returns"
+    }
     models: ClassVar[tuple[str, ...]] = (
         families.FLUX,
         families.HUNYUAN,
@@ -66,6 +76,8 @@ class _Contexts:
         import cache_dit
         from cache_dit.caching.cache_contexts.cache_context import CachedContext
 
+        from genrun.adapters.parallel.sharing import sharing_of
+
         self._silence(logging.ERROR)
         self._config = cache_dit.DBCacheConfig(
             Fn_compute_blocks=options.first,
@@ -75,7 +87,17 @@ class _Contexts:
             enable_separate_cfg=False,
         )
         self._dit, self._context, self._model = cache_dit, CachedContext, model
+        self._before = {name: vars(model).get(name) for name in LEFT_BEHIND}
+        self._order = list(model._modules)
+        # As if its patch of Flux's forward had been made: the outputs are the same without it, and it would drop what shares
+        # a call's guidance out or loads its weights.
+        model._is_patched = True
+        # It would call what lies beneath accelerate's hook itself, past whatever is wrapped around the two.
+        offloading = vars(model).pop("_hf_hook", None)
         cache_dit.enable_cache(model, cache_config=self._config)
+        if offloading is not None:
+            model._hf_hook = offloading
+        decide_together(model._context_manager, sharing_of(model))
         self._current: dict[str, Any] = model._context_manager._cached_context_manager
         self._states: dict[str, dict[str, Any]] = {}
 
@@ -111,4 +133,33 @@ class _Contexts:
     def detach(self) -> None:
         """Give the blocks back."""
         self.keep(())
+        # It would bind the forward again, which fails on one that a hook wraps; it is put back below.
+        vars(self._model).pop("_original_forward", None)
         self._dit.disable_cache(self._model)
+        for name, value in self._before.items():
+            vars(self._model).pop(name, None)
+            if value is not None:
+                object.__setattr__(self._model, name, value)
+        # It swaps the lists of blocks in and out, which puts them last, and other caches find the first block by its place.
+        modules = {name: self._model._modules.pop(name) for name in self._order}
+        self._model._modules.update(modules)
+
+
+def decide_together(manager: Any, sharing: Sharing) -> None:
+    """Have a context manager of cache-dit decide with the ranks of a call, and with no others.
+
+    By itself it takes the mean over all ranks of the launch as soon as there are several, whatever each of them evaluates:
+    it waits for ever where one has more points than another, and decides by other points and items where none has.
+    """
+    plain = manager.similarity
+
+    def similarity(before: Tensor, now: Tensor, *, threshold: float, **others: Any) -> bool:
+        others["parallelized"] = False
+        if sharing.call is None or not 0 < threshold < 1 or before.shape != now.shape:
+            return plain(before, now, threshold=threshold, **others)
+        change, size = sharing.means((before - now).abs(), before.abs())
+        difference = (change / size).item()
+        manager.add_residual_diff(difference)
+        return difference < threshold
+
+    manager.similarity = similarity

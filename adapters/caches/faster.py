@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from genrun.adapters.caches import families
 from genrun.adapters.caches.contract import Place, States
+from genrun.adapters.parallel.support import BATCH
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -36,6 +38,7 @@ class Faster:
         "it extrapolates from the last two steps and lets the guidance grow with time, which across rounds stands still"
     )
     needs_every_step: ClassVar[bool] = True
+    needs_whole: ClassVar[Mapping[str, str]] = {BATCH: "it derives one half from the other"}
     models: ClassVar[tuple[str, ...]] = (*BATCHED, families.FLUX, families.HUNYUAN, families.WAN)
     package: ClassVar[str] = ""
 

@@ -6,6 +6,7 @@ is remembered from the last evaluation that computed them, so that errors do not
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,6 +32,7 @@ class FirstBlock:
 
     needs_order: ClassVar[str] = ""
     needs_every_step: ClassVar[bool] = False
+    needs_whole: ClassVar[Mapping[str, str]] = {}
     models: ClassVar[tuple[str, ...]] = families.ALL
     package: ClassVar[str] = ""
 
@@ -49,9 +51,14 @@ class FirstBlock:
             apply_first_block_cache,
         )
 
-        from genrun.adapters.caches.hooked import HookedStates
+        from genrun.adapters.caches.first_block_ranks import decide_together
+        from genrun.adapters.caches.hooked import HookedStates, beneath_split, hooks_of
         from genrun.adapters.caches.text_end import TEXT_END_HOOK, pass_text_on
+        from genrun.adapters.parallel.sharing import sharing_of
 
-        pass_text_on(model)
-        apply_first_block_cache(model, FirstBlockCacheConfig(threshold=self.threshold or ALWAYS))
+        with beneath_split(model):
+            pass_text_on(model)
+            apply_first_block_cache(model, FirstBlockCacheConfig(threshold=self.threshold or ALWAYS))
+        for hook in hooks_of(model, (_FBC_LEADER_BLOCK_HOOK,)):
+            decide_together(hook, sharing_of(model))
         return HookedStates(model, (_FBC_LEADER_BLOCK_HOOK, _FBC_BLOCK_HOOK, TEXT_END_HOOK))

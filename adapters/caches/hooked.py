@@ -7,8 +7,10 @@ all calls of the model: cond and uncond would then read each other's. Those are 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from diffusers.hooks.context_parallel import ContextParallelGatherHook, ContextParallelSplitHook
 from diffusers.hooks.hooks import CacheContext, HookRegistry, StateManager
 from torch.nn import Module
 
@@ -65,6 +67,30 @@ class HookedStates:
         for name in self._names:
             registry.remove_hook(name, recurse=True)
         registry.invalidate_child_registries_cache()
+
+
+@contextmanager
+def beneath_split(model: Module) -> Iterator[None]:
+    """Have hooks that are registered meanwhile see the part of the tokens that this rank computes.
+
+    What splits and gathers tokens on several ranks are hooks of diffusers too, on some of the modules that caches hook.
+    A hook is taken out and put back as the outermost, for diffusers cannot put one beneath another. Those of the model
+    itself stay: what shares its calls out is wrapped around them, and would be lost.
+    """
+    moved = [
+        (registry, name, registry.hooks[name])
+        for module in model.modules()
+        if module is not model and isinstance(registry := getattr(module, "_diffusers_hook", None), HookRegistry)
+        for name in registry._hook_order
+        if isinstance(registry.hooks[name], ContextParallelSplitHook | ContextParallelGatherHook)
+    ]
+    for registry, name, _ in reversed(moved):
+        registry.remove_hook(name, recurse=False)
+    try:
+        yield
+    finally:
+        for registry, name, hook in moved:
+            registry.register_hook(hook, name)
 
 
 def hooks_of(model: Module, names: Collection[str]) -> Iterator[Any]:

@@ -8,13 +8,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from genrun.adapters.caches import registry
 from genrun.adapters.caches.contract import Cache, CacheError, Place, States, refusal
 from genrun.adapters.caches.drift import Drift
 from genrun.adapters.caches.families import denoisers
 from genrun.adapters.caches.meter import BlockMeter
+from genrun.adapters.parallel.sharing import sharing_of
 from genrun.solvers.contract import Solver
 from genrun.solvers.sequential import Sequential
 
@@ -72,6 +73,15 @@ class Keeper:
     def blocks(self) -> tuple[float, float]:
         """Block evaluations of this rank in the current sample: made, and asked for."""
         return sum(meter.done for meter in self._meters), sum(meter.asked for meter in self._meters)
+
+    def discard(self) -> None:
+        """Count again from here on: the evaluation so far counts on another rank."""
+        for meter in self._meters:
+            meter.discard()
+
+    def of_slot(self, numbers: Sequence[float], like: Tensor) -> list[float]:
+        """Sum numbers over the ranks that make the same evaluations, which call this alike, on the device of a tensor."""
+        return sharing_of(self._models[0]).total_of_slot(numbers, like) if self._models else list(numbers)
 
     @property
     def contexts(self) -> set[str]:
@@ -131,8 +141,10 @@ class Keeper:
     def _check(self, cache: Cache, pipe: Any, solver: Solver) -> None:
         kind = registry.kind_of(cache)
         names = [type(model).__name__ for model in self._models] or [""]
+        splits = frozenset[str]().union(*(sharing_of(model).splits for model in self._models))
         for name in names:
-            reason = refusal(kind, cache, name, self.workers, sequential=isinstance(solver, Sequential))
+            sequential = isinstance(solver, Sequential)
+            reason = refusal(kind, cache, name, self.workers, sequential=sequential, splits=splits)
             if reason is not None:
                 raise CacheError(f"{type(pipe).__name__}: {reason}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,6 +31,7 @@ class Mag:
         "its ratios say how a residual changes from one step to the next, not from one round to the next at a step"
     )
     needs_every_step: ClassVar[bool] = False
+    needs_whole: ClassVar[Mapping[str, str]] = {}
     models: ClassVar[tuple[str, ...]] = families.ALL
     package: ClassVar[str] = ""
 
@@ -69,7 +71,7 @@ class Mag:
             nearest_interp,
         )
 
-        from genrun.adapters.caches.hooked import HookedStates
+        from genrun.adapters.caches.hooked import HookedStates, beneath_split
 
         missing = self.unmet(type(model).__name__)
         if missing:
@@ -82,7 +84,8 @@ class Mag:
             mag_ratios=known,
             num_inference_steps=len(known),
         )
-        apply_mag_cache(model, config)
+        with beneath_split(model):
+            apply_mag_cache(model, config)
 
         def prepare(state: Any, here: Place) -> None:
             """Tell the step by its index: diffusers counts calls, and a solver may leave steps out."""

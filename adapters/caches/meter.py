@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from genrun.adapters.caches.families import blocks_of
+from genrun.adapters.parallel.sharing import sharing_of
 
 
 class BlockMeter:
@@ -15,7 +17,8 @@ class BlockMeter:
 
     A block is nearly all linear layers, and caches that skip part of one (attention, some tokens, half of the batch) skip
     their rows. Attention's own products are left out; they go with the projections before them. What a whole call of a
-    branch costs is learned from its first, for which no cache can have anything.
+    branch costs is learned from its first, for which no cache can have anything. Of a call that several ranks compute
+    together each counts its part, so that their counts add up to those of one rank that makes all calls alone.
 
     Args:
         model: the transformer.
@@ -27,36 +30,66 @@ class BlockMeter:
     """
 
     def __init__(self, model: nn.Module, branch: Callable[[], str] | None = None) -> None:
-        self._blocks, self._branch = blocks_of(model), branch
-        self._whole: dict[str, int] = {}
+        self._blocks, self._branch, self._sharing = blocks_of(model), branch, sharing_of(model)
+        self._whole: dict[str, float] = {}
         self._work = 0
         self.done = self.asked = 0.0
-        self._hooks = [model.register_forward_hook(self._close)]
+        self._hook = model.register_forward_hook(self._close)
+        self._counted: list[tuple[nn.Linear, Any]] = []
         if branch is None:
             return
         layers = {id(m): m for block in self._blocks for m in block.modules() if isinstance(m, nn.Linear)}
-        self._hooks += [layer.register_forward_hook(self._count) for layer in layers.values()]
+        for layer in layers.values():
+            self._counted.append((layer, layer.__dict__.get("forward")))
+            layer.forward = self._counting(layer)
 
     def begin(self) -> None:
         """Start to count a sample."""
         self._whole.clear()
+        self.discard()
+
+    def discard(self) -> None:
+        """Start to count again: what was made so far counts elsewhere."""
         self._work = 0
         self.done = self.asked = 0.0
 
     def detach(self) -> None:
         """Stop counting."""
-        for hook in self._hooks:
-            hook.remove()
+        self._hook.remove()
+        for layer, before in self._counted:
+            if before is None:
+                del layer.forward
+            else:
+                layer.forward = before
 
-    def _count(self, layer: nn.Linear, _: Any, output: Any) -> None:
-        self._work += output.numel() * layer.in_features
+    def _counting(self, layer: nn.Linear) -> Callable[..., Tensor]:
+        """The layer's forward with its rows counted: beneath a cache's hook, which may hand out rows that it remembers."""
+        plain = layer.forward
 
-    def _close(self, *_: Any) -> None:
+        @wraps(plain)
+        def forward(*args: Any, **kwargs: Any) -> Tensor:
+            output = plain(*args, **kwargs)
+            self._work += output.numel() * layer.in_features
+            return output
+
+        return forward
+
+    def _close(self, _: nn.Module, __: Any, output: Any) -> None:
         """The end of a call of the model."""
-        share = 1.0
+        work, self._work = self._work, 0
+        sharing, whole = self._sharing, 0.0
         if self._branch is not None:
-            whole = self._whole.setdefault(self._branch(), self._work)
-            share = self._work / whole if whole else 1.0
-        self.done += share * len(self._blocks)
-        self.asked += len(self._blocks)
-        self._work = 0
+            branch = self._branch()
+            # The first call of a branch may be made here and count elsewhere: every rank makes an item's first evaluation.
+            if branch not in self._whole and (sharing.is_mine or work):
+                self._whole[branch] = sharing.total([work], _tensor(output))[0]
+            whole = self._whole.get(branch, 0.0)
+        if sharing.is_mine:
+            part = 1 / sharing.size
+            self.done += len(self._blocks) * (work / whole if whole else part)
+            self.asked += len(self._blocks) * part
+
+
+def _tensor(output: Any) -> Tensor:
+    """The tensor that a model returned."""
+    return output if isinstance(output, Tensor) else output[0]

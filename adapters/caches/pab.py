@@ -7,6 +7,7 @@ paper's broadcast; across rounds, attention at a step is computed every n-th tim
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -34,6 +35,7 @@ class PyramidAttention:
 
     needs_order: ClassVar[str] = ""
     needs_every_step: ClassVar[bool] = False
+    needs_whole: ClassVar[Mapping[str, str]] = {}
     models: ClassVar[tuple[str, ...]] = families.ALL
     package: ClassVar[str] = ""
 

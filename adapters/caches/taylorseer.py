@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,6 +35,7 @@ class TaylorSeer:
         "its series runs over steps at equal distances, and across rounds there is no time to expand in"
     )
     needs_every_step: ClassVar[bool] = True
+    needs_whole: ClassVar[Mapping[str, str]] = {}
     models: ClassVar[tuple[str, ...]] = families.ALL
     package: ClassVar[str] = ""
 
@@ -56,7 +58,7 @@ class TaylorSeer:
             apply_taylorseer_cache,
         )
 
-        from genrun.adapters.caches.hooked import HookedStates, hooks_of
+        from genrun.adapters.caches.hooked import HookedStates, beneath_split, hooks_of
         from genrun.adapters.caches.text_end import TEXT_END_HOOK, pass_text_on
 
         config = TaylorSeerCacheConfig(
@@ -67,8 +69,9 @@ class TaylorSeer:
             use_lite_mode=self.lite,
             cache_identifiers=None if self.lite else [ATTENTION],
         )
-        pass_text_on(model)
-        apply_taylorseer_cache(model, config)
+        with beneath_split(model):
+            pass_text_on(model)
+            apply_taylorseer_cache(model, config)
         names = (_TAYLORSEER_CACHE_HOOK, TEXT_END_HOOK)
         hooks = [hook for hook in hooks_of(model, names) if hasattr(hook, "disable_cache_after_step")]
 

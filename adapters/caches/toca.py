@@ -20,6 +20,7 @@ neighbours are neighbours in the sequence.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -52,6 +53,7 @@ class Toca:
 
     needs_order: ClassVar[str] = ""
     needs_every_step: ClassVar[bool] = False
+    needs_whole: ClassVar[Mapping[str, str]] = {}
     models: ClassVar[tuple[str, ...]] = (
         families.FLUX,
         families.HUNYUAN,

@@ -17,7 +17,10 @@ from torch import Tensor, nn
 
 from genrun.adapters.caches.contract import Place
 from genrun.adapters.caches.families import blocks_of
+from genrun.adapters.caches.hooked import beneath_split
+from genrun.adapters.caches.toca_ranks import Streams, Tokens
 from genrun.adapters.caches.toca_scores import control, influence, spread
+from genrun.adapters.parallel.sharing import sharing_of
 
 if TYPE_CHECKING:
     from genrun.adapters.caches.toca import Toca
@@ -35,13 +38,17 @@ class BlockState:
         outputs: of the layers that are hooked, by name.
         score: of each token of its feed-forward layer, (B, n).
         age: evaluations since each was computed, (B, n).
-        chosen: tokens to compute in this evaluation, (B, k).
+        chosen: tokens to compute in this evaluation: their places, (B, k), or on ranks that share them a mask, (B, n).
+        tokens: those of the layer, where ranks share them; score and age are of all of them.
+        size_bytes: of the outputs, on all ranks of the call.
     """
 
     outputs: dict[str, Any] = field(default_factory=dict)
     score: Tensor | None = None
     age: Tensor | None = None
     chosen: Tensor | None = None
+    tokens: Tokens | None = None
+    size_bytes: int = 0
 
 
 @dataclass
@@ -65,13 +72,14 @@ class TocaStates:
     """ToCa's states of one transformer, and the hooks that use them."""
 
     def __init__(self, options: Toca, model: nn.Module, place: Place) -> None:
-        self.options, self.place = options, place
+        self.options, self.place, self.sharing = options, place, sharing_of(model)
         self._model, self._states = model, dict[str, ContextState]()
         self.current = ContextState()
         self.fresh = True
         blocks = blocks_of(model)
-        for depth, block in enumerate(blocks):
-            _BlockHooks(self, block, depth, depth / max(len(blocks) - 1, 1)).register()
+        with beneath_split(model):
+            for depth, block in enumerate(blocks):
+                _BlockHooks(self, block, depth, depth / max(len(blocks) - 1, 1)).register()
 
     def select(self, place: Place) -> None:
         """Begin an evaluation in a context."""
@@ -106,22 +114,26 @@ class TocaStates:
         state = self.current
         if not self.fresh or state.full or self.options.interval == 1:
             return
-        size = sum(part.numel() * part.element_size() for part in _parts(output))
+        parts = _parts(output)
+        size = int(self.sharing.total([sum(part.numel() * part.element_size() for part in parts)], parts[0])[0])
         if state.size_bytes + size > self.options.memory_gb * 1e9:
-            dropped = state.blocks.pop(depth, BlockState())
-            state.size_bytes -= sum(p.numel() * p.element_size() for o in dropped.outputs.values() for p in _parts(o))
+            state.size_bytes -= state.blocks.pop(depth, BlockState()).size_bytes
             state.full = True
             return
         state.size_bytes += size
-        state.blocks.setdefault(depth, BlockState()).outputs[name] = output
+        block = state.blocks.setdefault(depth, BlockState())
+        block.outputs[name] = output
+        block.size_bytes += size
 
     def block(self, depth: int) -> BlockState | None:
         """What is remembered of a block; None where it is to be computed in full."""
         return None if self.fresh else self.current.blocks.get(depth)
 
-    def choose(self, state: BlockState, tokens: Tensor, depth_part: float) -> Tensor:
-        """The tokens of a block to compute in this evaluation, (B, k); their age starts again."""
-        batch, count = tokens.shape[:2]
+    def choose(self, state: BlockState, tokens: Tensor, depth_part: float, streams: Streams) -> Tensor:
+        """The tokens of a block to compute in this evaluation; their age starts again."""
+        if state.tokens is None and self.sharing.tokens is not None:
+            state.tokens = streams.tokens(self.sharing.tokens, tokens)
+        batch, count = tokens.shape[0], tokens.shape[1] if state.tokens is None else state.tokens.count
         if state.chosen is None:
             options, time = self.options, self.place.index / max(self.place.num_steps - 1, 1)
             if state.age is None:
@@ -131,8 +143,10 @@ class TocaStates:
             if state.score is not None and state.score.shape == score.shape:
                 score = score + state.score
             number = round(options.share(depth_part, time) * count)
-            state.chosen = spread(score, options.bonus).topk(number, dim=1).indices
-            state.age.scatter_(1, state.chosen, 0.0)
+            best = spread(score, options.bonus).topk(number, dim=1).indices
+            state.age.scatter_(1, best, 0.0)
+            # One rank takes them by their places. Of several each has another number of them, and takes its own by a mask.
+            state.chosen = best if state.tokens is None else state.tokens.mine(state.age == 0)
         return state.chosen
 
 
@@ -145,9 +159,12 @@ class _BlockHooks:
     depth: int
     depth_part: float
     seen: dict[str, Tensor] = field(default_factory=dict)
+    streams: Streams = field(default_factory=Streams)
 
     def register(self) -> None:
-        """Hook the layers."""
+        """Hook the layers, and on ranks that share the tokens the block, to see how many of each stream it is given."""
+        if self.states.sharing.tokens is not None:
+            self._hook(self.block, self.streams)
         for name, layer in self.block.named_children():
             if name in ATTENTION:
                 self._hook(layer, _Attention(self, name, layer))
@@ -175,10 +192,16 @@ class _BlockHooks:
         query, key = self.seen.get("to_q"), self.seen.get("to_k")
         if state is None or query is None or key is None:
             return
-        score = 0.0 if cross else influence(query, key, layer.heads)
         text = key if cross else self.seen.get("add_k_proj")
+        if (group := self.states.sharing.tokens) is not None:
+            tokens = self.streams.tokens(group, query)
+            query, key = tokens.gather(query), key if cross else tokens.gather(key)
+            text_tokens = tokens.count_of_text(text_tokens)
+            if text is not None and not cross:
+                text = Tokens.seen(group, text.shape[1], 0, text).gather(text)
         if text is None and text_tokens:
             text = key[:, :text_tokens]
+        score = 0.0 if cross else influence(query, key, layer.heads)
         if text is not None:
             score = score + options.control_weight * control(query, text, layer.heads)
         if isinstance(score, Tensor):
@@ -237,8 +260,8 @@ class _FeedForward(ModelHook):
             output = _forward(self)(tokens, *args, **kwargs)
             states.remember(owner.depth, self.name, output)
             return output
-        chosen = states.choose(known, tokens, owner.depth_part)
-        if chosen.shape[1]:
+        chosen = states.choose(known, tokens, owner.depth_part, owner.streams)
+        if _some(chosen):
             fresh = _forward(self)(_take(tokens, chosen), *args, **kwargs)
             known.outputs[self.name] = _put(known.outputs[self.name], chosen, fresh)
         return known.outputs[self.name]
@@ -258,10 +281,10 @@ class _Enter(ModelHook):
         if known is None or LEAVE not in known.outputs:
             return _forward(self)(tokens)
         known.chosen = None
-        chosen = states.choose(known, tokens, owner.depth_part)
+        chosen = states.choose(known, tokens, owner.depth_part, owner.streams)
         width = getattr(module, "out_features", tokens.shape[-1])
         output = tokens.new_zeros(*tokens.shape[:-1], width)
-        return _put(output, chosen, _forward(self)(_take(tokens, chosen))) if chosen.shape[1] else output
+        return _put(output, chosen, _forward(self)(_take(tokens, chosen))) if _some(chosen) else output
 
 
 def _forward(hook: ModelHook) -> Any:
@@ -278,9 +301,20 @@ def _parts(output: Any) -> list[Tensor]:
     return [part for part in parts if isinstance(part, Tensor)]
 
 
+def _some(chosen: Tensor) -> bool:
+    """Whether there is a token to compute."""
+    return bool(chosen.any()) if chosen.dtype == torch.bool else chosen.shape[1] > 0
+
+
 def _take(tokens: Tensor, chosen: Tensor) -> Tensor:
+    """The chosen tokens, (B, k, C); (1, k, C) of all rows where they are chosen by a mask."""
+    if chosen.dtype == torch.bool:
+        return tokens[chosen].unsqueeze(0)
     return tokens.gather(1, chosen.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
 def _put(tokens: Tensor, chosen: Tensor, fresh: Tensor) -> Tensor:
+    """The tokens with those that were chosen made anew."""
+    if chosen.dtype == torch.bool:
+        return tokens.masked_scatter(chosen.unsqueeze(-1), fresh)
     return tokens.scatter(1, chosen.unsqueeze(-1).expand(-1, -1, fresh.shape[-1]), fresh)

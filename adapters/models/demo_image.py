@@ -18,6 +18,8 @@ ADAPTER = Adapter(
         "height": 64,
         "width": 64,
     },
+    multiples=16,
+    largest=64,
     call={"max_sequence_length": 12},
     captions="demo",
 )

@@ -19,6 +19,9 @@ ADAPTER = Adapter(
         "width": 64,
         "num_frames": 9,
     },
+    frames=(8, 1),
+    also_frames=((8, 0),),
+    multiples=16,
     call={"max_sequence_length": 12},
     captions="demo",
 )

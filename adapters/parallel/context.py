@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genrun.adapters.attention import set_kernel
 from genrun.adapters.parallel.attention import dispatch_all
 from genrun.adapters.parallel.plans import Plan, plan_for
 from genrun.adapters.parallel.slot import Slot
@@ -61,7 +62,7 @@ def _spread(model: Any, plan: Plan, slot: Slot) -> None:
     if plan.direct:
         dispatch_all(model)
     if slot.ring > 1:
-        model.set_attention_backend(RING_BACKEND)
+        set_kernel(model, RING_BACKEND)
     # Numbers of tokens that cannot be divided equally (SD3 has 333 of text) are only known by one of the two at a time.
     config = ContextParallelConfig(
         ring_degree=slot.ring,

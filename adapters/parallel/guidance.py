@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from genrun.adapters.parallel.context import TRANSFORMERS
+from genrun.adapters.parallel.sharing import Sharing, sharing_of
 from genrun.adapters.parallel.support import TWICE
 from genrun.adapters.session import RefusedError
 
@@ -40,7 +41,7 @@ def split_guidance(pipe: Any, group: ProcessGroup) -> None:
     for component in ("unet", *TRANSFORMERS):
         model = getattr(pipe, component, None)
         if model is not None:
-            wrap = turns.taking if name in TWICE else halved(rank, group)
+            wrap = turns.taking(sharing_of(model)) if name in TWICE else halved(rank, group)
             model.forward = wrap(model.forward)
 
 
@@ -86,22 +87,26 @@ class Turns:
         self._evaluation = self._calls = 0
         self._kept: list[Tensor] = []
 
-    def taking(self, plain: Forward) -> Forward:
-        """A forward that makes this rank's calls only."""
+    def taking(self, sharing: Sharing) -> Callable[[Forward], Forward]:
+        """Has a model's forward make this rank's calls only, and tells whose each is."""
 
-        @wraps(plain)
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            session = getattr(self._pipe.scheduler, "session", None)
-            if session is None:
-                return plain(*args, **kwargs)
-            self._place(session, self._pipe.scheduler.evaluations)
-            if self._evaluation == 0:
-                output = plain(*args, **kwargs)
-                self._kept = [output[0]]
-                return output
-            return self._take(plain, args, kwargs)
+        def wrap(plain: Forward) -> Forward:
+            @wraps(plain)
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                session = getattr(self._pipe.scheduler, "session", None)
+                if session is None:
+                    return plain(*args, **kwargs)
+                self._place(session, self._pipe.scheduler.evaluations)
+                sharing.is_mine = (self._calls == 1) == (self._rank == 0)
+                if self._evaluation == 0:
+                    output = plain(*args, **kwargs)
+                    self._kept = [output[0]]
+                    return output
+                return self._take(plain, args, kwargs, is_mine=sharing.is_mine)
 
-        return forward
+            return forward
+
+        return wrap
 
     def _place(self, session: Any, evaluation: int) -> None:
         """Find out which call of which evaluation is being made."""
@@ -113,11 +118,10 @@ class Turns:
             self._evaluation, self._calls = evaluation, 0
         self._calls += 1
 
-    def _take(self, plain: Forward, args: Any, kwargs: Any) -> tuple[Tensor, ...]:
+    def _take(self, plain: Forward, args: Any, kwargs: Any, *, is_mine: bool) -> tuple[Tensor, ...]:
         first = self._calls == 1
         like = self._kept[-1]
-        mine = first == (self._rank == 0)
-        output = plain(*args, **kwargs)[0] if mine else torch.empty_like(like)
+        output = plain(*args, **kwargs)[0] if is_mine else torch.empty_like(like)
         self._kept = [output] if first else [*self._kept, output]
         if not first:
             for tensor, value in zip(self._kept, gathered(self._kept[self._rank], self._group), strict=True):

@@ -29,6 +29,7 @@ class Checker:
         "models' rule-based checker."
     )
     higher_is_better: bool = True
+    bounds: tuple[float, float] = (0.0, 1.0)
     style: Literal["share"] = "share"
     reads: Literal["media"] = "media"
     compares: bool = False

@@ -166,9 +166,11 @@ def load(checkpoint: str, options: ClipOptions) -> LoadedClip:
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model = CLIPModel.from_pretrained(
-            checkpoint, dtype=getattr(torch, options.dtype), use_safetensors=True, **keywords
-        )
+        ways = {"dtype": getattr(torch, options.dtype), "use_safetensors": True, **keywords}
+        model, info = CLIPModel.from_pretrained(checkpoint, output_loading_info=True, **ways)
+        if info["missing_keys"]:
+            # transformers has drawn random numbers for them.
+            raise ValueError(f"its weights lack {', '.join(sorted(info['missing_keys'])[:3])}")
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, **keywords)
         # The same pixels everywhere: the default processor differs with torchvision and without.
         processor = CLIPImageProcessorPil.from_pretrained(checkpoint, **keywords)

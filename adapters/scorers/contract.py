@@ -127,6 +127,8 @@ class Described(Protocol):
         """Direction."""
         ...
 
+    # Beside these a metric may have `bounds`, the least and the most that its number can be, which gates are checked by.
+
     @property
     def style(self) -> Literal["number", "decibel", "share"]:
         """How to print it; a share is in 0..1 and printed in per cent."""

@@ -7,6 +7,7 @@ evenly; clips of fewer frames are refused, since features of clips of different 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ class Fvd:
     )
     needs: str = "a feature network and real clips"
     higher_is_better: bool = False
+    bounds: tuple[float, float] = (0.0, math.inf)
     style: Literal["number"] = "number"
     reads: Literal["media"] = "media"
     compares: bool = False

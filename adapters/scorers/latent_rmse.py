@@ -7,6 +7,7 @@ over all elements; 0 means bit-identical, sqrt(2) is the distance of two unrelat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -29,6 +30,7 @@ class LatentRmse:
         "divided by the standard deviation of the sequential latents. 0 is bit-identical."
     )
     higher_is_better: bool = False
+    bounds: tuple[float, float] = (0.0, math.inf)
     style: Literal["number"] = "number"
     reads: Literal["latents"] = "latents"
     compares: bool = True

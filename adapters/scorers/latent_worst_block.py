@@ -8,6 +8,7 @@ lower edge are narrower where 8 does not divide the size), or 64 consecutive tok
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -35,6 +36,7 @@ class LatentWorstBlock:
         "tokens of packed latents), divided by the standard deviation of the sequential latents."
     )
     higher_is_better: bool = False
+    bounds: tuple[float, float] = (0.0, math.inf)
     style: Literal["number"] = "number"
     reads: Literal["latents"] = "latents"
     compares: bool = True

@@ -8,6 +8,7 @@ TorchScript). 0 is identical. The network is a file of the user's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,6 +54,7 @@ class Lpips:
     )
     needs: str = "a feature network"
     higher_is_better: bool = False
+    bounds: tuple[float, float] = (0.0, math.inf)
     style: Literal["number"] = "number"
     reads: Literal["media"] = "media"
     compares: bool = True

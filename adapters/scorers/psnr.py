@@ -32,6 +32,7 @@ class Psnr:
         "all frames; identical frames count as 100 dB."
     )
     higher_is_better: bool = True
+    bounds: tuple[float, float] = (0.0, CAP_DB)
     style: Literal["decibel"] = "decibel"
     reads: Literal["media"] = "media"
     compares: bool = True

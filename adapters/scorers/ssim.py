@@ -28,6 +28,7 @@ class Ssim:
         "1 is identical."
     )
     higher_is_better: bool = True
+    bounds: tuple[float, float] = (-1.0, 1.0)
     style: Literal["number"] = "number"
     reads: Literal["media"] = "media"
     compares: bool = True

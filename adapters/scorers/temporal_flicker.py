@@ -27,6 +27,7 @@ class TemporalFlicker:
         "the largest pixel value. 1 is a still picture."
     )
     higher_is_better: bool = True
+    bounds: tuple[float, float] = (0.0, 1.0)
     style: Literal["number"] = "number"
     reads: Literal["media"] = "media"
     compares: bool = False

@@ -13,6 +13,9 @@ has ten of the dimensions. All but temporal_flickering need weights: `genrun doc
 from __future__ import annotations
 
 import dataclasses
+import os
+import platform
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -109,7 +112,8 @@ class VBenchMetric:
         workspace.mkdir(parents=True, exist_ok=True)
         try:
             # A room of its own: other processes may measure other sets of the same run.
-            with tempfile.TemporaryDirectory(dir=workspace) as room:
+            _remove_rooms_of_the_dead(workspace)
+            with tempfile.TemporaryDirectory(dir=workspace, prefix=_room_of(os.getpid())) as room:
                 device = device_of(self.options.device)
                 measurer = Measurer(bridge, device, self.options.weights, self.options.timeout_s, Path(room))
                 full_info = self.options.full_info or Path(measurer.hello()["full_info"])
@@ -139,6 +143,20 @@ class VBenchMetric:
         if self.options.prompts == "standard" and len(foreign) == len(samples):
             raise UnscoredError(f"no caption is one of the {len(known)} prompts in {full_info}")
         return () if foreign and self.options.prompts == "auto" else suite
+
+
+def _room_of(pid: int | str) -> str:
+    return f"room-{platform.node()}-{pid}."
+
+
+def _remove_rooms_of_the_dead(workspace: Path) -> None:
+    """Remove the rooms of this machine's processes that were killed."""
+    import psutil
+
+    for room in workspace.glob(f"{_room_of('*')}*"):
+        pid = room.name.removeprefix(_room_of("").removesuffix(".")).partition(".")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(room, ignore_errors=True)
 
 
 def unreadable(samples: Sequence[Sample]) -> dict[str, str]:

@@ -8,7 +8,6 @@ A prompt never becomes a path: what is no plain file name is refused.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from genrun.adapters.reading import read_json
 from genrun.adapters.scorers.contract import Sample
 
 Mode = Literal["standard", "custom"]
@@ -52,8 +52,10 @@ def read_suite(full_info: Path) -> list[dict[str, Any]]:
         ValueError: the file cannot be read, or is no such list.
     """
     try:
-        entries = json.loads(full_info.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        entries = read_json(full_info)
+    except OSError as error:
+        raise ValueError(f"{full_info} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise ValueError(f"{full_info} cannot be read: {error}") from error
     if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
         raise ValueError(f"{full_info} is not VBench's list of prompts: wanted objects with prompt_en and dimension")

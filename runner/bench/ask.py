@@ -174,7 +174,8 @@ def _model_settings(question: ModelQuestion, item: WorkItem, adapter: Adapter, a
 
     found = versions()
     listed = canonical([[ask.prompt, ask.negative_prompt, ask.seed] for ask in asks])
-    model = {key: item.model[key] for key in ("adapter", "fingerprint", "dtype")}
+    deciding = ("adapter", "fingerprint", "dtype", "variant")
+    model = {key: item.model[key] for key in deciding if key in item.model}
     return {
         "kind": "model",
         "model": {**model, "device": choose_device(item.model["device"]).partition(":")[0]},

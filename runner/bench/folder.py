@@ -19,7 +19,7 @@ from genrun.runner.bench.results import Result
 from genrun.runner.bench.sweep import Cell
 from genrun.runner.errors import MixError, StoreError, UsageError
 from genrun.runner.plan import canonical
-from genrun.runner.store.files import atomic_write
+from genrun.runner.store.files import atomic_write, is_temporary
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,7 +104,7 @@ class BenchFolder:
         path = self.path / SETTINGS
         try:
             if not path.is_file():
-                if self.path.is_dir() and any(self.path.iterdir()):
+                if self.path.is_dir() and not all(is_temporary(path.name) for path in self.path.iterdir()):
                     remedy = "Choose a new folder with --out."
                     raise UsageError(f"{self.path} has other files in it, and no {SETTINGS}.", remedy=remedy)
                 return None

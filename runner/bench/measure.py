@@ -139,7 +139,6 @@ class Measurer:
                 self.folder.write_reference(self.subject.name, index, x)
 
     def _measure(self, cell: Cell, code: str, on_part: OnPart) -> Result:
-        from genrun.adapters.noise_levels import UnknownSchedulerError
         from genrun.adapters.session import RefusedError
         from genrun.solvers import SolverError
 
@@ -150,7 +149,7 @@ class Measurer:
             return Result(cell, code, references.num_steps, (), f"refused: {error}")
         try:
             timed = _run(self.subject, solver, range(self.subject.count), on_part, cell.cache)
-        except (SolverError, RefusedError, UnknownSchedulerError) as error:
+        except (SolverError, RefusedError) as error:
             return Result(cell, code, references.num_steps, (), f"{type(error).__name__}: {error}")
         samples = tuple(map(self._compare, timed.outcomes, references.latents))
         times = (timed.elapsed_s, timed.calls, references.evaluation_s)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from genrun.adapters import registry as adapters
 from genrun.adapters.encode_once import encode_once
-from genrun.adapters.exchange import Exchange, GroupExchange
+from genrun.adapters.exchange import NOTHING, Exchange, GroupExchange, Notes
 from genrun.adapters.generate import Request, sample
 from genrun.adapters.loading import load
 from genrun.solvers import Solver
@@ -108,10 +108,12 @@ class TimedExchange:
         """Hand on."""
         self.inner.plan(owners)
 
-    def gather(self, outputs: Sequence[Tensor], count: int, check: int, note: int = 0) -> tuple[list[Tensor], int]:
+    def gather(
+        self, outputs: Sequence[Tensor], count: int, check: int, notes: Notes = NOTHING
+    ) -> tuple[list[Tensor], Notes]:
         """Gather, and note the time."""
         with self._timed():
-            return self.inner.gather(outputs, count, check, note)
+            return self.inner.gather(outputs, count, check, notes)
 
     def end(self) -> None:
         """End."""

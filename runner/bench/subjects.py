@@ -191,13 +191,15 @@ class ModelSubject:
     @cached_property
     def _pipe(self) -> Any:
         from genrun.adapters.encode_once import encode_once
+        from genrun.adapters.holding import Holding
         from genrun.adapters.loading import load
         from genrun.runner.work.engine import choose_device
 
         quieten()
         device = choose_device(self.model["device"])
         checkpoint, revision = self.model["checkpoint"], self.model["revision"]
-        pipe = load(self.adapter, checkpoint, dtype=self.model["dtype"], device=device, revision=revision)
+        held = Holding(self.model["dtype"], variant=self.model.get("variant"))
+        pipe = load(self.adapter, checkpoint, dtype=None, device=device, revision=revision, holding=held)
         self._open.enter_context(encode_once(pipe))
         return pipe
 

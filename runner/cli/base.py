@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -14,6 +16,25 @@ from genrun.runner.cli.output import say
 from genrun.runner.errors import GenrunError
 
 UNEXPECTED_EXIT_CODE = 1
+MAX_NAME = 200
+
+OF_THE_MACHINE = {
+    errno.ENAMETOOLONG: 2,
+    errno.ELOOP: 2,
+    errno.ENOTDIR: 2,
+    errno.EISDIR: 2,
+    errno.EACCES: 1,
+    errno.EPERM: 1,
+    errno.EROFS: 1,
+    errno.ENOSPC: 1,
+    errno.EDQUOT: 1,
+    errno.EIO: 1,
+    errno.ESTALE: 1,
+    errno.EMFILE: 1,
+    errno.ENFILE: 1,
+    errno.ENOMEM: 1,
+}
+"""What a machine may refuse at any moment, and nobody needs a traceback for -> the exit code."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +93,17 @@ class VerbGroup(click.Group):
                 return verbs[cmd_name].load()
         return None
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse what no shell can pass, and callers in Python can."""
+        for arg in args:
+            try:
+                is_wrong = b"\0" in os.fsencode(arg)
+            except UnicodeEncodeError:
+                is_wrong = True
+            if is_wrong:
+                ctx.fail(f"{arg[:MAX_NAME]!r} has a character that no command line can hold.")
+        return super().parse_args(ctx, args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -104,11 +136,20 @@ class VerbGroup(click.Group):
         except GenrunError as error:
             say(str(error))
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if ctx.params.get("traceback") or error.errno not in OF_THE_MACHINE:
+                self._fail(ctx, error)
+            say(_refused(error) or _of_the_machine(error))
+            ctx.exit(OF_THE_MACHINE[error.errno])
         except Exception as error:
-            if ctx.params.get("traceback"):
-                raise
-            say(_unexpected(error))
-            ctx.exit(UNEXPECTED_EXIT_CODE)
+            self._fail(ctx, error)
+
+    def _fail(self, ctx: click.Context, error: Exception) -> NoReturn:
+        """End the command with an error that nobody expected."""
+        if ctx.params.get("traceback"):
+            raise error
+        say(_unexpected(error))
+        ctx.exit(UNEXPECTED_EXIT_CODE)
 
 
 def write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> None:
@@ -117,6 +158,24 @@ def write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> N
         with formatter.section("Examples"):
             for example in examples:
                 formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+def _refused(error: OSError) -> str:
+    """Say which file the system does not give, and why; "" for an error that is not the file system's."""
+    from pathlib import Path
+
+    from genrun.runner.store.reading import BARRED, read_error
+
+    if error.errno not in BARRED or not isinstance(error.filename, str):
+        return ""
+    return str(read_error(Path(error.filename), error))
+
+
+def _of_the_machine(error: OSError) -> str:
+    """Say what the machine refused, and of what."""
+    name = str(error.filename or "")
+    named = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}..."
+    return f"{named}: {error.strerror}." if named else f"{error.strerror}."
 
 
 def _unexpected(error: Exception) -> str:

@@ -60,6 +60,7 @@ def _calibrate(model: str, as_json: bool) -> None:
     from genrun.adapters import generate
     from genrun.adapters.caches.calibrate import calibrate
     from genrun.adapters.caches.contract import CacheError
+    from genrun.adapters.holding import Holding
     from genrun.adapters.loading import load
     from genrun.runner.bench.ask import ModelQuestion, ask_model
     from genrun.runner.bench.subjects import ModelSubject, quieten
@@ -69,7 +70,9 @@ def _calibrate(model: str, as_json: bool) -> None:
     assert isinstance(subject, ModelSubject)
     quieten()
     spec, device = subject.model, choose_device(subject.model["device"])
-    pipe = load(subject.adapter, spec["checkpoint"], dtype=spec["dtype"], device=device, revision=spec["revision"])
+    held = Holding(spec["dtype"], variant=spec.get("variant"))
+    revision = spec["revision"]
+    pipe = load(subject.adapter, spec["checkpoint"], dtype=None, device=device, revision=revision, holding=held)
     asks = [generate.Request(ask.prompt, ask.seed, subject.sampling, ask.negative_prompt) for ask in subject.asks]
     try:
         ratios = calibrate(pipe, subject.adapter, asks)

@@ -51,7 +51,7 @@ def _cancel_item(folder: RunFolder, item_id: str) -> None:
     from genrun.runner.store.records import Record
     from genrun.runner.work.failures import CancelledError, describe
 
-    present = folder.record(item_id)
+    present = folder.record(item_id, check_files=True)
     error = describe(CancelledError(), rank=0, log="")
     record = Record(item_id, "failed", 1 if present is None else present.attempt + 1, error=error)
     if folder.write_record(record):

@@ -37,7 +37,8 @@ def decode(run: str | None, base: Path, wanted: tuple[str, ...], as_json: bool) 
                 put(str(folder.path / str(outcome.media)))
         elif outcome is not None:
             failed += 1
-            say(f"{item.id}: failed again: {(outcome.error or {}).get('message')}")
+            error = outcome.error or {}
+            say(f"{item.id}: failed again: {error.get('message')}\n  {error.get('remedy')}")
     if not found:
         say("No saved latents wait to be decoded.")
     if as_json:

@@ -8,13 +8,15 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from genrun.runner.cli.output import on_terminal, one_line, put, put_json, say
-from genrun.runner.cli.runs import counts
+from genrun.runner.cli.runs import counts, notes_json
 from genrun.runner.errors import UsageError
+from genrun.runner.notes import noted
 from genrun.runner.work.order import Order, open_items
 
 if TYPE_CHECKING:
@@ -67,31 +69,71 @@ class Wishes:
     as_json: bool = False
 
 
-def launch(folder: RunFolder, spec: JobSpec, launcher: Launcher, wishes: Wishes) -> None:
+def launch(
+    folder: RunFolder,
+    spec: JobSpec,
+    launcher: Launcher,
+    wishes: Wishes,
+    locks: contextlib.ExitStack | None = None,
+    extra: Mapping[str, int] = MappingProxyType({}),
+) -> None:
     """Run the missing items of a run, print the run's folder (or JSON), and end the command.
+
+    Args:
+        folder: the run.
+        spec: its job.
+        launcher: what starts workers.
+        wishes: how it is to go.
+        locks: what this command holds; let go once the workers are there for others to see.
+        extra: more numbers for scripts.
 
     Raises:
         RunError: the workers could not go on.
         IncompleteError: items are left.
         click.exceptions.Exit: with code 1, items failed.
     """
-    at_work = _enter(folder, launcher)
-    jobs = list(at_work.values())
-    try:
-        _work(folder, spec, launcher, wishes, at_work, jobs)
-    finally:
-        _conclude(folder, jobs, wishes.as_json)
+    from genrun.runner.submit.lock import of_run
+
+    with locks or contextlib.ExitStack() as held:
+        held.enter_context(of_run(folder, say))
+        at_work = _enter(folder, launcher)
+        jobs = list(at_work.values())
+        try:
+            _work(folder, spec, launcher, wishes, at_work, jobs, held)
+        finally:
+            _conclude(folder, jobs, wishes.as_json, extra)
+    is_queued = bool(jobs) and not wishes.wait
+    if not is_queued:
+        for notes in noted(folder.records().values()):
+            say(str(notes))
     failed = folder.tally().failed
-    if failed and not (jobs and not wishes.wait):
+    if failed and not is_queued:
         _say_why(folder)
         say(f"{failed} items failed. More: genrun status. Again: genrun retry.")
         raise click.exceptions.Exit(1)
 
 
+def is_at_work(folder: RunFolder) -> bool:
+    """Whether a worker holds an item of a run, or a job of it waits or works in a queue."""
+    from genrun.runner.launch.submissions import standing
+    from genrun.runner.submit.others import at_work
+    from genrun.slurm.commands import Commands
+
+    if at_work(folder):
+        return True
+    found = standing(folder, Commands(os.environ))
+    # While the queue gives no answer, a run that was ever in it may still be.
+    return bool(found.live() or (found.trouble and found.submissions))
+
+
 def _say_why(folder: RunFolder) -> None:
     """Say what items failed of, each reason once, the most frequent first."""
-    errors = [record.error for record in folder.records().values() if record.status == "failed" and record.error]
-    reasons = Counter((error["kind"], error["message"], error["remedy"]) for error in errors)
+    errors = [
+        record.error
+        for record in folder.records(check_files=True).values()
+        if record.status == "failed" and record.error
+    ]
+    reasons = Counter(tuple(str(error.get(key) or "") for key in ("kind", "message", "remedy")) for error in errors)
     for (kind, message, remedy), count in reasons.most_common(SHOWN_REASONS):
         say(f"{count} failed: {kind}: {one_line(message, MESSAGE_WIDTH)}\n  {remedy}")
     if len(reasons) > SHOWN_REASONS:
@@ -105,8 +147,12 @@ def make_items(folder: RunFolder, spec: JobSpec, launcher: Launcher) -> None:
         RunError: the workers could not go on.
         IncompleteError: items are left.
     """
-    at_work = _enter(folder, launcher)
-    _work(folder, spec, launcher, Wishes(wait=True), at_work, list(at_work.values()))
+    from genrun.runner.submit.lock import of_run
+
+    with contextlib.ExitStack() as held:
+        held.enter_context(of_run(folder, say))
+        at_work = _enter(folder, launcher)
+        _work(folder, spec, launcher, Wishes(wait=True), at_work, list(at_work.values()), held)
 
 
 def _enter(folder: RunFolder, launcher: Launcher) -> Mapping[str, str]:
@@ -121,7 +167,13 @@ def _enter(folder: RunFolder, launcher: Launcher) -> Mapping[str, str]:
 
 
 def _work(
-    folder: RunFolder, spec: JobSpec, launcher: Launcher, wishes: Wishes, at_work: Mapping[str, str], jobs: list[str]
+    folder: RunFolder,
+    spec: JobSpec,
+    launcher: Launcher,
+    wishes: Wishes,
+    at_work: Mapping[str, str],
+    jobs: list[str],
+    held: contextlib.ExitStack,
 ) -> None:
     """Start workers, or follow those that are at work; `jobs` gets the names of what is put into a queue."""
     from genrun.runner.submit.follow import wait_for
@@ -132,12 +184,31 @@ def _work(
         order = Order.load(folder, max(at_work))
     else:
         order = make_order(folder, launcher, spec.launch.kind, spec, wishes.items)
-        jobs += _start(folder, spec, launcher, order)
+        if launcher.follows and not wishes.join:
+            _let_finish(folder, order, held)
+        jobs += _start(folder, launcher, order, held, spec.launch.kind)
+    held.close()
     if jobs and wishes.wait:
         _watch(folder, order, lambda watch: wait_for(folder, order, launcher, jobs, watch=watch, say=say))
 
 
-def _start(folder: RunFolder, spec: JobSpec, launcher: Launcher, order: Order) -> list[str]:
+def _let_finish(folder: RunFolder, order: Order, held: contextlib.ExitStack) -> None:
+    """Follow another command that is at work on the run, until nothing is left for an order or that command is gone.
+
+    Workers beside its own would load the model once more, into memory that may not be there.
+    """
+    from genrun.runner.submit.follow import await_others
+    from genrun.runner.submit.lock import of_run
+    from genrun.runner.submit.others import at_work, told
+
+    while open_items(folder, order) and (others := at_work(folder)):
+        say(f"{folder.path}: at work already: {told(others)}. More workers: genrun submit --join RUN.")
+        held.close()
+        _watch(folder, order, lambda watch: await_others(folder, order, watch))
+        held.enter_context(of_run(folder, say))
+
+
+def _start(folder: RunFolder, launcher: Launcher, order: Order, held: contextlib.ExitStack, kind: str) -> list[str]:
     """Start workers for what is left: watched to the end where the launcher follows them, else queued."""
     from genrun.runner.submit.follow import run_to_end
 
@@ -146,15 +217,19 @@ def _start(folder: RunFolder, spec: JobSpec, launcher: Launcher, order: Order) -
         return []
     order.save(folder)
     if launcher.follows:
-        say(f"{folder.path}: {len(left)} items on {launcher.mesh.ranks} ranks ({spec.launch.kind}).")
-        _watch(folder, order, lambda watch: run_to_end(folder, order, launcher, watch=watch, say=say))
+        say(f"{folder.path}: {len(left)} items on {launcher.mesh.ranks} ranks ({kind}).")
+
+        def follow(watch: Watcher) -> None:
+            run_to_end(folder, order, launcher, watch=watch, say=say, started=held.close)
+
+        _watch(folder, order, follow)
         return []
     job = launcher.submit(folder, order, 0)
-    say(f"{folder.path}: {len(left)} items in job {job} ({spec.launch.kind}). How far it is: genrun status.")
+    say(f"{folder.path}: {len(left)} items in job {job} ({kind}). How far it is: genrun status.")
     return [job]
 
 
-def _watch(folder: RunFolder, order: Order, follow: Callable[[Watcher], None]) -> None:
+def _watch(folder: RunFolder, order: Order, follow: Callable[[Watcher], object]) -> None:
     from genrun.runner.progress import Watcher
 
     watcher = Watcher(folder, order, _display())
@@ -165,9 +240,9 @@ def _watch(folder: RunFolder, order: Order, follow: Callable[[Watcher], None]) -
             watcher.close()
 
 
-def _conclude(folder: RunFolder, jobs: Sequence[str], as_json: bool) -> None:
+def _conclude(folder: RunFolder, jobs: Sequence[str], as_json: bool, extra: Mapping[str, int]) -> None:
     if as_json:
-        put_json(counts(folder, folder.tally(), jobs))
+        put_json({**counts(folder, folder.tally(), jobs), **extra, **notes_json(folder.records().values())})
     else:
         put(str(folder.path))
 

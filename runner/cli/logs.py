@@ -110,7 +110,7 @@ class _End:
 def log_files(launch: Path, rank: int | None) -> list[Path]:
     """Return the logs of a launch, of all ranks or of one; its tasks in the order of their numbers."""
     pattern = "*.log" if rank is None else f"rank-{rank}.log"
-    found = [*launch.glob(pattern), *launch.glob(f"*/{pattern}")]
+    found = [path for path in (*launch.glob(pattern), *launch.glob(f"*/{pattern}")) if path.is_file()]
     return sorted(found, key=lambda path: [int(part) if part.isdigit() else part for part in _parts(launch, path)])
 
 

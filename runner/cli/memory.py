@@ -78,7 +78,7 @@ def _subjects(cells: Sequence[Cell]) -> Iterator[Subject]:
         folder = folder_of(cell.checkpoint, model.revision)
         held = Holding.of({**model.model_dump(mode="json"), "dtype": cell.dtype}, "float32")
         sampling = cell.sampling
-        shape = _checked(shape_of, folder, sampling)
+        shape = _checked(shape_of, folder, sampling, held)
         guidance = float(sampling.get("guidance_scale") or 0) > 1
         subject = Subject(folder, held, shape, int(sampling.get("steps") or 50), guidance)
         if subject not in seen:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.adapters.attention import DISPATCHING
+from genrun.adapters.attention import NATIVE, unsuited
+from genrun.adapters.caches.contract import split_refusal
 from genrun.adapters.caches.families import transformer_of
-from genrun.adapters.parallel.support import TWICE, refusals
+from genrun.adapters.parallel.support import TWICE, refusals, splits
 
 if TYPE_CHECKING:
     from genrun.adapters.adapter import Adapter
@@ -35,9 +36,31 @@ else a pipeline refuses, it says itself when the item is made.
 
 Refused by name, with any solver but plain diffusers' own loop: what goes by the loop's counter
 (`skip_guidance_layers`, `callback_on_step_end`, `denoising_start`, `denoising_end`, `control_guidance_start`,
-`control_guidance_end`, a guider with a window), and loops that change their latents themselves. A folder with pickled
-weights, a missing component or a file that is cut off is refused before anything loads; a gated model, or weights of
-another shape than their configuration, when it is loaded, with what to do.
+`control_guidance_end`, a guider with a window), and loops that change their latents themselves.
+
+## Checkpoints
+
+A folder in diffusers' layout or a hub id; safetensors only, and no code that comes with a checkpoint is run. Of
+several files for one component, such as `model.safetensors` and `model.fp16.safetensors`, the plain one is read, or
+the only one that there is, component by component; `model: {checkpoint: FOLDER_OR_ID, variant: fp16}` reads the
+variant wherever it is there. A variant is part of an item's id where it changes which files are read.
+
+Refused when the job is checked, from names and headers:
+
+- no pipeline of the installed diffusers, code of its own, a component that is missing or of another library;
+- a pipeline that needs more than text, such as a picture to start from (of a hub id: if its model_index.json is in
+  the hub's cache);
+- a link to nowhere, a pointer of Git LFS, an empty or damaged JSON file, in any component, tokenizers too;
+- weights that are cut off, too long, or not what their header says; a missing shard, or one that lacks a tensor which
+  the list of shards puts there; pickled weights alone; several variants, no plain weights and no `variant`.
+
+Refused when it is loaded, before anything is sampled:
+
+- a tensor that a model has and its files have not, or in another shape, text encoders too; a denoiser or VAE with more
+  blocks than its configuration says;
+- a gated model, and of a hub id whatever of the above was downloaded.
+
+Each message names the file and the tensor, and says what to do.
 
 ## What happens beside sampling
 
@@ -81,11 +104,16 @@ def _section(adapter: Adapter, caches: Mapping[str, Any]) -> Iterator[str]:
         "guidance": GUIDANCE[pipeline],
         "refused": "; ".join(_refused(adapter)),
         "caches": _caches(pipeline, caches),
-        "attention": "native, flash, sage" if transformer_of(pipeline) in DISPATCHING else "native",
+        "attention": ", ".join(_kernels(transformer_of(pipeline) or "")),
         "meshes": "; ".join(_meshes(pipeline)),
     }
     yield from (f"| {name} | {text} |" for name, text in rows.items())
     yield ""
+
+
+def _kernels(transformer: str) -> Iterator[str]:
+    yield NATIVE
+    yield from (kernel for kernel in ("flash", "sage") if unsuited(kernel, transformer) is None)
 
 
 def _fields(fields: Mapping[str, Any]) -> str:
@@ -100,14 +128,13 @@ def _value(value: Any) -> str:
 
 
 def _refused(adapter: Adapter) -> Iterator[str]:
-    stride, offset = adapter.frames
     sides = [side for side in ("height", "width") if side not in adapter.lacks]
     if sides:
         yield f"{' and '.join(sides)} that are no multiples of {adapter.multiples}"
     if adapter.kind == "image":
         yield "num_frames"
-    elif stride > 1:
-        yield f"frames other than {stride} n + {offset}"
+    elif adapter.rules != ((1, 0),):
+        yield f"frames other than {adapter.frame_forms}"
     yield from adapter.lacks
     if adapter.needs_true_cfg:
         yield "a negative prompt without true CFG, which would be ignored"
@@ -122,7 +149,17 @@ def _caches(pipeline: str, caches: Mapping[str, Any]) -> str:
     in_order = [name for name, cache in fitting.items() if cache.needs_order]
     if not fitting:
         return "none: they cache blocks of a transformer, and this is a UNet"
-    return f"{', '.join(on_any)} with any solver; {', '.join(in_order)} in the order of steps"
+    kinds = f"{', '.join(on_any)} with any solver; {', '.join(in_order)} in the order of steps"
+    return "; ".join([kinds, *_not_on_meshes(pipeline, fitting)])
+
+
+def _not_on_meshes(pipeline: str, caches: Mapping[str, Any]) -> Iterator[str]:
+    """The caches that a mesh of the pipeline's refuses."""
+    for axis in ("cfg", "ulysses", "ring"):
+        split = splits(pipeline, **{axis: 2})
+        refused = [name for name, cache in caches.items() if split_refusal(name, cache, split)]
+        if refused and not list(refusals(pipeline, **{axis: 2})):
+            yield f"not with {axis}: {', '.join(refused)}"
 
 
 def _meshes(pipeline: str) -> Iterator[str]:

@@ -19,7 +19,6 @@ from genrun.runner.errors import UsageError
 if TYPE_CHECKING:
     from genrun.runner.nightly.run import Outcome, Tools
     from genrun.runner.spec.schema import JobSpec
-    from genrun.runner.store.folder import RunFolder
     from genrun.runner.submit.runs import Job
 
 AT = "02:00"
@@ -102,28 +101,12 @@ def _tools(spec: JobSpec, job: Job) -> Tools:
     launcher = launching.make_launcher(spec, job.document)
     return Tools(
         make_items=lambda folder: launching.make_items(folder, spec, launcher),
-        is_at_work=_is_at_work,
+        is_at_work=launching.is_at_work,
         report=lambda folder: build_report(folder).path,
         now=lambda: datetime.now().astimezone(),
         say=say,
         environ=os.environ,
     )
-
-
-def _is_at_work(folder: RunFolder) -> bool:
-    """Whether a worker holds an item of a run, or a job of it waits or works in a queue."""
-    import time
-
-    from genrun.runner.launch.submissions import standing
-    from genrun.runner.store.lease import holdings, looks_alive
-    from genrun.slurm.commands import Commands
-
-    now = time.time_ns()
-    if any(looks_alive(holding, now) for holding in holdings(folder).values()):
-        return True
-    found = standing(folder, Commands(os.environ))
-    # While the queue gives no answer, a run that was ever in it may still be.
-    return bool(found.live() or (found.trouble and found.submissions))
 
 
 def _install(job: Path, sets: Sequence[str], kind: str, at: str | None, dry_run: bool) -> None:

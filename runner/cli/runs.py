@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from genrun.runner.errors import UsageError
+from genrun.runner.notes import counted
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
     from genrun.runner.store.folder import RunFolder, Tally
+    from genrun.runner.store.records import Record
+
+RUNS = "runs"
+"""The folder of runs, unless told otherwise."""
 
 runs_option = click.option(
     "--runs",
     "base",
     type=click.Path(path_type=Path, file_okay=False),
-    default="runs",
+    default=RUNS,
     show_default=True,
     help="The folder of runs.",
 )
@@ -40,6 +45,12 @@ def counts(folder: RunFolder, tally: Tally, jobs: Sequence[str] = ()) -> dict[st
         "pending": tally.pending,
         "jobs": list(jobs),
     }
+
+
+def notes_json(records: Iterable[Record]) -> dict[str, Any]:
+    """Return how many done items have notes, by kind, for scripts; nothing where none has one."""
+    found = counted(records)
+    return {"notes": found} if found else {}
 
 
 def find_item(items: Sequence[WorkItem], text: str) -> WorkItem:

@@ -10,14 +10,15 @@ import click
 
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, one_line, put_json, put_table, say
-from genrun.runner.cli.runs import counts, run_argument
+from genrun.runner.cli.runs import counts, notes_json, run_argument
 from genrun.runner.cli.tasks import show_tasks, tasks_json
+from genrun.runner.notes import Noted, noted
 
 if TYPE_CHECKING:
     from genrun.runner.launch.submissions import Standing
     from genrun.runner.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
-    from genrun.runner.store.records import Record
+    from genrun.runner.store.survey import Survey
 
 COUNTED = ("items", "done", "failed", "running", "pending")
 SHOWN_FAILURES = 10
@@ -45,33 +46,46 @@ def status(run: str | None, base: Path, as_json: bool) -> None:
     found = standing(folder, Commands(os.environ))
     # Records after leases: an item that is finished in between counts as done, and never as pending.
     held = _in_work(folder, found)
-    records = folder.records()
-    rows = [_row(folder, item, records.get(item.id), item.id in held) for item in items]
+    survey = folder.survey(check_files=True)
+    rows = [_row(folder, item, survey, item.id in held) for item in items]
     states = [row["status"] for row in rows]
     tally = Tally(len(rows), states.count("done"), states.count("failed"))
     if as_json:
-        put_json({**counts(folder, tally, found.job_ids()), "rows": rows, **tasks_json(found)})
+        notes = notes_json(survey.records[item.id] for item in items if item.id in survey.records)
+        put_json({**counts(folder, tally, found.job_ids()), **notes, "rows": rows, **tasks_json(found)})
     else:
         _show(folder, rows)
+        _show_notes(rows, noted(survey.records[item.id] for item in items if item.id in survey.records))
+        _show_unreadable(rows, survey)
         show_tasks(found)
+    if survey.unreadable:
+        raise click.exceptions.Exit(1)
 
 
 def _in_work(folder: RunFolder, found: Standing) -> set[str]:
     """The items whose makers are alive, as far as their leases and Slurm tell."""
+    from genrun.runner.errors import UnreadableError
     from genrun.runner.store.lease import holdings, looks_alive
 
     now = time.time_ns()
+    try:
+        held = holdings(folder)
+    except UnreadableError as error:
+        say(f"Who is at work cannot be told: {error}")
+        return set()
     return {
         item_id
-        for item_id, holding in holdings(folder).items()
+        for item_id, holding in held.items()
         if looks_alive(holding, now) and holding.owner is not None and not found.has_ended(holding.owner.job)
     }
 
 
-def _row(folder: RunFolder, item: WorkItem, record: Record | None, is_held: bool) -> dict[str, Any]:
+def _row(folder: RunFolder, item: WorkItem, survey: Survey, is_held: bool) -> dict[str, Any]:
+    record = survey.records.get(item.id)
+    state = "unreadable" if record is None and survey.hides(folder.record_path(item.id)) else "pending"
     row: dict[str, Any] = {
         "id": item.id,
-        "status": "running" if is_held else "pending",
+        "status": "running" if is_held else state,
         "pair": item.pair,
         "prompt": item.prompt,
         "seed": item.seed,
@@ -89,6 +103,7 @@ def _row(folder: RunFolder, item: WorkItem, record: Record | None, is_held: bool
         "rounds": sampler.rounds if sampler else None,
         "nfe": sampler.nfe if sampler else None,
         "error": record.error,
+        "notes": [{"kind": note.kind, "message": note.message} for note in record.notes],
     }
 
 
@@ -120,6 +135,24 @@ def _show_failures(failures: list[dict[str, Any]]) -> None:
         say(f"  {error.get('remedy')}{more}\n  Log: {error.get('log')}")
     if len(alike) > SHOWN_FAILURES:
         say(f"... and {len(alike) - SHOWN_FAILURES} more kinds of failure: genrun status --json lists all.")
+
+
+def _show_notes(rows: list[dict[str, Any]], found: list[Noted]) -> None:
+    """Tell each kind of note once, with the first items that have it."""
+    by_id = {row["id"]: row for row in rows}
+    for notes in found:
+        say(str(notes))
+        for item_id, message in notes.items[:SHOWN_ITEMS]:
+            say(f"    {item_id}  seed {by_id[item_id]['seed']}  {one_line(message, 200)}")
+        if len(notes.items) > SHOWN_ITEMS:
+            say(f"    (and {len(notes.items) - SHOWN_ITEMS} more: --json lists them)")
+
+
+def _show_unreadable(rows: list[dict[str, Any]], survey: Survey) -> None:
+    """Tell how many items may be done or not, and what bars the way."""
+    count = sum(row["status"] == "unreadable" for row in rows)
+    for error in list(survey.unreadable.values())[:SHOWN_ITEMS]:
+        say(f"{count} of {len(rows)} items cannot be told: {error}")
 
 
 def _counted(rows: list[dict[str, Any]]) -> list[int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ import click
 
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, put, put_json, put_table, say
-from genrun.runner.cli.runs import runs_option
+from genrun.runner.cli.runs import RUNS
 from genrun.runner.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from genrun.runner.store.records import Record
     from genrun.runner.submit.runs import Job
 
-STATES = ("new", "done", "failed")
+NEW, DONE, FAILED, REUSED = "new", "done", "failed", "reused"
+STATES = (NEW, DONE, FAILED)
 
 
 @click.command(
@@ -42,53 +45,99 @@ STATES = ("new", "done", "failed")
 @click.argument("job", type=click.Path(path_type=Path), required=False)
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would run; write nothing.")
 @click.option("--set", "sets", multiple=True, metavar="A.B=VALUE", help="Change a value of the job.")
-@click.option("--run", type=click.Path(path_type=Path), help="Go on with this run, or refuse if the job has changed.")
+@click.option("--run", help="Go on with this run, or refuse if the job has changed.")
+@click.option("--new", "fresh", is_flag=True, help="Make all items again, in a new run.")
 @click.option("--join", metavar="RUN", help="Add workers to a run that is at work, as its own job says; without JOB.")
 @click.option("--wait", is_flag=True, help="Return when the work is done, also where a launcher queues it.")
-@runs_option
+@click.option(
+    "--runs",
+    "base",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder of runs, in place of the job's output.dir.",
+)
 @json_option
 def submit(
     job: Path | None,
     dry_run: bool,
     sets: tuple[str, ...],
-    run: Path | None,
+    run: str | None,
+    fresh: bool,
     join: str | None,
     wait: bool,
-    base: Path,
+    base: Path | None,
     as_json: bool,
 ) -> None:
     """Run a job, or finish a run that was cut off.
 
-    The newest run with the same items is resumed: done items are kept, failed ones tried again. A job with other
-    items gets a new run folder. Prints the run's folder. Exit codes: 0 all done, 1 items failed, 3 not finished.
+    The newest run with the same items is resumed: done items are kept, failed ones tried again, lost files made again.
+    A job with other items gets a new run folder, which takes over what earlier runs of the job have made of its items;
+    with --new it takes nothing. Files are written again from saved latents where `output` has changed. Prints the run's
+    folder. Exit codes: 0 all done, 1 items failed, 3 not finished.
     """
     from genrun.runner.cli.launching import Wishes
 
     if (job is None) == (join is None):
         raise UsageError("wanted a job file, or --join RUN.", remedy="For example: genrun submit jobs/demo.yaml.")
+    if fresh and (run is not None or join is not None):
+        raise UsageError(f"--new makes a run, and --{'join' if join else 'run'} names one: choose one of them.")
     if job is None:
-        _join(str(join), base, sets, Wishes(wait=wait, join=True, as_json=as_json))
+        _join(str(join), base or Path(RUNS), sets, Wishes(wait=wait, join=True, as_json=as_json))
     else:
-        _submit(job, dry_run, sets, run, Wishes(wait=wait, as_json=as_json))
+        if base is not None:
+            sets = (*sets, f"output.dir={json.dumps(str(base))}")
+        _submit(job, dry_run, sets, run, Wishes(wait=wait, as_json=as_json), fresh=fresh)
 
 
-def _submit(path: Path, dry_run: bool, sets: Sequence[str], run: Path | None, wishes: Wishes) -> None:
-    from genrun.runner.cli.launching import launch, make_launcher
-    from genrun.runner.store.folder import RunFolder
+def _submit(
+    path: Path, dry_run: bool, sets: Sequence[str], run: str | None, wishes: Wishes, *, fresh: bool = False
+) -> None:
+    from genrun.runner.cli.launching import is_at_work, launch, make_launcher
+    from genrun.runner.nightly.retention import sweep_alone
+    from genrun.runner.store.leftovers import remove_from_job
+    from genrun.runner.store.runs import resolve
+    from genrun.runner.submit.lock import of_job
     from genrun.runner.submit.runs import check_same, find_run, open_run
 
     job, origin = _load(path, sets)
     runs = Path(job.spec.output.dir)
-    named = None if run is None else RunFolder.open(run)
+    named = None if run is None else resolve(run, runs)
     with _blaming(origin):
         launcher = make_launcher(job.spec, job.document, job.items)
         if dry_run:
             if named is not None:
                 check_same(job, named)
-            _preview(job, named or find_run(job, runs), launcher, wishes.as_json)
+            folder = named or (None if fresh else find_run(job, runs))
+            states = _states(job, runs, folder, fresh=fresh)
+            _preview(job, folder, launcher, wishes.as_json, states)
             return
-        folder = open_run(job, runs, named)
-        launch(folder, job.spec, launcher, wishes)
+        with contextlib.ExitStack() as locks:
+            locks.enter_context(of_job(runs / job.spec.name, say))
+            remove_from_job(runs / job.spec.name)
+            sweep_alone(runs / job.spec.name)
+            opened = open_run(job, runs, named, fresh=fresh, is_at_work=is_at_work, say=say)
+            for line in opened.lines(len(job.items)):
+                say(line)
+            launch(opened.folder, job.spec, launcher, wishes, locks, opened.counts())
+
+
+def _states(job: Job, runs: Path, folder: RunFolder | None, *, fresh: bool) -> dict[str, str]:
+    """The state of every item, by id: in the run that would be gone on with, or in a new one.
+
+    Raises:
+        MixError: the files of the run cannot be written as the job says.
+    """
+    from genrun.runner.submit.reuse import reusable
+    from genrun.runner.submit.stale import survey
+
+    states = dict.fromkeys((item.id for item in job.items), NEW)
+    if folder is None:
+        return states if fresh else states | dict.fromkeys(reusable(job, runs / job.spec.name), REUSED)
+    mended = survey(folder, job.items, job.document).mended(folder)
+    for line in mended.lines():
+        say(f"{folder.path}: {line}")
+    records = folder.records()
+    states |= {item_id: records[item_id].status for item_id in states if item_id in records}
+    return states | dict.fromkeys((*mended.lost, *mended.outdated), FAILED)
 
 
 def _join(run: str, base: Path, sets: Sequence[str], wishes: Wishes) -> None:
@@ -126,20 +175,22 @@ def _blaming(origin: Mapping[str, Origin]) -> Iterator[None]:
         raise_all([Problem(place, error.field, error.reason)])
 
 
-def _preview(job: Job, folder: RunFolder | None, launcher: Launcher, as_json: bool) -> None:
-    """Show what would run: new, done and failed items, by the job's axes; and the batch script."""
+def _preview(job: Job, folder: RunFolder | None, launcher: Launcher, as_json: bool, states: dict[str, str]) -> None:
+    """Show what would run: new, done, failed and reused items, by the job's axes; and the batch script."""
     records = {} if folder is None else folder.records()
-    states = {item.id: records[item.id].status if item.id in records else "new" for item in job.items}
-    tallied = {state: list(states.values()).count(state) for state in STATES}
-    run = tallied["new"] + tallied["failed"]
+    tallied = Counter(states.values())
+    reused = tallied[REUSED]
+    run = tallied[NEW] + tallied[FAILED]
     script = _script(job, folder, launcher, run)
     if as_json:
         put_json({**_preview_json(job, folder, states), **({} if script is None else {"script": script})})
         return
     say(f"Would go on with {folder.path}." if folder else f"Would make a new run of {job.spec.name!r}.")
+    if reused:
+        say(f"{reused} reused, {run} new.")
+    columns = (*STATES, *((REUSED,) if reused else ()))
     axes = list(job.items[0].axes) if job.items else []
-    rows = _by_axes(job.items, states)
-    put_table([*axes, *STATES], rows, right=STATES)
+    put_table([*axes, *columns], _by_axes(job.items, states, columns), right=columns)
     if script is not None:
         put(f"\n{script.removesuffix(chr(10))}")
     say(
@@ -173,16 +224,17 @@ def _preview_json(job: Job, folder: RunFolder | None, states: dict[str, str]) ->
     return {
         "run": str(folder.path) if folder else None,
         "items": len(found),
-        "done": found.count("done"),
-        "failed": found.count("failed"),
-        "pending": found.count("new"),
+        "done": found.count(DONE),
+        "failed": found.count(FAILED),
+        "pending": found.count(NEW),
+        "reused": found.count(REUSED),
         "jobs": [],
         "rows": [{"id": item.id, "state": states[item.id], "axes": dict(item.axes)} for item in job.items],
     }
 
 
-def _by_axes(items: Sequence[WorkItem], states: dict[str, str]) -> list[list[object]]:
+def _by_axes(items: Sequence[WorkItem], states: dict[str, str], columns: Sequence[str]) -> list[list[object]]:
     groups: dict[tuple[str, ...], list[str]] = {}
     for item in items:
         groups.setdefault(tuple(item.axes.values()), []).append(states[item.id])
-    return [[*axes, *(found.count(state) for state in STATES)] for axes, found in groups.items()]
+    return [[*axes, *(found.count(state) for state in columns)] for axes, found in groups.items()]

@@ -174,8 +174,9 @@ def _write(to: Path, media: Path, names: Sequence[str]) -> None:
         if frames is None:
             frames = read_frames(media)
         if path.suffix:
+            fps = read_fps(media) if len(frames) > 1 else 1.0
             with staged(path) as temporary:
-                convert(temporary, frames, read_fps(media))
+                convert(temporary, frames, fps)
             continue
         for index, frame in enumerate(frames, 1):
             with staged(path / f"{index:05}.png") as temporary:

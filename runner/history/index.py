@@ -15,7 +15,7 @@ from pathlib import Path
 from genrun.runner.compare.results import GateResult
 from genrun.runner.errors import StoreError
 from genrun.runner.history.night import Night, read_night
-from genrun.runner.store.files import temporary_name
+from genrun.runner.store.files import remove_left_behind, temporary_name
 
 FILE = "history.sqlite3"
 SCHEMA_VERSION = 1
@@ -84,6 +84,7 @@ def rebuild(base: Path) -> int:
         StoreError: the file cannot be written.
     """
     nights = list(_nights(base))
+    remove_left_behind(base, f".{FILE}.")
     building = temporary_name(base / FILE)
     try:
         with _opened(building, create=True) as database:

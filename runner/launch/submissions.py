@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from genrun.runner.errors import StoreError
+from genrun.runner.errors import DamagedFileError
 from genrun.runner.store.files import atomic_write
+from genrun.runner.store.reading import read_bytes, read_json, reading
 from genrun.runner.work.order import log_folder
 from genrun.slurm import launcher as slurm
 from genrun.slurm.commands import Commands
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 ITEMS = "items"
 """The job that makes items, beside the steps that follow it."""
+
+_OPTION = re.compile(r"^#SBATCH --([a-z-]+)=(.*)$", re.MULTILINE)
 
 FILE = "slurm.json"
 SCRIPT = "job.sbatch"
@@ -172,10 +176,43 @@ def _by_name(answer: Answer) -> dict[str, list[Task]]:
     return tasks
 
 
+def parse(order: str, data: Any) -> Submission:
+    """Read the submission of an order from JSON.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: it is none.
+    """
+    jobs = {
+        step: Entry(**{name: entry[name] for name in ("name", "id", "tasks") if name in entry})
+        for step, entry in data["jobs"].items()
+    }
+    texts = [data["user"], *(text for entry in jobs.values() for text in (entry.name, entry.id))]
+    if not all(isinstance(text, str) for text in texts) or not all(type(entry.tasks) is int for entry in jobs.values()):
+        raise TypeError("holds no submission")
+    return Submission(order, data["user"], jobs)
+
+
 def _read(path: Path) -> Submission:
+    remedy = "Which of its jobs are in the queue is not known. When squeue --me shows none, move that file away."
     try:
-        data = json.loads(path.read_bytes())
-        jobs = {step: Entry(**entry) for step, entry in data["jobs"].items()}
-        return Submission(path.parent.name, data["user"], jobs)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"{path}: cannot be read: {type(error).__name__}: {error}.") from error
+        with reading(path, remedy=remedy):
+            return parse(path.parent.name, read_json(read_bytes(path)))
+    except DamagedFileError:
+        submission = _by_scripts(path.parent)
+        if submission is None:
+            raise
+        return submission
+
+
+def _by_scripts(logs: Path) -> Submission | None:
+    """Tell what was submitted by its scripts, which hold the jobs' names; None without the items' script."""
+    jobs = {}
+    for step, script in ((ITEMS, logs / SCRIPT), *((path.parent.name, path) for path in logs.glob(f"*/{SCRIPT}"))):
+        try:
+            options = dict(_OPTION.findall(read_bytes(script).decode("utf-8")))
+        except (OSError, ValueError):
+            continue
+        if "job-name" in options:
+            last = re.fullmatch(r"0-(\d+)(%\d+)?", options.get("array", ""))
+            jobs[step] = Entry(options["job-name"], tasks=int(last[1]) + 1 if last else 1)
+    return Submission(logs.name, str(logs.stat().st_uid), jobs) if ITEMS in jobs else None

@@ -88,13 +88,13 @@ def fastest(found: Sequence[Estimate], size_bytes: int) -> Estimate | None:
     return next((each for each in found if each.peak_bytes <= size_bytes), None)
 
 
-def shape_of(folder: Path, sampling: Mapping[str, Any]) -> Shape:
+def shape_of(folder: Path, sampling: Mapping[str, Any], holding: Holding | None = None) -> Shape:
     """What a job makes: its sampling's size, or what the checkpoint's denoiser was made for.
 
     Raises:
         ValueError: neither says.
     """
-    parts = components(folder, Holding())
+    parts = components(folder, holding or Holding())
     config = next((part.config for part in parts if part.is_denoiser), {})
     vae = next((part for part in parts if part.name == "vae"), None)
     _, _, unit, _ = latent_shape(vae and vae.kind, vae.config if vae else {}, Shape(2**12, 2**12))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -13,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from genrun.adapters.holding import DENOISERS, ENCODERS, Holding
-from genrun.adapters.weights import NO_WEIGHTS, Tensor, components_of, header_of, index_of
+from genrun.adapters.variants import chosen
+from genrun.adapters.weights import Tensor, components_of, header_of, index_of, read_mapping
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-STANDARD = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 FLOATS = re.compile(r"B?F\d+")
 BLOCK = re.compile(r"^(.*?\.\d+)\.")
 """The name of a tensor in a block that is repeated, such as transformer_blocks.7."""
@@ -87,25 +86,14 @@ def components(folder: Path, holding: Holding) -> list[Component]:
         ValueError: the folder is no pipeline, or a file is missing or damaged.
         OSError: a file cannot be read.
     """
-    index = components_of(index_of(folder))
+    kinds = {name: kind for name, (_, kind) in components_of(index_of(folder)).items()}
     found = []
-    for name, (_, kind) in index.items():
-        config = folder / name / "config.json"
-        if name.startswith(NO_WEIGHTS) or not config.is_file():
-            continue
-        tensors = {key: each for path in _files(folder / name) for key, each in header_of(path).items()}
+    for name, files in chosen(folder, holding.variant).items():
+        config = read_mapping(folder / name / "config.json", f"{name}/config.json")
+        tensors = {key: each for path in files.paths for key, each in header_of(path).items()}
         sizes = {key: _held_bytes(name, key, tensor, holding) for key, tensor in tensors.items()}
-        found.append(Component(name, kind, json.loads(config.read_bytes()), sizes))
+        found.append(Component(name, kinds[name], config, sizes))
     return found
-
-
-def _files(folder: Path) -> list[Path]:
-    """The weights files that are loaded: those of an index, or the one of the usual name; other variants are not."""
-    for index in sorted(folder.glob("*.safetensors.index.json")):
-        if index.name.count(".") == 3:
-            return [folder / name for name in sorted(set(json.loads(index.read_bytes())["weight_map"].values()))]
-    standard = [folder / name for name in STANDARD if (folder / name).is_file()]
-    return standard or sorted(folder.glob("*.safetensors"))
 
 
 def _held_bytes(component: str, name: str, tensor: Tensor, holding: Holding) -> float:

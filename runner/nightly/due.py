@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from genrun.runner.history.night import Night, read_night
-from genrun.runner.store.files import write_error
+from genrun.runner.store.files import NO_LOCKS, write_error
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.runs import runs_of
 
@@ -64,16 +62,9 @@ def nights_of(job_folder: Path) -> list[Past]:
     return sorted(found, key=lambda past: (past.night.night, past.folder.path.name), reverse=True)
 
 
-def tonight(nights: Sequence[Past], what: Due, items: set[str]) -> Past | None:
-    """The newest run of this night that has exactly these items, or None."""
-    return next(
-        (
-            past
-            for past in nights
-            if past.night.night == what.night and {item.id for item in past.folder.items()} == items
-        ),
-        None,
-    )
+def tonight(nights: Sequence[Past], what: Due, is_ours: Callable[[RunFolder], bool]) -> Past | None:
+    """The newest run of this night that is the job's, as `is_ours` tells, or None."""
+    return next((past for past in nights if past.night.night == what.night and is_ours(past.folder)), None)
 
 
 def night_before(nights: Sequence[Past], what: Due) -> Past | None:
@@ -91,20 +82,20 @@ def night_before(nights: Sequence[Past], what: Due) -> Past | None:
 @contextlib.contextmanager
 def alone(job_folder: Path) -> Iterator[bool]:
     """Whether no other call works on this job's nights; while the block runs, none will."""
+    from filelock import FileLock, Timeout
+
     path = job_folder / LOCK
+    lock, is_alone = FileLock(path, blocking=False, fallback_to_soft=False), True
     try:
         job_folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        lock.acquire()
+    except Timeout:
+        is_alone = False
     except OSError as error:
-        raise write_error(path, error) from error
+        # On a file system without locks two calls share the work, as any two workers do.
+        if error.errno not in NO_LOCKS:
+            raise write_error(path, error) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:  # a file system without locks: two calls then share the work, as any two workers do
-            pass
-        yield True
+        yield is_alone
     finally:
-        os.close(descriptor)
+        lock.release()

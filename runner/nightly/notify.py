@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from genrun.runner.spec.secrecy import hidden
+
 SHOWN = 300
 
 
@@ -36,8 +38,8 @@ def notify(command: Sequence[str], payload: Mapping[str, Any], timeout_s: float,
                 env=dict(environ),
                 start_new_session=True,
             )
-        except OSError as error:
-            return f"notify: {name} cannot be run: {error.strerror}"
+        except (OSError, ValueError) as error:  # ValueError: a NUL, which no program can be given
+            return f"notify: {name} cannot be run: {getattr(error, 'strerror', None) or error}"
         try:
             process.communicate((json.dumps(payload, allow_nan=False) + "\n").encode(), timeout=timeout_s)
         except subprocess.TimeoutExpired:
@@ -47,7 +49,8 @@ def notify(command: Sequence[str], payload: Mapping[str, Any], timeout_s: float,
         if process.returncode == 0:
             return ""
         errors.seek(0)
-        said = " ".join(errors.read(16 * SHOWN).decode(errors="replace").split())[-SHOWN:]
+        # A program may well repeat what it was given: curl writes the address that it could not reach.
+        said = hidden(" ".join(errors.read(16 * SHOWN).decode(errors="replace").split()), environ)[-SHOWN:]
         return f"notify: {name} ended with {process.returncode}{f': {said}' if said else ''}"
 
 

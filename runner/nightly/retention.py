@@ -10,7 +10,7 @@ from pathlib import Path
 
 from genrun.runner.history.index import LEFT
 from genrun.runner.history.night import Night, write_night
-from genrun.runner.nightly.due import Past, nights_of
+from genrun.runner.nightly.due import Past, alone, nights_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.runs import LATEST, PINNED
 
@@ -59,7 +59,15 @@ def remove(past: Past) -> Night:
 
 
 def sweep(job_folder: Path) -> None:
-    """Remove what a removal that was cut off left behind."""
+    """Remove what a removal that was cut off left behind. Call while no other night of the job is at work."""
     for leftover in job_folder.glob(f".*{GOING}"):
         with contextlib.suppress(OSError):
             shutil.rmtree(leftover)
+
+
+def sweep_alone(job_folder: Path) -> None:
+    """Do the same for another command than a night, unless a night of the job is at work."""
+    if any(job_folder.glob(f".*{GOING}")):
+        with alone(job_folder) as is_alone:
+            if is_alone:
+                sweep(job_folder)

@@ -18,9 +18,12 @@ from genrun.runner.nightly.notify import notify
 from genrun.runner.nightly.summary import summary
 from genrun.runner.spec.schema import NightlySpec
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.leftovers import remove_from_job
 from genrun.runner.store.processes import ProcessName, current
 from genrun.runner.store.runs import new_path, point_latest
-from genrun.runner.submit.runs import Job
+from genrun.runner.submit import lock
+from genrun.runner.submit.renewal import is_run_of
+from genrun.runner.submit.runs import Job, take_up
 
 EXIT_CODES = {"passed": 0, "failed": 1}
 INCOMPLETE = 3
@@ -103,24 +106,28 @@ def run_night(job: Job, base: Path, tools: Tools, *, again: bool = False) -> Out
     job_folder = base / job.spec.name
     what = due(tools.now(), spec.at)
     with alone(job_folder) as is_alone:
-        past = tonight(nights_of(job_folder), what, {item.id for item in job.items})
+        past = tonight(nights_of(job_folder), what, lambda folder: is_run_of(job, folder))
         if not is_alone:
             raise _at_work(past, job_folder, base, tools)
         if past is not None and past.night.state in FINAL and not again:
             return _doubled(past, base, tools)
-        folder = _open(job, base, None if again else past)
+        folder = _open(job, base, None if again else past, tools)
         return _Call(job, spec, base, tools, folder, what).run()
 
 
-def _open(job: Job, base: Path, past: Past | None) -> RunFolder:
-    if past is None:
-        folder = RunFolder.create(new_path(base, job.spec.name), job.document, job.items)
-    else:
-        folder = past.folder
-        if folder.job_document() != dict(job.document):
-            folder.write_plan(job.document, job.items)
-    point_latest(folder)
-    return folder
+def _open(job: Job, base: Path, past: Past | None, tools: Tools) -> RunFolder:
+    """Make tonight's run, or take it up. Nothing of other runs is used: a night measures anew."""
+    with lock.of_job(base / job.spec.name, tools.say):
+        remove_from_job(base / job.spec.name)
+        if past is None:
+            folder = RunFolder.create(new_path(base, job.spec.name), job.document, job.items)
+        else:
+            opened = take_up(job, past.folder, tools.is_at_work, tools.say)
+            folder = opened.folder
+            for line in opened.lines(len(job.items)):
+                tools.say(line)
+        point_latest(folder)
+        return folder
 
 
 def _at_work(past: Past | None, job_folder: Path, base: Path, tools: Tools) -> IncompleteError:

@@ -97,6 +97,7 @@ def _sections(page: Page) -> list[tuple[str, str]]:
     versus, nights = page.versus, page.nights
     found = {
         ("failed", "Failed"): bool(page.failures),
+        ("notes", "To know"): bool(page.notes),
         ("gates", "Gates"): versus is not None and bool(versus.gates),
         ("nights", "Nights"): bool(nights.rows or nights.note),
         ("summary", "Summary"): True,

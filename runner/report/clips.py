@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STATUS_PENDING = "pending"
 PARALLEL_COLOURS = 7
+MOST_NOTE_LETTERS = 400
 
 
 def gallery(
@@ -40,7 +41,7 @@ def gallery(
         {"solvers": [label], "colours": [index], "prompts": [text], "metrics": [title], "rows": [row]};
         a row is {"p": prompt, "s": seed, "x": other axes, "w": width, "h": height, "c": [clip]}; a clip is
         {"k": solver, "i": id, "t": status, "m": address, "r": rounds, "e": NFE, "n": N, "v": [metric texts],
-        "b": blocks saved, "bad": [attributes that are wrong]}.
+        "b": blocks saved, "bad": [attributes that are wrong], "o": [what has to be told]}.
     """
     kinds = {item_label(item): item.solver.get("kind") if item.is_reference else "" for item in items}
     labels = list(kinds)
@@ -66,6 +67,8 @@ def gallery(
             entry |= {"r": record.sampler.rounds, "e": record.sampler.nfe, "n": record.sampler.num_steps}
         if saved and item.id in saved:
             entry["b"] = text.styled(round(saved[item.id], 3), "share")
+        if record and record.status == "done" and record.notes:
+            entry["o"] = [text.cut(note.message, MOST_NOTE_LETTERS) for note in record.notes]
         if item.id in wrong:
             entry["bad"] = wrong[item.id]
         return entry

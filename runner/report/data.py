@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from genrun.runner.notes import Kind, noted
 from genrun.runner.report import text
 from genrun.runner.report.about import about
 from genrun.runner.report.blocks import has_caches, saved_blocks
@@ -34,6 +35,9 @@ MEDIA_ROOT = "../"
 
 MOST_FAILURES = 100
 """Failed items that the page tells in full."""
+
+MOST_NOTES = 20
+"""Items with a note of one kind that the page lists; at its clip each item has its own."""
 
 MOST_MESSAGE_LETTERS = 2000
 MOST_JOB_LETTERS = 100_000
@@ -68,6 +72,38 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class NotedItem:
+    """An item that is done, and what has to be told about it.
+
+    Attributes:
+        item_id: the item.
+        prompt: its prompt.
+        where: seed, solver and other axes.
+        message: what is so.
+    """
+
+    item_id: str
+    prompt: str
+    where: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Notes:
+    """The notes of one kind.
+
+    Attributes:
+        about: what the kind means, and what to do.
+        items: the first of the items.
+        count: how many items there are.
+    """
+
+    about: Kind
+    items: tuple[NotedItem, ...]
+    count: int
+
+
+@dataclass(frozen=True)
 class Page:
     """What the template is filled with.
 
@@ -78,6 +114,7 @@ class Page:
         verdict: first lines.
         failures: the first of the failed items.
         failed: how many failed.
+        notes: what has to be told about done items, by kind.
         groups: the summary.
         table: the summary, laid out.
         metrics: headings of every metric that has rows.
@@ -98,6 +135,7 @@ class Page:
     verdict: Verdict
     failures: tuple[Failure, ...]
     failed: int
+    notes: tuple[Notes, ...]
     groups: tuple[Group, ...]
     table: Table
     metrics: tuple[Heading, ...]
@@ -142,6 +180,7 @@ def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = T
         verdict=judge(groups),
         failures=tuple(islice(_failures(items, records, link_logs), MOST_FAILURES)),
         failed=sum(group.failed for group in groups),
+        notes=tuple(_notes(items, records)),
         groups=tuple(groups),
         table=build_table(groups, metrics, nights.trends, saved if has_caches(items) else None),
         metrics=tuple(metrics),
@@ -190,6 +229,21 @@ def _failures(items: Sequence[WorkItem], records: Mapping[str, Record], link_log
             log_href=address(log, MEDIA_ROOT) if log and link_logs else "",
             attempt=record.attempt,
         )
+
+
+def _notes(items: Sequence[WorkItem], records: Mapping[str, Record]) -> Iterable[Notes]:
+    by_id = {item.id: item for item in items}
+    for found in noted(records[item.id] for item in items if item.id in records):
+        shown = tuple(
+            NotedItem(
+                item_id,
+                by_id[item_id].prompt,
+                f"seed {by_id[item_id].seed}, {item_label(by_id[item_id])}",
+                text.cut(message, MOST_MESSAGE_LETTERS),
+            )
+            for item_id, message in found.items[:MOST_NOTES]
+        )
+        yield Notes(found.about, shown, len({item_id for item_id, _ in found.items}))
 
 
 def _pairs(versus: Versus | None, media_root: str) -> list[dict[str, Any]]:

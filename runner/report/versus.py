@@ -14,7 +14,7 @@ from genrun.runner.history.night import read_night
 from genrun.runner.report.differences import CellTable, GateRow, cell_table, gate_row
 from genrun.runner.report.names import shown_path
 from genrun.runner.report.worst import Worst, worst_pairs
-from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.folder import RunFolder, is_run
 from genrun.runner.store.runs import pinned
 
 
@@ -82,7 +82,7 @@ def _baseline(run: RunFolder) -> tuple[RunFolder | None, str]:
     night = read_night(run.night_path)
     if night is not None and night.baseline is not None:
         path = Path(night.baseline)
-        if (path / "plan.jsonl").is_file():
+        if path.is_dir() and is_run(path):
             return RunFolder.open(path), ""
         return None, f"The baseline of this night is no longer there: {path.name}."
     found = pinned(run.path.parent)

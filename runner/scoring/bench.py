@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.adapters.scorers.contract import Described, Metric, Sample, UnscoredError
+from genrun.runner.notes import unreal
 from genrun.runner.store.records import Record, Score
+from genrun.runner.store.survey import file_of
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
@@ -79,6 +81,9 @@ class Bench:
             raise UnscoredError("not generated yet")
         if record.status != "done":
             raise UnscoredError("generation failed")
+        note = unreal(record.notes) if metric.reads == "media" else None
+        if note is not None:
+            raise UnscoredError(f"not what the model made: {note.message}")
         if item.id not in self._samples:
             self._samples[item.id] = self._new_sample(item, record)
         self._check_unchanged(metric, item, record)
@@ -92,7 +97,7 @@ class Bench:
     def hash(self, metric: Described, item: WorkItem | None) -> str:
         """SHA-256 of the file that a metric reads for an item, or "" when there is none."""
         record = self._records.get(item.id) if item else None
-        path = self._file(getattr(record, metric.reads)) if isinstance(record, Record) else None
+        path = self._file(record, metric.reads) if isinstance(record, Record) else None
         if path is None or not path.is_file():
             return ""
         if path not in self._hashes:
@@ -118,8 +123,8 @@ class Bench:
         return Sample(
             caption=item.prompt,
             adapter=str(item.model.get("adapter", "")),
-            media=self._file(record.media),
-            latents=self._file(record.latents),
+            media=self._file(record, "media"),
+            latents=self._file(record, "latents"),
             num_frames=item.sampling.get("num_frames"),
             size=None if height is None or width is None else (height, width),
             name=item.id,
@@ -143,8 +148,8 @@ class Bench:
                 raise UnscoredError(f"{error} ({message})") from error
         raise UnscoredError(message)
 
-    def _file(self, relative: str | None) -> Path | None:
-        return None if relative is None else self._folder / relative
+    def _file(self, record: Record, room: str) -> Path | None:
+        return file_of(self._folder, record, room)
 
 
 def unscored(metric: Described, item_id: str, reason: str, name: str = "") -> Score:

@@ -7,13 +7,15 @@ may score one run at a time, each its shard.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.scorers.contract import Described, settings_of
-from genrun.runner.store.files import LOCK, atomic_write, locked
+from genrun.runner.store.files import LOCK, atomic_write, locked, write_error
+from genrun.runner.store.reading import WRONG_CONTENT, read_bytes, read_json, reading
 from genrun.runner.store.records import Score
 
 if TYPE_CHECKING:
@@ -106,7 +108,10 @@ class Book:
             return
         for name in (name for name, ours in self._ours.items() if ours):
             path = self._paths[name]
-            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise write_error(path.parent, error) from error
             with locked(path.parent / LOCK):
                 self._merge(name)
                 entries = self._in_order(name)
@@ -147,18 +152,24 @@ class Book:
 
 
 def read(path: Path, note: Note = lambda text: None) -> dict[Key, Measured]:
-    """Read a score file; lines that are broken or belong to an entry that is cut off are named and left out."""
-    if not path.is_file():
+    """Read a score file; lines that are broken or belong to an entry that is cut off are named and left out.
+
+    Raises:
+        StoreError: it may not be looked into, or is no file.
+    """
+    if not os.path.lexists(path):
         return {}
+    with reading(path, remedy="Move it out of the way; genrun score then measures again."):
+        text = read_bytes(path).decode("utf-8", errors="replace")
     grouped: dict[Key, list[Mapping[str, Any]]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line:
             continue
-        row = _parsed(line)
+        row = _parsed(line, path.stem)
         if row is None:
             note(f"{path}:{number}: this line is cut off or broken; what it said is measured again.")
         else:
-            grouped.setdefault((row["item_id"], row.get("part", path.stem)), []).append(row)
+            grouped.setdefault((row["item_id"], row["part"]), []).append(row)
     return _whole(grouped, path, note)
 
 
@@ -182,22 +193,36 @@ def _measured(rows: Sequence[Mapping[str, Any]]) -> Measured:
     return Measured(scores, tuple(rows[0]["inputs"]), settings)
 
 
-def _parsed(line: str) -> Mapping[str, Any] | None:
+def whole_lines(path: Path) -> str:
+    """Return what of a score file is whole, as it would be written."""
+    entries = read(path)
+    return "".join(line for (_, part), entry in entries.items() for line in entry.lines(part, len(entries)))
+
+
+def _parsed(line: str, metric: str) -> Mapping[str, Any] | None:
     """One row, or None when it was cut off, or an editor broke it."""
     try:
-        row = json.loads(line)
-        complete = {*SCORE_FIELDS, "inputs"} <= row.keys()
-    except (ValueError, AttributeError, RecursionError):
+        row = {"part": metric, "settings": {}, **read_json(line)}
+        score = Score(**{name: row[name] for name in SCORE_FIELDS})
+    except WRONG_CONTENT:
         return None
-    if not complete or not isinstance(row["item_id"], str) or not isinstance(row["inputs"], list):
-        return None
-    return row
+    is_right = (
+        (score.value is None or type(score.value) in (int, float))
+        and all(isinstance(text, str) for text in (score.item_id, score.metric, row["part"]))
+        and all(type(row.get(name, 0)) is int for name in ("version", "rows", "entries"))
+        and isinstance(score.higher_is_better, bool)
+        and isinstance(score.reason, str | None)
+        and isinstance(row["settings"], dict)
+        and isinstance(row.get("inputs"), list)
+        and all(isinstance(each, str) for each in row["inputs"])
+    )
+    return row if is_right else None
 
 
 def _stamp(path: Path) -> Stamp | None:
     """Changes whenever the file is replaced."""
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return (found.st_ino, found.st_mtime_ns, found.st_size)

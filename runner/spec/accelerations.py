@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from genrun.adapters import attention as kernels
 from genrun.adapters.caches.contract import refusal
 from genrun.adapters.caches.families import transformer_of
+from genrun.adapters.parallel.support import splits
 from genrun.runner.spec.options import DEFAULT_KIND
+from genrun.runner.spec.pipeline import pipeline_of
 from genrun.runner.spec.problems import Problem
 from genrun.runner.spec.registries import Registries
+from genrun.runner.spec.schema import ParallelSpec
+from genrun.runner.spec.sections import section
 from genrun.runner.spec.tree import Value, dotted
 from genrun.runner.spec.wording import place
 
 NONE = "none"
-INDEX = "model_index.json"
 
 
 def problems(
@@ -35,11 +37,13 @@ def problems(
         solver: kind and options, or None when they are wrong.
         cache: the same of the cache.
     """
-    transformer = None if model is None else transformer_of(_pipeline(*model))
+    pipeline = None if model is None else pipeline_of(*model)
+    transformer = transformer_of(pipeline)
+    parallel = section(root, "parallel", ParallelSpec) or ParallelSpec()
     found = []
     value = root.get("attention")
-    if value is not None and value.data in kernels.PACKAGES:
-        reason = kernels.refusal(str(value.data), transformer)
+    if value is not None and isinstance(value.data, str) and value.data in kernels.PACKAGES:
+        reason = kernels.refusal(str(value.data), transformer) or _under_xfuser("attention", parallel)
         found += [] if reason is None else [Problem(value.origin, "attention", f"{reason}.")]
     if cache is None or solver is None or cache["kind"] == NONE:
         return found
@@ -47,19 +51,21 @@ def problems(
     chosen = registries.caches.get(cache["kind"])(**options)
     workers = int(solver.get("workers") or 1)
     sequential = solver["kind"] == DEFAULT_KIND
-    reason = refusal(cache["kind"], chosen, transformer, workers, sequential=sequential)
+    split = splits(pipeline, parallel.cfg, parallel.ring, parallel.ulysses)
+    reason = refusal(cache["kind"], chosen, transformer, workers, sequential=sequential, splits=split)
+    reason = reason or _under_xfuser("cache", parallel)
     if reason is None:
         return found
     at = ("cache", "kind")
     return [*found, Problem(place(root, at), dotted(at), f"{reason}.")]
 
 
-def _pipeline(adapter: Any, checkpoint: Any) -> str | None:
-    """The pipeline's class: the adapter's, or what the checkpoint's folder says."""
-    named = getattr(adapter, "pipeline", None)
-    if named is not None or checkpoint.folder is None:
-        return named
-    try:
-        return json.loads((checkpoint.folder / INDEX).read_bytes()).get("_class_name")
-    except (OSError, ValueError, AttributeError):
+def _under_xfuser(field: str, parallel: ParallelSpec) -> str | None:
+    """Why a transformer of xfuser's cannot have it."""
+    if parallel.backend != "xfuser":
         return None
+    what = {"cache": "no cache knows its blocks", "attention": "xfuser chooses its kernel"}[field]
+    return (
+        f"parallel.backend: xfuser puts a transformer of its own in place of the pipeline's, and {what}: "
+        f"use backend: diffusers, or leave {field} out"
+    )

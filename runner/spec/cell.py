@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,26 +11,33 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from genrun.adapters.weights import index_of
+from genrun.adapters.adapter import Adapter
+from genrun.adapters.families import OPEN, Parts, informed
+from genrun.adapters.reading import opened, unusable
 from genrun.registry import did_you_mean
 from genrun.runner.errors import JobFileError
 from genrun.runner.spec import accelerations, holding, launching, options
 from genrun.runner.spec import prompts as prompt_files
-from genrun.runner.spec.checkpoint import Checkpoint, locate
+from genrun.runner.spec.calls import call_problems
+from genrun.runner.spec.checkpoint import Checkpoint, locate, parts_of
 from genrun.runner.spec.gating import gate_problems
 from genrun.runner.spec.matrix import Corner
+from genrun.runner.spec.media import negative_problems, output_problems
+from genrun.runner.spec.pipeline import pipeline_of, pipeline_problems
+from genrun.runner.spec.places import at_home, folder_problems, located
 from genrun.runner.spec.problems import Problem
 from genrun.runner.spec.registries import Registries
-from genrun.runner.spec.schedulers import scheduler_names
+from genrun.runner.spec.schedulers import scheduler_problems
 from genrun.runner.spec.schema import CacheSpec, JobSpec, ModelSpec, SamplingSpec, SolverSpec
 from genrun.runner.spec.scores import score_problems
 from genrun.runner.spec.sections import section
 from genrun.runner.spec.suites import is_suite, suite_prompts
-from genrun.runner.spec.tree import Path as TreePath
 from genrun.runner.spec.tree import Value, bare, dotted
-from genrun.runner.spec.wording import place, problems_of, unknown
+from genrun.runner.spec.wording import place, problems_of, shown, unknown
 
 AUTO, NONE = "auto", "none"
+MAX_NAMES = 10_000
+"""Of files beside the one that is missing."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ class CellChecker:
 
     registries: Registries
     _prompts: dict[Path, list[prompt_files.Prompt] | JobFileError] = field(default_factory=dict)
-    _checkpoints: dict[tuple[str, Path], Checkpoint | str] = field(default_factory=dict)
+    _checkpoints: dict[tuple[str, Path, str | None], Checkpoint | str] = field(default_factory=dict)
+    _parts: dict[tuple[str, str | None], Parts | None] = field(default_factory=dict)
 
     def check(self, corner: Corner) -> tuple[Cell | None, list[Problem]]:
         """Check a cell, and return it (None when something is wrong) and everything that is wrong with it."""
@@ -77,16 +86,30 @@ class CellChecker:
         problems += wrong
         model = self._model(root, problems)
         problems += accelerations.problems(root, self.registries, model, solver, cache)
-        sampling = _sampling(root, model[0], problems) if model else None
+        sampling = _sampling(root, *model, problems) if model else None
         prompts = self._prompt_list(root, problems)
+        if model is not None and sampling is not None:
+            problems += output_problems(root, model[0], sampling) + negative_problems(model[0], sampling, prompts)
         problems += _repeated_seeds(root) + self._names(root) + launching.mesh_problems(root)
-        problems += launching.slurm_problems(root) + gate_problems(root, self.registries.metrics)
-        problems += [] if model is None else launching.support_problems(root, pipeline_of(*model))
+        problems += launching.slurm_problems(root) + launching.clashes(root)
+        problems += gate_problems(root, self.registries.metrics) + folder_problems(root)
+        pipeline = None if model is None else pipeline_of(*model, job.model.revision if job else None)
+        problems += launching.support_problems(root, pipeline)
+        problems += launching.guidance_problems(root, pipeline, sampling or {}, prompts)
         if problems or job is None or model is None or solver is None or cache is None or sampling is None:
             return None, problems
         chosen = {"solver": SolverSpec(**solver), "cache": CacheSpec(**cache)}
-        job = job.model_copy(update={**chosen, "launch": launching.resolved(job.launch, root)})
+        job = at_home(job.model_copy(update={**chosen, "launch": launching.resolved(job.launch, root)}))
         return Cell(corner.axes, job, *model, sampling, tuple(prompts)), problems
+
+    def unfit(self, corner: Corner) -> list[Problem]:
+        """Check what of a cell does not go with its mesh: caches, kernels, and the model itself."""
+        root, unused = corner.root, list[Problem]()
+        model = self._model(root, unused)
+        solver, _ = options.check(root, self.registries.solvers)
+        cache, _ = options.check(root, self.registries.caches, "cache", NONE)
+        problems = [] if model is None else launching.support_problems(root, pipeline_of(*model))
+        return problems + accelerations.problems(root, self.registries, model, solver, cache)
 
     def _model(self, root: Value, problems: list[Problem]) -> tuple[Any, Checkpoint] | None:
         spec = section(root, "model", ModelSpec)
@@ -104,10 +127,10 @@ class CellChecker:
             message = f"missing: {spec.adapter} has none of its own. Name a folder or a hub id (org/name)."
             problems.append(Problem(place(root, at), dotted(at), message))
             return None
-        found = self._checkpoint(str(text), place(root, at).folder)
+        found = self._checkpoint(str(text), place(root, at).folder, spec.variant)
         if isinstance(found, Checkpoint):
-            problems += holding.check(root, spec, found) + _wrong_pipeline(root, adapter, found)
-            return adapter.for_checkpoint(found.name), found
+            problems += holding.check(root, spec, found) + pipeline_problems(root, spec, adapter, found)
+            return self._informed(adapter.for_checkpoint(found.name), found, spec.revision), found
         if spec.checkpoint is None and isinstance(adapter.checkpoint, Path) and not adapter.checkpoint.is_dir():
             found = f"the weights that come with {spec.adapter} are not in this installation. Reinstall genrun."
         elif spec.adapter == AUTO and "neither" in found:
@@ -115,11 +138,21 @@ class CellChecker:
         problems.append(Problem(place(root, at), dotted(at), found))
         return None
 
-    def _checkpoint(self, text: str, base: Path) -> Checkpoint | str:
-        key = (text, base)
+    def _informed(self, adapter: Any, checkpoint: Checkpoint, revision: str | None) -> Any:
+        """The adapter; one that leaves its pipeline open with the rules of the pipeline that the checkpoint has."""
+        if not isinstance(adapter, Adapter) or adapter.name != OPEN:
+            return adapter
+        key = (checkpoint.name, revision)
+        if key not in self._parts:
+            self._parts[key] = parts_of(checkpoint, revision)
+        parts = self._parts[key]
+        return adapter if parts is None else informed(adapter, parts)
+
+    def _checkpoint(self, text: str, base: Path, variant: str | None) -> Checkpoint | str:
+        key = (text, base, variant)
         if key not in self._checkpoints:
             try:
-                self._checkpoints[key] = locate(text, base)
+                self._checkpoints[key] = locate(text, base, variant)
             except ValueError as error:
                 self._checkpoints[key] = str(error)
         return self._checkpoints[key]
@@ -145,7 +178,9 @@ class CellChecker:
         base = place(root, at).folder
         path = prompt_files.find(file.data, base)
         if path is None:
-            return [], [Problem(file.origin, dotted(at), _no_file(file.data, base))]
+            reason = unusable(located(file.data, base)) or _no_regular_file(located(file.data, base))
+            wrong = f"{shown(file.data)} cannot be read: {reason}." if reason else _no_file(file.data, base)
+            return [], [Problem(file.origin, dotted(at), wrong)]
         if path not in self._prompts:
             self._prompts[path] = _read(path)
         prompts = self._prompts[path]
@@ -164,28 +199,22 @@ class CellChecker:
         return problems
 
 
-def pipeline_of(adapter: Any, checkpoint: Checkpoint) -> str | None:
-    """The class of a model's diffusers pipeline: the adapter's, or what a local checkpoint says; else None."""
-    if adapter.pipeline is not None or checkpoint.folder is None:
-        return adapter.pipeline
-    try:
-        name = json.loads((checkpoint.folder / "model_index.json").read_text(encoding="utf-8")).get("_class_name")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return name if isinstance(name, str) else None
-
-
 def job_of(root: Value) -> tuple[JobSpec | None, list[Problem]]:
     """Check a document against the schema alone; return the job, or None, and what is wrong."""
-    # Keys with nothing behind them (`seeds:`) mean the default.
-    data = {key: bare(value) for key, value in root.data.items() if value.data is not None or value.wrong}
+    # Keys with nothing behind them (`seeds:`) mean the default, but for those that are none.
+    known = JobSpec.model_fields
+    data = {
+        key: bare(value)
+        for key, value in root.data.items()
+        if value.data is not None or value.wrong or key not in known
+    }
     try:
         return JobSpec.model_validate_json(json.dumps(data), strict=True), []
     except ValidationError as error:
         return None, problems_of(error, root)
 
 
-def _sampling(root: Value, adapter: Any, problems: list[Problem]) -> dict[str, Any] | None:
+def _sampling(root: Value, adapter: Any, checkpoint: Checkpoint, problems: list[Problem]) -> dict[str, Any] | None:
     """The section `sampling` with the adapter's defaults, whose other keys count as options of the call."""
     spec = section(root, "sampling", SamplingSpec)
     if spec is None:
@@ -197,28 +226,14 @@ def _sampling(root: Value, adapter: Any, problems: list[Problem]) -> dict[str, A
     resolved = SamplingSpec(**{**defaults, **given}).model_dump(mode="json", exclude_none=True)
     if not resolved["options"]:
         del resolved["options"]
-    at: TreePath = ("sampling", "scheduler", "kind")
-    if spec.scheduler is not None and spec.scheduler.kind not in scheduler_names():
-        message = f"diffusers has no scheduler {spec.scheduler.kind!r}."
-        message += did_you_mean(spec.scheduler.kind, scheduler_names())
-        problems.append(Problem(place(root, at), dotted(at), message))
-    for name, message in adapter.validate(resolved):
-        at = ("sampling", name)
-        problems.append(Problem(place(root, at), dotted(at), f"{message.rstrip('.')}."))
+    model = section(root, "model", ModelSpec)
+    revision = None if model is None else model.revision
+    problems += scheduler_problems(root, resolved, checkpoint, revision)
+    wrong = [(("sampling", name), message) for name, message in adapter.validate(resolved)]
+    problems += [Problem(place(root, at), dotted(at), f"{message.rstrip('.')}.") for at, message in wrong]
+    pipeline, told = pipeline_of(adapter, checkpoint, revision), {at[-1] for at, _ in wrong}
+    problems += call_problems(root, spec, resolved.get("steps"), pipeline, told)
     return resolved
-
-
-def _wrong_pipeline(root: Value, adapter: Any, checkpoint: Checkpoint) -> list[Problem]:
-    """A folder of another pipeline than the adapter's; what a hub id holds is known when it is loaded."""
-    wanted = getattr(adapter, "pipeline", None)
-    if checkpoint.folder is None or wanted is None:
-        return []
-    found = index_of(checkpoint.folder).get("_class_name")
-    if found == wanted:
-        return []
-    at = ("model", "checkpoint")
-    message = f"holds a {found}, and {adapter.name} wants a {wanted}. Name another folder, or use `adapter: auto`."
-    return [Problem(place(root, at), dotted(at), message)]
 
 
 def _inline(section: Value) -> tuple[list[prompt_files.Prompt], list[Problem]]:
@@ -240,11 +255,22 @@ def _read(path: Path) -> list[prompt_files.Prompt] | JobFileError:
 
 def _no_file(file: str, base: Path) -> str:
     try:
-        near = [path.name for path in (base / file).parent.iterdir()]
+        near = [path.name for path in itertools.islice(located(file, base).parent.iterdir(), MAX_NAMES)]
     except (OSError, ValueError):
         near = []
     meant = did_you_mean(Path(file).name, near)
-    return f"there is no file {file!r} in {str(base)!r} or among the prompts packaged with genrun.{meant}"
+    return f"there is no file {shown(file)} in {str(base)!r} or among the prompts packaged with genrun.{meant}"
+
+
+def _no_regular_file(path: Path) -> str:
+    """Why what is there is no file to read; "" where nothing is."""
+    try:
+        with opened(path):
+            return ""
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return str(error.strerror)
 
 
 def _repeated_seeds(root: Value) -> list[Problem]:

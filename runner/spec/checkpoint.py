@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from genrun.adapters.weights import check_whole, index_of
+from genrun.adapters.families import Parts, parts_at
+from genrun.adapters.weights import AGAIN, INDEX, CheckpointError, components_of, index_of
+from genrun.adapters.whole import check_whole
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -38,13 +44,39 @@ class Checkpoint:
         """What identifies the weights: of a folder its content, of a hub id its name and revision."""
         return f"hub:{self.name}@{revision or 'main'}" if self.folder is None else fingerprint(self.folder)
 
+    def index(self, revision: str | None) -> Mapping[str, Any] | None:
+        """Read its model_index.json; of a hub id that of the hub's cache, None where it is not in it.
 
-def locate(text: str, base: Path) -> Checkpoint:
+        Raises:
+            ValueError: it cannot be read.
+        """
+        folder = self.folder or cached_folder(self.name, revision)
+        return index_of(folder) if folder is not None and (folder / INDEX).is_file() else None
+
+
+def parts_of(checkpoint: Checkpoint, revision: str | None) -> Parts | None:
+    """Tell what the files of a checkpoint say of its pipeline; None for a hub id that is not on this machine."""
+    folder = checkpoint.folder or cached_folder(checkpoint.name, revision)
+    return None if folder is None else parts_at(_reader(folder))
+
+
+def _reader(folder: Path) -> Callable[[str], Any]:
+    def read(name: str) -> Any:
+        try:
+            return json.loads((folder / name).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    return read
+
+
+def locate(text: str, base: Path, variant: str | None = None) -> Checkpoint:
     """Find a checkpoint.
 
     Args:
         text: a folder, relative to `base`, or a hub id "org/name". A folder that exists wins.
         base: the folder of the file that names it.
+        variant: of the weights files that a job asks for.
 
     Raises:
         ValueError: it is neither, or the folder is no diffusers pipeline of safetensors.
@@ -55,7 +87,7 @@ def locate(text: str, base: Path) -> Checkpoint:
     except OSError as error:
         raise ValueError(f"{text!r} cannot be looked at: {error.strerror}.") from error
     if is_folder:
-        check_folder(path, text)
+        check_folder(path, text, variant)
         return Checkpoint(str(path.resolve()), path.resolve())
     if is_file:
         raise ValueError(f"{text!r} is a file; wanted a folder with a model_index.json, or a hub id.")
@@ -64,17 +96,35 @@ def locate(text: str, base: Path) -> Checkpoint:
     raise ValueError(f"{text!r} is neither a folder nor a hub id such as org/name.")
 
 
-def check_folder(folder: Path, name: str) -> None:
+def cached_folder(hub_id: str, revision: str | None) -> Path | None:
+    """Find the files of a hub id in the hub's cache, by its layout: huggingface_hub takes long to import."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or Path(home, "hub")
+    folder = Path(os.path.expandvars(cache)).expanduser() / f"models--{hub_id.replace('/', '--')}"
+    wanted = revision or "main"
+    try:
+        reference = folder / "refs" / wanted
+        commit = reference.read_text(encoding="ascii").strip() if reference.is_file() else wanted
+        found = folder / "snapshots" / commit
+        return found if found.is_dir() else None
+    except (OSError, ValueError):
+        return None
+
+
+def check_folder(folder: Path, name: str, variant: str | None = None) -> None:
     """Check that a folder is a diffusers pipeline with safetensors weights.
 
     Raises:
         ValueError: no model_index.json, no weights, weights in pickles alone, or a part that is missing or cut off.
     """
-    if not (folder / "model_index.json").is_file():
+    if not os.path.lexists(folder / INDEX):
         remedy = "Write one with pipe.save_pretrained(folder), or name the folder that has it"
         raise ValueError(f"the folder {name!r} has no model_index.json, so it is no diffusers pipeline. {remedy}.")
     files = list(_files(folder))
-    safe = {path.parent for path in files if path.suffix == WEIGHTS}
+    # Links that lead nowhere count: what they should lead to is missing, and is told by name below.
+    safe = {path.parent for path in folder.rglob(f"*{WEIGHTS}")} | {
+        path.parent for path in files if path.suffix == WEIGHTS
+    }
     pickles = [path for path in files if path.suffix in PICKLES and path.parent not in safe]
     if pickles:
         weights = pickles[0].relative_to(folder).as_posix()
@@ -83,9 +133,15 @@ def check_folder(folder: Path, name: str) -> None:
     if not safe:
         raise ValueError(f"the folder {name!r} has no weights (*.safetensors). Download all of it.")
     try:
-        check_whole(folder, index_of(folder))
-    except ValueError as error:
-        raise ValueError(f"the folder {name!r} cannot be used: {error}.") from error
+        check_whole(folder, index_of(folder), variant)
+    except OSError as error:
+        place = error.filename or folder
+        raise ValueError(f"the folder {name!r} cannot be used: {place}: {error.strerror}.") from error
+    except CheckpointError as error:
+        command = (
+            f" From the hub: hf download ORG/NAME --local-dir {shlex.quote(name)}." if error.remedy == AGAIN else ""
+        )
+        raise ValueError(f"the folder {name!r} cannot be used: {error}.{command}") from error
 
 
 def fingerprint(folder: Path) -> str:
@@ -109,10 +165,19 @@ def fingerprint(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
+    """The files of a folder, and of components that are links to folders elsewhere."""
+    roots = [folder, *(folder / name for name in _component_names(folder) if (folder / name).is_symlink())]
+    for path in (path for root in roots for path in root.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if not hidden and path.is_file():
             yield path
+
+
+def _component_names(folder: Path) -> list[str]:
+    try:
+        return [name for name in components_of(index_of(folder)) if Path(name).name == name]
+    except ValueError:
+        return []
 
 
 def _whole(path: Path) -> Iterator[bytes]:

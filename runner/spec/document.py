@@ -7,19 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from genrun.adapters.reading import is_there
 from genrun.runner.spec.cell import Cell
 from genrun.runner.spec.environ import escape
+from genrun.runner.spec.places import expanded, located
 from genrun.runner.spec.problems import Origin
 from genrun.runner.spec.schema import JobSpec
 from genrun.runner.spec.scores import is_file_option
 from genrun.runner.spec.tree import Path as TreePath
-from genrun.runner.spec.tree import Value, dotted, dress
+from genrun.runner.spec.tree import Value, dotted, dress, section_path
 
 DEFAULT = "default"
 
 
 FILES = (("prompts", "file"), ("prompts", "full_info"), ("prompts", "coco"), ("model", "checkpoint"))
 """Values that may be relative to the file they are written in."""
+
+OUTPUT = ("output", "dir")
+"""A folder of this machine, relative to the current one: stored without `~`."""
 
 TEMPLATE = ("launch", "template")
 """A file that is read again, from the run's folder, whenever more workers are started: stored by its absolute path."""
@@ -55,22 +60,22 @@ def _rebased(value: Value, folder: Path, path: TreePath) -> Value:
     if isinstance(value.data, list):
         children = enumerate(value.data)
         return replace(value, data=[_rebased(child, folder, (*path, index)) for index, child in children])
+    return replace(value, data=_seen_from(folder, value, path)) if isinstance(value.data, str) else value
+
+
+def _seen_from(folder: Path, value: Value, path: TreePath) -> str:
+    """What names the same file in a document that lies in `folder`; a text that names none as it is."""
     base = value.origin.folder
-    if path == TEMPLATE and isinstance(value.data, str):
-        return replace(value, data=str((base / value.data).resolve()))
-    if is_file_option(path) and isinstance(value.data, str) and (base / value.data).exists():
-        return replace(value, data=str((base / value.data).absolute()))
-    if not isinstance(value.data, str) or base == folder or _section_path(path) not in FILES:
-        return value
-    file = base / value.data
-    return replace(value, data=os.path.relpath(file, folder)) if file.exists() else value
-
-
-def _section_path(path: TreePath) -> TreePath:
-    """The path that a value of the matrix has in its cell; any other path itself."""
-    if path[:1] != ("matrix",) or len(path) < 3:
-        return path
-    return (*str(path[1]).split("."), *path[3:])
+    if path == OUTPUT:
+        return str(expanded(value.data))
+    file = located(value.data, base)
+    if path == TEMPLATE:
+        return str(file.resolve())
+    if is_file_option(path) and is_there(file):
+        return str(file.absolute())
+    if base != folder and section_path(path) in FILES and is_there(file):
+        return os.path.relpath(file, folder)
+    return value.data
 
 
 def stored(value: Value) -> Any:

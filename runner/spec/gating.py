@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Sequence
 
 from genrun.registry import did_you_mean
 from genrun.runner.spec.problems import Problem
 from genrun.runner.spec.registries import Registry
 from genrun.runner.spec.tree import Value, bare, dotted
-from genrun.runner.spec.wording import place, unknown
+from genrun.runner.spec.values import PERCENT_PATTERN
+from genrun.runner.spec.wording import got, place, unknown
 
 COSTS = {"rounds": False, "nfe": False, "speedup": True, "elapsed_s": False}
 """Costs of an item that gates may limit like metrics -> whether higher is better."""
@@ -17,6 +20,9 @@ DRIFT = "drift"
 """`drift.psnr`: the distance to the baseline's own item."""
 
 LIMITS = ("max", "min", "max_drop", "max_rise")
+
+COST_BOUNDS = {"rounds": (1, math.inf), "nfe": (1, math.inf), "speedup": (0, math.inf), "elapsed_s": (0, math.inf)}
+ANY = (-math.inf, math.inf)
 
 
 def gate_problems(root: Value, metrics: Registry) -> list[Problem]:
@@ -40,6 +46,7 @@ def _of_gate(name: str, rules: Value, root: Value, metrics: Registry) -> Iterato
     given = [rule for rule in LIMITS if (value := rules.get(rule)) is not None and value.data is not None]
     if not given and not set(rules.data) - {*LIMITS, "max_missing"}:
         yield path, f"no limit. Write one of {', '.join(LIMITS)}, such as max: 0.06."
+    yield from (((*path, rule), why) for rule, why in _impossible(name, rules, metrics))
     higher = _direction(name, metrics)
     wrong_way = {True: "max_rise", False: "max_drop"}.get(higher) if higher is not None else None
     if wrong_way in given:
@@ -64,6 +71,40 @@ def _wrong_name(name: str, scored: Sequence[str], metrics: Registry) -> str:
     if scored and base not in scored:
         return f"{base} is not scored, so this would stay open for ever. Add it to `score`.{did_you_mean(base, scored)}"
     return ""
+
+
+def _impossible(name: str, rules: Value, metrics: Registry) -> Iterator[tuple[str, str]]:
+    """Limits that no run can keep, and an allowance that every run does."""
+    limits = {rule: _number(rules.get(rule)) for rule in ("min", "max", "max_missing")}
+    lowest, highest = _bounds(name, metrics)
+    least, most, missing = limits["min"], limits["max"], limits["max_missing"]
+    if least is not None and least > highest:
+        yield "min", f"{name} is never more than {highest:g}, so this could not pass."
+    elif least is not None and most is not None and least > most:
+        yield "min", f"more than max ({got(rules.get('max'))}), so this could not pass."
+    if most is not None and most < lowest:
+        yield "max", f"{name} is never less than {lowest:g}, so this could not pass."
+    text = bare(rules).get("max_missing")
+    if isinstance(text, str) and missing is not None and missing > 1:
+        yield "max_missing", "more than all items. Write at most 100%."
+
+
+def _number(value: Value | None) -> float | None:
+    """A limit as a number, a percentage as its hundredth; None where there is none, or none that can be read."""
+    data = None if value is None else value.data
+    if isinstance(data, str) and re.fullmatch(PERCENT_PATTERN, data):
+        return float(data.removesuffix("%")) / 100
+    return float(data) if isinstance(data, int | float) and not isinstance(data, bool) else None
+
+
+def _bounds(name: str, metrics: Registry) -> tuple[float, float]:
+    """The least and the most that a number can be, as far as that is known."""
+    if name in COST_BOUNDS:
+        return COST_BOUNDS[name]
+    base, _, part = name.partition(".")
+    if part and base != DRIFT:
+        return ANY
+    return getattr(metrics.get(part or base), "bounds", ANY)
 
 
 def _direction(name: str, metrics: Registry) -> bool | None:

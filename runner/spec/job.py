@@ -15,16 +15,17 @@ from genrun.runner.spec.document import DEFAULT, resolved_document
 from genrun.runner.spec.environ import fill
 from genrun.runner.spec.launching import mesh_problems, resolved, slurm_problems
 from genrun.runner.spec.layers import apply_sets, expand, read_job
-from genrun.runner.spec.matrix import AXES, Corner, corners
+from genrun.runner.spec.matrix import Corner, corners
 from genrun.runner.spec.packaged import locate
+from genrun.runner.spec.places import at_home
 from genrun.runner.spec.problems import Origin, Problem, raise_all
 from genrun.runner.spec.registries import Registries
 from genrun.runner.spec.schema import JobSpec
+from genrun.runner.spec.secrecy import secret_problems
+from genrun.runner.spec.soundness import settled
 from genrun.runner.spec.tree import Value, bare, dotted, dress
 
 STORED_AS = "job.yaml of the run"
-STORED = (*AXES, "matrix", "name")
-"""Sections that are stored with every item, so that no secret may be part of them."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,9 @@ def check(
     root, problems = apply_sets(expand(root, adapters), sets, environ, adapters)
     root = expand(_named(root, path), adapters)
     # Before anything else, so that no message can hold a secret.
-    raise_all(_secrets(root))
-    problems += _wrong_values(root)
+    raise_all(secret_problems(root))
+    root, wrong_keys = settled(root)
+    problems += _wrong_values(root) + wrong_keys
     all_corners, wrong = corners(root, registries)
     checker = CellChecker(registries)
     checked = [checker.check(corner) for corner in all_corners]
@@ -117,12 +119,16 @@ def restore(
     raise_all(_not_launch(sets))
     stored = fill(dress(document, Origin(STORED_AS)), environ)
     root, problems = apply_sets(stored, sets, environ, registries.adapters.names())
+    raise_all(problem for problem in secret_problems(root) if problem.path.startswith("launch."))
     problems += _wrong_values(root)
     all_corners, wrong = corners(root, registries)
     job, found = job_of(all_corners[0].root)
-    raise_all(problems + wrong + found + mesh_problems(root) + slurm_problems(root))
+    # What the job asked for was checked when it was made; another mesh may not go with its caches.
+    checker = CellChecker(registries)
+    unfit = [problem for corner in all_corners if sets for problem in checker.unfit(corner)]
+    raise_all(problems + wrong + found + mesh_problems(root) + slurm_problems(root) + list(dict.fromkeys(unfit)))
     job = cast(JobSpec, job)
-    return job.model_copy(update={"launch": resolved(job.launch, root)})
+    return at_home(job.model_copy(update={"launch": resolved(job.launch, root)}))
 
 
 def _not_launch(sets: Sequence[str]) -> list[Problem]:
@@ -140,16 +146,6 @@ def _named(root: Value, path: Path) -> Value:
         return root
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:80] or "job"
     return replace(root, data={"name": Value(name, Origin(DEFAULT)), **root.data})
-
-
-def _secrets(root: Value) -> list[Problem]:
-    """Secrets in what is stored with every item."""
-    remedy = "Items are stored: use a variable whose name does not end in TOKEN, KEY, SECRET or PASSWORD"
-    return [
-        Problem(value.origin, dotted(path), f"{value.source} looks like a secret. {remedy}.")
-        for path, value in root.leaves()
-        if value.source is not None and path[0] in STORED
-    ]
 
 
 def _wrong_values(root: Value) -> list[Problem]:

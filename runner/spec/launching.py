@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from genrun.adapters.parallel.support import refusals
+from genrun.adapters.parallel.support import refusals, unguided
+from genrun.adapters.reading import is_there, unusable
 from genrun.runner.mesh import AXES, product
+from genrun.runner.spec.places import located
 from genrun.runner.spec.problems import Problem
 from genrun.runner.spec.schema import LaunchSpec, ParallelSpec
 from genrun.runner.spec.sections import section
 from genrun.runner.spec.tree import Path as TreePath
-from genrun.runner.spec.tree import Value, dotted
+from genrun.runner.spec.tree import Value, bare, dotted
 from genrun.runner.spec.wording import place
+from genrun.slurm.script import mistake_in
+
+if TYPE_CHECKING:
+    from genrun.runner.spec.prompts import Prompt
 
 AUTO = "auto"
 OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*")
@@ -28,6 +35,24 @@ OURS = {
     "test-only": "write: genrun submit -n.",
 }
 """Options of sbatch that no job may set, and why."""
+
+OF_STEPS = {
+    "dependency": "genrun sets it: each of these jobs waits for the one before.",
+    "open-mode": "genrun sets it.",
+    "requeue": "genrun sets it: these jobs wait in the queue for the items.",
+    "no-requeue": "these jobs have to be put back into the queue while items are missing.",
+}
+"""The same, of the jobs that follow."""
+
+OF_RANKS = {
+    "gpus-per-node": "write launch.gpus.",
+    "ntasks": "write launch.processes.",
+    "ntasks-per-node": "write launch.processes.",
+}
+"""Options of sbatch that count ranks, of which genrun has to know."""
+
+IDLE = ("partition", "array", "at_once", "nodes", "gpus", "time", "agent", "options", "template", "then")
+"""Keys that only a queue reads."""
 
 ELSEWHERE = {
     "partition": "write launch.partition.",
@@ -84,13 +109,66 @@ def support_problems(root: Value, pipeline: str | None) -> list[Problem]:
     ]
 
 
+def guidance_problems(
+    root: Value, pipeline: str | None, sampling: Mapping[str, Any], prompts: Sequence[Prompt]
+) -> list[Problem]:
+    """Whether there are two branches of the guidance for `cfg: 2` to share."""
+    parallel = section(root, "parallel", ParallelSpec)
+    if parallel is None or parallel.cfg == 1:
+        return []
+    of_job = sampling.get("negative_prompt")
+    negatives = [of_job if prompt.negative_prompt is None else prompt.negative_prompt for prompt in prompts]
+    message = unguided(pipeline, sampling, has_negative=None not in negatives)
+    at = ("parallel", "cfg")
+    return [Problem(place(root, at), dotted(at), f"{message}.")] if message else []
+
+
 def slurm_problems(root: Value) -> list[Problem]:
     """What is wrong with the options for sbatch, and with the template of its script."""
     found = list(_options(root, ("launch", "options"), {**OURS, **ELSEWHERE}))
-    then = root.find(("launch", "then"))
-    for index in range(len(then.data) if then is not None and isinstance(then.data, list) else 0):
+    for index, _ in _steps(root):
         found += _options(root, ("launch", "then", index, "options"), OURS)
     return found + _template(root)
+
+
+def clashes(root: Value) -> list[Problem]:
+    """What of the section would change nothing, or work against genrun's own; asked of new jobs, not of old runs."""
+    ranks = _options(root, ("launch", "options"), OF_RANKS, only_taken=True)
+    return [*_idle(root), *_repeated_steps(root), *ranks]
+
+
+def _idle(root: Value) -> Iterator[Problem]:
+    """Keys of a queue in a job that is not queued; a default, as it is stored, says nothing."""
+    kind, fields = root.find(("launch", "kind")), LaunchSpec.model_fields
+    name = fields["kind"].default if kind is None else kind.data
+    # Launchers of other packages may have uses of their own for them.
+    if name not in ("inline", "torchrun"):
+        return
+    for key in IDLE:
+        value = root.find(("launch", key))
+        default = fields[key].default if fields[key].default_factory is None else {}
+        if value is None or value.wrong or bare(value) in (None, default, [], {}):
+            continue
+        at = ("launch", key)
+        remedy = "Write kind: slurm, or leave it out"
+        yield Problem(place(root, at, key=True), dotted(at), f"does nothing with kind: {name}. {remedy}.")
+
+
+def _repeated_steps(root: Value) -> Iterator[Problem]:
+    first: dict[str, Value] = {}
+    for index, step in _steps(root):
+        name = step.get("step")
+        if name is None or not isinstance(name.data, str):
+            continue
+        if first.setdefault(name.data, name) is not name:
+            message = f"{name.data} is given twice, first at {first[name.data].origin}. Remove one of them."
+            yield Problem(name.origin, dotted(("launch", "then", index)), message)
+        yield from _options(root, ("launch", "then", index, "options"), OF_STEPS, only_taken=True)
+
+
+def _steps(root: Value) -> list[tuple[int, Value]]:
+    then = root.find(("launch", "then"))
+    return list(enumerate(then.data)) if then is not None and isinstance(then.data, list) else []
 
 
 def resolved(launch: LaunchSpec, root: Value) -> LaunchSpec:
@@ -98,7 +176,7 @@ def resolved(launch: LaunchSpec, root: Value) -> LaunchSpec:
     if launch.template is None:
         return launch
     folder = place(root, ("launch", "template")).folder
-    return launch.model_copy(update={"template": str((folder / launch.template).resolve())})
+    return launch.model_copy(update={"template": str(located(launch.template, folder).resolve())})
 
 
 def gpus_of(launch: LaunchSpec) -> int:
@@ -115,10 +193,10 @@ def _ranks(launch: LaunchSpec) -> tuple[int | None, TreePath]:
     return None, ()
 
 
-def _options(root: Value, at: TreePath, taken: Mapping[str, str]) -> Iterator[Problem]:
+def _options(root: Value, at: TreePath, taken: Mapping[str, str], *, only_taken: bool = False) -> Iterator[Problem]:
     options = root.find(at)
     for name, value in options.data.items() if options is not None and isinstance(options.data, dict) else ():
-        wrong = taken.get(name) or _wrong_option(name, value)
+        wrong = taken.get(name) or ("" if only_taken else _wrong_option(name, value))
         if wrong:
             path = (*at, name)
             yield Problem(place(root, path, key=True), dotted(path), wrong)
@@ -128,8 +206,6 @@ def _wrong_option(name: str, value: Value) -> str:
     """What is wrong with an option for sbatch, or ""."""
     if not OPTION_NAME.fullmatch(name):
         return "no option of sbatch: wanted its long name, such as mail-type."
-    if value.source is not None:
-        return "made from a secret, and batch scripts are stored. Export it in launch.setup."
     if isinstance(value.data, str) and any(ord(char) < 32 or ord(char) == 127 for char in value.data):
         return "a #SBATCH line cannot hold line breaks or other control characters."
     if isinstance(value.data, float) and not math.isfinite(value.data):
@@ -142,6 +218,9 @@ def _template(root: Value) -> list[Problem]:
     value = root.find(at)
     if value is None or not isinstance(value.data, str) or not value.data or value.source is not None:
         return []
-    if (value.origin.folder / value.data).is_file():
-        return []
-    return [Problem(value.origin, dotted(at), f"there is no file {value.data!r} in {str(value.origin.folder)!r}.")]
+    path = located(value.data, value.origin.folder)
+    wrong = unusable(path)
+    if not wrong and not is_there(path):
+        wrong = f"there is no file {value.data!r} in {str(value.origin.folder)!r}"
+    wrong = wrong or mistake_in(path)
+    return [Problem(value.origin, dotted(at), f"{wrong}.")] if wrong else []

@@ -7,13 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from genrun.adapters.reading import is_there, unusable
 from genrun.runner.spec import source
 from genrun.runner.spec.environ import fill
+from genrun.runner.spec.places import located
 from genrun.runner.spec.problems import Origin, Problem, raise_all
 from genrun.runner.spec.schema import GateSpec
 from genrun.runner.spec.tree import Value, dotted, merge, put
+from genrun.runner.spec.wording import shown
 
 EXTENDS = "extends"
+MAX_PARENTS = 32
+"""Files that may extend each other, one after the other."""
 SHORTHANDS = {"solver": "kind", "cache": "kind", "launch": "kind", "sampling.scheduler": "kind", "parallel": "time"}
 """Sections that may be given as the text of one of their keys."""
 
@@ -92,12 +97,24 @@ def _read(path: Path, environ: Mapping[str, str], adapters: Sequence[str], seen:
     if not isinstance(extends.data, str) or not extends.data or extends.source is not None:
         wanted = extends.wrong or "wanted the name of one job file, relative to this one."
         raise_all([Problem(extends.origin, EXTENDS, wanted)])
-    parent, seen = Path(os.path.normpath(path.parent / extends.data)), (*seen, path.resolve())
-    if parent.resolve() in seen:
-        raise_all([Problem(extends.origin, EXTENDS, f"{parent} extends itself. Remove one of the `extends`.")])
-    if not parent.is_file():
-        raise_all([Problem(extends.origin, EXTENDS, f"there is no file {str(parent)!r}.")])
+    parent, seen = Path(os.path.normpath(located(extends.data, path.parent))), (*seen, path.resolve())
+    wrong = _wrong_parent(parent, seen)
+    if wrong:
+        raise_all([Problem(extends.origin, EXTENDS, wrong)])
     return merge(_read(parent, environ, adapters, seen), root)
+
+
+def _wrong_parent(parent: Path, seen: Sequence[Path]) -> str:
+    """Why a job file cannot be extended, or ""."""
+    reason = unusable(parent)
+    if reason:
+        return f"{shown(str(parent))} cannot be looked at: {reason}."
+    if parent.resolve() in seen:
+        return f"{parent} extends itself. Remove one of the `extends`."
+    if len(seen) > MAX_PARENTS:
+        return f"more than {MAX_PARENTS} files extend each other. Write them together."
+    # A folder or a pipe is told as such where it is read.
+    return "" if is_there(parent) else f"there is no file {str(parent)!r}."
 
 
 def _parse_set(text: str) -> tuple[tuple[str, ...], Value]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import math
 import re
 import typing
 from collections.abc import Mapping
@@ -16,10 +17,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from genrun.runner.spec.problems import Problem
 from genrun.runner.spec.registries import Registry
 from genrun.runner.spec.tree import Value, bare, dotted
-from genrun.runner.spec.wording import got, place, problems_of, unknown, unknown_option
+from genrun.runner.spec.values import MAX_COUNT
+from genrun.runner.spec.wording import got, place, problems_of, shown, unknown, unknown_option
 
 SECTION = "solver"
 DEFAULT_KIND = "sequential"
+MAX_OPTION = MAX_COUNT
+MAX_SEED = 2**63 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +129,10 @@ def _typed(
             at = (section, name)
             problems.append(Problem(place(root, at, key=True), dotted(at), unknown_option(name, known)))
     options = {name: bare(value) for name, value in given.items() if name in known and value.wrong is None}
+    beyond = [(name, wrong) for name, value in options.items() if (wrong := _beyond(name, value))]
+    if beyond:
+        found = [Problem(place(root, (section, name)), f"{section}.{name}", wrong) for name, wrong in beyond]
+        return None, problems + found
     try:
         typed = model_of(solver).model_validate_json(json.dumps(options), strict=True)
         instance = solver(**{name: getattr(typed, name) for name in known})
@@ -133,6 +141,14 @@ def _typed(
     except ValueError as error:
         return None, [*problems, _refused(str(error), known, root, section)]
     return (None if problems else {name: getattr(instance, name) for name in known}), problems
+
+
+def _beyond(name: str, value: Any) -> str:
+    """Say that a number is beyond what any option counts or measures, or ""."""
+    most = MAX_SEED if "seed" in name else MAX_OPTION
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) > most:
+        return f"wanted at most {most}, got {shown(value)}."
+    return ""
 
 
 def _refused(message: str, known: list[str], root: Value, section: str) -> Problem:

@@ -7,20 +7,28 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from genrun.runner.spec.values import (
+    MAX_FPS,
+    MAX_FRAMES,
+    MAX_GUIDANCE,
+    MAX_STEPS,
     Allowance,
     Attention,
     Clock,
     Compile,
     CountOrAuto,
     Dtypes,
+    Folder,
     Gpus,
     Limit,
     MetricSpec,
     Options,
     Positive,
+    Revision,
     Seed,
+    Side,
     Text,
     Time,
+    Variant,
 )
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
@@ -78,7 +86,12 @@ class ModelSpec(_Section):
 
     adapter: Text = Field(default="auto", description="Name of the adapter; `genrun models` lists them.")
     checkpoint: Text | None = Field(default=None, description="Folder or hub id; the adapter's own when missing.")
-    revision: Text | None = Field(default=None, description="Branch, tag or commit of a hub checkpoint.")
+    revision: Revision | None = Field(default=None, description="Branch, tag or commit of a hub checkpoint.")
+    variant: Variant | None = Field(
+        default=None,
+        description="Which of the weights files to read, such as fp16 for *.fp16.safetensors; by default the plain ones, "
+        "or the only ones that there are.",
+    )
     dtype: Dtypes | None = Field(
         default=None,
         description="Number type of the weights; or one for each component that is named, such as {vae: float32}.",
@@ -138,13 +151,13 @@ class SchedulerSpec(_Kind):
 class SamplingSpec(_Section):
     """Arguments of the pipeline; what is missing comes from the adapter."""
 
-    steps: Positive | None = Field(default=None, description="Sequential steps N.")
-    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = Field(default=None, description="Sequential steps N.")
+    guidance_scale: Annotated[float, Field(ge=0, le=MAX_GUIDANCE, allow_inf_nan=False)] | None = Field(
         default=None, description="Guidance."
     )
-    height: Positive | None = Field(default=None, description="Height in pixels.")
-    width: Positive | None = Field(default=None, description="Width in pixels.")
-    num_frames: Positive | None = Field(default=None, description="Frames of a clip.")
+    height: Side | None = Field(default=None, description="Height in pixels.")
+    width: Side | None = Field(default=None, description="Width in pixels.")
+    num_frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] | None = Field(default=None, description="Frames of a clip.")
     negative_prompt: str | None = Field(
         default=None, description="Negative prompt of every prompt that has none of its own."
     )
@@ -231,11 +244,15 @@ class LaunchSpec(_Section):
 class OutputSpec(_Section):
     """Where and how media are written."""
 
-    dir: Text = Field(default="runs", description="Folder of run folders.")
+    dir: Folder = Field(default="runs", description="Folder of run folders.")
     save_latents: bool = Field(default=False, description="Keep the final latents of every item.")
     format: Literal["auto", "mp4", "png"] = Field(default="auto", description="auto: mp4 for video, png for images.")
-    fps: Positive | None = Field(default=None, description="Frames a second; the adapter's when missing.")
-    crf: Annotated[int, Field(ge=0, le=51)] = Field(default=18, description="H.264 quality, 0 (lossless) to 51.")
+    fps: Annotated[int, Field(ge=1, le=MAX_FPS)] | None = Field(
+        default=None, description="Frames a second; the adapter's when missing."
+    )
+    crf: Annotated[int, Field(ge=0, le=51)] = Field(
+        default=18, description="H.264 quality, 1 (finest; 0 is taken for it) to 51."
+    )
 
 
 class GateSpec(_Section):

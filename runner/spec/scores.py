@@ -27,11 +27,15 @@ def score_problems(root: Value, metrics: Registry) -> list[Problem]:
     """Metrics that do not exist, and options that they do not have or take."""
     section = root.get(SECTION)
     problems: list[Problem] = []
+    first: dict[str, Value] = {}
     for index, entry in enumerate(section.data if section and isinstance(section.data, list) else []):
         at: Path = (SECTION, index)
         name = entry.get("kind") if entry.is_mapping else entry
         if name is None or not isinstance(name.data, str):
             continue
+        if first.setdefault(name.data, name) is not name:
+            message = f"{name.data} is given twice, first at {first[name.data].origin}. Remove one of them."
+            problems.append(Problem(name.origin, dotted(at), message))
         if name.data not in metrics.names():
             where = (*at, "kind") if entry.is_mapping else at
             problems.append(Problem(name.origin, dotted(where), unknown(name, metrics.names(), "metric")))

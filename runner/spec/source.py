@@ -5,6 +5,7 @@ PyYAML follows YAML 1.1, where `1e-3` is text, `12:30:00` is 45000 and `no` is f
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,21 @@ from typing import Any
 
 import yaml
 
+from genrun.adapters.reading import TooLargeError, read_bounded
 from genrun.runner.spec.problems import Origin, Problem, raise_all
 from genrun.runner.spec.tree import Value
 
-MAX_BYTES = 4 * 2**20
+MAX_BYTES = 2**20
 MAX_DEPTH = 40
+MAX_WRITTEN = 50_000
+"""Values that are written out: reading more of them, or more text, takes PyYAML longer than anybody waits for a check."""
+
 MAX_VALUES = 100_000
+"""Values with those that aliases stand for."""
+
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 
 TAG = "tag:yaml.org,2002:"
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -34,13 +44,17 @@ class _Loader(yaml.SafeLoader):
     """Composes nodes only; nothing is ever constructed from a tag."""
 
     yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 (PyYAML's own class attribute)
-    depth = 0
+    depth = count = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             mark = self.peek_event().start_mark
             raise yaml.MarkedYAMLError(None, None, f"nested deeper than {MAX_DEPTH} levels", mark)
+        self.count += 1
+        if self.count > MAX_WRITTEN:
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(None, None, f"more than {MAX_WRITTEN:,} values. Put prompts into a file", mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -62,11 +76,15 @@ def read(path: Path, name: str) -> Value:
     """
     whole = Origin(name)
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, MAX_BYTES)
+    except TooLargeError as error:
+        size = f"{error.size:,} bytes, more than the {MAX_BYTES:,} a job file may have"
+        raise_all([Problem(whole, "", f"{size}. Put prompts into a file: `prompts: {{file: prompts.txt}}`.")])
+        raise
     except OSError as error:
         raise_all([Problem(whole, "", f"cannot be read: {error.strerror}.")])
         raise
-    value = parse(decode(data, name, MAX_BYTES), lambda line, column: Origin(name, line, column))
+    value = parse(decode(data, name), lambda line, column: Origin(name, line, column))
     if not value.is_mapping:
         wanted = "wanted a mapping such as `model: demo-video`"
         raise_all(
@@ -81,15 +99,14 @@ def read(path: Path, name: str) -> Value:
     return value
 
 
-def decode(data: bytes, name: str, max_bytes: int | None = None) -> str:
+def decode(data: bytes, name: str) -> str:
     """Return the text of a file, without a byte order mark.
 
     Raises:
-        JobFileError: it is larger than `max_bytes`, or not UTF-8; the message names line and column of the first bad byte.
+        JobFileError: it is not UTF-8; the message names line and column of the first bad byte.
     """
-    if max_bytes is not None and len(data) > max_bytes:
-        size = f"{len(data):,} bytes, more than the {max_bytes:,} a job file may have"
-        raise_all([Problem(Origin(name), "", f"{size}. Put prompts into a file: `prompts: {{file: prompts.txt}}`.")])
+    if data.startswith(_UTF_16):
+        raise_all([Problem(Origin(name, 1, 1), "", "is UTF-16 (or UTF-32). Save the file as UTF-8.")])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -193,7 +210,7 @@ class _Walk:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._wrong(origin, "a key must be text.")
                 continue
-            key = key_node.value
+            key = _text(key_node.value)
             if key == "<<" and key_node.style is None:
                 self._wrong(origin, "merge keys (`<<`) are not supported. Use `extends: other.yaml`.")
                 continue
@@ -212,6 +229,13 @@ def _reason(error: yaml.MarkedYAMLError) -> str:
     return " ".join(part for part in parts if part)
 
 
+def _text(text: str) -> str:
+    """A text in which pairs of surrogates are the characters that they stand for: JSON, which YAML includes, escapes so."""
+    if not _HALF_PAIR.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
 def _bool(text: str) -> bool:
     if text not in _BOOLS:
         raise ValueError(text)
@@ -227,7 +251,7 @@ def _float(text: str) -> float:
 
 
 _SCALARS: dict[str, Callable[[str], Any]] = {
-    "str": str,
+    "str": _text,
     "null": lambda _text: None,
     "bool": _bool,
     "int": _int,

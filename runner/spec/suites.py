@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from genrun.adapters.reading import MIB, read_json
 from genrun.adapters.vbench.dimensions import DIMENSIONS
+from genrun.runner.spec.places import expanded, located
 from genrun.runner.spec.problems import Origin, Problem
-from genrun.runner.spec.prompts import Prompt
+from genrun.runner.spec.prompts import Prompt, wrong_text
 from genrun.runner.spec.schema import CocoCaptions, PromptSuite
 from genrun.runner.spec.tools import VBENCH_PYTHON, vbench_python
 from genrun.runner.spec.tree import Value, bare, dotted
@@ -19,6 +21,7 @@ from genrun.runner.spec.wording import place, unknown
 
 FIND_TIMEOUT_S = 60
 FULL_INFO = "VBench_full_info.json"
+COCO_BYTES = 512 * MIB
 FIND = "import importlib.util as u; print(u.find_spec('vbench').submodule_search_locations[0])"
 
 
@@ -63,11 +66,11 @@ def coco_texts(captions: Path, sample: int | None, seed: int) -> list[str]:
         ValueError: the file cannot be read, is none of COCO's, or has too few pictures.
     """
     try:
-        annotations = json.loads(captions.read_text(encoding="utf-8"))["annotations"]
+        annotations = read_json(captions, COCO_BYTES)["annotations"]
         found = sorted((int(each["image_id"]), int(each["id"]), str(each["caption"])) for each in annotations)
     except OSError as error:
         raise ValueError(f"{captions} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         remedy = "wanted a list `annotations` of objects with image_id, id and caption"
         raise ValueError(f"{captions} is no captions file of COCO: {remedy}") from error
     first: dict[int, str] = {}
@@ -91,7 +94,7 @@ def _vbench(root: Value, spec: PromptSuite) -> tuple[list[Prompt], list[Problem]
         for at in [("prompts", "dimensions", index)]
     ]
     at = ("prompts", "full_info" if spec.full_info else "suite")
-    file = place(root, at).folder / spec.full_info if spec.full_info else _installed_list(root)
+    file = located(spec.full_info, place(root, at).folder) if spec.full_info else _installed_list(root)
     if isinstance(file, str):
         problems.append(Problem(place(root, at), dotted(at), file))
     if problems or isinstance(file, str):
@@ -102,7 +105,7 @@ def _vbench(root: Value, spec: PromptSuite) -> tuple[list[Prompt], list[Problem]
 
 def _coco(root: Value, spec: CocoCaptions) -> tuple[list[Prompt], list[Problem]]:
     at = ("prompts", "coco")
-    file = place(root, at).folder / spec.coco
+    file = located(spec.coco, place(root, at).folder)
     return _read(root, at, lambda: coco_texts(file, spec.sample, spec.seed), file)
 
 
@@ -113,13 +116,16 @@ def _read(
         found = [Prompt(text, Origin(str(file))) for text in texts()]
     except ValueError as error:
         return [], [Problem(place(root, at), dotted(at), f"{error}.")]
+    wrong = next((message for prompt in found if (message := wrong_text(prompt.text))), "")
+    if wrong:
+        return [], [Problem(place(root, at), dotted(at), f"a prompt in {str(file)!r}: {wrong}")]
     return found, [] if found else [Problem(place(root, at), dotted(at), f"{str(file)!r} has no such prompts.")]
 
 
 def _installed_list(root: Value) -> Path | str:
     """VBench's list of prompts in its environment, or why it cannot be found."""
     given: Any = root.find(("output", "dir"))
-    base = Path(given.data) if given is not None and isinstance(given.data, str) else Path("runs")
+    base = expanded(given.data) if given is not None and isinstance(given.data, str) else Path("runs")
     python = vbench_python(base)
     remedy = f"genrun doctor --install vbench, set {VBENCH_PYTHON}, or name the file: full_info: {FULL_INFO}"
     if python is None:

@@ -62,9 +62,15 @@ class Value:
                 return found
         return self
 
+    def children(self) -> list[tuple[str | int, Value]]:
+        """What is in a mapping or a list, with keys or indices."""
+        if isinstance(self.data, dict):
+            return list(self.data.items())
+        return list(enumerate(self.data)) if isinstance(self.data, list) else []
+
     def leaves(self, path: Path = ()) -> Iterator[tuple[Path, Value]]:
         """Every scalar, empty list and empty mapping with its path."""
-        children = _children(self.data)
+        children = self.children()
         for key, child in children:
             yield from child.leaves((*path, key))
         if not children:
@@ -130,10 +136,11 @@ def dotted(path: Path) -> str:
     return text
 
 
-def _children(data: Any) -> list[tuple[str | int, Value]]:
-    if isinstance(data, dict):
-        return list(data.items())
-    return list(enumerate(data)) if isinstance(data, list) else []
+def section_path(path: Path) -> Path:
+    """The path that a value of the matrix has in its cell; any other path itself."""
+    if path[:1] != ("matrix",) or len(path) < 3:
+        return path
+    return (*str(path[1]).split("."), *path[3:])
 
 
 def _kind(value: Value) -> Any:

@@ -3,35 +3,51 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-TIME_PATTERN = r"^(\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2})$"
-CLOCK_PATTERN = r"^([01]\d|2[0-3]):[0-5]\d$"
-PERCENT_PATTERN = r"^\d+(\.\d+)?%$"
-GPUS_PATTERN = r"^([A-Za-z0-9_.-]+:)?[1-9]\d{0,5}$"
+TIME_PATTERN = r"([0-9]{1,8}|[0-9]{1,6}:[0-9]{2}|[0-9]{1,5}:[0-9]{2}:[0-9]{2}|[0-9]{1,4}-[0-9]{1,2}(:[0-9]{2}){0,2})"
+CLOCK_PATTERN = r"([01][0-9]|2[0-3]):[0-5][0-9]"
+PERCENT_PATTERN = r"[0-9]{1,9}(\.[0-9]{1,9})?%"
+GPUS_PATTERN = r"([A-Za-z0-9_.-]{1,80}:)?[1-9][0-9]{0,5}"
+REVISION_PATTERN = r"[A-Za-z0-9][\w./+-]{0,199}"
+VARIANT_PATTERN = r"[\w-]{1,80}"
 WANTED = "wanted"
 MAX_COUNT = 1_000_000
+MAX_STEPS, MAX_SIDE, MAX_FRAMES, MAX_FPS, MAX_GUIDANCE = 100_000, 16_384, 65_536, 1_000, 10_000
+"""More than any model makes, and little enough to be multiplied."""
+
+MAX_RANKS = 100_000
+MAX_NAME = 255
+MAX_PATH = 3_800
+"""Bytes of a folder's path: what file systems take, less what a run's longest file name needs."""
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 def _count_or_auto(value: Any) -> Any:
-    if value == "auto" or (type(value) is int and 1 <= value <= MAX_COUNT):
+    if value == "auto" or (type(value) is int and 1 <= value <= MAX_RANKS):
         return value
+    if type(value) is int and value > MAX_RANKS:
+        raise PydanticCustomError(WANTED, "at most {most}, or auto", {"most": MAX_RANKS})
     raise PydanticCustomError(WANTED, "a whole number of at least 1, or auto")
 
 
 def _gpus(value: Any) -> Any:
-    if (type(value) is int and 0 <= value <= MAX_COUNT) or (isinstance(value, str) and re.match(GPUS_PATTERN, value)):
+    if (type(value) is int and 0 <= value <= MAX_COUNT) or (
+        isinstance(value, str) and re.fullmatch(GPUS_PATTERN, value)
+    ):
         return value
     raise PydanticCustomError(WANTED, "a whole number, or a type and a number such as h200:8")
 
 
 def _time(value: Any) -> Any:
-    if isinstance(value, str) and re.match(TIME_PATTERN, value):
+    if isinstance(value, str) and re.fullmatch(TIME_PATTERN, value):
         return value
     raise PydanticCustomError(WANTED, 'a time in quotes such as "04:00:00" or "2-12:00:00" (days-hours)')
 
@@ -50,6 +66,18 @@ def _dtype(value: Any) -> Any:
     raise PydanticCustomError(WANTED, f"{', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
 
 
+def _variant(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(VARIANT_PATTERN, value, re.ASCII):
+        return value
+    raise PydanticCustomError(WANTED, "the part of the files' names such as fp16 in model.fp16.safetensors")
+
+
+def _revision(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(REVISION_PATTERN, value, re.ASCII) and ".." not in value:
+        return value
+    raise PydanticCustomError(WANTED, "a branch, a tag or a commit")
+
+
 def _compile(value: Any) -> Any:
     if isinstance(value, bool) or value == "regional":
         return value
@@ -58,7 +86,7 @@ def _compile(value: Any) -> Any:
 
 def _limit(value: Any) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if is_number or (isinstance(value, str) and re.match(PERCENT_PATTERN, value)):
+    if is_number or (isinstance(value, str) and re.fullmatch(PERCENT_PATTERN, value)):
         return value
     raise PydanticCustomError(WANTED, "a number, or a percentage such as 0.5%")
 
@@ -70,7 +98,7 @@ def _allowance(value: Any) -> Any:
 
 
 def _clock(value: Any) -> Any:
-    if isinstance(value, str) and re.match(CLOCK_PATTERN, value):
+    if isinstance(value, str) and re.fullmatch(CLOCK_PATTERN, value):
         return value
     raise PydanticCustomError(WANTED, 'a time of the day in quotes such as "02:00"')
 
@@ -85,11 +113,26 @@ def _metric(value: Any) -> Any:
     )
 
 
+def _folder(value: str) -> str:
+    """A folder's path, with `~` filled in, in which files can be made."""
+    if "\0" in value:
+        raise PydanticCustomError(WANTED, "a path without NUL characters")
+    try:
+        folder = Path(value).expanduser()
+    except RuntimeError:
+        raise PydanticCustomError(WANTED, "a folder; there is no such user's home") from None
+    encoded = os.fsencode(folder.absolute())
+    if len(encoded) > MAX_PATH or any(len(name) > MAX_NAME for name in encoded.split(b"/")):
+        raise PydanticCustomError(WANTED, f"a path of at most {MAX_PATH:,} bytes, each name of at most {MAX_NAME}")
+    return str(folder)
+
+
 CountOrAuto = Annotated[
     int | Literal["auto"], BeforeValidator(_count_or_auto, json_schema_input_type=int | Literal["auto"])
 ]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Dtypes = Annotated[str | dict[str, str], BeforeValidator(_dtype, json_schema_input_type=Dtype | dict[str, Dtype])]
+Variant = Annotated[str, BeforeValidator(_variant, json_schema_input_type=str)]
 Compile = Annotated[
     bool | Literal["regional"], BeforeValidator(_compile, json_schema_input_type=bool | Literal["regional"])
 ]
@@ -102,5 +145,8 @@ Options = dict[str, Annotated[Any, BeforeValidator(_option, json_schema_input_ty
 MetricSpec = Annotated[Any, BeforeValidator(_metric, json_schema_input_type=str | dict[str, Any])]
 Attention = Literal["native", "flash", "sage", "sparge"]
 Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+Revision = Annotated[str, BeforeValidator(_revision, json_schema_input_type=str)]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Text = Annotated[str, Field(min_length=1)]
+Folder = Annotated[Text, AfterValidator(_folder)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

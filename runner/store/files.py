@@ -1,26 +1,39 @@
 """Files that are there whole or not at all: temporary name, fsync, rename, fsync of the folder.
 
 A temporary file lies beside its target, named `.NAME.TOKEN.tmpSUFFIX`; a process that is killed leaves it behind,
-and nothing else. Two processes never share one, so neither can spoil the other's.
+and nothing else. Two processes never share one, so neither can spoil the other's. The token names the process that
+writes the file, so that any other can tell whether it was left behind.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
+import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from genrun.runner.errors import StoreError
+from genrun.runner.store.processes import ProcessName, current, name_of
 
 LOCK = ".lock"
 """Name of the file that `locked` takes in a folder of leases."""
 
-_TEMPORARY = re.compile(r"^\..+\.[0-9a-f]{8}\.tmp(\.[A-Za-z0-9]+)?$")
+FORGOTTEN_S = 3600.0
+"""Age at which a temporary file of another machine's process counts as left behind, in seconds since its last change."""
+
+NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
+"""What a file system without locks answers to one who wants a lock."""
+
+_TEMPORARY = re.compile(
+    r"^\..+\.(?:[0-9a-f]{8}|(?P<pid>[0-9a-f]+)-(?P<host>[0-9a-f]{8})-(?P<start>[0-9a-f]{8})-[0-9a-f]{4})"
+    r"\.tmp(\.[A-Za-z0-9]+)?(-wal|-shm|-journal)?$"
+)
 
 _REMEDIES = {
     errno.ENOSPC: "The disk is full. Free some space, then run the same command again: finished items are kept.",
@@ -47,7 +60,7 @@ def staged(path: Path) -> Iterator[Path]:
     """Lend a temporary file name beside `path`, with the same suffix; rename it to `path` after the block.
 
     The file is on the disk (fsync) before it is renamed, and the folder's entry after. If the block raises, the
-    temporary file is removed and `path` stays as it was.
+    temporary file is removed and `path` stays as it was. What killed processes left of the same file is removed, too.
 
     Raises:
         StoreError: instead of any OSError, also of those raised in the block.
@@ -56,6 +69,7 @@ def staged(path: Path) -> Iterator[Path]:
     try:
         with contextlib.suppress(FileExistsError):
             path.parent.mkdir(parents=True)
+        remove_left_behind(path.parent, f".{path.name}.")
         yield temporary
         sync(temporary)
         temporary.replace(path)
@@ -67,14 +81,86 @@ def staged(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+@contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Make a folder of a temporary name beside `path`, lend it, and remove it after the block.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    remove_left_behind(path.parent, f".{path.name}.")
+    folder = temporary_name(path)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def temporary_name(path: Path) -> Path:
     """Return a new temporary name beside `path`, with the same suffix."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    process = current()
+    token = f"{process.pid:x}-{_host(process)}-{_short(process.started)}-{secrets.token_hex(2)}"
+    return path.with_name(f".{path.name}.{token}.tmp{path.suffix}")
 
 
 def is_temporary(name: str) -> bool:
     """Whether a file name is one that `staged` lends."""
     return _TEMPORARY.match(name) is not None
+
+
+def is_left_behind(path: Path, patience_s: float = FORGOTTEN_S) -> bool:
+    """Whether a temporary file or folder belongs to nobody: its process is gone.
+
+    That is certain for processes of this machine. One of another machine is taken for gone when it has not touched the
+    file for `patience_s`. A name without a process is that of an earlier version.
+    """
+    found = _TEMPORARY.match(path.name)
+    if found is None:
+        return False
+    if found["pid"] is None:
+        return True
+    now = name_of(int(found["pid"], 16))
+    if now.boot and _host(now) == found["host"]:
+        return _short(now.started) != found["start"]
+    try:
+        return time.time() - path.lstat().st_mtime > patience_s
+    except OSError:
+        return False
+
+
+def remove_left_behind(folder: Path, prefix: str = ".") -> None:
+    """Remove the temporary files and folders in `folder` that belong to nobody and whose names begin so."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(prefix) and is_left_behind(Path(entry.path)):
+                remove(Path(entry.path))
+
+
+def left_behind_in(folder: Path, held: Collection[str] = (), room: str = "") -> Iterator[Path]:
+    """Yield the temporary files and folders below `folder` that belong to nobody.
+
+    Args:
+        folder: where to look.
+        held: folders in it of which every temporary file is meant, whoever writes it.
+        room: the one of them that this is.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name[0] == "." and is_temporary(entry.name):
+                if room in held or is_left_behind(Path(entry.path)):
+                    yield Path(entry.path)
+            elif entry.is_dir(follow_symlinks=False):
+                yield from left_behind_in(Path(entry.path), held, room or entry.name)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -102,24 +188,36 @@ def sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an advisory lock on the file `path`, which is created; the kernel drops it when the process dies.
+def locked(path: Path, poll_s: float = 0.005) -> Iterator[None]:
+    """Hold an advisory lock on the file `path`; the kernel drops it when the process dies.
 
     On a file system without locks the block runs all the same: leases then rest on exclusive creation alone.
+
+    Args:
+        path: the file, which is created.
+        poll_s: how often a lock that another process holds is tried again, in seconds.
     """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise write_error(path, error) from error
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    from filelock import FileLock
+
+    lock = FileLock(path, poll_interval=poll_s, fallback_to_soft=False)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(lock)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise write_error(path, error) from error
         yield
-    finally:
-        os.close(descriptor)
 
 
 def write_error(path: Path, error: OSError) -> StoreError:
     """Say that `path` could not be written, why, and what to do."""
     why = os.strerror(error.errno) if error.errno else str(error)
     return StoreError(f"{path}: cannot be written: {why}.", remedy=_REMEDIES.get(error.errno or 0, ""))
+
+
+def _host(process: ProcessName) -> str:
+    return _short(f"{process.host} {process.boot}")
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

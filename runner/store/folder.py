@@ -15,20 +15,55 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.errors import StoreError
-from genrun.runner.store.files import LOCK, atomic_write, is_temporary, locked, sync, temporary_name, write_error
-from genrun.runner.store.records import Record, SamplerStats
+from genrun.runner.errors import DamagedFileError, StoreError, UnreadableError
+from genrun.runner.store import planfile
+from genrun.runner.store.files import (
+    LOCK,
+    atomic_write,
+    is_temporary,
+    left_behind_in,
+    locked,
+    remove_left_behind,
+    sync,
+    temporary_name,
+    write_error,
+)
+from genrun.runner.store.jobfile import read_job
+from genrun.runner.store.planfile import PlanFile, read_plan
+from genrun.runner.store.reading import read_bytes, read_error, read_json, reading
+from genrun.runner.store.records import Record
+from genrun.runner.store.survey import (
+    Survey,
+    damaged_record,
+    format_record,
+    is_lost,
+    parse_record,
+    read_record,
+    record_names,
+    survey,
+)
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
+
+__all__ = ["RunFolder", "Tally", "format_record", "lost_items", "parse_record"]
+
+RESULTS = ("items", "media", "latents", "prompts")
+"""Folders that only the holders of leases write into."""
+
+HASHED = ("job.yaml", "plan.jsonl")
+"""Files whose hashes env.json holds."""
+
+FILES = ("media", "sha256", "media_bytes", "latents", "latents_sha256", "latents_bytes")
+"""Fields of a record that are about its files."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +91,30 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, document: Mapping[str, Any], items: Sequence[WorkItem]) -> RunFolder:
+    def create(
+        cls,
+        path: Path,
+        document: Mapping[str, Any],
+        items: Sequence[WorkItem],
+        fill: Callable[[RunFolder], None] = lambda new: None,
+    ) -> RunFolder:
         """Make the folder `path`, whole or not at all.
 
         Args:
             path: the folder, which must not be there yet.
             document: the resolved job.
             items: the plan.
+            fill: puts results into the new folder before anybody can see it.
 
         Raises:
             StoreError: the folder is there already, or cannot be written.
         """
-        from genrun.runner.store.environment import describe
-
         building = temporary_name(path)
         try:
             building.mkdir(parents=True)
             new = cls(building)
-            atomic_write(new.path / "env.json", json.dumps(describe(), indent=1).encode())
             new.write_plan(document, items)
+            fill(new)
             building.rename(path)
             sync(path.parent)
         except OSError as error:
@@ -90,7 +130,7 @@ class RunFolder:
         Raises:
             StoreError: there is no run in that folder.
         """
-        if not (path / "plan.jsonl").is_file():
+        if not is_run(path):
             raise StoreError(f"{path}: not a run folder: it has no plan.jsonl.", remedy="genrun status lists runs.")
         return cls(path.resolve())
 
@@ -101,6 +141,10 @@ class RunFolder:
         job = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
         atomic_write(self.path / "job.yaml", job.encode())
         atomic_write(self.path / "plan.jsonl", "".join(f"{item.to_json()}\n" for item in items).encode())
+        try:
+            self._write_environment(self.environment())
+        except DamagedFileError:
+            self.write_environment()
 
     def items(self) -> list[WorkItem]:
         """Read the plan: every item, in order.
@@ -108,29 +152,54 @@ class RunFolder:
         Raises:
             StoreError: the plan cannot be read.
         """
-        from genrun.runner.plan import WorkItem
+        return self.plan().whole()
 
-        plan = self.path / "plan.jsonl"
-        with _reading(plan):
-            return [WorkItem.from_json(line) for line in plan.read_text(encoding="utf-8").splitlines()]
+    def plan(self) -> PlanFile:
+        """Read the plan, also one that is damaged in part.
+
+        Raises:
+            StoreError: nothing of it can be read.
+        """
+        return read_plan(self.path / planfile.FILE)
 
     def job_document(self) -> dict[str, Any]:
         """Read the resolved job.
 
         Raises:
-            StoreError: job.yaml cannot be read.
+            StoreError: job.yaml cannot be read, or is no job.
         """
-        import yaml
-
-        job = self.path / "job.yaml"
-        with _reading(job):
-            return yaml.safe_load(job.read_text(encoding="utf-8"))
+        return read_job(self.path / "job.yaml")
 
     def environment(self) -> dict[str, Any]:
-        """Read versions, git commit and machine, as they were when the run was made."""
+        """Read versions, git commit and machine, as they were when the run was made.
+
+        Raises:
+            StoreError: env.json cannot be read.
+        """
         env = self.path / "env.json"
-        with _reading(env):
-            return json.loads(env.read_text(encoding="utf-8"))
+        with reading(env):
+            found = read_json(read_bytes(env))
+            if not isinstance(found, dict) or not isinstance(found.get("versions"), dict):
+                raise TypeError("holds no environment")
+            return found
+
+    def write_environment(self) -> None:
+        """Write versions, git commit and machine, as they are now, and the hashes of job and plan."""
+        from genrun.runner.store.environment import describe
+
+        self._write_environment(describe())
+
+    def _write_environment(self, found: Mapping[str, Any]) -> None:
+        sums = {name: hashlib.sha256(read_bytes(self.path / name)).hexdigest() for name in HASHED}
+        atomic_write(self.path / "env.json", json.dumps({**found, "sha256": sums}, indent=1).encode())
+
+    def is_as_written(self, name: str) -> bool:
+        """Whether job.yaml or plan.jsonl is what was written, byte for byte, as far as env.json tells."""
+        try:
+            noted = self.environment().get("sha256") or {}
+        except DamagedFileError:
+            return True
+        return noted.get(name) in (None, hashlib.sha256(read_bytes(self.path / name)).hexdigest())
 
     def record_path(self, item_id: str) -> Path:
         """Where the record of an item lies, absolute."""
@@ -189,37 +258,41 @@ class RunFolder:
         """Return `path` relative to the run folder, with forward slashes, as records store it."""
         return path.relative_to(self.path).as_posix()
 
-    def record(self, item_id: str) -> Record | None:
-        """Read the record of an item, or None when it has none.
+    def record(self, item_id: str, *, check_files: bool = False) -> Record | None:
+        """Read the record of an item, or None when it has none; one that is damaged says that its item failed.
+
+        Args:
+            item_id: the item.
+            check_files: whether an item whose files are lost counts as failed, so that it is made again.
 
         Raises:
-            StoreError: there is a record, but it cannot be read.
+            UnreadableError: there is a record, but it cannot be looked into.
         """
-        path = self.record_path(item_id)
         try:
-            return parse_record(path.read_bytes())
+            return read_record(self.path, str(self.record_path(item_id)), item_id, check_files=check_files)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise _unreadable(path, error) from error
+        except DamagedFileError as error:
+            return damaged_record(item_id, error)
 
-    def records(self) -> dict[str, Record]:
-        """Read every record, by item id; also of items that are in no plan.
+    def records(self, *, check_files: bool = False) -> dict[str, Record]:
+        """Read every record by item id, as `record` does; also of items that are in no plan.
 
         Raises:
-            StoreError: a record cannot be read.
+            UnreadableError: a record cannot be looked into, so that nobody knows whether its item is done.
         """
-        # Without pathlib, which takes longer than reading: `status` does this for every record of a run.
-        records: dict[str, Record] = {}
-        for name in _files_in_folders(self.path / "items", ".json"):
-            try:
-                record = parse_record(_whole(name))
-            except FileNotFoundError:
-                continue
-            except (OSError, ValueError, TypeError, KeyError) as error:
-                raise _unreadable(Path(name), error) from error
-            records[record.item_id] = record
-        return records
+        found = self.survey(check_files=check_files)
+        for error in found.unreadable.values():
+            raise error
+        return found.records
+
+    def survey(self, *, check_files: bool = False) -> Survey:
+        """Read every record, and tell what is wrong with those that do not count."""
+        return survey(self.path, check_files=check_files)
+
+    def recorded(self) -> Iterator[str]:
+        """Yield the ids of the items that have a record."""
+        return (Path(name).stem for name in record_names(self.path))
 
     def record_files(self) -> list[Path]:
         """The files of the records, sorted."""
@@ -251,23 +324,54 @@ class RunFolder:
             StoreError: the disk is full, or the folder cannot be written.
         """
         with self.lock():
-            present = self.record(record.item_id)
+            present = self.record(record.item_id, check_files=True)
             if present is not None and present.status == "done":
                 return False
-            if present is not None and present.latents and not record.latents:
-                record = self._inherit_latents(record, present)
+            if present is not None:
+                record = self._inherit(record, present)
+            if record.status == "done":
+                known = (present.media, present.latents) if present is not None else ()
+                self._clear_stale(record, {*staged_files.values(), *(self.path / name for name in known if name)})
             for temporary, final in staged_files.items():
                 _move(temporary, final)
-            atomic_write(self.record_path(record.item_id), format_record(record))
+            self.replace_record(record)
+            if record.status == "done" and present is not None and present.media not in (None, record.media):
+                self._remove_media(record.item_id, str(present.media))
         return True
 
-    def _inherit_latents(self, record: Record, before: Record) -> Record:
-        """Keep the latents of an attempt whose decoding failed while the item fails, and remove them once it is done."""
+    def _remove_media(self, item_id: str, name: str) -> None:
+        """Remove a media file that another one has taken the place of; never anything but a media file."""
+        path = self.path / name
+        if path.parent == self.path / "media" / item_id[:2]:
+            path.unlink(missing_ok=True)
+
+    def replace_record(self, record: Record) -> None:
+        """Write a record in place of whatever is there. Call while holding the run's lock.
+
+        Raises:
+            StoreError: the disk is full, or the folder cannot be written.
+        """
+        atomic_write(self.record_path(record.item_id), format_record(record))
+
+    def _inherit(self, record: Record, before: Record) -> Record:
+        """Keep what files an earlier attempt left while the item fails; remove its latents once it is done without any."""
         if record.status != "done":
-            return dataclasses.replace(record, latents=before.latents, latents_sha256=before.latents_sha256)
-        # Before the record is written: a worker that is killed here comes back to this item.
-        (self.path / str(before.latents)).unlink(missing_ok=True)
+            kept = {name: getattr(before, name) for name in FILES if getattr(record, name) is None}
+            return dataclasses.replace(record, **kept)
+        if before.latents and not record.latents:
+            # Before the record is written: a worker that is killed here comes back to this item.
+            self.latents_path(record.item_id).unlink(missing_ok=True)
         return record
+
+    def _clear_stale(self, record: Record, new: Collection[Path]) -> None:
+        """Move files out of the way that the item has from before its record was lost, and that get no successor."""
+        from genrun.runner.store.mend import set_aside
+
+        named = {*new, *(self.path / name for name in (record.media, record.latents) if name)}
+        for room in ("media", "latents"):
+            for path in (self.path / room / record.item_id[:2]).glob(f"{record.item_id}.*"):
+                if path not in named:
+                    set_aside(self, path)
 
     @contextlib.contextmanager
     def staged(self, path: Path) -> Iterator[Path]:
@@ -279,6 +383,7 @@ class RunFolder:
         temporary = temporary_name(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_left_behind(path.parent, f".{path.name}.")
             yield temporary
         except OSError as error:
             raise write_error(path, error) from error
@@ -297,56 +402,49 @@ class RunFolder:
             yield
 
     def temporary_files(self, item_id: str = "") -> list[Path]:
-        """Temporary files of results, of one item or of all; of all, those of prompts too."""
-        pattern = f"{item_id[:2] or '*'}/.{item_id}*"
-        names = ("items", "media", "latents", *(() if item_id else ("prompts",)))
-        rooms = (self.path / name for name in names)
-        return sorted(path for room in rooms for path in room.glob(pattern) if is_temporary(path.name))
+        """Temporary files of one item's results; or of all results, and all that was left behind elsewhere in the run.
+
+        Results are written by the holder of their item's lease. Elsewhere a file is left alone as long as its process may
+        be alive.
+        """
+        if item_id:
+            rooms = (self.path / name for name in RESULTS)
+            found = (path for room in rooms for path in room.glob(f"{item_id[:2]}/.{item_id}*"))
+            return sorted(path for path in found if is_temporary(path.name))
+        return sorted(left_behind_in(self.path, RESULTS))
 
     def tally(self) -> Tally:
-        """Count the planned items by the state of their records."""
-        records = self.records()
-        statuses = [records[item.id].status for item in self.items() if item.id in records]
-        return Tally(len(self.items()), statuses.count("done"), statuses.count("failed"))
+        """Count the planned items by the state of their records; those whose files are lost have failed."""
+        records, items = self.records(check_files=True), self.items()
+        statuses = [records[item.id].status for item in items if item.id in records]
+        return Tally(len(items), statuses.count("done"), statuses.count("failed"))
 
 
-def format_record(record: Record) -> bytes:
-    """Return a record as JSON."""
-    return (json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False) + "\n").encode()
-
-
-def parse_record(data: bytes) -> Record:
-    """Read a record from JSON.
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run: it has a plan, or what else a run has that has lost its plan.
 
     Raises:
-        ValueError, TypeError: it is not one.
+        UnreadableError: the folder may not be looked into.
     """
-    fields = json.loads(data)
-    sampler = fields.get("sampler")
-    if sampler is not None:
-        fields["sampler"] = SamplerStats(**{**sampler, "fronts": tuple(sampler["fronts"])})
-    lists = {name: tuple(fields[name]) for name in ("memory_bytes", "saving") if name in fields}
-    return Record(**{**fields, **lists})
-
-
-def _files_in_folders(room: Path, suffix: str) -> Iterator[str]:
-    """The files of that suffix in the folders of `room`, but for temporary ones."""
     try:
-        with os.scandir(room) as folders:
-            names = [folder.path for folder in folders]
-        for name in names:
-            with os.scandir(name) as files:
-                yield from (file.path for file in files if file.name.endswith(suffix) and file.name[0] != ".")
-    except (FileNotFoundError, NotADirectoryError):
-        return
+        names = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        told = read_error(path, error)
+        if isinstance(told, UnreadableError):
+            raise told from error
+        return False
+    return planfile.FILE in names or ("job.yaml" in names and "env.json" in names) or {"items", "leases"} <= names
 
 
-def _whole(name: str) -> bytes:
-    descriptor = os.open(name, os.O_RDONLY)
-    try:
-        return b"".join(iter(lambda: os.read(descriptor, 1 << 20), b""))
-    finally:
-        os.close(descriptor)
+def lost_items(folder: RunFolder) -> list[str]:
+    """Return the ids of the items that were made and are to be made again: a file of theirs, or their record, is lost.
+
+    Goes by the sizes of files, and reads none but the records.
+
+    Raises:
+        UnreadableError: a record cannot be looked into.
+    """
+    return [item_id for item_id, record in folder.records(check_files=True).items() if is_lost(record)]
 
 
 def _move(temporary: Path, final: Path) -> None:
@@ -356,16 +454,3 @@ def _move(temporary: Path, final: Path) -> None:
         sync(final.parent)
     except OSError as error:
         raise write_error(final, error) from error
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> StoreError:
-    remedy = "Delete that file and run the same command again, or restore it from a copy."
-    return StoreError(f"{path}: cannot be read: {type(error).__name__}: {error}.", remedy=remedy)

@@ -14,12 +14,15 @@ import dataclasses
 import json
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from genrun.runner.errors import UnreadableError
 from genrun.runner.store.files import LOCK, locked, write_error, write_whole
 from genrun.runner.store.processes import ProcessName, is_gone
+from genrun.runner.store.reading import WRONG_CONTENT, read_error, read_json, read_stamped
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
@@ -28,6 +31,12 @@ BEATS_PER_TERM = 6
 
 STALE_S = 120.0
 """Silence after which a lease of another machine is free, in seconds."""
+
+FUTURE_S = 3600.0
+"""How far the clock of a file server may be ahead of this machine's while its stamps are believed, in seconds."""
+
+AHEAD_S = 60.0
+"""How far the clock of a file server may be ahead of this machine's before that is worth telling, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,7 @@ class Leases:
             if holding is not None:
                 if not self.is_abandoned(holding):
                     return None
-                path.unlink(missing_ok=True)
+                _discard(path)
             try:
                 write_whole(path, _format(self.owner))
             except FileExistsError:
@@ -163,14 +172,15 @@ class Leases:
             return gone
         if self.owner.succeeds(holding.owner):
             return True
-        return self._server_clock() - holding.beat > self.stale_s * 1e9
+        # A stamp of the future says as little as one of long ago: a clock that was set wrong would hold the item for ever.
+        return abs(self._server_clock() - holding.beat) > self.stale_s * 1e9
 
     def sweep(self) -> bool:
         """Remove abandoned leases, and return whether there are none left: nobody works in this run."""
         with self.folder.lock():
             for item_id, holding in holdings(self.folder).items():
                 if self.is_abandoned(holding):
-                    self._path(item_id).unlink(missing_ok=True)
+                    _discard(self._path(item_id))
             return not holdings(self.folder)
 
     def _path(self, item_id: str) -> Path:
@@ -183,6 +193,17 @@ class Leases:
         return clock.stat().st_mtime_ns
 
 
+def _discard(path: Path) -> None:
+    """Remove a lease, also where an empty folder lies in its place."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        try:
+            path.rmdir()
+        except OSError:
+            raise write_error(path, error) from error
+
+
 def looks_alive(holding: Holding, now_ns: int, stale_s: float = STALE_S) -> bool:
     """Whether the owner of a lease seems to be at work, as far as that can be told without writing anything.
 
@@ -193,28 +214,60 @@ def looks_alive(holding: Holding, now_ns: int, stale_s: float = STALE_S) -> bool
     """
     if holding.owner is None or is_gone(holding.owner.process):
         return False
-    return is_gone(holding.owner.process) is False or now_ns - holding.beat <= stale_s * 1e9
+    return is_gone(holding.owner.process) is False or -FUTURE_S * 1e9 <= now_ns - holding.beat <= stale_s * 1e9
+
+
+def is_ahead(holding: Holding, now_ns: int) -> bool:
+    """Whether a lease was renewed later than now by more than clocks of machines may differ."""
+    return holding.beat - now_ns > AHEAD_S * 1e9
 
 
 def holdings(folder: RunFolder) -> dict[str, Holding]:
     """Return the leases of a run, by item id."""
-    paths = sorted(folder.leases.glob("[!.]*"))
-    found = ((path.name, read(path)) for path in paths)
+    try:
+        names = sorted(path.name for path in folder.leases.iterdir() if not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise read_error(folder.leases, error) from error
+    found = ((name, read(folder.leases / name)) for name in names)
     return {item_id: holding for item_id, holding in found if holding is not None}
 
 
 def read(path: Path) -> Holding | None:
-    """Read a lease, or return None when there is none."""
+    """Read a lease, or return None when there is none. One that says nothing has no owner.
+
+    Raises:
+        UnreadableError: it may not be looked into.
+    """
     try:
-        text, beat = path.read_text(), path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return None
+        data, found = read_stamped(os.fspath(path))
+    except OSError as error:
+        told = read_error(path, error)
+        if isinstance(told, UnreadableError):
+            raise told from error
+        return Holding(None, 0) if os.path.lexists(path) else None
     try:
-        fields = json.loads(text)
-        owner = Owner(**{**fields, "process": ProcessName(**fields["process"])})
-    except (ValueError, TypeError, KeyError):
+        fields = read_json(data)
+        process = ProcessName(**_known(ProcessName, fields["process"]))
+        owner = Owner(**{**_known(Owner, fields), "process": process})
+        if not _is_owner(owner):
+            owner = None
+    except WRONG_CONTENT:
         owner = None
-    return Holding(owner, beat)
+    return Holding(owner, found.st_mtime_ns)
+
+
+def _known(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what another version says beside."""
+    return {name: value for name, value in fields.items() if name in cls.__dataclass_fields__}
+
+
+def _is_owner(owner: Owner) -> bool:
+    process = owner.process
+    texts = (owner.job, process.host, process.boot, process.started)
+    numbers = (owner.rank, process.pid)
+    return all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)
 
 
 def _format(owner: Owner) -> bytes:

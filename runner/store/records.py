@@ -21,6 +21,7 @@ class SamplerStats:
         converged_by: "tolerance", "sequential" or "first_core", as in `Solution`.
         skipped: states accepted without evaluation (approximate modes only).
         blocks: evaluations of transformer blocks, which a cache leaves some out of; 0 where the model has none.
+        blocks_full: how many the same evaluations take without a cache; 0 in records of earlier versions.
     """
 
     num_steps: int
@@ -30,11 +31,25 @@ class SamplerStats:
     converged_by: str = "tolerance"
     skipped: int = 0
     blocks: float = 0.0
+    blocks_full: float = 0.0
 
     @property
     def speedup(self) -> float:
         """N / rounds."""
         return self.num_steps / self.rounds
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that whoever uses a done item has to be told.
+
+    Attributes:
+        kind: of `runner.notes`, which knows what to do about it.
+        message: what is so of this item.
+    """
+
+    kind: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,12 @@ class Record:
         finished_at: UTC, ISO 8601.
         versions: genrun, torch, diffusers, python.
         mesh: how many ranks made it: time, cfg, ring, ulysses. The last three may change the last bits.
+        notes: what has to be told about the item although it is done.
+        output: of the job's section output what its media file was written with: format, fps, crf. Empty in records
+            of 0.1.0.
+        reused_from: name of the run in which it was made, when that was an earlier one of the same job.
+        media_bytes: size of the media file; None in records of earlier versions.
+        latents_bytes: size of the latents file.
     """
 
     item_id: str
@@ -81,6 +102,11 @@ class Record:
     finished_at: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     mesh: dict[str, int] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
+    output: dict[str, Any] = field(default_factory=dict)
+    reused_from: str | None = None
+    media_bytes: int | None = None
+    latents_bytes: int | None = None
 
 
 SET = "set:"

@@ -8,10 +8,15 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from genrun.adapters.reading import unusable
 from genrun.registry import did_you_mean
-from genrun.runner.errors import UsageError
+from genrun.runner.errors import StoreError, UnreadableError, UsageError
 from genrun.runner.store.files import sync, temporary_name, write_error
-from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.folder import RunFolder, is_run
+from genrun.runner.store.reading import read_error
+
+SHOWN = 80
+"""Characters of a name that is too long."""
 
 LATEST = "latest"
 PINNED = "pinned"
@@ -32,12 +37,15 @@ def resolve(run: str | None, base: Path) -> RunFolder:
     if run is None:
         return RunFolder.open(_last_submitted(base))
     folder = Path(run)
-    if (folder / "plan.jsonl").is_file():
+    reason = unusable(folder / "plan.jsonl") or unusable(base / run / "plan.jsonl")
+    if reason:
+        raise UsageError(f"{run[:SHOWN]!r}: cannot be looked at: {reason}.", remedy="genrun status lists runs.")
+    if _may_be_run(folder):
         return RunFolder.open(folder)
     for parent in (folder, base / run):
         if (latest := _latest(parent)) is not None:
             return RunFolder.open(latest)
-    if (base / run / "plan.jsonl").is_file():
+    if _may_be_run(base / run):
         return RunFolder.open(base / run)
     known = names(base)
     listed = f"Jobs with runs in {base}: {', '.join(known)}." if known else f"There are no runs in {base}."
@@ -52,7 +60,7 @@ def names(base: Path) -> list[str]:
 def runs_of(job_folder: Path) -> Iterator[Path]:
     """Yield the runs of one job, newest first."""
     stamped = sorted((folder for folder in _folders(job_folder) if not folder.is_symlink()), reverse=True)
-    return (folder for folder in stamped if (folder / "plan.jsonl").is_file())
+    return (folder for folder in stamped if _may_be_run(folder))
 
 
 def new_path(base: Path, name: str) -> Path:
@@ -95,12 +103,28 @@ def pinned(job_folder: Path) -> RunFolder | None:
         StoreError: there is a link, but no run behind it.
     """
     link = job_folder / PINNED
-    return RunFolder.open(link) if link.is_symlink() else None
+    if not link.is_symlink():
+        return None
+    if not link.exists():
+        message = f"{link}: not a run folder: the run it points to is gone."
+        raise StoreError(message, remedy="Pin another: genrun pin RUN; or none: genrun pin --remove.")
+    return RunFolder.open(link)
+
+
+def _may_be_run(path: Path) -> bool:
+    """Whether a folder is a run, or one that may not be looked into; to open it then says so."""
+    try:
+        return is_run(path)
+    except UnreadableError:
+        return True
 
 
 def _point(link: Path, folder: RunFolder) -> None:
     temporary = temporary_name(link)
     try:
+        if link.is_dir() and not link.is_symlink():
+            # A copy of the runs may have made a folder of it. It is kept, under a name of its own.
+            link.rename(link.with_name(f"{link.name}-{secrets.token_hex(2)}"))
         temporary.symlink_to(folder.path.name, target_is_directory=True)
         temporary.replace(link)
         sync(link.parent)
@@ -112,7 +136,7 @@ def _point(link: Path, folder: RunFolder) -> None:
 
 def _latest(job_folder: Path) -> Path | None:
     link = job_folder / LATEST
-    if (link / "plan.jsonl").is_file():
+    if _may_be_run(link):
         return link
     return next(runs_of(job_folder), None)
 
@@ -130,6 +154,9 @@ def _moved_at(job_folder: Path) -> int:
 
 
 def _folders(base: Path) -> list[Path]:
-    if not base.is_dir():
+    try:
+        return [entry for entry in base.iterdir() if not entry.name.startswith(".") and entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return [entry for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError as error:
+        raise read_error(base, error) from error

@@ -1,14 +1,22 @@
-"""Checks a run: every planned item has its record, every record its files, every file its record."""
+"""Checks a run: every planned item has its record, every record its files, every file its record, and each is whole."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrun.runner.errors import StoreError
-from genrun.runner.store.lease import Holding, holdings, looks_alive
+from genrun.runner.errors import DamagedFileError, StoreError, UnreadableError
+from genrun.runner.store.files import is_temporary
+from genrun.runner.store.lease import Holding, holdings, is_ahead, looks_alive
+from genrun.runner.store.mend import ROOMS
+from genrun.runner.store.notes import damaged_encodings, damaged_notes
+from genrun.runner.store.planfile import FILE, misfits
+from genrun.runner.store.reading import read_error
+from genrun.runner.store.survey import file_of, lost_file
 from genrun.runner.work.ending import sha256_of
 
 if TYPE_CHECKING:
@@ -21,7 +29,8 @@ class Flaw:
     """One thing that is wrong with a run.
 
     Attributes:
-        kind: missing, failed, unreadable, unplanned, lost, changed, orphan, temporary or lease.
+        kind: missing, failed, unreadable (a record that is none), unplanned, lost, changed, orphan, temporary, lease, plan
+            (a line of plan.jsonl), damaged (another file), or denied (a file or folder that may not be looked into).
         path: the file, relative to the run folder, or the item's id.
         message: what is wrong.
     """
@@ -35,16 +44,14 @@ class Flaw:
 
 
 def verify(folder: RunFolder) -> list[Flaw]:
-    """Return everything that is wrong with a run, reading every file; empty for a run that is whole.
-
-    Raises:
-        StoreError: the plan cannot be read.
-    """
-    records, flaws = _read_records(folder)
-    planned = {item.id for item in folder.items()}
-    flaws += _unfinished(folder, planned, records)
+    """Return everything that is wrong with a run, reading every file; empty for a run that is whole."""
+    flaws = [*_rooms(folder), *_notes(folder)]
+    planned, wrong = _read_plan(folder)
+    records, unread = _read_records(folder)
+    flaws += wrong + unread
+    flaws += _unfinished(folder, planned, records, {flaw.path for flaw in unread})
     for item_id, record in records.items():
-        if item_id not in planned:
+        if item_id not in planned and not wrong:
             flaws.append(Flaw("unplanned", item_id, "has a record, but is not in plan.jsonl"))
         flaws += _files_of(folder, record)
     flaws += _orphans(folder, records)
@@ -52,57 +59,154 @@ def verify(folder: RunFolder) -> list[Flaw]:
         Flaw("temporary", folder.relative(path), "left behind by a killed worker; the next submit removes it")
         for path in folder.temporary_files()
     ]
-    return flaws + [Flaw("lease", item_id, _held(holding)) for item_id, holding in holdings(folder).items()]
+    return flaws + _leases(folder)
+
+
+def _rooms(folder: RunFolder) -> Iterator[Flaw]:
+    """Folders that are none, and those that may not be listed."""
+    for name in ROOMS:
+        room = folder.path / name
+        if os.path.lexists(room) and not room.is_dir():
+            yield Flaw("damaged", name, "is no folder; the next submit moves it out of the way")
+    # Records tell of their own room; of the others, what cannot be listed cannot be called whole either.
+    for name in ROOMS[1:]:
+        for room in (folder.path / name, *_parts(folder.path / name)):
+            try:
+                with os.scandir(room):
+                    pass
+            except OSError as error:
+                told = read_error(room, error)
+                if isinstance(told, UnreadableError):
+                    yield _denied(folder, room, told)
+
+
+def _parts(room: Path) -> list[Path]:
+    try:
+        return sorted(path for path in room.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def _notes(folder: RunFolder) -> Iterator[Flaw]:
+    """The small files beside the plan."""
+    for path, error in (*damaged_notes(folder), *damaged_encodings(folder)):
+        if isinstance(error, UnreadableError):
+            yield _denied(folder, path, error)
+        else:
+            yield Flaw("damaged", folder.relative(path), _without_path(error, path))
+
+
+def _read_plan(folder: RunFolder) -> tuple[set[str], list[Flaw]]:
+    from genrun.runner.submit.renewal import is_ours
+
+    path = folder.path / FILE
+    try:
+        plan = folder.plan()
+    except UnreadableError as error:
+        return set(), [_denied(folder, path, error)]
+    except DamagedFileError as error:
+        return set(), [Flaw("plan", FILE, _without_path(error, path))]
+    items = {item.id for item in plan.items}
+    wrong = {**plan.wrong, **misfits(plan, is_ours=is_ours(folder))}
+    if not wrong and not folder.is_as_written(FILE):
+        why = "is not the file that was written: its SHA-256 differs from that in env.json"
+        return items, [Flaw("plan", FILE, f"{why}; the next submit writes it again")]
+    flaws = [
+        Flaw("plan", f"{FILE}:{number}", f"{why}; the next submit writes it again") for number, why in wrong.items()
+    ]
+    return items, sorted(flaws, key=lambda flaw: int(flaw.path.rpartition(":")[2]))
 
 
 def _read_records(folder: RunFolder) -> tuple[dict[str, Record], list[Flaw]]:
-    records: dict[str, Record] = {}
-    flaws: list[Flaw] = []
-    for path in folder.record_files():
-        try:
-            record = folder.record(path.stem)
-        except StoreError as error:
-            flaws.append(Flaw("unreadable", folder.relative(path), error.message))
-            continue
-        if record is None or folder.record_path(record.item_id) != path:
-            flaws.append(Flaw("unreadable", folder.relative(path), "holds the record of another item"))
-        else:
-            records[record.item_id] = record
-    return records, flaws
+    found = folder.survey()
+    flaws = [_denied(folder, path, error) for path, error in found.unreadable.items()]
+    for path, error in found.damaged.items():
+        why = f"{_without_path(error, path)}; the next submit makes its item again"
+        flaws.append(Flaw("unreadable", folder.relative(path), why))
+    damaged = {path.stem for path in found.damaged if path == folder.record_path(path.stem)}
+    records = {item_id: record for item_id, record in found.records.items() if item_id not in damaged}
+    return records, sorted(flaws, key=lambda flaw: flaw.path)
 
 
-def _unfinished(folder: RunFolder, planned: set[str], records: dict[str, Record]) -> Iterator[Flaw]:
+def _unfinished(folder: RunFolder, planned: set[str], records: dict[str, Record], unread: set[str]) -> Iterator[Flaw]:
     for item_id in sorted(planned):
         record = records.get(item_id)
-        if record is None and not folder.record_path(item_id).exists():
+        if record is None and not _is_unread(folder, item_id, unread):
             yield Flaw("missing", item_id, "has no record: it was never finished; genrun retry makes it")
         elif record is not None and record.status == "failed":
             why = (record.error or {}).get("kind", "no reason given")
             yield Flaw("failed", item_id, f"failed ({why}); genrun retry tries again")
 
 
+def _is_unread(folder: RunFolder, item_id: str, unread: set[str]) -> bool:
+    """Whether another flaw tells of an item's record, or of a folder in which it may lie."""
+    path = folder.record_path(item_id)
+    return not unread.isdisjoint(map(folder.relative, (path, *path.parents[:2])))
+
+
 def _files_of(folder: RunFolder, record: Record) -> Iterator[Flaw]:
     if record.status == "done" and record.media is None:
-        yield Flaw("lost", record.item_id, "its record names no media file")
-    for name, sha256 in ((record.media, record.sha256), (record.latents, record.latents_sha256)):
-        if name is None:
+        yield Flaw("lost", record.item_id, "its record names no media file; the next submit makes it again")
+    for room, sha256, size in (
+        ("media", record.sha256, record.media_bytes),
+        ("latents", record.latents_sha256, record.latents_bytes),
+    ):
+        name, path = getattr(record, room), file_of(folder.path, record, room)
+        if path is None:
+            if name is not None:
+                yield Flaw("lost", record.item_id, f"its record names a file that is not this item's: {name!r:.80}")
             continue
-        path = folder.path / name
-        if not path.is_file():
-            yield Flaw("lost", name, "is named by a record, but is not there")
-        elif sha256_of(path) != sha256:
-            yield Flaw("changed", name, "is not the file that was written: its SHA-256 differs from its record's")
+        try:
+            why = lost_file(str(path), size)
+            if why == "is not there":
+                yield Flaw("lost", name, "is named by a record, but is not there; the next submit makes it again")
+            elif why.startswith("is"):
+                yield Flaw("lost", name, f"{why}; the next submit makes it again")
+            elif why or sha256_of(path) != sha256:
+                message = "is not the file that was written: its SHA-256 differs from its record's"
+                yield Flaw("changed", name, f"{message}; genrun retry --item {record.item_id} makes it again")
+        except UnreadableError as error:
+            yield _denied(folder, path, error)
+        except OSError as error:
+            yield _denied(folder, path, read_error(path, error))
 
 
 def _orphans(folder: RunFolder, records: dict[str, Record]) -> Iterator[Flaw]:
     named = {name for record in records.values() for name in (record.media, record.latents)}
-    for path in folder.result_files():
-        if folder.relative(path) not in named:
-            yield Flaw("orphan", folder.relative(path), "no record names this file")
+    for room in ("media", "latents"):
+        for part in _parts(folder.path / room):
+            # Names alone: a path each would take longer than all else that is not hashing.
+            try:
+                with os.scandir(part) as entries:
+                    names = sorted(
+                        f"{room}/{part.name}/{entry.name}" for entry in entries if not is_temporary(entry.name)
+                    )
+            except OSError:
+                continue
+            yield from (Flaw("orphan", name, "no record names this file") for name in names if name not in named)
+
+
+def _leases(folder: RunFolder) -> list[Flaw]:
+    try:
+        return [Flaw("lease", item_id, _held(holding)) for item_id, holding in holdings(folder).items()]
+    except StoreError as error:
+        return [_denied(folder, folder.leases, error)]
 
 
 def _held(holding: Holding) -> str:
-    if holding.owner is None or not looks_alive(holding, time.time_ns()):
-        return "is still held by a worker that was killed; the next submit lets it go"
+    now = time.time_ns()
+    if holding.owner is None:
+        return "has a lease that says nothing, of a worker that was killed; the next submit lets it go"
+    ahead = ", with a stamp in the future: clocks differ" if is_ahead(holding, now) else ""
+    if not looks_alive(holding, now):
+        return f"is still held by a worker that was killed{ahead}; the next submit lets it go"
     process = holding.owner.process
-    return f"a worker still holds this item: process {process.pid} on {process.host}, {holding.owner.job}"
+    return f"a worker still holds this item: process {process.pid} on {process.host}, {holding.owner.job}{ahead}"
+
+
+def _denied(folder: RunFolder, path: Path, error: StoreError) -> Flaw:
+    return Flaw("denied", folder.relative(path), f"{_without_path(error, path)}. {error.remedy}")
+
+
+def _without_path(error: StoreError, path: Path) -> str:
+    return error.message.removeprefix(f"{path}: ").rstrip(".")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -13,7 +14,9 @@ from genrun.runner.launch.contract import Launcher, State
 from genrun.runner.store.files import sync, temporary_name, write_error, write_whole
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
+from genrun.runner.store.leftovers import remove_from_run
 from genrun.runner.store.processes import current
+from genrun.runner.submit.others import at_work, told
 from genrun.runner.work.order import Order, open_items
 
 POLL_S = 0.25
@@ -41,6 +44,7 @@ def run_to_end(
     *,
     watch: Callable[[], None],
     say: Callable[[str], None],
+    started: Callable[[], None] = lambda: None,
     restarts: int = 1,
 ) -> None:
     """Start the workers and follow them; start them once more when ranks died and items are left.
@@ -50,7 +54,8 @@ def run_to_end(
         order: what to do.
         launcher: how to start workers.
         watch: called a few times a second while they work.
-        say: told about restarts.
+        say: told about restarts, and about others who work on the run.
+        started: called once the workers are there for others to see.
         restarts: how often workers that died are started again.
 
     Raises:
@@ -59,21 +64,29 @@ def run_to_end(
         IncompleteError: the workers were killed again, or this process was told to stop.
     """
     check_writable(folder)
-    for restart in range(restarts + 1):
+    deaths = 0
+    for restart in itertools.count():
         forget(folder, order)
-        state = _follow(folder, order, launcher, restart, watch)
+        state = _follow(folder, order, launcher, restart, watch, started)
         left = open_items(folder, order)
         if not left:
             break
         if not state.exit_code:
-            raise incomplete(folder, "Other workers hold the rest of this run")
+            # Somebody else holds the rest: makes it, or dies and leaves it to these workers.
+            say(f"{folder.path}: {told(at_work(folder)) or 'another worker'} has the last {len(left)} items.")
+            if not await_others(folder, order, watch) and restart >= restarts:
+                raise incomplete(folder, "Other workers hold the rest of this run")
+            if not open_items(folder, order):
+                break
+            continue
         cause = find(folder, order, restart, state.exit_code)
         if not cause.is_store:
             # A worker on a full disk cannot even say so.
             check_writable(folder)
         if not cause.is_kill:
             raise cause.error()
-        if restart < restarts:
+        deaths += 1
+        if deaths <= restarts:
             say(f"{cause.error()}\n  {len(left)} items are left: starting the workers again.")
         else:
             raise _gave_up(folder, cause)
@@ -144,8 +157,7 @@ def tidy(folder: RunFolder, patience_s: float = 0.0) -> None:
     while not (is_deserted := leases.sweep()) and time.monotonic() < deadline:
         time.sleep(POLL_S)
     if is_deserted:
-        for path in folder.temporary_files():
-            path.unlink(missing_ok=True)
+        remove_from_run(folder)
 
 
 def check_writable(folder: RunFolder) -> None:
@@ -166,12 +178,39 @@ def check_writable(folder: RunFolder) -> None:
             probe.unlink()
 
 
+def await_others(folder: RunFolder, order: Order, watch: Callable[[], None]) -> bool:
+    """Wait while others make what an order wants; returns whether there was anybody.
+
+    Raises:
+        StoppedError: this process was told to stop; the others go on.
+    """
+    if not at_work(folder):
+        return False
+    try:
+        while at_work(folder) and open_items(folder, order):
+            watch()
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        others = told(at_work(folder)) or "the others"
+        raise incomplete(folder, f"no longer followed, but {others} may still be at work", StoppedError) from None
+    watch()
+    return True
+
+
 def _gave_up(folder: RunFolder, cause: Cause) -> IncompleteError:
     return incomplete(folder, f"{cause.error()}\n  The workers ended twice without finishing")
 
 
-def _follow(folder: RunFolder, order: Order, launcher: Launcher, restart: int, watch: Callable[[], None]) -> State:
+def _follow(
+    folder: RunFolder,
+    order: Order,
+    launcher: Launcher,
+    restart: int,
+    watch: Callable[[], None],
+    started: Callable[[], None],
+) -> State:
     job = launcher.submit(folder, order, restart)
+    started()
     try:
         while (state := launcher.poll(job)).running:
             watch()

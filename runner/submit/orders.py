@@ -13,6 +13,7 @@ from genrun.runner.launch.contract import Cluster, Launcher, Request, Step
 from genrun.runner.mesh import Wish
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.processes import current
+from genrun.runner.work.failures import is_decoded_again
 from genrun.runner.work.order import Order
 from genrun.runner.work.tail import points_of
 
@@ -73,11 +74,12 @@ def make_order(
     folder: RunFolder, launcher: Launcher, kind: str, spec: JobSpec, items: Sequence[str] | None = None
 ) -> Order:
     """Say what a launch on a run is to do. Attempts made before it do not count."""
-    records = folder.records()
+    records = folder.records(check_files=True)
     return replace(
         new_order(launcher, kind, spec),
         items=None if items is None else tuple(items),
         spent={item_id: record.attempt for item_id, record in records.items() if record.status == "failed"},
+        decoded=tuple(item_id for item_id, record in records.items() if is_decoded_again(record)),
     )
 
 

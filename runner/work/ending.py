@@ -44,6 +44,7 @@ class Ending:
         save_latents: whether final latents are kept.
         rank: this rank, for failures.
         log: its log, for failures.
+        is_timed: whether what is done here counts as the item's time; not for one that took its time long ago.
     """
 
     folder: RunFolder
@@ -54,6 +55,7 @@ class Ending:
     save_latents: bool
     rank: int
     log: str
+    is_timed: bool = True
     _decoded: Decoded | DecodeError | None = None
 
     def decode(self) -> None:
@@ -103,7 +105,9 @@ class Ending:
         try:
             yield
         finally:
-            self.record = replace(self.record, elapsed_s=self.record.elapsed_s + time.monotonic() - started)
+            if self.is_timed:
+                spent = time.monotonic() - started
+                self.record = replace(self.record, elapsed_s=self.record.elapsed_s + spent)
 
     def _write(self, stack: contextlib.ExitStack, files: dict[Path, Path], sample: Sample, *, is_alone: bool) -> Record:
         """Write latents and media under temporary names; a decoding that fails keeps the latents."""
@@ -120,14 +124,20 @@ class Ending:
             kept = record if self.save_latents else self._keep_latents(stack, files, sample, record)
             return replace(kept, error=error)
         files[temporary] = media
-        sha256 = sha256_of(temporary)
-        return replace(record, status="done", media=self.folder.relative(media), sha256=sha256, saving=decoded[1])
+        found = {
+            "media": self.folder.relative(media),
+            "sha256": sha256_of(temporary),
+            "media_bytes": size_of(temporary),
+        }
+        notes = (*record.notes, *self.producer.notes(self.item, decoded[0]))
+        return replace(record, status="done", **found, saving=decoded[1], notes=notes)
 
     def _decode(self, sample: Sample, *, is_alone: bool) -> Decoded:
         """Decode; where memory runs out once more, in tiles and slices."""
         with _as_decode_error(passing=(CrowdedError,)):
             try:
-                return sample.decode(), ()
+                # What saved memory at first is needed for the same pixels.
+                return sample.decode_saving_memory() if self.record.saving else (sample.decode(), ())
             except Exception as error:
                 if kind_of(error) != OUT_OF_MEMORY:
                     raise
@@ -157,7 +167,8 @@ class Ending:
         temporary = stack.enter_context(self.folder.staged(final))
         sample.save_latents(temporary)
         files[temporary] = final
-        return replace(record, latents=self.folder.relative(final), latents_sha256=sha256_of(temporary))
+        sha256, size = sha256_of(temporary), size_of(temporary)
+        return replace(record, latents=self.folder.relative(final), latents_sha256=sha256, latents_bytes=size)
 
 
 def failure_of(error: Exception, item: WorkItem, *, rank: int, log: str) -> dict[str, Any]:
@@ -180,6 +191,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def size_of(path: Path) -> int:
+    """Return the size of a file in bytes."""
+    return path.stat().st_size
+
+
 @contextlib.contextmanager
 def _as_decode_error(passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn what goes wrong with a picture into DecodeError, but for the exceptions `passing` by."""
@@ -188,4 +204,4 @@ def _as_decode_error(passing: tuple[type[Exception], ...] = ()) -> Iterator[None
     except Exception as error:
         if isinstance(error, (DecodeError, *passing)):
             raise
-        raise DecodeError(f"{type(error).__name__}: {error}") from error
+        raise DecodeError.of(error) from error

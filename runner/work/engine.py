@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters import media, registry
-from genrun.runner.store.records import SamplerStats
+from genrun.runner.notes import BLANK, FPS_ASSUMED, PROMPT_TRUNCATED, SAFETY_CHECKER
+from genrun.runner.spec.media import format_problem
+from genrun.runner.store.records import Note, SamplerStats
 from genrun.runner.work.failures import DecodeError
 from genrun.runner.work.log import say
 from genrun.runner.work.memory import Usage, reset_peak, usage
@@ -21,14 +24,36 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genrun.adapters.adapter import Adapter
+    from genrun.adapters.cut_prompts import Cut, Seen
     from genrun.adapters.exchange import Exchange
     from genrun.adapters.generate import Request, Sampled
     from genrun.adapters.load_errors import LoadError
+    from genrun.adapters.pictures import Pictures
     from genrun.runner.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
 
 LATENTS = "latents"
 """Name of the tensor in a latents file."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Pictures, and at which pace they are shown.
+
+    Attributes:
+        pictures: what the pipeline made.
+        fps: frames a second of a clip.
+        knows_fps: whether that is the model's own; else it is a guess.
+    """
+
+    pictures: Pictures
+    fps: float
+    knows_fps: bool
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Uint8 (T, H, W, C)."""
+        return self.pictures.frames
 
 
 @dataclass(frozen=True)
@@ -39,11 +64,13 @@ class PipelineSample:
         sampled: its latents.
         decode_latents: decodes them; is told whether to save memory.
         is_apart: whether that may be done in another thread while the next item is sampled.
+        notes: what sampling shows that has to be told.
     """
 
     sampled: Sampled
-    decode_latents: Callable[[Tensor, bool], tuple[np.ndarray, tuple[str, ...]]]
+    decode_latents: Callable[[Tensor, bool], tuple[Decoded, tuple[str, ...]]]
     is_apart: bool = False
+    notes: tuple[Note, ...] = ()
 
     @property
     def stats(self) -> SamplerStats:
@@ -57,13 +84,14 @@ class PipelineSample:
             solution.converged_by,
             solution.skipped,
             solution.blocks,
+            solution.blocks_full,
         )
 
-    def decode(self) -> np.ndarray:
-        """Return the frames, uint8 (T, H, W, 3)."""
+    def decode(self) -> Decoded:
+        """Return the frames."""
         return self.decode_latents(self.sampled.latents, False)[0]
 
-    def decode_saving_memory(self) -> tuple[np.ndarray, tuple[str, ...]]:
+    def decode_saving_memory(self) -> tuple[Decoded, tuple[str, ...]]:
         """Return the frames, and what the VAE had to do for them: tiling, slicing, or nothing if it can do no more."""
         return self.decode_latents(self.sampled.latents, True)
 
@@ -76,6 +104,43 @@ class PipelineSample:
         from safetensors.torch import save
 
         path.write_bytes(save({LATENTS: self.sampled.latents.detach().cpu().contiguous()}))
+
+
+@dataclass(frozen=True)
+class SavedSample:
+    """An item whose latents were saved.
+
+    Attributes:
+        stats: what sampling cost.
+        path: the file of its latents.
+        latents: what is in it.
+        decode_latents: decodes them; is told whether to save memory.
+        is_apart: no: its pipeline is not in use beside it.
+        notes: none: its record has them.
+    """
+
+    stats: SamplerStats
+    path: Path
+    latents: Tensor
+    decode_latents: Callable[[Tensor, bool], tuple[Decoded, tuple[str, ...]]]
+    is_apart: bool = False
+    notes: tuple[Note, ...] = ()
+
+    def decode(self) -> Decoded:
+        """Return the frames."""
+        return self.decode_latents(self.latents, False)[0]
+
+    def decode_saving_memory(self) -> tuple[Decoded, tuple[str, ...]]:
+        """Return the frames, and what the VAE had to do for them."""
+        return self.decode_latents(self.latents, True)
+
+    def save_latents(self, path: Path) -> None:
+        """Write the latents once more, byte for byte.
+
+        Raises:
+            OSError: the file cannot be read or written.
+        """
+        shutil.copyfile(self.path, path)
 
 
 class Engine:
@@ -127,11 +192,11 @@ class Engine:
         self._pipeline(item, registry.get(item.model["adapter"]))
         reset_peak(self._device)
 
-    def suffix(self, item: WorkItem, frames: np.ndarray) -> str:
+    def suffix(self, item: WorkItem, frames: Decoded) -> str:
         """.mp4 or .png: as the job says, else a clip for a video model and wherever there are several frames."""
         wanted = self._output.get("format") or "auto"
         if wanted == "auto":
-            is_clip = len(frames) > 1 or registry.get(item.model["adapter"]).kind == "video"
+            is_clip = len(frames.frames) > 1 or registry.get(item.model["adapter"]).kind == "video"
             wanted = "mp4" if is_clip else "png"
         return f".{wanted}"
 
@@ -140,13 +205,19 @@ class Engine:
         from genrun.adapters import generate
         from genrun.adapters.attention import attention_of
         from genrun.adapters.caches import registry as caches
+        from genrun.adapters.cut_prompts import watching
         from genrun.solvers import registry as solvers
 
         adapter = registry.get(item.model["adapter"])
         pipe = self._pipeline(item, adapter)
         options = {key: value for key, value in item.solver.items() if key != "kind"}
         try:
-            with self._encoded(pipe, item), attention_of(pipe, item.attention):
+            self._check_format(pipe, adapter, item)
+            with (
+                self._encoded(pipe, item),
+                watching(pipe, item.sampling.get("options")) as seen,
+                attention_of(pipe, item.attention),
+            ):
                 sampled = generate.sample(
                     pipe,
                     adapter,
@@ -161,11 +232,47 @@ class Engine:
             raise
         other = self._detached(pipe)
         return PipelineSample(
-            sampled, lambda latents, save: self._decode(item, latents, save=save, pipe=other), other is not None
+            sampled,
+            lambda latents, save: self._decode(item, latents, save=save, pipe=other),
+            other is not None,
+            tuple(Note(PROMPT_TRUNCATED, str(each)) for each in self._cut(item, seen)),
         )
 
-    def decode(self, item: WorkItem, latents: Tensor) -> np.ndarray:
-        """Return the frames of an item's final latents, uint8 (T, H, W, 3)."""
+    def _cut(self, item: WorkItem, seen: Sequence[Seen]) -> tuple[Cut, ...]:
+        """What the text encoders did not see of an item's prompt, in the stage or now."""
+        from genrun.adapters.cut_prompts import cuts
+
+        if self._stage is not None and self._is_staged:
+            return self._stage.cut(item)
+        return cuts(seen, item.prompt, item.negative_prompt)
+
+    def _check_format(self, pipe: Any, adapter: Adapter, item: WorkItem) -> None:
+        """Refuse a format that does not hold what the pipeline makes, where only a loaded one tells.
+
+        Raises:
+            PictureError: clips as PNG, or pictures as mp4.
+        """
+        from genrun.adapters.generate import kind_made
+        from genrun.adapters.pictures import NOT_AS_ASKED, PictureError
+
+        num_frames = adapter.resolve(item.sampling).get("num_frames")
+        wrong = format_problem(self._output.get("format"), kind_made(pipe, adapter), num_frames)
+        if wrong:
+            message = f"output.format: {type(pipe).__name__} {wrong}"
+            raise PictureError(NOT_AS_ASKED, message, "Change it in the job, and submit it again.")
+
+    def restore(self, item: WorkItem, latents: Path, stats: SamplerStats) -> SavedSample:
+        """Return an item as it was sampled, from its saved latents.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it holds no latents.
+        """
+        saved = read_latents(latents)
+        return SavedSample(stats, latents, saved, lambda latents, save: self._decode(item, latents, save=save))
+
+    def decode(self, item: WorkItem, latents: Tensor) -> Decoded:
+        """Return the frames of an item's final latents."""
         return self._decode(item, latents, save=False)[0]
 
     def _detached(self, pipe: Any) -> Any | None:
@@ -180,11 +287,12 @@ class Engine:
 
     def _decode(
         self, item: WorkItem, latents: Tensor, *, save: bool, pipe: Any | None = None
-    ) -> tuple[np.ndarray, tuple[str, ...]]:
+    ) -> tuple[Decoded, tuple[str, ...]]:
         """Decode, if wanted with all that the VAE can do to save memory; returns what that was beside the frames."""
         import torch
 
         from genrun.adapters import generate
+        from genrun.adapters.families import fps_asked, informed, parts_of
         from genrun.adapters.placement import can_save_memory, saving_memory
 
         adapter = registry.get(item.model["adapter"])
@@ -194,9 +302,24 @@ class Engine:
         if save:
             free(self._device)
         with saving_memory(pipe, means), self._encoded(pipe, item):
-            return generate.decode(pipe, adapter, request_of(item), latents), tuple(means)
+            pictures = generate.decode(pipe, adapter, request_of(item), latents)
+        known = informed(adapter, parts_of(pipe))
+        fps = self._output.get("fps") or fps_asked(adapter.resolve(item.sampling))
+        return Decoded(pictures, fps or known.fps, bool(fps) or known.knows_fps), tuple(means)
 
-    def write(self, path: Path, frames: np.ndarray, metadata: dict[str, Any]) -> None:
+    def notes(self, item: WorkItem, frames: Decoded) -> tuple[Note, ...]:
+        """What has to be told about pictures that were made."""
+        if frames.pictures.flagged:
+            return (Note(SAFETY_CHECKER, "the checkpoint's safety checker flagged the picture and made it black"),)
+        found = []
+        if frames.pictures.is_blank:
+            colour = ", ".join(map(str, frames.frames[0, 0, 0].tolist()))
+            found.append(Note(BLANK, f"every pixel has the same colour: ({colour}) of 255"))
+        if len(frames.frames) > 1 and not frames.knows_fps:
+            found.append(Note(FPS_ASSUMED, f"{frames.fps:g} frames a second were assumed"))
+        return tuple(found)
+
+    def write(self, path: Path, frames: Decoded, metadata: dict[str, Any]) -> None:
         """Write frames as the media file that the suffix of `path` names, with its metadata embedded.
 
         What the file's bytes depend on beside the item is added to the metadata as "made".
@@ -207,13 +330,12 @@ class Engine:
         """
         made: dict[str, Any] = {"threads": self._threads}
         if path.suffix == ".mp4":
-            fps = self._output.get("fps") or registry.get(metadata["item"]["model"]["adapter"]).fps
-            made |= {"fps": fps, "crf": self._output.get("crf", media.DEFAULT_CRF)}
-            media.write_video(path, frames, made["fps"], made["crf"], {**metadata, "made": made})
-        elif len(frames) == 1:
-            media.write_image(path, frames[0], {**metadata, "made": made})
+            made |= {"fps": frames.fps, "crf": max(self._output.get("crf", media.DEFAULT_CRF), media.FINEST_CRF)}
+            media.write_video(path, frames.frames, made["fps"], made["crf"], {**metadata, "made": made})
+        elif len(frames.frames) == 1:
+            media.write_image(path, frames.frames[0], {**metadata, "made": made})
         else:
-            raise DecodeError(f"{len(frames)} frames do not fit into one PNG: set output.format: mp4")
+            raise DecodeError(f"{len(frames.frames)} frames do not fit into one PNG: set output.format: mp4")
 
     def _pipeline(self, item: WorkItem, adapter: Adapter) -> Any:
         """The pipeline of an item's model, without text encoders where a stage has encoded the item's prompt."""

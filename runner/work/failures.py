@@ -18,6 +18,12 @@ OUT_OF_MEMORY = "out_of_memory"
 OUT_OF_VAE = "out_of_memory_in_vae"
 """Kind of failure of an item that was sampled and could not be decoded, not even by tiles and slices."""
 
+LOST = "lost"
+"""Kind of failure of an item that was done, and whose files are gone or changed since."""
+
+OUTDATED = "outdated"
+"""Kind of failure of an item whose media file has to be written again, since the job asks for another one now."""
+
 _FULL = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
 """What libraries say in a RuntimeError when there is no memory left."""
 
@@ -27,9 +33,12 @@ _KINDS = {
     "NonFiniteError": "non_finite",
     "SolverError": "solver",
     "LoadError": "load",
+    "OptionsError": "options",
     "OutOfVaeMemoryError": OUT_OF_VAE,
     "DecodeError": "decode",
     "CancelledError": CANCELLED,
+    "LostError": LOST,
+    "OutdatedError": OUTDATED,
 }
 
 _REMEDIES = {
@@ -41,11 +50,32 @@ _REMEDIES = {
     "model.offload: model, or fewer pixels or frames.",
     "decode": "The latents are saved: genrun decode tries again without sampling.",
     CANCELLED: "To make it after all: genrun retry.",
+    LOST: "To make it again: genrun submit with the same job, or genrun retry.",
+    OUTDATED: "It is written again from its latents: genrun submit with the same job, or genrun retry.",
 }
 
 
 class DecodeError(Exception):
-    """Latents that could not be decoded or written as a picture or clip."""
+    """Latents that could not be decoded or written as a picture or clip.
+
+    Attributes:
+        kind: of the failure, where more is known than that.
+        remedy: what to do, where more is known than for its kind.
+    """
+
+    def __init__(self, message: str, kind: str | None = None, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.kind, self.remedy = kind, remedy
+
+    @classmethod
+    def of(cls, error: Exception) -> DecodeError:
+        """The error of a picture that another error kept from being made."""
+        kind = getattr(error, "kind", None)
+        if isinstance(error, DecodeError):
+            return error
+        message = str(error) if kind else f"{type(error).__name__}: {error}"
+        remedy = getattr(error, "remedy", None)
+        return cls(message, kind, f"The latents are kept. {remedy}" if kind and remedy else remedy)
 
 
 class OutOfVaeMemoryError(DecodeError):
@@ -59,6 +89,20 @@ class CancelledError(Exception):
         super().__init__("taken out of the work by genrun cancel")
 
 
+class LostError(Exception):
+    """Files of a finished item that are gone, or no longer what was written."""
+
+
+class OutdatedError(Exception):
+    """A media file that was written with other values of `output` than the job has now."""
+
+
+def is_decoded_again(record: Record) -> bool:
+    """Whether an item was done before, so that its saved latents are all that it takes to write its file again."""
+    was_done = record.media is not None or (record.error or {}).get("kind") in (LOST, OUTDATED)
+    return record.status == "failed" and record.latents is not None and was_done
+
+
 def is_cancelled(record: Record | None) -> bool:
     """Whether a record says that its item was cancelled."""
     return record is not None and record.error is not None and record.error.get("kind") == CANCELLED
@@ -68,8 +112,8 @@ def describe(error: BaseException, *, rank: int, log: str) -> dict[str, Any]:
     """Describe `error` for a record.
 
     Returns:
-        {"kind", "message", "remedy", "rank", "log"}; `kind` is out_of_memory, out_of_memory_in_vae, non_finite, solver,
-        decode, load, cancelled, or the name of the exception's class.
+        {"kind", "message", "remedy", "rank", "log"}; `kind` is out_of_memory, out_of_memory_in_vae, non_finite,
+        not_as_asked, solver, decode, load, options, cancelled, or the name of the exception's class.
     """
     kind = kind_of(error)
     message = str(error).strip() or type(error).__name__
@@ -78,7 +122,10 @@ def describe(error: BaseException, *, rank: int, log: str) -> dict[str, Any]:
 
 
 def kind_of(error: BaseException) -> str:
-    """Return the kind of a failure by the names of its exception's classes, the nearest first."""
+    """Return the kind of a failure: what its exception says, or by the names of its classes, the nearest first."""
+    said = getattr(error, "kind", None)
+    if isinstance(said, str):
+        return said
     names = [cls.__name__ for cls in type(error).__mro__]
     if "RuntimeError" in names and any(text in str(error).lower() for text in _FULL):
         return OUT_OF_MEMORY

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from genrun.adapters.parallel.alarm import BrokenSlotError
+from genrun.runner.notes import OF_SAMPLING
 from genrun.runner.scoring.choice import metric_name
-from genrun.runner.store.records import Record, SamplerStats
-from genrun.runner.work.ending import Ending, failure_of
+from genrun.runner.store.records import Note, Record, SamplerStats
+from genrun.runner.work.cached import cache_notes
+from genrun.runner.work.ending import Ending, failure_of, sha256_of
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
@@ -40,6 +42,11 @@ class Sample(Protocol):
     @property
     def is_apart(self) -> bool:
         """Whether it may be decoded in another thread while the next item is sampled."""
+        ...
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What has to be told about the item, as far as sampling shows it."""
         ...
 
     def decode(self) -> Any:
@@ -84,8 +91,16 @@ class Producer(Protocol):
         """The suffix of the item's media file, with its dot."""
         ...
 
+    def notes(self, item: WorkItem, frames: Any) -> tuple[Note, ...]:
+        """What has to be told about the item, as far as its frames show it."""
+        ...
+
     def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> Sample:
         """Sample an item. `on_round` is told the front and the number of steps."""
+        ...
+
+    def restore(self, item: WorkItem, latents: Path, stats: SamplerStats) -> Sample:
+        """Return an item as it was sampled, from its saved latents. Called on the leading rank only."""
         ...
 
     def write(self, path: Path, frames: Any, metadata: dict[str, Any]) -> None:
@@ -105,6 +120,8 @@ class Maker:
         log: this rank's log, relative to the run folder.
         save_latents: whether final latents are kept.
         versions: for records.
+        output: what media files are written with, for records.
+        decoded: ids of the items that are made from their saved latents where these are whole.
     """
 
     folder: RunFolder
@@ -114,6 +131,8 @@ class Maker:
     log: str
     save_latents: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
+    output: Mapping[str, Any] = field(default_factory=dict)
+    decoded: frozenset[str] = frozenset()
 
     def sample(
         self,
@@ -140,6 +159,10 @@ class Maker:
         if not self.producer.is_ready(item):
             before_loading()
         failures = self._agree(self._try(item, lambda: self.producer.prepare(item))[1])
+        if not failures and item.id in self.decoded:
+            saved = self._saved(item, attempt) if self.team.leads else None
+            if any(self.team.gather(saved is not None)):
+                return saved
         started = time.monotonic()
         sample = None
         if not failures:
@@ -162,12 +185,34 @@ class Maker:
             job=self.job,
             versions=dict(self.versions),
             mesh={axis: size for axis, size in self.team.mesh.to_dict().items() if axis != "data"},
+            output=dict(self.output),
         )
         sample = None if failures else sample
         if sample is not None:
-            record = replace(record, sampler=sample.stats)
+            notes = (*sample.notes, *cache_notes(item, sample.stats))
+            record = replace(record, sampler=sample.stats, notes=notes)
         rest = (self.save_latents, self.team.rank, self.log)
         return Ending(self.folder, self.producer, item, record, sample, *rest)
+
+    def _saved(self, item: WorkItem, attempt: int) -> Ending | None:
+        """What is left to do for an item whose latents are saved; None where they are not what was saved."""
+        record = self.folder.record(item.id)
+        # Of any kind of failure: the attempt before this one may have failed at decoding.
+        if record is None or record.status == "done" or record.latents is None or record.sampler is None:
+            return None
+        latents = self.folder.latents_path(item.id)
+        try:
+            if sha256_of(latents) != record.latents_sha256:
+                return None
+            sample = self.producer.restore(item, latents, record.sampler)
+        except (OSError, ValueError):
+            return None
+        held = record.memory_bytes or (self.producer.memory.recorded_bytes,)
+        notes = tuple(note for note in record.notes if note.kind in OF_SAMPLING)
+        record = replace(record, attempt=attempt, error=None, memory_bytes=held, notes=notes)
+        record = replace(record, job=self.job, output=dict(self.output))
+        rest = (self.save_latents, self.team.rank, self.log)
+        return Ending(self.folder, self.producer, item, record, sample, *rest, is_timed=False)
 
     def _give_up(self, item: WorkItem, attempt: int, broken: BrokenSlotError) -> None:
         """Record a failure from the rank where it happened, since the one that leads may never come back."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrun.runner.errors import StoreError
 from genrun.runner.mesh import Mesh
 from genrun.runner.store.files import atomic_write
 from genrun.runner.store.processes import ProcessName
+from genrun.runner.store.reading import read_bytes, read_json, reading
 from genrun.runner.work.failures import is_cancelled
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Order:
         ulysses: ranks of a slot that share its tokens, exchanging heads.
         elastic: whether groups that run out of items join the others.
         backend: what shares an evaluation's tokens out: diffusers or xfuser.
+        decoded: ids of the items that are not sampled again while their saved latents are whole.
     """
 
     job: str
@@ -76,6 +77,7 @@ class Order:
     ulysses: int = 1
     elastic: bool = False
     backend: str = "diffusers"
+    decoded: tuple[str, ...] = ()
 
     @property
     def mesh(self) -> Mesh:
@@ -102,24 +104,42 @@ class Order:
         """Read an order.
 
         Raises:
-            StoreError: there is no such order.
+            StoreError: there is no such order, or it is damaged.
         """
-        try:
-            fields = json.loads(_path(folder, job).read_bytes())
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{folder.path}: no launch {job!r}: {error}.") from error
-        items, launcher = fields.pop("items"), fields.pop("launcher")
-        return cls(
-            items=None if items is None else tuple(items),
-            launcher=None if launcher is None else ProcessName(**launcher),
-            **fields,
-        )
+        path = _path(folder, job)
+        with reading(path, remedy="Start another launch: genrun submit, genrun retry."):
+            fields = read_json(read_bytes(path))
+            # Another version's further fields say nothing to this one.
+            fields = {name: value for name, value in fields.items() if name in cls.__dataclass_fields__}
+            items, launcher = fields.pop("items"), fields.pop("launcher")
+            order = cls(
+                items=None if items is None else tuple(items),
+                decoded=tuple(fields.pop("decoded", ())),
+                launcher=None if launcher is None else ProcessName(**launcher),
+                **fields,
+            )
+            order._check(job)
+            return order
+
+    def _check(self, job: str) -> None:
+        """Refuse what no launch writes."""
+        counts = (*self.mesh.shape, self.threads, self.max_attempts)
+        if self.job != job or not all(type(count) is int and count > 0 for count in counts):
+            raise ValueError("holds no order of this launch")
+        if not all(isinstance(each, str) for each in self.items or ()) or not isinstance(self.spent, Mapping):
+            raise ValueError("holds no items")
+        if not all(isinstance(each, str) for each in self.decoded):
+            raise ValueError("holds no items to decode")
+        if not all(type(spent) is int for spent in self.spent.values()):
+            raise ValueError("holds no attempts")
+        if self.launcher is not None and type(self.launcher.pid) is not int:
+            raise ValueError("holds no launcher")
 
 
 def open_items(folder: RunFolder, order: Order) -> list[str]:
     """Return the ids of the items that an order still has to make."""
     wanted = [item.id for item in folder.items()] if order.items is None else order.items
-    records = folder.records()
+    records = folder.records(check_files=True)
     return [item_id for item_id in wanted if not order.is_settled(item_id, records.get(item_id))]
 
 

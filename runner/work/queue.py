@@ -105,13 +105,13 @@ class Queue:
         return None
 
     def _is_settled(self, item: WorkItem) -> bool:
-        settled = self._order.is_settled(item.id, self._folder.record(item.id))
+        settled = self._order.is_settled(item.id, self._folder.record(item.id, check_files=True))
         if settled:
             self._open.pop(item.id, None)
         return settled
 
     def _attempts(self, item: WorkItem) -> int:
-        record = self._folder.record(item.id)
+        record = self._folder.record(item.id, check_files=True)
         return 0 if record is None else record.attempt
 
     def waits(self) -> bool:

@@ -89,10 +89,10 @@ class Station:
     def _stop_sign(self, item: WorkItem) -> Callable[[], None]:
         """What raises CancelledError once somebody has taken the item out of the work."""
         folder = self.maker.folder
-        before = folder.record(item.id)
+        before = folder.record(item.id, check_files=True)
 
         def check() -> None:
-            record = folder.record(item.id)
+            record = folder.record(item.id, check_files=True)
             if record != before and is_cancelled(record):
                 raise CancelledError
 

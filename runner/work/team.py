@@ -201,6 +201,8 @@ def _join_group(rank: int, mesh: Mesh, local_rank: int, backend: str) -> Group:
     slots = [range(first, first + mesh.slot) for first in range(0, mesh.ranks, mesh.slot)]
     alarm = Alarm(own_group(rank, slots, "gloo"))
     slot = Slot(devices, mesh.cfg, mesh.ring, mesh.ulysses, backend)
+    # Here, and not when a pipeline is loaded: torch wants all ranks of a launch there when it makes a group.
+    slot.meet()
     return Group(rank, leader, control, points, ours, slot, alarm)
 
 

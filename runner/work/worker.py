@@ -37,6 +37,7 @@ from genrun.runner.work.shift import Shift
 from genrun.runner.work.station import Station
 from genrun.runner.work.tail import points_of
 from genrun.runner.work.team import Team, join
+from genrun.runner.work.written import written_with
 
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
@@ -111,6 +112,8 @@ class Rank:
                 self.folder.relative(self.log),
                 wants_latents(document),
                 versions(),
+                written_with(document),
+                frozenset(self.order.decoded),
             )
             self._work(maker, items)
         finally:

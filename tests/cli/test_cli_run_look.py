@@ -1,15 +1,21 @@
 """`status`, `logs` and `verify` of runs that were made by fake workers."""
 
+import errno
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from genrun.runner.store.folder import RunFolder
+from genrun.runner.cli import main
+from genrun.runner.notes import PROMPT_TRUNCATED
+from genrun.runner.store.folder import RunFolder, format_record
 from genrun.runner.store.lease import Leases, Owner
 from genrun.runner.store.processes import current
+from genrun.runner.store.records import Note
 from tests.cli.conftest import Genrun
 from tests.fakes import faults
 from tests.fakes.items import dead_process, failed, make_folder
@@ -109,6 +115,26 @@ def test_decode_with_nothing_to_decode_says_so(genrun: Genrun, one_failed: RunFo
     assert "No saved latents wait to be decoded." in genrun("decode").stderr
 
 
+def test_a_name_that_no_run_can_have_is_wrong_usage(genrun: Genrun) -> None:
+    for verb in ("status", "score", "report", "verify", "retry", "history"):
+        assert genrun(verb, "nope", exit_code=2).stdout == ""
+        told = genrun(verb, "x" * 5000, exit_code=2).stderr
+        assert len(told) < 400 or verb == "history"
+    assert "has a character that no command line can hold" in genrun("status", "a\0b", exit_code=2).output
+    assert "has a character that no command line can hold" in genrun("status", "\ud800", exit_code=2).output
+
+
+def test_what_the_machine_refuses_is_no_error_of_genruns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/somewhere")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("genrun.runner.store.runs.resolve", refuse)
+    result = CliRunner().invoke(main, ["status", "x"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("/somewhere: cannot be read: Permission denied.\n")
+
+
 def test_rerun_refuses_a_picture_of_somebody_else(genrun: Genrun, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -148,3 +174,17 @@ def test_a_lease_whose_owner_is_gone_is_no_work(genrun: Genrun, tmp_path: Path) 
     for lease in held:
         assert lease is not None
         lease.release()
+
+
+def test_status_tells_what_is_to_be_known_about_done_items(genrun: Genrun, one_failed: RunFolder) -> None:
+    record = next(record for record in one_failed.records().values() if record.status == "done")
+    noted = replace(record, notes=(Note(PROMPT_TRUNCATED, "its encoder saw \x1b[2J 77 of 90 tokens"),))
+    one_failed.record_path(record.item_id).write_bytes(format_record(noted))
+    told = genrun("status").stderr
+    assert "1 item: the prompt is longer than the window of a text encoder" in told
+    assert "\x1b" not in told
+    status = json.loads(genrun("status", "--json").stdout)
+    assert status["notes"] == {PROMPT_TRUNCATED: 1}
+    rows = {row["id"]: row for row in status["rows"]}
+    assert rows[record.item_id]["notes"] == [{"kind": PROMPT_TRUNCATED, "message": noted.notes[0].message}]
+    assert "1 item: the prompt is longer" in genrun("retry").stderr

@@ -56,10 +56,17 @@ def test_the_same_job_again_makes_nothing_again(genrun: Genrun, write_job: Write
         "failed": 0,
         "pending": 0,
         "jobs": [],
+        "reused": 0,
+        "lost": 0,
+        "rewritten": 0,
     }
     written = {path for path in before if path.stat().st_mtime_ns != before[path]}
-    assert written <= {folder.leases / ".lock"}
-    assert len(list((tmp_path / "runs" / "fake").iterdir())) == 2
+    assert written <= {folder.leases / ".lock", folder.leases / ".submit.lock"}
+    assert sorted(path.name for path in (tmp_path / "runs" / "fake").iterdir()) == [
+        ".submit.lock",
+        folder.path.name,
+        "latest",
+    ]
     assert "0 of 6 items would run" in genrun("submit", "job.yaml", "-n").stderr
 
 
@@ -202,6 +209,7 @@ def test_a_changed_job_starts_another_run_and_is_refused_by_the_old_one(
     genrun("submit", "job.yaml")
     old = run_of(tmp_path)
     write_job(seeds=[7])
+    assert "'nope': no such run." in genrun("submit", "job.yaml", "-n", "--run", "nope", exit_code=2).stderr
     refusal = genrun("submit", "job.yaml", "--run", str(old.path), exit_code=2).stderr
     assert "    seeds: [0] -> [7]\n" in refusal
     genrun("submit", "job.yaml")

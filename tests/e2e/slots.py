@@ -26,6 +26,7 @@ from tests.tiny import build, call_kwargs, latents_of
 CONTEXT = ("flux", "flux2", "wan21", "hunyuanvideo", "cogvideox_dpm", "sd3", "qwenimage", "flux2_klein")
 TWICE = ("flux", "wan22", "hunyuanvideo", "qwenimage", "flux2_klein")
 DOUBLED = ("sd3", "cogvideox_ddim", "sd2", "ltx")
+CACHES = ({"kind": "first_block", "threshold": 0.5}, {"kind": "toca", "drift": 10.0})
 MODELS = ("transformer", "transformer_2", "unet")
 
 
@@ -127,6 +128,19 @@ def guidance(family: str, dtype: torch.dtype, slot: Slot, points: Any) -> dict[s
     return {**found, "share": (rows[0] - of_one) / of_one}
 
 
+def cached(family: str, slot: Slot, cache: dict[str, Any]) -> dict[str, Any]:
+    """One rank's latents under a cache against those of cfg 2 x ulysses 2, and the blocks that either left out."""
+    found, pipe = [], build(family)
+    for shared in (None, slot):
+        equip(pipe, shared)
+        with genrun.parallelize(pipe, "paradigms", cache=cache, workers=4, tolerance=0.05) as run:
+            latents = latents_of(pipe(**call_kwargs(family))).float()
+        found.append((latents, run.solution))
+    (alone, of_one), (both, of_all) = found
+    blocks = {name: [s.blocks, s.blocks_full] for name, s in (("alone", of_one), ("blocks", of_all))}
+    return {"distance": distance(both, alone), **blocks}
+
+
 def refusal(family: str, slot: Slot, **changes: Any) -> str:
     """What is said of a call that has nothing to share."""
     pipe = build(family)
@@ -185,6 +199,10 @@ def main() -> None:
         for dtype in (torch.float32, torch.bfloat16) if family in TWICE[:2] else (torch.float32,):
             name = f"{family} {dtype}".replace("torch.", "")
             found["guidance"][name] = guidance(family, dtype, guided, points)
+    square = Slot(init_device_mesh("cpu", (1, 1, 2, 1, 2), mesh_dim_names=AXES), cfg=2, ulysses=2)
+    found["cached"] = {
+        f"{family} {cache['kind']}": cached(family, square, cache) for family in ("sd3", "wan21") for cache in CACHES
+    }
     found["nothing to share"] = [
         refusal("flux", guided, true_cfg_scale=1.0),
         refusal("sd3", guided, guidance_scale=1.0),

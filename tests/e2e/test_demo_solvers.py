@@ -44,7 +44,7 @@ def outcomes() -> dict[str, Outcome]:
             sampled = sample(pipe, adapter, request, solver)
             reference = sampled.latents if reference is None else reference
             rmse = float((sampled.latents - reference).square().mean().sqrt() / reference.std())
-            right = all(check(decode(pipe, adapter, request, sampled.latents), caption).values())
+            right = all(check(decode(pipe, adapter, request, sampled.latents).frames, caption).values())
             found.setdefault(name, []).append((rmse, sampled.num_steps / sampled.solution.rounds, right))
     return {
         name: Outcome(mean([r for r, _, _ in rows]), mean([s for _, s, _ in rows]), sum(ok for *_, ok in rows))

@@ -55,6 +55,13 @@ def test_a_rank_of_two_by_two_evaluates_little_more_than_a_quarter(found: list[d
         assert all(seen["share"] < 0.4 for seen in rank["guidance"].values())
 
 
+def test_caches_decide_over_both_guidance_and_tokens(found: list[dict[str, Any]]) -> None:
+    for rank in found:
+        for case, seen in rank["cached"].items():
+            assert seen["distance"] <= 2 * ROUNDING, case
+            assert seen["blocks"] == pytest.approx(seen["alone"], rel=0.02), case
+
+
 def test_a_call_without_guidance_is_refused_by_name(found: list[dict[str, Any]]) -> None:
     for rank in found:
         assert all("parallel.cfg: 2 needs two guidance branches" in text for text in rank["nothing to share"])

@@ -1,6 +1,7 @@
 """Items and runs without a model."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ def make_item(number: int, **changes: Any) -> WorkItem:
     return WorkItem(**{**fields, **changes})
 
 
+def genuine(item: WorkItem) -> WorkItem:
+    """The item under the id of what it says."""
+    pair, item_id = item.hashes() or ("", "")
+    return replace(item, pair=pair, id=item_id)
+
+
 def document(**changes: Any) -> dict[str, Any]:
     base = {"name": "fake", "model": {"checkpoint": "test/fake"}, "sampling": {"steps": 4}, "seeds": [0]}
     return {**base, **changes}
@@ -48,6 +55,7 @@ def done(folder: RunFolder, item: WorkItem, content: bytes = b"picture", attempt
         sha256 = hashlib.sha256(content).hexdigest()
         stats = SamplerStats(4, 2, 6, (2, 4))
         record = Record(item.id, "done", attempt, folder.relative(media), sha256, sampler=stats, elapsed_s=0.5)
+        record = replace(record, media_bytes=len(content))
         return folder.publish(record, {temporary: media})
 
 

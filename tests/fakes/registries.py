@@ -64,6 +64,7 @@ class FakeMetric:
 
     higher_is_better: bool
     compares: bool = True
+    bounds: tuple[float, float] = (0.0, 100.0)
 
 
 @dataclass(frozen=True)

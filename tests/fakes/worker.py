@@ -13,7 +13,7 @@ from typing import Any
 from genrun.runner.plan import WorkItem
 from genrun.runner.store import folder as store
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.records import SamplerStats
+from genrun.runner.store.records import Note, SamplerStats
 from genrun.runner.work.memory import GIB, Usage
 from genrun.runner.work.team import Team
 from genrun.runner.work.worker import main
@@ -35,6 +35,7 @@ class FakeSample:
     meet: Callable[[str, str], None]
     stats: SamplerStats = STATS
     is_apart: bool = True
+    notes: tuple[Note, ...] = ()
 
     def decode(self) -> bytes:
         self.meet("decoding", self.item.id)
@@ -60,6 +61,7 @@ class FakeProducer:
 
     def __init__(self, document: Mapping[str, Any], team: Team, local_rank: int, launcher: int | None = None) -> None:
         self.launcher = launcher
+        self.output = document.get("output") or {}
         self.made: list[str] = []
         self.meet("starting")
 
@@ -76,7 +78,10 @@ class FakeProducer:
         self.meet("loading", item.id)
 
     def suffix(self, item: WorkItem, frames: bytes) -> str:
-        return ".png"
+        return ".mp4" if self.output.get("format") == "mp4" else ".png"
+
+    def notes(self, item: WorkItem, frames: bytes) -> tuple[Note, ...]:
+        return ()
 
     def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> FakeSample:
         on_round(2, STEPS)
@@ -86,8 +91,16 @@ class FakeProducer:
         self.made.append(item.id)
         return FakeSample(item, self.meet)
 
+    def restore(self, item: WorkItem, latents: Path, stats: SamplerStats) -> FakeSample:
+        if latents.read_bytes() != b"latents " + picture(item)[:100]:
+            raise ValueError(f"{latents}: not a file of latents")
+        self.meet("restoring", item.id)
+        return FakeSample(item, self.meet, stats, is_apart=False)
+
     def write(self, path: Path, frames: bytes, metadata: dict[str, Any]) -> None:
         json.dumps(metadata)
+        if path.suffix == ".mp4":
+            frames += f"crf {self.output.get('crf')}".encode()
         half = len(frames) // 2
         with path.open("wb") as file:
             file.write(frames[:half])

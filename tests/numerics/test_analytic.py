@@ -23,7 +23,7 @@ from genrun.solvers.analytic import (
     shifted_sigmas,
 )
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 
 
 @pytest.mark.parametrize("make", [flow, diffusion])
@@ -40,15 +40,15 @@ def test_steps_converge_to_the_exact_linear_flow_at_first_order(make: MakeProble
     assert [errors[0] / errors[1], errors[1] / errors[2]] == pytest.approx([2, 2], abs=0.25)
 
 
-def test_the_readmes_ten_lines_run_with_a_denoiser_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_ten_lines_of_the_api_page_run_with_a_denoiser_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     (lines,) = [block for block in blocks if "FlowProblem" in block]
     denoise = mixture()
 
     def my_model(x: Tensor, sigma: float) -> Tensor:
         return (x - denoise(x, 1 - sigma, sigma)) / sigma
 
-    exec(compile(lines, str(README), "exec"), {"my_model": my_model})
+    exec(compile(lines, str(PAGE), "exec"), {"my_model": my_model})
     rounds, error = capsys.readouterr().out.replace("tensor(", "").replace(")", "").split()
     assert 1 <= int(rounds) < 25
     assert 0 <= float(error) < 0.1

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from genrun.adapters.noise_levels import NoiseLevels, UnknownSchedulerError, noise_levels
+from genrun.adapters.noise_levels import NoiseLevels, noise_levels
 from genrun.adapters.replay import Lane, Replay
 from genrun.solvers import registry, solve
 from genrun.solvers.trajectory import same_history
 from tests.numerics.worlds import Recorder, mixture
-from tests.tiny.schedulers import SCHEDULERS, build_scheduler, df
+from tests.tiny.schedulers import SCHEDULERS, build_scheduler
 
 PARALLEL = tuple(name for name in registry.names() if name != "sequential")
 EVERY = tuple(name for names in SCHEDULERS.values() for name in names)
@@ -111,10 +111,3 @@ def test_histories_are_compared_by_value(scheduler: str) -> None:
     assert same_history(histories[0], histories[2]) == (scheduler == "ddim")
     assert same_history(histories[0], problem.begin()) == (scheduler == "ddim")
     assert not same_history(object(), object())
-
-
-def test_a_scheduler_of_unknown_noise_levels_is_refused_by_name() -> None:
-    scheduler = df.IPNDMScheduler()
-    scheduler.set_timesteps(20)
-    with pytest.raises(UnknownSchedulerError, match="IPNDMScheduler: its noise levels are not known"):
-        noise_levels(scheduler)

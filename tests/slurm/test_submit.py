@@ -190,3 +190,16 @@ def test_a_submission_whose_answer_was_never_heard_is_found_by_the_next(lab: Lab
     lab.check_whole()
     assert [*set(lab.cluster.run("squeue", "-h", "-t", "all", "-o", "%F").split())] == again.json["jobs"]
     assert lab.status()["jobs"] == again.json["jobs"]
+
+
+def test_submits_at_one_moment_end_in_one_run_and_one_array(lab: Lab) -> None:
+    lab.write_job(launch={"gpus": 1})
+    submits = [lab.start("submit", "job.yaml", "--json", environ={worker.NAP: "0.5"}) for _ in range(3)]
+    answers = [json.loads(process.communicate(timeout=240)[0].splitlines()[-1]) for process in submits]
+    assert [process.returncode for process in submits] == [0] * 3
+    assert len(list((lab.path / "runs" / "lab").glob("2*/plan.jsonl"))) == 1
+    (job,) = answers[0]["jobs"]
+    assert [(answer["run"], answer["jobs"]) for answer in answers] == [(str(lab.run.path), [job])] * 3
+    assert set(lab.cluster.run("squeue", "-h", "-t", "all", "-o", "%F").split()) == {job}
+    lab.wait_over(job)
+    lab.check_whole()

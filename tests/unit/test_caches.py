@@ -285,3 +285,55 @@ def test_attention_that_would_change_nothing_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(attention, "find_spec", lambda _: object())
     assert "would change nothing" in (attention_refusal("sage", "SD3Transformer2DModel") or "")
     assert attention_refusal("sage", "FluxTransformer2DModel") is None
+
+
+@pytest.mark.skipif("dbcache" not in KINDS, reason="cache-dit is not installed")
+@pytest.mark.parametrize("family", ["flux", "wan21"])
+def test_a_cache_after_another_finds_the_model_as_if_it_were_the_first(family: str) -> None:
+    cache = {"kind": "first_block", **WAYS["first_block"]}
+    first, _ = sampled(build_anew(family), family, cache, "sequential")
+    pipe = build_anew(family)
+    for kind in KINDS:
+        solver, options = way(kind)
+        sampled(pipe, family, {"kind": kind, **WAYS[kind]}, solver, **options)
+    again, _ = sampled(pipe, family, cache, "sequential")
+    assert torch.equal(again, first)
+
+
+def test_rows_that_a_layer_hands_out_from_memory_are_not_counted() -> None:
+    """ToCa hooks linear layers of Flux itself, those of the single block: at ratio 0 it computes none of their tokens."""
+    rows = dict.fromkeys((0.0, 1.0), 0.0)
+    for ratio in rows:
+        cache = {"kind": "toca", **WAYS["toca"], "ratio": ratio, "depth_weight": 0.0, "step_weight": 0.0}
+        _, run = sampled(build("flux"), "flux", cache, "sequential")
+        rows[ratio] = run.solution.blocks / run.solution.blocks_full
+    # Of the six evaluations three compute feed-forward layers for all tokens or none: well above a third of their work.
+    assert rows[0.0] < rows[1.0] - 0.5 / 3
+
+
+def test_a_kernel_of_one_item_is_not_that_of_the_next() -> None:
+    from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+
+    from genrun.adapters.attention import set_kernel
+
+    pipe = build_anew("flux")
+    set_kernel(pipe.transformer, "_native_math")
+    kernel = pipe.transformer.transformer_blocks[0].attn.processor._attention_backend
+    assert kernel == "_native_math"
+    assert _AttentionBackendRegistry.get_active_backend()[0] != kernel
+
+
+@pytest.mark.parametrize("family", ["flux", "hunyuanvideo", "wan21", "qwenimage", "ltx"])
+def test_kernels_without_masks_are_refused_where_a_call_has_one(family: str) -> None:
+    from genrun.adapters.attention import set_kernel, unsuited
+
+    pipe = build_anew(family, torch.bfloat16)
+    refused = unsuited("flash", type(pipe.transformer).__name__)
+    set_kernel(pipe.transformer, "_native_flash")
+    call = {**call_kwargs(family), "num_inference_steps": 2}
+    if refused is None:
+        assert latents_of(pipe(**call)).isfinite().all()
+        return
+    assert "knows no masks" in refused
+    with pytest.raises(ValueError, match="attn_mask"):
+        pipe(**call)

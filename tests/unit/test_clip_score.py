@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from genrun.adapters.demo.clip import DEMO_CLIP, ClipRecipe, build_clip, visible
 from genrun.adapters.demo.train_clip import contrastive_loss, frames_of, train
@@ -102,6 +103,15 @@ def test_a_broken_checkpoint_is_named_and_asked_for_once(clip: Path, tmp_path: P
         with pytest.raises(UnscoredError, match=r"clip cannot be loaded .*\{kind: clip_score, checkpoint: FOLDER\}"):
             metric.measure(Sample(OWN, "wan", clip), None)
         shutil.rmtree(tmp_path / "clip", ignore_errors=True)
+
+
+def test_a_checkpoint_that_lacks_a_tensor_is_not_scored_with(clip: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(DEMO, tmp_path / "clip"))
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("visual_projection.weight")
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UnscoredError, match=r"its weights lack visual_projection\.weight"):
+        measured(clip, OWN, checkpoint=str(folder))
 
 
 def test_other_weights_or_frames_are_scored_again_and_another_device_is_not(tmp_path: Path) -> None:

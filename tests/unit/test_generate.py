@@ -10,9 +10,12 @@ import torch
 
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.encode_once import encode_once
-from genrun.adapters.generate import Request, call_arguments, decode, frames_of, sample, sample_batch
+from genrun.adapters.generate import Request, call_arguments, decode, sample, sample_batch
+from genrun.adapters.pictures import pictures_of
+from genrun.adapters.session import RefusedError
 from genrun.solvers import registry
 from tests.tiny import build, call_kwargs
+from tests.tiny.loops import df
 
 AUTO = Adapter("auto", "any")
 
@@ -33,9 +36,9 @@ def request_for(family: str, seed: int = 5) -> Request:
 def test_sample_and_decode_give_the_plain_pipelines_frames(family: str) -> None:
     pipe, request = build(family), request_for(family)
     with torch.no_grad():
-        plain = frames_of(pipe(**call_arguments(pipe, AUTO, request), output_type="np"))
+        plain = pictures_of(pipe(**call_arguments(pipe, AUTO, request), output_type="np")).frames
     found = sample(pipe, AUTO, request, registry.get("sequential")())
-    frames = decode(pipe, AUTO, request, found.latents)
+    frames = decode(pipe, AUTO, request, found.latents).frames
     assert frames.dtype == np.uint8
     assert frames.ndim == 4
     assert frames.shape[-1] == 3
@@ -57,12 +60,78 @@ def test_the_scheduler_a_request_names_is_used_and_put_back() -> None:
     assert not torch.equal(one.latents, other.latents)
 
 
+def with_scheduler(request: Request, seed: int = 5, **scheduler: Any) -> Request:
+    return Request(request.prompt, seed, {**request.sampling, "scheduler": scheduler}, request.negative_prompt)
+
+
+FLOW_SDE = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "algorithm_type": "sde-dpmsolver++"}
+
+
+@pytest.mark.parametrize(
+    ("family", "scheduler"),
+    [
+        ("sd3", {"kind": "DPMSolverMultistepScheduler", **FLOW_SDE}),
+        ("flux", {"kind": "FlowMatchEulerDiscreteScheduler", "stochastic_sampling": True}),
+        ("wan21", {"kind": "FlowMatchLCMScheduler"}),
+    ],
+)
+def test_pipelines_that_keep_their_generator_from_the_scheduler_have_noise_of_their_own_seed(
+    family: str, scheduler: dict[str, Any]
+) -> None:
+    pipe, request = build(family), request_for(family)
+    found = []
+    for state, solver in enumerate(("sequential", "ropa", "collocation")):
+        torch.manual_seed(state)  # what other items have left behind
+        chosen = registry.get(solver)() if solver == "sequential" else registry.get(solver)(workers=3, tolerance=0.0)
+        found.append(sample(pipe, AUTO, with_scheduler(request, **scheduler), chosen).latents)
+    assert all(torch.equal(found[0], other) for other in found)
+    other = sample(pipe, AUTO, with_scheduler(request, 6, **scheduler), registry.get("sequential")()).latents
+    assert not torch.equal(found[0], other)
+
+
+def test_what_a_pipeline_draws_without_its_generator_is_of_the_seed_too() -> None:
+    pipe, request = build("sd3"), request_for("sd3")
+    plain = type(pipe).encode_prompt
+
+    def noisy(self: Any, *args: Any, **kwargs: Any) -> Any:
+        first, *rest = plain(self, *args, **kwargs)
+        return (first + torch.randn_like(first), *rest)
+
+    pipe.__class__ = type("Noisy", (type(pipe),), {"encode_prompt": noisy})
+    sequential = registry.get("sequential")()
+    first, again = (sample(pipe, AUTO, request, sequential).latents for _ in range(2))
+    assert torch.equal(first, again)
+
+
+def test_a_scheduler_for_another_kind_of_model_is_refused_before_sampling() -> None:
+    pipe, request = build("sd3"), request_for("sd3")
+    with pytest.raises(RefusedError, match=r"says diffusion, epsilon: the pictures would be noise. Write \{kind"):
+        sample(pipe, AUTO, with_scheduler(request, kind="UniPCMultistepScheduler"), registry.get("sequential")())
+
+
+def test_a_pipeline_that_decodes_its_last_prediction_gets_that() -> None:
+    """LCM's: the latents that its last step leads to are another picture."""
+    parts = build("sd2").components
+    unet = parts["unet"]
+    parts["unet"] = type(unet).from_config(unet.config, time_cond_proj_dim=8).eval()
+    parts["scheduler"] = df.LCMScheduler(beta_schedule="scaled_linear")
+    pipe = df.LatentConsistencyModelPipeline(**parts, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    request = Request("a red kite", 5, {"steps": 4, "height": 64, "width": 64, "guidance_scale": 3.0})
+    with torch.no_grad():
+        plain = pictures_of(pipe(**call_arguments(pipe, AUTO, request), output_type="np")).frames
+    for solver in ("sequential", "ropa"):
+        options = {} if solver == "sequential" else {"tolerance": 0.0, "workers": 2}
+        found = sample(pipe, AUTO, request, registry.get(solver)(**options))
+        assert np.array_equal(decode(pipe, AUTO, request, found.latents).frames, plain)
+
+
 def test_pictures_of_a_pipeline_without_latents_are_decoded_from_bfloat16() -> None:
     pipe, request = build("ddpm", torch.bfloat16), request_for("ddpm")
     latents = sample(pipe, AUTO, request, registry.get("ropa")()).latents
     assert latents.dtype == torch.bfloat16
     pixels = (latents[0].float().permute(1, 2, 0) / 2 + 0.5).clamp(0, 1) * 255
-    assert np.array_equal(decode(pipe, AUTO, request, latents)[0], pixels.round().byte().numpy())
+    assert np.array_equal(decode(pipe, AUTO, request, latents).frames[0], pixels.round().byte().numpy())
 
 
 def test_another_seed_or_prompt_is_another_sample() -> None:

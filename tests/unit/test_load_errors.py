@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +20,7 @@ from genrun.adapters import registry
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.holding import Holding
 from genrun.adapters.load_errors import LoadError
-from genrun.adapters.loading import load, load_encoders
+from genrun.adapters.loading import download, load, load_encoders
 from genrun.runner.errors import JobFileError
 from genrun.runner.spec import load as load_job
 from genrun.runner.spec.registries import Registries
@@ -122,7 +124,96 @@ def test_weights_of_another_shape_than_the_configuration_says(broken: Path, comp
     save_file({**tensors, name: torch.cat([tensors[name], tensors[name]]).contiguous()}, path, {"format": "pt"})
     error = error_of(broken)
     assert "the weights have another shape than the configuration says" in str(error)
+    assert name in str(error)
     assert "get both from one place" in error.remedy
+
+
+def change(path: Path, work: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    save_file(work(load_file(path)), path, {"format": "pt"})
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"])
+def test_a_tensor_that_is_missing_in_any_component_is_named(broken: Path, component: str, seed: int) -> None:
+    path = next((broken / component).glob("*.safetensors"))
+    name = random.Random(seed).choice(sorted(load_file(path)))
+    change(path, lambda tensors: {key: tensor for key, tensor in tensors.items() if key != name})
+    error = error_of(broken)
+    assert f"{component}/{path.name} lacks the tensor" in str(error)
+    assert repr(name) in str(error)
+    assert "hf download" in error.remedy
+
+
+def test_an_embedding_that_is_shared_may_lie_under_either_name(broken: Path) -> None:
+    path = next((broken / "text_encoder_3").glob("*.safetensors"))
+    either = {"shared.weight": "encoder.embed_tokens.weight"}
+    change(path, lambda tensors: {either.get(key, key): tensor for key, tensor in tensors.items()})
+    load(AUTO, broken, dtype="float32", device="cpu")
+    change(path, lambda tensors: {key: tensor for key, tensor in tensors.items() if key not in either.values()})
+    assert "lacks the tensors 'encoder.embed_tokens.weight', 'shared.weight'" in str(error_of(broken))
+
+
+def test_tensors_that_a_model_has_no_use_for_are_let_be(broken: Path) -> None:
+    path = next((broken / "text_encoder").glob("*.safetensors"))
+    change(path, lambda tensors: {**tensors, "vision_model.norm": torch.ones(2), "logit_scale": torch.ones(1)})
+    load(AUTO, broken, dtype="float32", device="cpu")
+
+
+@pytest.mark.parametrize("component", ["transformer", "text_encoder"])
+def test_a_tensor_under_another_name_is_told_with_that_name(broken: Path, component: str) -> None:
+    path = next((broken / component).glob("*.safetensors"))
+    name = next(name for name in load_file(path) if name.endswith("bias"))
+    change(path, lambda tensors: {f"{key}_" if key == name else key: tensor for key, tensor in tensors.items()})
+    said = str(error_of(broken))
+    assert f"lacks the tensor {name!r}; it has the tensor '{name}_', which" in said
+
+
+def test_a_denoiser_that_has_more_blocks_than_its_configuration_says(broken: Path) -> None:
+    one, more = "transformer_blocks.1.", "transformer_blocks.2."
+    change(
+        broken / "transformer" / WEIGHTS,
+        lambda tensors: {**tensors, **{key.replace(one, more): tensor.clone() for key, tensor in tensors.items()}},
+    )
+    error = error_of(broken)
+    assert f"has the tensors '{more}attn." in str(error)
+    assert "the configuration of SD3Transformer2DModel has fewer blocks" in str(error)
+    assert "get both from one place" in error.remedy
+
+
+def test_a_component_that_cannot_be_loaded_is_named(broken: Path) -> None:
+    path = broken / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_train_timesteps": "x"}))
+    error = error_of(broken)
+    assert "its component 'scheduler' cannot be loaded: TypeError" in str(error)
+    assert "hf download" in error.remedy
+
+
+def test_a_repository_that_has_weights_in_one_variant_is_downloaded_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def by_variant(source: str, *, variant: str | None, **ways: Any) -> str:
+        asked.append(variant)
+        if variant is None:
+            raise OSError("Could not find the necessary `safetensors` weights in [...] (variant=None)")
+        return "folder"
+
+    files = ["vae/diffusion_pytorch_model.fp16.safetensors", "text_encoder/model.safetensors"]
+    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda *_, **__: files)
+    pipeline = SimpleNamespace(download=by_variant)
+    assert download(pipeline, "org/name", None, None, {}) == Path("folder")
+    assert asked == [None, "fp16"]
+    files.append("vae/diffusion_pytorch_model.ema.safetensors")
+    with pytest.raises(OSError, match="necessary `safetensors` weights"):
+        download(pipeline, "org/name", None, None, {})
+
+
+def test_an_image_to_video_checkpoint_is_refused_with_the_job(broken: Path) -> None:
+    index = json.loads((broken / "model_index.json").read_text())
+    (broken / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusion3Img2ImgPipeline"}))
+    assert problem() == (
+        "job.yaml:2:8: model.checkpoint: StableDiffusion3Img2ImgPipeline needs `image`: genrun makes pictures from text "
+        "alone. Name a checkpoint of another pipeline."
+    )
 
 
 def test_a_pipeline_that_this_diffusers_does_not_have(broken: Path) -> None:

@@ -161,3 +161,45 @@ def test_other_shapes_and_types_are_refused(tmp_path: Path, frames: np.ndarray) 
     with pytest.raises(MediaError, match=r"frames must be uint8 \(T, H, W, 3\), not"):
         write_video(tmp_path / "clip.mp4", frames, fps=8)
     assert not (tmp_path / "clip.mp4").exists()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_a_picture_of_any_kind_of_channels_is_written_and_read_as_rgb(tmp_path: Path, channels: int) -> None:
+    frame = np.random.default_rng(channels).integers(0, 256, (17, 5, channels), dtype=np.uint8)
+    path = tmp_path / "picture.png"
+    write_image(path, frame, {"item": 1})
+    (read,) = read_frames(path)
+    assert read.shape == (17, 5, 3)
+    assert read_metadata(path) == {"item": 1}
+    if channels == 3:
+        assert (read == frame).all()
+    elif channels == 1:
+        assert (read == frame).all()  # the same in all three
+
+
+def test_what_is_transparent_is_read_as_it_looks_on_white(tmp_path: Path) -> None:
+    frame = np.zeros((2, 2, 4), np.uint8)
+    frame[0, 0, 3] = 255
+    write_image(tmp_path / "picture.png", frame)
+    (read,) = read_frames(tmp_path / "picture.png")
+    assert read[0, 0].tolist() == [0, 0, 0]
+    assert read[1, 1].tolist() == [255, 255, 255]
+
+
+def test_a_grey_clip_is_written(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.mp4", np.full((3, 32, 32, 1), 128, np.uint8), fps=8)
+    assert read_frames(tmp_path / "clip.mp4").shape == (3, 32, 32, 3)
+
+
+@pytest.mark.parametrize("crf", [0, 1, 2, 18, 51])
+@pytest.mark.parametrize(("frames", "height", "width", "fps"), [(1, 1, 1, 8), (3, 33, 64, 0.1), (2, 64, 64, 1000)])
+def test_every_clip_has_a_profile_that_browsers_play(
+    tmp_path: Path, crf: int, frames: int, height: int, width: int, fps: float
+) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path, make_frames(frames, height, width), fps=fps, crf=crf)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.profile in ("High", "Main", "Constrained Baseline", "Baseline")
+        assert (stream.frames, float(stream.average_rate or 0)) == (frames, fps)
+    assert read_frames(path).shape == (frames, height, width, 3)

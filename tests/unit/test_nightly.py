@@ -17,6 +17,7 @@ from genrun.runner.errors import IncompleteError, LaunchError, StoppedError
 from genrun.runner.history.night import Attempt, amend, read_night
 from genrun.runner.nightly import due as due_module
 from genrun.runner.nightly.due import alone, due
+from genrun.runner.nightly.notify import notify
 from genrun.runner.nightly.run import Outcome, Tools, run_night
 from genrun.runner.spec.schema import JobSpec
 from genrun.runner.store.folder import RunFolder
@@ -282,6 +283,13 @@ def test_a_night_survives_its_file(world: World) -> None:
     outcome = world.run(hours=24)
     assert read_night(outcome.folder.night_path) == outcome.night
     assert history.Night.from_dict(json.loads(json.dumps(outcome.night.to_dict()))) == outcome.night
+
+
+def test_a_command_that_repeats_a_secret_or_cannot_be_given_to_a_system_does_no_harm() -> None:
+    secret = {"MY_TOKEN": "hush-hush"}
+    script = ["sh", "-c", "echo could not reach $0 >&2; exit 6", "https://x/hush-hush"]
+    assert notify(script, {}, 10, secret) == "notify: sh ended with 6: could not reach https://x/${MY_TOKEN}"
+    assert notify(["a\0b"], {}, 10, {}) == "notify: a\0b cannot be run: embedded null byte"
 
 
 def test_the_command_is_told_and_its_trouble_noted(world: World, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from genrun.adapters.media import read_metadata
 from genrun.runner.plan import WorkItem
+from genrun.runner.spec.checkpoint import fingerprint
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Record
 from genrun.runner.work import redo
@@ -19,7 +20,7 @@ from genrun.runner.work.failures import describe
 from genrun.runner.work.make import Maker
 from genrun.runner.work.memory import Usage, usage
 from genrun.runner.work.team import Solo
-from tests.fakes.items import document, make_item
+from tests.fakes.items import document, genuine, make_item
 from tests.tiny.checkpoints import save
 
 WHOLE, TILE = 8 * 8, 4 * 4
@@ -33,10 +34,10 @@ def sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, sd3: Path) -> Iterator[RunFolder]:
-    model = {"adapter": "auto", "checkpoint": str(sd3), "dtype": "float32"}
+    model = {"adapter": "auto", "checkpoint": str(sd3), "fingerprint": fingerprint(sd3), "dtype": "float32"}
     sampling = {"steps": 2, "height": 64, "width": 64, "guidance_scale": 3.0}
     threads = torch.get_num_threads()
-    yield RunFolder.create(tmp_path / "run", document(), [make_item(0, model=model, sampling=sampling)])
+    yield RunFolder.create(tmp_path / "run", document(), [genuine(make_item(0, model=model, sampling=sampling))])
     torch.set_num_threads(threads)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from genrun.runner.plan import WorkItem
 from genrun.runner.spec import checkpoint
+from tests.fakes.checkpoints import write_checkpoint
 from tests.fakes.jobs import BASE, ids, items_of
 
 JOB = f"{BASE}seeds: [0, 1]\nsolver: window\n"
@@ -20,9 +21,7 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def folder(name: str, **files: bytes) -> Path:
-    path = Path(name)
-    (path / "unet").mkdir(parents=True, exist_ok=True)
-    (path / "model_index.json").write_text("{}")
+    path = write_checkpoint(Path(name))
     (path / "unet" / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}weights")
     for file, data in files.items():
         (path / file.replace("__", ".")).write_bytes(data)
@@ -85,7 +84,7 @@ def test_what_does_not_change_pixels_does_not_change_ids(change: str) -> None:
         "sampling.num_frames=17",
         "sampling.negative_prompt=ugly",
         "sampling.scheduler=DDIMScheduler",
-        "sampling.scheduler={kind: DDIMScheduler, eta: 1}",
+        "sampling.scheduler={kind: DDIMScheduler, clip_sample: false}",
         "sampling.options.eta=1",
         "solver=sequential",
         "solver.workers=4",
@@ -176,6 +175,16 @@ def test_a_changed_file_of_a_checkpoint_changes_its_fingerprint(file: str, data:
     path = folder("weights")
     before = checkpoint.fingerprint(path)
     (path / file).write_bytes(data)
+    assert checkpoint.fingerprint(path) != before
+
+
+def test_a_component_that_is_a_link_to_a_folder_elsewhere_counts() -> None:
+    path = folder("weights")
+    before = checkpoint.fingerprint(path)
+    (path / "unet").rename("shared")
+    (path / "unet").symlink_to("../shared")
+    assert checkpoint.fingerprint(path) == before
+    Path("shared/config.json").write_text("{}")
     assert checkpoint.fingerprint(path) != before
 
 

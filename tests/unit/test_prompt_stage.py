@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from genrun.adapters import loading
+from genrun.adapters import embeddings, loading
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.embeddings import encode, pack, unpack
 from genrun.adapters.encode_once import NotEncodedError, encode_once
@@ -54,7 +54,7 @@ def test_a_pipeline_without_text_encoders_makes_the_plain_ones_pixels(family: st
     folder, request = save(family, root), request_for(family)
     plain = loading.load(AUTO, folder, dtype=dtype, device="cpu")
     expected = sample(plain, AUTO, request, SEQUENTIAL).latents
-    pixels = decode(plain, AUTO, request, expected)
+    pixels = decode(plain, AUTO, request, expected).frames
     stage = loading.load_encoders(AUTO, folder, device="cpu", revision=None, holding=Holding(dtype))
     assert all(parameter.is_meta for parameter in _denoiser(stage).parameters())
     encodings = unpack(pack(encode(stage, AUTO, request)))
@@ -64,7 +64,7 @@ def test_a_pipeline_without_text_encoders_makes_the_plain_ones_pixels(family: st
     with encode_once(pipe, encodings, is_complete=True):
         found = sample(pipe, AUTO, request, SEQUENTIAL).latents
         assert torch.equal(found, expected)
-        assert (decode(pipe, AUTO, request, found) == pixels).all()
+        assert (decode(pipe, AUTO, request, found).frames == pixels).all()
 
 
 def _denoiser(pipe: Any) -> Any:
@@ -146,11 +146,11 @@ def test_a_run_loads_its_text_encoders_once_and_the_next_worker_not_at_all(run: 
     plain = Engine({})
     theirs, ours = (engine.sample(item, lambda *_: None) for engine in (plain, second))
     assert torch.equal(theirs.sampled.latents, ours.sampled.latents)
-    assert (theirs.decode() == ours.decode()).all()
+    assert (theirs.decode().frames == ours.decode().frames).all()
     assert loads[-1] == "whole"
 
 
-def test_what_a_killed_stage_left_is_kept_and_the_rest_is_made(run: RunFolder, loads: list[str]) -> None:
+def test_what_a_killed_stage_finished_is_kept_and_the_rest_is_made(run: RunFolder, loads: list[str]) -> None:
     worker(run).prepare(run.items()[0])
     gone, kept = sorted(files(run))
     stamp = files(run)[kept]
@@ -161,7 +161,7 @@ def test_what_a_killed_stage_left_is_kept_and_the_rest_is_made(run: RunFolder, l
         worker(run).prepare(item)
     assert loads.count("encoders") == 2
     assert files(run)[kept] == stamp
-    assert half in run.temporary_files()
+    assert not half.exists() and run.temporary_files() == []
 
 
 def test_two_workers_at_once_share_one_stage(run: RunFolder, loads: list[str]) -> None:
@@ -185,12 +185,69 @@ def test_text_encoders_stay_beside_the_model_where_the_job_says_so(run: RunFolde
     assert files(run) == {}
 
 
-def test_a_damaged_file_is_named_with_what_to_do(run: RunFolder) -> None:
+def test_a_file_that_is_cut_off_is_made_again(run: RunFolder, loads: list[str]) -> None:
     engine, item = worker(run), run.items()[0]
     engine.prepare(item)
-    run.encodings_path(key_of(item)).write_bytes(b"\x08\0\0\0\0\0\0\0damaged!")
-    with pytest.raises(ValueError, match=rf"{key_of(item)}.safetensors: .*Delete the file"):
+    path = run.encodings_path(key_of(item))
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole[:4], b"", b"\x08\0\0\0\0\0\0\0damaged!"):
+        path.write_bytes(damaged)
+        engine.prepare(item)
+        unpack(path.read_bytes())
+    assert loads.count("encoders") == 5
+
+
+def test_a_file_with_a_flipped_bit_fails_its_item_once_and_is_made_again(run: RunFolder) -> None:
+    engine, item = worker(run), run.items()[0]
+    engine.prepare(item)
+    path = run.encodings_path(key_of(item))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(
+        ValueError, match=rf"{key_of(item)}.safetensors: its SHA-256 .* the next attempt makes it again"
+    ):
         engine.sample(item, lambda *_: None)
+    engine.sample(item, lambda *_: None)
+    unpack(path.read_bytes())
+
+
+def test_a_call_that_is_refused_fails_its_own_items_only(run: RunFolder, loads: list[str]) -> None:
+    good, *_ = run.items()
+    bad = replace(good, id="b" * 20, sampling={**good.sampling, "height": 33})
+    for order in ((good, bad), (bad, good)):
+        folder = RunFolder.create(run.path.with_name(f"first {order[0].id}"), document(), order)
+        engine = worker(folder)
+        for item in order:
+            engine.prepare(item)
+        with pytest.raises(ValueError, match="multiple of 16"):
+            engine.sample(bad, lambda *_: None)
+        engine.sample(good, lambda *_: None)
+    assert loads.count("encoders") == 2
+
+
+def test_a_prompt_that_breaks_the_encoder_fails_its_own_items_with_its_own_reason(
+    run: RunFolder, loads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = embeddings.encode, []
+
+    def breaking(pipe: Any, adapter: Adapter, request: Request) -> Any:
+        asked.append(request.prompt)
+        if request.prompt == PROMPT:
+            raise MemoryError("no room for this one")
+        return real(pipe, adapter, request)
+
+    monkeypatch.setattr(embeddings, "encode", breaking)
+    bad, good = run.items()[0], run.items()[2]
+    engine = worker(run)
+    engine.prepare(good)
+    assert asked == [good.prompt, PROMPT]
+    with pytest.raises(MemoryError, match="no room for this one"):
+        engine.prepare(bad)
+    assert loads.count("encoders") == 1  # what is known is told without loading them again,
+    with pytest.raises(MemoryError, match="no room for this one"):
+        engine.prepare(bad)
+    assert loads.count("encoders") == 2  # and the second attempt is made in earnest
+    assert engine.sample(good, lambda *_: None) is not None
 
 
 def test_a_key_is_made_of_what_text_encoders_are_told() -> None:

@@ -53,6 +53,25 @@ def test_a_text_file_has_a_prompt_a_line() -> None:
     assert [(prompt.text, prompt.origin.line) for prompt in found] == [("a", 2), (" b #1", 5), ("c", 6)]
 
 
+def test_the_line_ends_of_every_system_end_a_line() -> None:
+    found = read("p.txt", "a red circle\ra blue square\r\rb\r\nc\nd")
+    assert [(prompt.text, prompt.origin.line) for prompt in found] == [
+        *(("a red circle", 1), ("a blue square", 2), ("b", 4), ("c", 5), ("d", 6)),
+    ]
+    assert [prompt.text for prompt in read("p.csv", "prompt\ra\rb\r")] == ["a", "b"]
+    assert [prompt.text for prompt in read("p.jsonl", '{"prompt": "a"}\r{"prompt": "b"}\r')] == ["a", "b"]
+
+
+def test_a_file_of_another_kind_is_given_up_and_so_is_one_of_more_prompts_than_anybody_makes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert refusal("p.csv", "prompt\n" + "a,b\n" * 5000)[-1] == "and 900 more"
+    monkeypatch.setattr(prompts, "MAX_PROMPTS", 2)
+    assert refusal("p.txt", "a\nb\nc\nd\n") == [
+        "p.txt:3:1: more than 2 prompts. Split the file, one job for each part."
+    ]
+
+
 def test_hostile_prompts_survive_every_format() -> None:
     rows = io.StringIO()
     csv.writer(rows).writerows([["prompt"], *([text] for text in [*HOSTILE, "two\nlines"])])
@@ -70,7 +89,7 @@ def test_hostile_prompts_survive_the_plan_file() -> None:
     assert [item.prompt for item in items] == HOSTILE
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\r")), min_size=1))
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\r\0")), min_size=1))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_any_line_that_is_no_comment_is_a_prompt_as_it_is(lines: list[str]) -> None:
     kept = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
@@ -94,6 +113,11 @@ def test_a_jsonl_may_give_negative_prompts_and_seeds() -> None:
         prompts.Prompt("a", Origin("p.jsonl", 1, 1), "ugly", 3),
         prompts.Prompt("b", Origin("p.jsonl", 3, 1)),
     ]
+
+
+def test_an_empty_negative_prompt_is_one_where_a_file_can_say_so() -> None:
+    (empty, missing) = read("p.jsonl", '{"prompt": "a", "negative_prompt": ""}\n{"prompt": "b"}\n')
+    assert (empty.negative_prompt, missing.negative_prompt) == ("", None)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +157,33 @@ def test_a_jsonl_may_give_negative_prompts_and_seeds() -> None:
                 "p.jsonl:6:1: half of a surrogate pair (\\ud800-\\udfff) is no character.",
             ],
         ),
+        (
+            "p.csv",
+            "prompt,seed,prompt\na,1,b\n",
+            ["p.csv:1:1: the column 'prompt' is there 2 times. Remove all but one."],
+        ),
+        (
+            "p.csv",
+            "prompt;seed\na;1\n",
+            ["p.csv:1:1: its columns are separated by `;`, and those of a .csv by commas. Save it with commas."],
+        ),
+        (
+            "p.csv",
+            "prompt\tseed\na\t1\n",
+            ["p.csv:1:1: its columns are separated by tabs, and those of a .csv by commas. Save it with commas."],
+        ),
+        ("p.csv", "prompt,seed\na\n", ["p.csv:2:1: fewer cells (1) than the 2 columns. Write empty ones, too."]),
+        ("p.csv", "prompt\na\0b\n", ["p.csv:2:1: has a NUL, which is no character of a text."]),
+        ("p.csv", f"prompt\n{'a' * 200_000}\n", ["p.csv:2:1: not CSV: field larger than field limit (131072)."]),
+        ("p.txt", "ok\na\0b\n", ["p.txt:2:1: has a NUL, which is no character of a text."]),
+        ("p.txt", "a" * 100_001, ["p.txt:1:1: 100,001 characters, more than the 100,000 a prompt may have."]),
+        ("p.txt", "a\n".encode("utf-16"), ["p.txt:1:1: is UTF-16 (or UTF-32). Save the file as UTF-8."]),
+        (
+            "p.jsonl",
+            '{"prompt": "a", "prompt": "b"}\n',
+            ["p.jsonl:1:1: the key 'prompt' is given twice. Remove one of them."],
+        ),
+        ("p.jsonl", '{"prompt": "a\\u0000"}\n', ["p.jsonl:1:1: has a NUL, which is no character of a text."]),
         pytest.param("p.jsonl", "[" * 100_000, ["p.jsonl:1:1: not JSON: too large or too deep."], id="deep"),
         pytest.param("p.jsonl", "9" * 5_000, ["p.jsonl:1:1: not JSON: too large or too deep."], id="large"),
     ],

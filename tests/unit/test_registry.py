@@ -57,4 +57,4 @@ def test_an_unknown_name_is_told_with_the_nearest_and_all_that_there_are() -> No
 
 
 def _publish(monkeypatch: pytest.MonkeyPatch, point: EntryPoint) -> None:
-    monkeypatch.setattr(genrun.registry, "entry_points", lambda group: [point] if group == point.group else [])
+    monkeypatch.setattr(genrun.registry, "published", lambda group: [point] if group == point.group else [])

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genrun.slurm.refusals import blame
-from genrun.slurm.script import GENERATION, Script, ScriptError, directive_value, directives, log_pattern, shell
+from genrun.slurm.script import (
+    GENERATION,
+    Script,
+    ScriptError,
+    directive_value,
+    directives,
+    log_pattern,
+    mistake_in,
+    shell,
+)
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=40)
 VALUES = {
@@ -110,6 +119,42 @@ def test_a_template_cannot_reach_python(tmp_path: Path) -> None:
     template.write_text("{{ ''.__class__.__mro__ }}")
     with pytest.raises(ScriptError, match="unsafe"):
         Script("x.1", {}, VALUES, template).render()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a\n\n{{ 1 / 0 }}", "mine.j2:3: ZeroDivisionError: division by zero."),
+        ("a\n{{ nope }}", "mine.j2:2: UndefinedError: 'nope' is undefined."),
+        ("a\n{% if %}", "mine.j2:2: Expected an expression, got 'end of statement block'."),
+        ("a\n{% include 'x' %}", "mine.j2:2: TypeError: no loader for this environment specified."),
+        ("a\n{{ name | nope }}", "mine.j2:2: No filter named 'nope'.."),
+        ("{% for i in range(10**9) %}{% endfor %}", "mine.j2:1: OverflowError: Range too big."),
+        ("{% macro m() %}{{ m() }}{% endmacro %}\n{{ m() }}", "RecursionError"),
+    ],
+)
+def test_a_mistake_in_a_template_is_told_with_its_line(text: str, told: str, tmp_path: Path) -> None:
+    template = tmp_path / "mine.j2"
+    template.write_text(text)
+    with pytest.raises(ScriptError) as caught:
+        Script("x.1", {}, VALUES, template).render()
+    assert told in str(caught.value)
+    assert caught.value.option == ""
+
+
+def test_every_value_of_a_script_may_be_used_in_a_template(tmp_path: Path) -> None:
+    template = tmp_path / "mine.j2"
+    template.write_text("".join(f"{{{{ {name} }}}}\n" for name in sorted({*VALUES, "name", "directives"})))
+    assert mistake_in(template) == ""
+    assert mistake_in(Path(__file__).parents[2] / "slurm" / GENERATION) == ""
+
+
+def test_what_is_no_template_is_told(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"a\n\xff")
+    assert mistake_in(tmp_path / "binary") == f"{tmp_path / 'binary'}:2: byte 0xff is not UTF-8"
+    assert mistake_in(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
+    (tmp_path / "large").write_bytes(b"a" * 2_000_000)
+    assert mistake_in(tmp_path / "large").endswith("cannot be read: 2,000,000 bytes, more than 1,048,576")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from genrun.runner.errors import JobFileError
 from genrun.runner.plan import WorkItem, plan
-from genrun.runner.spec import load
+from genrun.runner.spec import load, restore
 
 JOB = "model: demo-video\nprompts: [a red circle moves left over a blue background]\n"
 
@@ -81,3 +81,76 @@ def test_a_model_without_transformer_is_refused_by_its_pipeline(tmp_path: Path) 
     path.write_text("model: sd2\nprompts: [x]\ncache: first_block\n")
     with pytest.raises(JobFileError, match="has a UNet: leave cache out"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "message"),
+    [
+        ("sd3.5", "cache: faster\nparallel: {cfg: 2}\n", "faster needs both halves of the batch on one rank"),
+        (
+            "cogvideox1.5",
+            "cache: faster\nparallel: {cfg: 2}\n",
+            "Use cfg: 1 and parallel.time: 2, or cache first_block",
+        ),
+        ("wan2.1", "cache: dbcache\nparallel: {ulysses: 2}\n", "dbcache needs all tokens of an evaluation on one rank"),
+        ("wan2.1", "cache: dbcache\nparallel: {ring: 2}\n", "Use parallel.time or data"),
+        (
+            "wan2.1",
+            "cache: pab\nparallel: {ulysses: 2, backend: xfuser}\n",
+            "use backend: diffusers, or leave cache out",
+        ),
+        ("sd3.5", "sampling: {guidance_scale: 1.0}\nparallel: {cfg: 2}\n", "guidance_scale: 1 leaves one branch"),
+        ("flux", "parallel: {cfg: 2}\n", "FluxPipeline has a second branch only with a negative prompt"),
+        ("flux", "sampling: {options: {true_cfg_scale: 4.0}}\nparallel: {cfg: 2}\n", "for every prompt and options"),
+    ],
+)
+def test_what_does_not_stack_is_refused_by_name(tmp_path: Path, model: str, more: str, message: str) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(f"model: {model}\nprompts: [a red circle]\nsolver: sequential\n{more}")
+    with pytest.raises(JobFileError) as raised:
+        load(path)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("sd3.5", "cache: first_block\nparallel: {cfg: 2, ulysses: 2}\n"),
+        ("cogvideox1.5", "cache: toca\nparallel: {cfg: 2, ulysses: 2}\n"),
+        ("wan2.1", "cache: faster\nparallel: {cfg: 2, ulysses: 2}\n"),
+        ("wan2.1", "cache: dbcache\nparallel: {cfg: 2, time: 1}\n"),
+        (
+            "flux",
+            "sampling: {negative_prompt: gray, options: {true_cfg_scale: 4.0}}\ncache: pab\nparallel: {cfg: 2, ring: 2}\n",
+        ),
+    ],
+)
+def test_what_stacks_is_taken(tmp_path: Path, model: str, more: str) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(f"model: {model}\nprompts: [a red circle]\nsolver: sequential\n{more}")
+    assert load(path).cells
+
+
+def test_a_cache_that_does_not_say_what_it_needs_is_refused_where_an_evaluation_is_shared() -> None:
+    from genrun.adapters.caches.contract import split_refusal
+
+    message = split_refusal("mine", object(), {"tokens"})  # pyright: ignore[reportArgumentType]
+    assert "it does not say how it decides" in (message or "")
+    assert split_refusal("mine", object(), ()) is None  # pyright: ignore[reportArgumentType]
+
+
+def test_the_page_on_meshes_has_the_tables_of_the_rules() -> None:
+    from genrun.runner.cli.stacks_page import fitted
+
+    page = Path(__file__).parents[2] / "docs" / "meshes.md"
+    text = page.read_text(encoding="utf-8")
+    assert text == fitted(text), "stale: run `make docs`"
+
+
+def test_a_run_is_not_gone_on_with_on_a_mesh_that_its_cache_does_not_go_with(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("model: wan2.1\nprompts: [a red circle]\nmatrix: {cache: [none, dbcache]}\n")
+    document = load(path).document
+    assert restore(document, sets=["parallel.time=2"]).parallel.time == 2
+    with pytest.raises(JobFileError, match="dbcache needs all tokens of an evaluation on one rank"):
+        restore(document, sets=["parallel.ulysses=2"])

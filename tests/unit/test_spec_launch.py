@@ -104,7 +104,7 @@ def test_what_is_wrong_is_told_with_its_place(launch: str, problem: str) -> None
 def test_a_template_is_stored_by_its_absolute_path_wherever_it_was_named(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "mine.j2").touch()
-    (tmp_path / "parts" / "base.yaml").write_text(f"{BASE}launch: {{template: mine.j2}}\n")
+    (tmp_path / "parts" / "base.yaml").write_text(f"{BASE}launch: {{kind: slurm, template: mine.j2}}\n")
     loaded = load_text("extends: parts/base.yaml\n")
     expected = str(tmp_path / "parts" / "mine.j2")
     assert loaded.job.launch.template == expected

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from genrun.runner.errors import JobFileError
+from tests.fakes.checkpoints import write_checkpoint
 from tests.fakes.jobs import BASE, load_text, problems_of
 
 
@@ -55,7 +56,7 @@ def checkpoint(folder: str, *files: str) -> None:
         ("sampling: {steps: -3}", "3:19: sampling.steps: wanted at least 1, got -3."),
         ("sampling: {steps: '3'}", "3:19: sampling.steps: wanted a whole number, got '3'."),
         ("sampling: {steps: 2.5}", "3:19: sampling.steps: wanted a whole number, got 2.5."),
-        ("sampling: {steps: 1000001}", "3:19: sampling.steps: wanted at most 1000000, got 1000001."),
+        ("sampling: {steps: 1000001}", "3:19: sampling.steps: wanted at most 100000, got 1000001."),
         (
             '"a\\nb\\e": 1',
             "3:1: a\\nb\\x1b: unknown option. There are: name, model, prompts, seeds, sampling, solver, "
@@ -191,8 +192,8 @@ def test_a_checkpoint_of_pickles_is_refused(name: str) -> None:
 
 
 def test_a_pickle_beside_safetensors_is_ignored() -> None:
-    checkpoint("weights", "unet/model.safetensors", "unet/model.bin")
-    Path("weights/unet/model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    write_checkpoint(Path("weights"))
+    Path("weights/unet/model.bin").write_text("{}")
     assert load_text("model: weights\nprompts: [a]\n").cells[0].checkpoint.folder == Path("weights").resolve()
 
 

@@ -69,6 +69,11 @@ def test_aliases_that_expand_without_end_are_refused() -> None:
     )
 
 
+def test_more_values_than_a_job_has_are_refused_before_all_of_them_are_read() -> None:
+    message = "job.yaml:50000:3: not YAML: more than 50,000 values. Put prompts into a file."
+    assert refusal("- a\n" * 250_000) == [message]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -122,7 +127,7 @@ def test_all_problems_of_a_document_are_reported_at_once() -> None:
         (b"- a\n", "job.yaml:1:1: wanted a mapping such as `model: demo-video`, got other data."),
         (
             b"#" * (source.MAX_BYTES + 1),
-            "job.yaml: 4,194,305 bytes, more than the 4,194,304 a job file may have. "
+            "job.yaml: 1,048,577 bytes, more than the 1,048,576 a job file may have. "
             "Put prompts into a file: `prompts: {file: prompts.txt}`.",
         ),
     ],

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from genrun.runner.errors import StoreError
 from genrun.runner.store import files
 from genrun.runner.store.files import atomic_write, is_temporary, staged, temporary_name
-from genrun.runner.store.folder import RunFolder, format_record, parse_record
+from genrun.runner.store.folder import RunFolder, format_record, lost_items, parse_record
 from genrun.runner.store.records import Record, SamplerStats
+from genrun.runner.work.order import Order, open_items
 from tests.fakes.items import HOSTILE, digest, document, done, failed, make_folder, make_item
 
 
@@ -131,12 +133,34 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
     assert parse_record(format_record(record)) == record
 
 
-def test_a_spoilt_record_is_named(tmp_path: Path) -> None:
+def test_an_item_with_a_spoilt_record_is_one_to_make_again(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "run")
-    path = folder.record_path(make_item(0).id)
-    atomic_write(path, b'{"item_id": ')
-    with pytest.raises(StoreError, match=f"{path}: cannot be read: JSONDecodeError"):
-        folder.records()
+    item = folder.items()[0]
+    done(folder, item)
+    atomic_write(folder.record_path(item.id), b'{"item_id": ')
+    record = folder.records()[item.id]
+    assert folder.record(item.id) == record
+    assert (record.status, (record.error or {})["kind"]) == ("failed", "damaged_record")
+    assert lost_items(folder) == [item.id]
+    assert done(folder, item, b"again")
+    assert folder.tally().done == 1
+
+
+@pytest.mark.parametrize(
+    "spoil", [Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"pic")]
+)
+def test_an_item_whose_picture_is_lost_is_one_to_make_again(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
+    folder = make_folder(tmp_path / "run")
+    item = folder.items()[0]
+    done(folder, item)
+    assert lost_items(folder) == []
+    spoil(folder.media_path(item, ".png"))
+    assert lost_items(folder) == [item.id]
+    assert (folder.tally().done, folder.tally().failed) == (0, 1)
+    assert open_items(folder, Order("again", items=(item.id,))) == [item.id]
+    assert done(folder, item, b"again")
+    assert folder.media_path(item, ".png").read_bytes() == b"again"
+    assert folder.tally().done == 1
 
 
 def test_file_names_hold_no_prompt_text(tmp_path: Path) -> None:

@@ -14,6 +14,10 @@ from genrun.runner.submit.runs import Job, changed_fields, check_same, find_run,
 from tests.fakes.items import document, make_folder, make_item
 
 
+def open_folder(job: Job, base: Path) -> RunFolder:
+    return open_run(job, base, None).folder
+
+
 def make_job(count: int = 3, name: str = "fake", **changes: Any) -> Job:
     spec: Any = SimpleNamespace(name=name)
     return Job(spec, document(name=name, **changes), [make_item(number) for number in range(count)])
@@ -72,20 +76,20 @@ def test_new_runs_have_distinct_sortable_names(tmp_path: Path) -> None:
 
 
 def test_the_same_items_go_on_with_the_same_run(tmp_path: Path) -> None:
-    first = open_run(make_job(), tmp_path, None)
-    again = open_run(make_job(launch={"kind": "torchrun"}), tmp_path, None)
+    first = open_folder(make_job(), tmp_path)
+    again = open_folder(make_job(launch={"kind": "torchrun"}), tmp_path)
     assert again == first
     assert again.job_document()["launch"] == {"kind": "torchrun"}
     assert (tmp_path / "fake" / "latest").resolve() == first.path
 
 
 def test_a_changed_job_gets_a_new_run_and_the_old_one_stays_findable(tmp_path: Path) -> None:
-    first = open_run(make_job(3), tmp_path, None)
-    second = open_run(make_job(4), tmp_path, None)
+    first = open_folder(make_job(3), tmp_path)
+    second = open_folder(make_job(4), tmp_path)
     assert second != first
     assert resolve("fake", tmp_path) == second
     assert find_run(make_job(3), tmp_path) == first
-    assert open_run(make_job(3), tmp_path, None) == first
+    assert open_folder(make_job(3), tmp_path) == first
     assert resolve("fake", tmp_path) == first
 
 

@@ -121,8 +121,10 @@ def test_a_loop_that_changes_its_latents_itself_is_refused() -> None:
     stock = type(pipe)
 
     def meddle(self: Any, **call: Any) -> Any:
-        step = self.scheduler.step
-        self.scheduler.__dict__["step"] = lambda output, t, x, **kw: step(output, t, x + 1e-3, **kw)
+        step = self.scheduler._step
+        self.scheduler.__dict__["_step"] = lambda given, as_dict: step(
+            {**given, "sample": given["sample"] + 1e-3}, as_dict
+        )
         return stock.__call__(self, **call)
 
     pipe.__class__ = type("Meddling", (stock,), {"__call__": meddle})

@@ -77,6 +77,7 @@ class Film {
       if (value !== null) values.append(make("dt", { textContent: book.metrics[index] }), make("dd", { textContent: value }));
     });
     if (values.children.length) caption.append(values);
+    for (const note of clip.o || []) line(note, "note");
     if (clip.bad) line(`not as the prompt says: ${clip.bad.join(", ")}`, "wrong");
     return caption;
   }

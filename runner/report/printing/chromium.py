@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from genrun.runner.errors import RunError, UsageError
+from genrun.runner.store.files import temporary_folder
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 TIMEOUT_S = 300.0
@@ -63,7 +63,7 @@ def print_page(program: Path, page: Path, target: Path, *, timeout_s: float = TI
         RunError: Chromium failed, took too long, or left no PDF.
     """
     # Beside the page, since a Chromium from a snap sees no /tmp but its own.
-    with tempfile.TemporaryDirectory(prefix=".chromium-", dir=page.parent, ignore_cleanup_errors=True) as profile:
+    with temporary_folder(page.parent / "chromium") as profile:
         command = [*FLAGS, f"--user-data-dir={profile}", f"--print-to-pdf={target}", page.as_uri()]
         said = _run([str(program), *command], timeout_s)
         if not _is_pdf(target) and "sandbox" in said:

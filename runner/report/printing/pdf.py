@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from genrun.adapters.media import MediaError, read_middle_frame
 from genrun.runner.report.build import render
 from genrun.runner.report.data import Page, collect
 from genrun.runner.report.printing.chromium import print_page
-from genrun.runner.store.files import staged
+from genrun.runner.store.files import staged, temporary_folder
 from genrun.runner.store.folder import RunFolder
 
 MOST_ROWS = 24
@@ -38,8 +37,7 @@ def write_pdf(run: RunFolder, program: Path, target: Path) -> None:
         RunError: Chromium cannot print.
         StoreError: the run cannot be read, or the file cannot be written.
     """
-    with staged(target) as temporary, tempfile.TemporaryDirectory(prefix=".print-", dir=run.report_dir) as name:
-        folder = Path(name)
+    with staged(target) as temporary, temporary_folder(run.report_dir / "print") as folder:
         if (run.report_dir / ASSETS).is_dir():
             shutil.copytree(run.report_dir / ASSETS, folder / ASSETS)
         page = on_paper(collect(run, link_logs=False), run.report_dir, folder)

@@ -1,0 +1,232 @@
+"""Prompts of which a text encoder sees only the beginning, found by watching the tokenizers of a pipeline.
+
+Pipelines cut what is longer than a text encoder's window, and log at most a warning. What is compared here is what a
+tokenizer gave a pipeline with what it gives when it is not told to cut: with any tokenizer, template and window.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+SHOWN_LETTERS = 60
+
+SLICING = ("QwenImage",)
+"""How the names of pipelines begin that cut encodings, too: to `max_sequence_length` behind their template."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one tokenizer made of a text.
+
+    Attributes:
+        component: the pipeline's name for the tokenizer.
+        text: what it was given.
+        tokens: how many there are, with the tokenizer's own marks.
+        window: how many it was let give; None where it was not told to cut.
+        lost: the part of the text that was cut; "" for none.
+        lost_at: where that begins.
+    """
+
+    component: str
+    text: str
+    tokens: int
+    window: int | None
+    lost: str = ""
+    lost_at: int = 0
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A prompt that was cut.
+
+    Attributes:
+        is_negative: whether it is the negative prompt.
+        component: the pipeline's name for the tokenizer.
+        tokens: how many the prompt has, with marks and template.
+        window: how many of them the text encoder saw.
+        lost: the beginning of what it did not see.
+        seen_whole: other text encoders that saw all.
+    """
+
+    is_negative: bool
+    component: str
+    tokens: int
+    window: int
+    lost: str
+    seen_whole: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One sentence."""
+        what = "the negative prompt" if self.is_negative else "the prompt"
+        whole = f"; {', '.join(self.seen_whole)} saw all of it" if self.seen_whole else ""
+        return f"{what}: {self.component} saw {self.window} of its {self.tokens} tokens, without {self.lost!r}{whole}"
+
+
+@contextmanager
+def watching(pipe: Any, arguments: Mapping[str, Any] | None = None) -> Iterator[list[Seen]]:
+    """The pipeline with its tokenizers watched, inside a with block; what they were given comes into the list.
+
+    Args:
+        pipe: a diffusers pipeline.
+        arguments: of the call that is watched.
+    """
+    seen: list[Seen] = []
+    most = _most_tokens(pipe, arguments or {})
+    with ExitStack() as stack:
+        for name, component in getattr(pipe, "components", {}).items():
+            tokenizer = _tokenizer(component)
+            if tokenizer is not None:
+                stack.enter_context(_watched(_encoder_of(name, pipe), tokenizer, most, seen))
+        yield seen
+
+
+def cuts(seen: Sequence[Seen], prompt: str, negative_prompt: str | None) -> tuple[Cut, ...]:
+    """What was cut of a prompt and its negative prompt, each text encoder once."""
+    found: dict[tuple[bool, str], Cut] = {}
+    for each in seen:
+        is_negative = _is_negative(each.text, prompt, negative_prompt)
+        lost = _lost_of(each, negative_prompt if is_negative else prompt)
+        if not lost:
+            continue
+        others = {other.component for other in seen if other.component != each.component}
+        cut = {other.component for other in seen if other.lost}
+        lost = lost if len(lost) <= SHOWN_LETTERS else f"{lost[:SHOWN_LETTERS]}…"
+        whole = tuple(sorted(others - cut))
+        found.setdefault(
+            (is_negative, each.component),
+            Cut(is_negative, each.component, each.tokens, each.window or 0, lost, whole),
+        )
+    return tuple(found.values())
+
+
+def as_json(found: Sequence[Cut]) -> list[dict[str, Any]]:
+    """Cuts as plain data."""
+    return [{**vars(each), "seen_whole": list(each.seen_whole)} for each in found]
+
+
+def from_json(rows: Any) -> tuple[Cut, ...]:
+    """The inverse of `as_json`.
+
+    Raises:
+        TypeError, KeyError: it is none.
+    """
+    return tuple(Cut(**{**row, "seen_whole": tuple(row["seen_whole"])}) for row in rows)
+
+
+def _is_negative(text: str, prompt: str, negative_prompt: str | None) -> bool:
+    """Whether a text that a tokenizer was given holds the negative prompt: cleaned, or in a template."""
+    ours, theirs = _bare(prompt), _bare(negative_prompt or "")
+    given = _bare(text)
+    if ours == theirs or not theirs:
+        return False
+    if ours in given and theirs in given:
+        return len(theirs) > len(ours)
+    return theirs in given
+
+
+def _lost_of(seen: Seen, prompt: str | None) -> str:
+    """What was lost of a prompt, without what a template puts around it; "" for nothing."""
+    start = seen.text.find(prompt) if prompt else -1
+    if start < 0 or not seen.lost:
+        return seen.lost
+    end = start + len(prompt or "")
+    return seen.text[max(seen.lost_at, start) : min(seen.lost_at + len(seen.lost), end)].strip()
+
+
+def _bare(text: str) -> str:
+    return "".join(text.split()).lower()
+
+
+def _tokenizer(component: Any) -> Any | None:
+    """A component that is a tokenizer, or the one inside a processor of texts and pictures."""
+    from transformers import PreTrainedTokenizerBase
+
+    found = component if isinstance(component, PreTrainedTokenizerBase) else getattr(component, "tokenizer", None)
+    return found if isinstance(found, PreTrainedTokenizerBase) else None
+
+
+def _encoder_of(name: str, pipe: Any) -> str:
+    """The text encoder that a tokenizer is for, by diffusers' way of naming them."""
+    suffix = name.removeprefix("tokenizer")
+    encoder = f"text_encoder{suffix}"
+    return encoder if name.startswith("tokenizer") and hasattr(pipe, encoder) else name
+
+
+def _most_tokens(pipe: Any, arguments: Mapping[str, Any]) -> int | None:
+    """Up to which token a pipeline keeps what its text encoder makes of all of them; None where it keeps all."""
+    template = getattr(pipe, "prompt_template_encode_start_idx", None)
+    if not type(pipe).__name__.startswith(SLICING) or not isinstance(template, int):
+        return None
+    default = inspect.signature(pipe.__call__).parameters["max_sequence_length"].default
+    return template + int(arguments.get("max_sequence_length") or default)
+
+
+@contextmanager
+def _watched(name: str, tokenizer: Any, most: int | None, seen: list[Seen]) -> Iterator[None]:
+    plain: Any = type(tokenizer)
+
+    def call(self: Any, text: Any = None, *args: Any, **kwargs: Any) -> Any:
+        given = plain.__call__(self, text, *args, **kwargs)
+        seen.extend(_look(plain, self, name, text, kwargs, most))
+        return given
+
+    def encode(self: Any, text: Any, *args: Any, **kwargs: Any) -> Any:
+        given = plain.encode(self, text, *args, **kwargs)
+        seen.extend(_look(plain, self, name, text, kwargs, most))
+        return given
+
+    members = {"__call__": call, "encode": encode, "__module__": plain.__module__, "__qualname__": plain.__qualname__}
+    tokenizer.__class__ = type(plain.__name__, (plain,), members)
+    try:
+        yield
+    finally:
+        tokenizer.__class__ = plain
+
+
+def _look(
+    plain: Any, tokenizer: Any, name: str, text: Any, asked: Mapping[str, Any], most: int | None
+) -> Iterator[Seen]:
+    """Tokenize once more without cutting, and compare."""
+    texts = [text] if isinstance(text, str) else text if isinstance(text, list | tuple) else ()
+    cutting = asked.get("truncation")
+    window = None
+    if cutting not in (None, False, "do_not_truncate"):
+        window = min(asked.get("max_length") or tokenizer.model_max_length, most or sys.maxsize)
+    marks = asked.get("add_special_tokens", True)
+    for each in texts:
+        if not isinstance(each, str):
+            continue
+        whole = plain.__call__(
+            tokenizer,
+            each,
+            add_special_tokens=marks,
+            padding=False,
+            truncation=False,
+            return_special_tokens_mask=True,
+            return_offsets_mapping=tokenizer.is_fast,
+            verbose=False,
+        )
+        ids = whole["input_ids"]
+        if window is None or len(ids) <= window:
+            yield Seen(name, each, len(ids), window)
+            continue
+        own = [place for place, is_mark in enumerate(whole["special_tokens_mask"]) if not is_mark]
+        kept = max(window - (len(ids) - len(own)), 0)
+        yield Seen(name, each, len(ids), int(window), *_lost(tokenizer, each, whole, own, kept))
+
+
+def _lost(tokenizer: Any, text: str, whole: Mapping[str, Any], own: Sequence[int], kept: int) -> tuple[str, int]:
+    """The part of a text behind the tokens that were kept (or before them), and where it begins."""
+    is_left = tokenizer.truncation_side == "left"
+    gone = own[: len(own) - kept] if is_left else own[kept:]
+    if "offset_mapping" in whole:
+        begin, end = whole["offset_mapping"][gone[0]][0], whole["offset_mapping"][gone[-1]][1]
+        return text[begin:end].strip() or text[begin:].strip() or "…", begin
+    lost = str(tokenizer.decode([whole["input_ids"][place] for place in gone])).strip()
+    at = text.find(lost)
+    return lost or "…", at if at >= 0 else 0

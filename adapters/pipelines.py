@@ -1,0 +1,208 @@
+"""Read the arguments of a diffusers pipeline's call off its source, so that neither diffusers nor torch is imported."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+SUPPLIED = frozenset({"prompt", "generator"})
+"""Parameters that every call has from an item; those with a default need nobody to give them."""
+
+MEDIA = re.compile(r"(\w+_)?(image|video|mask|audio)s?|conditioning_frames|controls|hint")
+"""Parameters that are pictures, clips or sounds: nothing that a job's options can hold."""
+
+INPUTS = frozenset(
+    {"image", "images", "video", "mask_image", "control_image", "control_video", "conditioning_frames", "controls"}
+)
+CONDITIONED = re.compile(
+    r"Img2Img|Image2(Image|Video)|ImageTo|(?<!T)I2[IV]|VideoTo|V2V|Inpaint|Fill|Edit|Pix2Pix|Depth2|ControlNet|Control(PAG)?Pipeline"
+    r"|Adapter|Upscale|Upsample|SuperResolution|Refine|Variation|Layered|VisualCloze"
+)
+"""Names of pipelines that start from a picture or a clip. Most declare `image=None` all the same and fail in their call
+without one, so that the default tells nothing, and diffusers' names of tasks do."""
+
+FREE = frozenset(
+    {
+        "BriaFiboEditPipeline",
+        "EasyAnimateControlPipeline",
+        "EasyAnimateInpaintPipeline",
+        "JoyImageEditPipeline",
+        "JoyImageEditPlusPipeline",
+    }
+)
+"""Named for an input that they do without."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A named argument of a pipeline's call.
+
+    Attributes:
+        name: as it is written in the call.
+        required: it has no default.
+    """
+
+    name: str
+    required: bool
+
+
+@cache
+def call_parameters(class_name: str) -> tuple[Parameter, ...] | None:
+    """List the named parameters of a pipeline's `__call__`, inherited or its own.
+
+    Args:
+        class_name: of a pipeline of the installed diffusers.
+
+    Returns:
+        without `self`, `*args` and `**kwargs`; None for a class that is no pipeline of the installed diffusers.
+    """
+    call = _method(class_name, "__call__")
+    return None if call is None else tuple(_parameters(call))
+
+
+@cache
+def is_exported(class_name: str) -> bool:
+    """Tell whether `diffusers.<class_name>` is there: some pipelines lie in its source without being exported."""
+    root = _root()
+    return root is not None and f'"{class_name}"' in _text(root / "__init__.py")
+
+
+def missing_inputs(class_name: str, given: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """List what a pipeline cannot do without and no job can give: a picture to start from, embeddings, labels.
+
+    Args:
+        class_name: of a pipeline of the installed diffusers.
+        given: arguments that a job gives by name; none of them can be a picture.
+    """
+    parameters = call_parameters(class_name) or ()
+    required = [one.name for one in parameters if one.required and one.name not in SUPPLIED]
+    missing = [name for name in required if name not in given or MEDIA.fullmatch(name)]
+    if not missing and CONDITIONED.search(class_name) and class_name not in FREE:
+        missing = [one.name for one in parameters if one.name in INPUTS]
+    return tuple(missing)
+
+
+@cache
+def required_components(class_name: str) -> tuple[str, ...]:
+    """List the components that a pipeline is not made without: arguments of its `__init__` that no default replaces."""
+    init = _method(class_name, "__init__")
+    optional = _optional_components(class_name)
+    required = _parameters(init) if init is not None else ()
+    return tuple(one.name for one in required if one.required and one.name not in optional)
+
+
+@cache
+def is_package(name: str) -> bool:
+    """Tell whether diffusers has pipelines of its own classes under a name, such as `stable_diffusion`."""
+    root = _root()
+    return root is not None and name.isidentifier() and (root / "pipelines" / name).is_dir()
+
+
+def version() -> str:
+    """The version of the installed diffusers, or "" where there is none."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("diffusers")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+@cache
+def _root() -> Path | None:
+    found = importlib.util.find_spec("diffusers")
+    return None if found is None or found.origin is None else Path(found.origin).parent
+
+
+def _package_of(class_name: str) -> Path | None:
+    """The package below diffusers.pipelines that exports a class; None where none does."""
+    root = _root()
+    if root is None or not class_name.isidentifier():
+        return None
+    listing = _text(root / "pipelines" / "__init__.py")
+    at = listing.find(f'"{class_name}"')
+    # The entries of `_import_structure` are `["package"] = [classes]`, or `["package"].extend([classes])`.
+    packages = re.findall(r'_import_structure\["(\w+)"\]', listing[:at]) if at >= 0 else []
+    return root / "pipelines" / packages[-1] if packages else None
+
+
+def _members(class_name: str, file: Path | None, seen: set[str]) -> Iterator[ast.stmt]:
+    """The statements of a class, the last one first, and after them those of its bases."""
+    node = None if file is None or class_name in seen else _classes_in(file).get(class_name)
+    seen.add(class_name)
+    if file is None or node is None:
+        return
+    yield from reversed(node.body)
+    for base in node.bases:
+        name = ast.unparse(base).rpartition(".")[2]
+        yield from _members(name, _file_of_base(name, file), seen)
+
+
+def _method(class_name: str, name: str) -> ast.FunctionDef | None:
+    """A class's method, its own or inherited."""
+    for member in _members(class_name, _file_of(class_name), set()):
+        if isinstance(member, ast.FunctionDef) and member.name == name:
+            return member
+    return None
+
+
+def _optional_components(class_name: str) -> set[str]:
+    for member in _members(class_name, _file_of(class_name), set()):
+        targets = [ast.unparse(target) for target in member.targets] if isinstance(member, ast.Assign) else []
+        if isinstance(member, ast.Assign) and targets == ["_optional_components"]:
+            names = ast.literal_eval(member.value)
+            return {str(name) for name in names}
+    return set()
+
+
+def _file_of(class_name: str) -> Path | None:
+    """The source of a class that diffusers.pipelines exports."""
+    package = _package_of(class_name)
+    if package is None:
+        return None
+    opening = f"\nclass {class_name}(".encode()
+    for file in sorted(package.rglob("*.py")) if package.is_dir() else [package.with_suffix(".py")]:
+        if opening in file.read_bytes():
+            return file
+    return None
+
+
+def _file_of_base(class_name: str, file: Path) -> Path | None:
+    """The source of a class that a source uses: its own, or that which it imports the class from."""
+    if class_name in _classes_in(file):
+        return file
+    for node in _tree(file).body:
+        if isinstance(node, ast.ImportFrom) and node.level and class_name in {one.name for one in node.names}:
+            folder = file.parents[node.level - 1]
+            found = folder.joinpath(*(node.module or "").split(".")).with_suffix(".py")
+            return found if found.is_file() else _file_of(class_name)
+    return None
+
+
+def _classes_in(file: Path) -> dict[str, ast.ClassDef]:
+    return {node.name: node for node in _tree(file).body if isinstance(node, ast.ClassDef)}
+
+
+@cache
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+@cache
+def _tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def _parameters(call: ast.FunctionDef) -> Iterator[Parameter]:
+    arguments = call.args
+    by_position = [*arguments.posonlyargs, *arguments.args]
+    without_default = len(by_position) - len(arguments.defaults)
+    for index, argument in enumerate(by_position[1:], 1):
+        yield Parameter(argument.arg, index < without_default)
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        yield Parameter(argument.arg, default is None)

@@ -1,0 +1,145 @@
+"""What a scheduler's class and config say of the pictures it will make: refused here where they are sure to be ruined.
+
+Nothing here needs torch or diffusers, so that a job is checked with the same rules before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+OTHER_GRIDS = (
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "use_lu_lambdas",
+    "use_flow_sigmas",
+)
+"""Config switches that lay out the grid by noise levels, so that `timestep_spacing` decides no step."""
+
+MOST = 10**6
+"""More steps than any model is trained on: a config file that says more is not believed."""
+
+FLOW, HALF_FLOW, DIFFUSION, EDM, CONTINUOUS = (
+    "flow matching",
+    "half flow",
+    "diffusion",
+    "EDM",
+    "continuous noise levels",
+)
+
+
+@dataclass(frozen=True)
+class Description:
+    """A scheduler as its class and config describe it.
+
+    Attributes:
+        name: of its class.
+        config: every argument of its class, and nothing else: a config file may hold keys of other classes too.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+
+    @property
+    def kind(self) -> Kind:
+        """What its steps take the model's output for."""
+        prediction = str(self.config.get("prediction_type") or "epsilon")
+        if self.name.startswith("FlowMatch") or self.name == "LTXEulerAncestralRFScheduler":
+            return Kind(FLOW, "flow_prediction", inverted=bool(self.config.get("invert_sigmas")))
+        flow_sigmas, flow_prediction = bool(self.config.get("use_flow_sigmas")), prediction == "flow_prediction"
+        if flow_sigmas or flow_prediction:
+            return Kind(FLOW if flow_sigmas and flow_prediction else HALF_FLOW, prediction)
+        if self.name.startswith(("EDM", "CosineDPM")):
+            return Kind(EDM, prediction)
+        if self.config.get("timestep_type") == "continuous":
+            return Kind(CONTINUOUS, prediction)
+        return Kind(DIFFUSION if "beta_schedule" in self.config else self.name, prediction)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a model was trained for: schedulers of one kind can stand in for one another.
+
+    Attributes:
+        process: how noise is mixed in; the scheduler's own name where no other shares it.
+        prediction: what the model's output is.
+        inverted: noise levels that rise (Mochi), so that the output points the other way.
+    """
+
+    process: str
+    prediction: str
+    inverted: bool = False
+
+    def __str__(self) -> str:
+        if self.process == HALF_FLOW:
+            return f"{self.prediction} on a grid of another kind (flow needs flow_prediction and use_flow_sigmas both)"
+        return f"{self.process}, {self.prediction}{', invert_sigmas' if self.inverted else ''}"
+
+
+def grid_problem(scheduler: Description, num_steps: int) -> str | None:
+    """Say what is wrong with a trailing grid of `num_steps`, and the nearest numbers of steps that work; None if nothing.
+
+    It is laid out by `numpy.arange(trained, 0, -trained / num_steps)`, whose rounding makes one step too many for some N.
+    """
+    config, trained = scheduler.config, scheduler.config.get("num_train_timesteps", 1000)
+    if config.get("timestep_spacing") != "trailing" or any(config.get(switch) for switch in OTHER_GRIDS):
+        return None
+    if (
+        type(trained) is not int
+        or not 1 <= num_steps <= trained <= MOST
+        or trailing_steps(trained, num_steps) == num_steps
+    ):
+        return None
+    near = [str(n) for n in (_nearest(trained, num_steps, -1), _nearest(trained, num_steps, 1)) if n]
+    return (
+        f"{scheduler.name} with timestep_spacing: trailing makes {num_steps + 1} steps of {num_steps}, the last at t = -1, "
+        f"which ruins the picture. The nearest that work are {' and '.join(near)}"
+    )
+
+
+def trailing_steps(trained: int, num_steps: int) -> int:
+    """How many steps a trailing grid really has: the length of `numpy.arange(trained, 0, -trained / num_steps)`."""
+    return math.ceil(trained / (trained / num_steps))
+
+
+def _nearest(trained: int, num_steps: int, direction: int) -> int:
+    near = num_steps + direction
+    while near and trailing_steps(trained, near) != near:
+        near += direction
+    return near
+
+
+def mismatch(own: Description, wanted: Description) -> str | None:
+    """Say why a scheduler cannot stand in for the checkpoint's own, and what to write instead; None where it can."""
+    if own.name != wanted.name and "Inverse" in wanted.name:
+        return f"{wanted.name} turns pictures into noise. Leave `scheduler` out, or name one that samples"
+    if own.kind.process == HALF_FLOW or own.kind == wanted.kind:
+        return None
+    return (
+        f"the checkpoint's {own.name} says {own.kind}, and {wanted.name} as given here says {wanted.kind}: the pictures "
+        f"would be noise. {_remedy(own, wanted)}"
+    )
+
+
+def _remedy(own: Description, wanted: Description) -> str:
+    if own.kind.process == FLOW and not own.kind.inverted:
+        if "use_flow_sigmas" in wanted.config:
+            return f"Write {_flow(wanted.name, own)}"
+        return f"Write {{kind: FlowMatchEulerDiscreteScheduler}}, or {_flow('UniPCMultistepScheduler', own)}"
+    if own.kind.process == DIFFUSION and "prediction_type" in wanted.config and "beta_schedule" in wanted.config:
+        flow_sigmas = ", use_flow_sigmas: false" if wanted.config.get("use_flow_sigmas") else ""
+        continuous = ", timestep_type: discrete" if wanted.config.get("timestep_type") == "continuous" else ""
+        written = f"{{kind: {wanted.name}, prediction_type: {own.kind.prediction}{flow_sigmas}{continuous}}}"
+        return f"Write {written}; or correct scheduler/scheduler_config.json of the checkpoint where that is wrong"
+    return f"Leave `scheduler` out, or write {{kind: {own.name}}}"
+
+
+def _flow(name: str, own: Description) -> str:
+    """What to write for a scheduler that can do flow matching, in place of the checkpoint's own."""
+    shift = own.config.get("flow_shift", own.config.get("shift"))
+    shifts = isinstance(shift, int | float) and shift != 1 and not own.config.get("use_dynamic_shifting")
+    suffix = f", flow_shift: {shift}" if shifts else ""
+    return f"{{kind: {name}, prediction_type: flow_prediction, use_flow_sigmas: true{suffix}}}"

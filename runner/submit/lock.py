@@ -1,0 +1,138 @@
+"""One submission at a time: a job's from looking for its run, a run's until its workers are started or queued."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genrun.runner.store.files import NO_LOCKS, write_error
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.processes import ProcessName, current
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+FILE = ".submit.lock"
+SOFT = ".submit.lock.soft"
+PATIENCE_S = 1.0
+"""How long a submission waits without a word, in seconds."""
+
+POLL_S = 0.1
+"""How often a lock that another submission holds is tried again, in seconds."""
+
+Say = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def of_job(job_folder: Path, say: Say) -> Iterator[None]:
+    """Be the only one who looks for, makes or removes runs of a job; others wait.
+
+    Args:
+        job_folder: the folder of the job's runs, which is made.
+        say: told whom this waits for.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    try:
+        job_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(job_folder, error) from error
+    with _held(job_folder, f"job {job_folder.name!r}", say):
+        yield
+
+
+@contextlib.contextmanager
+def of_run(folder: RunFolder, say: Say) -> Iterator[None]:
+    """Be the only one who starts workers on a run; others wait. Who needs the job's lock, too, takes that one first.
+
+    Args:
+        folder: the run.
+        say: told whom this waits for.
+
+    Raises:
+        StoreError: the run cannot be written.
+    """
+    from genrun.runner.store.mend import clear_rooms
+
+    for note in clear_rooms(folder):
+        say(note)
+    try:
+        folder.leases.mkdir(exist_ok=True)
+    except OSError as error:
+        raise write_error(folder.leases, error) from error
+    with _held(folder.leases, "run", say):
+        yield
+
+
+@contextlib.contextmanager
+def _held(folder: Path, what: str, say: Say) -> Iterator[None]:
+    from filelock import FileLock
+
+    path = folder / FILE
+    try:
+        lock = _taken(FileLock(path, poll_interval=POLL_S, fallback_to_soft=False), path, what, say)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise write_error(path, error) from error
+        lock = _taken_softly(folder / SOFT, what, say)
+    else:
+        _sign(path)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _taken(lock: BaseFileLock, path: Path, what: str, say: Say) -> BaseFileLock:
+    """Acquire a lock, and tell after a moment whom this waits for."""
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=PATIENCE_S)
+    except Timeout:
+        say(f"Waiting for another submit of this {what} ({_holder(path)}).")
+        lock.acquire(timeout=-1)
+    return lock
+
+
+def _taken_softly(path: Path, what: str, say: Say) -> BaseFileLock:
+    """Acquire a lock on a file system that has none: a file that is there while its owner works.
+
+    One whose owner was killed on this machine is broken; one of another machine has to be removed by hand.
+    """
+    from filelock import SoftFileLock
+
+    say(
+        f"{path.parent}: this file system has no locks. Until its workers are started, {path} keeps other submits out; "
+        "remove it if a submit was killed on another machine."
+    )
+    try:
+        return _taken(SoftFileLock(path, poll_interval=POLL_S), path, what, say)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _sign(path: Path) -> None:
+    """Write down who holds the lock, for those who wait. Nothing depends on it."""
+    with contextlib.suppress(OSError):
+        path.write_text(json.dumps(asdict(current())))
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock, as far as its file tells."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "another process"
+    try:
+        process = ProcessName(**json.loads(text))
+    except (ValueError, TypeError):
+        # What filelock's own kind of lock says: process, machine, start.
+        lines = text.split()
+        return f"process {lines[0]} on {lines[1]}" if len(lines) > 1 else "another process"
+    return f"process {process.pid} on {process.host}"

@@ -1,0 +1,43 @@
+"""Who else is at work on a run: commands that follow workers on this machine, and workers that hold items anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from genrun.runner.errors import StoreError
+from genrun.runner.store.lease import holdings, looks_alive
+from genrun.runner.store.processes import ProcessName, current, is_gone
+from genrun.runner.work.order import Order, open_items
+
+if TYPE_CHECKING:
+    from genrun.runner.store.folder import RunFolder
+
+SHOWN = 3
+
+
+def at_work(folder: RunFolder) -> list[ProcessName]:
+    """Return the processes that are at work on a run, but for this one: of a launch its command, else its workers."""
+    launches = dict(_launches(folder))
+    now = time.time_ns()
+    owners = [holding.owner for holding in holdings(folder).values() if looks_alive(holding, now)]
+    others = [owner for owner in owners if owner is not None and owner.job.partition(".")[0] not in launches]
+    found = [*launches.values(), *(owner.process for owner in others)]
+    return [process for process in dict.fromkeys(found) if process != current()]
+
+
+def told(processes: Sequence[ProcessName]) -> str:
+    """Name processes: "process 1234 on node7"."""
+    names = [f"process {process.pid} on {process.host}" for process in processes[:SHOWN]]
+    return ", ".join(names) + (f" and {len(processes) - SHOWN} more" if len(processes) > SHOWN else "")
+
+
+def _launches(folder: RunFolder) -> Iterator[tuple[str, ProcessName]]:
+    """The launches that are followed by a process of this machine and have something left to do."""
+    for path in folder.logs.glob("*/order.json"):
+        with contextlib.suppress(StoreError, TypeError, KeyError):
+            order = Order.load(folder, path.parent.name)
+            if order.launcher is not None and is_gone(order.launcher) is False and open_items(folder, order):
+                yield order.job, order.launcher

@@ -1,0 +1,192 @@
+"""Every scheduler of diffusers, in a pipeline's loop: solvers at tolerance 0 are the plain loop, bit for bit."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import genrun
+from genrun.adapters.noise_levels import noise_levels
+from genrun.adapters.session import RefusedError
+from tests.tiny.loops import FLOW, MATRIX, STOCHASTIC, TinyLoop, df
+
+# Diffusers' own, on numpy 2.
+pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")
+
+SOLVERS: dict[str, dict[str, Any]] = {
+    "sequential": {},
+    "ropa": {"workers": 3, "tolerance": 0.0},
+    "collocation": {"workers": 3, "exact": True, "tolerance": 0.0},
+    "chords": {"workers": 3, "tolerance": 0.0},
+}
+ELSEWHERE = {
+    "AmusedScheduler": "tokens",
+    "BlockRefinementScheduler": "tokens",
+    "CMStochasticIterativeScheduler": "one evaluation, or a list of timesteps",
+    "ConsistencyDecoderScheduler": "a decoder's",
+    "CosineDPMSolverMultistepScheduler": "torchsde",
+    "DDIMInverseScheduler": "from picture to noise",
+    "DDPMWuerstchenScheduler": "times of its own",
+    "DPMSolverMultistepInverseScheduler": "from picture to noise",
+    "DPMSolverSDEScheduler": "torchsde",
+    "DiscreteDDIMScheduler": "tokens",
+    "EntropyBoundScheduler": "tokens",
+    "FlowMapEulerDiscreteScheduler": "steps to a time that the pipeline names",
+    "HeliosDMDScheduler": "several loops",
+    "HeliosScheduler": "several loops",
+    "KarrasVeScheduler": "deprecated",
+    "MiniMaxH3Scheduler": "grids of its pipeline",
+    "PiflowScheduler": "a policy",
+    "RFD4ProteinaScheduler": "coordinates",
+    "RePaintScheduler": "an original picture",
+    "SCMScheduler": "one timestep more than steps",
+    "ScoreSdeVeScheduler": "a corrector",
+    "UnCLIPScheduler": "the previous timestep",
+    "VQDiffusionScheduler": "tokens",
+}
+"""Classes that only pipelines of their own can use, or that have no loop of one step after another."""
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def sampled(name: str, solver: str, seed: int = 3, *, passes_generator: bool = True, **call: Any) -> Tensor:
+    loop = TinyLoop(MATRIX[name](), passes_generator=passes_generator)
+    with genrun.parallelize(loop, solver, **SOLVERS[solver]):
+        return loop(**{"generator": seeded(seed), **call})
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_solvers_at_tolerance_zero_are_the_plain_loop(name: str) -> None:
+    plain = TinyLoop(MATRIX[name]())(generator=seeded(3))
+    assert bool(plain.isfinite().all())
+    for solver in SOLVERS:
+        assert torch.equal(sampled(name, solver), plain), solver
+
+
+def test_every_scheduler_class_of_diffusers_is_in_the_matrix_or_has_a_reason_not_to_be() -> None:
+    there = {name for name in dir(df) if re.fullmatch(r"[A-Z]\w+Scheduler", name)}
+    covered = {type(make()).__name__ for make in MATRIX.values()}
+    assert there - covered - set(ELSEWHERE) - {"FlaxScheduler"} == set()
+    assert covered <= there
+
+
+@pytest.mark.parametrize("name", STOCHASTIC)
+def test_noise_is_of_seed_and_step_even_where_the_loop_keeps_its_generator_to_itself(name: str) -> None:
+    runs = {}
+    for at, solver in enumerate(SOLVERS):
+        torch.manual_seed(at)  # what other items have left behind
+        torch.randn(at)
+        runs[solver] = sampled(name, solver, 5, passes_generator=False)
+    first = runs.pop("sequential")
+    assert all(torch.equal(first, other) for other in runs.values())
+    assert not torch.equal(first, sampled(name, "sequential", 6, passes_generator=False))
+
+
+@pytest.mark.parametrize("name", ["dpm-flow-sde", "flow-lcm", "euler-ancestral"])
+def test_seeds_differ_in_noise_and_not_only_in_their_start(name: str) -> None:
+    loop = TinyLoop(MATRIX[name](), passes_generator=False)
+    start = torch.ones(1, 3, 4, 4)
+    with genrun.parallelize(loop, "sequential"):
+        first, other = (loop(generator=seeded(seed), latents=start) for seed in (5, 6))
+    assert not torch.equal(first, other)
+
+
+def test_the_global_noise_is_left_as_it_was() -> None:
+    torch.manual_seed(8)
+    before = torch.get_rng_state()
+    sampled("flow-lcm", "ropa", passes_generator=False)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("passes_generator", [True, False], ids=["passed", "kept"])
+@pytest.mark.parametrize("name", ["ddpm", "flow-lcm", "kdpm2-ancestral", "sa-solver"])
+def test_a_sample_of_a_batch_has_the_noise_that_it_has_alone(name: str, *, passes_generator: bool) -> None:
+    seeds = (4, 9)
+    call = {"generator": [seeded(seed) for seed in seeds], "batch": 2}
+    together = sampled(name, "ropa", passes_generator=passes_generator, **call)
+    for row, seed in enumerate(seeds):
+        alone = sampled(name, "sequential", seed, passes_generator=passes_generator)
+        assert torch.allclose(together[row], alone[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_noise_levels_turn_outputs_into_predictions_and_back(name: str) -> None:
+    scheduler = MATRIX[name]()
+    scheduler.set_timesteps(8)
+    levels, steps = noise_levels(scheduler), len(scheduler.timesteps)
+    assert len(levels.sigmas) == len(levels.alphas) == steps + 1
+    x, output = torch.full((1, 2), 0.3), torch.full((1, 2), 0.7)
+    for index in range(steps):
+        again = levels.from_x0(index, x, levels.predict_x0(index, x, output))
+        assert torch.allclose(again, output, rtol=1e-3, atol=1e-3), index
+
+
+def test_a_loop_sees_what_the_real_scheduler_has_and_nothing_else() -> None:
+    loop = TinyLoop(df.FlowMatchEulerDiscreteScheduler())
+    real = loop.scheduler
+    with genrun.parallelize(loop, "ropa"):
+        assert not hasattr(loop.scheduler, "scale_model_input")
+        for method in ("step", "set_timesteps"):
+            assert inspect.signature(getattr(loop.scheduler, method)) == inspect.signature(getattr(real, method))
+
+
+def test_a_copied_scheduler_is_refused_by_name() -> None:
+    loop = TinyLoop(df.FlowMatchEulerDiscreteScheduler())
+    with genrun.parallelize(loop, "ropa"), pytest.raises(RefusedError, match="steps copies of its scheduler"):
+        copy.deepcopy(loop.scheduler)
+
+
+def test_a_whole_tuple_comes_back_from_the_last_step() -> None:
+    """LCM's pipelines decode its second part."""
+
+    seen: list[Any] = []
+
+    def unpacking(scheduler: Any) -> None:
+        scheduler.set_timesteps(4)
+        x = torch.randn(1, 3, 4, 4, generator=seeded(1))
+        generator, denoised = seeded(2), None
+        for t in scheduler.timesteps:
+            x, denoised = scheduler.step(torch.tanh(x + float(t) / 1000), t, x, generator=generator, return_dict=False)
+        seen.append((x, denoised))
+
+    loop = TinyLoop(df.LCMScheduler())
+    unpacking(loop.scheduler)
+    with genrun.parallelize(loop, "ropa", workers=2, tolerance=0.0):
+        unpacking(loop.scheduler)
+    for ours, plain in zip(*seen, strict=True):
+        assert torch.equal(ours, plain)
+
+
+def test_a_trailing_grid_with_one_step_too_many_is_refused_before_sampling() -> None:
+    loop = TinyLoop(df.DDIMScheduler(timestep_spacing="trailing"))
+    message = r"makes 62 steps of 61, the last at t = -1.* nearest that work are 60 and 62"
+    with genrun.parallelize(loop, "sequential"), pytest.raises(RefusedError, match=message):
+        loop(num_inference_steps=61)
+
+
+def test_arguments_of_a_step_that_go_by_the_loop_are_refused_by_name() -> None:
+    loop = TinyLoop(df.FlowMatchEulerDiscreteScheduler())
+    with genrun.parallelize(loop, "ropa"):
+        loop.scheduler.set_timesteps(4)
+        x = torch.zeros(1, 3, 4, 4)
+        with pytest.raises(RefusedError, match=r"step\(per_token_timesteps=...\)"):
+            loop.scheduler.step(x, loop.scheduler.timesteps[0], x, per_token_timesteps=x)
+
+
+def test_a_grid_that_begins_twice_at_one_timestep_is_refused_before_sampling() -> None:
+    crowded = {**FLOW, "flow_shift": 17.0}
+    with (
+        genrun.parallelize(TinyLoop(df.UniPCMultistepScheduler(**crowded)), "sequential") as run,
+        pytest.raises(RefusedError, match=r"UniPCMultistepScheduler has the timestep 999 for the first two of 100"),
+    ):
+        run.scheduler.set_timesteps(100)
+        x = torch.zeros(1, 3, 4, 4)
+        run.scheduler.step(x, run.scheduler.timesteps[0], x)

@@ -1,0 +1,63 @@
+"""Caches on transformers whose weights wait elsewhere: diffusers' hooks for it run on a CPU too, in the place of a GPU."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import Any
+
+import pytest
+import torch
+from accelerate import cpu_offload, cpu_offload_with_hook
+from diffusers.hooks.group_offloading import apply_group_offloading
+from torch import Tensor
+
+from tests.tiny import build
+from tests.unit.test_caches import KINDS, WAYS, sampled, way
+
+CPU = torch.device("cpu")
+
+
+def offloaded(family: str, how: str) -> Any:
+    """A pipeline whose transformer is held as `model.offload` says."""
+    pipe: Any = build(family)
+    if how == "model":
+        cpu_offload_with_hook(pipe.transformer, CPU)
+    elif how == "sequential":
+        cpu_offload(pipe.transformer, CPU)
+    elif how == "group":
+        apply_group_offloading(pipe.transformer, CPU, CPU, offload_type="block_level", num_blocks_per_group=1)
+    return pipe
+
+
+def latents(pipe: Any, family: str, kind: str) -> tuple[Tensor, float]:
+    solver, options = way(kind)
+    found, run = sampled(pipe, family, {"kind": kind, **WAYS[kind]}, solver, **options)
+    return found, run.solution.blocks
+
+
+@pytest.mark.parametrize("how", ["model", "sequential", "group"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", ["flux", "wan21"])
+def test_a_cache_leaves_out_the_same_wherever_the_weights_wait(family: str, kind: str, how: str) -> None:
+    held, of_held = latents(offloaded(family, "none"), family, kind)
+    away, of_away = latents(offloaded(family, how), family, kind)
+    assert torch.equal(held, away)
+    assert of_held == of_away
+
+
+@pytest.mark.parametrize("how", ["none", "model", "sequential", "group"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cache_stays_within_what_shares_a_call_out(kind: str, how: str) -> None:
+    pipe, calls = offloaded("flux", how), [0]
+    plain = pipe.transformer.forward
+
+    @wraps(plain)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        return plain(*args, **kwargs)
+
+    pipe.transformer.forward = counted
+    solver, options = way(kind)
+    _, run = sampled(pipe, "flux", {"kind": kind, **WAYS[kind]}, solver, **options)
+    assert calls[0] == 2 * run.solution.nfe
+    assert pipe.transformer.forward is counted

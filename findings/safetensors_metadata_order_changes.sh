@@ -7,7 +7,9 @@
 # metadata; whoever compares files by hash has to compare tensors instead, or keep one entry of metadata at most.
 #
 # Output seen:
-#   PLACE
+#   0 entries of metadata: always the same bytes
+#   1 entries of metadata: always the same bytes
+#   3 entries of metadata: different bytes
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -24,5 +26,7 @@ for metadata in (None, {"one": "1"}, {"one": "1", "two": "2", "three": "3"}):
 PYTHON
 cat "$folder/seen"
 diff "$folder/seen" - <<'SEEN' || { echo "This is no longer so." >&2; exit 1; }
-PLACE
+0 entries of metadata: always the same bytes
+1 entries of metadata: always the same bytes
+3 entries of metadata: different bytes
 SEEN

@@ -37,6 +37,9 @@ GIVEN = {
 }
 """Arguments of a call that are not a job's to give as options, and what to do instead."""
 
+COUNTS = frozenset(name for name, instead in GIVEN.items() if instead == _SEEDS)
+"""Of these, how many pictures a call makes: to say that it is one is to say nothing."""
+
 GRIDS = ("timesteps", "sigmas")
 """Arguments that say every step."""
 
@@ -67,7 +70,7 @@ def refusals(
         parameters: names of the arguments of its call, or None where they are not known.
     """
     for name, value in options.items():
-        if name in GIVEN:
+        if name in GIVEN and not (name in COUNTS and type(value) is int and value == 1):
             yield name, f"is no option: {GIVEN[name]}"
         elif parameters is not None and name not in parameters:
             yield name, unknown(name, pipeline, parameters)

@@ -19,6 +19,11 @@ UNTRAINED = "num_batches_tracked"
 NUMBER = re.compile(r"\.(\d+)(?=\.)")
 """Of a block in the name of a tensor, such as transformer_blocks.7.norm.weight."""
 
+OTHER_SHAPE = re.compile(
+    r"because (\S+) expected shape torch\.Size\(\[([\d, ]*)\]\), but got torch\.Size\(\[([\d, ]*)\]\)"
+)
+"""What diffusers says of a tensor, without its file."""
+
 OF_TWO = "The weights and the config.json beside them are of two models: get both from one place."
 
 
@@ -53,7 +58,13 @@ def _checked(load: Callable[..., Any], library: str, variant: str | None) -> Cal
         is_asked = kwargs.pop("output_loading_info", False)
         # Shapes that differ are told by name below; transformers would only say that there are some.
         ways = {"ignore_mismatched_sizes": True} if library == "transformers" else {}
-        model, info = load(cls, path, *args, output_loading_info=True, **{**ways, **kwargs})
+        try:
+            model, info = load(cls, path, *args, output_loading_info=True, **{**ways, **kwargs})
+        except ValueError as error:
+            told = OTHER_SHAPE.search(str(error))
+            if told is None:
+                raise
+            raise _of_other_shape(told[1], _where(files, Path(path).name), *map(_shape, told.groups()[1:])) from error
         _check(cls, model, library, files, Path(path).name, info)
         return (model, info) if is_asked else model
 
@@ -63,9 +74,7 @@ def _checked(load: Callable[..., Any], library: str, variant: str | None) -> Cal
 def _check(cls: type, model: Any, library: str, files: Files | None, part: str, info: Mapping[str, Any]) -> None:
     where = _where(files, part)
     for name, stored, wanted in sorted(info.get("mismatched_keys") or (), key=str):
-        shapes = f"{tuple(stored)}, and {tuple(wanted)} is wanted"
-        message = f"the weights have another shape than the configuration says: {name!r} in {where} is {shapes}"
-        raise CheckpointError(message, OF_TWO)
+        raise _of_other_shape(name, where, tuple(wanted), tuple(stored))
     missing = sorted(name for name in info.get("missing_keys") or () if not name.endswith(UNTRAINED))
     unknown = sorted(info.get("unexpected_keys") or ())
     if missing:
@@ -76,6 +85,16 @@ def _check(cls: type, model: Any, library: str, files: Files | None, part: str, 
     if beyond:
         message = f"{where} has {_some(beyond)}, and the configuration of {cls.__name__} has fewer blocks"
         raise CheckpointError(message, OF_TWO)
+
+
+def _of_other_shape(name: str, where: str, wanted: tuple[int, ...], stored: tuple[int, ...]) -> CheckpointError:
+    said = "the weights have another shape than the configuration says"
+    message = f"{said}: {name!r} in {where} is {stored}, and {wanted} is wanted"
+    return CheckpointError(message, OF_TWO)
+
+
+def _shape(sizes: str) -> tuple[int, ...]:
+    return tuple(int(size) for size in re.findall(r"\d+", sizes))
 
 
 def _beyond(unknown: Iterable[str], known: Iterable[str]) -> list[str]:

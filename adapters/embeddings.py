@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.cut_prompts import Cut, as_json, from_json
+from genrun.adapters.damaged import check_encodings
 from genrun.adapters.encode_once import Encodings, encode_once
 from genrun.adapters.generate import FinishedScheduler, Request, call_arguments
 from genrun.adapters.parallelize import put_scheduler
@@ -46,6 +47,9 @@ def encode(pipe: Any, adapter: Adapter, request: Request) -> Encodings:
 
     The pipeline's other models are not run, and may be without weights (on the meta device). Empty where the pipeline
     encodes nothing in that way.
+
+    Raises:
+        PictureError: NaN, named by the text encoder that it comes from.
     """
     made: Encodings = {}
     with ExitStack() as stack:
@@ -55,6 +59,7 @@ def encode(pipe: Any, adapter: Adapter, request: Request) -> Encodings:
         try:
             pipe(**call_arguments(pipe, adapter, request))
         except _EncodedError:
+            check_encodings(pipe, made)
             return made
     raise RuntimeError(f"{type(pipe).__name__} ended without asking its scheduler for timesteps")
 

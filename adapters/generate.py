@@ -17,6 +17,7 @@ from torch import Tensor
 from genrun.adapters.adapter import NUMBER_FIELDS, Adapter
 from genrun.adapters.caches.contract import Cache
 from genrun.adapters.call_options import OptionsError, unknown
+from genrun.adapters.damaged import damaged_weights
 from genrun.adapters.exchange import Exchange
 from genrun.adapters.families import informed, parts_of
 from genrun.adapters.noise import seeded
@@ -33,7 +34,7 @@ from genrun.adapters.pictures import (
 from genrun.adapters.scheduler import describe
 from genrun.adapters.scheduler_rules import mismatch
 from genrun.adapters.session import OnRound, RefusedError
-from genrun.solvers.contract import Solution, Solver
+from genrun.solvers.contract import NonFiniteError, Solution, Solver
 
 ALIASES = {"num_frames": ("video_length", "frames")}
 """What some pipelines call a field of sampling."""
@@ -100,7 +101,7 @@ def sample(
     """Sample one item; every rank of `exchange` calls this alike and returns the same latents.
 
     Raises:
-        PictureError: the pipeline cannot make what is asked for.
+        PictureError: the pipeline cannot make what is asked for, or its weights are not finite.
         RefusedError: the solver cannot sample this pipeline, or a feature in use.
         NonFiniteError: NaN or infinity at a step, named.
         ExchangeError: another rank of the item failed.
@@ -108,7 +109,10 @@ def sample(
     """
     check_request(pipe, adapter, request)
     with scheduler_of(pipe, adapter.resolve(request.sampling)), seeded(request.seed, pipe._execution_device):
-        latents, run = _run_loop(pipe, call_arguments(pipe, adapter, request), solver, exchange, on_round, cache)
+        try:
+            latents, run = _run_loop(pipe, call_arguments(pipe, adapter, request), solver, exchange, on_round, cache)
+        except NonFiniteError as error:
+            raise damaged_weights(pipe, str(error)) or error from error
     return Sampled(latents, run.solution, run.solution.fronts[-1])
 
 

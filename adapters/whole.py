@@ -130,7 +130,7 @@ def _check_component(folder: Path, name: str, library: str, kind: str, variant: 
         check_present(part, f"its component {name!r}")
     if not part.is_dir():
         # A component may lie in the folder of the pipeline itself.
-        if library in LIBRARIES and not (folder / "config.json").is_file():
+        if not (folder / "config.json").is_file():
             raise CheckpointError(f"its component {name!r} is missing")
         return
     for path in sorted(part.iterdir()):

@@ -15,6 +15,7 @@ from genrun.runner.scoring.book import Book, Note, read
 from genrun.runner.scoring.choice import wanted_metrics
 from genrun.runner.scoring.sets import measure_set, sets_of
 from genrun.runner.scoring.shard import WHOLE, Shard
+from genrun.runner.store.leftovers import remove_below
 from genrun.runner.store.records import Score
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def score_run(
         note: told of lines of score files that cannot be read.
         shard: the part that this process measures; the others' rows are returned as far as they are known.
     """
+    # Of a scoring that was killed; perhaps one of other metrics, whose files this one does not write.
+    remove_below(run.scores_path("").parent)
     items = run.items()
     sets = sets_of(items)
     of_items = [metric for metric in metrics if not isinstance(metric, SetMetric)]

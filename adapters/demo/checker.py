@@ -152,7 +152,9 @@ def _overlap(covered: np.ndarray, shape: str, radius: float, center_y: np.ndarra
 
 
 def _motion(center_y: np.ndarray, center_x: np.ndarray) -> str | None:
-    """The motion along which the centroid goes, or None if it goes between two of them."""
+    """The motion along which the centroid goes, or None if it goes between two of them, or there is but one frame."""
+    if len(center_y) < 2:
+        return None
     time = np.arange(len(center_y))
     down, right = (float(np.polyfit(time, c, 1)[0]) for c in (center_y, center_x))
     if max(abs(down), abs(right)) < STILL_PX_PER_FRAME:

@@ -17,6 +17,7 @@ from genrun.adapters.attention import set_kernel
 from genrun.adapters.parallel.attention import dispatch_all
 from genrun.adapters.parallel.plans import Plan, plan_for
 from genrun.adapters.parallel.slot import Slot
+from genrun.adapters.parallel.support import no_ring, uneven
 from genrun.adapters.session import RefusedError
 
 TRANSFORMERS = ("transformer", "transformer_2")
@@ -40,20 +41,12 @@ def spread_context(pipe: Any, slot: Slot) -> None:
 
 
 def _check(model: Any, slot: Slot, device: str) -> None:
-    if slot.ring > 1 and device == "cpu":
-        raise RefusedError(
-            "parallel.ring needs GPUs: it puts attention together from parts and their log-sum-exp, which diffusers' "
-            "attention on a CPU does not return; use parallel.ulysses"
-        )
-    if slot.ring > 1 and model.dtype == torch.float32:
-        raise RefusedError("parallel.ring needs model.dtype: bfloat16 or float16, as flash attention does")
-    heads = model.config.num_attention_heads
-    if heads % slot.ulysses:
-        fitting = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
-        raise RefusedError(
-            f"parallel.ulysses: {slot.ulysses} ranks cannot share the {heads} attention heads of {type(model).__name__} "
-            f"equally; write one of {fitting}"
-        )
+    of_ring = no_ring(device, str(model.dtype).removeprefix("torch.")) if slot.ring > 1 else None
+    if of_ring is not None:
+        raise RefusedError(f"parallel.ring {of_ring}")
+    wrong = uneven(type(model).__name__, model.config.num_attention_heads, slot.ulysses)
+    if wrong is not None:
+        raise RefusedError(f"parallel.ulysses: {wrong}")
 
 
 def _spread(model: Any, plan: Plan, slot: Slot) -> None:

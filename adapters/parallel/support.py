@@ -44,6 +44,35 @@ def refusals(pipeline: str, cfg: int = 1, ring: int = 1, ulysses: int = 1) -> It
         yield "ring", f"{pipeline} masks its text, and the ring knows no masks. Use parallel.ulysses"
 
 
+def uneven(transformer: str, heads: Any, ulysses: int) -> str | None:
+    """Why so many ranks cannot exchange a transformer's attention heads, with the numbers that can, or None.
+
+    Args:
+        transformer: name of its class.
+        heads: as its configuration says, which may say anything; ranks are then refused when it is loaded.
+        ulysses: ranks.
+    """
+    if type(heads) is not int or not 0 < heads < 1024 or heads % ulysses == 0:
+        return None
+    fitting = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
+    return f"{ulysses} ranks cannot share the {heads} attention heads of {transformer} equally; write one of {fitting}"
+
+
+def no_ring(device: str, dtype: str) -> str | None:
+    """Why a ring cannot go over such devices, or through weights of a dtype, with what to do, or None.
+
+    Args:
+        device: its type; what is not known yet is let through.
+        dtype: of the transformer's weights, as torch names it.
+    """
+    if device == "cpu":
+        return (
+            "needs GPUs: it puts attention together from parts and their log-sum-exp, which diffusers' attention on a CPU "
+            "does not return; use parallel.ulysses"
+        )
+    return "needs model.dtype: bfloat16 or float16, as flash attention does" if dtype == "float32" else None
+
+
 def splits(pipeline: str | None, cfg: int = 1, ring: int = 1, ulysses: int = 1) -> frozenset[str]:
     """What of one model call these axes split: two calls of the guidance stay whole, each on its own ranks."""
     by_batch = cfg > 1 and pipeline in DOUBLED

@@ -15,6 +15,7 @@ from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
     from genrun.runner.compare import Comparison, Gate
+    from genrun.runner.store.folder import RunFolder
 
 
 @click.command(
@@ -84,6 +85,7 @@ def compare(
         put_json(as_data(found))
     else:
         _show(found, worst)
+        _tell(folders)
     if code := exit_code(found.state):
         raise click.exceptions.Exit(code)
 
@@ -147,6 +149,15 @@ def _show(found: Comparison, worst: str | None) -> None:
         put_table(words.GATES, words.gate_rows(found), right=())
     _show_worst(found, words.worst_metric(found, worst))
     say(words.headline(found))
+
+
+def _tell(folders: list[RunFolder]) -> None:
+    """Say what is to be told of the items of each side: a picture that a safety checker replaced is in no mean."""
+    from genrun.runner.notes import noted
+
+    for folder, side in zip(folders, ("Baseline: ", "Candidate: ") if len(folders) == 2 else ("",), strict=True):
+        for notes in noted(folder.records().values()):
+            say(f"{side}{notes}")
 
 
 def _show_worst(found: Comparison, metric: str | None) -> None:

@@ -87,7 +87,11 @@ def _check(job: Path, sets: Sequence[str]) -> dict[str, Any]:
     from genrun.runner.spec import load
 
     try:
-        return {"job": str(job), "ok": True, "items": len(plan(load(job, sets))), "problems": []}
+        loaded = load(job, sets)
+        found = {"job": str(job), "ok": True, "items": len(plan(loaded)), "problems": []}
+        for warning in loaded.warnings:
+            say(warning)
+        return found
     except JobFileError as error:
         problems = [
             {

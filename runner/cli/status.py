@@ -132,7 +132,8 @@ def _show_failures(failures: list[dict[str, Any]]) -> None:
         for row in rows[:SHOWN_ITEMS]:
             say(f"    {row['id']}  seed {row['seed']}  {one_line(row['prompt'])}")
         more = f" (and {len(rows) - SHOWN_ITEMS} more items: --json lists them)" if len(rows) > SHOWN_ITEMS else ""
-        say(f"  {error.get('remedy')}{more}\n  Log: {error.get('log')}")
+        log = f"\n  Log: {error['log']}" if error.get("log") else ""
+        say(f"  {error.get('remedy')}{more}{log}")
     if len(alike) > SHOWN_FAILURES:
         say(f"... and {len(alike) - SHOWN_FAILURES} more kinds of failure: genrun status --json lists all.")
 

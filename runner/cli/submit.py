@@ -157,6 +157,8 @@ def _load(path: Path, sets: Sequence[str]) -> tuple[Job, Mapping[str, Origin]]:
     from genrun.runner.submit.runs import Job
 
     loaded = load(path, sets)
+    for warning in loaded.warnings:
+        say(warning)
     return Job(loaded.job, loaded.document, plan(loaded)), loaded.origin
 
 

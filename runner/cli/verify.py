@@ -31,5 +31,11 @@ def verify(run: str | None, base: Path, as_json: bool) -> None:
     else:
         for flaw in flaws:
             put(str(flaw))
-        say(f"{folder.path}: {f'{len(flaws)} flaws' if flaws else 'whole: every item is done, every file unchanged'}.")
+        say(f"{folder.path}: {_told(len(flaws))}.")
     raise click.exceptions.Exit(1 if flaws else 0)
+
+
+def _told(flaws: int) -> str:
+    if not flaws:
+        return "whole: every item is done, every file unchanged"
+    return "1 flaw" if flaws == 1 else f"{flaws} flaws"

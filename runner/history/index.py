@@ -54,9 +54,11 @@ def read(base: Path, job: str | None = None) -> list[Night]:
     """
     if not (base / FILE).is_file():
         return []
+    # What no text can hold, such as bytes of a command line that are no UTF-8, is in no name of a job: nor is "?".
+    name = None if job is None else job.encode("utf-8", "replace").decode()
     with _opened(base / FILE) as database:
         rows = database.execute(
-            "SELECT document FROM nights WHERE ?1 IS NULL OR job = ?1 ORDER BY night, run", (job,)
+            "SELECT document FROM nights WHERE ?1 IS NULL OR job = ?1 ORDER BY night, run", (name,)
         ).fetchall()
     return [Night.from_dict(json.loads(document)).observed() for (document,) in rows]
 

@@ -23,6 +23,7 @@ from genrun.runner.report.worst import ROOM
 from genrun.runner.score import read_scores
 from genrun.runner.store.files import atomic_write, staged
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.leftovers import remove_below
 
 TEMPLATE = "index.html.j2"
 
@@ -54,6 +55,8 @@ def build_report(run: RunFolder, *, standalone: bool = False) -> Report:
     """
     from genrun.runner.report.pictures import draw_all
 
+    # Of a report that was killed; perhaps one with more files than this one writes.
+    remove_below(run.report_dir)
     page = collect(run, media_root="" if standalone else MEDIA_ROOT, link_logs=not standalone)
     pictures = draw_all(page.groups, [page.colour(group) for group in page.groups], run.records(), read_scores(run))
     for name, svg in pictures.items():

@@ -105,6 +105,11 @@ def item_label(item: WorkItem) -> str:
     return solver_label(item.axes, str(item.solver.get("kind", "?")))
 
 
+def where_of(item: WorkItem) -> str:
+    """An item's seed, solver and other axes, for a list of items."""
+    return ", ".join(filter(None, (f"seed {item.seed}", item_label(item), _other_axes(item))))
+
+
 def _other_axes(item: WorkItem) -> str:
     return ", ".join(f"{axis} {label}" for axis, label in item.axes.items() if not is_solver_axis(axis))
 

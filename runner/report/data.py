@@ -14,7 +14,7 @@ from genrun.runner.notes import Kind, noted
 from genrun.runner.report import text
 from genrun.runner.report.about import about
 from genrun.runner.report.blocks import has_caches, saved_blocks
-from genrun.runner.report.clips import gallery, item_label
+from genrun.runner.report.clips import gallery, where_of
 from genrun.runner.report.names import shown_path
 from genrun.runner.report.nights import Nights, collect_nights
 from genrun.runner.report.outliers import Listing, find_outliers
@@ -221,7 +221,7 @@ def _failures(items: Sequence[WorkItem], records: Mapping[str, Record], link_log
         yield Failure(
             item_id=item.id,
             prompt=item.prompt,
-            where=f"seed {item.seed}, {item_label(item)}",
+            where=where_of(item),
             kind=str(error.get("kind") or "error"),
             message=text.cut(str(error.get("message") or "no message was recorded"), MOST_MESSAGE_LETTERS),
             remedy=str(error.get("remedy") or ""),
@@ -238,7 +238,7 @@ def _notes(items: Sequence[WorkItem], records: Mapping[str, Record]) -> Iterable
             NotedItem(
                 item_id,
                 by_id[item_id].prompt,
-                f"seed {by_id[item_id].seed}, {item_label(by_id[item_id])}",
+                where_of(by_id[item_id]),
                 text.cut(message, MOST_MESSAGE_LETTERS),
             )
             for item_id, message in found.items[:MOST_NOTES]

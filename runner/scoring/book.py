@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genrun.adapters.scorers.contract import Described, settings_of
 from genrun.runner.store.files import LOCK, atomic_write, locked, write_error
@@ -58,6 +58,26 @@ class Measured:
         about = {"inputs": self.inputs, "settings": json.loads(self.settings), "part": part}
         about |= {"rows": len(self.scores), "entries": entries}
         return [json.dumps({**asdict(score), **about}) + "\n" for score in self.scores]
+
+
+class Row(NamedTuple):
+    """A line of a score file.
+
+    Attributes:
+        score: what it says.
+        part: as in `Key`.
+        settings: of the metric.
+        inputs: as in `Measured`.
+        rows: how many lines the entry has; 0 where it does not say.
+        entries: how many entries the file has; 0 where it does not say.
+    """
+
+    score: Score
+    part: str
+    settings: dict[str, Any]
+    inputs: tuple[str, ...]
+    rows: int
+    entries: int
 
 
 def settings_text(metric: Described) -> str:
@@ -161,36 +181,32 @@ def read(path: Path, note: Note = lambda text: None) -> dict[Key, Measured]:
         return {}
     with reading(path, remedy="Move it out of the way; genrun score then measures again."):
         text = read_bytes(path).decode("utf-8", errors="replace")
-    grouped: dict[Key, list[Mapping[str, Any]]] = {}
+    grouped: dict[Key, list[Row]] = {}
+    metric = path.stem
     for number, line in enumerate(text.split("\n"), start=1):
         if not line:
             continue
-        row = _parsed(line, path.stem)
+        row = _parsed(line, metric)
         if row is None:
             note(f"{path}:{number}: this line is cut off or broken; what it said is measured again.")
         else:
-            grouped.setdefault((row["item_id"], row["part"]), []).append(row)
+            grouped.setdefault((row.score.item_id, row.part), []).append(row)
     return _whole(grouped, path, note)
 
 
-def _whole(grouped: Mapping[Key, Sequence[Mapping[str, Any]]], path: Path, note: Note) -> dict[Key, Measured]:
+def _whole(grouped: Mapping[Key, Sequence[Row]], path: Path, note: Note) -> dict[Key, Measured]:
     """The entries of which every row is there."""
     whole: dict[Key, Measured] = {}
     for key, rows in grouped.items():
-        if len(rows) == rows[0].get("rows", len(rows)):
-            whole[key] = _measured(rows)
+        if len(rows) == (rows[0].rows or len(rows)):
+            settings = json.dumps(rows[0].settings, sort_keys=True) if rows[0].settings else "{}"
+            whole[key] = Measured(tuple(row.score for row in rows), rows[0].inputs, settings)
         else:
-            note(f"{path}: {len(rows)} of {rows[0]['rows']} rows of {key[0]} are there; it is measured again.")
-    listed = max((rows[0].get("entries", 0) for rows in grouped.values()), default=0)
+            note(f"{path}: {len(rows)} of {rows[0].rows} rows of {key[0]} are there; it is measured again.")
+    listed = max((rows[0].entries for rows in grouped.values()), default=0)
     if len(grouped) < listed:
         note(f"{path}: cut off: {len(grouped)} of {listed} entries are there; the others are measured again.")
     return whole
-
-
-def _measured(rows: Sequence[Mapping[str, Any]]) -> Measured:
-    scores = tuple(Score(**{name: row[name] for name in SCORE_FIELDS}) for row in rows)
-    settings = json.dumps(rows[0].get("settings", {}), sort_keys=True)
-    return Measured(scores, tuple(rows[0]["inputs"]), settings)
 
 
 def whole_lines(path: Path) -> str:
@@ -199,22 +215,29 @@ def whole_lines(path: Path) -> str:
     return "".join(line for (_, part), entry in entries.items() for line in entry.lines(part, len(entries)))
 
 
-def _parsed(line: str, metric: str) -> Mapping[str, Any] | None:
+def _parsed(line: str, metric: str) -> Row | None:
     """One row, or None when it was cut off, or an editor broke it."""
     try:
-        row = {"part": metric, "settings": {}, **read_json(line)}
-        score = Score(**{name: row[name] for name in SCORE_FIELDS})
+        found = read_json(line)
+        score = Score(**{name: found[name] for name in SCORE_FIELDS})
+        inputs = found["inputs"]
+        get = found.get
+        row = Row(score, get("part", metric), get("settings", {}), tuple(inputs), get("rows", 0), get("entries", 0))
     except WRONG_CONTENT:
         return None
     is_right = (
         (score.value is None or type(score.value) in (int, float))
-        and all(isinstance(text, str) for text in (score.item_id, score.metric, row["part"]))
-        and all(type(row.get(name, 0)) is int for name in ("version", "rows", "entries"))
+        and isinstance(score.item_id, str)
+        and isinstance(score.metric, str)
         and isinstance(score.higher_is_better, bool)
         and isinstance(score.reason, str | None)
-        and isinstance(row["settings"], dict)
-        and isinstance(row.get("inputs"), list)
-        and all(isinstance(each, str) for each in row["inputs"])
+        and type(score.version) is int
+        and isinstance(row.part, str)
+        and isinstance(row.settings, dict)
+        and type(row.rows) is int
+        and type(row.entries) is int
+        and isinstance(inputs, list)
+        and all(isinstance(each, str) for each in inputs)
     )
     return row if is_right else None
 

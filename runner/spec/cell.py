@@ -67,6 +67,10 @@ class Cell:
         return {"default": str(self.adapter.dtype), **given} if isinstance(given, dict) else given or self.adapter.dtype
 
 
+SIDES = ("height", "width")
+"""Fields of sampling whose impossible values fail the items of their cell, and of no other."""
+
+
 @dataclass
 class CellChecker:
     """Checks cells; files that several cells name are read once."""
@@ -77,7 +81,7 @@ class CellChecker:
     _parts: dict[tuple[str, str | None], Parts | None] = field(default_factory=dict)
 
     def check(self, corner: Corner) -> tuple[Cell | None, list[Problem]]:
-        """Check a cell, and return it (None when something is wrong) and everything that is wrong with it."""
+        """Check a cell, and return it (None when it cannot run) and everything that is wrong with it."""
         root = corner.root
         job, problems = job_of(root)
         solver, wrong = options.check(root, self.registries.solvers)
@@ -94,9 +98,18 @@ class CellChecker:
         problems += launching.slurm_problems(root) + launching.clashes(root)
         problems += gate_problems(root, self.registries.metrics) + folder_problems(root)
         pipeline = None if model is None else pipeline_of(*model, job.model.revision if job else None)
-        problems += launching.support_problems(root, pipeline)
+        problems += launching.support_problems(
+            root, pipeline, *self._denoiser(model, job.model.revision if job else None)
+        )
         problems += launching.guidance_problems(root, pipeline, sampling or {}, prompts)
-        if problems or job is None or model is None or solver is None or cache is None or sampling is None:
+        if (
+            not all(problem.fails_items for problem in problems)
+            or job is None
+            or model is None
+            or solver is None
+            or cache is None
+            or sampling is None
+        ):
             return None, problems
         chosen = {"solver": SolverSpec(**solver), "cache": CacheSpec(**cache)}
         job = at_home(job.model_copy(update={**chosen, "launch": launching.resolved(job.launch, root)}))
@@ -108,7 +121,8 @@ class CellChecker:
         model = self._model(root, unused)
         solver, _ = options.check(root, self.registries.solvers)
         cache, _ = options.check(root, self.registries.caches, "cache", NONE)
-        problems = [] if model is None else launching.support_problems(root, pipeline_of(*model))
+        pipeline = None if model is None else pipeline_of(*model)
+        problems = launching.support_problems(root, pipeline, *self._denoiser(model, None))
         return problems + accelerations.problems(root, self.registries, model, solver, cache)
 
     def _model(self, root: Value, problems: list[Problem]) -> tuple[Any, Checkpoint] | None:
@@ -142,11 +156,21 @@ class CellChecker:
         """The adapter; one that leaves its pipeline open with the rules of the pipeline that the checkpoint has."""
         if not isinstance(adapter, Adapter) or adapter.name != OPEN:
             return adapter
+        parts = self._parts_of(checkpoint, revision)
+        return adapter if parts is None else informed(adapter, parts)
+
+    def _denoiser(self, model: tuple[Any, Checkpoint] | None, revision: str | None) -> tuple[Mapping[str, Any], str]:
+        """The config.json of a model's transformer or UNet, empty where it is not on this machine; and its usual dtype."""
+        if model is None:
+            return {}, ""
+        parts = self._parts_of(model[1], revision)
+        return {} if parts is None else parts.denoiser_config, str(getattr(model[0], "dtype", ""))
+
+    def _parts_of(self, checkpoint: Checkpoint, revision: str | None) -> Parts | None:
         key = (checkpoint.name, revision)
         if key not in self._parts:
             self._parts[key] = parts_of(checkpoint, revision)
-        parts = self._parts[key]
-        return adapter if parts is None else informed(adapter, parts)
+        return self._parts[key]
 
     def _checkpoint(self, text: str, base: Path, variant: str | None) -> Checkpoint | str:
         key = (text, base, variant)
@@ -230,7 +254,10 @@ def _sampling(root: Value, adapter: Any, checkpoint: Checkpoint, problems: list[
     revision = None if model is None else model.revision
     problems += scheduler_problems(root, resolved, checkpoint, revision)
     wrong = [(("sampling", name), message) for name, message in adapter.validate(resolved)]
-    problems += [Problem(place(root, at), dotted(at), f"{message.rstrip('.')}.") for at, message in wrong]
+    problems += [
+        Problem(place(root, at), dotted(at), f"{message.rstrip('.')}.", fails_items=at[-1] in SIDES)
+        for at, message in wrong
+    ]
     pipeline, told = pipeline_of(adapter, checkpoint, revision), {at[-1] for at, _ in wrong}
     problems += call_problems(root, spec, resolved.get("steps"), pipeline, told)
     return resolved

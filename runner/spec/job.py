@@ -39,6 +39,7 @@ class LoadedJob:
         document: the resolved job as plain data, a job file itself: defaults filled in, a value that was made from a
             secret written as `${NAME}`.
         origin: dotted path -> where the value came from, for every value of `document`.
+        failing: what is wrong with cells of the matrix whose items will fail, while those of others are made.
     """
 
     path: Path
@@ -46,6 +47,12 @@ class LoadedJob:
     cells: tuple[Cell, ...]
     document: Mapping[str, Any]
     origin: Mapping[str, Origin]
+    failing: tuple[Problem, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to tell before the job is run, a line each."""
+        return tuple(f"{problem} Its items will fail; those of other cells are made." for problem in self.failing)
 
 
 def load(
@@ -89,13 +96,16 @@ def check(
     all_corners, wrong = corners(root, registries)
     checker = CellChecker(registries)
     checked = [checker.check(corner) for corner in all_corners]
-    problems += wrong + _by_cell(all_corners, [found for _, found in checked])
-    raise_all(problems)
+    found = _by_cell(all_corners, [found for _, found in checked])
+    # One bad cell does not keep the others from being made; but a job of which nothing can be made is refused.
+    is_any_whole = any(cell is not None and not wrong_here for cell, wrong_here in checked)
+    failing = tuple(sorted(problem for problem in found if is_any_whole and problem.fails_items))
+    raise_all([*problems, *wrong, *(problem for problem in found if problem not in failing)])
     cells = tuple(cell for cell, _ in checked if cell is not None)
     matrix = root.get("matrix")
     job = cells[0].job.model_copy(update={"matrix": {} if matrix is None else bare(matrix) or {}})
     document, origin = resolved_document(root, cells[0], path.parent)
-    return LoadedJob(path, job, cells, document, MappingProxyType(origin))
+    return LoadedJob(path, job, cells, document, MappingProxyType(origin), failing)
 
 
 def restore(

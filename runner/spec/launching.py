@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from genrun.adapters.parallel.support import refusals, unguided
+from genrun.adapters.parallel.support import no_ring, refusals, uneven, unguided
 from genrun.adapters.reading import is_there, unusable
 from genrun.runner.mesh import AXES, product
 from genrun.runner.spec.places import located
 from genrun.runner.spec.problems import Problem
-from genrun.runner.spec.schema import LaunchSpec, ParallelSpec
+from genrun.runner.spec.schema import LaunchSpec, ModelSpec, ParallelSpec
 from genrun.runner.spec.sections import section
 from genrun.runner.spec.tree import Path as TreePath
 from genrun.runner.spec.tree import Value, bare, dotted
@@ -95,18 +95,40 @@ def _misfit(launch: LaunchSpec, parallel: ParallelSpec, count: int) -> str:
     return ""
 
 
-def support_problems(root: Value, pipeline: str | None) -> list[Problem]:
-    """Axes of the mesh that a pipeline, by the name of its class, cannot use; nothing where that is not known."""
+def support_problems(
+    root: Value, pipeline: str | None, denoiser: Mapping[str, Any] | None = None, dtype: str = ""
+) -> list[Problem]:
+    """Check the axes of the mesh against a pipeline; nothing is said of what is not known.
+
+    Args:
+        root: the cell's document.
+        pipeline: name of its class.
+        denoiser: the config.json of its transformer or UNet.
+        dtype: of the model's weights, where the job does not say it.
+    """
     parallel = section(root, "parallel", ParallelSpec)
     if parallel is None or pipeline is None:
         return []
     if parallel.backend == "xfuser":
         return []
     wanted = {axis: getattr(parallel, axis) for axis in ("cfg", "ring", "ulysses")}
+    wrong = dict(refusals(pipeline, **wanted))
+    config, spec = denoiser or {}, section(root, "model", ModelSpec)
+    uneven_heads = uneven(str(config.get("_class_name")), config.get("num_attention_heads"), parallel.ulysses)
+    of_ring = no_ring(spec.device, _dtype(spec.dtype, dtype)) if spec is not None and parallel.ring > 1 else None
+    for axis, message in (("ulysses", uneven_heads), ("ring", of_ring)):
+        if message is not None:
+            wrong.setdefault(axis, message)
     return [
-        Problem(place(root, ("parallel", axis)), f"parallel.{axis}", f"{message}.")
-        for axis, message in refusals(pipeline, **wanted)
+        Problem(place(root, ("parallel", axis)), f"parallel.{axis}", f"{message}.") for axis, message in wrong.items()
     ]
+
+
+def _dtype(said: str | Mapping[str, str] | None, usual: str) -> str:
+    """The dtype of a transformer's weights."""
+    if isinstance(said, Mapping):
+        return said.get("transformer") or said.get("default") or usual
+    return said or usual
 
 
 def guidance_problems(

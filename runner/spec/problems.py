@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from genrun.runner.errors import JobFileError
@@ -40,11 +40,14 @@ class Problem:
         origin: where.
         path: the dotted path of the value, or "" for the document as a whole.
         message: what is wrong, what is wanted, and the remedy.
+        fails_items: the worker refuses the items of such a cell by name before it samples them, so that other cells can
+            be made.
     """
 
     origin: Origin
     path: str
     message: str
+    fails_items: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.origin}: {self.path}: {self.message}" if self.path else f"{self.origin}: {self.message}"

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -51,8 +52,26 @@ def atomic_write(path: Path, data: bytes) -> None:
     Raises:
         StoreError: the disk is full, the folder is read-only, or any other failure; nothing is left behind.
     """
+    if is_stream(path):
+        try:
+            # Without waiting for whoever might read a pipe.
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC), "wb") as file:
+                file.write(data)
+        except OSError as error:
+            raise write_error(path, error) from error
+        return
     with staged(path) as temporary:
         write_whole(temporary, data)
+
+
+def is_stream(path: Path) -> bool:
+    """Tell whether a name is a device, a pipe, a socket or an open file's (/dev/stdout): no file may take its place."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    is_plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    return not is_plain or (path.is_symlink() and path.absolute().parts[1:2] in (("dev",), ("proc",)))
 
 
 @contextlib.contextmanager
@@ -67,6 +86,9 @@ def staged(path: Path) -> Iterator[Path]:
     """
     temporary = temporary_name(path)
     try:
+        if is_stream(path):
+            said = f"{path}: cannot be written: it is no file, and nothing may take its place."
+            raise StoreError(said, remedy="Name a file.")
         with contextlib.suppress(FileExistsError):
             path.parent.mkdir(parents=True)
         remove_left_behind(path.parent, f".{path.name}.")

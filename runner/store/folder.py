@@ -14,11 +14,10 @@ A record is the only proof that an item is done: its files are on the disk under
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,6 @@ from genrun.runner.store.survey import (
     Survey,
     damaged_record,
     format_record,
-    is_lost,
     parse_record,
     read_record,
     record_names,
@@ -54,16 +52,13 @@ from genrun.runner.store.survey import (
 if TYPE_CHECKING:
     from genrun.runner.plan import WorkItem
 
-__all__ = ["RunFolder", "Tally", "format_record", "lost_items", "parse_record"]
+__all__ = ["RunFolder", "Tally", "format_record", "parse_record"]
 
 RESULTS = ("items", "media", "latents", "prompts")
 """Folders that only the holders of leases write into."""
 
 HASHED = ("job.yaml", "plan.jsonl")
 """Files whose hashes env.json holds."""
-
-FILES = ("media", "sha256", "media_bytes", "latents", "latents_sha256", "latents_bytes")
-"""Fields of a record that are about its files."""
 
 
 @dataclass(frozen=True)
@@ -323,27 +318,9 @@ class RunFolder:
         Raises:
             StoreError: the disk is full, or the folder cannot be written.
         """
-        with self.lock():
-            present = self.record(record.item_id, check_files=True)
-            if present is not None and present.status == "done":
-                return False
-            if present is not None:
-                record = self._inherit(record, present)
-            if record.status == "done":
-                known = (present.media, present.latents) if present is not None else ()
-                self._clear_stale(record, {*staged_files.values(), *(self.path / name for name in known if name)})
-            for temporary, final in staged_files.items():
-                _move(temporary, final)
-            self.replace_record(record)
-            if record.status == "done" and present is not None and present.media not in (None, record.media):
-                self._remove_media(record.item_id, str(present.media))
-        return True
+        from genrun.runner.store.publishing import publish
 
-    def _remove_media(self, item_id: str, name: str) -> None:
-        """Remove a media file that another one has taken the place of; never anything but a media file."""
-        path = self.path / name
-        if path.parent == self.path / "media" / item_id[:2]:
-            path.unlink(missing_ok=True)
+        return publish(self, record, staged_files)
 
     def replace_record(self, record: Record) -> None:
         """Write a record in place of whatever is there. Call while holding the run's lock.
@@ -352,26 +329,6 @@ class RunFolder:
             StoreError: the disk is full, or the folder cannot be written.
         """
         atomic_write(self.record_path(record.item_id), format_record(record))
-
-    def _inherit(self, record: Record, before: Record) -> Record:
-        """Keep what files an earlier attempt left while the item fails; remove its latents once it is done without any."""
-        if record.status != "done":
-            kept = {name: getattr(before, name) for name in FILES if getattr(record, name) is None}
-            return dataclasses.replace(record, **kept)
-        if before.latents and not record.latents:
-            # Before the record is written: a worker that is killed here comes back to this item.
-            self.latents_path(record.item_id).unlink(missing_ok=True)
-        return record
-
-    def _clear_stale(self, record: Record, new: Collection[Path]) -> None:
-        """Move files out of the way that the item has from before its record was lost, and that get no successor."""
-        from genrun.runner.store.mend import set_aside
-
-        named = {*new, *(self.path / name for name in (record.media, record.latents) if name)}
-        for room in ("media", "latents"):
-            for path in (self.path / room / record.item_id[:2]).glob(f"{record.item_id}.*"):
-                if path not in named:
-                    set_aside(self, path)
 
     @contextlib.contextmanager
     def staged(self, path: Path) -> Iterator[Path]:
@@ -434,23 +391,3 @@ def is_run(path: Path) -> bool:
             raise told from error
         return False
     return planfile.FILE in names or ("job.yaml" in names and "env.json" in names) or {"items", "leases"} <= names
-
-
-def lost_items(folder: RunFolder) -> list[str]:
-    """Return the ids of the items that were made and are to be made again: a file of theirs, or their record, is lost.
-
-    Goes by the sizes of files, and reads none but the records.
-
-    Raises:
-        UnreadableError: a record cannot be looked into.
-    """
-    return [item_id for item_id, record in folder.records(check_files=True).items() if is_lost(record)]
-
-
-def _move(temporary: Path, final: Path) -> None:
-    try:
-        sync(temporary)
-        temporary.replace(final)
-        sync(final.parent)
-    except OSError as error:
-        raise write_error(final, error) from error

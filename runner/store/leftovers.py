@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrun.runner.store.files import is_left_behind, remove, remove_left_behind
+from genrun.runner.store.files import is_left_behind, left_behind_in, remove, remove_left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,12 @@ def remove_from_run(folder: RunFolder) -> None:
     # A worker of this machine that began just now keeps its files; one of another machine holds a lease before it has any.
     temporary = [path for path in folder.temporary_files() if is_left_behind(path, 0.0)]
     for path in [*temporary, *folder.leases.glob(".*.progress"), *_superseded(folder)]:
+        remove(path)
+
+
+def remove_below(folder: Path) -> None:
+    """Remove what was left below a folder that needs no lease: that of the report, or of the scores."""
+    for path in list(left_behind_in(folder)):
         remove(path)
 
 

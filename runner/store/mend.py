@@ -57,15 +57,6 @@ def mend(folder: RunFolder, items: Sequence[str] = ()) -> list[str]:
     return notes + [f"{item_id}: {why}. It is made again." for item_id, why in whys.items()]
 
 
-def is_unchanged(folder: RunFolder, record: Record) -> bool:
-    """Whether the files of a done item are those that were written, going by every byte."""
-    for room in ("media", "latents"):
-        path = file_of(folder.path, record, room)
-        if path is not None and sha256_of(path) != _sha256(record, room):
-            return False
-    return True
-
-
 def set_aside(folder: RunFolder, path: Path) -> Path:
     """Move a file or folder of the run into `damaged/`, and return where it lies.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import json
 import math
 import os
@@ -49,13 +51,14 @@ class Survey:
         """Whether a record may be there, but in a file or folder that cannot be looked into."""
         return bool(self.unreadable) and any(path in self.unreadable for path in (record, *record.parents[:2]))
 
-    def lost(self) -> list[str]:
-        """The items that were made, and are to be made again."""
-        return [item_id for item_id, record in self.records.items() if is_lost(record)]
-
 
 def survey(run: Path, *, check_files: bool = False) -> Survey:
     """Read every record of the run in `run`, also of items that are in no plan; see `read_record`."""
+    with uncollected():
+        return _survey(run, check_files=check_files)
+
+
+def _survey(run: Path, *, check_files: bool) -> Survey:
     found = Survey()
     # Without pathlib, which takes longer than reading: `status` does this for every record of a run.
     for name in _record_files(run, found):
@@ -154,6 +157,18 @@ def lost_file(path: str, size: int | None) -> str:
     if size is not None and found.st_size != size:
         return f"has {found.st_size:,} bytes, and was written with {size:,}"
     return "" if found.st_size else "is empty"
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Put garbage collection off: it takes a third of the time in which a hundred thousand small objects are made."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def is_lost(record: Record) -> bool:

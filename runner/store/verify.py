@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +18,19 @@ from genrun.runner.store.mend import ROOMS
 from genrun.runner.store.notes import damaged_encodings, damaged_notes
 from genrun.runner.store.planfile import FILE, misfits
 from genrun.runner.store.reading import read_error
-from genrun.runner.store.survey import file_of, lost_file
+from genrun.runner.store.survey import is_inside, lost_file, uncollected
 from genrun.runner.work.ending import sha256_of
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
+
+
+READERS = 4
+"""Threads that hash files."""
+
+AT_ONCE = 64
+"""Records that a thread takes at a time."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +54,21 @@ class Flaw:
 
 def verify(folder: RunFolder) -> list[Flaw]:
     """Return everything that is wrong with a run, reading every file; empty for a run that is whole."""
+    with uncollected():
+        return _verify(folder)
+
+
+def _verify(folder: RunFolder) -> list[Flaw]:
     flaws = [*_rooms(folder), *_notes(folder)]
     planned, wrong = _read_plan(folder)
     records, unread = _read_records(folder)
     flaws += wrong + unread
     flaws += _unfinished(folder, planned, records, {flaw.path for flaw in unread})
-    for item_id, record in records.items():
-        if item_id not in planned and not wrong:
-            flaws.append(Flaw("unplanned", item_id, "has a record, but is not in plan.jsonl"))
-        flaws += _files_of(folder, record)
-    flaws += _orphans(folder, records)
+    if not wrong:
+        strangers = (item_id for item_id in records if item_id not in planned)
+        flaws += [Flaw("unplanned", item_id, "has a record, but is not in plan.jsonl") for item_id in strangers]
+    flaws += _files(folder, list(records.values()))
+    flaws += _orphans(folder, records, {flaw.path for flaw in unread if flaw.kind == "denied"})
     flaws += [
         Flaw("temporary", folder.relative(path), "left behind by a killed worker; the next submit removes it")
         for path in folder.temporary_files()
@@ -144,20 +158,33 @@ def _is_unread(folder: RunFolder, item_id: str, unread: set[str]) -> bool:
     return not unread.isdisjoint(map(folder.relative, (path, *path.parents[:2])))
 
 
+def _files(folder: RunFolder, records: Sequence[Record]) -> Iterator[Flaw]:
+    """Hash the files of all records, several at a time: hashing and waiting for disks both let other threads run."""
+
+    def flaws_of(part: Sequence[Record]) -> list[Flaw]:
+        return [flaw for record in part for flaw in _files_of(folder, record)]
+
+    parts = [records[start : start + AT_ONCE] for start in range(0, len(records), AT_ONCE)]
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from itertools.chain.from_iterable(pool.map(flaws_of, parts))
+
+
 def _files_of(folder: RunFolder, record: Record) -> Iterator[Flaw]:
     if record.status == "done" and record.media is None:
         yield Flaw("lost", record.item_id, "its record names no media file; the next submit makes it again")
-    for room, sha256, size in (
-        ("media", record.sha256, record.media_bytes),
-        ("latents", record.latents_sha256, record.latents_bytes),
+    for name, sha256, size in (
+        (record.media, record.sha256, record.media_bytes),
+        (record.latents, record.latents_sha256, record.latents_bytes),
     ):
-        name, path = getattr(record, room), file_of(folder.path, record, room)
-        if path is None:
-            if name is not None:
-                yield Flaw("lost", record.item_id, f"its record names a file that is not this item's: {name!r:.80}")
+        if name is None:
             continue
+        if not is_inside(record.item_id, name):
+            yield Flaw("lost", record.item_id, f"its record names a file that is not this item's: {name!r:.80}")
+            continue
+        # As text: a path each takes as long as hashing a small picture.
+        path = f"{folder.path}/{name}"
         try:
-            why = lost_file(str(path), size)
+            why = lost_file(path, size)
             if why == "is not there":
                 yield Flaw("lost", name, "is named by a record, but is not there; the next submit makes it again")
             elif why.startswith("is"):
@@ -166,12 +193,13 @@ def _files_of(folder: RunFolder, record: Record) -> Iterator[Flaw]:
                 message = "is not the file that was written: its SHA-256 differs from its record's"
                 yield Flaw("changed", name, f"{message}; genrun retry --item {record.item_id} makes it again")
         except UnreadableError as error:
-            yield _denied(folder, path, error)
+            yield _denied(folder, Path(path), error)
         except OSError as error:
-            yield _denied(folder, path, read_error(path, error))
+            yield _denied(folder, Path(path), read_error(Path(path), error))
 
 
-def _orphans(folder: RunFolder, records: dict[str, Record]) -> Iterator[Flaw]:
+def _orphans(folder: RunFolder, records: dict[str, Record], denied: set[str]) -> Iterator[Flaw]:
+    """Files that no record names, but for those whose record may not be looked into."""
     named = {name for record in records.values() for name in (record.media, record.latents)}
     for room in ("media", "latents"):
         for part in _parts(folder.path / room):
@@ -183,7 +211,11 @@ def _orphans(folder: RunFolder, records: dict[str, Record]) -> Iterator[Flaw]:
                     )
             except OSError:
                 continue
-            yield from (Flaw("orphan", name, "no record names this file") for name in names if name not in named)
+            yield from (
+                Flaw("orphan", name, "no record names this file")
+                for name in names
+                if name not in named and not _is_unread(folder, name.rpartition("/")[2].partition(".")[0], denied)
+            )
 
 
 def _leases(folder: RunFolder) -> list[Flaw]:

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrun.runner.errors import GenrunError
+from genrun.runner.errors import GenrunError, UnreadableError
 from genrun.runner.store.files import sync, write_error, write_whole
 from genrun.runner.store.folder import RESULTS, RunFolder, format_record
 from genrun.runner.store.runs import runs_of
-from genrun.runner.submit.stale import damage
+from genrun.runner.store.survey import lost_file
+from genrun.runner.work.ending import sha256_of
 from genrun.runner.work.make import wants_latents
 from genrun.runner.work.written import differences, written_with
 
@@ -52,8 +53,11 @@ class Found:
         return [(self.folder.path / name, sha256) for name, sha256 in pairs if name is not None]
 
     def is_whole(self) -> bool:
-        """Whether its files are there, and are what was written; reads them."""
-        return not any(damage(path, sha256, 0) for path, sha256 in self.files)
+        """Whether its files are there, may be read, and are what was written; reads them."""
+        try:
+            return all(not lost_file(str(path), None) and sha256_of(path) == sha256 for path, sha256 in self.files)
+        except (OSError, UnreadableError):
+            return False
 
 
 def reusable(job: Job, job_folder: Path) -> dict[str, Found]:

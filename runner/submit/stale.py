@@ -7,14 +7,14 @@ these are whole, else from the start.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.errors import DamagedFileError, MixError
+from genrun.runner.errors import DamagedFileError, MixError, UnreadableError
 from genrun.runner.store.mend import set_aside
+from genrun.runner.store.survey import lost_file
 from genrun.runner.work.ending import sha256_of
 from genrun.runner.work.failures import LostError, OutdatedError, describe
 from genrun.runner.work.make import wants_latents
@@ -64,18 +64,12 @@ def damage(path: Path, sha256: str | None, recorded_ns: int) -> str:
         recorded_ns: when the record was written; 0 to read the file in any case.
     """
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            return "is not a file"
-        if not found.st_size:
-            return "is empty"
-        if found.st_mtime_ns >= recorded_ns and sha256_of(path) != sha256:
-            return "has changed since it was written"
-    except (FileNotFoundError, NotADirectoryError):
-        return "is not there"
-    except OSError:
+        if why := lost_file(str(path), None):
+            return why
+        is_changed = path.stat().st_mtime_ns >= recorded_ns and sha256_of(path) != sha256
+    except (OSError, UnreadableError):
         return ""
-    return ""
+    return "has changed since it was written" if is_changed else ""
 
 
 @dataclass

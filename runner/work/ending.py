@@ -185,9 +185,10 @@ def metadata_of(item: WorkItem, saving: tuple[str, ...] = ()) -> dict[str, Any]:
     return {**metadata, "saving": list(saving)} if saving else metadata
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: str | Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    # Unbuffered: `file_digest` has a buffer of its own.
+    with Path(path).open("rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -221,7 +221,7 @@ def _rms(new: Path, old: Path) -> float | None:
 
 
 def _latents_of(path: Path, sha256: str | None = None) -> Any:
-    from genrun.runner.work.engine import read_latents
+    from genrun.runner.work.samples import read_latents
 
     try:
         if sha256 is not None and sha256_of(path) != sha256:

@@ -59,9 +59,10 @@ class Registry:
         return {point.name: point for point in published(self.group)}
 
 
-def published(group: str) -> Iterable[EntryPoint]:
+@cache
+def published(group: str) -> tuple[EntryPoint, ...]:
     """Return what the installed packages publish under an entry point group."""
-    return _all_published().select(group=group)
+    return tuple(_all_published().select(group=group))
 
 
 @cache

@@ -5,12 +5,14 @@
 
 A trial starts a command (`submit` inline, under torchrun or on a real Slurm, `score`, `report`, `export`, `nightly`), kills
 one of its processes before a file operation in the folder of runs, or in the middle of a write, drawn by seed from all that
-the command makes. Then the same command runs again, unharmed, and the run is looked at:
+the command makes (`tests/fakes/killer` lists them). Then the same command runs again, unharmed, and everything that is there
+is held against what the command makes where nothing is killed:
 
-    lost         an item that is not done, or was done before and is not what it was
-    doubled      a second run, a second file of one item, or an item that was done and is made again
-    left behind  a temporary file, a lease, or anything hidden that an unharmed run does not have
+    lost         an item that is not done, or a file (result, scores, page, export) that is missing or not what it should be
+    doubled      a second run, a second array in Slurm's queue, or an item that was done and is made again
+    left behind  any file or folder that there is not where nothing was killed, or a lease
     not clean    `genrun verify` finds something
+    failed       the command does not end as it should
 
 Workers are those of tests/fakes, which need no torch; store, queue, launchers and commands are the real ones.
 """
@@ -18,6 +20,7 @@ Workers are those of tests/fakes, which need no torch; store, queue, launchers a
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -27,9 +30,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -38,17 +40,24 @@ from typing import Any
 
 import yaml
 
-from genrun.runner.store.folder import RunFolder
+from genrun.runner.errors import GenrunError
+from genrun.runner.history.index import read as read_history
+from genrun.runner.scoring.book import SCORE_FIELDS
+from genrun.runner.store.folder import RunFolder, is_run
 from genrun.runner.store.lease import holdings
 from genrun.runner.store.verify import verify
+from tests.fakes.killer.sitecustomize import TOKEN_SUFFIX, VARIABLE
+from tests.fakes.metrics import publish
 from tests.slurm.cluster import missing, running
 
 ROOT = Path(__file__).parents[2]
 FAKES = ROOT / "tests" / "fakes"
 CLI = str(FAKES / "cli.py")
 KILLER = FAKES / "killer"
-VARIABLE = "GENRUN_TEST_KILL"
 TIMEOUT_S = 300
+DRAWS = 8
+"""How often a kill is drawn again that nothing met: an operation of a process that ended sooner this time."""
+
 FAULTS = ("lost", "doubled", "left behind", "not clean", "failed")
 
 JOB = {
@@ -57,7 +66,7 @@ JOB = {
     "prompts": ["one", "two", "three"],
     "matrix": {"solver": ["sequential", {"kind": "ropa", "workers": 4}]},
     "output": {"save_latents": True},
-    "score": ["latent_rmse", "psnr"],
+    "score": ["mean_byte", "same_bytes"],
     "launch": {"kind": "inline"},
 }
 SLURM = {"kind": "slurm", "agent": "srun", "array": 2, "gpus": 2, "partition": "gpu", "time": "00:10:00"}
@@ -74,7 +83,6 @@ class Way:
         share: how many of 100 kills it gets.
         roles: of its processes, those that may die.
         prepare: what runs before, unharmed.
-        codes: exit codes of an unharmed run.
     """
 
     name: str
@@ -83,19 +91,18 @@ class Way:
     launch: Mapping[str, Any] = field(default_factory=lambda: {"kind": "inline"})
     roles: tuple[str, ...] = ("command",)
     prepare: tuple[tuple[str, ...], ...] = ()
-    codes: tuple[int, ...] = (0,)
 
 
 SUBMIT = ("submit", "job.yaml")
+SCORE = ("score", "kill")
 WAYS = (
     Way("submit, inline", SUBMIT, 44, roles=("command", "worker")),
     Way("submit, torchrun", SUBMIT, 8, {"kind": "torchrun", "processes": 2}, ("command", "worker")),
     Way("submit, Slurm", (*SUBMIT, "--wait"), 8, SLURM, ("command", "worker")),
-    Way("score", ("score", "kill"), 12, prepare=(SUBMIT,)),
-    Way("report", ("report", "kill"), 10, prepare=(SUBMIT,)),
-    Way("export", ("export", "kill", "--to", "runs-exported", "--csv"), 4, prepare=(SUBMIT,)),
-    # The fakes' pictures are none, so that a gate on scores stays open: exit code 3.
-    Way("nightly", ("nightly", "job.yaml"), 14, roles=("command", "worker"), codes=(0, 3)),
+    Way("score", SCORE, 12, prepare=(SUBMIT,)),
+    Way("report", ("report", "kill"), 10, prepare=(SUBMIT, SCORE)),
+    Way("export", ("export", "kill", "--to", "runs-exported", "--csv"), 4, prepare=(SUBMIT, SCORE)),
+    Way("nightly", ("nightly", "job.yaml"), 14, roles=("command", "worker")),
 )
 
 
@@ -107,14 +114,14 @@ class Trial:
         way: the command.
         role: of the process that was to die.
         at: the operation before which it died.
-        died: whether anything did: an operation may be made by a process that ends sooner this time.
+        killed: that operation; "" when nothing died.
         faults: what was found afterwards, by kind.
     """
 
     way: str
     role: str
     at: int
-    died: bool
+    killed: str
     faults: dict[str, list[str]]
 
 
@@ -123,51 +130,78 @@ class Bench:
 
     def __init__(self, way: Way, root: Path, environ: Mapping[str, str]) -> None:
         self.way, self.root, self.environ = way, root, environ
+        self.plugins = root / "plugins"
+        publish(self.plugins)
         self.model = root / "model"
         self.model.mkdir(parents=True)
         (self.model / "job.yaml").write_text(yaml.safe_dump({**JOB, "launch": dict(way.launch)}))
         for arguments in way.prepare:
             self._must(self.model, arguments)
         whole = self._copy("whole")
-        self.operations = {role: self._count(whole, role) for role in way.roles}
-        self.usual = hidden(whole)
+        self.operations = self._count(whole)
+        # What a repeat makes of a whole run (locks, notes of the second call) is no fault.
+        self._must(whole, way.command)
+        self.known = contents(whole)
 
     def trial(self, number: int, seed: int) -> Trial:
         """Kill at an operation drawn by seed, run again, and look."""
         drawn = random.Random(f"{seed} {self.way.name} {number}")
-        role = drawn.choice(self.way.roles)
-        at = drawn.randint(1, self.operations[role])
-        folder = self._copy(f"trial-{number}")
-        token = folder / "token"
-        token.touch()
-        self._run(folder, self.way.command, self._killer(folder, role, at, token))
-        died = not token.exists()
+        for draw in range(DRAWS):
+            role = drawn.choice(self.way.roles)
+            at = drawn.randint(1, self.operations[role])
+            folder = self._copy(f"trial-{number}-{draw}")
+            token = folder / "token"
+            token.touch()
+            self._run(folder, self.way.command, self._killer(folder, role, at, token))
+            used = token.with_name(f"{token.name}{TOKEN_SUFFIX}")
+            killed = used.read_text() if used.exists() else ""
+            if killed:
+                break
+            shutil.rmtree(folder)
+        else:
+            raise RuntimeError(f"{self.way.name}: nothing died in {DRAWS} tries")
         before = finished(folder)
         again = self._run(folder, self.way.command)
-        faults = inspect(folder, before, self.usual, is_night=self.way.command[0] == "nightly")
-        if again.returncode not in self.way.codes:
+        try:
+            faults = inspect(folder, before, self.known)
+        except GenrunError as error:
+            faults = {"not clean": [str(error)]}
+        if again.returncode:
             faults["failed"] = [f"exit code {again.returncode}: {again.stderr[-600:]}"]
+        if role == "command" and self.way.launch["kind"] == "slurm" and (arrays := self._arrays(folder)) != 1:
+            faults.setdefault("doubled", []).append(f"{arrays} arrays in Slurm's queue")
         if not faults:
             shutil.rmtree(folder)
-        return Trial(self.way.name, role, at, died, faults)
+        return Trial(self.way.name, role, at, killed.replace(str(folder), ""), faults)
+
+    def _arrays(self, folder: Path) -> int:
+        """Count the arrays that were submitted from a folder, also those that have ended."""
+        listed = subprocess.run(
+            ["squeue", "--states=all", "--noheader", "--format=%F %Z"],
+            env={**os.environ, **self.environ},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=TIMEOUT_S,
+        )
+        found = (line.split(None, 1) for line in listed.stdout.splitlines())
+        return len({job for job, workdir in found if Path(workdir).is_relative_to(folder)})
 
     def _copy(self, name: str) -> Path:
         folder = self.root / name
         shutil.copytree(self.model, folder, symlinks=True)
         return folder
 
-    def _count(self, folder: Path, role: str) -> int:
-        """Count the operations of the role's busiest process in an unharmed run."""
-        counts = folder / "counts"
-        shutil.rmtree(counts, ignore_errors=True)
-        counts.mkdir()
-        if role != self.way.roles[0]:
-            shutil.rmtree(folder / "runs", ignore_errors=True)
-        self._must(folder, self.way.command, self._killer(folder, role, 0, folder / "token"))
-        found = [int(path.read_text()) for path in counts.glob(f"{role}.*")]
-        if not found or not max(found):
-            raise RuntimeError(f"{self.way.name}: no file operations of a {role} were seen")
-        return max(found)
+    def _count(self, folder: Path) -> dict[str, int]:
+        """Count the operations of each role's busiest process in an unharmed run."""
+        self._must(folder, self.way.command, self._killer(folder, "any", 0, folder / "token"))
+        found = dict.fromkeys(self.way.roles, 0)
+        for path in (folder / "counts").iterdir():
+            role = path.name.partition(".")[0]
+            found[role] = max(found.get(role, 0), int(path.read_text()))
+        if lacking := [role for role in self.way.roles if not found[role]]:
+            raise RuntimeError(f"{self.way.name}: no file operations of a {lacking[0]} were seen")
+        return {role: found[role] for role in self.way.roles}
 
     def _killer(self, folder: Path, role: str, at: int, token: Path) -> dict[str, str]:
         (folder / "counts").mkdir(exist_ok=True)
@@ -178,17 +212,23 @@ class Bench:
             "token": str(token),
             "counts": str(folder / "counts"),
         }
-        return {VARIABLE: json.dumps(plan), "PYTHONPATH": f"{KILLER}{os.pathsep}{ROOT}"}
+        return {VARIABLE: json.dumps(plan), "PYTHONPATH": os.pathsep.join(map(str, (KILLER, ROOT, self.plugins)))}
 
     def _must(self, folder: Path, arguments: tuple[str, ...], extra: Mapping[str, str] | None = None) -> None:
         ran = self._run(folder, arguments, extra)
-        if ran.returncode not in self.way.codes:
+        if ran.returncode:
             raise RuntimeError(f"genrun {' '.join(arguments)}: exit code {ran.returncode}\n{ran.stdout}\n{ran.stderr}")
 
     def _run(
         self, folder: Path, arguments: tuple[str, ...], extra: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **self.environ, **(extra or {})}
+        environ = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{self.plugins}",
+            "OMP_NUM_THREADS": "1",
+            **self.environ,
+            **(extra or {}),
+        }
         process = subprocess.Popen(
             [sys.executable, CLI, *arguments],
             cwd=folder,
@@ -198,13 +238,19 @@ class Bench:
             stderr=subprocess.PIPE,
             text=True,
         )
-        stdout, stderr = process.communicate(timeout=TIMEOUT_S)
+        try:
+            stdout, stderr = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            # To hang is a fault, too.
+            process.kill()
+            stdout, stderr = process.communicate()
+            stderr += f"\nno end in {TIMEOUT_S} s"
         return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 
 def run_folders(folder: Path) -> list[RunFolder]:
     """Return the runs of a trial."""
-    return [RunFolder.open(path.parent) for path in sorted(folder.glob("runs/kill/2*/plan.jsonl"))]
+    return [RunFolder.open(path) for path in sorted(folder.glob("runs/kill/2*")) if is_run(path)]
 
 
 def finished(folder: Path) -> dict[Path, tuple[int, bytes]]:
@@ -213,36 +259,72 @@ def finished(folder: Path) -> dict[Path, tuple[int, bytes]]:
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in records}
 
 
-def hidden(folder: Path) -> set[str]:
-    """Return what is hidden in a folder of runs, without what is particular to one run."""
-    found = (path.relative_to(folder).as_posix() for path in folder.glob("runs/**/.*"))
-    return {re.sub(r"\d{4}-\d\d-\d\dT[\d-]+-[0-9a-f]+|[0-9a-f]{8,}|\d{8}T\d{6}", "*", name) for name in found}
+def contents(folder: Path) -> dict[str, str]:
+    """Return everything below the folders of runs and exports by name, with a digest where it is always the same.
+
+    Folders of runs are named alike. Of logs only what does not belong there counts, as a launch more has its own.
+    """
+    found = {}
+    for path in sorted(path for top in folder.glob("runs*") for path in top.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        is_log = "/logs/" in name and not path.name.startswith(".") and not re.search(r"\btmp\b", path.name)
+        if not is_log:
+            found[re.sub(r"\d{4}-\d\d-\d\dT[\d-]+-[0-9a-f]+", "RUN", name)] = digest(path)
+    return found
 
 
-def inspect(
-    folder: Path, before: Mapping[Path, tuple[int, bytes]], usual: set[str], *, is_night: bool
-) -> dict[str, list[str]]:
-    """Return what is wrong with a trial's runs, by kind."""
+def digest(path: Path) -> str:
+    """Say what is in a file, as far as that is the same in every run of the job."""
+    if path.is_symlink() or path.is_dir():
+        return "link" if path.is_symlink() else "folder"
+    if path.parent.name == "scores" and path.suffix == ".jsonl":
+        try:
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+        except ValueError:
+            return "no JSON"
+        return json.dumps([[row[name] for name in (*SCORE_FIELDS, "inputs")] for row in rows])
+    if path.suffix == ".html":
+        return f"a page, {'whole' if path.read_text().rstrip().endswith('</html>') else 'cut off'}"
+    if path.name == "history.sqlite3":
+        return json.dumps(
+            [(night.job, night.state, night.done, len(night.measures)) for night in read_history(path.parent)]
+        )
+    if path.suffix in (".png", ".safetensors") or path.name == "plan.jsonl":
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    if "runs-exported" in path.parts:
+        return str(len(path.read_bytes().splitlines()))
+    return ""
+
+
+def inspect(folder: Path, before: Mapping[Path, tuple[int, bytes]], known: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return what is wrong with a trial, by kind.
+
+    Args:
+        folder: of the trial.
+        before: records that were there when the command was killed.
+        known: `contents` of a folder in which nothing was killed.
+    """
     faults: dict[str, list[str]] = {kind: [] for kind in FAULTS}
     runs = run_folders(folder)
     if len(runs) != 1:
-        faults["doubled"].append(f"{len(runs)} runs" + (" of one night" if is_night else ""))
+        faults["doubled"].append(f"{len(runs)} runs")
     for run in runs:
         records = run.records()
-        faults["lost"] += [item.id for item in run.items() if getattr(records.get(item.id), "status", "") != "done"]
-        files = Counter(path.stem for path in run.result_files() if path.suffix == ".png")
-        faults["doubled"] += [item_id for item_id, count in files.items() if count > 1]
+        faults["lost"] += [
+            item.id for item in run.plan().items if getattr(records.get(item.id), "status", "") != "done"
+        ]
         faults["not clean"] += [str(flaw) for flaw in verify(run)]
         faults["left behind"] += [f"lease of {item_id}" for item_id in holdings(run)]
-    now = finished(folder)
-    faults["lost"] += [path.stem for path in before if path not in now]
-    faults["doubled"] += [path.stem for path, known in before.items() if path in now and now[path] != known]
-    faults["left behind"] += sorted(hidden(folder) - usual)
+    now, there = finished(folder), contents(folder)
+    faults["doubled"] += [path.stem for path, known_as in before.items() if path in now and now[path] != known_as]
+    faults["lost"] += [name for name in known if name not in there]
+    faults["lost"] += [f"{name}: {there[name]}" for name in known if there.get(name, known[name]) != known[name]]
+    faults["left behind"] += [name for name in there if name not in known]
     return {kind: found for kind, found in faults.items() if found}
 
 
 @contextmanager
-def benches(ways: list[Way], root: Path) -> Iterator[list[Bench]]:
+def benches(ways: Sequence[Way], root: Path) -> Iterator[list[Bench]]:
     """Set up every way; with a cluster where Slurm is meant."""
     with ExitStack() as stack:
         made = []
@@ -255,31 +337,36 @@ def benches(ways: list[Way], root: Path) -> Iterator[list[Bench]]:
         yield made
 
 
-def measure(ways: list[Way], kills: int, seed: int, jobs: int, root: Path) -> list[Trial]:
-    """Make the trials, `jobs` at a time."""
-    total = sum(way.share for way in ways)
+def measure(made: Sequence[Bench], kills: int, seed: int, jobs: int) -> list[Trial]:
+    """Make the trials, `jobs` at a time, all ways mixed."""
+    total = sum(bench.way.share for bench in made)
+    calls = [
+        partial(bench.trial, number, seed)
+        for bench in made
+        for number in range(max(1, round(kills * bench.way.share / total)))
+    ]
+    random.Random(seed).shuffle(calls)
     trials: list[Trial] = []
-    with benches(ways, root) as made, ThreadPoolExecutor(jobs) as pool:
-        calls = [
-            partial(bench.trial, number, seed)
-            for bench in made
-            for number in range(max(1, round(kills * bench.way.share / total)))
-        ]
-        for trial in pool.map(lambda call: call(), calls):
-            trials.append(trial)
-            if trial.faults:
-                print(f"{len(trials)}/{len(calls)} {trial}", file=sys.stderr, flush=True)
-            elif len(trials) % 20 == 0:
-                print(f"{len(trials)}/{len(calls)}", file=sys.stderr, flush=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for done in as_completed([pool.submit(call) for call in calls]):
+                trials.append(trial := done.result())
+                if trial.faults or len(trials) % 20 == 0:
+                    note = f" {trial}" if trial.faults else ""
+                    print(f"{len(trials)}/{len(calls)}{note}", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            pass  # whoever stops it gets the table of what there is
+        finally:
+            pool.shutdown(cancel_futures=True)
     return trials
 
 
 def table(trials: list[Trial]) -> str:
     """Return the table of docs/reliability.md."""
     lines = ["| killed | kills | " + " | ".join(FAULTS) + " |", "|---|---|" + "---|" * len(FAULTS)]
-    names = dict.fromkeys(trial.way for trial in trials)
-    for name in [*names, "all"]:
-        found = [trial for trial in trials if trial.died and name in (trial.way, "all")]
+    tried = {trial.way for trial in trials}
+    for name in [*(way.name for way in WAYS if way.name in tried), "all"]:
+        found = [trial for trial in trials if name in (trial.way, "all")]
         counts = [sum(kind in trial.faults for trial in found) for kind in FAULTS]
         lines.append(f"| {name} | {len(found)} | " + " | ".join(str(count) for count in counts) + " |")
     return "\n".join(lines)
@@ -300,8 +387,11 @@ def main() -> int:
     if lacking and any(way.launch["kind"] == "slurm" for way in ways):
         parser.error(f"no {', '.join(lacking)}: name other --ways")
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="kills-") as temporary:
-        trials = measure(ways, given.kills, given.seed, given.jobs, given.keep or Path(temporary))
+    with (
+        tempfile.TemporaryDirectory(prefix="kills-") as temporary,
+        benches(ways, given.keep or Path(temporary)) as made,
+    ):
+        trials = measure(made, given.kills, given.seed, given.jobs)
     if given.json:
         given.json.write_text(json.dumps([asdict(trial) for trial in trials], indent=1))
     print(table(trials))

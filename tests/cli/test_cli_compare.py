@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import parse
 
 import pytest
 
+from genrun.runner.notes import SAFETY_CHECKER
+from genrun.runner.store.folder import RunFolder, format_record
+from genrun.runner.store.records import Note
 from tests.cli.conftest import Genrun
 from tests.fakes.scores import Value, scored_run
 
@@ -73,3 +77,14 @@ def test_cells_of_one_run_and_too_little_to_judge(genrun: Genrun, runs: Path) ->
 )
 def test_what_cannot_be_meant_is_refused(genrun: Genrun, runs: Path, arguments: tuple[str, ...], message: str) -> None:
     assert message in genrun("compare", *arguments, exit_code=2).stderr
+
+
+def test_pictures_that_a_safety_checker_replaced_are_told_of_each_side(genrun: Genrun, runs: Path) -> None:
+    folder = RunFolder(runs / "a" / "2")
+    record = folder.record(folder.items()[0].id)
+    assert record is not None
+    black = replace(record, notes=(Note(SAFETY_CHECKER, "it flagged it"),))
+    folder.record_path(record.item_id).write_bytes(format_record(black))
+    said = genrun("compare", "a/1", "a/2", exit_code=1).stderr
+    assert "Candidate: 1 item: the checkpoint's safety checker made the picture black" in said
+    assert "Baseline: 1 item" not in said

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.fuzz.values import ODD, PLACES, TEXTS, Raw
+from tests.fuzz.values import FITTING, ODD, PLACES, TEXTS, Raw
 
 RIGHT: list[dict[str, Any]] = [
     {"model": "demo-image", "prompts": ["a red ball"]},
@@ -88,10 +88,13 @@ LINES = [
 def job_files(draw: st.DrawFn) -> bytes:
     """The bytes of a job file."""
     job = copy.deepcopy(draw(st.sampled_from(RIGHT)))
-    for _ in range(draw(st.sampled_from([0, 1, 1, 1, 2, 3]))):
+    for place, value in draw(st.lists(st.sampled_from(FITTING), max_size=3)):
+        put(job, place, value)
+    # Most checks only come to a job that is otherwise right: many have one fault, and many have none.
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 1, 2]))):
         put(job, draw(st.sampled_from(PLACES)), draw(ODD))
     text = as_yaml(job, flow=draw(st.booleans()))
-    if draw(st.integers(0, 7)) == 0:
+    if draw(st.integers(0, 11)) == 0:
         text = spoiled(text, draw(st.integers(0, len(text))), draw(st.sampled_from(LINES)))
     data = text.encode("utf-8", "surrogatepass")
     return draw(st.sampled_from(ENCODINGS))(data) if draw(st.integers(0, 15)) == 0 else data
@@ -169,9 +172,12 @@ def _scalar(data: Any) -> str:
     return json.dumps(data)
 
 
-SETS = st.builds(
-    "{}={}".format,
-    st.sampled_from(PLACES),
-    st.one_of(st.sampled_from([str(text) for text in TEXTS]), ODD.map(_flow)),
+SETS = st.one_of(
+    st.sampled_from([f"{place}={_flow(value)}" for place, value in FITTING]),
+    st.builds(
+        "{}={}".format,
+        st.sampled_from(PLACES),
+        st.one_of(st.sampled_from([str(text) for text in TEXTS]), ODD.map(_flow)),
+    ),
 )
 """Options `--set`."""

@@ -159,3 +159,31 @@ PLACES = [
     ),
 ]
 """Where a job may say something, and where it may not; a number is an index of a list."""
+
+FITTING: list[tuple[str, Any]] = [
+    *(("name", name) for name in ("a", "0", "A.b_c-d", "x" * 80)),
+    *(("seeds", seeds) for seeds in ([3], [0, 1, 2], [2**63 - 1], [7, 0])),
+    *(("prompts", prompts) for prompts in (["\N{PILE OF POO}"], ["a", "b", "c"], {"file": "p.csv"}, {"file": "p.txt"})),
+    *(("sampling.steps", steps) for steps in (1, 2, 17, 100)),
+    *(("sampling.guidance_scale", scale) for scale in (0, 1, 7.5)),
+    *(("sampling.negative_prompt", text) for text in ("", "blurry", "a\nb")),
+    *(("solver", solver) for solver in ("sequential", "ropa", "parataa", "paradigms", {"kind": "ropa", "workers": 3})),
+    *(("cache", cache) for cache in ("none", {"kind": "none"})),
+    ("attention", "native"),
+    *(("objective", objective) for objective in ("latency", "throughput")),
+    *(("parallel", parallel) for parallel in ({"data": 2}, {"data": "auto", "elastic": True}, {"time": "auto"})),
+    *(("launch.kind", kind) for kind in ("inline", "torchrun", "slurm")),
+    *(("launch.threads", threads) for threads in (1, 4)),
+    *(("launch.max_attempts", count) for count in (1, 5)),
+    *(("launch.setup", lines) for lines in ([], ["module load cuda"], ["export A='${MY_TOKEN}'", "echo $HOME"])),
+    *(("output.dir", folder) for folder in ("out", "a b/c", "runs", "../work/runs")),
+    *(("output.save_latents", flag) for flag in (True, False)),
+    *(("output.crf", crf) for crf in (0, 18, 51)),
+    *(("output.fps", fps) for fps in (1, 60)),
+    *(("score", score) for score in ([], ["psnr"], ["latent_rmse", "ssim"], [{"kind": "psnr"}])),
+    *(("matrix", matrix) for matrix in ({"seeds": [[0], [1]]}, {"sampling.steps": [2, 3]}, {"solver.kind": ["ropa"]})),
+    *(("nightly", nightly) for nightly in ({"at": "23:59"}, {"keep": 1, "baseline": "last"}, {})),
+    ("model", "demo-image"),
+    *(("model", {"adapter": "demo-image", "device": "cpu", "dtype": dtype}) for dtype in ("float32", "bfloat16")),
+]
+"""Places with something that may stand there; not all go together."""

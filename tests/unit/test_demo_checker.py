@@ -104,3 +104,9 @@ def test_a_shape_that_vanishes_for_a_frame_fails() -> None:
 def test_other_arrays_are_refused(frames: np.ndarray) -> None:
     with pytest.raises(ValueError, match="uint8"):
         read(frames, "video")
+
+
+def test_a_single_frame_shows_no_motion(capfd: pytest.CaptureFixture[str]) -> None:
+    scene = world.scenes("video", "held-out")[0]
+    assert not check(drawn(scene)[:1], scene.caption)["direction"]
+    assert capfd.readouterr() == ("", "")

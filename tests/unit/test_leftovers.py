@@ -13,6 +13,8 @@ from genrun.adapters.scorers import vbench
 from genrun.runner.bench.folder import BenchFolder
 from genrun.runner.nightly import retention
 from genrun.runner.nightly.due import alone
+from genrun.runner.report.build import build_report
+from genrun.runner.score import score_run
 from genrun.runner.store import files
 from genrun.runner.store.files import atomic_write, is_left_behind, is_temporary, temporary_name
 from genrun.runner.store.folder import RunFolder
@@ -98,6 +100,21 @@ def test_everything_that_is_left_anywhere_in_a_run_is_named_and_removed(
     assert {flaw.path for flaw in verify(folder) if flaw.kind == "temporary"} == set(map(folder.relative, found))
     remove_from_run(folder)
     assert {path for path in folder.path.rglob("*") if path.is_file()} == {*whole, living}
+
+
+def test_a_report_and_a_scoring_remove_what_killed_ones_left_also_of_files_that_they_do_not_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path / "fake" / "run", 1)
+    dead = [
+        left(folder.path / name, dead_process(), monkeypatch)
+        for name in ("report/report.pdf", "report/media/ab/x.mp4", "report/assets/old.svg", "scores/psnr.jsonl")
+    ]
+    dead += [left(folder.report_dir / "print", dead_process(), monkeypatch, is_folder=True)]
+    living = [left(folder.path / name, current(), monkeypatch) for name in ("report/report.pdf", "scores/psnr.jsonl")]
+    build_report(folder)
+    score_run(folder, [])
+    assert not any(path.exists() for path in dead) and all(path.exists() for path in living)
 
 
 def test_what_is_left_beside_runs_is_removed_and_runs_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def test_weights_of_another_shape_than_the_configuration_says(broken: Path, comp
     save_file({**tensors, name: torch.cat([tensors[name], tensors[name]]).contiguous()}, path, {"format": "pt"})
     error = error_of(broken)
     assert "the weights have another shape than the configuration says" in str(error)
-    assert name in str(error)
+    assert f"{name!r} in {component}/{path.name} is " in str(error)
     assert "get both from one place" in error.remedy
 
 

@@ -344,3 +344,8 @@ def test_only_one_call_is_alone(tmp_path: Path) -> None:
     with alone(tmp_path) as third:
         assert third
     assert due_module.nights_of(tmp_path) == []
+
+
+def test_a_name_that_no_text_can_hold_has_no_nights(tmp_path: Path) -> None:
+    history.rebuild(tmp_path)
+    assert history.read(tmp_path, "\udcff") == []

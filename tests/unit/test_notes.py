@@ -7,9 +7,11 @@ from genrun.runner import notes
 from genrun.runner.compare.drift import measure
 from genrun.runner.compare.sides import Entry
 from genrun.runner.report.build import build_report
+from genrun.runner.report.clips import where_of
 from genrun.runner.score import read_scores, score_run, wanted_metrics
 from genrun.runner.store.folder import RunFolder, format_record, parse_record
 from genrun.runner.store.records import Note, Record, SamplerStats
+from tests.fakes.items import make_item
 from tests.sample_run import ROPA, SEQUENTIAL, make_run
 
 BLACK = Note(notes.SAFETY_CHECKER, "the safety checker flagged it")
@@ -96,3 +98,8 @@ def test_drift_from_or_of_a_picture_that_is_not_real_is_not_measured(tmp_path: P
     assert (of.value, against.value) == (None, None)
     assert of.reason == "not what the model made: the safety checker flagged it"
     assert against.reason == "the baseline: not what the model made: the safety checker flagged it"
+
+
+def test_a_list_of_items_names_every_axis_of_each() -> None:
+    item = make_item(1)
+    assert where_of(replace(item, axes={"solver": "ropa", "model": "sd2"})) == f"seed {item.seed}, ropa, model sd2"

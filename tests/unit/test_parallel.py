@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib import metadata
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -18,12 +19,15 @@ from genrun.adapters.parallel.alarm import Alarm
 from genrun.adapters.parallel.attention import dispatch_all
 from genrun.adapters.parallel.context import rank_by_rank
 from genrun.adapters.parallel.slot import Slot, equip
-from genrun.adapters.parallel.support import CONTEXT, DOUBLED, MASKED, TWICE, refusals
+from genrun.adapters.parallel.support import CONTEXT, DOUBLED, MASKED, TWICE, refusals, uneven
 from genrun.adapters.session import RefusedError
+from genrun.runner.errors import JobFileError
 from genrun.runner.errors import RefusedError as QueueRefusedError
 from genrun.runner.launch import torchrun
 from genrun.runner.launch.contract import Request
 from genrun.runner.mesh import Mesh, Wish, product
+from genrun.runner.plan import plan
+from genrun.runner.spec import LoadedJob, load
 from tests.fakes.jobs import BASE, items_of, load_text, problems_of
 from tests.tiny import build, call_kwargs, latents_of
 
@@ -71,6 +75,44 @@ def test_heads_that_cannot_be_shared_equally_are_refused_with_what_can() -> None
     message = "4 ranks cannot share the 2 attention heads of WanTransformer3DModel equally; write one of 1, 2"
     with pytest.raises(RefusedError, match=message):
         equip(build("wan21"), slot(ulysses=4))
+
+
+@pytest.mark.parametrize(
+    ("model", "mesh", "message"),
+    [
+        (
+            "demo-video",
+            "ulysses: 3",
+            "ulysses: 3 ranks cannot share the 4 attention heads of CogVideoXTransformer3DModel",
+        ),
+        ("demo-video", "ring: 2", "parallel.ring: needs model.dtype: bfloat16 or float16"),
+        ("{adapter: flux, device: cpu}", "ring: 2", "parallel.ring: needs GPUs"),
+        ("{adapter: flux, dtype: {default: bfloat16, transformer: float32}}", "ring: 2", "ring: needs model.dtype"),
+    ],
+)
+def test_what_ranks_cannot_share_is_told_when_the_job_is_checked(
+    here: Path, model: str, mesh: str, message: str
+) -> None:
+    del here
+    with pytest.raises(JobFileError, match=re.escape(message)):
+        plan(job_of(model, mesh))
+
+
+@pytest.mark.parametrize(("model", "mesh"), [("demo-video", "ulysses: 4"), ("flux", "ring: 2")])
+def test_what_ranks_can_share_is_taken(here: Path, model: str, mesh: str) -> None:
+    del here
+    assert len(plan(job_of(model, mesh))) == 1
+
+
+def job_of(model: str, mesh: str) -> LoadedJob:
+    """A job in the current folder."""
+    Path("job.yaml").write_text(f"model: {model}\nprompts: [a]\nparallel: {{{mesh}}}\n")
+    return load("job.yaml", environ={})
+
+
+@pytest.mark.parametrize("heads", [None, "4", True, 0, -4, 4.0, 10**9])
+def test_a_configuration_may_say_anything_of_heads(heads: Any) -> None:
+    assert uneven("Model", heads, 3) is None
 
 
 def test_a_mask_follows_its_tokens_rank_by_rank() -> None:

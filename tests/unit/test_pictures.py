@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from genrun.adapters.adapter import Adapter
+from genrun.adapters.damaged import check_encodings
+from genrun.adapters.embeddings import encode
 from genrun.adapters.generate import Request, call_arguments, check_request, decode, sample
 from genrun.adapters.pictures import PictureError, check_asked, pictures_of
 from genrun.runner.notes import BLANK, FPS_ASSUMED, SAFETY_CHECKER
-from genrun.runner.work.engine import Decoded, Engine
+from genrun.runner.work.engine import Engine
 from genrun.runner.work.failures import DecodeError, describe
+from genrun.runner.work.samples import Decoded
 from genrun.solvers import registry
 from tests.fakes.items import make_item
 from tests.tiny import build
@@ -184,3 +187,24 @@ def test_a_failure_of_a_picture_keeps_its_kind_and_remedy() -> None:
 def test_what_pictures_show_is_noted(output: Any, knows_fps: bool, kinds: list[str]) -> None:
     found = Engine({}).notes(make_item(1), Decoded(pictures_of(output), 8, knows_fps))
     assert [note.kind for note in found] == kinds
+
+
+@pytest.mark.parametrize("part", ["transformer", "text_encoder_3"])
+def test_weights_that_are_not_finite_are_named(part: str) -> None:
+    pipe = build("sd3")
+    name, weight = next(iter(getattr(pipe, part).named_parameters()))
+    weight.data.view(-1)[3] = torch.nan
+    with pytest.raises(PictureError, match=rf"step 0 .* of the pipeline's {part}, 1 of .* '{name}'") as caught:
+        sample(pipe, AUTO, request_for("sd3"), SEQUENTIAL)
+    assert caught.value.kind == "non_finite"
+
+
+def test_a_text_encoder_that_overflows_fails_the_encoding_of_its_prompt() -> None:
+    pipe = build("sd3")
+    with pytest.raises(PictureError, match="in the encoded prompt: a text encoder overflows") as caught:
+        check_encodings(pipe, {"a": (torch.ones(2), [None, torch.full((2,), torch.nan)])})
+    assert "float32" in caught.value.remedy
+    check_encodings(pipe, {"a": torch.full((2,), -torch.inf)})
+    pipe.text_encoder.text_model.final_layer_norm.weight.data.fill_(torch.nan)
+    with pytest.raises(PictureError, match=r"of the pipeline's text_encoder, .* 'text_model.final_layer_norm.weight'"):
+        encode(pipe, AUTO, request_for("sd3"))

@@ -250,9 +250,22 @@ def test_options_are_held_against_the_call_of_the_pipeline(sampling: str, messag
     assert message in line
 
 
+def test_a_size_that_cannot_be_made_fails_its_cell_and_keeps_no_other_from_being_made() -> None:
+    Path("job.yaml").write_text(f"{DEMO}matrix: {{sampling.width: [64, 72]}}\n")
+    loaded = load("job.yaml", environ={})
+    assert [cell.sampling["width"] for cell in loaded.cells] == [64, 72]
+    (line,) = loaded.warnings
+    assert "the nearest is 64. (In the cell sampling.width=72.) Its items will fail" in line
+    assert len(plan(loaded)) == 2
+    lines = refusal(f"{DEMO}matrix: {{sampling.width: [72, 80]}}\n")
+    assert len(lines) == 2
+    (line,) = refusal(f"{DEMO}matrix: {{sampling.width: [64, 72], sampling.steps: [2, 0]}}\n")[:1]
+    assert "sampling.steps" in line or "sampling.width" in line
+
+
 def test_arguments_that_the_pipeline_has_are_taken() -> None:
     Path("job.yaml").write_text(
-        f"{DEMO}sampling: {{steps: 2, options: {{sigmas: [1, 0.5], clip_skip: 1, prompt_2: b}}}}\n"
+        f"{DEMO}sampling: {{steps: 2, options: {{sigmas: [1, 0.5], clip_skip: 1, prompt_2: b, num_images_per_prompt: 1}}}}\n"
     )
     assert plan(load("job.yaml", environ={}))[0].sampling["options"]["clip_skip"] == 1
 

@@ -12,10 +12,15 @@ import pytest
 from genrun.runner.errors import StoreError
 from genrun.runner.store import files
 from genrun.runner.store.files import atomic_write, is_temporary, staged, temporary_name
-from genrun.runner.store.folder import RunFolder, format_record, lost_items, parse_record
+from genrun.runner.store.folder import RunFolder, format_record, parse_record
 from genrun.runner.store.records import Record, SamplerStats
+from genrun.runner.store.survey import is_lost
 from genrun.runner.work.order import Order, open_items
 from tests.fakes.items import HOSTILE, digest, document, done, failed, make_folder, make_item
+
+
+def lost_items(folder: RunFolder) -> list[str]:
+    return [item_id for item_id, record in folder.records(check_files=True).items() if is_lost(record)]
 
 
 def everything(folder: Path) -> list[str]:
@@ -244,3 +249,17 @@ def test_tally_counts_planned_items_only(tmp_path: Path) -> None:
     folder.write_record(Record(digest("stranger"), "done"))
     tally = folder.tally()
     assert (tally.items, tally.done, tally.failed, tally.pending) == (4, 1, 1, 2)
+
+
+def test_nothing_takes_the_place_of_a_device_or_a_pipe(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "null"
+    os.mkfifo(pipe)
+    link.symlink_to(os.devnull)
+    atomic_write(link, b"goes where all that is written there goes")
+    with pytest.raises(StoreError, match="pipe"):
+        atomic_write(pipe, b"nobody reads it")
+    with pytest.raises(StoreError, match="nothing may take its place"), staged(link):
+        pass
+    assert pipe.is_fifo()
+    assert link.is_symlink() and link.is_char_device()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["null", "pipe"]

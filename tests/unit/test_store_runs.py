@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from genrun.runner.errors import MixError, UsageError
+from genrun.runner.errors import DamagedFileError, MixError, UsageError
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.jobfile import read_job
 from genrun.runner.store.runs import names, new_path, point_latest, resolve
+from genrun.runner.submit.reuse import Found
 from genrun.runner.submit.runs import Job, changed_fields, check_same, find_run, open_run
-from tests.fakes.items import document, make_folder, make_item
+from tests.fakes.damage import denied
+from tests.fakes.items import document, done, make_folder, make_item
 
 
 def open_folder(job: Job, base: Path) -> RunFolder:
@@ -112,3 +115,49 @@ def test_only_fields_that_change_pixels_count_as_changed() -> None:
     old = document(launch={"kind": "inline"}, solver={"kind": "ropa", "workers": 8})
     new = document(launch={"kind": "torchrun"}, solver={"kind": "ropa"}, score=["psnr"])
     assert changed_fields(old, new) == ["solver.workers: 8 -> (not set)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[" * 200, "nested deeper"),
+        ("name: a\nmodel: &a {x: *a}\n", "nested deeper"),
+        (
+            "name: a\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 9)}]\n" for n in range(12)),
+            "holds",
+        ),
+        ("name: [\n", "no YAML"),
+        ("name: a\nmodel: {a: !!python/name:os.system x}\n", "no YAML"),
+    ],
+)
+def test_a_stored_job_that_no_genrun_wrote_is_damaged_and_brings_nothing_down(
+    tmp_path: Path, text: str, why: str
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(text)
+    with pytest.raises(DamagedFileError, match=why):
+        read_job(path)
+
+
+def test_a_stored_job_may_use_aliases(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("name: a\nmodel: &m {adapter: x}\nlaunch: *m\n")
+    assert read_job(path) == {"name": "a", "model": {"adapter": "x"}, "launch": {"adapter": "x"}}
+
+
+def test_results_are_taken_over_only_where_they_may_be_read_and_are_what_was_written(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "run", count=1)
+    (item,) = folder.items()
+    assert done(folder, item)
+    record = folder.record(item.id)
+    assert record is not None
+    found, media = Found(folder, record), folder.media_path(item, ".png")
+    assert found.is_whole()
+    with denied(media):
+        assert not found.is_whole()
+    media.write_bytes(b"Picture")
+    assert not found.is_whole()
+    media.unlink()
+    assert not found.is_whole()
+    os.mkfifo(media)
+    assert not found.is_whole()

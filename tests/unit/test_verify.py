@@ -13,6 +13,7 @@ from genrun.runner.store.lease import Leases, Owner
 from genrun.runner.store.processes import current
 from genrun.runner.store.records import Record
 from genrun.runner.store.verify import verify
+from tests.fakes.damage import denied
 from tests.fakes.items import dead_process, digest, done, failed, make_folder
 
 
@@ -119,3 +120,11 @@ def test_a_record_under_another_name_is_a_flaw(folder: RunFolder) -> None:
     fields = json.loads(path.read_bytes()) | {"item_id": digest("other")}
     path.write_text(json.dumps(fields))
     assert ("unreadable", folder.relative(path)) in found(folder)
+
+
+def test_files_are_not_accused_while_their_records_may_not_be_looked_into(folder: RunFolder) -> None:
+    with denied(folder.path / "items"):
+        assert found(folder) == [("denied", "items")]
+    item = folder.items()[0]
+    with denied(folder.record_path(item.id)):
+        assert found(folder) == [("denied", folder.relative(folder.record_path(item.id)))]

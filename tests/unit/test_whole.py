@@ -115,6 +115,7 @@ def test_an_index_that_is_damaged(folder: Path, data: bytes, message: str) -> No
         ("/etc", ["diffusers", "AutoencoderKL"], "names a component '/etc'"),
         ("a\0b", ["diffusers", "AutoencoderKL"], "names a component"),
         ("extra", ["diffusers", "AutoencoderKL"], "its component 'extra' is missing"),
+        ("safety_checker", ["stable_diffusion", "StableDiffusionSafetyChecker"], "'safety_checker' is missing"),
     ],
 )
 def test_a_component_that_is_none(folder: Path, name: str, entry: Any, message: str) -> None:

@@ -86,4 +86,5 @@ def test_a_night_that_submits_itself_waits_for_its_hour_and_then_for_the_next(la
 def test_what_is_printed_for_scripts_is_one_object(lab: Lab) -> None:
     lab.write_job(2)
     said = lab.genrun("submit", "job.yaml", "--json")
-    assert set(json.loads(said.stdout)) == {"run", "items", "done", "failed", "pending", "jobs"}
+    told = {"run", "items", "done", "failed", "pending", "jobs", "reused", "lost", "rewritten"}
+    assert set(json.loads(said.stdout)) == told

@@ -90,14 +90,14 @@ def export(
             made.files[item.id] = [_target(names[item.id], path, each) for each in wanted.formats]
     _check_formats(wanted.formats, media)
     _check_free(to, made, wanted)
-    _note(to, made)
+    _note(to, made, [TABLE] * wanted.csv)
     for index, item in enumerate(items):
         progress(index, len(items))
         if item.id in media:
             _write(to, media[item.id], made.files[item.id])
     progress(len(items), len(items))
     if wanted.sheet:
-        made.others += _write_sheets(to, items, media)
+        _write_sheets(to, items, media, made)
     if wanted.csv:
         from genrun.runner.score import read_scores
 
@@ -155,9 +155,9 @@ def _noted(to: Path) -> set[str]:
     return {name for name in files if isinstance(name, str)} if isinstance(files, list) else set()
 
 
-def _note(to: Path, made: Exported) -> None:
+def _note(to: Path, made: Exported, others: Sequence[str] = ()) -> None:
     """Note what is written, before it is: an export that is cut off can be repeated."""
-    names = _noted(to) | {name for files in made.files.values() for name in files} | set(made.others)
+    names = _noted(to) | {name for files in made.files.values() for name in files} | {*made.others, *others}
     atomic_write(to / LIST, json.dumps({"files": sorted(names)}, indent=1).encode())
 
 
@@ -183,12 +183,13 @@ def _write(to: Path, media: Path, names: Sequence[str]) -> None:
                 convert(temporary, frame[None], 1)
 
 
-def _write_sheets(to: Path, items: Sequence[WorkItem], media: Mapping[str, Path]) -> list[str]:
+def _write_sheets(to: Path, items: Sequence[WorkItem], media: Mapping[str, Path], made: Exported) -> None:
     from genrun.runner.export.sheet import sheets
 
     drawn = sheets(items, media)
     names = ["sheet.png"] if len(drawn) == 1 else [f"sheet-{index:02}.png" for index in range(1, len(drawn) + 1)]
+    made.others += names
+    _note(to, made)
     for name, picture in zip(names, drawn, strict=True):
         with staged(to / name) as temporary:
             convert(temporary, picture[None], 1)
-    return names

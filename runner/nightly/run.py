@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -142,6 +143,10 @@ def _doubled(past: Past, base: Path, tools: Tools) -> Outcome:
     night = _enter_doubled(past, base, tools)
     tools.say(f"This night is done already. To make it once more: genrun nightly JOB --again.\n  {past.folder.path}")
     report = past.folder.report_dir / "index.html"
+    if not report.is_file():
+        # The call that judged the night was killed before it was told.
+        with contextlib.suppress(GenrunError):
+            report = tools.report(past.folder)
     return Outcome(past.folder, night, True, report if report.is_file() else None)
 
 

@@ -177,3 +177,17 @@ def test_scores_of_sets_are_in_no_row(run: Path) -> None:
     folder = RunFolder.open(run)
     rows = rows_of(folder.items(), folder.records(), [Score("set:ropa K=8", "fid", 3.0, False)], {})
     assert {row["fid"] for row in rows} == {None}
+
+
+def test_an_export_that_was_cut_off_can_be_repeated(genrun: Genrun, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("export", str(run), "--to", "out", "--name", "{index}", "--sheet", "--csv")
+    with monkeypatch.context() as cut, pytest.raises(RuntimeError, match="cut off"):
+        cut.setattr("genrun.runner.export.export.rows_of", _cut_off)
+        genrun(*arguments)
+    Path("out/results.csv").write_text("half")
+    genrun(*arguments)
+    assert Path("out/results.csv").read_text(encoding="utf-8").startswith("index,file,id")
+
+
+def _cut_off(*_: object) -> None:
+    raise RuntimeError("cut off")

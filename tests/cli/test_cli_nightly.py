@@ -102,3 +102,14 @@ def test_an_installed_night_keeps_the_jobs_time_and_changes(nightly: Genrun, wri
     later = nightly("nightly", "job.yaml", "--install", "cron", "-n", "--at", "05:00").stdout
     assert "0 5 * * * bash " in later
     assert "--set nightly.at=05:00" in later
+
+
+def test_a_night_that_was_killed_before_its_report_gets_it_by_the_next_call(
+    genrun: Genrun, write_job: WriteJob, tmp_path: Path
+) -> None:
+    write_job(gates={"rounds": {"max": 3}})
+    genrun("nightly", "job.yaml")
+    page = tmp_path / "runs" / "fake" / "latest" / "report" / "index.html"
+    page.unlink()
+    assert "This night is done already." in genrun("nightly", "job.yaml").stderr
+    assert page.is_file()

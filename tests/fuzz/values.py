@@ -176,7 +176,7 @@ FITTING: list[tuple[str, Any]] = [
     *(("launch.threads", threads) for threads in (1, 4)),
     *(("launch.max_attempts", count) for count in (1, 5)),
     *(("launch.setup", lines) for lines in ([], ["module load cuda"], ["export A='${MY_TOKEN}'", "echo $HOME"])),
-    *(("output.dir", folder) for folder in ("out", "a b/c", "runs", "../work/runs")),
+    *(("output.dir", folder) for folder in ("out", "a b/c", "runs", "../here/runs")),
     *(("output.save_latents", flag) for flag in (True, False)),
     *(("output.crf", crf) for crf in (0, 18, 51)),
     *(("output.fps", fps) for fps in (1, 60)),

@@ -52,7 +52,7 @@ class World:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root, self.work = root.resolve(), root.resolve() / "work"
+        self.root, self.work = root.resolve(), root.resolve() / "here"
         self.right: dict[str, Any] = {}
         self.code = 0
         self._kept: set[str] = set()

@@ -72,16 +72,16 @@ class Killer:
 
     def write_watched(self, descriptor: int, data) -> int:
         """Write, and die after half of it when it is time."""
-        if not self.is_busy and self.is_inside(descriptor) and self.is_last():
+        if not self.is_busy and self.is_inside(descriptor) and self.is_last() and self.is_chosen("write"):
             self.write(descriptor, bytes(data)[: len(data) // 2])
-            self.die("write")
+            self.die()
         return self.write(descriptor, data)
 
     def sendfile_watched(self, target: int, source: int, offset: int, count: int) -> int:
         """Copy, and die after half of it when it is time."""
-        if not self.is_busy and self.is_inside(target) and self.is_last():
+        if not self.is_busy and self.is_inside(target) and self.is_last() and self.is_chosen("sendfile"):
             self.sendfile(target, source, offset, os.fstat(source).st_size // 2)
-            self.die("sendfile")
+            self.die()
         return self.sendfile(target, source, offset, count)
 
     def fsync_watched(self, descriptor: int) -> None:
@@ -118,25 +118,29 @@ class Killer:
 
     def count(self, what: str) -> None:
         """Count an operation, and die if it is the one."""
-        if not self.is_busy and self.is_last():
-            self.die(what)
+        if not self.is_busy and self.is_last() and self.is_chosen(what):
+            self.die()
 
     def is_last(self) -> bool:
         """Count an operation; tell whether it is the one to die at."""
         self.counted += 1
         return self.counted == self.at
 
-    def die(self, what: str) -> None:
-        """Die, unless somebody else has."""
+    def is_chosen(self, what: str) -> bool:
+        """Take the token, and note what the process dies in; False when another process has died already."""
         self.is_busy = True
         used = f"{self.token}{TOKEN_SUFFIX}"
         try:
             os.rename(self.token, used)
         except FileNotFoundError:
             self.is_busy = False
-            return
+            return False
         with self.open(used, "w") as file:
             file.write(what)
+        return True
+
+    def die(self) -> None:
+        """Die as `kill -9` does."""
         os.kill(os.getpid(), signal.SIGKILL)
 
     def note(self) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from genrun.runner.spec.problems import Problem
+    from genrun.runner.job.problems import Problem
 
 MAX_SHOWN = 100
 """Problems of a job file that its message lists."""

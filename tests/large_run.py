@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from genrun.runner.plan import WorkItem
+from genrun.runner.job.plan import WorkItem
 from genrun.runner.store.folder import RunFolder, format_record
 from genrun.runner.store.records import Record, SamplerStats, Score
 from tests.sample_run import ALL_SOLVERS, NUM_STEPS, FakeSolver, fronts, work_item

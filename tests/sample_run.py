@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from genrun.adapters.demo.world import draw, parse_caption
 from genrun.adapters.media import write_image, write_video
-from genrun.runner.plan import WorkItem
+from genrun.runner.job.plan import WorkItem
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Record, SamplerStats
 

@@ -15,12 +15,11 @@ import grimp
 
 PICTURE = Path(__file__).parents[1] / "architecture.svg"
 STAGES = (
-    "runner.spec",
-    "runner.plan",
+    "runner.job",
     "runner.store",
     "runner.submit",
     "runner.launch",
-    "runner.work",
+    "runner.worker",
     "runner.score",
     "runner.compare",
     "runner.report",

@@ -16,8 +16,8 @@ from typing import Any
 from genrun.adapters.caches import registry as caches
 from genrun.adapters.scorers import registry as metrics
 from genrun.adapters.scorers.contract import needs_of
-from genrun.runner.spec.jsonschema import job_schema
-from genrun.runner.spec.options import describe
+from genrun.runner.job.jsonschema import job_schema
+from genrun.runner.job.options import describe
 from genrun.solvers import registry as solvers
 
 DOCS = Path(__file__).parents[1]

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 from genrun.runner.bench.code import code_of_module
 from genrun.runner.bench.subjects import AnalyticSubject, Ask, ModelSubject, Subject
 from genrun.runner.errors import UsageError
-from genrun.runner.plan import WorkItem, canonical, plan
-from genrun.runner.spec.job import check
-from genrun.runner.spec.layers import set_path
-from genrun.runner.spec.problems import Origin
-from genrun.runner.spec.tree import Value, dress
-from genrun.runner.spec.wording import shown, unknown
+from genrun.runner.job.layers import set_path
+from genrun.runner.job.plan import WorkItem, canonical, plan
+from genrun.runner.job.problems import Origin
+from genrun.runner.job.resolve import check
+from genrun.runner.job.tree import Value, dress
+from genrun.runner.job.wording import shown, unknown
 from genrun.runner.store.environment import versions
 
 if TYPE_CHECKING:
     from genrun.adapters.adapter import Adapter
-    from genrun.runner.spec.job import LoadedJob
+    from genrun.runner.job.resolve import LoadedJob
 
 ANALYTIC = "analytic"
 """All closed-form problems."""
@@ -170,7 +170,7 @@ def _ask(loaded: LoadedJob, items: Sequence[WorkItem], index: int, seed: int) ->
 
 
 def _model_settings(question: ModelQuestion, item: WorkItem, adapter: Adapter, asks: Sequence[Ask]) -> dict[str, Any]:
-    from genrun.runner.work.engine import choose_device
+    from genrun.runner.worker.engine import choose_device
 
     found = versions()
     listed = canonical([[ask.prompt, ask.negative_prompt, ask.seed] for ask in asks])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from genrun.runner.bench.results import Result
 from genrun.runner.bench.sweep import Cell
 from genrun.runner.errors import MixError, StoreError, UsageError
-from genrun.runner.plan import canonical
+from genrun.runner.job.plan import canonical
 from genrun.runner.store.files import atomic_write, is_temporary
 
 if TYPE_CHECKING:

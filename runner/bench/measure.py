@@ -13,7 +13,7 @@ from genrun.runner.bench.results import Result, Sample
 from genrun.runner.bench.subjects import Outcome, Subject
 from genrun.runner.bench.sweep import REFERENCE, Cell
 from genrun.runner.errors import MixError, RunError
-from genrun.runner.spec.registries import Registry
+from genrun.runner.job.registries import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor

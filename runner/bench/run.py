@@ -15,8 +15,8 @@ from genrun.runner.bench.pareto import Crossing, crossings
 from genrun.runner.bench.results import Result
 from genrun.runner.bench.sweep import Cell, Variant, sweep
 from genrun.runner.bench.tables import PARETO_COLUMNS, RESULT_COLUMNS, as_csv, as_json, pareto_row, result_rows
+from genrun.runner.job.registries import Registry
 from genrun.runner.progress import Display, Glimpse
-from genrun.runner.spec.registries import Registry
 from genrun.runner.store import environment
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from genrun.runner.errors import UsageError
-from genrun.runner.spec import options as solver_options
-from genrun.runner.spec import source
-from genrun.runner.spec.problems import Origin, raise_all
-from genrun.runner.spec.registries import Registry
-from genrun.runner.spec.tree import Value
-from genrun.runner.spec.wording import unknown
+from genrun.runner.job import options as solver_options
+from genrun.runner.job import yaml as source
+from genrun.runner.job.problems import Origin, raise_all
+from genrun.runner.job.registries import Registry
+from genrun.runner.job.tree import Value
+from genrun.runner.job.wording import unknown
 
 REFERENCE, NO_CACHE = "sequential", "none"
 SWEPT = ("workers", "tolerance")

@@ -100,7 +100,7 @@ def _solvers(kind: str, options: dict[str, Any]) -> None:
     from genrun.runner.bench.pareto import crossings
     from genrun.runner.bench.sweep import parse_solvers, parse_tolerances, parse_workers, with_caches
     from genrun.runner.bench.tables import CACHE_COLUMNS, cache_rows
-    from genrun.runner.spec.registries import Registries
+    from genrun.runner.job.registries import Registries
 
     solvers = Registries.installed().solvers
     variants = parse_solvers(options["solvers"], solvers)
@@ -150,7 +150,7 @@ def _engine(options: dict[str, Any]) -> None:
     from genrun.runner.bench.engine import COLUMNS, EngineQuestion, measure_engine
     from genrun.runner.bench.sweep import parse_solvers
     from genrun.runner.bench.tables import as_csv
-    from genrun.runner.spec.registries import Registries
+    from genrun.runner.job.registries import Registries
     from genrun.runner.store.files import atomic_write
 
     variants = parse_solvers(options["solvers"], Registries.installed().solvers)

@@ -34,8 +34,8 @@ def caches(names: Sequence[str], calibrate: str | None, as_json: bool) -> None:
             raise UsageError("--calibrate is for mag alone.", remedy=f"genrun caches mag --calibrate {calibrate}")
         _calibrate(calibrate, as_json)
         return
-    from genrun.runner.spec.registries import Registries
-    from genrun.runner.spec.wording import unknown
+    from genrun.runner.job.registries import Registries
+    from genrun.runner.job.wording import unknown
 
     registry = Registries.installed().caches
     for name in names:
@@ -64,7 +64,7 @@ def _calibrate(model: str, as_json: bool) -> None:
     from genrun.adapters.loading import load
     from genrun.runner.bench.ask import ModelQuestion, ask_model
     from genrun.runner.bench.subjects import ModelSubject, quieten
-    from genrun.runner.work.engine import choose_device
+    from genrun.runner.worker.engine import choose_device
 
     (subject,) = ask_model(ModelQuestion(model, samples=CALIBRATED)).subjects
     assert isinstance(subject, ModelSubject)
@@ -85,7 +85,7 @@ def _calibrate(model: str, as_json: bool) -> None:
 
 
 def _entry(name: str, cache: Any) -> dict[str, Any]:
-    from genrun.runner.spec.options import describe, title
+    from genrun.runner.job.options import describe, title
 
     return {
         "name": name,

@@ -49,7 +49,7 @@ def cancel(run: str | None, base: Path, tasks: tuple[str, ...], items: tuple[str
 def _cancel_item(folder: RunFolder, item_id: str) -> None:
     """Leave a record that says so; whoever is making the item looks for it every second."""
     from genrun.runner.store.records import Record
-    from genrun.runner.work.failures import CancelledError, describe
+    from genrun.runner.worker.failures import CancelledError, describe
 
     present = folder.record(item_id, check_files=True)
     error = describe(CancelledError(), rank=0, log="")
@@ -110,8 +110,8 @@ def _ask(commands: Commands, user: str, name: str, ids: list[str]) -> None:
 
 def _stop_local(folder: RunFolder) -> bool:
     """Tell launchers of this machine to stop, as Ctrl-C does; whether there were any."""
+    from genrun.runner.launch.order import Order
     from genrun.runner.store.processes import is_gone
-    from genrun.runner.work.order import Order
 
     stopped = False
     for path in folder.logs.glob("*/order.json"):

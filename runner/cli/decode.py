@@ -21,8 +21,8 @@ def decode(run: str | None, base: Path, wanted: tuple[str, ...], as_json: bool) 
     Works in this process and samples nothing. Exit codes: 0 all were decoded, 1 some failed again.
     """
     from genrun.runner.store.runs import resolve
-    from genrun.runner.work import redo
-    from genrun.runner.work.engine import Engine
+    from genrun.runner.worker import redo
+    from genrun.runner.worker.engine import Engine
 
     folder = resolve(run, base)
     chosen = {find_item(folder.items(), text).id for text in wanted}

@@ -158,7 +158,7 @@ def _python() -> Finding:
 
 
 def _weights() -> list[Finding]:
-    from genrun.runner.spec.registries import Registries
+    from genrun.runner.job.registries import Registries
 
     adapters = Registries.installed().adapters
     findings = []
@@ -192,7 +192,7 @@ def _browser() -> Finding:
 
 
 def _vbench(base: Path) -> Finding:
-    from genrun.runner.spec.tools import VBENCH_PYTHON, vbench_python
+    from genrun.runner.job.tools import VBENCH_PYTHON, vbench_python
 
     python = vbench_python(base)
     there = python is not None and python.exists()

@@ -70,21 +70,21 @@ def show(job: Path, sets: Sequence[str], origin: bool, as_json: bool) -> None:
 
     What is printed is a job file itself. Secrets from the environment are printed as the variable's name.
     """
-    from genrun.runner.spec import load
+    from genrun.runner.job import load
 
     loaded = load(job, sets)
     if as_json:
         places = {path: str(place) for path, place in loaded.origin.items()}
         put_json({"job": loaded.document, **({"origin": places} if origin else {})})
     else:
-        from genrun.runner.spec.render import render
+        from genrun.runner.job.render import render
 
         put(render(loaded.document, loaded.origin if origin else None).removesuffix("\n"))
 
 
 def _check(job: Path, sets: Sequence[str]) -> dict[str, Any]:
-    from genrun.runner.plan import plan
-    from genrun.runner.spec import load
+    from genrun.runner.job import load
+    from genrun.runner.job.plan import plan
 
     try:
         loaded = load(job, sets)

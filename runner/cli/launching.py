@@ -16,14 +16,14 @@ import click
 from genrun.runner.cli.output import on_terminal, one_line, put, put_json, say
 from genrun.runner.cli.runs import counts, notes_json
 from genrun.runner.errors import UsageError
+from genrun.runner.launch.order import Order, open_items
 from genrun.runner.notes import noted
-from genrun.runner.work.order import Order, open_items
 
 if TYPE_CHECKING:
+    from genrun.runner.job.plan import WorkItem
+    from genrun.runner.job.schema import JobSpec
     from genrun.runner.launch.contract import Launcher
-    from genrun.runner.plan import WorkItem
     from genrun.runner.progress import Display, Watcher
-    from genrun.runner.spec.schema import JobSpec
     from genrun.runner.store.folder import RunFolder
 
 SHOWN_REASONS = 3

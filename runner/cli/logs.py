@@ -93,9 +93,9 @@ class _End:
 
     def is_there(self, launch: str) -> bool:
         """Whether the workers of a launch have ended, so that their logs grow no more."""
+        from genrun.runner.launch.order import Order, log_folder
         from genrun.runner.launch.submissions import FILE, standing
         from genrun.runner.store.processes import is_gone
-        from genrun.runner.work.order import Order, log_folder
 
         if not (log_folder(self._folder, launch) / FILE).exists():
             order = Order.load(self._folder, launch)
@@ -156,7 +156,7 @@ def _print_item(folder: RunFolder, item_id: str, rank: int | None, *, follow: bo
 
 def _print_sections(folder: RunFolder, item_id: str, rank: int | None, shown: dict[Path, int]) -> None:
     """Print the lines about an item that were not printed yet; `shown` counts them by file."""
-    from genrun.runner.work.log import section_of
+    from genrun.runner.worker.log import section_of
 
     launches = sorted((path for path in folder.logs.glob("*") if path.is_dir()), key=_age)
     for path in (path for launch in launches for path in log_files(launch, rank)):

@@ -15,8 +15,8 @@ from genrun.runner.errors import RunError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from genrun.runner.job import Cell, LoadedJob
     from genrun.runner.memory.estimate import Estimate, Subject
-    from genrun.runner.spec import Cell, LoadedJob
 
 GIB = 2**30
 UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4, "KI": 2**10, "MI": 2**20, "GI": GIB, "TI": 2**40}

@@ -26,7 +26,7 @@ def put_metrics(as_json: bool) -> None:
 def _about(name: str) -> dict[str, Any]:
     from genrun.adapters.scorers import registry
     from genrun.adapters.scorers.contract import SetMetric, needs_of, options_of
-    from genrun.runner.spec.options import describe
+    from genrun.runner.job.options import describe
 
     metric = registry.get(name)
     options = options_of(metric)

@@ -21,7 +21,7 @@ def models(markdown: bool, as_json: bool) -> None:
 
     Besides these names, `model:` takes the folder or hub id (org/name) of any diffusers pipeline.
     """
-    from genrun.runner.spec.registries import Registries
+    from genrun.runner.job.registries import Registries
 
     installed = Registries.installed()
     adapters = installed.adapters

@@ -13,7 +13,7 @@ from genrun.adapters.parallel.support import TWICE, refusals, splits
 
 if TYPE_CHECKING:
     from genrun.adapters.adapter import Adapter
-    from genrun.runner.spec.registries import Registry
+    from genrun.runner.job.registries import Registry
 
 HEAD = """# Models
 

@@ -17,8 +17,8 @@ from genrun.runner.cli.output import json_option, put, put_json, say
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
+    from genrun.runner.job.schema import JobSpec
     from genrun.runner.nightly.run import Outcome, Tools
-    from genrun.runner.spec.schema import JobSpec
     from genrun.runner.submit.runs import Job
 
 AT = "02:00"
@@ -85,8 +85,8 @@ def _show(outcome: Outcome) -> None:
 
 
 def _load(path: Path, sets: Sequence[str]) -> Job:
-    from genrun.runner.plan import plan
-    from genrun.runner.spec import load
+    from genrun.runner.job import load
+    from genrun.runner.job.plan import plan
     from genrun.runner.submit.runs import Job
 
     loaded = load(path, sets)
@@ -110,8 +110,8 @@ def _tools(spec: JobSpec, job: Job) -> Tools:
 
 
 def _install(job: Path, sets: Sequence[str], kind: str, at: str | None, dry_run: bool) -> None:
+    from genrun.runner.job import load
     from genrun.runner.schedule import Night, plan
-    from genrun.runner.spec import load
 
     spec = load(job, sets).job
     due = spec.nightly.at if spec.nightly is not None else AT

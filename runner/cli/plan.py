@@ -16,7 +16,7 @@ from genrun.runner.cli.output import json_option, one_line, put_json, put_table,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
 
 
 @click.command(
@@ -56,9 +56,9 @@ def plan(
     pictures.
     """
     from genrun.runner.cli.forecast import tell_forecast
-    from genrun.runner.forecast import measure
-    from genrun.runner.plan import plan as plan_items
-    from genrun.runner.spec import load
+    from genrun.runner.job import load
+    from genrun.runner.job.plan import plan as plan_items
+    from genrun.runner.parallel import measure
 
     loaded = load(job, sets)
     if memory or gpu_memory is not None:

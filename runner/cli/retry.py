@@ -14,7 +14,7 @@ from genrun.runner.cli.runs import find_item, run_argument
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
 
 
@@ -30,7 +30,7 @@ def retry(run: str | None, base: Path, wanted: tuple[str, ...], wait: bool, as_j
     work on them. The job is the one stored in the run, and each item gets all its attempts afresh.
     """
     from genrun.runner.cli.launching import Wishes, launch, make_launcher
-    from genrun.runner.spec import restore
+    from genrun.runner.job import restore
     from genrun.runner.store.mend import mend
     from genrun.runner.store.runs import resolve
     from genrun.runner.submit.lock import of_run

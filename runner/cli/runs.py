@@ -12,7 +12,7 @@ from genrun.runner.errors import UsageError
 from genrun.runner.notes import counted
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder, Tally
     from genrun.runner.store.records import Record
 

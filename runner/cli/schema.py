@@ -19,7 +19,7 @@ def schema(output: Path | None) -> None:
     A job file that starts with `# yaml-language-server: $schema=schema.json` is completed and checked by editors that
     speak the YAML language server.
     """
-    from genrun.runner.spec.jsonschema import job_schema
+    from genrun.runner.job.jsonschema import job_schema
 
     text = json.dumps(job_schema(), indent=2, ensure_ascii=False)
     if output is None:

@@ -55,9 +55,9 @@ def score(
 
         put_metrics(as_json)
         return
-    from genrun.runner.score import score_run, wanted_metrics
-    from genrun.runner.spec.shards import shard_of
-    from genrun.runner.spec.tools import metric_defaults
+    from genrun.runner.job.shards import shard_of
+    from genrun.runner.job.tools import metric_defaults
+    from genrun.runner.score.run import score_run, wanted_metrics
     from genrun.runner.store.runs import resolve
 
     folder = resolve(run, base)
@@ -74,7 +74,7 @@ def score(
 
 def _options(sets: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Options of metrics by metric, from texts such as `clip_score.frames=16`."""
-    from genrun.runner.spec.source import retype
+    from genrun.runner.job.yaml import retype
 
     found: dict[str, dict[str, Any]] = {}
     for text in sets:
@@ -89,8 +89,8 @@ def _options(sets: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def _show(folder: RunFolder, scores: list[Score]) -> None:
     from genrun.runner.report.table import build_table, headings, share_metrics
-    from genrun.runner.score import IS_REFERENCE
-    from genrun.runner.summary import summarize
+    from genrun.runner.score.run import IS_REFERENCE
+    from genrun.runner.score.summary import summarize
 
     metrics = headings(scores)
     groups = summarize(folder.items(), folder.records(), scores, share_metrics(metrics))

@@ -23,9 +23,9 @@ def solvers(names: Sequence[str], as_json: bool) -> None:
 
     Every option is a key beside `kind` in a job file: `solver: {kind: ropa, workers: 8}`.
     """
-    from genrun.runner.spec.options import describe, title
-    from genrun.runner.spec.registries import Registries
-    from genrun.runner.spec.wording import unknown
+    from genrun.runner.job.options import describe, title
+    from genrun.runner.job.registries import Registries
+    from genrun.runner.job.wording import unknown
 
     registry = Registries.installed().solvers
     for name in names:
@@ -51,7 +51,7 @@ def solvers(names: Sequence[str], as_json: bool) -> None:
 
 def put_options(options: Sequence[dict[str, Any]]) -> None:
     """Print a table of options."""
-    from genrun.runner.spec.render import scalar
+    from genrun.runner.job.render import scalar
 
     rows = [("  " + option["name"], option["type"], scalar(option["default"]), option["help"]) for option in options]
     if rows:

@@ -15,8 +15,8 @@ from genrun.runner.cli.tasks import show_tasks, tasks_json
 from genrun.runner.notes import Noted, noted
 
 if TYPE_CHECKING:
+    from genrun.runner.job.plan import WorkItem
     from genrun.runner.launch.submissions import Standing
-    from genrun.runner.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.survey import Survey
 

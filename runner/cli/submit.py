@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from genrun.runner.cli.launching import Wishes
+    from genrun.runner.job.plan import WorkItem
+    from genrun.runner.job.problems import Origin
     from genrun.runner.launch.contract import Launcher
-    from genrun.runner.plan import WorkItem
-    from genrun.runner.spec.problems import Origin
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
     from genrun.runner.submit.runs import Job
@@ -142,7 +142,7 @@ def _states(job: Job, runs: Path, folder: RunFolder | None, *, fresh: bool) -> d
 
 def _join(run: str, base: Path, sets: Sequence[str], wishes: Wishes) -> None:
     from genrun.runner.cli.launching import launch, make_launcher
-    from genrun.runner.spec import restore
+    from genrun.runner.job import restore
     from genrun.runner.store.runs import resolve
 
     folder = resolve(run, base)
@@ -152,8 +152,8 @@ def _join(run: str, base: Path, sets: Sequence[str], wishes: Wishes) -> None:
 
 
 def _load(path: Path, sets: Sequence[str]) -> tuple[Job, Mapping[str, Origin]]:
-    from genrun.runner.plan import plan
-    from genrun.runner.spec import load
+    from genrun.runner.job import load
+    from genrun.runner.job.plan import plan
     from genrun.runner.submit.runs import Job
 
     loaded = load(path, sets)
@@ -165,7 +165,7 @@ def _load(path: Path, sets: Sequence[str]) -> tuple[Job, Mapping[str, Origin]]:
 @contextlib.contextmanager
 def _blaming(origin: Mapping[str, Origin]) -> Iterator[None]:
     """Tell the place in the job file of what a queue refuses."""
-    from genrun.runner.spec.problems import Problem, raise_all
+    from genrun.runner.job.problems import Problem, raise_all
 
     try:
         yield

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.runner.cli.output import put, put_json, say
 from genrun.runner.errors import RunError, UsageError
-from genrun.runner.spec.tools import vbench_home, vbench_python, vbench_weights
+from genrun.runner.job.tools import vbench_home, vbench_python, vbench_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from genrun.runner import statistics
 from genrun.runner.compare import drift, sets
 from genrun.runner.compare.gates import NO_BASELINE, RELATIVE, Gate, gates_of, judge
+from genrun.runner.compare.load import Cells, Entry, Number, is_reference_only, read_cells, style_of
 from genrun.runner.compare.pairs import Match, across, within
 from genrun.runner.compare.results import CellComparison, Comparison, Difference, Mean, Pair, Side, State
-from genrun.runner.compare.sides import Cells, Entry, Number, is_reference_only, read_cells, style_of
-from genrun.runner.spec.gating import COSTS
+from genrun.runner.job.gating import COSTS
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from genrun.adapters.scorers import registry
 from genrun.adapters.scorers.contract import Metric, Sample, UnscoredError
-from genrun.runner.compare.sides import Entry, Number
+from genrun.runner.compare.load import Entry, Number
 from genrun.runner.notes import unreal
 from genrun.runner.store.files import atomic_write
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from genrun.runner.compare.format import sentence
 from genrun.runner.compare.results import CellComparison, Comparison, GateResult
-from genrun.runner.compare.words import sentence
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from genrun.runner.compare import words
+from genrun.runner.compare import format as formatting
 from genrun.runner.compare.results import Comparison, Difference
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~&@:]|(?<=www)\.)")
@@ -21,11 +21,13 @@ def markdown(found: Comparison) -> str:
         against = f"cells by {escape(found.by)}"
     parts = [
         f"## {MARKS[found.state]} genrun compare: {title}",
-        f"{_code(found.candidate)}, {against}. {escape(words.headline(found))}",
-        "".join(f"- {MARKS[gate.state]} {escape(words.sentence(cell, gate))}\n" for cell, gate in found.gates).rstrip(),
-        _table(words.DIFFERENCES, words.difference_rows(found)),
+        f"{_code(found.candidate)}, {against}. {escape(formatting.headline(found))}",
+        "".join(
+            f"- {MARKS[gate.state]} {escape(formatting.sentence(cell, gate))}\n" for cell, gate in found.gates
+        ).rstrip(),
+        _table(formatting.DIFFERENCES, formatting.difference_rows(found)),
     ]
-    metric = words.worst_metric(found)
+    metric = formatting.worst_metric(found)
     parts += [
         _worst(cell.label, each)
         for cell in found.cells
@@ -44,14 +46,14 @@ def escape(text: str) -> str:
 def _worst(label: str, found: Difference) -> str:
     rows = [
         [*row, pair.baseline.media or "", pair.candidate.media or ""]
-        for row, pair in zip(words.worst_rows(found), found.worst, strict=True)
+        for row, pair in zip(formatting.worst_rows(found), found.worst, strict=True)
     ]
-    table = _table((*words.WORST, "baseline's clip", "candidate's clip"), rows)
+    table = _table((*formatting.WORST, "baseline's clip", "candidate's clip"), rows)
     return f"<details><summary>Worst pairs: {escape(label)}, {escape(found.metric)}</summary>\n\n{table}\n\n</details>"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---:" if column in words.RIGHT else "---" for column in columns]
+    rule = ["---:" if column in formatting.RIGHT else "---" for column in columns]
     lines = [[escape(column) for column in columns], rule, *([escape(_short(cell)) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from genrun.registry import did_you_mean
-from genrun.runner.compare.sides import Cells, Entry
+from genrun.runner.compare.load import Cells, Entry
 from genrun.runner.errors import UsageError
 from genrun.runner.store.records import Score
 

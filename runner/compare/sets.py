@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from genrun.runner.compare.load import Entry, style_of
 from genrun.runner.compare.pairs import Match
 from genrun.runner.compare.results import Difference, Mean
-from genrun.runner.compare.sides import Entry, style_of
 from genrun.runner.store.records import Score
 
 

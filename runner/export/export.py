@@ -16,7 +16,7 @@ from genrun.runner.export.table import rows_of, to_csv
 from genrun.runner.store.files import atomic_write, staged
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
 
@@ -99,7 +99,7 @@ def export(
     if wanted.sheet:
         _write_sheets(to, items, media, made)
     if wanted.csv:
-        from genrun.runner.score import read_scores
+        from genrun.runner.score.run import read_scores
 
         rows = rows_of(items, records, read_scores(run), made.files)
         atomic_write(to / TABLE, to_csv(rows))

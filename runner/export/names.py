@@ -10,7 +10,7 @@ from genrun.registry import did_you_mean
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
 
 DEFAULT = "{index:04}_{prompt}_{seed}_{cell}"
 FIELDS = ("index", "prompt", "seed", "id", "solver", "model", "cell")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont
 
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
 
 THUMB = 256
 """Longer side of a picture on the sheet, in pixels."""

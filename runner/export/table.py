@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.records import Record, Score
 
 OUTCOME = ("status", "steps", "rounds", "nfe", "skipped", "elapsed_s", "device", "error")

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from genrun.runner.mesh import Mesh, Wish
+from genrun.runner.parallel.mesh import Mesh, Wish
 
 if TYPE_CHECKING:
+    from genrun.runner.launch.order import Order
     from genrun.runner.store.folder import RunFolder
-    from genrun.runner.work.order import Order
 
-WORKER = ("-m", "genrun.runner.work.worker")
+WORKER = ("-m", "genrun.runner.worker.worker")
 """What Python is to run in a worker process."""
 
 

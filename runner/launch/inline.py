@@ -8,7 +8,7 @@ from pathlib import Path
 
 from genrun.runner.launch.contract import Request
 from genrun.runner.launch.local import LocalLauncher
-from genrun.runner.mesh import Mesh
+from genrun.runner.parallel.mesh import Mesh
 
 
 def make(request: Request) -> LocalLauncher:

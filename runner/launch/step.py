@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import GenrunError, IncompleteError, LaunchError
+from genrun.runner.launch.order import Order, open_items
 from genrun.runner.launch.submissions import ITEMS, load, standing
-from genrun.runner.scoring.choice import metric_name
+from genrun.runner.score.choose import metric_name
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.submit.follow import incomplete
-from genrun.runner.work.order import Order, open_items
 from genrun.slurm import launcher as slurm
 from genrun.slurm.commands import Commands, SlurmError
 
@@ -100,8 +100,8 @@ def _before(found: Standing, step: str) -> list[str]:
 
 
 def _score(folder: RunFolder) -> None:
-    from genrun.runner.score import score_run, wanted_metrics
-    from genrun.runner.spec.tools import metric_defaults
+    from genrun.runner.job.tools import metric_defaults
+    from genrun.runner.score.run import score_run, wanted_metrics
 
     metrics = wanted_metrics(folder, defaults=metric_defaults(folder.path.parents[1]))
     rows = score_run(folder, metrics, note=print)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from genrun.runner.errors import UsageError
-from genrun.runner.spec.checkpoint import Checkpoint
+from genrun.runner.job.checkpoint import Checkpoint
 
 
 def folder_of(checkpoint: Checkpoint, revision: str | None) -> Path:

@@ -12,12 +12,12 @@ from typing import Any
 from genrun.runner import history
 from genrun.runner.errors import GenrunError, IncompleteError, StoppedError
 from genrun.runner.history.night import FINAL, Attempt, End, Night, amend
+from genrun.runner.job.schema import NightlySpec
 from genrun.runner.nightly import retention
 from genrun.runner.nightly.due import Due, Past, alone, due, night_before, nights_of, tonight
 from genrun.runner.nightly.judge import Found, judge, score
 from genrun.runner.nightly.notify import notify
 from genrun.runner.nightly.summary import summary
-from genrun.runner.spec.schema import NightlySpec
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.leftovers import remove_from_job
 from genrun.runner.store.processes import ProcessName, current

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from genrun.runner.compare.format import sentence
 from genrun.runner.compare.results import Comparison
-from genrun.runner.compare.words import sentence
 from genrun.runner.history.night import Night
-from genrun.runner.spec.gating import COSTS
+from genrun.runner.job.gating import COSTS
 
 WORDS = {"passed": "passed", "failed": "FAILED", "incomplete": "incomplete", "interrupted": "interrupted"}
 SHOWN = 3

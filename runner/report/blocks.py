@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from genrun.runner.store.records import Record
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
 
 
 def saved_blocks(items: Sequence[WorkItem], records: Mapping[str, Record]) -> dict[str, float]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.runner.report import text
 from genrun.runner.report.table import Heading
-from genrun.runner.score import SEQUENTIAL
+from genrun.runner.score.run import SEQUENTIAL
+from genrun.runner.score.summary import is_solver_axis, solver_label
 from genrun.runner.store.records import Record, Score
-from genrun.runner.summary import is_solver_axis, solver_label
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
 
 STATUS_PENDING = "pending"
 PARALLEL_COLOURS = 7

@@ -23,13 +23,13 @@ from genrun.runner.report.vbench import Bars, collect_bars
 from genrun.runner.report.verdict import Verdict, judge
 from genrun.runner.report.versus import Versus, hold_against
 from genrun.runner.report.worst import ROOM
-from genrun.runner.score import IS_REFERENCE, read_scores
+from genrun.runner.score.run import IS_REFERENCE, read_scores
+from genrun.runner.score.summary import Group, summarize
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import SET, Record, Score
-from genrun.runner.summary import Group, summarize
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
 
 MEDIA_ROOT = "../"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from genrun.runner.compare import Difference, GateResult, words
+from genrun.runner.compare import Difference, GateResult
+from genrun.runner.compare import format as formatting
 from genrun.runner.compare.results import CellComparison
 from genrun.runner.report import chart
 from genrun.runner.report.chart import Bar, Scale
@@ -43,7 +44,7 @@ class GateRow:
 
 @dataclass(frozen=True)
 class DifferenceRow:
-    """A metric of one cell beside the baseline: the columns of `words.DIFFERENCES`, and their pictures.
+    """A metric of one cell beside the baseline: the columns of `formatting.DIFFERENCES`, and their pictures.
 
     Attributes:
         title: of the metric.
@@ -114,7 +115,7 @@ class CellTable:
 def gate_row(cell: CellComparison, gate: GateResult, colours: Mapping[str, int]) -> GateRow:
     """A gate of a cell; `colours` are those of the cells."""
     colour, rule = colours.get(cell.label, 0), RULES[gate.rule]
-    measured, limit = words.measured(cell, gate), words.limit(cell, gate)
+    measured, limit = formatting.measured(cell, gate), formatting.limit(cell, gate)
     reason = gate.reason[:1].upper() + gate.reason[1:]
     title = title_of(gate.metric)
     return GateRow(gate.state, title, rule, cell.label, colour, measured, limit, gate.n, reason, _gate_bar(gate))
@@ -129,7 +130,7 @@ def _gate_bar(gate: GateResult) -> Bar | None:
 
 def cell_table(cell: CellComparison, colours: Mapping[str, int]) -> CellTable:
     """The metrics of a cell; `colours` are those of the cells."""
-    shown = [each for each in cell.differences if each.difference is not None and words.is_shown(cell, each)]
+    shown = [each for each in cell.differences if each.difference is not None and formatting.is_shown(cell, each)]
     equal = [each for each in shown if _is_equal(each)]
     return CellTable(
         label=cell.label,
@@ -154,7 +155,7 @@ def _no_pair_differs(found: Difference) -> bool:
 
 
 def _row(cell: CellComparison, found: Difference) -> DifferenceRow:
-    _, _, n, baseline, candidate, difference, effect, _, verdict = words.difference_row(cell, found)
+    _, _, n, baseline, candidate, difference, effect, _, verdict = formatting.difference_row(cell, found)
     return DifferenceRow(
         title_of(found.metric),
         n,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from genrun.runner.compare.sides import style_of
+from genrun.runner.compare.load import style_of
 from genrun.runner.history import Measure, Night, NightGate
+from genrun.runner.job.gating import COSTS
 from genrun.runner.report import chart, text
 from genrun.runner.report.chart import Place, Scale
 from genrun.runner.report.names import RULES, title_of
-from genrun.runner.spec.gating import COSTS
 
 SIGNS = {"max_drop": 1.0, "max_rise": -1.0}
 """With which sign the room that is left of a drop or a rise is taken off a mean to have its limit."""

@@ -11,11 +11,11 @@ from genrun.runner.report import text
 from genrun.runner.report.chart import Scale
 from genrun.runner.report.clips import item_label
 from genrun.runner.report.table import Heading
+from genrun.runner.score.summary import axes_of
 from genrun.runner.store.records import Record, Score
-from genrun.runner.summary import axes_of
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
 
 SHOWN = 5
 LISTS = 8

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from genrun.runner.report.canvas import draw, in_both_themes, place_labels, safe
 from genrun.runner.report.theme import Theme
+from genrun.runner.score.summary import Group
 from genrun.runner.store.records import Record, Score
-from genrun.runner.summary import Group
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from genrun.adapters.scorers import registry
 from genrun.runner.report import chart, text
 from genrun.runner.report.chart import Bar, Scale
+from genrun.runner.score.summary import Estimate, Group
 from genrun.runner.store.records import Score
-from genrun.runner.summary import Estimate, Group
 
 METRIC_ORDER = (
     "latent_rmse",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genrun.runner.summary import Estimate
+from genrun.runner.score.summary import Estimate
 
 ABSENT = "–"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from genrun.adapters.vbench.dimensions import DIMENSIONS, Dimension
 from genrun.runner.report import text
 from genrun.runner.report.chart import Scale
-from genrun.runner.score import read_scores
+from genrun.runner.score.run import read_scores
+from genrun.runner.score.summary import Estimate, Group, summarize
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.summary import Estimate, Group, summarize
 
 PREFIX = "vbench."
 WHOLE = Scale(0.0, 1.0)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genrun.runner.report import text
-from genrun.runner.summary import Estimate, Group
+from genrun.runner.score.summary import Estimate, Group
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genrun.runner.compare import Comparison, compare_cells, compare_runs, gates_of, words
+from genrun.runner.compare import Comparison, compare_cells, compare_runs, gates_of
+from genrun.runner.compare import format as formatting
 from genrun.runner.errors import GenrunError
 from genrun.runner.history.night import read_night
 from genrun.runner.report.differences import CellTable, GateRow, cell_table, gate_row
@@ -104,7 +105,7 @@ def _versus(found: Comparison, run: RunFolder, colours: Mapping[str, int], note:
         path=baseline,
         baseline=shlex.quote(shown_path(Path(baseline))) if baseline else "",
         headline=_headline(found),
-        trouble=next((words.sentence(*pair) for pair in found.gates if pair[1].state != "passed"), ""),
+        trouble=next((formatting.sentence(*pair) for pair in found.gates if pair[1].state != "passed"), ""),
         state=found.state,
         gates=tuple(gate_row(cell, gate, colours) for cell, gate in found.gates),
         cells=tuple(table for cell in found.cells if (table := cell_table(cell, colours)).rows or table.equal),

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.compare import Comparison, Difference, words
+from genrun.runner.compare import Comparison, Difference
+from genrun.runner.compare import format as formatting
 from genrun.runner.compare.results import CellComparison, Pair, Side
+from genrun.runner.job.gating import COSTS
 from genrun.runner.report import text
 from genrun.runner.report.names import title_of
-from genrun.runner.spec.gating import COSTS
 from genrun.runner.store.folder import RunFolder
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
 
 ROOM = "pairs"
 """Folder of the report that holds the baseline's clips, so that the page still has them when that run is gone."""
@@ -62,14 +63,14 @@ def worst_pairs(found: Comparison, run: RunFolder, colours: Mapping[str, int]) -
 def _shown(found: Comparison) -> Iterator[tuple[CellComparison, Difference]]:
     for cell in found.cells:
         for each in cell.differences:
-            if each.worst and each.metric not in COSTS and words.is_shown(cell, each):
+            if each.worst and each.metric not in COSTS and formatting.is_shown(cell, each):
                 yield cell, each
 
 
 def _order(found: Comparison) -> Any:
     """What failed a gate comes first, then what the command line would show, then all else as it comes."""
     failed = {(cell.label, gate.metric) for cell, gate in found.gates if gate.state == "failed"}
-    first = words.worst_metric(found)
+    first = formatting.worst_metric(found)
     return lambda pair: ((pair[0].label, pair[1].metric) not in failed, pair[1].metric != first)
 
 

@@ -50,7 +50,7 @@ from genrun.runner.store.survey import (
 )
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
 
 __all__ = ["RunFolder", "Tally", "format_record", "parse_record"]
 
@@ -209,7 +209,7 @@ class RunFolder:
         return self.path / "latents" / item_id[:2] / f"{item_id}.safetensors"
 
     def encodings_path(self, key: str) -> Path:
-        """Where the encodings of a prompt lie, absolute; `key` is that of `runner.work.prompts`."""
+        """Where the encodings of a prompt lie, absolute; `key` is that of `runner.worker.prompts`."""
         return self.path / "prompts" / key[:2] / f"{key}.safetensors"
 
     @property

@@ -11,7 +11,7 @@ from genrun.runner.errors import DamagedFileError
 from genrun.runner.store.reading import MENDS, WRONG_CONTENT, read_bytes, reading
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
 
 FILE = "plan.jsonl"
 
@@ -51,7 +51,7 @@ def read_plan(path: Path) -> PlanFile:
         DamagedFileError: it is not there, or holds no text.
         UnreadableError: it cannot be looked into.
     """
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
 
     with reading(path):
         text = read_bytes(path).decode("utf-8")

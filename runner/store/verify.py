@@ -19,7 +19,7 @@ from genrun.runner.store.notes import damaged_encodings, damaged_notes
 from genrun.runner.store.planfile import FILE, misfits
 from genrun.runner.store.reading import read_error
 from genrun.runner.store.survey import is_inside, lost_file, uncollected
-from genrun.runner.work.ending import sha256_of
+from genrun.runner.worker.finish import sha256_of
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder

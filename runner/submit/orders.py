@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.launch.contract import Cluster, Launcher, Request, Step
-from genrun.runner.mesh import Wish
+from genrun.runner.launch.order import Order
+from genrun.runner.parallel.mesh import Wish
+from genrun.runner.parallel.tail import points_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.processes import current
-from genrun.runner.work.failures import is_decoded_again
-from genrun.runner.work.order import Order
-from genrun.runner.work.tail import points_of
+from genrun.runner.worker.failures import is_decoded_again
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
-    from genrun.runner.spec.schema import JobSpec
+    from genrun.runner.job.plan import WorkItem
+    from genrun.runner.job.schema import JobSpec
 
 
 def request_of(

@@ -79,8 +79,8 @@ def rebuild(folder: RunFolder) -> list[str]:
         DamagedFileError: job.yaml is damaged, too, or does not make the items that the run has.
         UnreadableError: one of them may not be looked into.
     """
-    from genrun.runner.plan import plan
-    from genrun.runner.spec import load
+    from genrun.runner.job import load
+    from genrun.runner.job.plan import plan
     from genrun.runner.submit.runs import Job
 
     if not _planned(folder, ())[1]:

@@ -20,12 +20,12 @@ from genrun.runner.store.files import sync, write_error, write_whole
 from genrun.runner.store.folder import RESULTS, RunFolder, format_record
 from genrun.runner.store.runs import runs_of
 from genrun.runner.store.survey import lost_file
-from genrun.runner.work.ending import sha256_of
-from genrun.runner.work.make import wants_latents
-from genrun.runner.work.written import differences, written_with
+from genrun.runner.worker.finish import sha256_of
+from genrun.runner.worker.sample import wants_latents
+from genrun.runner.worker.written import differences, written_with
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.records import Record
     from genrun.runner.submit.runs import Job
 
@@ -149,7 +149,7 @@ def _take(new: RunFolder, found: Found) -> bool:
 
 def _take_encodings(new: RunFolder, items: Iterable[WorkItem], job_folder: Path) -> None:
     """Link the encodings of prompts that are still to be sampled; what is missing or damaged is made again."""
-    from genrun.runner.work.prompts import is_whole, key_of
+    from genrun.runner.worker.prompts import is_whole, key_of
 
     missing = {key_of(item) for item in items}
     for folder in _runs_with_encodings(job_folder):

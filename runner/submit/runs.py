@@ -13,11 +13,11 @@ from genrun.runner.store.runs import new_path, point_latest, runs_of
 from genrun.runner.submit.lock import Say, of_run
 from genrun.runner.submit.renewal import is_run_of, renew
 from genrun.runner.submit.stale import Mended
-from genrun.runner.work.written import written_with
+from genrun.runner.worker.written import written_with
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
-    from genrun.runner.spec.schema import JobSpec
+    from genrun.runner.job.plan import WorkItem
+    from genrun.runner.job.schema import JobSpec
 
 PIXEL_SECTIONS = ("name", "model", "prompts", "seeds", "sampling", "solver", "cache", "attention", "matrix")
 SHOWN = 6

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from genrun.runner.errors import DamagedFileError, MixError, UnreadableError
 from genrun.runner.store.mend import set_aside
 from genrun.runner.store.survey import lost_file
-from genrun.runner.work.ending import sha256_of
-from genrun.runner.work.failures import LostError, OutdatedError, describe
-from genrun.runner.work.make import wants_latents
-from genrun.runner.work.written import differences, written_with
+from genrun.runner.worker.failures import LostError, OutdatedError, describe
+from genrun.runner.worker.finish import sha256_of
+from genrun.runner.worker.sample import wants_latents
+from genrun.runner.worker.written import differences, written_with
 
 if TYPE_CHECKING:
-    from genrun.runner.plan import WorkItem
+    from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
 

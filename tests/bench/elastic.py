@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.work.engine import Engine
-from genrun.runner.work.worker import main as work
+from genrun.runner.worker.engine import Engine
+from genrun.runner.worker.worker import main as work
 
 ITEMS, RANKS, STEPS, WORKERS = 9, 4, 8, 8
 LATENCY = "GENRUN_BENCH_LATENCY"

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from genrun.runner import statistics
 from genrun.runner.compare.gates import Gate, Limit, gates_of, judge
+from genrun.runner.compare.load import Entry, read_cells, style_of
 from genrun.runner.compare.results import Difference, Mean
-from genrun.runner.compare.sides import Entry, read_cells, style_of
-from genrun.runner.spec import load
+from genrun.runner.job import load
 from genrun.runner.store.folder import RunFolder
 
 Tables = Sequence[tuple[str, str, NDArray]]

@@ -42,7 +42,7 @@ import yaml
 
 from genrun.runner.errors import GenrunError
 from genrun.runner.history.index import read as read_history
-from genrun.runner.scoring.book import SCORE_FIELDS
+from genrun.runner.score.scorefile import SCORE_FIELDS
 from genrun.runner.store.folder import RunFolder, is_run
 from genrun.runner.store.lease import holdings
 from genrun.runner.store.verify import verify

@@ -17,13 +17,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from genrun.runner.plan import WorkItem
+from genrun.runner.job.plan import WorkItem
+from genrun.runner.launch.order import Order
+from genrun.runner.parallel.team import Solo
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.work.engine import Engine
-from genrun.runner.work.make import Maker
-from genrun.runner.work.order import Order
-from genrun.runner.work.team import Solo
-from genrun.runner.work.worker import Rank
+from genrun.runner.worker.engine import Engine
+from genrun.runner.worker.sample import Maker
+from genrun.runner.worker.worker import Rank
 from tests.fakes.items import document, make_item
 
 PROMPTS = (

@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from genrun.runner.cli import main as genrun
 from genrun.runner.store.folder import RunFolder, format_record
 from genrun.runner.store.verify import verify
-from genrun.runner.work.ending import sha256_of
+from genrun.runner.worker.finish import sha256_of
 from tests.large_run import make_large_run
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from genrun.runner.plan import plan
-from genrun.runner.spec import load
+from genrun.runner.job import load
+from genrun.runner.job.plan import plan
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.verify import verify
 from tests.fakes import faults, worker

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genrun.runner.job.plan import WorkItem
+from genrun.runner.job.schema import JobSpec
 from genrun.runner.launch.contract import State
-from genrun.runner.mesh import ALONE, Mesh
-from genrun.runner.plan import WorkItem
-from genrun.runner.spec.schema import JobSpec
+from genrun.runner.launch.order import Order, log_folder, open_items
+from genrun.runner.parallel.mesh import ALONE, Mesh
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.work.order import Order, log_folder, open_items
 from tests.fakes.items import done
 from tests.fakes.worker import picture
 

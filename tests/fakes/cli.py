@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from genrun.runner.cli import launching, main
+from genrun.runner.job.plan import WorkItem
+from genrun.runner.job.schema import JobSpec
 from genrun.runner.launch import registry
 from genrun.runner.launch.contract import Launcher
-from genrun.runner.plan import WorkItem
-from genrun.runner.spec.schema import JobSpec
 from genrun.runner.submit.orders import request_of
 
 WORKER = Path(__file__).with_name("worker.py")

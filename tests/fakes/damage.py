@@ -18,7 +18,7 @@ from genrun.runner.history.night import write_night
 from genrun.runner.store.files import atomic_write
 from genrun.runner.store.folder import RunFolder, format_record
 from genrun.runner.store.lease import Leases, Owner
-from genrun.runner.work.ending import sha256_of
+from genrun.runner.worker.finish import sha256_of
 from tests.fakes.items import dead_process
 from tests.fakes.nights import night
 

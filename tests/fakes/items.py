@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genrun.runner.plan import WorkItem
+from genrun.runner.job.plan import WorkItem
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.processes import ProcessName, current
 from genrun.runner.store.records import Record, SamplerStats

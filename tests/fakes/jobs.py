@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from genrun.runner.errors import JobFileError
-from genrun.runner.plan import WorkItem, plan
-from genrun.runner.spec import LoadedJob, load
+from genrun.runner.job import LoadedJob, load
+from genrun.runner.job.plan import WorkItem, plan
 from tests.fakes.registries import fake_registries
 
 BASE = "model: tiny-video\nprompts: [a red kite]\n"

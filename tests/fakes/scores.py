@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from genrun.runner.plan import WorkItem
+from genrun.runner.job.plan import WorkItem
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import SET, Record, SamplerStats, Score
 

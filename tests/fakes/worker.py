@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrun.runner.plan import WorkItem
+from genrun.runner.job.plan import WorkItem
+from genrun.runner.parallel.team import Team
 from genrun.runner.store import publishing
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Note, SamplerStats
-from genrun.runner.work.memory import GIB, Usage
-from genrun.runner.work.team import Team
-from genrun.runner.work.worker import main
+from genrun.runner.worker.memory import GIB, Usage
+from genrun.runner.worker.worker import main
 from tests.fakes import faults
 
 NAP = "GENRUN_TEST_NAP"

@@ -17,8 +17,8 @@ import yaml
 from click.testing import CliRunner
 
 from genrun.runner.cli import main
-from genrun.runner.plan import plan
-from genrun.runner.spec import load
+from genrun.runner.job import load
+from genrun.runner.job.plan import plan
 
 HERE = Path(__file__).parent
 RUN = HERE / "run-0.1.0"

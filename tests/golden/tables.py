@@ -17,7 +17,7 @@ from genrun.runner.bench.ask import ModelQuestion, ask_model
 from genrun.runner.bench.folder import BenchFolder
 from genrun.runner.bench.measure import Measurer
 from genrun.runner.bench.sweep import REFERENCE, Cell, parse_solvers
-from genrun.runner.spec.registries import Registries
+from genrun.runner.job.registries import Registries
 
 MODELS = ("demo-image", "demo-video")
 WORKERS = (4, 8)

@@ -17,7 +17,7 @@ from genrun.runner.bench.results import Result
 from genrun.runner.bench.sweep import Cell, parse_solvers, parse_tolerances, parse_workers, sweep
 from genrun.runner.bench.tables import PARETO_COLUMNS, RESULT_COLUMNS, as_csv, as_json, pareto_row, result_row
 from genrun.runner.errors import GenrunError
-from genrun.runner.spec.registries import Registries
+from genrun.runner.job.registries import Registries
 from tests.fakes.bench import result
 
 registry = Registries.installed().solvers

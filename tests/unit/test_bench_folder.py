@@ -19,8 +19,8 @@ from genrun.runner.bench.run import Meter, Plan, measure
 from genrun.runner.bench.subjects import AnalyticSubject, Outcome
 from genrun.runner.bench.sweep import Cell, parse_solvers
 from genrun.runner.errors import GenrunError, MixError, RunError, StoreError, UsageError
+from genrun.runner.job.registries import Registries
 from genrun.runner.progress import Glimpse, sentence
-from genrun.runner.spec.registries import Registries
 from genrun.solvers import Solution
 from tests.fakes.bench import result
 

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 import torch
 
-from genrun.runner.plan import WorkItem
+from genrun.runner.job.plan import WorkItem
+from genrun.runner.launch.order import Order
+from genrun.runner.parallel.team import Solo
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import holdings
 from genrun.runner.store.records import Record
 from genrun.runner.store.verify import verify
-from genrun.runner.work.beside import Beside, is_lingering
-from genrun.runner.work.engine import Engine
-from genrun.runner.work.make import Maker
-from genrun.runner.work.order import Order
-from genrun.runner.work.team import Solo
-from genrun.runner.work.worker import Rank
+from genrun.runner.worker.beside import Beside, is_lingering
+from genrun.runner.worker.engine import Engine
+from genrun.runner.worker.sample import Maker
+from genrun.runner.worker.worker import Rank
 from tests.fakes.items import document, make_folder, make_item
 from tests.fakes.worker import FakeProducer, FakeSample, picture
 from tests.tiny.checkpoints import save

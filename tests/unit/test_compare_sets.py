@@ -13,10 +13,11 @@ import torch
 from genrun.adapters.scorers._frechet import FrechetOptions
 from genrun.adapters.scorers.fid import Fid
 from genrun.adapters.scorers.fvd import Fvd
-from genrun.runner.compare import Comparison, Difference, GateResult, compare_cells, compare_runs, words
+from genrun.runner.compare import Comparison, Difference, GateResult, compare_cells, compare_runs
+from genrun.runner.compare import format as formatting
 from genrun.runner.report.build import build_report
 from genrun.runner.report.versus import hold_against
-from genrun.runner.score import score_run
+from genrun.runner.score.run import score_run
 from genrun.runner.store.folder import RunFolder, format_record
 from genrun.runner.store.runs import pin
 from tests.fakes.scores import give, give_set, scored_run
@@ -57,7 +58,7 @@ def test_cells_of_one_run_are_compared_by_their_sets(tmp_path: Path) -> None:
 
 def test_the_table_has_no_prompts_for_it(tmp_path: Path) -> None:
     found = compare_cells(run_with(tmp_path / "a", 12.5))
-    row = dict(zip(words.DIFFERENCES, words.difference_row(found.cells[0], of(found, "ropa")), strict=True))
+    row = dict(zip(formatting.DIFFERENCES, formatting.difference_row(found.cells[0], of(found, "ropa")), strict=True))
     assert (row["difference"], row["prompts +/=/-"], row[""]) == ("+2.50", "", "")
 
 

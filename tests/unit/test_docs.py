@@ -21,9 +21,9 @@ import genrun
 from genrun.adapters.adapter import Adapter
 from genrun.runner.cli import VERBS
 from genrun.runner.errors import JobFileError
-from genrun.runner.plan import plan
-from genrun.runner.spec import load
-from genrun.runner.spec.options import describe
+from genrun.runner.job import load
+from genrun.runner.job.options import describe
+from genrun.runner.job.plan import plan
 from genrun.solvers import drive, registry, solve
 from genrun.solvers.analytic import WORLDS, evaluator
 

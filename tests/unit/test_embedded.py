@@ -15,10 +15,10 @@ from PIL.PngImagePlugin import PngInfo
 from genrun.adapters.media import MAX_METADATA, MediaError, read_metadata, write_image, write_video
 from genrun.runner.cli import main
 from genrun.runner.errors import UsageError
-from genrun.runner.plan import plan
-from genrun.runner.spec import load
-from genrun.runner.work.embedded import told_by
-from genrun.runner.work.redo import Original, original_of, repeat
+from genrun.runner.job import load
+from genrun.runner.job.plan import plan
+from genrun.runner.worker.embedded import told_by
+from genrun.runner.worker.redo import Original, original_of, repeat
 
 JOB = """model: demo-image
 prompts: ["a \\"red\\" ball ${x}"]
@@ -112,7 +112,7 @@ def test_what_made_nothing_is_refused_by_name(right: dict[str, Any], place: str,
 
 
 def test_weights_that_have_changed_since_are_told(right: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genrun.runner.spec.checkpoint.fingerprint", lambda _folder: "folder:other")
+    monkeypatch.setattr("genrun.runner.job.checkpoint.fingerprint", lambda _folder: "folder:other")
     with pytest.raises(UsageError, match=r"the weights in '.*demo-image' are not those that made it"):
         told_by(right, Path("a.png"))
 

@@ -8,9 +8,9 @@ import pytest
 
 from genrun.adapters import registry
 from genrun.adapters.families import FPS, Parts, fps_asked, informed, parts_at, parts_of
-from genrun.runner.spec.checkpoint import Checkpoint
-from genrun.runner.spec.checkpoint import parts_of as checkpoint_parts
-from genrun.runner.spec.media import format_problem
+from genrun.runner.job.checkpoint import Checkpoint
+from genrun.runner.job.checkpoint import parts_of as checkpoint_parts
+from genrun.runner.job.media import format_problem
 from tests.tiny import build, call_kwargs
 
 AUTO = registry.get("auto")

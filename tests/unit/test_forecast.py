@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from genrun.runner.forecast.calibration import Cost, Observation, cost_of, keys_of, observations, observe
-from genrun.runner.forecast.choose import choose
-from genrun.runner.forecast.measure import calibrate
-from genrun.runner.forecast.predict import alternatives, costs_of, predict
-from genrun.runner.forecast.simulate import makespan
 from genrun.runner.launch.contract import Request
 from genrun.runner.launch.torchrun import mesh_of
-from genrun.runner.mesh import Mesh, Wish
+from genrun.runner.parallel.calibration import Cost, Observation, cost_of, keys_of, observations, observe
+from genrun.runner.parallel.choose import choose
+from genrun.runner.parallel.measure import calibrate
+from genrun.runner.parallel.mesh import Mesh, Wish
+from genrun.runner.parallel.predict import alternatives, costs_of, predict
+from genrun.runner.parallel.simulate import makespan
+from genrun.runner.parallel.team import Solo
 from genrun.runner.store.records import Record, SamplerStats
 from genrun.runner.store.runs import new_path
-from genrun.runner.work.team import Solo
 from tests.fakes.items import done, make_folder, make_item
 from tests.fakes.worker import FakeProducer
 

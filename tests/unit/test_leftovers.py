@@ -14,7 +14,7 @@ from genrun.runner.bench.folder import BenchFolder
 from genrun.runner.nightly import retention
 from genrun.runner.nightly.due import alone
 from genrun.runner.report.build import build_report
-from genrun.runner.score import score_run
+from genrun.runner.score.run import score_run
 from genrun.runner.store import files
 from genrun.runner.store.files import atomic_write, is_left_behind, is_temporary, temporary_name
 from genrun.runner.store.folder import RunFolder

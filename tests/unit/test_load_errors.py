@@ -22,11 +22,11 @@ from genrun.adapters.holding import Holding
 from genrun.adapters.load_errors import LoadError
 from genrun.adapters.loading import download, load, load_encoders
 from genrun.runner.errors import JobFileError
-from genrun.runner.spec import load as load_job
-from genrun.runner.spec.registries import Registries
+from genrun.runner.job import load as load_job
+from genrun.runner.job.registries import Registries
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.work.engine import Engine
-from genrun.runner.work.failures import describe
+from genrun.runner.worker.engine import Engine
+from genrun.runner.worker.failures import describe
 from tests.fakes.items import document, make_item
 from tests.tiny.checkpoints import save
 

@@ -18,11 +18,11 @@ from genrun.adapters.holding import Holding
 from genrun.adapters.loading import load
 from genrun.runner.cli import main
 from genrun.runner.errors import UsageError
+from genrun.runner.job.checkpoint import Checkpoint
 from genrun.runner.memory.activations import Shape, decoder_numbers, denoiser_numbers, latent_shape
 from genrun.runner.memory.cache import folder_of
 from genrun.runner.memory.estimate import Estimate, Subject, estimates, fastest, shape_of
 from genrun.runner.memory.weights import Component, components
-from genrun.runner.spec.checkpoint import Checkpoint
 from tests.tiny import FAMILIES, build, call_kwargs
 from tests.tiny.checkpoints import save
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from genrun.runner import notes
 from genrun.runner.compare.drift import measure
-from genrun.runner.compare.sides import Entry
+from genrun.runner.compare.load import Entry
 from genrun.runner.report.build import build_report
 from genrun.runner.report.clips import where_of
-from genrun.runner.score import read_scores, score_run, wanted_metrics
+from genrun.runner.score.run import read_scores, score_run, wanted_metrics
 from genrun.runner.store.folder import RunFolder, format_record, parse_record
 from genrun.runner.store.records import Note, Record, SamplerStats
 from tests.fakes.items import make_item

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from genrun.adapters.media import read_metadata
-from genrun.runner.plan import WorkItem
-from genrun.runner.spec.checkpoint import fingerprint
+from genrun.runner.job.checkpoint import fingerprint
+from genrun.runner.job.plan import WorkItem
+from genrun.runner.parallel.team import Solo
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Record
-from genrun.runner.work import redo
-from genrun.runner.work.engine import Engine
-from genrun.runner.work.failures import describe
-from genrun.runner.work.make import Maker
-from genrun.runner.work.memory import Usage, usage
-from genrun.runner.work.team import Solo
+from genrun.runner.worker import redo
+from genrun.runner.worker.engine import Engine
+from genrun.runner.worker.failures import describe
+from genrun.runner.worker.memory import Usage, usage
+from genrun.runner.worker.sample import Maker
 from tests.fakes.items import document, genuine, make_item
 from tests.tiny.checkpoints import save
 

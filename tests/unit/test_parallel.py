@@ -23,11 +23,11 @@ from genrun.adapters.parallel.support import CONTEXT, DOUBLED, MASKED, TWICE, re
 from genrun.adapters.session import RefusedError
 from genrun.runner.errors import JobFileError
 from genrun.runner.errors import RefusedError as QueueRefusedError
+from genrun.runner.job import LoadedJob, load
+from genrun.runner.job.plan import plan
 from genrun.runner.launch import torchrun
 from genrun.runner.launch.contract import Request
-from genrun.runner.mesh import Mesh, Wish, product
-from genrun.runner.plan import plan
-from genrun.runner.spec import LoadedJob, load
+from genrun.runner.parallel.mesh import Mesh, Wish, product
 from tests.fakes.jobs import BASE, items_of, load_text, problems_of
 from tests.tiny import build, call_kwargs, latents_of
 
@@ -193,8 +193,8 @@ def test_a_mesh_never_enters_an_items_id(here: Path) -> None:
 
 def test_a_checkpoint_that_cannot_is_refused_before_it_is_loaded(here: Path) -> None:
     """The pipeline's class is read from the folder."""
-    from genrun.runner.spec.cell import pipeline_of
-    from genrun.runner.spec.checkpoint import Checkpoint
+    from genrun.runner.job.cell import pipeline_of
+    from genrun.runner.job.checkpoint import Checkpoint
 
     (here / "model_index.json").write_text(json.dumps({"_class_name": "DDPMPipeline"}))
     auto = SimpleNamespace(pipeline=None)
@@ -205,12 +205,12 @@ def test_a_checkpoint_that_cannot_is_refused_before_it_is_loaded(here: Path) -> 
 
 
 def test_an_axis_that_a_models_pipeline_cannot_use_is_told_with_its_place(here: Path) -> None:
-    from genrun.runner.spec.launching import support_problems
+    from genrun.runner.job.launching import support_problems
 
     del here
     loaded = load_text(f"{BASE}parallel: {{cfg: 2}}\n")
-    from genrun.runner.spec.problems import Origin
-    from genrun.runner.spec.tree import dress
+    from genrun.runner.job.problems import Origin
+    from genrun.runner.job.tree import dress
 
     root = dress(dict(loaded.document), Origin("job.yaml", 3, 1))
     found = support_problems(root, "DDPMPipeline")

@@ -13,9 +13,9 @@ from genrun.adapters.embeddings import encode
 from genrun.adapters.generate import Request, call_arguments, check_request, decode, sample
 from genrun.adapters.pictures import PictureError, check_asked, pictures_of
 from genrun.runner.notes import BLANK, FPS_ASSUMED, SAFETY_CHECKER
-from genrun.runner.work.engine import Engine
-from genrun.runner.work.failures import DecodeError, describe
-from genrun.runner.work.samples import Decoded
+from genrun.runner.worker.engine import Engine
+from genrun.runner.worker.failures import DecodeError, describe
+from genrun.runner.worker.samples import Decoded
 from genrun.solvers import registry
 from tests.fakes.items import make_item
 from tests.tiny import build

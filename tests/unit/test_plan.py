@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from genrun.runner.plan import WorkItem
-from genrun.runner.spec import checkpoint
+from genrun.runner.job import checkpoint
+from genrun.runner.job.plan import WorkItem
 from tests.fakes.checkpoints import write_checkpoint
 from tests.fakes.jobs import BASE, ids, items_of
 
@@ -211,7 +211,7 @@ def test_a_hub_checkpoint_is_known_by_its_id_and_revision() -> None:
 
 
 def test_too_many_items_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from genrun.runner import plan
+    from genrun.runner.job import plan
     from tests.fakes.jobs import problems_of
 
     monkeypatch.setattr(plan, "MAX_ITEMS", 1)

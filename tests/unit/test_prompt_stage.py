@@ -17,10 +17,10 @@ from genrun.adapters.embeddings import encode, pack, unpack
 from genrun.adapters.encode_once import NotEncodedError, encode_once
 from genrun.adapters.generate import Request, decode, sample
 from genrun.adapters.holding import Holding
-from genrun.runner.plan import WorkItem
+from genrun.runner.job.plan import WorkItem
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.work.engine import Engine
-from genrun.runner.work.prompts import PromptStage, key_of
+from genrun.runner.worker.engine import Engine
+from genrun.runner.worker.prompts import PromptStage, key_of
 from genrun.solvers import registry
 from tests.fakes.items import document, make_item
 from tests.tiny import FAMILIES, PROMPT, STAGED_FAMILIES, call_kwargs

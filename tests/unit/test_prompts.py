@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genrun.runner.errors import JobFileError
-from genrun.runner.plan import WorkItem
-from genrun.runner.spec import prompts
-from genrun.runner.spec.problems import Origin
+from genrun.runner.job import prompts
+from genrun.runner.job.plan import WorkItem
+from genrun.runner.job.problems import Origin
 from tests.fakes.jobs import items_of, load_text, problems_of
 
 HOSTILE = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from genrun.runner.plan import WorkItem
+from genrun.runner.job.plan import WorkItem
 from genrun.runner.report.about import about
 from genrun.runner.report.blocks import has_caches, saved_blocks
 from genrun.runner.report.build import build_report

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from genrun.adapters.media import write_video
-from genrun.runner.plan import WorkItem
-from genrun.runner.score import Shard, read_scores, score_run, wanted_metrics
+from genrun.runner.job.plan import WorkItem
+from genrun.runner.score.run import Shard, read_scores, score_run, wanted_metrics
 from genrun.runner.store.folder import RunFolder
 from tests.sample_run import CAPTIONS, ROPA, SEQUENTIAL, make_run
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from genrun.runner.errors import JobFileError
-from genrun.runner.plan import WorkItem, plan
-from genrun.runner.spec import load, restore
+from genrun.runner.job import load, restore
+from genrun.runner.job.plan import WorkItem, plan
 
 JOB = "model: demo-video\nprompts: [a red circle moves left over a blue background]\n"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from genrun.runner.compare import gates_of
-from genrun.runner.spec import load, restore
+from genrun.runner.job import load, restore
 from tests.fakes.jobs import BASE, load_text, problems_of
 from tests.fakes.registries import FakeMetric, FakeRegistry, fake_registries
 
@@ -44,7 +44,7 @@ def test_set_reaches_a_metric_whose_name_has_dots() -> None:
 
 
 def test_gates_do_not_change_the_items() -> None:
-    from genrun.runner.plan import plan
+    from genrun.runner.job.plan import plan
 
     assert plan(load_text(BASE)) == plan(load_text(f"{BASE}gates: {{psnr: {{min: 30}}}}\nnightly: {{keep: 3}}\n"))
 
@@ -104,7 +104,7 @@ def test_what_is_wrong_is_told_with_its_place(text: str, message: str) -> None:
 
 
 def test_a_gate_on_the_drift_of_latents_keeps_them() -> None:
-    from genrun.runner.work.make import wants_latents
+    from genrun.runner.worker.sample import wants_latents
 
     assert wants_latents({"score": ["psnr"], "gates": {"drift.latent_rmse": {"max": 0.1}}})
     assert not wants_latents({"score": ["psnr"], "gates": {"drift.psnr": {"min": 30}}})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from genrun.runner.spec import restore
+from genrun.runner.job import restore
 from genrun.runner.submit.orders import request_of
 from tests.fakes.jobs import BASE, load_text, problems_of
 from tests.fakes.registries import fake_registries

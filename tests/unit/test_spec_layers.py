@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genrun.runner.errors import JobFileError
-from genrun.runner.spec import restore
-from genrun.runner.spec.environ import looks_secret
-from genrun.runner.spec.problems import Origin
-from genrun.runner.spec.render import render, scalar
-from genrun.runner.spec.source import parse
-from genrun.runner.spec.tree import bare
+from genrun.runner.job import restore
+from genrun.runner.job.environ import looks_secret
+from genrun.runner.job.problems import Origin
+from genrun.runner.job.render import render, scalar
+from genrun.runner.job.tree import bare
+from genrun.runner.job.yaml import parse
 from tests.fakes.jobs import BASE, ids, items_of, load_text, problems_of
 from tests.fakes.registries import fake_registries
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from genrun.adapters.scheduler_rules import Description, grid_problem, mismatch, trailing_steps
-from genrun.runner.spec.checkpoint import Checkpoint
-from genrun.runner.spec.problems import Origin
-from genrun.runner.spec.schedulers import own_scheduler, read_class, scheduler_names, scheduler_problems
-from genrun.runner.spec.tree import dress
+from genrun.runner.job.checkpoint import Checkpoint
+from genrun.runner.job.problems import Origin
+from genrun.runner.job.schedulers import own_scheduler, read_class, scheduler_names, scheduler_problems
+from genrun.runner.job.tree import dress
 from tests.tiny.loops import MATRIX
 
 # Diffusers' own, on numpy 2.

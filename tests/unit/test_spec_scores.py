@@ -11,13 +11,13 @@ from genrun.adapters.scorers import registry as metrics
 from genrun.adapters.scorers.clip_score import ClipScore
 from genrun.adapters.scorers.vbench import VBenchMetric
 from genrun.runner.errors import JobFileError, UsageError
-from genrun.runner.scoring.choice import metric_name, wanted_metrics
-from genrun.runner.scoring.shard import WHOLE, Shard
-from genrun.runner.spec import job
-from genrun.runner.spec.registries import Registries
-from genrun.runner.spec.shards import shard_of
-from genrun.runner.spec.suites import coco_texts, vbench_texts
-from genrun.runner.spec.tools import metric_defaults
+from genrun.runner.job import resolve as job
+from genrun.runner.job.registries import Registries
+from genrun.runner.job.shards import shard_of
+from genrun.runner.job.suites import coco_texts, vbench_texts
+from genrun.runner.job.tools import metric_defaults
+from genrun.runner.score.choose import metric_name, wanted_metrics
+from genrun.runner.score.shard import WHOLE, Shard
 from genrun.runner.store.folder import RunFolder
 from tests.fakes.registries import fake_registries
 from tests.sample_run import make_run

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from genrun.runner.errors import JobFileError
-from genrun.runner.spec import source
-from genrun.runner.spec.problems import Origin
-from genrun.runner.spec.tree import bare
+from genrun.runner.job import yaml as source
+from genrun.runner.job.problems import Origin
+from genrun.runner.job.tree import bare
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)

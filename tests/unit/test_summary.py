@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from genrun.runner.score.summary import estimate, summarize
 from genrun.runner.statistics import mean_interval
 from genrun.runner.store.records import Record, SamplerStats, Score
-from genrun.runner.summary import estimate, summarize
 from tests.sample_run import ROPA, SEQUENTIAL, work_item
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrun.runner.work.tail import kept_back, points_of, widths
+from genrun.runner.parallel.tail import kept_back, points_of, widths
 from tests.fakes.items import make_item
 
 

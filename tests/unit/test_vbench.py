@@ -15,7 +15,7 @@ from genrun.adapters.vbench import install
 from genrun.adapters.vbench.dimensions import DIMENSIONS, combined
 from genrun.adapters.vbench.measure import missing
 from genrun.adapters.vbench.staging import read_suite, stage
-from genrun.runner.score import read_scores, score_run
+from genrun.runner.score.run import read_scores, score_run
 from genrun.runner.store.folder import RunFolder
 from tests.sample_run import ROPA, SEQUENTIAL, make_run
 

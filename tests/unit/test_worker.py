@@ -12,23 +12,23 @@ from typing import Any
 import pytest
 
 from genrun.adapters.parallel.alarm import BrokenSlotError
-from genrun.runner.mesh import ALONE, Mesh
-from genrun.runner.plan import WorkItem
+from genrun.runner.job.plan import WorkItem
+from genrun.runner.launch.order import Order
+from genrun.runner.parallel.mesh import ALONE, Mesh
+from genrun.runner.parallel.team import Solo, join
 from genrun.runner.progress import Glimpse, sentence
 from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner, holdings
 from genrun.runner.store.processes import current
 from genrun.runner.store.records import Record
-from genrun.runner.work.ending import metadata_of
-from genrun.runner.work.failures import CancelledError, DecodeError, describe, kind_of
-from genrun.runner.work.log import section_of
-from genrun.runner.work.luck import BrokenError, Luck
-from genrun.runner.work.make import BYSTANDER, Maker, wants_latents
-from genrun.runner.work.order import Order
-from genrun.runner.work.progress import Progress
-from genrun.runner.work.team import Solo, join
-from genrun.runner.work.worker import Rank, ranks_of
+from genrun.runner.worker.failures import CancelledError, DecodeError, describe, kind_of
+from genrun.runner.worker.finish import metadata_of
+from genrun.runner.worker.log import section_of
+from genrun.runner.worker.luck import BrokenError, Luck
+from genrun.runner.worker.progress import Progress
+from genrun.runner.worker.sample import BYSTANDER, Maker, wants_latents
+from genrun.runner.worker.worker import Rank, ranks_of
 from genrun.solvers.contract import NonFiniteError
 from tests.fakes import worker
 from tests.fakes.items import HOSTILE, dead_process, done, make_folder, make_item, process_elsewhere

@@ -1,0 +1,261 @@
+"""The items of a job: one for each prompt, seed and cell of the matrix, named by what decides their pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from genrun.adapters.variants import changes_weights
+from genrun.runner.job.problems import Origin, Problem, raise_all
+from genrun.runner.store.reading import read_json
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
+    from genrun.runner.job import Cell, LoadedJob
+    from genrun.runner.job.prompts import Prompt
+
+IDENTITY_VERSION = 1
+ID_DIGITS = 20
+MAX_ITEMS = 1_000_000
+NATIVE, NO_CACHE = "native", "none"
+LATER = ("cache", "attention")
+"""Fields that items of earlier versions lack."""
+
+TYPES: dict[str, Any] = {
+    **dict.fromkeys(("id", "pair", "prompt", "attention"), str),
+    **dict.fromkeys(("model", "sampling", "solver", "axes", "cache"), dict),
+    "negative_prompt": str | None,
+    "seed": int,
+}
+"""The types of an item's fields."""
+
+_SAFE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
+"""Ids become the names of files."""
+
+HELD = {"offload", "vae", "compile", "quantization", "encode", "variant"}
+"""Keys of `model` that say how its weights are held; stored with an item where the job sets them."""
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """One picture or clip to make.
+
+    Attributes:
+        id: 20 hex digits of a hash of everything that changes the pixels: the adapter, the checkpoint's fingerprint
+            and dtype, the VAE's tiling, compilation, quantisation, prompt, negative prompt, seed, sampling, solver, cache
+            and attention; and of nothing else.
+        pair: the same hash without the last three: items of one pair differ in how they are computed only.
+        prompt: the text, byte for byte.
+        negative_prompt: its own or the job's, or None.
+        seed: of the initial noise.
+        model: adapter, checkpoint (absolute folder or hub id), fingerprint, revision, dtype, device; and of
+            offload, vae, compile, quantization and encode those that are set.
+        sampling: steps, guidance_scale, height, width, num_frames, scheduler, options: those that are set.
+        solver: kind and every option.
+        axes: matrix axis -> short label.
+        cache: kind and every option; empty for none.
+        attention: the kernel.
+    """
+
+    id: str
+    pair: str
+    prompt: str
+    negative_prompt: str | None
+    seed: int
+    model: dict[str, Any]
+    sampling: dict[str, Any]
+    solver: dict[str, Any]
+    axes: dict[str, str] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
+    attention: str = NATIVE
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the item is what the others of its pair are compared with: sequential, computed in full."""
+        return self.solver["kind"] == "sequential" and not self.cache and self.attention == NATIVE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, keys in the order of the fields."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def to_json(self) -> str:
+        """One line of ASCII."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> WorkItem:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: the line is not an item.
+        """
+        data = read_json(line)
+        if not isinstance(data, dict) or {*data, *LATER} != set(cls.__dataclass_fields__):
+            names = ", ".join(sorted(each.name for each in fields(cls)))
+            raise ValueError(f"not an item: wanted an object with {names}")
+        for name, kind in TYPES.items():
+            if name in data and (not isinstance(data[name], kind) or isinstance(data[name], bool)):
+                raise ValueError(f"not an item: its {name} is {data[name]!r:.60}, and wanted is another type")
+        item = cls(**data)
+        item._check()
+        return item
+
+    def _check(self) -> None:
+        """Refuse what no plan holds, so that whoever uses an item need not look again."""
+        for name in ("id", "pair"):
+            if not _SAFE_ID.fullmatch(getattr(self, name)):
+                wanted = f"{ID_DIGITS} hexadecimal digits"
+                raise ValueError(f"its {name} is {getattr(self, name)!r:.60}, and wanted are {wanted}")
+        if not isinstance(self.solver.get("kind"), str):
+            raise ValueError("not an item: its solver has no kind")
+        if not all(isinstance(label, str) for label in self.axes.values()):
+            raise ValueError("not an item: a label of its axes is no text")
+
+    def fits(self) -> bool | None:
+        """Whether the id and the pair are the hashes of what the item says; None where its adapter is not there to ask."""
+        found = self.hashes()
+        return None if found is None else (self.pair, self.id) == found
+
+    def hashes(self) -> tuple[str, str] | None:
+        """Return the pair and the id of what the item says; None where its adapter is not there to ask."""
+        from genrun.adapters import registry
+
+        try:
+            call = registry.get(str(self.model["adapter"])).call
+            shared = _hash_of_cell(self.model, call, self.sampling)
+        except (KeyError, LookupError, ImportError, AttributeError):
+            return None
+        texts = (self.prompt, self.negative_prompt, self.seed)
+        return _ids(shared, texts, _suffix(self.solver, self.cache, self.attention))
+
+
+def plan(loaded: LoadedJob) -> list[WorkItem]:
+    """List the items of a job: by prompt and seed, the cells of the matrix side by side.
+
+    Raises:
+        JobFileError: two cells or prompts make the same item, there are too many, or a checkpoint cannot be read.
+    """
+    count = sum(len(cell.prompts) * len(cell.job.seeds) for cell in loaded.cells)
+    if count > MAX_ITEMS:
+        message = f"{count:,} items, more than {MAX_ITEMS:,}. Use `prompts.limit`, or split the job."
+        raise_all([Problem(Origin(str(loaded.path)), "", message)])
+    fingerprints = _fingerprints(loaded)
+    columns = [list(_items(cell, _model(cell, fingerprints))) for cell in loaded.cells]
+    _refuse_same(loaded, columns)
+    rows = itertools.zip_longest(*columns)
+    return [pair[0] for row in rows for pair in row if pair is not None]
+
+
+def canonical(data: Any) -> bytes:
+    """JSON that is the same for the same data: sorted keys, no spaces, ASCII."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _fingerprints(loaded: LoadedJob) -> dict[tuple[str, str | None], str]:
+    found: dict[tuple[str, str | None], str] = {}
+    for cell in loaded.cells:
+        key = (cell.checkpoint.name, cell.job.model.revision)
+        if key not in found:
+            try:
+                found[key] = cell.checkpoint.fingerprint(cell.job.model.revision)
+            except OSError as error:
+                where = loaded.origin.get("model.checkpoint", Origin(str(loaded.path)))
+                message = f"{error.filename or cell.checkpoint.name}: cannot be read: {error.strerror}."
+                raise_all([Problem(where, "model.checkpoint", message)])
+    return found
+
+
+def _model(cell: Cell, fingerprints: Mapping[tuple[str, str | None], str]) -> dict[str, Any]:
+    model = cell.job.model
+    held = model.model_dump(mode="json", include=HELD, exclude_none=True)
+    if cell.checkpoint.folder is not None and not changes_weights(cell.checkpoint.folder, model.variant):
+        held.pop("variant", None)
+    return {
+        "adapter": model.adapter,
+        "checkpoint": cell.checkpoint.name,
+        "fingerprint": fingerprints[cell.checkpoint.name, model.revision],
+        "revision": model.revision,
+        "dtype": cell.dtype,
+        "device": model.device,
+        **held,
+    }
+
+
+def _identity(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a model changes the pixels: what is new since the first version only where it is set."""
+    changes = {key: model[key] for key in ("compile", "quantization", "variant") if model.get(key)}
+    if (model.get("vae") or {}).get("tiling"):
+        changes["tiling"] = True
+    return {**{key: model[key] for key in ("adapter", "fingerprint", "dtype")}, **changes}
+
+
+def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt]]:
+    """The items of one cell, each with the prompt that it comes from."""
+    sampling = {key: value for key, value in cell.sampling.items() if key != "negative_prompt"}
+    solver = {"kind": cell.job.solver.kind, **cell.job.solver.options}
+    # Hashing what a cell shares once keeps the planning of long prompt lists fast.
+    shared = _hash_of_cell(model, cell.adapter.call, sampling)
+    cache = {} if cell.job.cache.kind == NO_CACHE else {"kind": cell.job.cache.kind, **cell.job.cache.options}
+    attention = cell.job.attention
+    suffix = _suffix(solver, cache, attention)
+    for prompt in cell.prompts:
+        negative = prompt.negative_prompt if prompt.negative_prompt is not None else cell.job.sampling.negative_prompt
+        for seed in cell.job.seeds if prompt.seed is None else (prompt.seed,):
+            pair, item_id = _ids(shared, (prompt.text, negative, seed), suffix)
+            item = WorkItem(
+                item_id, pair, prompt.text, negative, seed, model, sampling, solver, dict(cell.axes), cache, attention
+            )
+            yield item, prompt
+
+
+def _hash_of_cell(model: Mapping[str, Any], call: Mapping[str, Any], sampling: Mapping[str, Any]) -> Hash:
+    base = {"version": IDENTITY_VERSION, "model": _identity(model), "call": dict(call), "sampling": dict(sampling)}
+    return hashlib.sha256(canonical(base))
+
+
+def _suffix(solver: Mapping[str, Any], cache: Mapping[str, Any], attention: str) -> bytes:
+    """What is hashed of how an item is computed."""
+    # What is as it always was is not hashed, so that ids stay what they were.
+    extras: dict[str, Any] = {"cache": cache} if cache else {}
+    extras |= {"attention": attention} if attention != NATIVE else {}
+    return canonical(solver) + (canonical(extras) if extras else b"")
+
+
+def _ids(shared: Hash, texts: tuple[str, str | None, int], suffix: bytes) -> tuple[str, str]:
+    """The pair and the id of an item."""
+    hashed = shared.copy()
+    hashed.update(canonical(texts))
+    pair = hashed.hexdigest()[:ID_DIGITS]
+    hashed.update(suffix)
+    return pair, hashed.hexdigest()[:ID_DIGITS]
+
+
+def _refuse_same(loaded: LoadedJob, columns: list[list[tuple[WorkItem, Prompt]]]) -> None:
+    first: dict[str, tuple[WorkItem, Prompt]] = {}
+    problems = set()
+    for item, prompt in itertools.chain.from_iterable(columns):
+        other, other_prompt = first.setdefault(item.id, (item, prompt))
+        if other is item:
+            continue
+        if other.axes == item.axes:
+            message = f"with seed {item.seed} the same item as {other_prompt.origin}. Remove one of them."
+            problems.add(Problem(prompt.origin, "", message))
+        else:
+            message = f"{_cell(other)} and {_cell(item)} make the same items. Remove one of them."
+            problems.add(Problem(_matrix_origin(loaded), "matrix", message))
+    raise_all(problems)
+
+
+def _cell(item: WorkItem) -> str:
+    return ", ".join(f"{axis}={label}" for axis, label in item.axes.items())
+
+
+def _matrix_origin(loaded: LoadedJob) -> Origin:
+    places = [origin for path, origin in loaded.origin.items() if path.startswith("matrix.")]
+    return min(places, default=Origin(str(loaded.path)))

@@ -1,0 +1,210 @@
+"""Schedulers before anything is loaded: what diffusers has, read from its source, and what a checkpoint comes with."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from genrun.adapters.scheduler_rules import Description, grid_problem, mismatch
+from genrun.registry import did_you_mean
+from genrun.runner.job.checkpoint import Checkpoint
+from genrun.runner.job.problems import Problem
+from genrun.runner.job.tree import Path as TreePath
+from genrun.runner.job.tree import Value, dotted
+from genrun.runner.job.wording import place, unknown_option
+
+_CLASS = re.compile(r"^class (\w+Scheduler)\(", re.MULTILINE)
+_TRAILING = re.compile(r"""== ["']trailing["']""")
+_IMPORTED = {
+    "torchsde": re.compile(r"^(import torchsde|from \.scheduling_dpmsolver_sde import)", re.MULTILINE),
+    "scipy": re.compile(r"^(import|from) scipy", re.MULTILINE),
+}
+SECTION: TreePath = ("sampling", "scheduler")
+CONFIG_FILE = "scheduler/scheduler_config.json"
+CONFIG_BYTES = 2**20
+OWN_GRIDS = ("timesteps", "sigmas")
+"""Options of a pipeline's call that are a grid, so that `steps` lays out none."""
+
+
+@dataclass(frozen=True)
+class SchedulerClass:
+    """A scheduler class as its source has it.
+
+    Attributes:
+        defaults: config key -> default.
+        choices: config key -> the values that it may have, where the source says.
+        trailing: whether it lays out trailing grids: some have the key and no use for it.
+        needs: packages that it imports, and that diffusers does not bring.
+    """
+
+    defaults: Mapping[str, Any]
+    choices: Mapping[str, tuple[Any, ...]]
+    trailing: bool
+    needs: tuple[str, ...]
+
+
+def scheduler_names() -> tuple[str, ...]:
+    """Every scheduler class of the installed diffusers, sorted; empty when it is not installed."""
+    return tuple(sorted(_sources()))
+
+
+def scheduler_problems(
+    root: Value, sampling: Mapping[str, Any], checkpoint: Checkpoint, revision: str | None
+) -> list[Problem]:
+    """Check the scheduler that a cell samples with: its config, its grid, and whether it fits the checkpoint's own.
+
+    Args:
+        root: the cell's document.
+        sampling: with the adapter's defaults.
+        checkpoint: a folder, or a hub id whose scheduler is looked for among what has been downloaded.
+        revision: of a hub id.
+    """
+    own = own_scheduler(checkpoint, revision)
+    given = sampling.get("scheduler")
+    if given is None:
+        return [] if own is None else list(_grid(root, own, sampling))
+    name, options = given["kind"], {key: value for key, value in given.items() if key != "kind"}
+    known = read_class(name)
+    if known is None:
+        message = f"diffusers has no scheduler {name!r}.{did_you_mean(name, scheduler_names())}"
+        return [_problem(root, "kind", message)]
+    problems = list(_options(root, name, known, options))
+    if problems:
+        return problems
+    # As `from_config` makes it: what the checkpoint's file says and both classes know is taken over, defaults are not.
+    written = (
+        {} if own is None else {key: own.config[key] for key in _own_config(checkpoint, revision) if key in own.config}
+    )
+    inherited = {key: value for key, value in written.items() if key in known.defaults}
+    wanted = Description(name, {**known.defaults, **inherited, **options})
+    wrong = None if own is None else mismatch(own, wanted)
+    if wrong is not None:
+        at = next((key for key in ("prediction_type", "use_flow_sigmas", "timestep_type") if key in options), "kind")
+        return [_problem(root, at, f"{wrong}.")]
+    return list(_grid(root, wanted, sampling))
+
+
+def own_scheduler(checkpoint: Checkpoint, revision: str | None) -> Description | None:
+    """The scheduler that a checkpoint comes with, or None where that cannot be told without a download."""
+    config = _own_config(checkpoint, revision)
+    name = str(config.get("_class_name"))
+    known = read_class(name)
+    if known is None:
+        return None
+    return Description(
+        name, {**known.defaults, **{key: value for key, value in config.items() if key in known.defaults}}
+    )
+
+
+def _own_config(checkpoint: Checkpoint, revision: str | None) -> dict[str, Any]:
+    """What a checkpoint's file says of its scheduler; nothing where there is none that can be read."""
+    folder = checkpoint.folder or _downloaded(checkpoint.name, revision)
+    if folder is None:
+        return {}
+    path = folder / CONFIG_FILE
+    try:
+        config = json.loads(path.read_bytes()) if path.is_file() and path.stat().st_size <= CONFIG_BYTES else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _downloaded(name: str, revision: str | None) -> Path | None:
+    """The folder of a hub id in the cache of huggingface_hub, or None."""
+    from huggingface_hub import constants
+
+    repository = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    wanted = revision or "main"
+    if Path(wanted).is_absolute() or ".." in Path(wanted).parts:
+        return None
+    try:
+        pointer = repository / "refs" / wanted
+        commit = pointer.read_text(encoding="ascii").strip() if pointer.is_file() else wanted
+        found = repository / "snapshots" / commit
+        return found if commit and found.is_dir() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _grid(root: Value, scheduler: Description, sampling: Mapping[str, Any]) -> Iterator[Problem]:
+    steps, options = sampling.get("steps"), sampling.get("options") or {}
+    if type(steps) is not int or any(options.get(name) is not None for name in OWN_GRIDS):
+        return
+    wrong = grid_problem(scheduler, steps)
+    known = read_class(scheduler.name) if wrong else None
+    if wrong and known is not None and known.trailing:
+        at = ("sampling", "steps")
+        yield Problem(place(root, at), dotted(at), f"{wrong}.")
+
+
+def _options(root: Value, name: str, known: SchedulerClass, options: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong with a scheduler's config: diffusers itself ignores keys that it does not know."""
+    needs = [*known.needs, *(["scipy"] if options.get("use_beta_sigmas") else [])]
+    for package in sorted({each for each in needs if importlib.util.find_spec(each) is None}):
+        yield _problem(root, "kind", f"{name} needs {package}, which is not installed: pip install {package}.")
+    for key, value in options.items():
+        choices = known.choices.get(key)
+        if key not in known.defaults:
+            yield _problem(root, key, unknown_option(key, list(known.defaults)), key=True)
+        elif choices and value not in choices:
+            yield _problem(root, key, f"must be one of {', '.join(map(str, choices))}, got {value!r}.")
+
+
+def _problem(root: Value, name: str, message: str, *, key: bool = False) -> Problem:
+    at = (*SECTION, name)
+    return Problem(place(root, at, key=key), dotted(at), message)
+
+
+@cache
+def _sources() -> dict[str, Path]:
+    """Scheduler class -> its source file, so that neither diffusers nor torch is imported."""
+    found = importlib.util.find_spec("diffusers")
+    if found is None or found.origin is None:
+        return {}
+    folder = Path(found.origin).parent / "schedulers"
+    return {
+        name: path
+        for path in sorted(folder.glob("scheduling_*.py"))
+        for name in _CLASS.findall(path.read_text(encoding="utf-8"))
+    }
+
+
+@cache
+def read_class(name: str) -> SchedulerClass | None:
+    """Read a scheduler class from diffusers' source; None where there is none of that name."""
+    path = _sources().get(name)
+    if path is None:
+        return None
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name).body
+    init = next((node for node in body if isinstance(node, ast.FunctionDef) and node.name == "__init__"), None)
+    arguments = [] if init is None else init.args.args[1:]
+    values = [] if init is None else init.args.defaults
+    unset: list[Any] = [None] * (len(arguments) - len(values))
+    defaults = {argument.arg: _literal(value) for argument, value in zip(arguments, [*unset, *values], strict=True)}
+    choices = {argument.arg: found for argument in arguments if (found := _choices(argument.annotation))}
+    needs = [package for package, imported in _IMPORTED.items() if imported.search(text)]
+    return SchedulerClass(defaults, choices, _TRAILING.search(text) is not None, tuple(needs))
+
+
+def _literal(node: ast.expr | None) -> Any:
+    try:
+        return None if node is None else ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
+def _choices(annotation: ast.expr | None) -> tuple[Any, ...]:
+    """The values of a `Literal[...]` that is all of an annotation."""
+    if isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name):
+        values = _literal(annotation.slice) if annotation.value.id == "Literal" else None
+        return values if isinstance(values, tuple) else ()
+    return ()

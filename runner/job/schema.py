@@ -1,0 +1,345 @@
+"""What a job file may say. Shorthands (`solver: ropa`) are expanded before; options of solvers are checked elsewhere."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from genrun.runner.job.values import (
+    MAX_FPS,
+    MAX_FRAMES,
+    MAX_GUIDANCE,
+    MAX_STEPS,
+    Allowance,
+    Attention,
+    Clock,
+    Compile,
+    CountOrAuto,
+    Dtypes,
+    Folder,
+    Gpus,
+    Limit,
+    MetricSpec,
+    Options,
+    Positive,
+    Revision,
+    Seed,
+    Side,
+    Text,
+    Time,
+    Variant,
+)
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+FILE_TAG, LIST_TAG = "prompts-file", "prompts-list"
+SUITE_TAG, COCO_TAG = "prompts-suite", "prompts-coco"
+PROMPT_TAGS = (FILE_TAG, LIST_TAG, SUITE_TAG, COCO_TAG)
+
+
+def _prompts_tag(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return LIST_TAG
+    has = value.keys() if isinstance(value, dict) else vars(value).keys() if isinstance(value, BaseModel) else ()
+    return SUITE_TAG if "suite" in has else COCO_TAG if "coco" in has else FILE_TAG
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Kind(BaseModel):
+    """A kind and its options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: Text
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the kind."""
+        return dict(self.model_extra or {})
+
+
+class VaeSpec(_Section):
+    """How latents are decoded."""
+
+    tiling: bool = Field(default=False, description="In overlapping tiles: less memory, and blended where they meet.")
+    slicing: bool = Field(default=False, description="One picture of a batch at a time.")
+
+
+class QuantizationSpec(_Section):
+    """Weights of fewer bits; other keys are options of the backend."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    backend: Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "torchao", "quanto"] = Field(
+        description="A backend of diffusers, whose package must be installed."
+    )
+    components: tuple[Text, ...] = Field(
+        default=(), description="Components to quantise; those of the backend when empty."
+    )
+
+
+class ModelSpec(_Section):
+    """The model that makes the pictures."""
+
+    adapter: Text = Field(default="auto", description="Name of the adapter; `genrun models` lists them.")
+    checkpoint: Text | None = Field(default=None, description="Folder or hub id; the adapter's own when missing.")
+    revision: Revision | None = Field(default=None, description="Branch, tag or commit of a hub checkpoint.")
+    variant: Variant | None = Field(
+        default=None,
+        description="Which of the weights files to read, such as fp16 for *.fp16.safetensors; by default the plain ones, "
+        "or the only ones that there are.",
+    )
+    dtype: Dtypes | None = Field(
+        default=None,
+        description="Number type of the weights; or one for each component that is named, such as {vae: float32}.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to run.")
+    offload: Literal["none", "model", "sequential", "group"] | None = Field(
+        default=None, description="What waits in main memory: nothing, each model, each layer, or each group of blocks."
+    )
+    vae: VaeSpec | None = Field(default=None, description="How latents are decoded.")
+    compile: Compile | None = Field(
+        default=None, description="true: compile the denoiser; regional: the blocks it repeats."
+    )
+    quantization: QuantizationSpec | None = Field(
+        default=None, description="Weights of fewer bits, by a backend of diffusers."
+    )
+    encode: Literal["once", "each"] | None = Field(
+        default=None,
+        description="once: encode all prompts first, then free the text encoders; each: keep them beside the model.",
+    )
+
+
+class PromptFile(_Section):
+    """Prompts from a file."""
+
+    file: Text = Field(description="A .txt, .csv or .jsonl file, relative to the job file, or packaged with genrun.")
+    limit: Positive | None = Field(default=None, description="Use the first prompts only.")
+
+
+class PromptSuite(_Section):
+    """Prompts of a benchmark."""
+
+    suite: Literal["vbench"] = Field(description="vbench: VBench's own prompts; take five seeds of each.")
+    dimensions: Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
+        default=None, description="Only the prompts of these dimensions."
+    )
+    full_info: Text | None = Field(
+        default=None,
+        description="VBench_full_info.json, relative to the job file; the installed vbench's own when missing.",
+    )
+    limit: Positive | None = Field(default=None, description="Use the first prompts only.")
+
+
+class CocoCaptions(_Section):
+    """Captions of COCO, one of each picture."""
+
+    coco: Text = Field(description="A captions file such as captions_val2014.json, relative to the job file.")
+    sample: Positive | None = Field(default=None, description="How many, drawn by seed; all when missing.")
+    seed: Seed = Field(default=0, description="Of the draw.")
+
+
+class SchedulerSpec(_Kind):
+    """A diffusers scheduler in place of the pipeline's own; its other keys are the scheduler's config."""
+
+    kind: Text = Field(description="Name of a diffusers scheduler class.")
+
+
+class SamplingSpec(_Section):
+    """Arguments of the pipeline; what is missing comes from the adapter."""
+
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = Field(default=None, description="Sequential steps N.")
+    guidance_scale: Annotated[float, Field(ge=0, le=MAX_GUIDANCE, allow_inf_nan=False)] | None = Field(
+        default=None, description="Guidance."
+    )
+    height: Side | None = Field(default=None, description="Height in pixels.")
+    width: Side | None = Field(default=None, description="Width in pixels.")
+    num_frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] | None = Field(default=None, description="Frames of a clip.")
+    negative_prompt: str | None = Field(
+        default=None, description="Negative prompt of every prompt that has none of its own."
+    )
+    scheduler: SchedulerSpec | None = Field(default=None, description="A scheduler in place of the pipeline's own.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Further arguments of the pipeline's call.")
+
+
+class SolverSpec(_Kind):
+    """The solver; its other keys are the solver's options."""
+
+    kind: Text = Field(default="sequential", description="Name of the solver; `genrun solvers` lists them.")
+
+
+class CacheSpec(_Kind):
+    """The cache; its other keys are the cache's options."""
+
+    kind: Text = Field(default="none", description="Name of the cache; `genrun caches` lists them.")
+
+
+class ParallelSpec(_Section):
+    """How ranks are used: data x time x cfg x ring x ulysses. Never changes the pictures beyond rounding."""
+
+    data: CountOrAuto = Field(default="auto", description="Groups of ranks that take different items.")
+    time: CountOrAuto = Field(
+        default=1,
+        description="Ranks, or slots of ranks, that share the points of one item's rounds; auto: by `objective`.",
+    )
+    cfg: Literal[1, 2] = Field(default=1, description="2: two ranks share the guidance branches of one evaluation.")
+    ring: Positive = Field(
+        default=1, description="Ranks that share an evaluation's tokens, passing keys and values around."
+    )
+    ulysses: Positive = Field(
+        default=1, description="Ranks that share an evaluation's tokens, exchanging attention heads."
+    )
+    backend: Literal["diffusers", "xfuser"] = Field(
+        default="diffusers", description="What shares an evaluation's tokens out; xfuser is an extra, for GPUs."
+    )
+    elastic: bool = Field(
+        default=False, description="Groups that run out of items share the points of those that are left."
+    )
+
+
+class StepSpec(_Section):
+    """What is run after the items, as a job of its own."""
+
+    step: Literal["score", "report"] = Field(description="score or report.")
+    options: Options = Field(default_factory=dict, description="#SBATCH options of this job, over those of `launch`.")
+
+
+class LaunchSpec(_Section):
+    """How workers are started. Never changes the pictures."""
+
+    kind: Text = Field(default="inline", description="inline (this process), torchrun, or slurm.")
+    processes: CountOrAuto = Field(
+        default="auto", description="Processes (ranks): the product of `parallel`; with slurm, those of a task."
+    )
+    threads: Positive = Field(default=1, description="CPU threads a rank.")
+    max_attempts: Positive = Field(default=2, description="Tries of an item before it counts as failed.")
+    setup: tuple[Text, ...] = Field(default=(), description="Shell lines that workers run first.")
+    partition: Text | None = Field(
+        default=None, description="slurm: the partition; the cluster's default when missing."
+    )
+    array: CountOrAuto = Field(
+        default=1, description="slurm: tasks of the array, which share the items out among them."
+    )
+    at_once: Positive | None = Field(default=None, description="slurm: how many tasks may run at the same time.")
+    nodes: Positive = Field(
+        default=1, description="slurm: nodes of a task; several for one item when parallel.time says so."
+    )
+    gpus: Gpus = Field(default=0, description="slurm: GPUs of a node, such as 8 or h200:8; one rank on each.")
+    time: Time | None = Field(default=None, description='slurm: time limit of a task, such as "04:00:00".')
+    agent: Literal["torchrun", "srun"] = Field(
+        default="torchrun", description="slurm: what starts the ranks of a task."
+    )
+    options: Options = Field(default_factory=dict, description="slurm: any other #SBATCH option, by its long name.")
+    template: Text | None = Field(
+        default=None, description="slurm: a Jinja template of the batch script in place of ours."
+    )
+    then: tuple[StepSpec, ...] = Field(
+        default=(), description="slurm: jobs to run after the items, each after the one before: score, report."
+    )
+
+
+class OutputSpec(_Section):
+    """Where and how media are written."""
+
+    dir: Folder = Field(default="runs", description="Folder of run folders.")
+    save_latents: bool = Field(default=False, description="Keep the final latents of every item.")
+    format: Literal["auto", "mp4", "png"] = Field(default="auto", description="auto: mp4 for video, png for images.")
+    fps: Annotated[int, Field(ge=1, le=MAX_FPS)] | None = Field(
+        default=None, description="Frames a second; the adapter's when missing."
+    )
+    crf: Annotated[int, Field(ge=0, le=51)] = Field(
+        default=18, description="H.264 quality, 1 (finest; 0 is taken for it) to 51."
+    )
+
+
+class GateSpec(_Section):
+    """Limits of one metric. A gate fails only when the interval of the mean lies wholly beyond a limit."""
+
+    max: Limit | None = Field(default=None, description="The mean may be at most this; a percentage for shares.")
+    min: Limit | None = Field(default=None, description="The mean must be at least this; a percentage for shares.")
+    max_drop: Allowance | None = Field(
+        default=None,
+        description="How far the mean may fall below the baseline's: in the metric's units, or as 0.5% of it.",
+    )
+    max_rise: Allowance | None = Field(
+        default=None,
+        description="How far the mean may rise above the baseline's: in the metric's units, or as 0.5% of it.",
+    )
+    max_missing: Allowance | None = Field(
+        default=None,
+        description="Items that need not be measured: a number, or such as 5% of them; by default all have to be.",
+    )
+
+
+class NotifySpec(_Section):
+    """What is told of a night. The command reads JSON; genrun itself opens no connection."""
+
+    command: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
+        description="Program and arguments, without a shell; gets the night as JSON on stdin."
+    )
+    timeout_s: Positive = Field(default=30, description="Seconds after which it is stopped.")
+    when: Literal["always", "trouble"] = Field(
+        default="always", description="After every night, or those that did not pass."
+    )
+
+
+class NightlySpec(_Section):
+    """What `genrun nightly` does beside generating, scoring and reporting."""
+
+    baseline: Text = Field(
+        default="pinned",
+        description="pinned (`genrun pin RUN`), last (the night before), or a run, such as demo/2026-01-31...",
+    )
+    at: Clock = Field(default="02:00", description='When it is meant to begin, local time; "HH:MM".')
+    keep: Positive = Field(default=30, description="Nights whose runs are kept; the baseline is never removed.")
+    notify: NotifySpec | None = Field(default=None, description="A command that is told how the night went.")
+
+
+Prompts = Annotated[
+    Annotated[PromptFile, Tag(FILE_TAG)]
+    | Annotated[PromptSuite, Tag(SUITE_TAG)]
+    | Annotated[CocoCaptions, Tag(COCO_TAG)]
+    | Annotated[tuple[Text, ...], Field(min_length=1), Tag(LIST_TAG)],
+    Discriminator(_prompts_tag),
+]
+
+
+class JobSpec(_Section):
+    """A batch: every prompt x every seed x every cell of the matrix."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="genrun job")
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)] = Field(
+        description="Name of its run folders; the file's by default."
+    )
+    model: ModelSpec
+    prompts: Prompts = Field(description="A list of prompts, a file of them, VBench's suite, or COCO's captions.")
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(
+        default=(0,), description="Every prompt is sampled with each."
+    )
+    sampling: SamplingSpec = SamplingSpec()
+    solver: SolverSpec = SolverSpec()
+    cache: CacheSpec = CacheSpec()
+    attention: Attention = Field(default="native", description="Attention kernel, in place of torch's own.")
+    parallel: ParallelSpec = ParallelSpec()
+    objective: Literal["throughput", "latency"] = Field(
+        default="throughput", description="What `parallel: auto` looks for: all items soonest, or each item soonest."
+    )
+    launch: LaunchSpec = LaunchSpec()
+    output: OutputSpec = OutputSpec()
+    score: tuple[MetricSpec, ...] = Field(
+        default=(), description="Metrics to compute; `genrun score --list` lists them."
+    )
+    gates: dict[str, GateSpec] = Field(
+        default_factory=dict,
+        description="Metric -> limits, such as {latent_rmse: {max: 0.06}, vbench.quality: {max_drop: 0.5%}}.",
+    )
+    nightly: NightlySpec | None = Field(
+        default=None, description="What `genrun nightly` compares with, keeps and tells."
+    )
+    matrix: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
+        default_factory=dict, description="Dotted path -> values; every combination is run."
+    )

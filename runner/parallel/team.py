@@ -1,0 +1,218 @@
+"""The ranks that make one item together: one rank alone, or a time group that shares a round's points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from genrun.runner.parallel.mesh import ALONE, AXES, Mesh
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+    from genrun.adapters.parallel.alarm import Alarm
+    from genrun.adapters.parallel.slot import Slot
+
+PATIENCE = timedelta(days=2)
+"""How long ranks wait for their leader, which may be decoding, writing, or waiting for a lease."""
+
+
+class Team(Protocol):
+    """What a worker needs of the ranks beside it."""
+
+    @property
+    def rank(self) -> int:
+        """This rank among all ranks of the launch."""
+        ...
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank claims, decodes and writes."""
+        ...
+
+    @property
+    def points(self) -> ProcessGroup | None:
+        """The group in which model outputs are gathered, or None for a rank alone."""
+        ...
+
+    @property
+    def slot(self) -> Slot | None:
+        """The ranks that make each evaluation together, or None where each makes its own."""
+        ...
+
+    @property
+    def mesh(self) -> Mesh:
+        """The ranks that make an item together: data is 1."""
+        ...
+
+    def share(self, value: Any) -> Any:
+        """Return the leader's `value` on every rank."""
+        ...
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all ranks, in order, on every rank."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """Take note that sampling failed here; returns when this team can go on.
+
+        Raises:
+            BrokenSlotError: it cannot: other ranks wait for this one in the middle of an evaluation.
+        """
+        ...
+
+    def close(self) -> None:
+        """Leave the group."""
+        ...
+
+
+@dataclass(frozen=True)
+class Solo:
+    """A rank that makes items alone.
+
+    Attributes:
+        rank: this rank among all ranks of the launch.
+    """
+
+    rank: int = 0
+    leads: bool = True
+    points: None = None
+    slot: None = None
+    mesh: Mesh = ALONE
+
+    def share(self, value: Any) -> Any:
+        """Return `value`."""
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return [value]."""
+        return [value]
+
+    def failed(self, error: Exception) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A data group of several ranks: time slots, which evaluate different points, of one or several ranks each.
+
+    Attributes:
+        rank: this rank among all ranks of the launch.
+        leader: the group's first rank.
+        control: the group for talk between the ranks (gloo, on the CPU).
+        points: the group for model outputs (nccl on GPUs, else gloo): this rank's place in each slot. None with one slot.
+        mesh: the group's ranks.
+        slot: this rank's slot, where a slot has several ranks.
+        alarm: of the slot.
+    """
+
+    rank: int
+    leader: int
+    control: ProcessGroup
+    points: ProcessGroup | None
+    mesh: Mesh
+    slot: Slot | None = None
+    alarm: Alarm | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the group's first rank."""
+        return self.rank == self.leader
+
+    def share(self, value: Any) -> Any:
+        """Return the leader's `value` on every rank."""
+        import torch.distributed as dist
+
+        box = [value]
+        dist.broadcast_object_list(box, src=self.leader, group=self.control)
+        return box[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all ranks, in order, on every rank."""
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * dist.get_world_size(self.control)
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
+    def failed(self, error: Exception) -> None:
+        """See whether the other ranks of this slot failed too.
+
+        Raises:
+            BrokenSlotError: they did not.
+        """
+        if self.alarm is not None:
+            self.alarm.sound(error)
+
+    def close(self) -> None:
+        """Leave all groups."""
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def join(rank: int, mesh: Mesh, local_rank: int = 0, *, elastic: bool = False, backend: str = "diffusers") -> Team:
+    """Join the team of `rank` in a launch's mesh.
+
+    Args:
+        rank: of the launch.
+        mesh: of the launch.
+        local_rank: on this machine, which chooses the GPU.
+        elastic: whether data groups may join each other.
+        backend: what shares an evaluation's tokens out: diffusers or xfuser.
+    """
+    if not elastic or mesh.data == 1:
+        return Solo(rank) if mesh.team == 1 else _join_group(rank, mesh, local_rank, backend)
+    from genrun.runner.parallel.elastic import ElasticTeam
+
+    base = _join_group(rank, mesh, local_rank, backend)
+    world = own_group(rank, [range(mesh.ranks)], "gloo")
+    return ElasticTeam(Solo(rank) if mesh.team == 1 else base, world, mesh)
+
+
+def _join_group(rank: int, mesh: Mesh, local_rank: int, backend: str) -> Group:
+    import torch
+    import torch.distributed as dist
+
+    on_gpus = torch.cuda.is_available()
+    if on_gpus:
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+    backends = "cpu:gloo,cuda:nccl" if on_gpus and mesh.slot > 1 else "gloo"
+    dist.init_process_group(backends, rank=rank, world_size=mesh.ranks, timeout=PATIENCE)
+    leader, ours = rank - rank % mesh.team, Mesh(1, *mesh.shape[1:])
+    teams = [range(first, first + mesh.team) for first in range(0, mesh.ranks, mesh.team)]
+    control = own_group(rank, teams, "gloo")
+    columns = [team[place :: mesh.slot] for team in teams for place in range(mesh.slot)]
+    points = own_group(rank, columns, "nccl" if on_gpus else "gloo") if mesh.time > 1 else None
+    if mesh.slot == 1:
+        return Group(rank, leader, control, points, ours)
+    from torch.distributed.device_mesh import init_device_mesh
+
+    from genrun.adapters.parallel.alarm import Alarm
+    from genrun.adapters.parallel.slot import Slot
+
+    devices = init_device_mesh("cuda" if on_gpus else "cpu", mesh.shape, mesh_dim_names=AXES)
+    slots = [range(first, first + mesh.slot) for first in range(0, mesh.ranks, mesh.slot)]
+    alarm = Alarm(own_group(rank, slots, "gloo"))
+    slot = Slot(devices, mesh.cfg, mesh.ring, mesh.ulysses, backend)
+    # Here, and not when a pipeline is loaded: torch wants all ranks of a launch there when it makes a group.
+    slot.meet()
+    return Group(rank, leader, control, points, ours, slot, alarm)
+
+
+def own_group(rank: int, lists: Sequence[Sequence[int]], backend: str) -> ProcessGroup:
+    """Make a process group of each list of ranks; every rank of the launch calls this alike, and gets its own."""
+    import torch.distributed as dist
+
+    mine: list[ProcessGroup] = []
+    for members in lists:
+        group = dist.new_group(list(members), timeout=PATIENCE, backend=backend)
+        if rank in members and isinstance(group, dist.ProcessGroup):
+            mine.append(group)
+    return mine[0]

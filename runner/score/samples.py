@@ -1,0 +1,157 @@
+"""The samples of a run while they are measured: their files, whether those are as they were made, and references."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genrun.adapters.scorers.contract import Described, Metric, Sample, UnscoredError
+from genrun.runner.notes import unreal
+from genrun.runner.store.records import Record, Score
+from genrun.runner.store.survey import file_of
+
+if TYPE_CHECKING:
+    from genrun.runner.job.plan import WorkItem
+    from genrun.runner.store.folder import RunFolder
+
+SEQUENTIAL = "sequential"
+IS_REFERENCE = "this is the sequential item that the others are compared with"
+SHOWN_DIGITS = 12
+
+
+def references(items: Iterable[WorkItem]) -> dict[str, WorkItem]:
+    """Return the sequential item of each pair, by pair."""
+    found: dict[str, WorkItem] = {}
+    for item in items:
+        if item.is_reference:
+            found.setdefault(item.pair, item)
+    return found
+
+
+class Bench:
+    """Holds samples while they are measured: one pair's reference and one item at a time."""
+
+    def __init__(self, run: RunFolder, items: Sequence[WorkItem]) -> None:
+        self._folder = run.path
+        self._items = items
+        self._records = run.records()
+        self._references = references(items)
+        self._samples: dict[str, Sample] = {}
+        self._hashes: dict[Path, str] = {}
+
+    def by_pair(self) -> list[list[WorkItem]]:
+        """The items, those of a pair together, so that a reference is read once."""
+        pairs: dict[str, list[WorkItem]] = {}
+        for item in self._items:
+            pairs.setdefault(item.pair, []).append(item)
+        return list(pairs.values())
+
+    def inputs(self, metric: Metric, item: WorkItem) -> tuple[str, ...]:
+        """Hashes of the files that `metric` reads for `item`, taken from the files themselves."""
+        subjects = [item, self._references.get(item.pair)] if metric.compares else [item]
+        return tuple(self.hash(metric, subject) for subject in subjects)
+
+    def measure(self, metric: Metric, item: WorkItem) -> tuple[Score, ...]:
+        """Measure, or say why not."""
+        try:
+            values = metric.measure(self.sample(metric, item), self._reference(metric, item))
+            bad = [name for name, value in values.items() if not math.isfinite(value)]
+            if bad:
+                raise UnscoredError(f"not a finite number: {', '.join(bad)}")
+        except UnscoredError as error:
+            return (unscored(metric, item.id, str(error)),)
+        except Exception as error:  # a metric of another package may raise anything; the other scores go on
+            return (unscored(metric, item.id, f"{type(error).__name__}: {error}"),)
+        return tuple(
+            Score(item.id, name, float(value), metric.higher_is_better, version=metric.version)
+            for name, value in values.items()
+        )
+
+    def sample(self, metric: Described, item: WorkItem) -> Sample:
+        """The item's files.
+
+        Raises:
+            UnscoredError: it has none, or the one that the metric reads has changed since it was made.
+        """
+        record = self._records.get(item.id)
+        if record is None:
+            raise UnscoredError("not generated yet")
+        if record.status != "done":
+            raise UnscoredError("generation failed")
+        note = unreal(record.notes) if metric.reads == "media" else None
+        if note is not None:
+            raise UnscoredError(f"not what the model made: {note.message}")
+        if item.id not in self._samples:
+            self._samples[item.id] = self._new_sample(item, record)
+        self._check_unchanged(metric, item, record)
+        return self._samples[item.id]
+
+    def drop(self, item: WorkItem) -> None:
+        """Forget what was read for `item`; the reference of the current pair is kept."""
+        keep = self._references.get(item.pair)
+        self._samples = {key: held for key, held in self._samples.items() if keep is not None and key == keep.id}
+
+    def hash(self, metric: Described, item: WorkItem | None) -> str:
+        """SHA-256 of the file that a metric reads for an item, or "" when there is none."""
+        record = self._records.get(item.id) if item else None
+        path = self._file(record, metric.reads) if isinstance(record, Record) else None
+        if path is None or not path.is_file():
+            return ""
+        if path not in self._hashes:
+            with path.open("rb") as file:
+                self._hashes[path] = hashlib.file_digest(file, "sha256").hexdigest()
+        return self._hashes[path]
+
+    def _reference(self, metric: Metric, item: WorkItem) -> Sample | None:
+        if not metric.compares:
+            return None
+        reference = self._references.get(item.pair)
+        if reference is None:
+            raise UnscoredError("no sequential item of this prompt and seed in the plan")
+        if reference.id == item.id:
+            raise UnscoredError(IS_REFERENCE)
+        try:
+            return self.sample(metric, reference)
+        except UnscoredError as error:
+            raise UnscoredError(f"the sequential item: {error}") from error
+
+    def _new_sample(self, item: WorkItem, record: Record) -> Sample:
+        height, width = item.sampling.get("height"), item.sampling.get("width")
+        return Sample(
+            caption=item.prompt,
+            adapter=str(item.model.get("adapter", "")),
+            media=self._file(record, "media"),
+            latents=self._file(record, "latents"),
+            num_frames=item.sampling.get("num_frames"),
+            size=None if height is None or width is None else (height, width),
+            name=item.id,
+            seed=item.seed,
+        )
+
+    def _check_unchanged(self, metric: Described, item: WorkItem, record: Record) -> None:
+        recorded = record.sha256 if metric.reads == "media" else record.latents_sha256
+        found = self.hash(metric, item)
+        if not recorded or not found or found == recorded:
+            return
+        path = getattr(record, metric.reads)
+        message = (
+            f"{Path(path).name} is not the file that was made: its sha256 is {found[:SHOWN_DIGITS]}..., its record says "
+            f"{recorded[:SHOWN_DIGITS]}...; genrun verify lists such files"
+        )
+        if metric.reads == "media":
+            try:
+                _ = self._samples[item.id].frames
+            except UnscoredError as error:
+                raise UnscoredError(f"{error} ({message})") from error
+        raise UnscoredError(message)
+
+    def _file(self, record: Record, room: str) -> Path | None:
+        return file_of(self._folder, record, room)
+
+
+def unscored(metric: Described, item_id: str, reason: str, name: str = "") -> Score:
+    """A row without a value."""
+    return Score(item_id, name or metric.name, None, metric.higher_is_better, reason, metric.version)

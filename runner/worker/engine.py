@@ -1,0 +1,306 @@
+"""The producer of real pictures: one pipeline at a time, kept as long as items ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrun.adapters import media, registry
+from genrun.runner.job.media import format_problem
+from genrun.runner.notes import BLANK, FPS_ASSUMED, PROMPT_TRUNCATED, SAFETY_CHECKER
+from genrun.runner.parallel.team import Solo, Team
+from genrun.runner.store.records import Note, SamplerStats
+from genrun.runner.worker.failures import DecodeError
+from genrun.runner.worker.log import say
+from genrun.runner.worker.memory import Usage, reset_peak, usage
+from genrun.runner.worker.prompts import PromptStage, free, has_stage, holding_of
+from genrun.runner.worker.samples import Decoded, PipelineSample, SavedSample, read_latents
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genrun.adapters.adapter import Adapter
+    from genrun.adapters.cut_prompts import Cut, Seen
+    from genrun.adapters.exchange import Exchange
+    from genrun.adapters.generate import Request
+    from genrun.adapters.load_errors import LoadError
+    from genrun.runner.job.plan import WorkItem
+    from genrun.runner.store.folder import RunFolder
+
+
+class Engine:
+    """Samples items with diffusers pipelines.
+
+    Args:
+        document: the resolved job: its sections model, output and launch.
+        team: the ranks that sample an item together.
+        local_rank: this rank on its machine, which chooses the GPU.
+    """
+
+    def __init__(self, document: Mapping[str, Any], team: Team | None = None, local_rank: int = 0) -> None:
+        import torch
+
+        self._threads = int((document.get("launch") or {}).get("threads") or 1)
+        torch.set_num_threads(self._threads)
+        self._output = document.get("output") or {}
+        self._team = team or Solo()
+        self._device = choose_device((document.get("model") or {}).get("device") or "auto", local_rank)
+        self._model: dict[str, Any] | None = None
+        self._is_staged = False
+        self._broken: tuple[dict[str, Any], LoadError] | None = None
+        self._pipe: Any = None
+        self._stage: PromptStage | None = None
+
+    @property
+    def device(self) -> str:
+        """Name of the device."""
+        import torch
+
+        return torch.cuda.get_device_name(self._device) if self._device.startswith("cuda") else "cpu"
+
+    @property
+    def memory(self) -> Usage:
+        """Memory of this rank."""
+        return usage(self._device)
+
+    def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
+        """Get to know the run: from now on its prompts are encoded in a stage of their own, and kept in its folder."""
+        self._stage = PromptStage(folder, items, self._device, say)
+
+    def is_ready(self, item: WorkItem) -> bool:
+        """Whether there is nothing to encode or to load for the item."""
+        is_encoded = not self._is_staged or self._stage is None or self._stage.has(item)
+        return self._pipe is not None and item.model == self._model and is_encoded
+
+    def prepare(self, item: WorkItem) -> None:
+        """Encode the item's prompt and load its pipeline, unless it is the one in use."""
+        self._pipeline(item, registry.get(item.model["adapter"]))
+        reset_peak(self._device)
+
+    def suffix(self, item: WorkItem, frames: Decoded) -> str:
+        """.mp4 or .png: as the job says, else a clip for a video model and wherever there are several frames."""
+        wanted = self._output.get("format") or "auto"
+        if wanted == "auto":
+            is_clip = len(frames.frames) > 1 or registry.get(item.model["adapter"]).kind == "video"
+            wanted = "mp4" if is_clip else "png"
+        return f".{wanted}"
+
+    def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> PipelineSample:
+        """Sample an item; every rank of the team calls this alike."""
+        from genrun.adapters import generate
+        from genrun.adapters.attention import attention_of
+        from genrun.adapters.caches import registry as caches
+        from genrun.adapters.cut_prompts import watching
+        from genrun.solvers import registry as solvers
+
+        adapter = registry.get(item.model["adapter"])
+        pipe = self._pipeline(item, adapter)
+        options = {key: value for key, value in item.solver.items() if key != "kind"}
+        try:
+            self._check_format(pipe, adapter, item)
+            with (
+                self._encoded(pipe, item),
+                watching(pipe, item.sampling.get("options")) as seen,
+                attention_of(pipe, item.attention),
+            ):
+                sampled = generate.sample(
+                    pipe,
+                    adapter,
+                    request_of(item),
+                    solvers.get(item.solver["kind"])(**options),
+                    self._exchange(),
+                    lambda progress: on_round(progress.front, progress.num_steps),
+                    caches.make(item.cache),
+                )
+        except Exception as error:
+            self._team.failed(error)
+            raise
+        other = self._detached(pipe)
+        return PipelineSample(
+            sampled,
+            lambda latents, save: self._decode(item, latents, save=save, pipe=other),
+            other is not None,
+            tuple(Note(PROMPT_TRUNCATED, str(each)) for each in self._cut(item, seen)),
+        )
+
+    def _cut(self, item: WorkItem, seen: Sequence[Seen]) -> tuple[Cut, ...]:
+        """What the text encoders did not see of an item's prompt, in the stage or now."""
+        from genrun.adapters.cut_prompts import cuts
+
+        if self._stage is not None and self._is_staged:
+            return self._stage.cut(item)
+        return cuts(seen, item.prompt, item.negative_prompt)
+
+    def _check_format(self, pipe: Any, adapter: Adapter, item: WorkItem) -> None:
+        """Refuse a format that does not hold what the pipeline makes, where only a loaded one tells.
+
+        Raises:
+            PictureError: clips as PNG, or pictures as mp4.
+        """
+        from genrun.adapters.generate import kind_made
+        from genrun.adapters.pictures import NOT_AS_ASKED, PictureError
+
+        num_frames = adapter.resolve(item.sampling).get("num_frames")
+        wrong = format_problem(self._output.get("format"), kind_made(pipe, adapter), num_frames)
+        if wrong:
+            message = f"output.format: {type(pipe).__name__} {wrong}"
+            raise PictureError(NOT_AS_ASKED, message, "Change it in the job, and submit it again.")
+
+    def restore(self, item: WorkItem, latents: Path, stats: SamplerStats) -> SavedSample:
+        """Return an item as it was sampled, from its saved latents.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it holds no latents.
+        """
+        saved = read_latents(latents)
+        return SavedSample(stats, latents, saved, lambda latents, save: self._decode(item, latents, save=save))
+
+    def decode(self, item: WorkItem, latents: Tensor) -> Decoded:
+        """Return the frames of an item's final latents."""
+        return self._decode(item, latents, save=False)[0]
+
+    def _detached(self, pipe: Any) -> Any | None:
+        """A pipeline for decoding in another thread, or None where that is not safe, or of no use.
+
+        Not where prompts are encoded at each call: tokenizers belong to one thread. Nor on a GPU, which has no time left
+        beside denoising, and would have to hold what both need at once.
+        """
+        from genrun.adapters.detached import detached
+
+        return detached(pipe) if self._is_staged and self._device == "cpu" else None
+
+    def _decode(
+        self, item: WorkItem, latents: Tensor, *, save: bool, pipe: Any | None = None
+    ) -> tuple[Decoded, tuple[str, ...]]:
+        """Decode, if wanted with all that the VAE can do to save memory; returns what that was beside the frames."""
+        import torch
+
+        from genrun.adapters import generate
+        from genrun.adapters.families import fps_asked, informed, parts_of
+        from genrun.adapters.placement import can_save_memory, saving_memory
+
+        adapter = registry.get(item.model["adapter"])
+        torch.set_num_threads(self._threads)  # each thread of Python has its own number
+        pipe = self._pipeline(item, adapter) if pipe is None else pipe
+        means = can_save_memory(pipe) if save else []
+        if save:
+            free(self._device)
+        with saving_memory(pipe, means), self._encoded(pipe, item):
+            pictures = generate.decode(pipe, adapter, request_of(item), latents)
+        known = informed(adapter, parts_of(pipe))
+        fps = self._output.get("fps") or fps_asked(adapter.resolve(item.sampling))
+        return Decoded(pictures, fps or known.fps, bool(fps) or known.knows_fps), tuple(means)
+
+    def notes(self, item: WorkItem, frames: Decoded) -> tuple[Note, ...]:
+        """What has to be told about pictures that were made."""
+        if frames.pictures.flagged:
+            return (Note(SAFETY_CHECKER, "the checkpoint's safety checker flagged the picture and made it black"),)
+        found = []
+        if frames.pictures.is_blank:
+            colour = ", ".join(map(str, frames.frames[0, 0, 0].tolist()))
+            found.append(Note(BLANK, f"every pixel has the same colour: ({colour}) of 255"))
+        if len(frames.frames) > 1 and not frames.knows_fps:
+            found.append(Note(FPS_ASSUMED, f"{frames.fps:g} frames a second were assumed"))
+        return tuple(found)
+
+    def write(self, path: Path, frames: Decoded, metadata: dict[str, Any]) -> None:
+        """Write frames as the media file that the suffix of `path` names, with its metadata embedded.
+
+        What the file's bytes depend on beside the item is added to the metadata as "made".
+
+        Raises:
+            DecodeError: several frames for a picture.
+            OSError: the file cannot be written.
+        """
+        made: dict[str, Any] = {"threads": self._threads}
+        if path.suffix == ".mp4":
+            made |= {"fps": frames.fps, "crf": max(self._output.get("crf", media.DEFAULT_CRF), media.FINEST_CRF)}
+            media.write_video(path, frames.frames, made["fps"], made["crf"], {**metadata, "made": made})
+        elif len(frames.frames) == 1:
+            media.write_image(path, frames.frames[0], {**metadata, "made": made})
+        else:
+            raise DecodeError(f"{len(frames.frames)} frames do not fit into one PNG: set output.format: mp4")
+
+    def _pipeline(self, item: WorkItem, adapter: Adapter) -> Any:
+        """The pipeline of an item's model, without text encoders where a stage has encoded the item's prompt."""
+        from genrun.adapters.load_errors import LoadError
+
+        if self._broken is not None and self._broken[0] == item.model:
+            # Not tried again for each of a thousand items.
+            raise LoadError(str(self._broken[1]), self._broken[1].remedy)
+        try:
+            return self._ready(item, adapter)
+        except LoadError as error:
+            self._broken = (item.model, error)
+            raise
+
+    def _ready(self, item: WorkItem, adapter: Adapter) -> Any:
+        from genrun.adapters.parallel.slot import equip
+
+        if item.model != self._model:
+            self._forget()
+            self._is_staged = self._stage is not None and has_stage(item)
+        if self._is_staged and self._stage is not None and not self._stage.has(item):
+            self._forget()
+            self._stage.run(item)
+        if self._pipe is None:
+            self._pipe = self._load(item, adapter)
+            equip(self._pipe, self._team.slot)
+        self._model = item.model
+        return self._pipe
+
+    def _load(self, item: WorkItem, adapter: Adapter) -> Any:
+        from genrun.adapters.loading import load
+
+        model, holding = item.model, holding_of(item)
+        if self._device == "cpu" and holding.offload != "none":
+            say(f"model.offload: {holding.offload}: does nothing on the CPU")
+        return load(
+            adapter,
+            model.get("checkpoint"),
+            dtype=None,
+            device=self._device,
+            revision=model.get("revision"),
+            holding=holding,
+            encoders=not self._is_staged,
+        )
+
+    def _forget(self) -> None:
+        """Free the old pipeline's memory before the next one is loaded."""
+        self._pipe = self._model = None
+        free(self._device)
+
+    @contextmanager
+    def _encoded(self, pipe: Any, item: WorkItem) -> Iterator[None]:
+        """The pipeline with the encodings that the stage has made of the item's prompt."""
+        if self._stage is None or not self._is_staged:
+            yield
+            return
+        from genrun.adapters.encode_once import encode_once
+
+        with encode_once(pipe, self._stage.read(item), is_complete=True):
+            yield
+
+    def _exchange(self) -> Exchange:
+        from genrun.adapters.exchange import GroupExchange, LocalExchange
+
+        return LocalExchange() if self._team.points is None else GroupExchange(self._team.points)
+
+
+def request_of(item: WorkItem) -> Request:
+    """Return what generates an item, besides the model and the solver."""
+    from genrun.adapters.generate import Request
+
+    return Request(item.prompt, item.seed, item.sampling, item.negative_prompt)
+
+
+def choose_device(wanted: str, local_rank: int = 0) -> str:
+    """Return the torch device for "auto", "cpu" or "cuda": ranks of a machine share its GPUs in turn."""
+    import torch
+
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    return f"cuda:{local_rank % max(1, torch.cuda.device_count())}"

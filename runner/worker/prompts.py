@@ -1,0 +1,229 @@
+"""The stage that encodes prompts: once for a run, before anything is sampled, by one process; others find the files.
+
+An encoding depends on what the pipeline hands to its text encoders and on these: on the texts, the model, and the options
+of the call; not on seed, solver, steps or size.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrun.adapters import registry, sealed
+from genrun.runner.job.plan import canonical
+from genrun.runner.store.files import atomic_write, locked
+
+if TYPE_CHECKING:
+    from genrun.adapters.cut_prompts import Cut
+    from genrun.runner.job.plan import WorkItem
+    from genrun.runner.store.folder import RunFolder
+
+VERSION = 1
+KEY_DIGITS = 32
+LOCK_POLL_S = 0.2
+DAMAGED = (ValueError, TypeError, LookupError, AttributeError)
+"""What is raised of a file that is not as it was written."""
+"""What a safetensors file begins with: the length of its head."""
+
+OF_MODEL = ("adapter", "checkpoint", "fingerprint", "revision", "dtype", "quantization")
+NOT_ENCODED = frozenset({"steps", "height", "width", "num_frames", "scheduler"})
+"""Sampling fields that no text encoder is told of."""
+
+EACH = "each"
+"""`model.encode` of a job that wants the text encoders kept beside the model."""
+
+
+@dataclass(frozen=True)
+class PromptStage:
+    """Encodings of the prompts of one run.
+
+    Attributes:
+        folder: the run, in which they are kept.
+        items: the run's items; a stage encodes the prompts of all that share a model.
+        device: where text encoders run.
+        say: told what was done.
+        failures: why calls were refused, or prompts could not be encoded; each is told once.
+    """
+
+    folder: RunFolder
+    items: Sequence[WorkItem]
+    device: str
+    say: Callable[[str], None]
+    failures: dict[bytes, Exception] = field(default_factory=dict)
+
+    def has(self, item: WorkItem) -> bool:
+        """Whether the encodings of an item's prompt are there, and whole as far as the file's head tells."""
+        return is_whole(self.folder.encodings_path(key_of(item)))
+
+    def read(self, item: WorkItem) -> dict[str, Any]:
+        """The encodings of an item's prompt, for `encode_once`.
+
+        Raises:
+            ValueError: the file is damaged; it is removed, so that the next attempt makes it again.
+            OSError: it cannot be read.
+        """
+        from genrun.adapters.embeddings import unpack
+
+        path = self.folder.encodings_path(key_of(item))
+        try:
+            sealed.check(path)
+            return unpack(path.read_bytes())
+        except DAMAGED as error:
+            path.unlink(missing_ok=True)
+            raise ValueError(f"{path}: {error}. The file was removed: the next attempt makes it again") from error
+
+    def cut(self, item: WorkItem) -> tuple[Cut, ...]:
+        """What the text encoders did not see of an item's prompt.
+
+        Raises:
+            ValueError: the file is damaged.
+            OSError: it cannot be read.
+        """
+        from genrun.adapters.embeddings import cut_in
+
+        return cut_in(self.folder.encodings_path(key_of(item)))
+
+    def run(self, item: WorkItem) -> None:
+        """Encode an item's prompt, and with the same text encoders all that the run's items of its model still lack.
+
+        Whoever comes while another process encodes waits for it, and finds the files. A prompt that cannot be encoded fails
+        its own items and no others.
+
+        Raises:
+            LoadError: the text encoders cannot be loaded.
+            StoreError: the run cannot be written.
+            Exception: what the pipeline raised for the item's own prompt.
+        """
+        # Told once without loading the text encoders for it again; a second attempt is made in earnest.
+        self._raise_failure(item)
+        self.folder.encodings_lock.parent.mkdir(exist_ok=True)
+        with locked(self.folder.encodings_lock, LOCK_POLL_S):
+            if self.has(item):
+                return
+            self._encode(item, self._missing(item))
+        if not self.has(item):
+            self._raise_failure(item)
+
+    def _raise_failure(self, item: WorkItem) -> None:
+        failure = self.failures.pop(_call(item), None)
+        if failure is not None:
+            raise failure
+
+    def _missing(self, first: WorkItem) -> list[list[WorkItem]]:
+        """The items that wait for encodings, `first` and then others of its model; those that wait for the same together."""
+        missing: dict[str, list[WorkItem]] = {}
+        for item in (first, *(other for other in self.items if other.model == first.model and other.id != first.id)):
+            key = key_of(item)
+            if key in missing or not is_whole(self.folder.encodings_path(key)):
+                missing.setdefault(key, []).append(item)
+        return list(missing.values())
+
+    def _encode(self, first: WorkItem, missing: Sequence[Sequence[WorkItem]]) -> None:
+        from genrun.adapters.loading import load_encoders
+
+        started, adapter, model = time.monotonic(), registry.get(first.model["adapter"]), first.model
+        pipe = load_encoders(
+            adapter,
+            model.get("checkpoint"),
+            device=self.device,
+            revision=model.get("revision"),
+            holding=holding_of(first),
+        )
+        loaded = time.monotonic()
+        made = sum(self._keep(pipe, items) for items in missing)
+        del pipe
+        free(self.device)
+        spent = time.monotonic() - loaded
+        self.say(f"encoded {made} prompts in {spent:.1f} s, text encoders loaded in {loaded - started:.1f} s and freed")
+
+    def _keep(self, pipe: Any, items: Sequence[WorkItem]) -> bool:
+        """Encode a prompt by the call of the first of its items that the pipeline does not refuse.
+
+        What an encoding does not depend on, such as the size, may still be refused by the call: that is the failure of the
+        item that asks for it, and no reason for another item to go without.
+        """
+        from genrun.adapters.cut_prompts import cuts, watching
+        from genrun.adapters.embeddings import encode, pack
+        from genrun.runner.worker.engine import request_of
+
+        calls: dict[bytes, WorkItem] = {}
+        for item in items:
+            # Seeds and solvers make no difference to it.
+            calls.setdefault(_call(item), item)
+        for call, item in calls.items():
+            try:
+                with watching(pipe, item.sampling.get("options")) as seen:
+                    encodings = encode(pipe, registry.get(item.model["adapter"]), request_of(item))
+                data = pack(encodings, cuts(seen, item.prompt, item.negative_prompt))
+            except Exception as error:
+                told = "".join(traceback.format_exception(error)).rstrip()
+                self.say(f"{item.id}: its prompt could not be encoded: {type(error).__name__}: {error}\n{told}")
+                # Tracebacks would keep the text encoders in memory.
+                error.__context__ = error.__cause__ = None
+                self.failures[call] = error.with_traceback(None)
+                continue
+            atomic_write(self.folder.encodings_path(key_of(item)), data)
+            return True
+        return False
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether a file of encodings is there, and as long as its head says."""
+    try:
+        sealed.check(path, whole=False)
+    except (OSError, *DAMAGED):
+        return False
+    return True
+
+
+def _call(item: WorkItem) -> bytes:
+    """What of an item decides how its pipeline's call comes out, up to the first step."""
+    return canonical([key_of(item), item.sampling])
+
+
+def has_stage(item: WorkItem) -> bool:
+    """Whether an item's model has a stage of its own for prompts: one with text encoders, unless told otherwise.
+
+    Raises:
+        LoadError: its checkpoint cannot be read.
+    """
+    from genrun.adapters.loading import has_encoding_stage
+
+    model = item.model
+    if model.get("encode") == EACH:
+        return False
+    adapter = registry.get(model["adapter"])
+    return has_encoding_stage(adapter, model.get("checkpoint"), model.get("revision"), holding_of(item))
+
+
+def holding_of(item: WorkItem) -> Any:
+    """How the weights of an item's model are held."""
+    from genrun.adapters.holding import Holding
+
+    return Holding.of(item.model, registry.get(item.model["adapter"]).dtype)
+
+
+def key_of(item: WorkItem) -> str:
+    """A hash of all that the encodings of an item's prompt depend on."""
+    model = {name: item.model.get(name) for name in OF_MODEL}
+    # Not hashed where it is not set: runs that were begun before there were variants keep their encodings.
+    model |= {name: item.model[name] for name in ("variant",) if item.model.get(name)}
+    sampling = {name: value for name, value in item.sampling.items() if name not in NOT_ENCODED}
+    call = dict(registry.get(item.model["adapter"]).call)
+    texts = [item.prompt, item.negative_prompt]
+    return hashlib.sha256(canonical([VERSION, model, sampling, call, texts])).hexdigest()[:KEY_DIGITS]
+
+
+def free(device: str) -> None:
+    """Give back memory that nothing refers to any more."""
+    gc.collect()
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()

@@ -1,0 +1,126 @@
+"""The next item for a worker: taken from the run folder, so that any number of workers share one run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from genrun.runner.job.plan import WorkItem
+    from genrun.runner.launch.order import Order
+    from genrun.runner.store.lease import Lease, Leases
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An item that is this worker's to make.
+
+    Attributes:
+        item: the item.
+        attempt: 1 for the first try.
+        lease: the lease held on it.
+    """
+
+    item: WorkItem
+    attempt: int
+    lease: Lease
+
+
+class Queue:
+    """The items of one order that this worker may still have to make.
+
+    An item whose lease is held by a worker of the same launch is left to that worker. One that is held by a stranger
+    is waited for until the stranger's lease is renewed (it lives: the item is left to it), released, or abandoned.
+    """
+
+    def __init__(
+        self,
+        leases: Leases,
+        order: Order,
+        items: Sequence[WorkItem],
+        poll_s: float = 1.0,
+        precedence: Callable[[WorkItem], int] = lambda item: 0,
+    ) -> None:
+        wanted = None if order.items is None else set(order.items)
+        self._open = {item.id: item for item in items if wanted is None or item.id in wanted}
+        self._leases = leases
+        self._folder = leases.folder
+        self._order = order
+        self._poll_s = poll_s
+        self._precedence = precedence
+        self._seen: dict[str, int] = {}
+
+    def next(self, model: dict[str, Any] | None = None) -> Claim | None:
+        """Take the next item, one of `model` if there is one, or return None when none is left for this worker.
+
+        Raises:
+            StoreError: the run folder cannot be read or written.
+        """
+        while True:
+            claim = self.take(model)
+            if claim is not None or not self.waits():
+                return claim
+            self.rest()
+
+    def rest(self) -> None:
+        """Let a little time pass before looking again."""
+        time.sleep(self._poll_s)
+
+    def free(self) -> list[WorkItem]:
+        """The items that nobody is making, in the order in which they should be made: failed ones last."""
+        held = self._leases.held()
+        items = [item for item in list(self._open.values()) if item.id not in held and not self._is_settled(item)]
+        return sorted(items, key=lambda item: (self._attempts(item), self._precedence(item)))
+
+    def is_empty(self) -> bool:
+        """Whether every item is done, or failed for good."""
+        return all(self._is_settled(item) for item in list(self._open.values()))
+
+    def take(self, model: dict[str, Any] | None = None) -> Claim | None:
+        """Take the next item that is free now, if there is one.
+
+        Items that nobody has failed at come first, so that a bad machine cannot use up all attempts of one.
+        """
+        failed = []
+        for item in sorted(self._open.values(), key=lambda item: (item.model != model, self._precedence(item))):
+            if self._is_settled(item):
+                continue
+            if self._attempts(item):
+                failed.append(item)
+            elif claim := self.claim(item):
+                return claim
+        return next((claim for item in failed if (claim := self.claim(item))), None)
+
+    def claim(self, item: WorkItem) -> Claim | None:
+        """Take an item, or return None when somebody else has it or it needs no more work."""
+        lease = self._leases.claim(item.id)
+        if lease is None:
+            return None
+        if not self._is_settled(item):
+            return Claim(item, self._attempts(item) + 1, lease)
+        lease.release()
+        return None
+
+    def _is_settled(self, item: WorkItem) -> bool:
+        settled = self._order.is_settled(item.id, self._folder.record(item.id, check_files=True))
+        if settled:
+            self._open.pop(item.id, None)
+        return settled
+
+    def _attempts(self, item: WorkItem) -> int:
+        record = self._folder.record(item.id, check_files=True)
+        return 0 if record is None else record.attempt
+
+    def waits(self) -> bool:
+        """Forget the items that live workers hold, and return whether any others are left."""
+        for item_id in list(self._open):
+            holding = self._leases.holding(item_id)
+            if holding is None or holding.owner is None:
+                continue
+            is_alive = holding.beat > self._seen.setdefault(item_id, holding.beat)
+            if is_alive or holding.owner.job == self._leases.owner.job:
+                del self._open[item_id]
+        return bool(self._open)

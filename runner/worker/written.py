@@ -1,0 +1,52 @@
+"""What media files are written with: the keys of a job's section `output` that their bytes depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from genrun.adapters import media, registry
+
+if TYPE_CHECKING:
+    from genrun.runner.job.plan import WorkItem
+    from genrun.runner.store.records import Record
+
+AUTO = "auto"
+CLIP = "mp4"
+
+
+def written_with(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a resolved job asks of its media files, as records keep it: format, fps, crf."""
+    output = document.get("output") or {}
+    return {
+        "format": output.get("format") or AUTO,
+        "fps": output.get("fps"),
+        "crf": output.get("crf", media.DEFAULT_CRF),
+    }
+
+
+def differences(item: WorkItem, record: Record, before: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """List what an item's media file was written with and is now asked for: "output.crf: 18 -> 23"; none when it fits.
+
+    Args:
+        item: the item.
+        record: its record, of a media file.
+        before: what the file was written with, as `written_with` returns it.
+        wanted: what the job asks for now.
+    """
+    suffix = str(record.media).rpartition(".")[2]
+    fps = registry.get(item.model["adapter"]).fps
+    pairs: dict[str, tuple[Any, Any]] = {"format": (_format(item, before, suffix), _format(item, wanted, suffix))}
+    if suffix == CLIP:
+        pairs["fps"] = (before.get("fps") or fps, wanted.get("fps") or fps)
+        pairs["crf"] = (before.get("crf"), wanted.get("crf"))
+    same = {key for key in pairs if before.get(key) == wanted.get(key)}
+    return [f"output.{key}: {old} -> {new}" for key, (old, new) in pairs.items() if key not in same and old != new]
+
+
+def _format(item: WorkItem, asked: Mapping[str, Any], suffix: str) -> str:
+    """The suffix that a format leads to; where only the loaded pipeline can tell, that of the file that is there."""
+    wanted = asked.get("format") or AUTO
+    if wanted != AUTO:
+        return str(wanted)
+    return {"video": "mp4", "image": "png"}.get(str(registry.get(item.model["adapter"]).kind), suffix)

@@ -7,8 +7,10 @@ where the points are evaluated, and a step is always the problem's own.
 Importing this package does not import torch.
 """
 
-from genrun.solvers.contract import NonFiniteError, Point, Problem, Solution, Solver, SolverError
-from genrun.solvers.drive import drive, solve
+from typing import Any
+
+from genrun.solvers import registry
+from genrun.solvers.contract import Evaluate, NonFiniteError, Point, Problem, Solution, Solver, SolverError, drive
 from genrun.solvers.problems import FlowProblem, VPProblem
 
 __all__ = [
@@ -23,3 +25,8 @@ __all__ = [
     "drive",
     "solve",
 ]
+
+
+def solve(problem: Problem, evaluate: Evaluate, solver: str = "collocation", **options: Any) -> Solution:
+    """Sample one trajectory in parallel with a solver by name; options are the fields of its dataclass."""
+    return drive(registry.get(solver)(**options), problem, evaluate)

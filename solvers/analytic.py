@@ -14,27 +14,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from genrun.solvers.contract import Point, Problem
-from genrun.solvers.drive import Evaluate
+from genrun.solvers.contract import Evaluate, Point, Problem
 from genrun.solvers.problems import FlowProblem, VPProblem
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from genrun.solvers.shapes import Elements, Modes, Output, State
 
-Denoiser = Callable[["Tensor", float, float], "Tensor"]
+Denoiser = Callable[["State", float, float], "State"]
 """E[x0 | x] from (x, alpha, sigma), for x = alpha x0 + sigma noise."""
 
 MOST_SIGMA = 0.9999
 """Where a variance-preserving grid starts: at sigma = 1 its state would say nothing about x0."""
 
 
+@runtime_checkable
 class MakeProblem(Protocol):
     """A family of problems: one per seed."""
 
     def __call__(self, num_steps: int = 20, seed: int = 0, size: int = 16) -> Problem:
-        """A problem of N steps whose x_start has `size` elements drawn from `seed`."""
+        """Make a problem of N steps whose x_start has `size` elements drawn from `seed`."""
         ...
 
 
@@ -54,46 +54,46 @@ class World:
 
 
 def evaluator(problem: Problem, denoise: Denoiser) -> Evaluate:
-    """The function that `solve` calls once a round: the outputs of a model that predicts x0 as `denoise` does."""
+    """Return the function that `solve` calls once a round, of a model that predicts x0 as `denoise` does."""
 
-    def evaluate(points: Sequence[Point]) -> list[Tensor]:
+    def evaluate(points: Sequence[Point]) -> list[Output]:
         return [output_at(problem, denoise, point) for point in points]
 
     return evaluate
 
 
-def output_at(problem: Problem, denoise: Denoiser, point: Point) -> Tensor:
-    """The model output at one point."""
+def output_at(problem: Problem, denoise: Denoiser, point: Point) -> Output:
+    """Return the model output at one point."""
     x0 = denoise(point.x, problem.alpha(point.index), problem.sigma(point.index))
     return problem.from_x0(point.index, point.x, x0)
 
 
 def shifted_sigmas(num_steps: int, shift: float = 3.0) -> list[float]:
-    """The noise levels of a flow-matching grid, 1 to 0: s' = shift s / (1 + (shift - 1) s)."""
+    """Return the noise levels of a flow-matching grid, 1 to 0: s' = shift s / (1 + (shift - 1) s)."""
     levels = (1 - i / num_steps for i in range(num_steps + 1))
     return [shift * s / (1 + (shift - 1) * s) for s in levels]
 
 
 def flow(num_steps: int = 20, seed: int = 0, size: int = 16) -> FlowProblem:
-    """Euler flow matching from a normal x_start of shape (size,)."""
+    """Make a problem of Euler flow matching, from a normal x_start of shape (size,)."""
     return FlowProblem(shifted_sigmas(num_steps), noise(seed, size))
 
 
 def diffusion(num_steps: int = 20, seed: int = 0, size: int = 16) -> VPProblem:
-    """DDIM on a variance-preserving grid, v-prediction, from a normal x_start of shape (size,)."""
+    """Make a problem of DDIM on a variance-preserving grid, v-prediction, from a normal x_start of shape (size,)."""
     sigmas = [min(s, MOST_SIGMA) for s in shifted_sigmas(num_steps)]
     return VPProblem([math.sqrt(1 - s * s) for s in sigmas], sigmas, noise(seed, size), "v_prediction")
 
 
-def noise(seed: int, *shape: int) -> Tensor:
-    """Normal float32 noise that depends on the seed alone."""
+def noise(seed: int, *shape: int) -> State:
+    """Draw normal float32 noise that depends on the seed alone."""
     import torch
 
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def mixture(size: int = 16, modes: int = 5, spread: float = 0.2, guidance: float = 3.0, seed: int = 7) -> Denoiser:
-    """Gaussian mixture, guided towards its first mode: w E[x0 | x, mode 0] + (1 - w) E[x0 | x].
+    """Make the denoiser of a Gaussian mixture, guided to its first mode: w E[x0 | x, mode 0] + (1 - w) E[x0 | x].
 
     Args:
         size: elements of a state.
@@ -102,9 +102,9 @@ def mixture(size: int = 16, modes: int = 5, spread: float = 0.2, guidance: float
         guidance: w.
         seed: of the centres.
     """
-    centres = 1.5 * noise(seed, modes, size)
+    centres: Modes = 1.5 * noise(seed, modes, size)
 
-    def denoise(x: Tensor, alpha: float, sigma: float) -> Tensor:
+    def denoise(x: Elements, alpha: float, sigma: float) -> Elements:
         variance = sigma**2 + (alpha * spread) ** 2
         weights = (-(x - alpha * centres).square().sum(-1) / (2 * variance)).softmax(0)
         means = centres + alpha * spread**2 / variance * (x - alpha * centres)
@@ -114,18 +114,21 @@ def mixture(size: int = 16, modes: int = 5, spread: float = 0.2, guidance: float
 
 
 def bifurcation(size: int = 16) -> Denoiser:
-    """Two narrow modes at +-(1, -1, 1, -1, ...): near the boundary, the sign of one projection decides all."""
+    """Make the denoiser of two narrow modes at +-(1, -1, 1, -1, ...).
+
+    Near the boundary between them, the sign of one projection decides all.
+    """
     mode = alternating(size)
 
-    def denoise(x: Tensor, alpha: float, sigma: float) -> Tensor:
+    def denoise(x: Elements, alpha: float, sigma: float) -> Elements:
         strength = alpha * (x * mode).sum() / (sigma**2 + 0.01)
         return strength.tanh() * mode
 
     return denoise
 
 
-def alternating(size: int) -> Tensor:
-    """(1, -1, 1, -1, ...)."""
+def alternating(size: int) -> Elements:
+    """Return (1, -1, 1, -1, ...)."""
     import torch
 
     return 1.0 - 2.0 * (torch.arange(size) % 2)
@@ -140,28 +143,28 @@ class Linear:
         scale: (size,), standard deviations.
     """
 
-    mean: Tensor
-    scale: Tensor
+    mean: Elements
+    scale: Elements
 
-    def __call__(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
-        """E[x0 | x] = mean + alpha scale^2 / (alpha^2 scale^2 + sigma^2) (x - alpha mean)."""
+    def __call__(self, x: Elements, alpha: float, sigma: float) -> Elements:
+        """Return E[x0 | x] = mean + alpha scale^2 / (alpha^2 scale^2 + sigma^2) (x - alpha mean)."""
         gain = alpha * self.scale.square() / self._variance(alpha, sigma)
         return self.mean + gain * (x - alpha * self.mean)
 
-    def exact(self, x: Tensor, start: tuple[float, float], end: tuple[float, float]) -> Tensor:
-        """The probability flow from `x` at levels (alpha, sigma) = `start` to `end`: what N -> infinity steps give.
+    def exact(self, x: Elements, start: tuple[float, float], end: tuple[float, float]) -> Elements:
+        """Follow the probability flow from `x` at levels (alpha, sigma) = `start` to `end`: the limit of N -> infinity.
 
         Every quantile keeps its place: (x - alpha mean) scales with the marginal's standard deviation.
         """
         ratio = (self._variance(*end) / self._variance(*start)).sqrt()
         return end[0] * self.mean + (x - start[0] * self.mean) * ratio
 
-    def _variance(self, alpha: float, sigma: float) -> Tensor:
+    def _variance(self, alpha: float, sigma: float) -> Elements:
         return (alpha * self.scale).square() + sigma**2
 
 
 def linear(size: int = 16, seed: int = 11) -> Linear:
-    """A Gaussian whose standard deviations run from 0.05 to 1.5, evenly on a log scale."""
+    """Make a Gaussian whose standard deviations run from 0.05 to 1.5, evenly on a log scale."""
     import torch
 
     return Linear(noise(seed, size), torch.logspace(math.log10(0.05), math.log10(1.5), size))

@@ -1,18 +1,21 @@
 """CHORDS: staggered cores, where each slower core rectifies the next faster one.
 
 Han, Ye, Li, Xu, Zou and Ermon, "CHORDS: Diffusion Sampling Accelerator with Multi-core Hierarchical ODE Solvers", 2025,
-arXiv 2507.15260, algorithm 1. K cores step through the trajectory one step a round each. Core k begins at step i_k, by a
-jump G from where core k - 1 began; gap_k = i_k - i_{k-1}. When core k - 1 comes to the state s where core k began (or was
-rectified last), core k is at s + gap_k, and is told what it should have begun with:
+https://arxiv.org/abs/2507.15260, algorithm 1.
+
+K cores step through the trajectory one step a round each. Core k begins at step i_k, by a jump G from where core k - 1
+began; gap_k = i_k - i_{k-1}. When core k - 1 comes to the state s where core k began (or was rectified last), core k is
+at s + gap_k, and is told what it should have begun with:
 
     x_{s+gap} += G'(s, s + gap) - G(s, s + gap),
 
 G' from the slower core's state, G from its own: parareal's correction, at the price of no evaluation. The fastest core
 ends after (K - 1) + (N - i_K) rounds: 21, 19, 17 for K = 4, 6, 8 at N = 50.
 
-The paper has no tolerance and hands out the fastest core's result. Here the slowest core, which takes the scheduler's own
-steps from x_0, is the front. Where it and the next core agree at s, that core's steps from s on are as good as its own,
-and it becomes the front: prefix acceptance, core by core.
+Beyond the paper, which has no tolerance and hands out the fastest core's result (mode `first_core`): the slowest core,
+which takes the scheduler's own steps from x_0, is the front. Where it and the next core agree at s, that core's steps
+from s on are as good as its own, and it becomes the front: prefix acceptance, core by core. Where the paper gives no
+start sequence, see `start_sequence`.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from genrun.solvers.trajectory import Trajectory, check_choice, check_options, r
 from genrun.solvers.window import leap
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from genrun.solvers.shapes import Output, State
 
 PUBLISHED_STEPS = 50
 PUBLISHED = {4: (0, 8, 16, 32), 6: (0, 3, 6, 12, 24, 36), 8: (0, 2, 4, 8, 16, 24, 32, 40)}
@@ -66,7 +69,7 @@ class Chords:
 
 
 def start_sequence(workers: int, num_steps: int) -> list[int]:
-    """Where the cores begin, slowest first: i_1 = 0 < i_2 < ..
+    """Return the steps at which the cores begin, slowest first: i_1 = 0 < i_2 < ..
 
     The published sequence where there is one, else the recursive rule, scaled to N steps and kept two steps apart, so that
     no two cores ever evaluate the same step; cores without room are left out.
@@ -82,11 +85,10 @@ def start_sequence(workers: int, num_steps: int) -> list[int]:
 
 
 def recursive_times(workers: int) -> list[float]:
-    """Theorem 2.5 of the paper, from fast to slow: t_{k-1} = max(t_k / 2, 2 t_k - t_{k+1}), with t_{K+1} = 1.
+    """Apply theorem 2.5 of the paper, from fast to slow: t_{k-1} = max(t_k / 2, 2 t_k - t_{k+1}), with t_{K+1} = 1.
 
     It gives the published sequences for K = 4 and 8 but for one start, rounded from 30 to 32. The theorem leaves the
-    fastest core's t_K to the user: it lies between its neighbours' among the published ones, and t_1 = 0; beyond K = 8 the
-    stretch left to the fastest core shrinks as 1 / K.
+    fastest core's t_K to the user.
     """
     times = [fastest_time(workers), 1.0]
     while len(times) < workers:
@@ -95,7 +97,7 @@ def recursive_times(workers: int) -> list[float]:
 
 
 def fastest_time(workers: int) -> float:
-    """t_K."""
+    """Return t_K: between those of the published sequences, and beyond them so that 1 - t_K shrinks as 1 / K."""
     known = {1: 0.0} | {k: starts[-1] / PUBLISHED_STEPS for k, starts in PUBLISHED.items()}
     for (fewer, early), (more, late) in pairwise(known.items()):
         if workers <= more:
@@ -106,38 +108,60 @@ def fastest_time(workers: int) -> float:
 
 @dataclass
 class Meeting:
-    """Where the slower core will find what a core began with: state x_s, and the jump G(s, stop) from there."""
+    """A step that the slower core will come to, where a core began.
+
+    Attributes:
+        index: s.
+        stop: s + gap, where the core was when the meeting is over.
+        x: the state x_s that the core began with.
+        history: the scheduler's memory there.
+        jumped: G(s, stop) from it.
+    """
 
     index: int
     stop: int
-    x: Tensor
+    x: State
     history: History
-    jumped: Tensor
+    jumped: State
 
 
 @dataclass
 class Core:
-    """One core: the step that it evaluates next, its state and history there.
+    """One core.
 
     Attributes:
         gap: steps between its meetings with the next slower core; 0 for the slowest.
-        meeting: the next of them.
-        told: the rectification G' - G from one in this round.
-        agreed: the state at which it last met the slower core, if they agreed there.
+        index: the step that it evaluates next.
+        x: its state there.
+        history: the scheduler's memory there.
+        meeting: the next of its meetings.
+        rectification: G' - G from one in this round.
+        agreed: the step at which it last met the slower core, if they agreed there.
     """
 
     gap: int
     index: int
-    x: Tensor
+    x: State
     history: History
     meeting: Meeting | None = None
-    told: Tensor | None = None
+    rectification: State | None = None
     agreed: int | None = None
 
 
 @dataclass
 class Ensemble:
-    """All cores on one sample, slowest first; the first is the front, exact from `verified` on."""
+    """All cores on one sample.
+
+    Attributes:
+        problem: the trajectory.
+        options: the solver's.
+        starts: where the cores begin.
+        settled: the acceptance test.
+        cores: slowest first; the first is the front.
+        launched: how many have begun.
+        verified: the step from which on the front is exact.
+        residual: largest RMS difference of two cores that met in this round.
+    """
 
     problem: Problem
     options: Chords
@@ -149,7 +173,7 @@ class Ensemble:
     residual: float = 0.0
 
     def run(self) -> Run:
-        """Solve: one round a turn, at most N rounds."""
+        """Sample the trajectory, one round a turn, in at most N rounds."""
         at = Trajectory(self.problem, self.options.max_rounds)
         self.cores = [Core(0, 0, at.x, at.history)]
         first_core = self.options.mode == "first_core" and self.options.tolerance > 0
@@ -169,8 +193,8 @@ class Ensemble:
         everyone = self.launched == len(self.starts) > 1
         return everyone and self.cores[-1].index == self.problem.num_steps
 
-    def _advance(self, active: list[Core], outputs: list[Tensor]) -> None:
-        """One step of every core, then the rectifications that came of it."""
+    def _advance(self, active: list[Core], outputs: list[Output]) -> None:
+        """Take one step of every core, then the rectifications that came of it."""
         self.residual = 0.0
         for k, core in enumerate(active):
             output = outputs.pop(0)
@@ -178,15 +202,15 @@ class Ensemble:
             core.x, core.history = self.problem.step(core.index, core.x, output, core.history)
             core.index += 1
         for core in self.cores:
-            if core.told is not None and bool(core.told.any()):
-                core.x = self.problem.hold(core.index, core.x + core.told)
-                core.history = self.problem.moved(core.index, core.history, core.told)
-            core.told = None
+            if core.rectification is not None and bool(core.rectification.any()):
+                core.x = self.problem.hold(core.index, core.x + core.rectification)
+                core.history = self.problem.moved(core.index, core.history, core.rectification)
+            core.rectification = None
 
-    def _branch(self, k: int, core: Core, output: Tensor) -> None:
-        """What else one evaluation is good for: meeting the faster core, a meeting to come, the start of a new core."""
+    def _branch(self, k: int, core: Core, output: Output) -> None:
+        """Use an evaluation for all else it is good for: meet the faster core, prepare a meeting, launch a new core."""
         meets = k + 1 < len(self.cores) and self._is_met(self.cores[k + 1], core.index)
-        begins = core.gap > 0 and core.meeting is None and core.told is None
+        begins = core.gap > 0 and core.meeting is None and core.rectification is None
         start = self._next_start(core)
         if not meets and not begins and start is None:
             return
@@ -204,8 +228,8 @@ class Ensemble:
     def _is_met(faster: Core, index: int) -> bool:
         return faster.meeting is not None and faster.meeting.index == index
 
-    def _meet(self, core: Core, faster: Core, x0: Tensor) -> None:
-        """Compare the two cores where the faster one began, and tell it what it should have begun with."""
+    def _meet(self, core: Core, faster: Core, x0: State) -> None:
+        """Compare the two cores where the faster one began, and rectify it by what it should have begun with."""
         meeting = faster.meeting
         assert meeting is not None
         difference = core.x - meeting.x
@@ -214,19 +238,19 @@ class Ensemble:
         if agree and self.options.tolerance == 0:
             agree = same_history(core.history, meeting.history)
         faster.agreed = meeting.index if agree else None
-        faster.told = self._leap(core, meeting.stop, x0)[0] - meeting.jumped
+        faster.rectification = self._leap(core, meeting.stop, x0)[0] - meeting.jumped
         faster.meeting = None
 
     def _next_start(self, core: Core) -> int | None:
-        """Where the next core begins, if `core` is the newest and evaluates its own start."""
+        """Return the step at which the next core begins, if `core` is the newest and evaluates its own start."""
         newest = core is self.cores[-1] and core.index == self.starts[self.launched - 1]
         return self.starts[self.launched] if newest and self.launched < len(self.starts) else None
 
-    def _launch(self, core: Core, start: int, x0: Tensor) -> None:
+    def _launch(self, core: Core, start: int, x0: State) -> None:
         self.launched += 1
         self.cores.append(Core(start - core.index, start, *self._leap(core, start, x0)))
 
-    def _leap(self, core: Core, stop: int, x0: Tensor) -> tuple[Tensor, History]:
+    def _leap(self, core: Core, stop: int, x0: State) -> tuple[State, History]:
         return leap(self.problem, core.index, stop, core.x, core.history, x0)
 
     def _promote(self) -> None:
@@ -237,7 +261,7 @@ class Ensemble:
                 break
             self.verified = agreed
             del self.cores[0]
-            self.cores[0].gap, self.cores[0].meeting = 0, None
+            self.cores[0].gap, self.cores[0].meeting = 0, None  # no slower core is left to meet
         for k, core in enumerate(self.cores[1:], 1):
             if core.index == self.problem.num_steps and core.meeting is None and core.agreed is None:
                 del self.cores[k:]

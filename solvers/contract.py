@@ -1,19 +1,18 @@
-"""What a solver is asked, what it asks for, and what it returns.
+"""The contract between a solver, the problem that it solves, and whoever evaluates the model.
 
 Grid: i = 0 (noise) .. N (clean). x_0 is given, m_i is the model's output at (x_i, t_i) with guidance included, and one
 sequential step is x_{i+1} = S_i(x_i, m_i): the pipeline's own scheduler. The front f is the last state that is final.
-
-Tensors are touched through their methods only, so that importing this package does not import torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+# Tensors are touched through their methods only, here and in every solver: importing them does not import torch.
 if TYPE_CHECKING:
-    from torch import Tensor
+    from genrun.solvers.shapes import Output, State
 
 
 History = Any
@@ -43,12 +42,12 @@ class Point:
     """
 
     index: int
-    x: Tensor
+    x: State
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What a solver found, and what it cost.
+    """A sample, and what it cost.
 
     Attributes:
         x: the final state x_N, float32.
@@ -63,7 +62,7 @@ class Solution:
         blocks_full: the same with nothing left out by a cache.
     """
 
-    x: Tensor
+    x: State
     rounds: int
     nfe: int
     fronts: tuple[int, ...]
@@ -74,6 +73,7 @@ class Solution:
     blocks_full: float = 0.0
 
 
+@runtime_checkable
 class Problem(Protocol):
     """One sample's sampling trajectory: a start and the scheduler's steps."""
 
@@ -83,49 +83,13 @@ class Problem(Protocol):
         ...
 
     @property
-    def x_start(self) -> Tensor:
+    def x_start(self) -> State:
         """x_0 as float32."""
         ...
 
     @property
     def stochastic(self) -> bool:
-        """Whether steps add noise of their own, so that the predictions along a trajectory are no smooth curve."""
-        ...
-
-    def begin(self) -> History:
-        """The scheduler's memory before step 0."""
-        ...
-
-    def step(self, index: int, x: Tensor, output: Tensor, history: History) -> tuple[Tensor, History]:
-        """S_i: the next state (float32, a value the pipeline could hold) and the memory after the step."""
-        ...
-
-    def carries(self, index: int) -> bool:
-        """Whether step `index` takes its state from the memory, and from `x` only what the output predicts."""
-        ...
-
-    def moved(self, index: int, history: History, change: Tensor) -> History:
-        """The memory before step `index`, with the state that it carries, if any, moved as x_index is by `change`."""
-        ...
-
-    def hold(self, index: int, x: Tensor) -> Tensor:
-        """X rounded to what the pipeline can hold before step `index`, as float32."""
-        ...
-
-    def predict_x0(self, index: int, x: Tensor, output: Tensor) -> Tensor:
-        """X0_i(x, m): the clean sample that output `m` at state `x` predicts, float32."""
-        ...
-
-    def from_x0(self, index: int, x: Tensor, x0: Tensor) -> Tensor:
-        """The model output at state `x` whose prediction is `x0`: inverse of `predict_x0`."""
-        ...
-
-    def alpha(self, index: int) -> float:
-        """Signal level at grid point i in 0..N."""
-        ...
-
-    def sigma(self, index: int) -> float:
-        """Noise level at grid point i in 0..N."""
+        """True when steps add noise of their own, so that the predictions along a trajectory are no smooth curve."""
         ...
 
     @property
@@ -133,11 +97,48 @@ class Problem(Protocol):
         """Smallest change that the pipeline's dtype can express in a state of unit size."""
         ...
 
+    def alpha(self, index: int) -> float:
+        """Return the signal level at grid point i in 0..N."""
+        ...
 
-Run = Generator[Sequence[Point], "list[Tensor]", Solution]
-"""Yield the points of a round, receive a list of their outputs in the same order (to keep), return the solution."""
+    def sigma(self, index: int) -> float:
+        """Return the noise level at grid point i in 0..N."""
+        ...
+
+    def begin(self) -> History:
+        """Return the scheduler's memory before step 0."""
+        ...
+
+    def step(self, index: int, x: State, output: Output, history: History) -> tuple[State, History]:
+        """Take step S_i: return the next state (float32, a value the pipeline could hold) and the memory after it."""
+        ...
+
+    def hold(self, index: int, x: State) -> State:
+        """Round `x` to what the pipeline can hold before step `index`, as float32."""
+        ...
+
+    def carries(self, index: int) -> bool:
+        """Return True when step `index` starts from the state in its memory, and takes only the prediction from `x`."""
+        ...
+
+    def moved(self, index: int, history: History, change: State) -> History:
+        """Return the memory before step `index` with the state in it, if any, moved by `change`, as x_index is."""
+        ...
+
+    def predict_x0(self, index: int, x: State, output: Output) -> State:
+        """Return X0_i(x, m): the clean sample that output `m` at state `x` predicts, float32."""
+        ...
+
+    def from_x0(self, index: int, x: State, x0: State) -> Output:
+        """Return the model output at state `x` whose prediction is `x0`: inverse of `predict_x0`."""
+        ...
 
 
+Run = Generator[Sequence[Point], "list[Output]", Solution]
+"""Yields the points of a round, receives a list of their outputs in the same order (to keep), returns the solution."""
+
+
+@runtime_checkable
 class Solver(Protocol):
     """A frozen dataclass whose fields are its options in a job file."""
 
@@ -149,3 +150,20 @@ class Solver(Protocol):
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""
         ...
+
+
+Evaluate = Callable[[Sequence[Point]], "list[Output]"]
+"""The model: called once a round, returns its outputs at the points, in their order."""
+
+
+def drive(solver: Solver, problem: Problem, evaluate: Evaluate) -> Solution:
+    """Run `solver` on `problem`, calling `evaluate(points)` once a round for the model outputs at the points."""
+    run = solver.solve(problem)
+    points = next(run)
+    try:
+        while True:
+            outputs = list(evaluate(points))
+            del points  # their states can be freed while the solver works
+            points = run.send(outputs)
+    except StopIteration as stop:
+        return stop.value

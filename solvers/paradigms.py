@@ -1,11 +1,14 @@
 """ParaDiGMS: Picard iteration over a sliding window.
 
-Shih, Belkhale, Ermon, Sadigh and Anari, "Parallel Sampling of Diffusion Models", 2023, arXiv 2305.16317, algorithm 1.
+Shih, Belkhale, Ermon, Sadigh and Anari, "Parallel Sampling of Diffusion Models", NeurIPS 2023,
+https://arxiv.org/abs/2305.16317, algorithm 1:
 
     x_{i+1}^{k+1} = x_f + sum_{j=f}^{i} (S_j(x_j^k, m_j^k) - x_j^k),
 
-which is the sweep with A_i = I. Beyond the window the last state is copied. The published code sets the last alpha to 1
-and so follows another DDIM than diffusers' when set_alpha_to_one is False; here S is the pipeline's scheduler itself.
+which is the sweep with A_i = I. Beyond the window the last state is copied.
+
+The published code sets the last alpha to 1 and so follows another DDIM than diffusers' when set_alpha_to_one is False; here
+S is the pipeline's scheduler itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
 """ParaSolver: the sweep of ParaDiGMS, opened by M sequential steps and extended by the last x0-prediction.
 
-Lu, Zhu and Hou, "ParaSolver: A Hierarchical Parallel Integral Solver for Diffusion Models", ICLR 2025. With one step of
-the scheduler per subinterval, its system has identity blocks on the diagonal and below it, and the update is
+Lu, Zhu and Hou, "ParaSolver: A Hierarchical Parallel Integral Solver for Diffusion Models", ICLR 2025,
+https://openreview.net/forum?id=2JihLwirxO.
+
+With one step of the scheduler per subinterval, its system has identity blocks on the diagonal and below it, and the
+update is
 
     x_{i+1}^{k+1} = x_f + sum_{j=f}^{i} (S_j(x_j^k, m_j^k) - x_j^k),
 

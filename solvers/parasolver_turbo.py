@@ -1,13 +1,25 @@
 """ParaSolver-Turbo: a nonlinear block of rho evaluated states, and linear equations beyond it.
 
-"ParaSolver-Turbo: Accelerating Parallel Diffusion Integrator via Intrinsic Partially Linear Structure", algorithm 1.
-The first rho states after the front are evaluated; beyond them, up to a window of p, states follow the linear solver
-H(t, s, X, X0) = (sigma_t/sigma_s) X + (alpha_t - alpha_s sigma_t/sigma_s) X0 with the x0-prediction frozen at the last
-evaluated state, updated at once (eq. 19).
+"ParaSolver-Turbo: Accelerating Parallel Diffusion Integrator via Intrinsic Partially Linear Structure", algorithm 1;
+anonymous authors, manuscript under double-blind review, no year given, https://openreview.net/forum?id=FmV289gGHp.
+Numbers of equations and lines are the manuscript's.
 
-Readings: with G = I, as in the paper's proof, the nonlinear block is Jacobi and needs N rounds, which its tables rule out.
-The block is swept with A_i = dH/dX = sigma_{i+1}/sigma_i, or with the prefix sum A_i = I. The stride s of line 11 is an
-absolute index, so line 13 is n <- s.
+The first rho states after the front are evaluated, and corrected by the sweep. Beyond them, up to a window of p, states
+follow the linear solver H, eq. (7), in closed form
+
+    H(t, s, X, X0) = (sigma_t/sigma_s) X + (alpha_t - alpha_s sigma_t/sigma_s) X0
+
+with the x0-prediction X0 frozen at the last evaluated state, and are updated at once, each from the new state before it,
+eq. (19). M sequential steps open the window, eq. (20).
+
+Where this differs from the text:
+
+- With G = I, as in the paper's proof, the nonlinear block would be Jacobi iteration and need N rounds, which its tables
+  rule out. The block is swept with A_i = dH/dX = sigma_{i+1}/sigma_i, or with the prefix sum A_i = I.
+- The stride s of line 11 is an absolute index, so line 13 is n <- s.
+- A state is settled by its RMS change in the latents' units, where the stopping criterion has units of sigma_i.
+- By default, only evaluated states are accepted (mode `exact`), so that the sequential trajectory is the only fixed
+  point.
 """
 
 from __future__ import annotations

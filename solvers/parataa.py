@@ -1,8 +1,10 @@
 """ParaTAA: compositions of order k, with triangular Anderson acceleration.
 
-Tang, Tang, Luo, Wang and Chang, "Accelerating Parallel Sampling of Diffusion Models", 2024, arXiv 2402.09970. The order-k
-equations compose the last k steps, each with the output that was evaluated at its old state: with r_i = S_{i-1} - x_i and
-one step's gain a_i = dS_i/dx at a fixed output,
+Tang, Tang, Luo, Wang and Chang, "Accelerating Parallel Sampling of Diffusion Models", ICML 2024,
+https://arxiv.org/abs/2402.09970.
+
+The order-k equations compose the last k steps, each with the output that was evaluated at its old state: with r_i =
+S_{i-1} - x_i and one step's gain a_i = dS_i/dx at a fixed output,
 
     R_{i+1}^(k) = r_{i+1} + a_i R_i^(k-1),      R_i^(0) = 0,      x_i <- x_i + R_i^(k)
 
@@ -14,6 +16,9 @@ combination of the last m rounds that would have left the smallest residual: for
 
 The front is never accelerated: its new state is the scheduler's own step (the paper's safeguard), so that the sequential
 trajectory is the only fixed point.
+
+Here the sums are means over a state's elements, so that lambda is in squared latent units whatever their number, and
+sequential steps can open the window as in ParaSolver.
 """
 
 from __future__ import annotations
@@ -24,12 +29,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from genrun.solvers.contract import Problem, Run
-from genrun.solvers.sweep import Acceptance
+from genrun.solvers.sweep import Acceptance, sigma_ratio
 from genrun.solvers.trajectory import check_options, check_warmup
 from genrun.solvers.window import Window, copy_state
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from genrun.solvers.shapes import Output, State
 
 
 @dataclass(frozen=True)
@@ -83,11 +88,12 @@ class Parataa:
 
 
 def output_gain(problem: Problem, index: int) -> float:
-    """a_i of x_{i+1} = a_i x + b_i m: how a state moves on while the model's output is held.
+    """Return a_i of x_{i+1} = a_i x + b_i m: how a state moves on while the model's output is held.
 
     With X0 held the gain is sigma_{i+1}/sigma_i; X0 itself is c_i x plus a multiple of the output, whatever that predicts.
     """
-    ratio = problem.sigma(index + 1) / problem.sigma(index)
+    ratio = sigma_ratio(problem, index)
+    # A prediction is linear in the state and the output, element by element: one element, at output 0, shows c_i.
     one = problem.x_start.new_ones(1, device="cpu")
     c = float(problem.predict_x0(index, one, one * 0))
     return ratio + (problem.alpha(index + 1) - problem.alpha(index) * ratio) * c
@@ -95,13 +101,21 @@ def output_gain(problem: Problem, index: int) -> float:
 
 @dataclass
 class Composition:
-    """The coupling of order k: A_i d_i = a_i R_i^(k-1), for one sample."""
+    """The coupling of order k: A_i d_i = a_i R_i^(k-1), for one sample.
+
+    Attributes:
+        problem: the trajectory.
+        order: k.
+        anderson: the acceleration.
+        full: True when the order is K, so that R_i^(k-1) is the whole correction.
+        partial: R_i^(1) .. R_i^(k-1) of the state before; kept where the order is less than K.
+    """
 
     problem: Problem
     order: int
     anderson: Anderson
     full: bool
-    partial: list[Tensor] = field(default_factory=list)
+    partial: list[State] = field(default_factory=list)
 
     def begin(self, front: int) -> None:
         """Start from the front, where nothing is to be corrected."""
@@ -112,19 +126,19 @@ class Composition:
         """Drop the compositions."""
         self.partial = []
 
-    def observe(self, index: int, x: Tensor, output: Tensor) -> None:
+    def observe(self, index: int, x: State, output: Output) -> None:
         """Need nothing of it."""
 
-    def couple(self, index: int, correction: Tensor) -> Tensor:
-        """a_i R_i^(k-1), where the whole correction is R_i^(k)."""
+    def couple(self, index: int, correction: State) -> State:
+        """Return a_i R_i^(k-1); the correction itself is R_i^(k)."""
         if self.full:
             return correction * output_gain(self.problem, index)
         if self.order == 1:
-            return correction * 0
+            return correction * 0  # R_i^(0)
         return self.partial[-1] * output_gain(self.problem, index)
 
-    def propose(self, index: int, old: Tensor, stepped: Tensor, new: Tensor) -> Tensor:
-        """The accelerated value."""
+    def propose(self, index: int, old: State, stepped: State, new: State) -> State:
+        """Return the accelerated value."""
         if not self.full and self.order > 1:
             residual = stepped - old
             longer = [residual + p * output_gain(self.problem, index - 1) for p in self.partial]
@@ -139,26 +153,26 @@ class Anderson:
     Attributes:
         depth: m.
         ridge: lambda.
-        rounds: of the last m rounds and this one, oldest first: (x_i, R_i) by i.
+        rounds: (x_i, R_i) by i, of the last m rounds and this one, oldest first.
         gram: sums of dR_j^T dR_j over the states so far, newest round first.
         against: sums of dR_j^T R_j likewise.
     """
 
     depth: int
     ridge: float
-    rounds: list[dict[int, tuple[Tensor, Tensor]]] = field(default_factory=list)
+    rounds: list[dict[int, tuple[State, State]]] = field(default_factory=list)
     gram: list[list[float]] = field(default_factory=list)
     against: list[float] = field(default_factory=list)
 
     def begin(self, front: int) -> None:
-        """A new round, without what was seen of states that are final by now."""
+        """Begin a round, and forget states that are final by now."""
         kept = self.rounds[-self.depth :] if self.depth else []
         self.rounds = [*({i: seen for i, seen in entries.items() if i > front} for entries in kept), {}]
         self.gram = [[0.0] * self.depth for _ in range(self.depth)]
         self.against = [0.0] * self.depth
 
-    def accelerate(self, index: int, old: Tensor, new: Tensor) -> Tensor:
-        """x_i + R_i - (dX_i + dR_i) gamma_i."""
+    def accelerate(self, index: int, old: State, new: State) -> State:
+        """Return x_i + R_i - (dX_i + dR_i) gamma_i."""
         if not self.depth:
             return new
         residual = new - old
@@ -171,8 +185,8 @@ class Anderson:
             new = new - (dx + dr) * weight
         return new
 
-    def _weights(self, changes: Sequence[Tensor], residual: Tensor) -> list[float]:
-        """gamma_i over the rounds that x_i has been through, with x_i's own part added to the sums."""
+    def _weights(self, changes: Sequence[State], residual: State) -> list[float]:
+        """Return gamma_i over the rounds that x_i has been through, with x_i's own part added to the sums."""
         count = len(changes)
         for a, dr in enumerate(changes):
             self.against[a] += mean_product(dr, residual)
@@ -183,6 +197,6 @@ class Anderson:
         return (matrix.inverse() @ matrix.new_tensor(self.against[:count])).tolist()
 
 
-def mean_product(a: Tensor, b: Tensor) -> float:
-    """Inner product over the number of elements."""
+def mean_product(a: State, b: State) -> float:
+    """Return the inner product over the number of elements."""
     return float((a * b).mean())

@@ -1,4 +1,4 @@
-"""Trajectories on plain tensors: Euler flow matching and DDIM, for a denoiser of one's own."""
+"""Problems on plain tensors, Euler flow matching and DDIM, for a denoiser of one's own; and the prediction types."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 from genrun.solvers.contract import History
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from genrun.solvers.shapes import Output, State
 
 FLOAT32_RESOLUTION = 2.0**-23
+"""Relative distance of neighbouring float32 numbers."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class FlowProblem:
     """
 
     sigmas: Sequence[float]
-    x_start: Tensor
+    x_start: State
     floor: float = FLOAT32_RESOLUTION
 
     @property
@@ -33,44 +34,44 @@ class FlowProblem:
         return len(self.sigmas) - 1
 
     def alpha(self, index: int) -> float:
-        """1 - sigma."""
+        """Return 1 - sigma."""
         return 1.0 - self.sigmas[index]
 
     def sigma(self, index: int) -> float:
-        """Noise level."""
+        """Return the noise level."""
         return self.sigmas[index]
 
     @property
     def stochastic(self) -> bool:
-        """No step adds noise."""
+        """False: no step adds noise."""
         return False
 
     def begin(self) -> History:
-        """Nothing to remember."""
+        """Remember nothing."""
         return None
 
     def carries(self, index: int) -> bool:
-        """No step does."""
+        """Return False: no step does."""
         return False
 
-    def moved(self, index: int, history: History, change: Tensor) -> History:
-        """Nothing to move."""
+    def moved(self, index: int, history: History, change: State) -> History:
+        """Return the memory as it is: there is nothing to move."""
         return history
 
-    def hold(self, index: int, x: Tensor) -> Tensor:
-        """Any float32 state can be held."""
+    def hold(self, index: int, x: State) -> State:
+        """Return `x`: any float32 state can be held."""
         return x
 
-    def step(self, index: int, x: Tensor, output: Tensor, history: History) -> tuple[Tensor, History]:
-        """X + (sigma_{i+1} - sigma_i) m."""
+    def step(self, index: int, x: State, output: Output, history: History) -> tuple[State, History]:
+        """Return x + (sigma_{i+1} - sigma_i) m."""
         return x + output * (self.sigmas[index + 1] - self.sigmas[index]), None
 
-    def predict_x0(self, index: int, x: Tensor, output: Tensor) -> Tensor:
-        """X - sigma m."""
+    def predict_x0(self, index: int, x: State, output: Output) -> State:
+        """Return x - sigma m."""
         return x - output * self.sigmas[index]
 
-    def from_x0(self, index: int, x: Tensor, x0: Tensor) -> Tensor:
-        """(x - x0) / sigma."""
+    def from_x0(self, index: int, x: State, x0: State) -> Output:
+        """Return (x - x0) / sigma."""
         return (x - x0) / self.sigmas[index]
 
 
@@ -87,7 +88,7 @@ class VPProblem:
 
     alphas: Sequence[float]
     sigmas: Sequence[float]
-    x_start: Tensor
+    x_start: State
     prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
     floor: float = FLOAT32_RESOLUTION
 
@@ -97,53 +98,53 @@ class VPProblem:
         return len(self.sigmas) - 1
 
     def alpha(self, index: int) -> float:
-        """Signal level."""
+        """Return the signal level."""
         return self.alphas[index]
 
     def sigma(self, index: int) -> float:
-        """Noise level."""
+        """Return the noise level."""
         return self.sigmas[index]
 
     @property
     def stochastic(self) -> bool:
-        """No step adds noise."""
+        """False: no step adds noise."""
         return False
 
     def begin(self) -> History:
-        """Nothing to remember."""
+        """Remember nothing."""
         return None
 
     def carries(self, index: int) -> bool:
-        """No step does."""
+        """Return False: no step does."""
         return False
 
-    def moved(self, index: int, history: History, change: Tensor) -> History:
-        """Nothing to move."""
+    def moved(self, index: int, history: History, change: State) -> History:
+        """Return the memory as it is: there is nothing to move."""
         return history
 
-    def hold(self, index: int, x: Tensor) -> Tensor:
-        """Any float32 state can be held."""
+    def hold(self, index: int, x: State) -> State:
+        """Return `x`: any float32 state can be held."""
         return x
 
-    def step(self, index: int, x: Tensor, output: Tensor, history: History) -> tuple[Tensor, History]:
-        """DDIM, Song et al. 2020, eq. (12), in the form ratio x + (alpha_{i+1} - alpha_i ratio) X0."""
+    def step(self, index: int, x: State, output: Output, history: History) -> tuple[State, History]:
+        """Take a step of DDIM, Song et al. 2020, eq. (12), in the form ratio x + (alpha_{i+1} - alpha_i ratio) X0."""
         ratio = self.sigmas[index + 1] / self.sigmas[index]
         x0 = self.predict_x0(index, x, output)
         return x * ratio + x0 * (self.alphas[index + 1] - self.alphas[index] * ratio), None
 
-    def predict_x0(self, index: int, x: Tensor, output: Tensor) -> Tensor:
-        """X0 from the output."""
+    def predict_x0(self, index: int, x: State, output: Output) -> State:
+        """Return X0 from the output."""
         alpha, sigma = self.alphas[index], self.sigmas[index]
         return predict_x0(self.prediction_type, alpha, sigma, x, output)
 
-    def from_x0(self, index: int, x: Tensor, x0: Tensor) -> Tensor:
-        """The output whose prediction is x0."""
+    def from_x0(self, index: int, x: State, x0: State) -> Output:
+        """Return the output whose prediction is x0."""
         alpha, sigma = self.alphas[index], self.sigmas[index]
         return output_from_x0(self.prediction_type, alpha, sigma, x, x0)
 
 
-def predict_x0(prediction_type: str, alpha: float, sigma: float, x: Tensor, output: Tensor) -> Tensor:
-    """X0 of a model output at x = alpha x0 + sigma noise, for each of the field's prediction types."""
+def predict_x0(prediction_type: str, alpha: float, sigma: float, x: State, output: Output) -> State:
+    """Return X0 of a model output at x = alpha x0 + sigma noise, for each of the field's prediction types."""
     match prediction_type:
         case "epsilon":
             return (x - output * sigma) / alpha
@@ -156,8 +157,8 @@ def predict_x0(prediction_type: str, alpha: float, sigma: float, x: Tensor, outp
     raise ValueError(f"unknown prediction type {prediction_type!r}")
 
 
-def output_from_x0(prediction_type: str, alpha: float, sigma: float, x: Tensor, x0: Tensor) -> Tensor:
-    """The model output at x whose prediction is x0: inverse of `predict_x0`."""
+def output_from_x0(prediction_type: str, alpha: float, sigma: float, x: State, x0: State) -> Output:
+    """Return the model output at x whose prediction is x0: inverse of `predict_x0`."""
     match prediction_type:
         case "epsilon":
             return (x - x0 * alpha) / sigma

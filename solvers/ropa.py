@@ -1,19 +1,37 @@
 """ROPA: a sweep of adaptive bandwidth, damped, and corrected along the score.
 
-"ROPA: Robust Parallel Diffusion Sampling", algorithm 1, in a reading that keeps its fixed point the sequential trajectory:
+"ROPA: Robust Parallel Diffusion Sampling", algorithm 1; anonymous authors, manuscript under double-blind review for ICLR
+2026 (no public version is known to us). Numbers of equations, takeaways and lines are the manuscript's; its appendix
+prints a class of the algorithm.
 
-- x_T is frozen and the unknowns are the later states (the printed class overwrites x_T and returns it).
-- The window w_i is the order of the composition in eq. (9): a sweep over the last w_i increments, clamped at the front.
-  Any w_i has the same fixed point and costs no evaluation. Start at w_i = K, since w_i = 1 is Jacobi.
-- Eq. (13): w_i grows where e_i = |r_i| > alpha * mean(e), and shrinks where e_i < beta * mean(e).
-- Damping: d = (r + A d)/(1 + lambda), with lambda doubled when the gain ratio of takeaway 2.6 is below 0.1 and halved above
-  0.5. (The text's rule |dx|/|R| < 0.3 needs lambda > 2.3 always and never converges.)
-- Curvature: eq. (15) removes the component that triggered it. Read it as A_i = a_i (I - kappa s s^T) with the unit score s
-  and kappa from the secant between two iterates, only where |cos(r, s)| > gamma (eq. 14). Eq. (15) is positive definite
-  and only takes away, so kappa lies in [0, 1]; negative values, which would carry more on along s, cost rounds where we
-  measured.
+The sweep d_{i+1} = r_i + A_i d_i has A_i = a_i (I - kappa_i s_i s_i^T), a_i = sigma_{i+1}/sigma_i, and three controls:
 
-Neither damping nor correction touches the front's step or an accepted state, so tolerance 0 is exact.
+- Bandwidth, eq. (9) to (13): a state is corrected by the last w_i residuals only; w_i grows by one where e_i = |r_i| >
+  alpha mean(e), and shrinks by one where e_i < beta mean(e).
+- Damping, takeaway 2.6: d / (1 + lambda). lambda doubles where the gain ratio
+
+      rho = sum (|r_i^before|^2 - |r_i|^2) / sum d_i^before . (lambda d_i^before + r_i^before)
+
+  is below 0.1, and halves where it is above 0.5.
+- Curvature, eq. (14) to (16): where |cos(r_i, s_i)| > gamma, with the unit score s_i, kappa_i follows the secant between
+  two iterates: what A_i missed along s_i is the residual there.
+
+Where this differs from the text:
+
+- The initial noise x_T is kept, and the unknowns are the states after it. The printed class overwrites x_T, and returns
+  what it started x_0 from.
+- Windows begin at w_i = K instead of 1, which is Jacobi iteration. Any w_i has the same fixed point, and no w_i costs an
+  evaluation.
+- lambda is one for the whole window and begins at 0; the class keeps one a step, from 1e-2. The text's rule, to double it
+  until |dx|/|R| < 0.3, would need lambda > 2.3 at all times and never converge. The gain ratio is of squared norms.
+- Eq. (15) preconditions the residual, and removes the component that triggered it. Read as a correction of A_i, it is
+  positive definite and only takes away, so kappa lies in [0, 1]; negative values, which would carry more on along s, cost
+  rounds where we measured.
+- gamma is 0.3 by default; the class has 0.85.
+- A state is settled by its own RMS change in the latents' units; the text's threshold grows with g(t).
+
+Neither damping nor correction touches the front's step or an accepted state, so that the sequential trajectory is the only
+fixed point.
 """
 
 from __future__ import annotations
@@ -22,16 +40,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from genrun.solvers.contract import Problem, Run
-from genrun.solvers.sweep import Acceptance
+from genrun.solvers.sweep import Acceptance, sigma_ratio
 from genrun.solvers.trajectory import check_options, check_warmup
 from genrun.solvers.window import Window, freeze_x0
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from genrun.solvers.shapes import Output, State
 
 ALPHA, BETA = 1.5, 0.7
+"""Residuals, over the mean, above which a bandwidth grows and below which it shrinks: the defaults of eq. (13)."""
+LEAST_GAIN, GOOD_GAIN = 0.1, 0.5
+"""Gain ratios below which the damping doubles and above which it halves: those of the printed class."""
 LEAST_DAMPING, MOST_DAMPING = 1e-4, 1e2
-MOST_CURVATURE = 1.0
+"""Bounds of the damping, of the printed class; here it falls from the lower one to 0."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +92,7 @@ class Ropa:
         return Window(
             problem,
             self.workers,
-            Geometry(problem, self),
+            AdaptiveCoupling(problem, self),
             freeze_x0,
             Acceptance(problem, self.tolerance, absolute=True),
             warmup=self.warmup,
@@ -80,40 +101,55 @@ class Ropa:
 
 
 @dataclass
-class Geometry:
-    """ROPA's A_i and its three controls, for one sample. Tables are keyed by the state index i."""
+class AdaptiveCoupling:
+    """ROPA's A_i and its three controls, for one sample. Tables are keyed by the index i of the state that is corrected.
+
+    Attributes:
+        problem: the trajectory.
+        options: the solver's.
+        front: where the sweep began.
+        damping: lambda.
+        widths: w_i; K where there is none.
+        kappas: kappa_i; 0 where there is none.
+        moved: how far the last round moved x_i along s_i.
+        residuals: r_i of the sweep, kept where some w_i is less than K.
+        squares: |r_i|^2, of this round; `squares_before` of the last.
+        expected: d_i . (lambda d_i + r_i), of this round; `expected_before` of the last.
+        score: s_i of the state that was observed last.
+        move: the correction that was proposed last.
+    """
 
     problem: Problem
     options: Ropa
     front: int = 0
-    width: dict[int, int] = field(default_factory=dict)
-    kappa: dict[int, float] = field(default_factory=dict)
-    slid: dict[int, float] = field(default_factory=dict)
     damping: float = 0.0
-    residuals: dict[int, Tensor] = field(default_factory=dict)
-    energy: dict[int, float] = field(default_factory=dict)
-    energy_before: dict[int, float] = field(default_factory=dict)
-    drive: dict[int, float] = field(default_factory=dict)
-    drive_before: dict[int, float] = field(default_factory=dict)
-    score: Tensor | None = None
-    move: Tensor | None = None
+    widths: dict[int, int] = field(default_factory=dict)
+    kappas: dict[int, float] = field(default_factory=dict)
+    moved: dict[int, float] = field(default_factory=dict)
+    residuals: dict[int, State] = field(default_factory=dict)
+    squares: dict[int, float] = field(default_factory=dict)
+    squares_before: dict[int, float] = field(default_factory=dict)
+    expected: dict[int, float] = field(default_factory=dict)
+    expected_before: dict[int, float] = field(default_factory=dict)
+    score: State | None = None
+    move: State | None = None
 
     def begin(self, front: int) -> None:
         """Adapt the controls to the last round, and start a new one."""
         if self.options.damping:
             self._adapt_damping()
         if self.options.adaptive_bandwidth:
-            self._adapt_width()
+            self._adapt_widths()
         self.front = front
-        self.energy_before, self.energy = self.energy, {}
-        self.drive_before, self.drive = self.drive, {}
+        self.squares_before, self.squares = self.squares, {}
+        self.expected_before, self.expected = self.expected, {}
 
     def end(self) -> None:
         """Drop the sweep's tensors."""
         self.residuals.clear()
         self.score = self.move = None
 
-    def observe(self, index: int, x: Tensor, output: Tensor) -> None:
+    def observe(self, index: int, x: State, output: Output) -> None:
         """Take the unit score s_i, proportional to alpha_i X0 - x, and how far the last round moved x_i along it."""
         if not self.options.curvature:
             return
@@ -121,81 +157,76 @@ class Geometry:
         score = self.problem.predict_x0(index, x, output) * self.problem.alpha(index) - x
         self.score = score / score.norm().clamp_min(1e-12)
         if self.move is not None:
-            self.slid[index] = dot(self.score, self.move)
+            self.moved[index] = dot(self.score, self.move)
             self.move = None
 
-    def couple(self, index: int, correction: Tensor) -> Tensor:
-        """A_i d = a_i (d - kappa s (s . d))."""
-        kappa = self.kappa.get(index, 0.0) if index > self.front else 0.0
+    def couple(self, index: int, correction: State) -> State:
+        """Return A_i d = a_i (d - kappa s (s . d))."""
+        kappa = self.kappas.get(index, 0.0) if index > self.front else 0.0
         if kappa and self.score is not None:
             correction = correction - self.score * (kappa * dot(self.score, correction))
-        return correction * gain(self.problem, index)
+        return correction * sigma_ratio(self.problem, index)
 
-    def propose(self, index: int, old: Tensor, stepped: Tensor, new: Tensor) -> Tensor:
-        """The damped correction over the last w_i increments."""
+    def propose(self, index: int, old: State, stepped: State, new: State) -> State:
+        """Return the state with its damped correction over the last w_i residuals."""
         residual = stepped - old
         self.move = None
         if self.options.curvature and self.score is not None and index - 1 > self.front:
             self._adapt_kappa(index - 1, residual)
-        if any(width < self.options.workers for width in self.width.values()):
+        if any(width < self.options.workers for width in self.widths.values()):
             self.residuals[index] = residual
-        self.energy[index] = dot(residual, residual)
+        self.squares[index] = dot(residual, residual)
         full = self._width(index) >= index - self.front
-        moved = (new - old).div_(1 + self.damping) if full else self._banded(index) / (1 + self.damping)
-        self.drive[index] = self.damping * dot(moved, moved) + dot(moved, residual)
-        self.move = moved
+        move = (new - old).div_(1 + self.damping) if full else self._banded(index) / (1 + self.damping)
+        self.expected[index] = self.damping * dot(move, move) + dot(move, residual)
+        self.move = move
         del residual
-        return new if full and not self.damping else old + moved
+        return new if full and not self.damping else old + move
 
     def _width(self, index: int) -> int:
-        return self.width.get(index, self.options.workers)
+        return self.widths.get(index, self.options.workers)
 
-    def _banded(self, index: int) -> Tensor:
-        """The last w_i residuals up to x_i, each carried on by the gains after it."""
+    def _banded(self, index: int) -> State:
+        """Return the sum of the last w_i residuals up to x_i, each carried on by the gains after it."""
         total, factor = self.residuals[index], 1.0  # kept since the round's widths, fixed by `begin`, are not all K
         for j in range(index - 1, index - self._width(index), -1):
-            factor *= gain(self.problem, j)
+            factor *= sigma_ratio(self.problem, j)
             total = total + self.residuals[j] * factor
         return total
 
-    def _adapt_width(self) -> None:
-        """Eq. (13) over the states of the last round."""
-        if not self.energy:
+    def _adapt_widths(self) -> None:
+        """Apply eq. (13) to the states of the last round."""
+        if not self.squares:
             return
-        mean = sum(e**0.5 for e in self.energy.values()) / len(self.energy)
-        for index, e in self.energy.items():
-            grow = (e**0.5 > ALPHA * mean) - (e**0.5 < BETA * mean)
-            self.width[index] = min(max(self._width(index) + grow, 1), self.options.workers)
+        mean = sum(square**0.5 for square in self.squares.values()) / len(self.squares)
+        for index, square in self.squares.items():
+            grow = (square**0.5 > ALPHA * mean) - (square**0.5 < BETA * mean)
+            self.widths[index] = min(max(self._width(index) + grow, 1), self.options.workers)
 
     def _adapt_damping(self) -> None:
-        """Takeaway 2.6 over the states active in both of the last rounds."""
-        shared = self.energy_before.keys() & self.energy.keys()
-        expected = sum(self.drive_before[i] for i in shared)
+        """Apply takeaway 2.6 to the states that the last two rounds have in common."""
+        shared = self.squares_before.keys() & self.squares.keys()
+        expected = sum(self.expected_before[i] for i in shared)
         if expected <= 0:
             return
-        ratio = sum(self.energy_before[i] - self.energy[i] for i in shared) / expected
-        if ratio < 0.1:
+        ratio = sum(self.squares_before[i] - self.squares[i] for i in shared) / expected
+        if ratio < LEAST_GAIN:
             self.damping = min(max(2 * self.damping, LEAST_DAMPING), MOST_DAMPING)
-        elif ratio > 0.5:
+        elif ratio > GOOD_GAIN:
             self.damping = self.damping / 2 if self.damping > LEAST_DAMPING else 0.0
 
-    def _adapt_kappa(self, index: int, residual: Tensor) -> None:
-        """Secant along s between two iterates of x_i: what A_i predicted wrongly is the residual after it."""
+    def _adapt_kappa(self, index: int, residual: State) -> None:
+        """Correct kappa_i by the secant along s_i between two iterates, or drop it where eq. (14) does not hold."""
         assert self.score is not None
-        along, slid = dot(self.score, residual), self.slid.get(index, 0.0)
+        along, moved = dot(self.score, residual), self.moved.get(index, 0.0)
         norm = float(residual.norm())
-        if norm == 0 or slid == 0 or abs(along) <= self.options.gamma * norm:
-            self.kappa.pop(index, None)
+        if norm == 0 or moved == 0 or abs(along) <= self.options.gamma * norm:
+            self.kappas.pop(index, None)
             return
-        kappa = self.kappa.get(index, 0.0) - along / (gain(self.problem, index) * slid)
-        self.kappa[index] = min(max(kappa, 0.0), MOST_CURVATURE)
+        kappa = self.kappas.get(index, 0.0) - along / (sigma_ratio(self.problem, index) * moved)
+        self.kappas[index] = min(max(kappa, 0.0), 1.0)  # from nothing taken away along s to all
 
 
-def gain(problem: Problem, index: int) -> float:
-    """a_i."""
-    return problem.sigma(index + 1) / problem.sigma(index)
-
-
-def dot(a: Tensor, b: Tensor) -> float:
-    """Inner product."""
+def dot(a: State, b: State) -> float:
+    """Return the inner product."""
     return float(a.reshape(-1).dot(b.reshape(-1)))

@@ -1,4 +1,4 @@
-"""The pipeline's own loop, as a solver: what all others must reproduce."""
+"""The pipeline's own loop as a solver, which all others must reproduce."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """SRDS: pipelined parareal over sqrt(N) blocks of the trajectory.
 
-Selvam, Merchant and Ermon, "Self-Refining Diffusion Samplers: Enabling Parallelization via Parareal Iterations", 2024,
-arXiv 2412.08292. With block boundaries b_0 = 0 < b_1 < .. < b_B = N, sweep p + 1 is
+Selvam, Merchant and Ermon, "Self-Refining Diffusion Samplers: Enabling Parallelization via Parareal Iterations", NeurIPS
+2024, https://arxiv.org/abs/2412.08292.
+
+With block boundaries b_0 = 0 < b_1 < .. < b_B = N, sweep p + 1 is
 
     X_{j+1}^{p+1} = F(X_j^p) + G(X_j^{p+1}) - G(X_j^p),      X_{j+1}^0 = G(X_j^0),
 
@@ -10,8 +12,11 @@ evaluation: that of F's own first step, so that G is for free. X_j^p is exact fr
 
 No sweep waits for the one before: F(X_j^p) is a chain of evaluations that begins as soon as X_j^p is known, and a round
 holds the next one of each of up to K chains, those nearest to the front first. The chain that is known to be exact is the
-front, and always among them. Where an exact boundary state agrees with one that a chain ahead began with, that chain
-becomes the front.
+front, and always among them.
+
+Here acceptance goes by prefix: where an exact boundary state agrees, to within the tolerance, with one that a chain ahead
+began with, that chain becomes the front. G of a multistep or stochastic scheduler is its steps with the x0-prediction frozen
+(`leap`).
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ from genrun.solvers.trajectory import Trajectory, check_options, rms, same_histo
 from genrun.solvers.window import leap
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from genrun.solvers.shapes import Output, State
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Srds:
 
 
 def boundaries(num_steps: int, blocks: int | None = None) -> list[int]:
-    """b_0 = 0 .. b_B = N, evenly: B = ceil(sqrt(N)) unless given, and at most N."""
+    """Return b_0 = 0 .. b_B = N, evenly spaced: B = ceil(sqrt(N)) unless given, and at most N."""
     count = min(blocks or isqrt(num_steps - 1) + 1, num_steps)
     return [j * num_steps // count for j in range(count + 1)]
 
@@ -82,17 +87,26 @@ class Chain:
 
     block: int
     sweep: int
-    start: Tensor
+    start: State
     before: History
     index: int
-    x: Tensor
+    x: State
     history: History
-    coarse: Tensor | None = None
+    coarse: State | None = None
 
 
 @dataclass
 class Pipeline:
-    """The chains of one sample: by block, in each the oldest first; `front` is exact, and before all others."""
+    """The chains of one sample.
+
+    Attributes:
+        problem: the trajectory.
+        options: the solver's.
+        edges: b_0 .. b_B.
+        settled: the acceptance test.
+        chains: by block, in each the oldest first.
+        residual: largest RMS change of this round between two states that a block begins with.
+    """
 
     problem: Problem
     options: Srds
@@ -102,7 +116,7 @@ class Pipeline:
     residual: float = 0.0
 
     def run(self) -> Run:
-        """Solve: one round a turn, at most N rounds."""
+        """Sample the trajectory, one round a turn, in at most N rounds."""
         at = Trajectory(self.problem, self.options.max_rounds)
         self.chains = [[] for _ in self.edges[1:]]
         front = self._begin(0, at.x, at.history)
@@ -117,8 +131,8 @@ class Pipeline:
             at.accept(front.index, front.x, front.history, self.residual)
         return (yield from at.finish())
 
-    def _begin(self, block: int, start: Tensor, history: History) -> Chain:
-        """A chain from a new first state of a block, in the place of one that has not been evaluated yet."""
+    def _begin(self, block: int, start: State, history: History) -> Chain:
+        """Begin a chain from a new first state of a block, in the place of one that has not been evaluated yet."""
         chains = self.chains[block]
         if chains and chains[-1].coarse is None:
             chains.pop()
@@ -128,7 +142,7 @@ class Pipeline:
         return chain
 
     def _choose(self, front: Chain) -> list[Chain]:
-        """The chains to advance: the front, then by block and sweep, no two at the same step."""
+        """Return the chains to advance: the front, then by block and sweep, no two at the same step."""
         waiting = [c for chains in self.chains for c in chains if c is not front and not self._done(c)]
         chosen = {front.index: front}
         for chain in sorted(waiting, key=lambda c: (c.block, c.sweep)):
@@ -136,8 +150,8 @@ class Pipeline:
                 chosen.setdefault(chain.index, chain)
         return list(chosen.values())
 
-    def _advance(self, chain: Chain, output: Tensor) -> None:
-        """One fine step; with the first of a block, its coarse stride."""
+    def _advance(self, chain: Chain, output: Output) -> None:
+        """Take one fine step; with the first of a block, its coarse stride."""
         problem, end = self.problem, self.edges[chain.block + 1]
         if chain.coarse is None:
             x0 = problem.predict_x0(chain.index, chain.x, output)
@@ -148,7 +162,7 @@ class Pipeline:
         chain.index += 1
 
     def _hand_over(self) -> None:
-        """Parareal's correction: every chain that is done, with the coarse stride of the next in its block."""
+        """Correct every chain that is done by parareal's rule, with the coarse stride of the next in its block."""
         for chains in self.chains[:-1]:
             while len(chains) > 1 and self._done(chains[0]):
                 done, later = chains[:2]
@@ -157,15 +171,15 @@ class Pipeline:
                 self._correct(done, later.coarse - done.coarse)
                 del chains[0]
 
-    def _correct(self, done: Chain, correction: Tensor) -> None:
+    def _correct(self, done: Chain, correction: State) -> None:
         x, history = done.x, done.history
-        if bool(correction.any()):
+        if bool(correction.any()):  # else the state and its history are those of the fine steps, to the last bit
             x = self.problem.hold(done.index, x + correction)
             history = self.problem.moved(done.index, history, correction)
         self._begin(done.block + 1, x, history)
 
     def _move(self, front: Chain) -> Chain:
-        """The front after this round: on into the next block, or ahead to a chain that began where the front now is."""
+        """Return the front after this round: gone on into the next block, or a chain ahead that began where it now is."""
         while self._done(front) and front.index < self.problem.num_steps:
             self.chains[front.block].clear()
             front = self._adopt(front.block + 1, front.x, front.history)
@@ -173,8 +187,8 @@ class Pipeline:
         chains[:] = [c for c in chains if c is front or c.index > front.index]
         return front
 
-    def _adopt(self, block: int, x: Tensor, history: History) -> Chain:
-        """The chain furthest ahead in a block that began with its exact first state; a new one if there is none."""
+    def _adopt(self, block: int, x: State, history: History) -> Chain:
+        """Return the chain furthest ahead in a block that began with its exact first state; a new one if there is none."""
         for chain in self.chains[block]:
             change = x - chain.start
             agree = self.settled(chain.index, change)

@@ -1,8 +1,10 @@
-"""One sweep, many solvers: what a round of evaluations says about the states after the front.
+"""The sweep: how a round of evaluations corrects the states after the front. Solvers differ in one matrix of it.
 
 With r_i = S_i(x_i, m_i) - x_{i+1}, the corrections obey d_{i+1} = A_i d_i + r_i from d_front = 0, and x_{i+1} += d_{i+1}.
-Solvers differ in A_i: 0 is Jacobi, I is the prefix sum of ParaDiGMS, sigma_{i+1}/sigma_i lags the x0-prediction. It is
-computed as x_{i+1} = S_i(x_i, m_i) + A_i d_i, so that d_i = 0 gives the sequential step bit for bit, for one-step and
+A_i stands for dS_i/dx_i, which would make this Newton's method: 0 is Jacobi iteration, I is the prefix sum of ParaDiGMS,
+sigma_{i+1}/sigma_i holds the x0-prediction.
+
+It is computed as x_{i+1} = S_i(x_i, m_i) + A_i d_i, so that d_i = 0 gives the sequential step bit for bit, for one-step and
 multistep schedulers alike: S is the pipeline's own scheduler, run from the front with its history. Some schedulers carry
 the state itself there (UniPC's corrector starts from the last sample that it remembers, not from the one it is given): run
 from the front, their S_i passes the correction on by itself, with the x0-predictions held, and only the rest is added.
@@ -11,7 +13,7 @@ from the front, their S_i passes the correction on by itself, with the x0-predic
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from genrun.solvers.contract import History, Problem
 from genrun.solvers.trajectory import Trajectory, rms
@@ -19,58 +21,59 @@ from genrun.solvers.trajectory import Trajectory, rms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor
+    from genrun.solvers.shapes import Output, State
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """When a state counts as settled: its RMS change is at most tolerance * scale(i).
+    """The test that a state is settled: its RMS change is at most tolerance * scale(i).
 
-    scale(i) is the sampler's noise level sigma_i, not below `least`: sigma is 0 at the end, where a raw formula would
-    never accept; or 1 when `absolute`. The dtype's own resolution is the floor of the threshold. Tolerance 0 asks for no
-    change at all, to the last bit.
+    scale(i) is the sampler's noise level sigma_i, not below `least_sigma`; or 1 when `absolute`. The dtype's own resolution
+    is the floor of the threshold. Tolerance 0 asks for no change at all, to the last bit.
     """
 
     problem: Problem
     tolerance: float
     absolute: bool = False
-    least: float = 0.1
+    # sigma_N is 0: in proportion to it, the last states would never be settled.
+    least_sigma: float = 0.1
 
-    def __call__(self, index: int, change: Tensor) -> bool:
-        """Whether `change` of state x_index is small enough."""
+    def __call__(self, index: int, change: State) -> bool:
+        """Return True when `change` of state x_index is small enough."""
         if self.tolerance == 0:
             return not bool(change.any())
-        scale = 1.0 if self.absolute else max(self.problem.sigma(index), self.least)
+        scale = 1.0 if self.absolute else max(self.problem.sigma(index), self.least_sigma)
         return rms(change) <= max(self.tolerance * scale, self.problem.floor)
 
 
+@runtime_checkable
 class Coupling(Protocol):
     """A solver's A_i, and its freedom over states that are not accepted yet."""
 
     def begin(self, front: int) -> None:
-        """Learn that a new sweep starts at the front."""
+        """Prepare for a new sweep from the front."""
         ...
 
     def end(self) -> None:
-        """Learn that the sweep is over: nothing the size of a state need be kept but what the next one uses."""
+        """Drop what the sweep needed: nothing the size of a state need be kept but what the next one uses."""
         ...
 
-    def observe(self, index: int, x: Tensor, output: Tensor) -> None:
-        """See the evaluation made at state x_index, before its step is taken."""
+    def observe(self, index: int, x: State, output: Output) -> None:
+        """Learn from the evaluation made at state x_index, before its step is taken."""
         ...
 
-    def couple(self, index: int, correction: Tensor) -> Tensor:
-        """A_i d_i."""
+    def couple(self, index: int, correction: State) -> State:
+        """Return A_i d_i."""
         ...
 
-    def propose(self, index: int, old: Tensor, stepped: Tensor, new: Tensor) -> Tensor:
-        """The next iterate of x_index, given S(x, m) of the step before it and the full sweep's value `new`."""
+    def propose(self, index: int, old: State, stepped: State, new: State) -> State:
+        """Return the next iterate of x_index, given S(x, m) of the step before it and the full sweep's value `new`."""
         ...
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """A_i = gain(i) I: 1 for the prefix sum, sigma_{i+1}/sigma_i for a lagged x0-prediction."""
+    """A_i = gain(i) I: 1 for the prefix sum, sigma_{i+1}/sigma_i for a held x0-prediction."""
 
     gain: Callable[[int], float]
 
@@ -80,31 +83,36 @@ class Scaled:
     def end(self) -> None:
         """Keep nothing."""
 
-    def observe(self, index: int, x: Tensor, output: Tensor) -> None:
+    def observe(self, index: int, x: State, output: Output) -> None:
         """Need nothing of it."""
 
-    def couple(self, index: int, correction: Tensor) -> Tensor:
-        """A_i d_i."""
+    def couple(self, index: int, correction: State) -> State:
+        """Return A_i d_i."""
         return correction * self.gain(index)
 
-    def propose(self, index: int, old: Tensor, stepped: Tensor, new: Tensor) -> Tensor:
+    def propose(self, index: int, old: State, stepped: State, new: State) -> State:
         """Take the full sweep's value."""
         return new
 
 
-def lag_x0(problem: Problem) -> Scaled:
-    """A_i = sigma_{i+1}/sigma_i: a state moves on as if its x0-prediction stayed what it was."""
-    return Scaled(lambda index: problem.sigma(index + 1) / problem.sigma(index))
-
-
 def identity(index: int) -> float:
-    """A_i = 1."""
+    """Return the gain of the prefix sum, 1."""
     return 1.0
+
+
+def lag_x0(problem: Problem) -> Scaled:
+    """Return A_i = sigma_{i+1}/sigma_i: a state moves on as if its x0-prediction stayed what it was."""
+    return Scaled(lambda index: sigma_ratio(problem, index))
+
+
+def sigma_ratio(problem: Problem, index: int) -> float:
+    """Return sigma_{i+1}/sigma_i: how much of a state's move a step passes on while the x0-prediction is held."""
+    return problem.sigma(index + 1) / problem.sigma(index)
 
 
 @dataclass
 class Swept:
-    """What a sweep found.
+    """The result of a sweep.
 
     Attributes:
         front: the new front.
@@ -117,15 +125,13 @@ class Swept:
 
     front: int
     history: History
-    states: list[Tensor]
+    states: list[State]
     end_history: History
-    x0: Tensor
+    x0: State
     residual: float
 
 
-def sweep(
-    at: Trajectory, states: list[Tensor], outputs: list[Tensor], coupling: Coupling, settled: Acceptance
-) -> Swept:
+def sweep(at: Trajectory, states: list[State], outputs: list[Output], coupling: Coupling, settled: Acceptance) -> Swept:
     """Correct the evaluated states x_front, x_{front+1}, .. and find the new front.
 
     The new front is the first state that changed too much, or the end: all states before it are settled, so its new
@@ -141,7 +147,7 @@ def sweep(
     problem, history, count = at.problem, at.history, len(outputs)
     x0 = problem.predict_x0(at.front + count - 1, states[-1], outputs[-1])
     accepted: tuple[int, History] | None = None
-    correction: Tensor | None = None
+    correction: State | None = None
     residual, x = 0.0, states[0]
     coupling.begin(at.front)
     for index in range(at.front, at.front + count):
@@ -151,7 +157,8 @@ def sweep(
         del output
         stepped = new
         if correction is not None and problem.carries(index):
-            stepped = new - correction * (problem.sigma(index + 1) / problem.sigma(index))
+            # `new` already has the correction in it, through the state in the memory: take it out for S_i of x_i alone.
+            stepped = new - correction * sigma_ratio(problem, index)
             change = stepped + coupling.couple(index, correction) - new
             new, history = problem.hold(index + 1, new + change), problem.moved(index + 1, history, change)
         elif correction is not None:
@@ -164,11 +171,12 @@ def sweep(
         correction = new - x
         residual = max(residual, rms(correction))
         proposed = coupling.propose(index + 1, x, stepped, new)
+        # Up to the new front the plain value, not the coupling's: it has to be what the sequential loop makes.
         states[position] = new if accepted is None else problem.hold(index + 1, proposed)
         if accepted is None and not settled(index + 1, correction):
             accepted = (index + 1, history)
         if not bool(correction.any()):
-            correction = None
+            correction = None  # so that the next step is the scheduler's own, to the last bit
     coupling.end()
     front, front_history = accepted or (at.front + count, history)
     return Swept(front, front_history, states[front - at.front :], history, x0, residual)

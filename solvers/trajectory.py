@@ -1,4 +1,4 @@
-"""The accepted part of a trajectory, and the counting that every solver shares."""
+"""The accepted part of a trajectory, the counting that every solver shares, and checks of its options."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from genrun.solvers.contract import History, NonFiniteError, Point, Problem, Solution
+from genrun.solvers.contract import History, NonFiniteError, Point, Problem, Run, Solution
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from genrun.solvers.shapes import Output, State
 
-Round = Generator[Sequence[Point], "list[Tensor]", "list[Tensor]"]
+Round = Generator[Sequence[Point], "list[Output]", "list[Output]"]
+"""A part of a solver's run that asks for one round and returns its outputs."""
 
 
 def check_options(workers: int, tolerance: float, max_rounds: int | None) -> None:
@@ -36,13 +37,13 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name}: must be {' or '.join(choices)}, got {value!r}")
 
 
-def rms(x: Tensor) -> float:
-    """Root mean square over all elements, computed in float32."""
+def rms(x: State) -> float:
+    """Return the root mean square over all elements, computed in float32."""
     return float(x.square().mean().sqrt())
 
 
 def same_history(a: History, b: History) -> bool:
-    """Whether two histories hold the same values, to the last bit; False where that cannot be told."""
+    """Return True when two histories hold the same values, to the last bit; False where that cannot be told."""
     if a is b:
         return True
     if type(a) is not type(b):
@@ -51,7 +52,7 @@ def same_history(a: History, b: History) -> bool:
         return a.keys() == b.keys() and all(same_history(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same_history, a, b))
-    if hasattr(a, "shape"):
+    if hasattr(a, "shape"):  # tensors and numpy arrays alike
         return a.shape == b.shape and a.dtype == b.dtype and not bool((a != b).any())
     return isinstance(a, str | int | float) and a == b
 
@@ -79,16 +80,16 @@ class Trajectory:
 
     @property
     def done(self) -> bool:
-        """Whether x_N is final."""
+        """True when x_N is final."""
         return self.front == self.problem.num_steps
 
     @property
     def spent(self) -> bool:
-        """Whether the budget of parallel rounds is used up."""
+        """True when the budget of parallel rounds is used up."""
         return self.max_rounds is not None and self.rounds >= self.max_rounds
 
     def ask(self, points: Sequence[Point]) -> Round:
-        """One round: evaluate `points`. Raises NonFiniteError where the model returned NaN or infinity."""
+        """Run one round: evaluate `points`. Raises NonFiniteError where the model returned NaN or infinity."""
         indices = [point.index for point in points]
         outputs = yield points
         self.rounds += 1
@@ -97,22 +98,22 @@ class Trajectory:
             self._check_finite(index, output)
         return outputs
 
-    def accept(self, front: int, x: Tensor, history: History, residual: float = 0.0) -> None:
+    def accept(self, front: int, x: State, history: History, residual: float = 0.0) -> None:
         """Make `x` the state of a new front, which lies beyond the old one."""
         self._check_finite(front - 1, x)
         self.front, self.x, self.history = front, x, history
         self.fronts.append(front)
         self.residuals.append(residual)
 
-    def step_front(self) -> Generator[Sequence[Point], list[Tensor], Tensor]:
-        """One sequential step from the front; returns the x0-prediction made there."""
+    def step_front(self) -> Generator[Sequence[Point], list[Output], State]:
+        """Take one sequential step from the front; returns the x0-prediction made there."""
         index, x = self.front, self.x
         (output,) = yield from self.ask([Point(index, x)])
         stepped, history = self.problem.step(index, x, output, self.history)
         self.accept(index + 1, stepped, history)
         return self.problem.predict_x0(index, x, output)
 
-    def finish(self) -> Generator[Sequence[Point], list[Tensor], Solution]:
+    def finish(self) -> Run:
         """Step sequentially through what is left, if anything, and return the solution."""
         if not self.done:
             self.converged_by = "sequential"
@@ -128,6 +129,6 @@ class Trajectory:
             skipped=self.skipped,
         )
 
-    def _check_finite(self, index: int, value: Tensor) -> None:
+    def _check_finite(self, index: int, value: Output) -> None:
         if not bool(value.isfinite().all()):
             raise NonFiniteError(index, self.rounds)

@@ -11,18 +11,18 @@ from genrun.solvers.sweep import Acceptance, Coupling, Swept, sweep
 from genrun.solvers.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from genrun.solvers.shapes import Output, State
 
-Tail = Callable[[Problem, int, "Tensor", History, "Tensor"], tuple["Tensor", History]]
+Tail = Callable[[Problem, int, "State", History, "State"], tuple["State", History]]
 """Guess x_{i+1} beyond the evaluated states from (problem, i, x_i, history, last x0-prediction)."""
 
 
-def copy_state(problem: Problem, index: int, x: Tensor, history: History, x0: Tensor) -> tuple[Tensor, History]:
+def copy_state(problem: Problem, index: int, x: State, history: History, x0: State) -> tuple[State, History]:
     """Repeat the last state (ParaDiGMS)."""
     return problem.hold(index + 1, x), history
 
 
-def freeze_x0(problem: Problem, index: int, x: Tensor, history: History, x0: Tensor) -> tuple[Tensor, History]:
+def freeze_x0(problem: Problem, index: int, x: State, history: History, x0: State) -> tuple[State, History]:
     """Step on with the last x0-prediction: the linear solver H of ParaSolver-Turbo, eq. (7), in closed form.
 
     H(t, s, X, X0) = (sigma_t/sigma_s) X + (alpha_t - alpha_s sigma_t/sigma_s) X0 is what the scheduler's own step gives
@@ -31,8 +31,8 @@ def freeze_x0(problem: Problem, index: int, x: Tensor, history: History, x0: Ten
     return problem.step(index, x, problem.from_x0(index, x, x0), history)
 
 
-def leap(problem: Problem, start: int, stop: int, x: Tensor, history: History, x0: Tensor) -> tuple[Tensor, History]:
-    """From x_start to x_stop at the price of the one evaluation that predicted `x0`: the coarse step of a big stride.
+def leap(problem: Problem, start: int, stop: int, x: State, history: History, x0: State) -> tuple[State, History]:
+    """Go from x_start to x_stop with the one evaluation that predicted `x0`: the coarse step over many fine ones.
 
     For DDIM and Euler it is their own step from t_start to t_stop; for any other scheduler, its steps in between with the
     x0-prediction frozen, so that noise and history are those of the fine grid.
@@ -52,7 +52,7 @@ class Window:
         coupling: A_i of the sweep.
         tail: the guess for states that no evaluation has touched.
         settled: the acceptance test.
-        warmup: sequential steps before the window opens (M of ParaSolver, eq. 20).
+        warmup: sequential steps before the window opens (M of ParaSolver, eq. 20 of ParaSolver-Turbo).
         linear: p, states kept when those beyond the K evaluated ones may be accepted as they are; 0 when they may not.
         max_rounds: budget of rounds, after which the rest is stepped sequentially.
     """
@@ -67,7 +67,7 @@ class Window:
     max_rounds: int | None = None
 
     def run(self) -> Run:
-        """Solve: one round a turn, at most N rounds."""
+        """Sample the trajectory, one round a turn, in at most N rounds."""
         at = Trajectory(self.problem, self.max_rounds)
         states = yield from self._open(at)
         while not at.done and not at.spent:
@@ -81,11 +81,11 @@ class Window:
                 at.skipped += swept.front - end
             at.accept(swept.front, swept.states[0], swept.history, swept.residual)
             states = self._refill(swept)
-            del swept, block
+            del swept, block  # a window of states is all that may be kept over the round that follows
         return (yield from at.finish())
 
-    def _open(self, at: Trajectory) -> Generator[Sequence[Point], list[Tensor], list[Tensor]]:
-        """M exact steps and the window that the last of them predicts, or copies of x_start."""
+    def _open(self, at: Trajectory) -> Generator[Sequence[Point], list[Output], list[State]]:
+        """Take M exact steps; return the window that the last of them predicts, or copies of x_start."""
         x0 = None
         while at.front < min(self.warmup, self.problem.num_steps) and not at.spent:
             x0 = yield from at.step_front()
@@ -93,8 +93,8 @@ class Window:
             return [at.x] * min(self.workers, self.problem.num_steps)
         return self._refill(Swept(at.front, at.history, [at.x], at.history, x0, 0.0))
 
-    def _skip(self, swept: Swept, linear: list[Tensor]) -> Swept:
-        """Accept linear states that no longer change, without evaluating them (algorithm 1, line 11)."""
+    def _skip(self, swept: Swept, linear: list[State]) -> Swept:
+        """Accept linear states that no longer change, without evaluating them (ParaSolver-Turbo, algorithm 1, line 11)."""
         front, (x,), history = swept.front, swept.states, swept.end_history
         for old in linear:
             if not self.settled(front, x - old):
@@ -103,8 +103,8 @@ class Window:
             front += 1
         return replace(swept, front=front, states=[x], history=history, end_history=history)
 
-    def _refill(self, swept: Swept) -> list[Tensor]:
-        """The next window: the corrected states x_front .. x_end, then guesses up to K (or p) of them."""
+    def _refill(self, swept: Swept) -> list[State]:
+        """Return the next window: the corrected states x_front .. x_end, then guesses up to K (or p) of them."""
         states, history = swept.states, swept.end_history
         width = min(max(self.workers, self.linear), self.problem.num_steps - swept.front)
         end = swept.front + len(states) - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor
 from genrun.solvers import FlowProblem, drive
 from genrun.solvers.collocation import Collocation, has_stages
 from genrun.solvers.contract import Point
-from genrun.solvers.nodes import Spacing
-from genrun.solvers.response import Response
+from genrun.solvers.jacobian import JacobianModel
+from genrun.solvers.spacing import StepSizeController
+from genrun.solvers.tuning import TUNING, Tuning
 from tests.numerics.worlds import Recorder, flow, mixture
 
 SIZE = 64
@@ -25,52 +27,53 @@ def vector(*values: float) -> Tensor:
     return torch.tensor([[*values, *([0.0] * (SIZE - len(values)))]])
 
 
-def taught(*observed: tuple[Tensor, Tensor], index: int = 5, size: int = 8) -> Response:
-    response = Response(LEVELS, size, floor=1e-6)
-    for move, answer in observed:
-        response.observe(index, move, answer)
-    return response
+def taught(
+    *observed: tuple[Tensor, Tensor], step: int = 5, capacity: int = 8, tuning: Tuning = TUNING
+) -> JacobianModel:
+    model = JacobianModel(LEVELS, capacity, floor=1e-6, tuning=tuning)
+    for move, change in observed:
+        model.add_secant(step, move, change)
+    return model
 
 
-def test_a_large_direction_is_found_in_a_secant_that_only_crosses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_direction_is_found_in_a_secant_that_only_crosses_it() -> None:
     """J = -8 along the first axis and 0.3 elsewhere; a third of the move seen lies there."""
-    monkeypatch.setattr("genrun.solvers.response.GAIN_WEIGHT", 1e9)
+    tuning = replace(TUNING, prior_weight=1e9)
     seen = vector(1.0, 2.0, 2.0), vector(-8.0, 0.6, 0.6)
-    along = taught(seen).at(5).answer(vector(1.0))
+    along = taught(seen, tuning=tuning).at(5).apply(vector(1.0))
     assert along[0, 1:].abs().max() < 1e-5
-    across = taught(seen).at(5).answer(vector(0.0, 1.0, -1.0))
+    across = taught(seen, tuning=tuning).at(5).apply(vector(0.0, 1.0, -1.0))
     assert torch.allclose(across, vector(0.0, 0.3, -0.3), atol=1e-5)
-    monkeypatch.setattr("genrun.solvers.response.ALONG_ANSWERS", 0.0)
-    plain = taught(seen).at(5).answer(vector(1.0))
+    plain = taught(seen, tuning=replace(tuning, response_weight=0.0)).at(5).apply(vector(1.0))
     assert along[0, 0] - 0.3 < 2 * (plain[0, 0] - 0.3) < 0
 
 
 def test_a_secant_counts_less_the_farther_away_it_was_seen() -> None:
-    response = taught((vector(2.0), vector(-8.0)))
-    answers = [float(response.at(index).answer(vector(1.0))[0, 0]) for index in (5, 15, 49)]
+    model = taught((vector(2.0), vector(-8.0)))
+    answers = [float(model.at(index).apply(vector(1.0))[0, 0]) for index in (5, 15, 49)]
     assert -4 < answers[0] < answers[1] < answers[2] < 0.3
     assert answers[0] == pytest.approx(-4.0, rel=0.3)
 
 
 def test_a_move_that_no_secant_saw_gets_a_share_of_their_gains() -> None:
-    response = taught((vector(2.0), vector(-8.0)))
+    model = taught((vector(2.0), vector(-8.0)))
     unseen = vector(0.0, 0.0, 1.0)
-    near, far = response.at(5).answer(unseen), response.at(49).answer(unseen)
+    near, far = model.at(5).apply(unseen), model.at(49).apply(unseen)
     assert torch.allclose(near, unseen * (0.6 * -4 + 0.3) / 2)
     assert 0.2 < far[0, 2] < 0.3
-    assert torch.allclose(Response(LEVELS, 8, 1e-6).at(5).answer(unseen), unseen * 0.3)
-    assert not response.at(5).answer(vector()).any()
+    assert torch.allclose(JacobianModel(LEVELS, 8, 1e-6).at(5).apply(unseen), unseen * 0.3)
+    assert not model.at(5).apply(vector()).any()
 
 
 def test_what_is_left_unknown_is_measured_and_large_until_then() -> None:
-    response = taught()
-    response.begin_round()
-    assert response.misfit == 4
-    response.observe(5, vector(2.0), vector(-8.0))
-    assert response.misfit == pytest.approx(4.3)
-    response.begin_round()
-    response.observe(5, vector(1.0), response.at(5).answer(vector(1.0)))
-    assert response.misfit == pytest.approx(0, abs=1e-5)
+    model = taught()
+    model.begin_round()
+    assert model.misfit == 4
+    model.add_secant(5, vector(2.0), vector(-8.0))
+    assert model.misfit == pytest.approx(4.3)
+    model.begin_round()
+    model.add_secant(5, vector(1.0), model.at(5).apply(vector(1.0)))
+    assert model.misfit == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -80,41 +83,41 @@ def test_what_is_left_unknown_is_measured_and_large_until_then() -> None:
 def test_predictions_that_once_ran_against_a_move_are_taken_to(
     gains: tuple[float, ...], along: bool, against: bool
 ) -> None:
-    response = taught(*((vector(*[0.0] * axis, 1.0), vector(*[0.0] * axis, gain)) for axis, gain in enumerate(gains)))
-    assert (response.runs_along, response.runs_against) == (along, against)
+    model = taught(*((vector(*[0.0] * axis, 1.0), vector(*[0.0] * axis, gain)) for axis, gain in enumerate(gains)))
+    assert (model.always_positive, model.once_negative) == (along, against)
 
 
 def test_the_oldest_secants_are_overwritten() -> None:
     pairs = [(vector(*[0.0] * axis, 1.0), vector(*[0.0] * axis, float(axis))) for axis in range(5)]
-    response = taught(*pairs, size=3)
-    assert response.pairs.shape == (3, 2, SIZE)
-    assert response.at(5).answer(pairs[1][0])[0, 1] == pytest.approx((0.6 * (2 + 3 + 4) + 0.3) / 4)
-    assert response.at(5).answer(pairs[4][0])[0, 4] > 2
+    model = taught(*pairs, capacity=3)
+    assert model.pairs.shape == (3, 2, SIZE)
+    assert model.at(5).apply(pairs[1][0])[0, 1] == pytest.approx((0.6 * (2 + 3 + 4) + 0.3) / 4)
+    assert model.at(5).apply(pairs[4][0])[0, 4] > 2
 
 
 def test_moves_below_the_dtype_s_resolution_teach_nothing() -> None:
-    response = Response(LEVELS, 8, floor=1e-3)
-    response.observe(0, vector(1e-4), vector(5.0))
-    assert not response.count
-    assert not response.directions(4)
+    model = JacobianModel(LEVELS, 8, floor=1e-3)
+    model.add_secant(0, vector(1e-4), vector(5.0))
+    assert not model.count
+    assert not model.probe_directions(4)
 
 
 def test_surprises_are_probed_and_what_the_model_knew_is_none() -> None:
-    response = taught((vector(1.0), vector(-8.0)), (vector(0.0, 1.0), vector(0.0, 0.0, 2.0, 2.0)))
-    first, second = response.directions(4)
+    model = taught((vector(1.0), vector(-8.0)), (vector(0.0, 1.0), vector(0.0, 0.0, 2.0, 2.0)))
+    first, second = model.probe_directions(4)
     assert torch.allclose(first.abs() / first.abs().max(), vector(1.0), atol=1e-5)
     assert float((first * second).mean()) == pytest.approx(0, abs=1e-5)
     assert float(second.square().mean()) == pytest.approx(1)
-    response.begin_round()
-    response.observe(5, vector(0.5), response.at(5).answer(vector(0.5)))
-    assert not response.directions(4)
+    model.begin_round()
+    model.add_secant(5, vector(0.5), model.at(5).apply(vector(0.5)))
+    assert not model.probe_directions(4)
 
 
 def test_a_first_prediction_that_surprises_is_probed_behind_an_answer_of_the_same_size() -> None:
-    response = taught()
-    response.observe(5, vector(1.0), vector(0.0, 2.0))
-    response.hear(vector(0.0, 0.0, 2.0))
-    first, second = response.directions(4)
+    model = taught()
+    model.add_secant(5, vector(1.0), vector(0.0, 2.0))
+    model.add_first_look(vector(0.0, 0.0, 2.0))
+    first, second = model.probe_directions(4)
     assert first.abs().argmax() == 1
     assert second.abs().argmax() == 2
 
@@ -123,15 +126,15 @@ def test_probes_turn_to_the_largest_directions_of_the_jacobian() -> None:
     """Power iteration: from two vectors that hold all axes, two rounds of probes."""
     gains = torch.zeros(1, SIZE)
     gains[0, :3] = torch.tensor([-9.0, 5.0, -2.0])
-    response = Response(LEVELS, 16, 1e-6)
-    response.hear(torch.ones(1, SIZE))
-    response.hear(torch.linspace(-1, 1, SIZE)[None])
+    model = JacobianModel(LEVELS, 16, 1e-6)
+    model.add_first_look(torch.ones(1, SIZE))
+    model.add_first_look(torch.linspace(-1, 1, SIZE)[None])
     for _ in range(3):
-        probes = response.directions(4)
-        response.begin_round()
+        probes = model.probe_directions(4)
+        model.begin_round()
         for probe in probes:
-            response.observe(5, probe, probe * gains)
-    answer = response.at(5).answer(vector(1.0, 1.0))
+            model.add_secant(5, probe, probe * gains)
+    answer = model.at(5).apply(vector(1.0, 1.0))
     assert -9 < answer[0, 0] < -6
     assert 3 < answer[0, 1] < 5
 
@@ -169,18 +172,20 @@ def test_probes_must_leave_a_worker() -> None:
 
 
 def spacing(
-    *predictions: float, workers: int = 2, lasting: bool = False, steady: bool = False, gap: int = 2
-) -> Spacing:
+    *predictions: float, workers: int = 2, errors_persist: bool = False, extrapolates: bool = False, gap: int = 2
+) -> StepSizeController:
     """After nodes so many steps apart, the last at step 14."""
-    made = Spacing(flow(60), workers, tolerance=0.05, lasting=lasting, steady=steady)
+    made = StepSizeController(
+        flow(60), workers, tolerance=0.05, errors_persist=errors_persist, extrapolates=extrapolates
+    )
     before = []
     for index, prediction in zip(range(14 - gap * (len(predictions) - 1), 15, gap), predictions, strict=True):
-        before = made.follow(before, index, torch.full((1, 4), float(prediction)))
+        before = made.measure(before, index, torch.full((1, 4), float(prediction)))
     return made
 
 
 def gaps(curvature: float) -> int:
-    return spacing(*(0.5 * curvature * index**2 for index in (10, 12, 14))).after(14) - 14
+    return spacing(*(0.5 * curvature * index**2 for index in (10, 12, 14))).next_node(14) - 14
 
 
 def test_gaps_shorten_where_the_prediction_bends() -> None:
@@ -191,19 +196,21 @@ def test_gaps_shorten_where_the_prediction_bends() -> None:
 
 def test_a_slope_that_zigzags_between_near_nodes_shortens_long_gaps_no_more_than_one_between_far_nodes() -> None:
     near, far = (spacing(*(0.01 * gap * up for up in (1, 0, 1, 0)), gap=gap) for gap in (1, 4))
-    assert near.bends_on == far.bends_on == 0.0
-    assert 18 < near.after(14) == far.after(14) < 14 + 60 // (3 * 2)
+    assert near.bend_persistence == far.bend_persistence == 0.0
+    assert 18 < near.next_node(14) == far.next_node(14) < 14 + 60 // (3 * 2)
 
 
 def test_a_slope_that_bends_on_shortens_long_gaps_more() -> None:
     lasts, turns = spacing(0.0, 0.01, 0.04, 0.09, gap=1), spacing(0.06, 0.01, 0.0, 0.01, gap=1)
     assert lasts.bend == pytest.approx(turns.bend)
-    assert (lasts.bends_on, turns.bends_on) == (pytest.approx(1.0), pytest.approx(0.5))
-    assert lasts.after(14) < turns.after(14)
+    assert (lasts.bend_persistence, turns.bend_persistence) == (pytest.approx(1.0), pytest.approx(0.5))
+    assert lasts.next_node(14) < turns.next_node(14)
 
 
 def test_the_first_step_is_taken_alone_and_the_next_ones_two_at_a_time_if_the_tolerance_allows() -> None:
-    nodes = [Spacing(flow(60), 4, tolerance).after(index) for tolerance in (0.05, 0.04) for index in (0, 1)]
+    nodes = [
+        StepSizeController(flow(60), 4, tolerance).next_node(index) for tolerance in (0.05, 0.04) for index in (0, 1)
+    ]
     assert nodes == [1, 3, 1, 2]
 
 
@@ -216,30 +223,30 @@ def test_last_step_is_always_a_node() -> None:
 
 def test_a_gap_with_nothing_known_ahead_is_shorter() -> None:
     made = spacing(1.0, 1.2, 1.4)
-    assert 14 < made.after(14, ahead=True) < made.after(14) == 14 + 60 // (3 * 2)
+    assert 14 < made.next_node(14, ahead=True) < made.next_node(14) == 14 + 60 // (3 * 2)
 
 
 def test_a_prediction_is_carried_on_by_as_much_of_its_slope_as_lasts() -> None:
     for late, persists in [(0.3, 1.0), (0.1, 0.5), (-0.1, 0.0)]:
-        made = spacing(1.0, 1.2, 1.2 + late, steady=True)
-        carried = made.carried(torch.full((1, 4), 2.0), 3)
+        made = spacing(1.0, 1.2, 1.2 + late, extrapolates=True)
+        carried = made.extrapolate(torch.full((1, 4), 2.0), 3)
         assert torch.allclose(carried, torch.full((1, 4), 2.0 + 3 * persists * late / 2))
     held = torch.ones(1, 4)
-    assert spacing(1.0, 1.2, 1.4).carried(held, 3) is held
+    assert spacing(1.0, 1.2, 1.4).extrapolate(held, 3) is held
 
 
 def test_gaps_are_longer_where_a_trend_foresees_the_prediction() -> None:
     lengths = [
-        spacing(1.0, 1.2, 1.41, lasting=lasting, steady=steady).after(14, ahead=True)
-        for lasting, steady in [(True, False), (False, False), (True, True)]
+        spacing(1.0, 1.2, 1.41, errors_persist=errors_persist, extrapolates=extrapolates).next_node(14, ahead=True)
+        for errors_persist, extrapolates in [(True, False), (False, False), (True, True)]
     ]
     assert lengths == sorted(set(lengths))
 
 
 def test_early_errors_may_be_smaller_most_of_all_where_nothing_undoes_them() -> None:
     steps = [0, 20, 40, 60]
-    lasting = [spacing(0, 0, 0, lasting=True).allowance(step) for step in steps]
-    fading = [spacing(0, 0, 0, lasting=False).allowance(step) for step in steps]
+    lasting = [spacing(0, 0, 0, errors_persist=True).tolerance_share(step) for step in steps]
+    fading = [spacing(0, 0, 0, errors_persist=False).tolerance_share(step) for step in steps]
     assert lasting == sorted(lasting)
     assert fading == sorted(fading)
     assert all(a < b for a, b in zip(lasting[:-1], fading[:-1], strict=True))

@@ -1,0 +1,165 @@
+"""Step-size control of `collocation`: how far apart its nodes stand, by the measured curvature of the x0-prediction.
+
+Between nodes h steps apart the x0-prediction is interpolated, with an error of B h/8 when its slope bends by B over the gap.
+Up to the length that was measured B is |x0''| h; beyond it B grows only as much as the curvature lasted from one node to the
+next, since a trajectory under guidance zigzags from step to step, and what bends a slope between near nodes does not bend it
+further over a long gap. Where nothing is known ahead the prediction is held, with an error of h/2 |x0'| in the mean, or
+extrapolated along a trend, with one of (h^2/6 + gh/4) |x0''| at most after a gap of g.
+
+A step from s to t brings alpha_t - alpha_s sigma_t/sigma_s of that error into the state. The longest gap whose share stays
+within its budget of the tolerance is taken. Derivatives are divided differences of the predictions at the last four nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import ceil, inf
+from typing import TYPE_CHECKING
+
+from genrun.solvers.contract import Problem
+from genrun.solvers.trajectory import rms
+from genrun.solvers.tuning import TUNING, Tuning
+
+if TYPE_CHECKING:
+    from genrun.solvers.shapes import State
+
+Prediction = tuple[int, "State"]
+"""A step, and the x0-prediction there."""
+
+
+@dataclass
+class StepSizeController:
+    """Chooses the next node, and extrapolates predictions to where there are none yet.
+
+    The trend is as much of the last slope as that held of the one before. Where predictions are still being corrected, a
+    slope between them is mostly their correction: `extrapolates` says whether there may be a trend at all.
+
+    Attributes:
+        problem: the trajectory.
+        workers: number of nodes in a window.
+        tolerance: RMS error of the final latents to aim at.
+        fixed: the distance, if it is not to be measured.
+        tuning: the budgets.
+        errors_persist: True when errors of a state are not known to be undone by later predictions.
+        extrapolates: True when there may be a trend; otherwise predictions are held.
+        final: predictions of the last two nodes that are final.
+        trend: change of the prediction per step that is likely to go on; None for none.
+        slope: RMS change of the prediction per step; infinite until it is known.
+        bend: RMS change of the slope from one of the last two gaps to the other; infinite until it is known.
+        span: steps between the middles of these gaps.
+        bend_persistence: how much of the curvature before still held there: 0 for none of it, 1 for all.
+        last_gap: steps in the last gap.
+    """
+
+    problem: Problem
+    workers: int
+    tolerance: float
+    fixed: int | None = None
+    tuning: Tuning = TUNING
+    errors_persist: bool = True
+    extrapolates: bool = False
+    final: list[Prediction] = field(default_factory=list)
+    trend: State | None = None
+    slope: float = inf
+    bend: float = inf
+    span: float = 1.0
+    bend_persistence: float = 0.0
+    last_gap: int = 1
+
+    def next_node(self, index: int, *, ahead: bool = False) -> int:
+        """Return the node after step `index`: at most N - 1, and N after that.
+
+        Args:
+            index: the last node so far.
+            ahead: True when its prediction is all that is known on the way to the next.
+        """
+        last = self.problem.num_steps - 1
+        # A single worker never has both ends of a gap evaluated when it steps over it.
+        return min(index + self._gap(index, ahead or self.workers == 1), last) if index < last else last + 1
+
+    def tolerance_share(self, index: int) -> float:
+        """Return how much of the tolerance an error of the state may take up at step `index`.
+
+        What the prediction does not undo is an error of the picture's content, which grows with the signal level.
+        """
+        power = 1.0 if self.errors_persist else self.tuning.fading_power
+        return max(self.problem.alpha(index), self.tuning.least_signal) ** power
+
+    def extrapolate(self, x0: State, steps: int) -> State:
+        """Return the prediction so many steps on: along the trend, or `x0` itself."""
+        return x0 if self.trend is None else x0 + self.trend * steps
+
+    def measure(self, before: list[Prediction], index: int, x0: State) -> list[Prediction]:
+        """Take the derivatives at a node, from up to three predictions before it; returns those to measure the next from."""
+        self.trend, nodes = None, [*before, (index, x0)]
+        if len(nodes) > 2:
+            first, second, third = nodes[-3:]
+            curvature = second_difference(first, second, third)
+            self.span, self.last_gap = (index - first[0]) / 2, index - second[0]
+            self.slope, self.bend = rms(difference(second, third)), rms(curvature) * self.span
+            self.bend_persistence = persistence(second_difference(*nodes[-4:-1]), curvature) if len(nodes) > 3 else 0.0
+            if self.extrapolates and (lasts := persistence(difference(first, second), difference(second, third))):
+                self.trend = difference(second, third).mul_(lasts)
+        return self._latest(3, before, index, x0)
+
+    def keep_final(self, index: int, x0: State) -> None:
+        """Keep the prediction of a node that is final, for `measure` to start from."""
+        self.final = self._latest(2, self.final, index, x0)
+
+    def _latest(self, count: int, before: list[Prediction], index: int, x0: State) -> list[Prediction]:
+        # Predictions cost memory: none is kept where the distance is not to be measured.
+        return [*before, (index, x0)][-count:] if self.fixed is None else []
+
+    def _gap(self, index: int, ahead: bool) -> int:
+        """Return the longest gap from step `index` whose error stays within its budget."""
+        if self.fixed is not None:
+            return self.fixed
+        tuning = self.tuning
+        longest = ceil(tuning.window_share * self.problem.num_steps / self.workers)
+        if self.slope == inf:
+            return min(tuning.first_gap, longest) if index and self.tolerance >= tuning.loose_tolerance else 1
+        longest = min(longest, self.problem.num_steps - index)
+        return next((gap - 1 for gap in range(2, longest + 1) if not self._affordable(index, gap, ahead)), longest)
+
+    def _affordable(self, index: int, gap: int, ahead: bool) -> bool:
+        error, budget = self._error_ahead(gap) if ahead else self._error_between(gap)
+        most = budget * self.tolerance * self.tolerance_share(index + gap)
+        return x0_weight(self.problem, index, index + gap) * error <= most
+
+    def _error_between(self, gap: int) -> tuple[float, float]:
+        """Return the error of an interpolated prediction, and the budget for it."""
+        longer = gap / self.span
+        # Up to the measured length the slope bends in proportion; beyond it, as far as curvature lasts.
+        bend = self.bend * (longer if longer < 1 else longer**self.bend_persistence)
+        return bend * gap / 8, self.tuning.budget_between
+
+    def _error_ahead(self, gap: int) -> tuple[float, float]:
+        """Return the error of a prediction held or extrapolated over a gap, in the mean, and the budget for it."""
+        held = self.slope * gap / 2
+        if not self.extrapolates:
+            return held, self.tuning.budget_ahead_persistent if self.errors_persist else self.tuning.budget_ahead
+        # A slope that goes on in one direction would be foretold perfectly, whatever the gap: curvature bounds it.
+        extrapolated = self.bend / self.span * gap * (gap / 6 + self.last_gap / 4)
+        return min(held, extrapolated), self.tuning.budget_ahead
+
+
+def x0_weight(problem: Problem, start: int, end: int) -> float:
+    """Return the weight in x_end of an x0-prediction held from step `start` on: 0 for none, 1 at the end."""
+    return abs(problem.alpha(end) - problem.alpha(start) * problem.sigma(end) / problem.sigma(start))
+
+
+def difference(early: Prediction, late: Prediction) -> State:
+    """Return the slope from one prediction to another, per step."""
+    return (late[1] - early[1]).div_(late[0] - early[0])
+
+
+def second_difference(first: Prediction, second: Prediction, third: Prediction) -> State:
+    """Return the change of the slope over three predictions, per step."""
+    return difference(second, third).sub_(difference(first, second)).div_((third[0] - first[0]) / 2)
+
+
+def persistence(early: State, late: State) -> float:
+    """Return how much of an earlier derivative a later one still holds: 0 for none of it, 1 for all."""
+    early, late = early.flatten(), late.flatten()
+    # 1e-30 only keeps a derivative that is none from dividing by 0.
+    return min(max(float(early @ late) / max(float(early @ early), 1e-30), 0.0), 1.0)

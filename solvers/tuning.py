@@ -1,0 +1,129 @@
+"""The tuned numbers of `collocation`, each with its reason.
+
+Measured on the demo models with N = 50, guidance 5 and 8 to 32 samples, where nothing else is said. Rounds are compared at
+about equal error of the final latents. tests/bench/README.md has the tables, and what was tried without gain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Constants of the loop, of the model of the Jacobian J, and of the step-size control."""
+
+    # The loop, collocation.py:
+
+    settled_share: float = 0.7
+    """RMS change of a state that counts as settled, as a share of the tolerance.
+
+    0.8 took hardly fewer rounds (8.2 instead of 8.3 at best), and fewer samples stayed within the tolerance. 0.6, with a
+    `fading_power` of 0.25, took 5 to 10 % more rounds at the same tolerance, with four workers and with eight.
+    """
+    probe_size: float = 0.05
+    """RMS of a probe's move, as a share of the state's.
+
+    Small, as for a difference quotient. None of the sizes swept changed the rounds by more than 3 %.
+    """
+    stiff_gain: float = 0.2
+    """Share of an error that must come back over a window for probes to be worth their workers.
+
+    Closed-form problems that are not stiff take up to a round more with probes than without. At 0.2 this test costs the
+    demo models nothing, at 0.4 2 % more rounds, at 0.8 5 %.
+    """
+    loose_tolerance: float = 0.05
+    """Tolerance from which `first_gap` is taken and all probes are used; below it single steps and half of the probes.
+
+    A gap of two steps leaves an error of about 0.01. At tight tolerances nodes are close, and more of them are worth more
+    than probes: 11.8 rounds for an error of .005 instead of 13.3 for .004.
+    """
+
+    # The model of J, jacobian.py:
+
+    prior_gain: float = 0.3
+    """Gain b of J in a direction that nothing is known of, before any secant.
+
+    The moves that a first correction leaves had gains of 0 to 0.8; a denoiser's gain is between 0 at high noise and 1 at
+    none. A Gaussian's gain, which depends on the noise level, took no fewer rounds.
+    """
+    prior_weight: float = 1.0
+    """Number of secants that the prior counts as, once there are some. No sweep is on record."""
+    unseen_share: float = 0.6
+    """Gain b of the unseen directions, as a share of the mean gain of the secants.
+
+    Less than one, since secants were chosen for their large changes. The model then missed 0.56 (demo-image) and 0.64
+    (demo-video) of recorded changes, instead of 0.63 and 0.71 with b held at the prior.
+    """
+    ridge: float = 0.1
+    """Ridge of a secant measured at the step where it is used, as a share of its weight.
+
+    None of the ridges swept changed the rounds by more than 3 %.
+    """
+    drift: float = 10.0
+    """Growth of that ridge, in ridges, while the ratio of signal to noise grows e-fold, because J turns with it.
+
+    With distance in log SNR instead of in steps the model missed 0.52 instead of 0.56 of recorded changes (demo-image). None
+    of the rates swept changed the rounds by more than 3 %.
+    """
+    response_weight: float = 3.0
+    """Weight of the inner product along the secants' changes, y, against the plain one.
+
+    With the plain one alone 10.2 rounds instead of 10.1 (demo-image), and 9.4 instead of 9.0 (demo-video). None of the
+    weights swept changed the rounds by more than 3 %.
+    """
+    first_look_weight: float = 0.2
+    """Weight of an innovation at a node evaluated for the first time against one of a secant.
+
+    With such innovations 8.1 to 8.2 rounds instead of 8.3 (demo-image), and 7.4 instead of 7.6 (demo-video).
+    """
+    unknown_misfit: float = 4.0
+    """Relative error that the model of J is taken to have while no round has shown one.
+
+    Guided predictions change by 4 to 9 times the move in the first half of the trajectory. No sweep is on record.
+    """
+    least_level: float = 1e-3
+    """Signal and noise level below which their ratio is cut off: it has no logarithm at the ends of the grid."""
+
+    # The step-size control, spacing.py:
+
+    budget_between: float = 0.05
+    """Error that one gap between evaluated nodes may add to the state, as a share of the tolerance.
+
+    Was 0.06 before `bend_persistence`. Budgets of 0.09 to 0.2, with slopes that bend no further over longer gaps, took 4 to
+    7 % fewer rounds with two workers and as many with four and eight; only 50 to 75 % of the samples were then within the
+    tolerance (demo-image, four workers).
+    """
+    budget_ahead: float = 0.3
+    """The same where nothing is known ahead: larger, since errors of one sign die out as the trajectory contracts.
+
+    No sweep is on record.
+    """
+    budget_ahead_persistent: float = 0.15
+    """The same where the trajectory is not known to contract, and predictions are held.
+
+    Half or twice of it, late in the trajectory, made no difference.
+    """
+    window_share: float = 1 / 3
+    """Share of the trajectory that a window may span: gaps are at most that over K, rounded up.
+
+    Windows of half or all of it gained nothing, and the states between nodes cost memory.
+    """
+    first_gap: int = 2
+    """Gap before any slope is known. The first step is always taken alone.
+
+    A first prediction can change by half in one step, and decides between pictures: with that step alone 94 instead of 62 %
+    of the samples are within the tolerance (demo-video, guidance 9). Gaps of 1, 3, 3 or 1, 4, 4 save 1 to 13 % of the rounds
+    on demo-image, and cost 8 % on demo-video and half of the samples at guidance 9; 1, 2, 4 is worse on both.
+    """
+    fading_power: float = 0.15
+    """Power of the signal level that an error may grow with where predictions run against the state and undo it; else 1.
+
+    0.25 brings 88 instead of 83 % of the samples within the tolerance (demo-image, guidance 2.5), for 1 to 3 % more rounds
+    at guidance 5; 0.5 takes 7 % more.
+    """
+    least_signal: float = 0.1
+    """Signal level below which an error need be no smaller: it is close to 0 at the first steps. No sweep is on record."""
+
+
+TUNING = Tuning()

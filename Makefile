@@ -47,6 +47,8 @@ format: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@# axe-core, for tests: the package that carries it asks for Playwright, which nothing here needs.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$$(grep ^axe-playwright-python== constraints.txt)"
+	@# FID's network: torch-fidelity asks for torchvision, which it needs for data sets alone.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$$(grep ^torch_fidelity== constraints.txt)"
 	@touch $@
 
 clean:

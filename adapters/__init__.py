@@ -1,1 +1,1 @@
-"""The outside world: diffusers pipelines, ranks, media files, scorers, the demo models."""
+"""Models, pipelines, ranks, media files and metrics: everything between the solvers and the outside world."""

@@ -1,4 +1,4 @@
-"""Media files: H.264 clips and PNG pictures with metadata inside, the same bytes for the same frames.
+"""Media files: H.264 clips and PNG pictures with metadata inside, the same bytes for the same frames; and other formats.
 
 A clip keeps its size exactly when both sides are even. H.264 with 4:2:0 colour, the only kind that every browser
 plays, has no odd sizes: an odd side is written one pixel larger with the last row or column repeated, the true size
@@ -11,12 +11,12 @@ import itertools
 import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.adapters.reading import MIB, opened, parse_json
+from genrun.adapters.files import MIB, opened, parse_json
 
 if TYPE_CHECKING:
     import av
@@ -39,6 +39,17 @@ FINEST_CRF = 1
 
 CHANNELS = (1, 2, 3, 4)
 """Of a picture: grey, grey with transparency, RGB, RGB with transparency."""
+
+WEBM_CRF = 24
+"""Of VP9, where 15 to 35 is usual: about the size and quality of x264 at 18."""
+
+# High enough for pictures that are looked at side by side, at a third of the size of lossless WebP.
+WEBP_QUALITY = 90
+
+FORMATS: Mapping[str, str] = {"gif": ".gif", "webp": ".webp", "webm": ".webm"}
+"""Format that `convert` writes -> suffix of its file."""
+
+CLIPS_ONLY = ("gif", "webm")
 
 # x264's output depends on its number of threads; its macroblock tree reads uninitialised memory where a side is no
 # multiple of 64 (seen with AVX-512), so that the same frames give different bytes.
@@ -101,6 +112,38 @@ def write_image(path: Path, frame: np.ndarray, metadata: dict[str, Any] | None =
     info.add_itxt(KEY, _dump(metadata))
     # Pillow takes the mode from the shape: (H, W) is grey.
     Image.fromarray(frame[..., 0] if frame.shape[2] == 1 else frame).save(path, format="PNG", pnginfo=info)
+
+
+def convert(path: Path, frames: np.ndarray, fps: float) -> None:
+    """Write frames in the format that the suffix of `path` names, with imageio and without metadata.
+
+    Args:
+        path: ends in .gif, .webp, .webm or .png; overwritten.
+        frames: uint8, (T, H, W, 3), RGB; T = 1 for a picture.
+        fps: frames a second.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    import imageio.v3 as iio
+
+    options: dict[str, Any] = {"plugin": "pillow"}
+    if path.suffix == ".webm":
+        options = {
+            "plugin": "FFMPEG",
+            "fps": fps,
+            "codec": "libvpx-vp9",
+            # Sizes that are no multiple of 16 stay as they are.
+            "macro_block_size": 1,
+            "ffmpeg_log_level": "error",
+            # Constant quality: no bit rate.
+            "output_params": ["-crf", str(WEBM_CRF), "-b:v", "0"],
+        }
+    elif len(frames) > 1:
+        options |= {"duration": 1000 / fps, "loop": 0}
+    if path.suffix == ".webp":
+        options |= {"quality": WEBP_QUALITY}
+    iio.imwrite(path, frames if len(frames) > 1 else frames[0], **options)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

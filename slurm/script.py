@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.adapters.reading import MIB, read_bounded
+from genrun.adapters.files import MIB, read_bounded
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template

@@ -19,15 +19,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from genrun.adapters import errors
 from genrun.adapters.parallel.support import BATCH, TOKENS
-from genrun.solvers.contract import SolverError
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
 
-class CacheError(SolverError):
-    """A cache that cannot be used as asked; the message names it, the reason and a remedy."""
+CacheError = errors.CacheError
 
 
 @dataclass
@@ -91,6 +90,11 @@ class Cache(Protocol):
     def attach(self, model: Module, place: Place) -> States:
         """Attach to a transformer; `place` is kept up to date. Raises CacheError."""
         ...
+
+
+@dataclass(frozen=True)
+class NoCache:
+    """Compute every block of every evaluation."""
 
 
 UNKNOWN_SPLITS = dict.fromkeys((TOKENS, BATCH), "it does not say how it decides when ranks share an evaluation")

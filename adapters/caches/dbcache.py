@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from genrun.adapters.caches import families
 from genrun.adapters.caches.contract import Place, States
 from genrun.adapters.parallel.support import TOKENS
+from genrun.adapters.pipeline import denoisers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,12 +39,12 @@ class DBCache:
         TOKENS: "cache-dit compares what the first block is given before it is shared out with what it returns"
     }
     models: ClassVar[tuple[str, ...]] = (
-        families.FLUX,
-        families.HUNYUAN,
-        families.WAN,
-        families.COGVIDEOX,
-        families.QWEN,
-        families.LTX,
+        denoisers.FLUX,
+        denoisers.HUNYUAN,
+        denoisers.WAN,
+        denoisers.COGVIDEOX,
+        denoisers.QWEN,
+        denoisers.LTX,
     )
     package: ClassVar[str] = "cache-dit"
 

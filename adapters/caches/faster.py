@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from genrun.adapters.caches import families
 from genrun.adapters.caches.contract import Place, States
 from genrun.adapters.parallel.support import BATCH
+from genrun.adapters.pipeline import denoisers
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
-BATCHED = {families.COGVIDEOX: "BFCHW", families.SD3: "BCHW"}
+BATCHED = {denoisers.COGVIDEOX: "BFCHW", denoisers.SD3: "BCHW"}
 """Transformers that are called once with both halves of the guidance, and the layout of their latents."""
 HALVED = ("hidden_states", "encoder_hidden_states", "pooled_projections", "timestep")
 """Arguments that hold both halves."""
@@ -39,7 +39,7 @@ class Faster:
     )
     needs_every_step: ClassVar[bool] = True
     needs_whole: ClassVar[Mapping[str, str]] = {BATCH: "it derives one half from the other"}
-    models: ClassVar[tuple[str, ...]] = (*BATCHED, families.FLUX, families.HUNYUAN, families.WAN)
+    models: ClassVar[tuple[str, ...]] = (*BATCHED, denoisers.FLUX, denoisers.HUNYUAN, denoisers.WAN)
     package: ClassVar[str] = ""
 
     attention: int = 2
@@ -66,7 +66,7 @@ class Faster:
         )
         from diffusers.utils.logging import get_logger
 
-        from genrun.adapters.caches.hooked import HookedStates
+        from genrun.adapters.caches.diffusers_hooks import HookedStates
 
         config = FasterCacheConfig(
             spatial_attention_block_skip_range=self.attention,

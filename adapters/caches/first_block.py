@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from genrun.adapters.caches import families
 from genrun.adapters.caches.contract import Place, States
+from genrun.adapters.pipeline import denoisers
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -33,7 +33,7 @@ class FirstBlock:
     needs_order: ClassVar[str] = ""
     needs_every_step: ClassVar[bool] = False
     needs_whole: ClassVar[Mapping[str, str]] = {}
-    models: ClassVar[tuple[str, ...]] = families.ALL
+    models: ClassVar[tuple[str, ...]] = denoisers.ALL
     package: ClassVar[str] = ""
 
     threshold: float = 0.05
@@ -51,9 +51,14 @@ class FirstBlock:
             apply_first_block_cache,
         )
 
-        from genrun.adapters.caches.first_block_ranks import decide_together
-        from genrun.adapters.caches.hooked import HookedStates, beneath_split, hooks_of
-        from genrun.adapters.caches.text_end import TEXT_END_HOOK, pass_text_on
+        from genrun.adapters.caches.diffusers_hooks import (
+            TEXT_END_HOOK,
+            HookedStates,
+            beneath_split,
+            decide_together,
+            hooks_of,
+            pass_text_on,
+        )
         from genrun.adapters.parallel.sharing import sharing_of
 
         with beneath_split(model):

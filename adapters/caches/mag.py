@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from genrun.adapters.caches import families
 from genrun.adapters.caches.contract import CacheError, Place, States
+from genrun.adapters.pipeline import denoisers
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -32,7 +32,7 @@ class Mag:
     )
     needs_every_step: ClassVar[bool] = False
     needs_whole: ClassVar[Mapping[str, str]] = {}
-    models: ClassVar[tuple[str, ...]] = families.ALL
+    models: ClassVar[tuple[str, ...]] = denoisers.ALL
     package: ClassVar[str] = ""
 
     threshold: float = 0.06
@@ -52,11 +52,11 @@ class Mag:
 
     def unmet(self, model: str | None) -> str | None:
         """What is missing for a transformer, with a remedy."""
-        if self.ratios is not None or model in (None, families.FLUX):
+        if self.ratios is not None or model in (None, denoisers.FLUX):
             return None
         return (
             f"mag needs the ratios of this checkpoint: measure them with `genrun caches mag --calibrate MODEL` and add "
-            f"them as ratios: [...]; only {families.FLUX} has known ones"
+            f"them as ratios: [...]; only {denoisers.FLUX} has known ones"
         )
 
     def attach(self, model: Module, place: Place) -> States:
@@ -71,7 +71,7 @@ class Mag:
             nearest_interp,
         )
 
-        from genrun.adapters.caches.hooked import HookedStates, beneath_split
+        from genrun.adapters.caches.diffusers_hooks import HookedStates, beneath_split
 
         missing = self.unmet(type(model).__name__)
         if missing:

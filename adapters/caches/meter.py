@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from genrun.adapters.caches.families import blocks_of
 from genrun.adapters.parallel.sharing import sharing_of
+from genrun.adapters.pipeline.denoisers import blocks_of
 
 
 class BlockMeter:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from genrun.adapters.caches import families
 from genrun.adapters.caches.contract import Place, States
+from genrun.adapters.pipeline import denoisers
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -36,7 +36,7 @@ class PyramidAttention:
     needs_order: ClassVar[str] = ""
     needs_every_step: ClassVar[bool] = False
     needs_whole: ClassVar[Mapping[str, str]] = {}
-    models: ClassVar[tuple[str, ...]] = families.ALL
+    models: ClassVar[tuple[str, ...]] = denoisers.ALL
     package: ClassVar[str] = ""
 
     spatial: int = 2
@@ -62,7 +62,7 @@ class PyramidAttention:
             apply_pyramid_attention_broadcast,
         )
 
-        from genrun.adapters.caches.hooked import HookedStates
+        from genrun.adapters.caches.diffusers_hooks import HookedStates
 
         within = (self.stop, self.start)
         config = PyramidAttentionBroadcastConfig(

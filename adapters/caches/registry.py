@@ -15,7 +15,7 @@ _REGISTRY = Registry(
     group="genrun.caches",
     package="genrun.adapters.caches",
     own={
-        NONE: "none:NoCache",
+        NONE: "contract:NoCache",
         "first_block": "first_block:FirstBlock",
         "pab": "pab:PyramidAttention",
         "faster": "faster:Faster",

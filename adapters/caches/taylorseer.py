@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from genrun.adapters.caches import families
 from genrun.adapters.caches.contract import Place, States
+from genrun.adapters.pipeline import denoisers
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -36,7 +36,7 @@ class TaylorSeer:
     )
     needs_every_step: ClassVar[bool] = True
     needs_whole: ClassVar[Mapping[str, str]] = {}
-    models: ClassVar[tuple[str, ...]] = families.ALL
+    models: ClassVar[tuple[str, ...]] = denoisers.ALL
     package: ClassVar[str] = ""
 
     interval: int = 3
@@ -58,8 +58,13 @@ class TaylorSeer:
             apply_taylorseer_cache,
         )
 
-        from genrun.adapters.caches.hooked import HookedStates, beneath_split, hooks_of
-        from genrun.adapters.caches.text_end import TEXT_END_HOOK, pass_text_on
+        from genrun.adapters.caches.diffusers_hooks import (
+            TEXT_END_HOOK,
+            HookedStates,
+            beneath_split,
+            hooks_of,
+            pass_text_on,
+        )
 
         config = TaylorSeerCacheConfig(
             cache_interval=self.interval,

@@ -24,8 +24,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from genrun.adapters.caches import families
 from genrun.adapters.caches.contract import Place, States
+from genrun.adapters.pipeline import denoisers
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -55,11 +55,11 @@ class Toca:
     needs_every_step: ClassVar[bool] = False
     needs_whole: ClassVar[Mapping[str, str]] = {}
     models: ClassVar[tuple[str, ...]] = (
-        families.FLUX,
-        families.HUNYUAN,
-        families.WAN,
-        families.COGVIDEOX,
-        families.SD3,
+        denoisers.FLUX,
+        denoisers.HUNYUAN,
+        denoisers.WAN,
+        denoisers.COGVIDEOX,
+        denoisers.SD3,
     )
     package: ClassVar[str] = ""
 
@@ -91,6 +91,7 @@ class Toca:
 
     def attach(self, model: Module, place: Place) -> States:
         """Hook attention and feed-forward layers of every block."""
-        from genrun.adapters.caches.toca_hooks import TocaStates
+        from genrun.adapters.caches.toca_hooks import Settings, TocaStates
 
-        return TocaStates(self, model, place)
+        weights = (self.control_weight, self.age_weight, self.bonus)
+        return TocaStates(Settings(self.interval, self.share, *weights, self.memory_gb * 1e9), model, place)

@@ -7,27 +7,45 @@ feed-forward layer with attention's output beside it. Feed-forward layers of the
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers.hooks.hooks import HookRegistry, ModelHook
 from torch import Tensor, nn
 
 from genrun.adapters.caches.contract import Place
-from genrun.adapters.caches.families import blocks_of
-from genrun.adapters.caches.hooked import beneath_split
+from genrun.adapters.caches.diffusers_hooks import beneath_split
 from genrun.adapters.caches.toca_ranks import Streams, Tokens
 from genrun.adapters.caches.toca_scores import control, influence, spread
 from genrun.adapters.parallel.sharing import sharing_of
-
-if TYPE_CHECKING:
-    from genrun.adapters.caches.toca import Toca
+from genrun.adapters.pipeline.denoisers import blocks_of
 
 HOOK = "genrun_toca"
 ATTENTION, FEED_FORWARD = ("attn", "attn1", "attn2"), ("ff", "ffn")
 ENTER, LEAVE = "proj_mlp", "proj_out"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of `Toca` that its hooks go by.
+
+    Attributes:
+        interval: every how many evaluations all tokens are computed.
+        share: share of the tokens that are computed again, by depth and time, both from 0 to 1.
+        control_weight: of the score for attention to the text.
+        age_weight: of the score for a token's age.
+        bonus: by which the best of four neighbours is raised, in times its score.
+        memory_bytes: most that a context may remember.
+    """
+
+    interval: int
+    share: Callable[[float, float], float]
+    control_weight: float
+    age_weight: float
+    bonus: float
+    memory_bytes: float
 
 
 @dataclass
@@ -71,7 +89,7 @@ class ContextState:
 class TocaStates:
     """ToCa's states of one transformer, and the hooks that use them."""
 
-    def __init__(self, options: Toca, model: nn.Module, place: Place) -> None:
+    def __init__(self, options: Settings, model: nn.Module, place: Place) -> None:
         self.options, self.place, self.sharing = options, place, sharing_of(model)
         self._model, self._states = model, dict[str, ContextState]()
         self.current = ContextState()
@@ -116,7 +134,7 @@ class TocaStates:
             return
         parts = _parts(output)
         size = int(self.sharing.total([sum(part.numel() * part.element_size() for part in parts)], parts[0])[0])
-        if state.size_bytes + size > self.options.memory_gb * 1e9:
+        if state.size_bytes + size > self.options.memory_bytes:
             state.size_bytes -= state.blocks.pop(depth, BlockState()).size_bytes
             state.full = True
             return

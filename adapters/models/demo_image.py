@@ -1,4 +1,4 @@
-"""demo-image: a small stock Stable Diffusion 3 (flow matching), trained on drawn scenes by `adapters/demo/train.py`."""
+"""demo-image: a small stock Stable Diffusion 3 (flow matching), trained on drawn scenes by `adapters/training/train.py`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""demo-video: a small stock CogVideoX (v-prediction, DDIM), trained on drawn scenes by `adapters/demo/train.py`."""
+"""demo-video: a small stock CogVideoX (v-prediction, DDIM), trained on drawn scenes by `adapters/training/train.py`."""
 
 from pathlib import Path
 

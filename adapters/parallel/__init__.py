@@ -1,1 +1,1 @@
-"""Several ranks for one evaluation of the model: its sequence, or its guidance branches, shared out among them."""
+"""Several ranks: those that share the points of a round, and those that share one evaluation of the model."""

@@ -8,36 +8,34 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, wraps
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from genrun.adapters.attention import set_kernel
-from genrun.adapters.parallel.attention import dispatch_all
-from genrun.adapters.parallel.plans import Plan, plan_for
+from genrun.adapters.errors import RefusedError
+from genrun.adapters.parallel.context_plans import ContextPlan, plan_for
 from genrun.adapters.parallel.slot import Slot
 from genrun.adapters.parallel.support import no_ring, uneven
-from genrun.adapters.session import RefusedError
-
-TRANSFORMERS = ("transformer", "transformer_2")
-"""Components of a pipeline that are evaluated at every step."""
+from genrun.adapters.pipeline.attention import set_kernel
+from genrun.adapters.pipeline.denoisers import transformers_of
 
 RING_BACKEND = "_native_flash"
 """diffusers' name of an attention that comes with torch and returns its log-sum-exp; its default one does not."""
 
 
-def spread_context(pipe: Any, slot: Slot) -> None:
+def share_tokens(pipe: Any, slot: Slot) -> None:
     """Share the tokens of every evaluation out among the ring x ulysses ranks of a slot.
 
     Raises:
         RefusedError: this device, or the model's number of heads, does not allow it.
     """
-    for name in TRANSFORMERS:
-        model = getattr(pipe, name, None)
-        if model is not None:
-            _check(model, slot, torch.device(pipe._execution_device).type)
-            _spread(model, plan_for(model), slot)
+    for model in transformers_of(pipe):
+        _check(model, slot, torch.device(pipe._execution_device).type)
+        _share_tokens_of(model, plan_for(model), slot)
 
 
 def _check(model: Any, slot: Slot, device: str) -> None:
@@ -49,7 +47,7 @@ def _check(model: Any, slot: Slot, device: str) -> None:
         raise RefusedError(f"parallel.ulysses: {wrong}")
 
 
-def _spread(model: Any, plan: Plan, slot: Slot) -> None:
+def _share_tokens_of(model: Any, plan: ContextPlan, slot: Slot) -> None:
     from diffusers.models._modeling_parallel import ContextParallelConfig
 
     if plan.direct:
@@ -122,3 +120,44 @@ def rank_by_rank(mask: Tensor, image: int, ranks: int) -> Tensor:
     of_image, of_text = mask.split([image, mask.shape[-1] - image], dim=-1)
     parts = zip(of_image.tensor_split(ranks, dim=-1), of_text.tensor_split(ranks, dim=-1), strict=True)
     return torch.cat([part for pair in parts for part in pair], dim=-1)
+
+
+class _Dispatch(TorchFunctionMode):
+    """Sends `scaled_dot_product_attention`, (B, H, S, D), through diffusers' dispatch, (B, S, H, D), which knows ranks."""
+
+    def __init__(self, processor: Any) -> None:
+        super().__init__()
+        self._processor = processor
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        from diffusers.models.attention_dispatch import dispatch_attention_fn
+
+        # Torch leaves the mode while this runs, so that the attention that it ends in is torch's.
+        processor, tensors = self._processor, [tensor.transpose(1, 2) for tensor in args]
+        attended = dispatch_attention_fn(
+            *tensors, **kwargs, backend=processor._attention_backend, parallel_config=processor._parallel_config
+        )
+        return attended.transpose(1, 2)
+
+
+@cache
+def dispatching(stock: type) -> type:
+    """A subclass of a processor whose attention goes through diffusers' dispatch, like that of the newer models."""
+
+    @wraps(stock.__call__)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _Dispatch(self):
+            return stock.__call__(self, *args, **kwargs)
+
+    members = {"__call__": call, "_attention_backend": None, "_parallel_config": None}
+    return type(f"Dispatching{stock.__name__}", (stock,), members)
+
+
+def dispatch_all(transformer: Any) -> None:
+    """Have each processor of a transformer do so, once: modules may share one, and newer models' do it by themselves."""
+    for module in transformer.modules():
+        processor = getattr(module, "processor", None)
+        if processor is not None and not hasattr(processor, "_parallel_config"):
+            processor.__class__ = dispatching(type(processor))

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from genrun.adapters.parallel.context import TRANSFORMERS
+from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.sharing import Sharing, sharing_of
 from genrun.adapters.parallel.support import TWICE
-from genrun.adapters.session import RefusedError
+from genrun.adapters.pipeline.denoisers import COMPONENTS
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -38,7 +38,7 @@ def split_guidance(pipe: Any, group: ProcessGroup) -> None:
 
     name, rank = type(pipe).__name__, dist.get_rank(group)
     turns = Turns(pipe, rank, group)
-    for component in ("unet", *TRANSFORMERS):
+    for component in COMPONENTS:
         model = getattr(pipe, component, None)
         if model is not None:
             wrap = turns.taking(sharing_of(model)) if name in TWICE else halved(rank, group)

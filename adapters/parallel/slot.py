@@ -1,18 +1,24 @@
-"""The ranks that evaluate one point together, and what a pipeline needs to work on them."""
+"""The ranks that make one model evaluation together: their groups, and what they do when it fails on one of them."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from genrun.adapters.parallel.support import BATCH, refusals, splits
-from genrun.adapters.session import RefusedError
+from genrun.adapters.parallel.support import BATCH, splits
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
 
     from genrun.adapters.parallel.sharing import Sharing
+
+GRACE_S = 20.0
+"""How long a rank that failed waits for the others of its slot to fail too, as they do when it is the item's fault."""
+
+# Well below the time of an evaluation, and seldom enough to cost no CPU.
+POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -61,38 +67,43 @@ class Slot:
         return Sharing(call, self.tokens, self.everyone)
 
 
-def equip(pipe: Any, slot: Slot | None) -> None:
-    """Have a freshly loaded pipeline evaluate its transformers on all ranks of the slot; every rank of it calls this alike.
+class BrokenSlotError(Exception):
+    """The ranks of one evaluation wait for one that has failed: they have to be killed and started again."""
 
-    Raises:
-        RefusedError: this pipeline, or this device, cannot; the message names what and why.
+
+class FailureBarrier:
+    """A barrier of one slot, which every rank of it whose evaluation has failed enters.
+
+    Where all ranks failed by themselves, as with a request that cannot be met, they can go on to the next item. Where some
+    did not, they are in the middle of a collective that nothing but the end of a process ends.
+
+    Args:
+        group: the ranks of the slot, gloo.
+        grace_s: how long the others are waited for, in seconds.
     """
-    if slot is None:
-        return
-    if slot.backend == "xfuser":
-        from genrun.adapters.parallel import xfuser
 
-        xfuser.spread(pipe, slot)
-        return
-    for axis, message in refusals(type(pipe).__name__, slot.cfg, slot.ring, slot.ulysses):
-        raise RefusedError(f"parallel.{axis}: {message}")
-    if slot.ring * slot.ulysses > 1:
-        from genrun.adapters.parallel.context import spread_context
+    def __init__(self, group: ProcessGroup, grace_s: float = GRACE_S) -> None:
+        self._group, self._grace_s = group, grace_s
 
-        spread_context(pipe, slot)
-    _note_sharing(pipe, slot)
-    if slot.cfg > 1:
-        from genrun.adapters.parallel.guidance import split_guidance
+    def wait(self, error: Exception) -> None:
+        """Return when all ranks of the slot have failed.
 
-        split_guidance(pipe, slot.branches)
+        Raises:
+            BrokenSlotError: they have not, and this process has to end so that they do.
+        """
+        import torch.distributed as dist
 
+        from genrun.adapters.parallel.exchange import ExchangeError
 
-def _note_sharing(pipe: Any, slot: Slot) -> None:
-    """Tell of each denoiser who computes its calls."""
-    from genrun.adapters.parallel.context import TRANSFORMERS
-    from genrun.adapters.parallel.sharing import share
-
-    for name in ("unet", *TRANSFORMERS):
-        model = getattr(pipe, name, None)
-        if model is not None:
-            share(model, slot.sharing(type(pipe).__name__))
+        if isinstance(error, ExchangeError):
+            # Told between two evaluations, to all ranks of the slot.
+            return
+        entered, deadline = dist.barrier(self._group, async_op=True), time.monotonic() + self._grace_s
+        # torch returns no work for a process that is not in the group.
+        while entered is not None and not entered.is_completed():
+            if time.monotonic() > deadline:
+                message = (
+                    f"{type(error).__name__}: {error}, on one of the ranks of an evaluation; the others wait for it"
+                )
+                raise BrokenSlotError(message) from error
+            time.sleep(POLL_S)

@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from genrun.adapters.session import RefusedError
+from genrun.adapters.errors import RefusedError
 
 if TYPE_CHECKING:
     from genrun.adapters.parallel.slot import Slot
@@ -59,7 +59,7 @@ def check(pipe: Any, slot: Slot) -> None:
         )
 
 
-def spread(pipe: Any, slot: Slot) -> None:
+def enable(pipe: Any, slot: Slot) -> None:
     """Put xfuser's transformer in the place of the pipeline's, with its weights, on xfuser's groups.
 
     Raises:

@@ -26,7 +26,7 @@ MEDIA = (".png", ".jpg", ".jpeg", ".webp", ".mp4", ".webm", ".mov", ".gif")
 
 @dataclass(frozen=True)
 class FrechetOptions:
-    """Options of `fid` and `fvd`.
+    """Options of `fvd`, and most of `fid`.
 
     Attributes:
         network: the feature network, a TorchScript file.
@@ -48,10 +48,24 @@ class FrechetOptions:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: wanted at least 1")
 
+    @property
+    def network_id(self) -> str | None:
+        """The hash of the network, for keys of caches."""
+        return self.network and identity(self.network)
+
     def settings(self) -> dict[str, object]:
-        """What decides values."""
-        files = {name: getattr(self, name) for name in ("network", "reference")}
-        return {"frames": self.frames, **{name: path and identity(path) for name, path in files.items()}}
+        """Return what decides values: network, reference and frames, by their hashes."""
+        reference = self.reference and identity(self.reference)
+        return {"frames": self.frames, "network": self.network_id, "reference": reference}
+
+    def check_reference(self, metric: str) -> Path:
+        """Return the reference. Raises UnscoredError where a job names none."""
+        if self.reference is None:
+            raise UnscoredError(
+                f"{metric} needs real pictures to compare with: "
+                f"score: [{{kind: {metric}, reference: FOLDER_OR_STATISTICS.npz}}]"
+            )
+        return self.reference
 
 
 @dataclass(frozen=True)
@@ -126,18 +140,12 @@ def measured(
 
 def reference(name: str, features: Features, options: FrechetOptions, workspace: Path) -> Gaussian:
     """The Gaussian of the real pictures: from a statistics file, or of a folder, whose statistics are kept."""
-    given = options.reference
-    if given is None:
-        raise UnscoredError(
-            f"{name} needs real pictures to compare with: score: [{{kind: {name}, reference: FOLDER_OR_STATISTICS.npz}}]"
-        )
+    given = options.check_reference(name)
     if given.is_file():
         return _read(given)
     if not given.is_dir():
         raise UnscoredError(f"{name}: there is no {given}")
-    kept = (
-        workspace / f"reference-{identity(given)}-{options.network and identity(options.network)}-{options.frames}.npz"
-    )
+    kept = workspace / f"reference-{identity(given)}-{options.network_id}-{options.frames}.npz"
     if kept.is_file():
         return _read(kept)
     files = sorted(path for path in given.rglob("*") if path.suffix.lower() in MEDIA)

@@ -1,4 +1,4 @@
-"""Feature networks that users give as TorchScript files: what NVIDIA publishes for FID, FVD and LPIPS, or their own."""
+"""Feature networks in TorchScript files of the user's: those that NVIDIA publishes for FID, FVD and LPIPS, or others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def load_network(path: Path | None, metric: str, published: str, device: str) ->
 
     Args:
         path: the file, or None.
-        metric: who asks.
+        metric: the metric that needs it, for messages.
         published: the name under which the usual file is published.
         device: where to put it.
 
@@ -40,7 +40,7 @@ def load_network(path: Path | None, metric: str, published: str, device: str) ->
 
 
 def run(network: Any, inputs: Tensor, **wanted: bool) -> Tensor:
-    """Call a network with those of the keywords that it knows; returns (B, features) float64 on the CPU.
+    """Call a network with those of the keywords that it knows, and return (B, features), float64 on the CPU.
 
     Raises:
         UnscoredError: it gives something else, or numbers that are not finite.
@@ -50,7 +50,18 @@ def run(network: Any, inputs: Tensor, **wanted: bool) -> Tensor:
     known = {argument.name for argument in network.forward.schema.arguments}
     with torch.inference_mode():
         features = network(inputs, **{name: value for name, value in wanted.items() if name in known})
-    if not isinstance(features, torch.Tensor) or features.ndim < 2 or len(features) != len(inputs):
+    return checked(features, len(inputs))
+
+
+def checked(features: Any, count: int) -> Tensor:
+    """Return what a feature network gave as (B, features), float64 on the CPU.
+
+    Raises:
+        UnscoredError: it is no tensor of `count` rows, or holds numbers that are not finite.
+    """
+    import torch
+
+    if not isinstance(features, torch.Tensor) or features.ndim < 2 or len(features) != count:
         raise UnscoredError("the feature network gives no (batch, features) tensor")
     features = features.double().flatten(1).cpu()
     if not features.isfinite().all():

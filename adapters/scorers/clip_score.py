@@ -162,12 +162,13 @@ def load(checkpoint: str, options: ClipOptions) -> LoadedClip:
 
     _check_folder(checkpoint)
     # The file is not trusted with code: safetensors only.
-    keywords = {} if options.revision is None else {"revision": options.revision}
+    keywords: dict[str, Any] = {} if options.revision is None else {"revision": options.revision}
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         ways = {"dtype": getattr(torch, options.dtype), "use_safetensors": True, **keywords}
-        model, info = CLIPModel.from_pretrained(checkpoint, output_loading_info=True, **ways)
+        loader: Any = CLIPModel
+        model, info = loader.from_pretrained(checkpoint, output_loading_info=True, **ways)
         if info["missing_keys"]:
             # transformers has drawn random numbers for them.
             raise ValueError(f"its weights lack {', '.join(sorted(info['missing_keys'])[:3])}")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from genrun.adapters.scorers._torch_fidelity import without_torchvision
 from genrun.adapters.scorers.contract import Sample, UnscoredError
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Psnr:
 
     def measure(self, sample: Sample, reference: Sample | None, /) -> Mapping[str, float]:
         """Return {"psnr": dB}."""
-        from torchmetrics.functional.image import peak_signal_noise_ratio
+        with without_torchvision():
+            from torchmetrics.functional.image import peak_signal_noise_ratio
 
         ours, theirs = frame_pair(sample, reference)
         return {self.name: min(peak_signal_noise_ratio(ours, theirs, data_range=255.0).item(), CAP_DB)}

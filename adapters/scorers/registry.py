@@ -10,20 +10,17 @@ _REGISTRY = Registry(
     group="genrun.scorers",
     package="genrun.adapters.scorers",
     own={
-        name: f"{name}:METRIC"
-        for name in (
-            "checker",
-            "clip_score",
-            "fid",
-            "fvd",
-            "latent_rmse",
-            "latent_worst_block",
-            "lpips",
-            "psnr",
-            "ssim",
-            "temporal_flicker",
-            "vbench",
-        )
+        "checker": "checker:METRIC",
+        "clip_score": "clip_score:METRIC",
+        "fid": "fid:METRIC",
+        "fvd": "fvd:METRIC",
+        "latent_rmse": "latent_rmse:METRIC",
+        "latent_worst_block": "latent_worst_block:METRIC",
+        "lpips": "lpips:METRIC",
+        "psnr": "psnr:METRIC",
+        "ssim": "ssim:METRIC",
+        "temporal_flicker": "temporal_flicker:METRIC",
+        "vbench": "vbench.metric:METRIC",
     },
 )
 names = _REGISTRY.names

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from genrun.adapters.scorers._torch_fidelity import without_torchvision
 from genrun.adapters.scorers.contract import Sample, UnscoredError
 from genrun.adapters.scorers.psnr import frame_pair
 
@@ -40,7 +41,9 @@ class Ssim:
             UnscoredError: frames smaller than the window.
         """
         import torch
-        from torchmetrics.functional.image import structural_similarity_index_measure
+
+        with without_torchvision():
+            from torchmetrics.functional.image import structural_similarity_index_measure
 
         ours, theirs = frame_pair(sample, reference)
         if min(ours.shape[-2:]) < WINDOW:

@@ -139,7 +139,7 @@ class Measurer:
                 self.folder.write_reference(self.subject.name, index, x)
 
     def _measure(self, cell: Cell, code: str, on_part: OnPart) -> Result:
-        from genrun.adapters.session import RefusedError
+        from genrun.adapters.errors import RefusedError
         from genrun.solvers import SolverError
 
         references = self.references(on_part)

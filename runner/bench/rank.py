@@ -21,10 +21,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from genrun.adapters import registry as adapters
-from genrun.adapters.encode_once import encode_once
-from genrun.adapters.exchange import NOTHING, Exchange, GroupExchange, Notes
-from genrun.adapters.generate import Request, sample
-from genrun.adapters.loading import load
+from genrun.adapters.parallel.exchange import NOTHING, Exchange, GroupExchange, Notes
+from genrun.adapters.pipeline.loading import load
+from genrun.adapters.pipeline.prompt_cache import encode_once
+from genrun.adapters.sampling.call import Request
+from genrun.adapters.sampling.generate import sample
 from genrun.solvers import Solver
 from genrun.solvers import registry as solvers
 

@@ -177,7 +177,8 @@ class ModelSubject:
         cache: Mapping[str, Any] | None = None,
     ) -> list[Outcome]:
         from genrun.adapters.caches import registry
-        from genrun.adapters.generate import Request, sample, sample_batch
+        from genrun.adapters.sampling.call import Request
+        from genrun.adapters.sampling.generate import sample, sample_batch
 
         asks = [self.asks[index] for index in indices]
         requests = [Request(ask.prompt, ask.seed, sampling, ask.negative_prompt) for ask in asks]
@@ -190,16 +191,16 @@ class ModelSubject:
 
     @cached_property
     def _pipe(self) -> Any:
-        from genrun.adapters.encode_once import encode_once
-        from genrun.adapters.holding import Holding
-        from genrun.adapters.loading import load
+        from genrun.adapters.pipeline.load_options import LoadOptions
+        from genrun.adapters.pipeline.loading import load
+        from genrun.adapters.pipeline.prompt_cache import encode_once
         from genrun.runner.worker.engine import choose_device
 
         quieten()
         device = choose_device(self.model["device"])
         checkpoint, revision = self.model["checkpoint"], self.model["revision"]
-        held = Holding(self.model["dtype"], variant=self.model.get("variant"))
-        pipe = load(self.adapter, checkpoint, dtype=None, device=device, revision=revision, holding=held)
+        held = LoadOptions(self.model["dtype"], variant=self.model.get("variant"))
+        pipe = load(self.adapter, checkpoint, dtype=None, device=device, revision=revision, load_options=held)
         self._open.enter_context(encode_once(pipe))
         return pipe
 

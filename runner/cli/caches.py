@@ -57,11 +57,11 @@ def caches(names: Sequence[str], calibrate: str | None, as_json: bool) -> None:
 
 def _calibrate(model: str, as_json: bool) -> None:
     """Load a model and print a section `cache` for it."""
-    from genrun.adapters import generate
-    from genrun.adapters.caches.calibrate import calibrate
-    from genrun.adapters.caches.contract import CacheError
-    from genrun.adapters.holding import Holding
-    from genrun.adapters.loading import load
+    from genrun.adapters.errors import CacheError
+    from genrun.adapters.pipeline.load_options import LoadOptions
+    from genrun.adapters.pipeline.loading import load
+    from genrun.adapters.sampling.call import Request
+    from genrun.adapters.sampling.mag_ratios import calibrate
     from genrun.runner.bench.ask import ModelQuestion, ask_model
     from genrun.runner.bench.subjects import ModelSubject, quieten
     from genrun.runner.worker.engine import choose_device
@@ -70,10 +70,10 @@ def _calibrate(model: str, as_json: bool) -> None:
     assert isinstance(subject, ModelSubject)
     quieten()
     spec, device = subject.model, choose_device(subject.model["device"])
-    held = Holding(spec["dtype"], variant=spec.get("variant"))
+    held = LoadOptions(spec["dtype"], variant=spec.get("variant"))
     revision = spec["revision"]
-    pipe = load(subject.adapter, spec["checkpoint"], dtype=None, device=device, revision=revision, holding=held)
-    asks = [generate.Request(ask.prompt, ask.seed, subject.sampling, ask.negative_prompt) for ask in subject.asks]
+    pipe = load(subject.adapter, spec["checkpoint"], dtype=None, device=device, revision=revision, load_options=held)
+    asks = [Request(ask.prompt, ask.seed, subject.sampling, ask.negative_prompt) for ask in subject.asks]
     try:
         ratios = calibrate(pipe, subject.adapter, asks)
     except CacheError as error:

@@ -68,7 +68,7 @@ def put_memory(loaded: LoadedJob, gpu_bytes: int | None, *, as_json: bool) -> No
 
 def _subjects(cells: Sequence[Cell]) -> Iterator[Subject]:
     """What differs among the cells in what memory depends on."""
-    from genrun.adapters.holding import Holding
+    from genrun.adapters.pipeline.load_options import LoadOptions
     from genrun.runner.memory.cache import folder_of
     from genrun.runner.memory.estimate import Subject, shape_of
 
@@ -76,7 +76,7 @@ def _subjects(cells: Sequence[Cell]) -> Iterator[Subject]:
     for cell in cells:
         model = cell.job.model
         folder = folder_of(cell.checkpoint, model.revision)
-        held = Holding.of({**model.model_dump(mode="json"), "dtype": cell.dtype}, "float32")
+        held = LoadOptions.of({**model.model_dump(mode="json"), "dtype": cell.dtype}, "float32")
         sampling = cell.sampling
         shape = _checked(shape_of, folder, sampling, held)
         guidance = float(sampling.get("guidance_scale") or 0) > 1

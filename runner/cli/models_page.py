@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.adapters.attention import NATIVE, unsuited
 from genrun.adapters.caches.contract import split_refusal
-from genrun.adapters.caches.families import transformer_of
 from genrun.adapters.parallel.support import TWICE, refusals, splits
+from genrun.adapters.pipeline.attention import NATIVE, unsuited
+from genrun.adapters.pipeline.denoisers import transformer_of
 
 if TYPE_CHECKING:
     from genrun.adapters.adapter import Adapter

@@ -14,7 +14,7 @@ from genrun.runner.job.tools import vbench_home, vbench_python, vbench_weights
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from genrun.adapters.vbench.dimensions import Dimension
+    from genrun.adapters.scorers.vbench.dimensions import Dimension
 
 HELLO_TIMEOUT_S = 600.0
 
@@ -43,7 +43,7 @@ def install_vbench(base: Path, python: str | None, dry_run: bool) -> None:
         UsageError: there is no Python that vbench works with.
         RunError: it could not be made, or does not work.
     """
-    from genrun.adapters.vbench.install import COSTS, InstallError, make, plan
+    from genrun.adapters.scorers.vbench.install import COSTS, InstallError, make, plan
 
     home = vbench_home(base)
     try:
@@ -65,7 +65,7 @@ def install_vbench(base: Path, python: str | None, dry_run: bool) -> None:
 
 def list_weights(base: Path, as_json: bool) -> None:
     """List all 16 dimensions, with the weights that each needs and what of them is there."""
-    from genrun.adapters.vbench.dimensions import DIMENSIONS
+    from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS
 
     python = vbench_python(base)
     folder = vbench_weights()
@@ -86,7 +86,7 @@ def list_weights(base: Path, as_json: bool) -> None:
 
 
 def _weights(dimension: Dimension, environment: Mapping[str, Any]) -> DimensionWeights:
-    from genrun.adapters.vbench.measure import missing
+    from genrun.adapters.scorers.vbench.measurer import missing
 
     lacking = tuple(missing(dimension, environment))
     paths = [Path(environment["cache"]) / weights.path for weights in dimension.needs]
@@ -103,8 +103,8 @@ def _environment(python: Path | None, folder: Path, base: Path) -> Mapping[str, 
 
 def _hello(python: Path, log: Path) -> Mapping[str, Any]:
     from genrun.adapters.scorers.contract import UnscoredError
-    from genrun.adapters.vbench.measure import Measurer
-    from genrun.adapters.vbench.talk import Bridge
+    from genrun.adapters.scorers.vbench.measurer import Measurer
+    from genrun.adapters.scorers.vbench.process import Bridge
 
     bridge = Bridge(python, log)
     try:

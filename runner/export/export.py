@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.adapters.convert import CLIPS_ONLY, FORMATS, convert
+from genrun.adapters.media import CLIPS_ONLY, FORMATS, convert
 from genrun.runner.errors import StoreError, UsageError
 from genrun.runner.export.names import DEFAULT, name_items
 from genrun.runner.export.table import rows_of, to_csv

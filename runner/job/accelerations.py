@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from genrun.adapters import attention as kernels
 from genrun.adapters.caches.contract import refusal
-from genrun.adapters.caches.families import transformer_of
 from genrun.adapters.parallel.support import splits
+from genrun.adapters.pipeline import attention as kernels
+from genrun.adapters.pipeline.denoisers import transformer_of
 from genrun.runner.job.options import DEFAULT_KIND
 from genrun.runner.job.pipeline import pipeline_of
 from genrun.runner.job.problems import Problem

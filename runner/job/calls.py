@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from genrun.adapters.call_options import refusals
-from genrun.adapters.pipelines import call_parameters
+from genrun.adapters.checkpoint.pipeline_classes import call_parameters
+from genrun.adapters.pipeline.call_options import refusals
 from genrun.runner.job.problems import Problem
 from genrun.runner.job.schema import SamplingSpec
 from genrun.runner.job.tree import Path, Value, dotted

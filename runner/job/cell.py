@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.families import OPEN, Parts, informed
-from genrun.adapters.reading import opened, unusable
+from genrun.adapters.files import opened, unusable
+from genrun.adapters.pipeline.families import OPEN, Parts, informed
 from genrun.registry import did_you_mean
 from genrun.runner.errors import JobFileError
 from genrun.runner.job import accelerations, holding, launching, options

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrun.adapters.families import Parts, parts_at
-from genrun.adapters.weights import AGAIN, INDEX, CheckpointError, components_of, index_of
-from genrun.adapters.whole import check_whole
+from genrun.adapters.checkpoint.index import AGAIN, INDEX, CheckpointError, components_of, index_of
+from genrun.adapters.checkpoint.integrity import check_whole
+from genrun.adapters.pipeline.families import Parts, parts_at
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genrun.adapters.reading import is_there
+from genrun.adapters.files import is_there
 from genrun.runner.job.cell import Cell
 from genrun.runner.job.environ import escape
 from genrun.runner.job.places import expanded, located

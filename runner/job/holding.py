@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from genrun.adapters.quantization import missing
-from genrun.adapters.weights import components_of, index_of
+from genrun.adapters.checkpoint.index import components_of, index_of
+from genrun.adapters.pipeline.quantization import missing
 from genrun.registry import did_you_mean
 from genrun.runner.job.checkpoint import Checkpoint
 from genrun.runner.job.problems import Problem

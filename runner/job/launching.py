@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from genrun.adapters.files import is_there, unusable
 from genrun.adapters.parallel.support import no_ring, refusals, uneven, unguided
-from genrun.adapters.reading import is_there, unusable
 from genrun.runner.job.places import located
 from genrun.runner.job.problems import Problem
 from genrun.runner.job.schema import LaunchSpec, ModelSpec, ParallelSpec

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from genrun.adapters.reading import is_there, unusable
+from genrun.adapters.files import is_there, unusable
 from genrun.runner.job import yaml as source
 from genrun.runner.job.environ import fill
 from genrun.runner.job.places import located

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from genrun.adapters.reading import is_file, is_there, unusable
+from genrun.adapters.files import is_file, is_there, unusable
 
 JOBS = Path(__file__).parents[2] / "jobs"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from genrun.adapters.pipelines import missing_inputs
-from genrun.adapters.variants import listed
-from genrun.adapters.whole import check_index
+from genrun.adapters.checkpoint.integrity import check_index
+from genrun.adapters.checkpoint.pipeline_classes import missing_inputs
+from genrun.adapters.checkpoint.variants import listed
 from genrun.runner.job.checkpoint import Checkpoint
 from genrun.runner.job.problems import Problem
 from genrun.runner.job.schema import ModelSpec, SamplingSpec

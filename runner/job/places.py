@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from genrun.adapters.reading import is_folder, is_there, unusable
+from genrun.adapters.files import is_folder, is_there, unusable
 from genrun.runner.job.problems import Problem
 from genrun.runner.job.schema import JobSpec
 from genrun.runner.job.tree import Value

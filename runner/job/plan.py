@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from genrun.adapters.variants import changes_weights
+from genrun.adapters.checkpoint.variants import changes_weights
 from genrun.runner.job.problems import Origin, Problem, raise_all
 from genrun.runner.store.reading import read_json
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrun.adapters.reading import MIB, TooLargeError, is_file, read_bounded
+from genrun.adapters.files import MIB, TooLargeError, is_file, read_bounded
 from genrun.registry import did_you_mean
 from genrun.runner.errors import JobFileError
 from genrun.runner.job.packaged import JOBS

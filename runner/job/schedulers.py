@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from genrun.adapters.scheduler_rules import Description, grid_problem, mismatch
+from genrun.adapters.scheduler.compatibility import Description, grid_problem, mismatch
 from genrun.registry import did_you_mean
 from genrun.runner.job.checkpoint import Checkpoint
 from genrun.runner.job.problems import Problem

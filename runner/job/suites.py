@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from genrun.adapters.reading import MIB, read_json
-from genrun.adapters.vbench.dimensions import DIMENSIONS
+from genrun.adapters.files import MIB, read_json
+from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS
 from genrun.runner.job.places import expanded, located
 from genrun.runner.job.problems import Origin, Problem
 from genrun.runner.job.prompts import Prompt, wrong_text
@@ -48,7 +48,7 @@ def vbench_texts(full_info: Path, dimensions: Sequence[str]) -> list[str]:
     Raises:
         ValueError: the file cannot be read or is no such list.
     """
-    from genrun.adapters.vbench.staging import read_suite
+    from genrun.adapters.scorers.vbench.video_folder import read_suite
 
     wanted = set(dimensions)
     return list(dict.fromkeys(each["prompt_en"] for each in read_suite(full_info) if wanted & set(each["dimension"])))

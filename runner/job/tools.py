@@ -18,7 +18,7 @@ def vbench_home(base: Path) -> Path:
 
 def vbench_python(base: Path, environ: Mapping[str, str] = os.environ) -> Path | None:
     """The interpreter that has vbench: the one that GENRUN_VBENCH_PYTHON names, else the installed one, else None."""
-    from genrun.adapters.vbench.install import installed_python
+    from genrun.adapters.scorers.vbench.install import installed_python
 
     named = environ.get(VBENCH_PYTHON)
     return Path(named).expanduser() if named else installed_python(vbench_home(base))

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from genrun.adapters.reading import TooLargeError, read_bounded
+from genrun.adapters.files import TooLargeError, read_bounded
 from genrun.runner.job.problems import Origin, Problem, raise_all
 from genrun.runner.job.tree import Value
 

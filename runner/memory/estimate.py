@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrun.adapters.holding import Holding, Offload
-from genrun.adapters.weights import index_of
+from genrun.adapters.checkpoint.index import index_of
+from genrun.adapters.pipeline.load_options import LoadOptions, Offload
 from genrun.runner.memory.activations import STACKED, Shape, decoder_numbers, denoiser_numbers, latent_shape
 from genrun.runner.memory.weights import BYTES, Component, components
 
@@ -65,7 +65,7 @@ class Subject:
     """
 
     folder: Path
-    holding: Holding
+    holding: LoadOptions
     shape: Shape
     steps: int
     guidance: bool = True
@@ -88,13 +88,13 @@ def fastest(found: Sequence[Estimate], size_bytes: int) -> Estimate | None:
     return next((each for each in found if each.peak_bytes <= size_bytes), None)
 
 
-def shape_of(folder: Path, sampling: Mapping[str, Any], holding: Holding | None = None) -> Shape:
+def shape_of(folder: Path, sampling: Mapping[str, Any], holding: LoadOptions | None = None) -> Shape:
     """What a job makes: its sampling's size, or what the checkpoint's denoiser was made for.
 
     Raises:
         ValueError: neither says.
     """
-    parts = components(folder, holding or Holding())
+    parts = components(folder, holding or LoadOptions())
     config = next((part.config for part in parts if part.is_denoiser), {})
     vae = next((part for part in parts if part.name == "vae"), None)
     _, _, unit, _ = latent_shape(vae and vae.kind, vae.config if vae else {}, Shape(2**12, 2**12))

@@ -11,9 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from genrun.adapters.holding import DENOISERS, ENCODERS, Holding
-from genrun.adapters.variants import chosen
-from genrun.adapters.weights import Tensor, components_of, header_of, index_of, read_mapping
+from genrun.adapters.checkpoint.index import components_of, index_of, read_mapping
+from genrun.adapters.checkpoint.variants import chosen
+from genrun.adapters.pipeline.denoisers import COMPONENTS
+from genrun.adapters.pipeline.load_options import ENCODERS, LoadOptions
+from genrun.adapters.tensor_files import Tensor, tensors_in
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 FLOATS = re.compile(r"B?F\d+")
@@ -53,7 +55,7 @@ class Component:
     @property
     def is_denoiser(self) -> bool:
         """Whether it is evaluated at every step."""
-        return self.name in DENOISERS
+        return self.name in COMPONENTS
 
     @cached_property
     def total_bytes(self) -> int:
@@ -79,7 +81,7 @@ class Component:
         return max(layers.values(), default=0)
 
 
-def components(folder: Path, holding: Holding) -> list[Component]:
+def components(folder: Path, holding: LoadOptions) -> list[Component]:
     """The models of a checkpoint, as their headers say.
 
     Raises:
@@ -90,13 +92,13 @@ def components(folder: Path, holding: Holding) -> list[Component]:
     found = []
     for name, files in chosen(folder, holding.variant).items():
         config = read_mapping(folder / name / "config.json", f"{name}/config.json")
-        tensors = {key: each for path in files.paths for key, each in header_of(path).items()}
+        tensors = {key: each for path in files.paths for key, each in tensors_in(path).items()}
         sizes = {key: _held_bytes(name, key, tensor, holding) for key, tensor in tensors.items()}
         found.append(Component(name, kinds[name], config, sizes))
     return found
 
 
-def _held_bytes(component: str, name: str, tensor: Tensor, holding: Holding) -> float:
+def _held_bytes(component: str, name: str, tensor: Tensor, holding: LoadOptions) -> float:
     if not FLOATS.fullmatch(tensor.dtype):
         return tensor.size_bytes
     if _is_quantized(component, name, tensor, holding):
@@ -104,7 +106,7 @@ def _held_bytes(component: str, name: str, tensor: Tensor, holding: Holding) -> 
     return tensor.count * BYTES[holding.dtype_of(component)]
 
 
-def _is_quantized(component: str, name: str, tensor: Tensor, holding: Holding) -> bool:
+def _is_quantized(component: str, name: str, tensor: Tensor, holding: LoadOptions) -> bool:
     """Linear layers are: matrices that are no embedding. Without a list of components, all but the VAE's."""
     if holding.quantization is None or len(tensor.shape) != 2 or "embed" in name.lower():
         return False

@@ -12,8 +12,7 @@ from genrun.runner.parallel.mesh import ALONE, AXES, Mesh
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-    from genrun.adapters.parallel.alarm import Alarm
-    from genrun.adapters.parallel.slot import Slot
+    from genrun.adapters.parallel.slot import FailureBarrier, Slot
 
 PATIENCE = timedelta(days=2)
 """How long ranks wait for their leader, which may be decoding, writing, or waiting for a lease."""
@@ -117,7 +116,7 @@ class Group:
     points: ProcessGroup | None
     mesh: Mesh
     slot: Slot | None = None
-    alarm: Alarm | None = None
+    alarm: FailureBarrier | None = None
 
     @property
     def leads(self) -> bool:
@@ -147,7 +146,7 @@ class Group:
             BrokenSlotError: they did not.
         """
         if self.alarm is not None:
-            self.alarm.sound(error)
+            self.alarm.wait(error)
 
     def close(self) -> None:
         """Leave all groups."""
@@ -194,12 +193,11 @@ def _join_group(rank: int, mesh: Mesh, local_rank: int, backend: str) -> Group:
         return Group(rank, leader, control, points, ours)
     from torch.distributed.device_mesh import init_device_mesh
 
-    from genrun.adapters.parallel.alarm import Alarm
-    from genrun.adapters.parallel.slot import Slot
+    from genrun.adapters.parallel.slot import FailureBarrier, Slot
 
     devices = init_device_mesh("cuda" if on_gpus else "cpu", mesh.shape, mesh_dim_names=AXES)
     slots = [range(first, first + mesh.slot) for first in range(0, mesh.ranks, mesh.slot)]
-    alarm = Alarm(own_group(rank, slots, "gloo"))
+    alarm = FailureBarrier(own_group(rank, slots, "gloo"))
     slot = Slot(devices, mesh.cfg, mesh.ring, mesh.ulysses, backend)
     # Here, and not when a pipeline is loaded: torch wants all ranks of a launch there when it makes a group.
     slot.meet()

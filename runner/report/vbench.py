@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from genrun.adapters.vbench.dimensions import DIMENSIONS, Dimension
+from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS, Dimension
 from genrun.runner.report import text
 from genrun.runner.report.chart import Scale
 from genrun.runner.score.run import read_scores

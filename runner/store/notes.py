@@ -57,7 +57,7 @@ def damaged_encodings(folder: RunFolder, most_bytes: int | None = None) -> Itera
         folder: the run.
         most_bytes: of more than that in all, only headers and lengths are looked at.
     """
-    from genrun.adapters.sealed import check
+    from genrun.adapters.tensor_files import check
 
     paths = [path for path in sorted(folder.path.glob("prompts/*/*")) if not path.name.startswith(".")]
     is_whole = most_bytes is None or sum(path.stat().st_size for path in paths if path.is_file()) <= most_bytes

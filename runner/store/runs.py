@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from genrun.adapters.reading import unusable
+from genrun.adapters.files import unusable
 from genrun.registry import did_you_mean
 from genrun.runner.errors import StoreError, UnreadableError, UsageError
 from genrun.runner.store.files import sync, temporary_name, write_error

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genrun.adapters.adapter import Adapter
-    from genrun.adapters.cut_prompts import Cut, Seen
-    from genrun.adapters.exchange import Exchange
-    from genrun.adapters.generate import Request
-    from genrun.adapters.load_errors import LoadError
+    from genrun.adapters.checkpoint.load_errors import LoadError
+    from genrun.adapters.parallel.exchange import Exchange
+    from genrun.adapters.pipeline.truncation import Cut, Seen
+    from genrun.adapters.sampling.call import Request
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
 
@@ -89,10 +89,10 @@ class Engine:
 
     def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> PipelineSample:
         """Sample an item; every rank of the team calls this alike."""
-        from genrun.adapters import generate
-        from genrun.adapters.attention import attention_of
         from genrun.adapters.caches import registry as caches
-        from genrun.adapters.cut_prompts import watching
+        from genrun.adapters.pipeline.attention import attention_of
+        from genrun.adapters.pipeline.truncation import watching
+        from genrun.adapters.sampling.generate import sample
         from genrun.solvers import registry as solvers
 
         adapter = registry.get(item.model["adapter"])
@@ -105,7 +105,7 @@ class Engine:
                 watching(pipe, item.sampling.get("options")) as seen,
                 attention_of(pipe, item.attention),
             ):
-                sampled = generate.sample(
+                sampled = sample(
                     pipe,
                     adapter,
                     request_of(item),
@@ -117,7 +117,7 @@ class Engine:
         except Exception as error:
             self._team.failed(error)
             raise
-        other = self._detached(pipe)
+        other = self._decoding_copy(pipe)
         return PipelineSample(
             sampled,
             lambda latents, save: self._decode(item, latents, save=save, pipe=other),
@@ -127,7 +127,7 @@ class Engine:
 
     def _cut(self, item: WorkItem, seen: Sequence[Seen]) -> tuple[Cut, ...]:
         """What the text encoders did not see of an item's prompt, in the stage or now."""
-        from genrun.adapters.cut_prompts import cuts
+        from genrun.adapters.pipeline.truncation import cuts
 
         if self._stage is not None and self._is_staged:
             return self._stage.cut(item)
@@ -139,8 +139,8 @@ class Engine:
         Raises:
             PictureError: clips as PNG, or pictures as mp4.
         """
-        from genrun.adapters.generate import kind_made
-        from genrun.adapters.pictures import NOT_AS_ASKED, PictureError
+        from genrun.adapters.pipeline.pictures import NOT_AS_ASKED, PictureError
+        from genrun.adapters.sampling.call import kind_made
 
         num_frames = adapter.resolve(item.sampling).get("num_frames")
         wrong = format_problem(self._output.get("format"), kind_made(pipe, adapter), num_frames)
@@ -162,15 +162,15 @@ class Engine:
         """Return the frames of an item's final latents."""
         return self._decode(item, latents, save=False)[0]
 
-    def _detached(self, pipe: Any) -> Any | None:
+    def _decoding_copy(self, pipe: Any) -> Any | None:
         """A pipeline for decoding in another thread, or None where that is not safe, or of no use.
 
         Not where prompts are encoded at each call: tokenizers belong to one thread. Nor on a GPU, which has no time left
         beside denoising, and would have to hold what both need at once.
         """
-        from genrun.adapters.detached import detached
+        from genrun.adapters.sampling.decoding import decoding_copy
 
-        return detached(pipe) if self._is_staged and self._device == "cpu" else None
+        return decoding_copy(pipe) if self._is_staged and self._device == "cpu" else None
 
     def _decode(
         self, item: WorkItem, latents: Tensor, *, save: bool, pipe: Any | None = None
@@ -178,9 +178,9 @@ class Engine:
         """Decode, if wanted with all that the VAE can do to save memory; returns what that was beside the frames."""
         import torch
 
-        from genrun.adapters import generate
-        from genrun.adapters.families import fps_asked, informed, parts_of
-        from genrun.adapters.placement import can_save_memory, saving_memory
+        from genrun.adapters.pipeline.families import fps_asked, informed, parts_of
+        from genrun.adapters.pipeline.placement import can_save_memory, saving_memory
+        from genrun.adapters.sampling.decoding import decode
 
         adapter = registry.get(item.model["adapter"])
         torch.set_num_threads(self._threads)  # each thread of Python has its own number
@@ -189,7 +189,7 @@ class Engine:
         if save:
             free(self._device)
         with saving_memory(pipe, means), self._encoded(pipe, item):
-            pictures = generate.decode(pipe, adapter, request_of(item), latents)
+            pictures = decode(pipe, adapter, request_of(item), latents)
         known = informed(adapter, parts_of(pipe))
         fps = self._output.get("fps") or fps_asked(adapter.resolve(item.sampling))
         return Decoded(pictures, fps or known.fps, bool(fps) or known.knows_fps), tuple(means)
@@ -226,7 +226,7 @@ class Engine:
 
     def _pipeline(self, item: WorkItem, adapter: Adapter) -> Any:
         """The pipeline of an item's model, without text encoders where a stage has encoded the item's prompt."""
-        from genrun.adapters.load_errors import LoadError
+        from genrun.adapters.checkpoint.load_errors import LoadError
 
         if self._broken is not None and self._broken[0] == item.model:
             # Not tried again for each of a thousand items.
@@ -238,7 +238,7 @@ class Engine:
             raise
 
     def _ready(self, item: WorkItem, adapter: Adapter) -> Any:
-        from genrun.adapters.parallel.slot import equip
+        from genrun.adapters.parallel.enable import enable_parallelism
 
         if item.model != self._model:
             self._forget()
@@ -248,12 +248,12 @@ class Engine:
             self._stage.run(item)
         if self._pipe is None:
             self._pipe = self._load(item, adapter)
-            equip(self._pipe, self._team.slot)
+            enable_parallelism(self._pipe, self._team.slot)
         self._model = item.model
         return self._pipe
 
     def _load(self, item: WorkItem, adapter: Adapter) -> Any:
-        from genrun.adapters.loading import load
+        from genrun.adapters.pipeline.loading import load
 
         model, holding = item.model, holding_of(item)
         if self._device == "cpu" and holding.offload != "none":
@@ -264,7 +264,7 @@ class Engine:
             dtype=None,
             device=self._device,
             revision=model.get("revision"),
-            holding=holding,
+            load_options=holding,
             encoders=not self._is_staged,
         )
 
@@ -279,20 +279,20 @@ class Engine:
         if self._stage is None or not self._is_staged:
             yield
             return
-        from genrun.adapters.encode_once import encode_once
+        from genrun.adapters.pipeline.prompt_cache import encode_once
 
         with encode_once(pipe, self._stage.read(item), is_complete=True):
             yield
 
     def _exchange(self) -> Exchange:
-        from genrun.adapters.exchange import GroupExchange, LocalExchange
+        from genrun.adapters.parallel.exchange import GroupExchange, LocalExchange
 
         return LocalExchange() if self._team.points is None else GroupExchange(self._team.points)
 
 
 def request_of(item: WorkItem) -> Request:
     """Return what generates an item, besides the model and the solver."""
-    from genrun.adapters.generate import Request
+    from genrun.adapters.sampling.call import Request
 
     return Request(item.prompt, item.seed, item.sampling, item.negative_prompt)
 

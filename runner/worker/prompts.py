@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.adapters import registry, sealed
+from genrun.adapters import registry, tensor_files
 from genrun.runner.job.plan import canonical
 from genrun.runner.store.files import atomic_write, locked
 
 if TYPE_CHECKING:
-    from genrun.adapters.cut_prompts import Cut
+    from genrun.adapters.pipeline.truncation import Cut
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
 
@@ -68,11 +68,11 @@ class PromptStage:
             ValueError: the file is damaged; it is removed, so that the next attempt makes it again.
             OSError: it cannot be read.
         """
-        from genrun.adapters.embeddings import unpack
+        from genrun.adapters.sampling.embeddings import unpack
 
         path = self.folder.encodings_path(key_of(item))
         try:
-            sealed.check(path)
+            tensor_files.check(path)
             return unpack(path.read_bytes())
         except DAMAGED as error:
             path.unlink(missing_ok=True)
@@ -85,7 +85,7 @@ class PromptStage:
             ValueError: the file is damaged.
             OSError: it cannot be read.
         """
-        from genrun.adapters.embeddings import cut_in
+        from genrun.adapters.sampling.embeddings import cut_in
 
         return cut_in(self.folder.encodings_path(key_of(item)))
 
@@ -125,7 +125,7 @@ class PromptStage:
         return list(missing.values())
 
     def _encode(self, first: WorkItem, missing: Sequence[Sequence[WorkItem]]) -> None:
-        from genrun.adapters.loading import load_encoders
+        from genrun.adapters.pipeline.loading import load_encoders
 
         started, adapter, model = time.monotonic(), registry.get(first.model["adapter"]), first.model
         pipe = load_encoders(
@@ -133,7 +133,7 @@ class PromptStage:
             model.get("checkpoint"),
             device=self.device,
             revision=model.get("revision"),
-            holding=holding_of(first),
+            load_options=holding_of(first),
         )
         loaded = time.monotonic()
         made = sum(self._keep(pipe, items) for items in missing)
@@ -148,8 +148,8 @@ class PromptStage:
         What an encoding does not depend on, such as the size, may still be refused by the call: that is the failure of the
         item that asks for it, and no reason for another item to go without.
         """
-        from genrun.adapters.cut_prompts import cuts, watching
-        from genrun.adapters.embeddings import encode, pack
+        from genrun.adapters.pipeline.truncation import cuts, watching
+        from genrun.adapters.sampling.embeddings import encode, pack
         from genrun.runner.worker.engine import request_of
 
         calls: dict[bytes, WorkItem] = {}
@@ -176,7 +176,7 @@ class PromptStage:
 def is_whole(path: Path) -> bool:
     """Tell whether a file of encodings is there, and as long as its head says."""
     try:
-        sealed.check(path, whole=False)
+        tensor_files.check(path, whole=False)
     except (OSError, *DAMAGED):
         return False
     return True
@@ -193,7 +193,7 @@ def has_stage(item: WorkItem) -> bool:
     Raises:
         LoadError: its checkpoint cannot be read.
     """
-    from genrun.adapters.loading import has_encoding_stage
+    from genrun.adapters.pipeline.loading import has_encoding_stage
 
     model = item.model
     if model.get("encode") == EACH:
@@ -204,9 +204,9 @@ def has_stage(item: WorkItem) -> bool:
 
 def holding_of(item: WorkItem) -> Any:
     """How the weights of an item's model are held."""
-    from genrun.adapters.holding import Holding
+    from genrun.adapters.pipeline.load_options import LoadOptions
 
-    return Holding.of(item.model, registry.get(item.model["adapter"]).dtype)
+    return LoadOptions.of(item.model, registry.get(item.model["adapter"]).dtype)
 
 
 def key_of(item: WorkItem) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from genrun.adapters.parallel.alarm import BrokenSlotError
+from genrun.adapters.parallel.slot import BrokenSlotError
 from genrun.runner.notes import OF_SAMPLING
 from genrun.runner.score.choose import metric_name
 from genrun.runner.store.records import Note, Record, SamplerStats

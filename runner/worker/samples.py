@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from genrun.adapters.generate import Sampled
-    from genrun.adapters.pictures import Pictures
+    from genrun.adapters.pipeline.pictures import Pictures
+    from genrun.adapters.sampling.generate import Sampled
 
 LATENTS = "latents"
 """Name of the tensor in a latents file."""

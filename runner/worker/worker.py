@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.adapters.parallel.alarm import BrokenSlotError
+from genrun.adapters.parallel.slot import BrokenSlotError
 from genrun.runner.errors import StoreError
 from genrun.runner.launch.order import STOPPED, Order, Report, rank_log
 from genrun.runner.parallel.elastic import ElasticTeam

@@ -10,7 +10,7 @@ For a diffusers user:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genrun.adapters.parallelize import parallelize
+    from genrun.adapters.sampling.parallelize import parallelize
 
 __version__ = "0.2.0"
 __all__ = ["parallelize"]
@@ -19,7 +19,7 @@ __all__ = ["parallelize"]
 def __getattr__(name: str) -> Any:
     """Import `parallelize`, and torch with it, when it is first asked for."""
     if name == "parallelize":
-        from genrun.adapters.parallelize import parallelize
+        from genrun.adapters.sampling.parallelize import parallelize
 
         return parallelize
     raise AttributeError(f"module 'genrun' has no attribute {name!r}")

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 import genrun
-from genrun.adapters.exchange import Exchange, ExchangeError, GroupExchange, LocalExchange
+from genrun.adapters.parallel.exchange import Exchange, ExchangeError, GroupExchange, LocalExchange
 from genrun.solvers import NonFiniteError
 from tests.tiny import build, call_kwargs, latents_of
 

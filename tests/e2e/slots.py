@@ -16,10 +16,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 import genrun
-from genrun.adapters.exchange import Exchange, GroupExchange
-from genrun.adapters.parallel.alarm import Alarm, BrokenSlotError
-from genrun.adapters.parallel.slot import Slot, equip
-from genrun.adapters.session import RefusedError
+from genrun.adapters.errors import RefusedError
+from genrun.adapters.parallel.enable import enable_parallelism
+from genrun.adapters.parallel.exchange import Exchange, GroupExchange
+from genrun.adapters.parallel.slot import BrokenSlotError, FailureBarrier, Slot
 from genrun.runner.parallel.mesh import AXES
 from tests.tiny import build, call_kwargs, latents_of
 
@@ -110,7 +110,7 @@ def context(family: str, slot: Slot, points: Any) -> dict[str, Any]:
     seen = tokens_seen(pipe)
     alone = sample(pipe, family)
     of_all = seen[-1]
-    equip(pipe, slot)
+    enable_parallelism(pipe, slot)
     return {"distance": distance(sample(pipe, family, GroupExchange(points)), alone), "share": seen[-1] / of_all}
 
 
@@ -119,7 +119,7 @@ def guidance(family: str, dtype: torch.dtype, slot: Slot, points: Any) -> dict[s
     pipe = build(family, dtype)
     rows = counted(pipe)
     alone, of_one = sample(pipe, family), rows[0]
-    equip(pipe, slot)
+    enable_parallelism(pipe, slot)
     found = {"distance": distance(both := sample(pipe, family, GroupExchange(points)), alone)}
     if family in DOUBLED:
         other = build(family, dtype)
@@ -132,7 +132,7 @@ def cached(family: str, slot: Slot, cache: dict[str, Any]) -> dict[str, Any]:
     """One rank's latents under a cache against those of cfg 2 x ulysses 2, and the blocks that either left out."""
     found, pipe = [], build(family)
     for shared in (None, slot):
-        equip(pipe, shared)
+        enable_parallelism(pipe, shared)
         with genrun.parallelize(pipe, "paradigms", cache=cache, workers=4, tolerance=0.05) as run:
             latents = latents_of(pipe(**call_kwargs(family))).float()
         found.append((latents, run.solution))
@@ -144,7 +144,7 @@ def cached(family: str, slot: Slot, cache: dict[str, Any]) -> dict[str, Any]:
 def refusal(family: str, slot: Slot, **changes: Any) -> str:
     """What is said of a call that has nothing to share."""
     pipe = build(family)
-    equip(pipe, slot)
+    enable_parallelism(pipe, slot)
     try:
         sample(pipe, family, **changes)
     except RefusedError as refused:
@@ -167,16 +167,16 @@ def breaking(pipe: Any, here: bool, error: Exception) -> Iterator[None]:
     handle.remove()
 
 
-def failure(slot: Slot, alarm: Alarm, points: Any, culprits: tuple[int, ...]) -> str:
+def failure(slot: Slot, alarm: FailureBarrier, points: Any, culprits: tuple[int, ...]) -> str:
     """What becomes of this rank when some ranks' evaluations fail."""
     pipe = build("flux")
-    equip(pipe, slot)
+    enable_parallelism(pipe, slot)
     try:
         with breaking(pipe, dist.get_rank() in culprits, MemoryError("no memory left")):
             sample(pipe, "flux", GroupExchange(points))
     except Exception as error:
         try:
-            alarm.sound(error)
+            alarm.wait(error)
         except BrokenSlotError as broken:
             return str(broken)
         return type(error).__name__
@@ -208,7 +208,7 @@ def main() -> None:
         refusal("sd3", guided, guidance_scale=1.0),
     ]
     slots: list[Any] = [dist.new_group([0, 1]), dist.new_group([2, 3])]
-    alarm = Alarm(slots[dist.get_rank() // 2], grace_s=1.0)
+    alarm = FailureBarrier(slots[dist.get_rank() // 2], grace_s=1.0)
     found["all fail"] = failure(two, alarm, points, (0, 1, 2, 3))
     file = Path(os.environ["FOUND"], f"{dist.get_rank()}.json")
     file.write_text(json.dumps(found))

@@ -19,11 +19,12 @@ from torch import Tensor
 
 import genrun
 from genrun.adapters.caches import registry
-from genrun.adapters.caches.families import transformer_of
-from genrun.adapters.exchange import GroupExchange
-from genrun.adapters.parallel.slot import Slot, equip
+from genrun.adapters.errors import RefusedError
+from genrun.adapters.parallel.enable import enable_parallelism
+from genrun.adapters.parallel.exchange import GroupExchange
+from genrun.adapters.parallel.slot import Slot
 from genrun.adapters.parallel.support import MASKED
-from genrun.adapters.session import RefusedError
+from genrun.adapters.pipeline.denoisers import transformer_of
 from genrun.runner.parallel.mesh import AXES, Mesh
 from genrun.solvers import SolverError
 from tests.tiny import build, call_kwargs, latents_of
@@ -119,7 +120,7 @@ def a_ring_of_cpus() -> Iterator[None]:
 def equipped(family: str, axis: str, slots: Mapping[str, Slot]) -> Any:
     """A pipeline on two ranks."""
     pipe = build(family.removesuffix(" embedded"))
-    equip(pipe, slots.get(axis))
+    enable_parallelism(pipe, slots.get(axis))
     return pipe
 
 

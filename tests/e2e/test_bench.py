@@ -81,7 +81,7 @@ def test_the_page_and_the_json_hold_every_cell(folder: Path, summary: dict[str, 
 
 
 def test_a_second_run_needs_no_model(folder: Path, summary: dict[str, Any]) -> None:
-    code = "import genrun.adapters.generate as g; g.load = None; " + MAIN
+    code = "import genrun.adapters.sampling.generate as g; g.load = None; " + MAIN
     again = json.loads(python(folder, code, "bench", *MODEL, *SMALL, *SWEEP, "--out", "out", "--json").splitlines()[-1])
     assert again == summary
 

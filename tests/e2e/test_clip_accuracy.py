@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from genrun.adapters.demo.clip import DEMO_CLIP
-from genrun.adapters.demo.evaluate_clip import accuracy
+from genrun.adapters.training.clip import DEMO_CLIP
+from genrun.adapters.training.evaluate_clip import accuracy
 
 
 @pytest.mark.e2e

@@ -3,8 +3,8 @@ import re
 import pytest
 import torch
 
-from genrun.adapters.demo.evaluate import Evaluation, evaluate, load
-from genrun.adapters.demo.recipe import RECIPES, Recipe
+from genrun.adapters.training.evaluate import Evaluation, evaluate, load
+from genrun.adapters.training.recipe import RECIPES, Recipe
 
 TARGETS = {
     "demo-video": ({"background": 0.90, "colour": 0.90, "shape": 0.90, "direction": 0.90}, 28.0),

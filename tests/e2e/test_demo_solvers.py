@@ -11,8 +11,10 @@ import torch
 from genrun.adapters import registry as adapters
 from genrun.adapters.demo.checker import check
 from genrun.adapters.demo.world import scenes
-from genrun.adapters.generate import Request, decode, sample
-from genrun.adapters.loading import load
+from genrun.adapters.pipeline.loading import load
+from genrun.adapters.sampling.call import Request
+from genrun.adapters.sampling.decoding import decode
+from genrun.adapters.sampling.generate import sample
 from genrun.solvers import registry
 
 pytestmark = pytest.mark.e2e

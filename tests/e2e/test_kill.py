@@ -25,7 +25,7 @@ INCOMPLETE, KILLED = 3, -signal.SIGKILL
 
 
 @dataclass(frozen=True)
-class Moment:
+class CurrentEvaluation:
     """When who is killed, how often, and how the command ends that meets it."""
 
     moment: str
@@ -40,22 +40,22 @@ class Moment:
 
 
 MOMENTS = [
-    Moment("starting"),
-    Moment("sampling"),
-    Moment("latents"),
-    Moment("half-written"),
-    Moment("moved"),
-    Moment("recorded"),
-    Moment("half-written", "launcher", 1, exit_code=KILLED),
+    CurrentEvaluation("starting"),
+    CurrentEvaluation("sampling"),
+    CurrentEvaluation("latents"),
+    CurrentEvaluation("half-written"),
+    CurrentEvaluation("moved"),
+    CurrentEvaluation("recorded"),
+    CurrentEvaluation("half-written", "launcher", 1, exit_code=KILLED),
     # Workers that died are started again once, so that one death does not end the command.
-    Moment("half-written", "self", 1, "torchrun", 0),
-    Moment("sampling", "agent", 1, "torchrun", 0),
-    Moment("moved", "launcher", 1, "torchrun", KILLED),
-    Moment("sampling", "self", 1, "torchrun", 0, elastic=True),
+    CurrentEvaluation("half-written", "self", 1, "torchrun", 0),
+    CurrentEvaluation("sampling", "agent", 1, "torchrun", 0),
+    CurrentEvaluation("moved", "launcher", 1, "torchrun", KILLED),
+    CurrentEvaluation("sampling", "self", 1, "torchrun", 0, elastic=True),
 ]
 
 
-def ranks_of(kill: Moment) -> int | str:
+def ranks_of(kill: CurrentEvaluation) -> int | str:
     """Of six items, four elastic ranks make four apart, and the last two in pairs."""
     if kill.launcher == "inline":
         return "auto"
@@ -70,7 +70,7 @@ def submit(folder: Path, faulty: bool) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("kill", MOMENTS, ids=str)
-def test_the_same_command_again_completes_a_killed_run(tmp_path: Path, kill: Moment) -> None:
+def test_the_same_command_again_completes_a_killed_run(tmp_path: Path, kill: CurrentEvaluation) -> None:
     job = {
         "name": "kill",
         "model": "test/fake",

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from genrun.adapters.scorers.temporal_flicker import METRIC as FLICKER
-from genrun.adapters.scorers.vbench import VBenchMetric, VBenchOptions
-from genrun.adapters.vbench.dimensions import DIMENSIONS
-from genrun.adapters.vbench.staging import read_suite
-from genrun.adapters.vbench.talk import Bridge
+from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS
+from genrun.adapters.scorers.vbench.metric import VBenchMetric, VBenchOptions
+from genrun.adapters.scorers.vbench.process import Bridge
+from genrun.adapters.scorers.vbench.video_folder import read_suite
 from genrun.runner.score.run import score_run
 from tests.sample_run import CAPTIONS, make_run
 

@@ -13,7 +13,7 @@ from unittest import mock
 
 import torch
 
-from genrun.adapters.embeddings import pack
+from genrun.adapters.sampling.embeddings import pack
 from genrun.runner.history.night import write_night
 from genrun.runner.store.files import atomic_write
 from genrun.runner.store.folder import RunFolder, format_record

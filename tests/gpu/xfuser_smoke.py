@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
-from genrun.adapters.parallel.slot import Slot, equip
+from genrun.adapters.parallel.enable import enable_parallelism
+from genrun.adapters.parallel.slot import Slot
 from genrun.runner.parallel.mesh import AXES
 from tests.tiny import build, call_kwargs, latents_of
 
@@ -30,7 +31,7 @@ def main(axis: str) -> int:
     for family in ("flux", "wan21"):
         pipe = build(family, torch.bfloat16).to("cuda")
         alone = latents_of(pipe(**call_kwargs(family)))
-        equip(pipe, Slot(mesh, **sizes, backend="xfuser"))
+        enable_parallelism(pipe, Slot(mesh, **sizes, backend="xfuser"))
         spread = latents_of(pipe(**call_kwargs(family)))
         distance = float((spread - alone).abs().max() / alone.abs().max())
         worst = max(worst, distance)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import genrun
-from genrun.adapters.noise_levels import noise_levels
-from genrun.adapters.session import RefusedError
+from genrun.adapters.errors import RefusedError
+from genrun.adapters.scheduler.noise_levels import noise_levels
 from tests.tiny.loops import FLOW, MATRIX, STOCHASTIC, TinyLoop, df
 
 # Diffusers' own, on numpy 2.

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from genrun.adapters.noise_levels import NoiseLevels, noise_levels
-from genrun.adapters.replay import Lane, Replay
+from genrun.adapters.scheduler.noise_levels import NoiseLevels, noise_levels
+from genrun.adapters.scheduler.replay import Lane, Replay
 from genrun.solvers import registry, solve
 from genrun.solvers.trajectory import same_history
 from tests.numerics.worlds import Recorder, mixture

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 import genrun
-from genrun.adapters.attention import refusal as attention_refusal
 from genrun.adapters.caches import registry
-from genrun.adapters.caches.contract import CacheError
-from genrun.adapters.caches.families import blocks_of, transformer_of
-from genrun.adapters.caches.keeper import ROUNDS_KEPT, Keeper
-from genrun.adapters.session import RefusedError
+from genrun.adapters.caches.manager import ROUNDS_KEPT, CacheManager
+from genrun.adapters.errors import CacheError, RefusedError
+from genrun.adapters.pipeline.attention import refusal as attention_refusal
+from genrun.adapters.pipeline.denoisers import blocks_of, transformer_of
 from genrun.registry import UnknownNameError
 from genrun.solvers import registry as solvers
 from tests.tiny import build as build_anew
@@ -89,7 +88,7 @@ def test_it_saves_blocks_and_leaves_the_model_as_it_was(kind: str, family: str) 
     plain, run = sampled(pipe, family, None, solver, **options)
     assert run.solution.blocks == run.solution.nfe * len(blocks_of(pipe.transformer)) * calls(pipe)
     cached, run = sampled(pipe, family, {"kind": kind, **WAYS[kind]}, solver, **options)
-    done, asked = run.keeper.blocks
+    done, asked = run.manager.blocks
     assert run.solution.blocks == pytest.approx(done, abs=0.1)
     if (kind, family) not in ONE_BLOCK_LISTS:
         assert done < 0.97 * asked
@@ -118,14 +117,14 @@ def test_with_a_threshold_of_zero_the_bits_are_those_of_no_cache(kind: str, fami
     plain, _ = sampled(pipe, family, None, solver, **options)
     cached, run = sampled(pipe, family, {"kind": kind, **NEUTRAL[kind]}, solver, **options)
     assert torch.equal(cached, plain)
-    assert run.keeper.blocks[0] == pytest.approx(run.keeper.blocks[1])
+    assert run.manager.blocks[0] == pytest.approx(run.manager.blocks[1])
 
 
 @pytest.mark.parametrize(("cooldown", "computed"), [(0, {0, 2, 5}), (2, {0, 2, 4, 5}), (9, set(range(6)))])
 def test_taylorseer_computes_first_and_last_steps_and_every_nth_between(cooldown: int, computed: set[int]) -> None:
     cache = {"kind": "taylorseer", "lite": True, "interval": 3, "warmup": 1, "cooldown": cooldown}
     _, run = sampled(build("sd3"), "sd3", cache, "sequential")
-    done, asked = run.keeper.blocks
+    done, asked = run.manager.blocks
     assert done == pytest.approx(asked * len(computed) / 6)
 
 
@@ -139,14 +138,14 @@ def test_nothing_leaks_from_one_sample_to_the_next(kind: str) -> None:
         for seed in (0, 1):
             call = {**call_kwargs("wan21"), "num_inference_steps": 6, "generator": generator(seed)}
             found.append(latents_of(pipe(**call)))
-            assert not run.keeper.contexts
+            assert not run.manager.contexts
     assert torch.equal(found[1], alone)
 
 
 def test_contexts_are_of_points_and_branches_and_no_more_than_two_rounds_of_them() -> None:
     pipe, seen = build("wan21"), []
     with genrun.parallelize(pipe, "paradigms", workers=3, tolerance=0.0, cache="first_block") as run:
-        inner = pipe.transformer.register_forward_hook(lambda *_: seen.append(run.keeper.contexts))
+        inner = pipe.transformer.register_forward_hook(lambda *_: seen.append(run.manager.contexts))
         pipe(**{**call_kwargs("wan21"), "num_inference_steps": 8})
         inner.remove()
     assert {"cond@0", "uncond@0", "cond@5", "uncond@7"} <= set().union(*seen)
@@ -157,7 +156,7 @@ def test_contexts_are_of_points_and_branches_and_no_more_than_two_rounds_of_them
 def test_in_order_a_context_goes_from_step_to_step() -> None:
     pipe, seen = build("sd3"), set[str]()
     with genrun.parallelize(pipe, "sequential", cache="first_block") as run:
-        inner = pipe.transformer.register_forward_hook(lambda *_: seen.update(run.keeper.contexts))
+        inner = pipe.transformer.register_forward_hook(lambda *_: seen.update(run.manager.contexts))
         pipe(**call_kwargs("sd3"))
         inner.remove()
     assert seen == {"call0"}
@@ -165,10 +164,10 @@ def test_in_order_a_context_goes_from_step_to_step() -> None:
 
 def test_a_point_stays_with_its_rank_and_every_rank_knows() -> None:
     keepers = [
-        Keeper(registry.make({"kind": "first_block"}), build("sd3"), solvers.get("ropa")(workers=4)) for _ in "ab"
+        CacheManager(registry.make({"kind": "first_block"}), build("sd3"), solvers.get("ropa")(workers=4)) for _ in "ab"
     ]
     rounds = [[0], [1, 2, 3, 4], [2, 3, 4, 5], [4, 5, 6, 7], [7, 9, 11, 13]]
-    found = [[keeper.owners(points, 2, rank) for points in rounds] for rank, keeper in enumerate(keepers)]
+    found = [[manager.owners(points, 2, rank) for points in rounds] for rank, manager in enumerate(keepers)]
     assert found[0] == found[1]
     owner: dict[int, int] = {}
     for points, owners in zip(rounds, found[0], strict=True):
@@ -177,15 +176,15 @@ def test_a_point_stays_with_its_rank_and_every_rank_knows() -> None:
 
 
 def test_a_probe_has_no_state_and_goes_to_the_rank_with_least_to_do() -> None:
-    keeper = Keeper(
+    manager = CacheManager(
         registry.make({"kind": "first_block"}),
         build("sd3"),
         solvers.get("collocation")(workers=8),
     )
-    assert keeper.owners([0], 2, 0) == [0]
-    first = keeper.owners([1, 3, 5, 7, 7, 7, 7], 2, 0)
+    assert manager.owners([0], 2, 0) == [0]
+    first = manager.owners([1, 3, 5, 7, 7, 7, 7], 2, 0)
     assert sorted([first.count(0), first.count(1)]) == [3, 4]
-    again = keeper.owners([3, 5, 7, 9, 9], 2, 0)
+    again = manager.owners([3, 5, 7, 9, 9], 2, 0)
     assert again[:3] == first[1:4]
 
 
@@ -193,7 +192,7 @@ def test_a_probe_never_takes_what_a_cache_remembers_of_its_step() -> None:
     pipe, seen = build("sd3"), list[set[str]]()
     options = {"workers": 8, "tolerance": 0.1}
     with genrun.parallelize(pipe, "collocation", cache={"kind": "first_block", "threshold": 10.0}, **options) as run:
-        inner = pipe.transformer.register_forward_hook(lambda *_: seen.append(run.keeper.contexts))
+        inner = pipe.transformer.register_forward_hook(lambda *_: seen.append(run.manager.contexts))
         pipe(**{**call_kwargs("sd3"), "num_inference_steps": 20})
         inner.remove()
     probes = [name for name in set().union(*seen) if "." in name]
@@ -280,7 +279,7 @@ def test_attention_kernels_that_are_missing_name_their_install_line() -> None:
 
 
 def test_attention_that_would_change_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from genrun.adapters import attention
+    from genrun.adapters.pipeline import attention
 
     monkeypatch.setattr(attention, "find_spec", lambda _: object())
     assert "would change nothing" in (attention_refusal("sage", "SD3Transformer2DModel") or "")
@@ -314,7 +313,7 @@ def test_rows_that_a_layer_hands_out_from_memory_are_not_counted() -> None:
 def test_a_kernel_of_one_item_is_not_that_of_the_next() -> None:
     from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
-    from genrun.adapters.attention import set_kernel
+    from genrun.adapters.pipeline.attention import set_kernel
 
     pipe = build_anew("flux")
     set_kernel(pipe.transformer, "_native_math")
@@ -325,7 +324,7 @@ def test_a_kernel_of_one_item_is_not_that_of_the_next() -> None:
 
 @pytest.mark.parametrize("family", ["flux", "hunyuanvideo", "wan21", "qwenimage", "ltx"])
 def test_kernels_without_masks_are_refused_where_a_call_has_one(family: str) -> None:
-    from genrun.adapters.attention import set_kernel, unsuited
+    from genrun.adapters.pipeline.attention import set_kernel, unsuited
 
     pipe = build_anew(family, torch.bfloat16)
     refused = unsuited("flash", type(pipe.transformer).__name__)

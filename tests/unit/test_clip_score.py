@@ -13,13 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from genrun.adapters.demo.clip import DEMO_CLIP, ClipRecipe, build_clip, visible
-from genrun.adapters.demo.train_clip import contrastive_loss, frames_of, train
 from genrun.adapters.demo.world import draw, parse_caption, scenes
 from genrun.adapters.media import write_video
 from genrun.adapters.scorers._options import identity, spread
 from genrun.adapters.scorers.clip_score import DEMO, METRIC, ClipOptions, ClipScore
 from genrun.adapters.scorers.contract import Sample, UnscoredError, settings_of
+from genrun.adapters.training.clip import DEMO_CLIP, ClipRecipe, build_clip, visible
+from genrun.adapters.training.train_clip import contrastive_loss, frames_of, train
 from genrun.runner.score.run import score_run
 from tests.sample_run import make_run
 

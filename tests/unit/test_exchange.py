@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from genrun.adapters.exchange import ExchangeError, GroupExchange, LocalExchange
+from genrun.adapters.parallel.exchange import ExchangeError, GroupExchange, LocalExchange
 
 
 @pytest.fixture

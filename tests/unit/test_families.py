@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from genrun.adapters import registry
-from genrun.adapters.families import FPS, Parts, fps_asked, informed, parts_at, parts_of
+from genrun.adapters.pipeline.families import FPS, Parts, fps_asked, informed, parts_at, parts_of
 from genrun.runner.job.checkpoint import Checkpoint
 from genrun.runner.job.checkpoint import parts_of as checkpoint_parts
 from genrun.runner.job.media import format_problem

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+import sys
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -12,9 +17,11 @@ import torch
 from PIL import Image
 
 from genrun.adapters.media import write_image, write_video
-from genrun.adapters.scorers._frechet import FrechetOptions, distance, fitted
+from genrun.adapters.scorers import _inception
+from genrun.adapters.scorers._frechet import distance, fitted
+from genrun.adapters.scorers._torch_fidelity import without_torchvision
 from genrun.adapters.scorers.contract import Sample, SetPart, UnscoredError
-from genrun.adapters.scorers.fid import Fid
+from genrun.adapters.scorers.fid import Fid, FidOptions
 from genrun.adapters.scorers.fvd import Fvd
 from genrun.adapters.scorers.lpips import Lpips, LpipsOptions
 from genrun.runner.score.run import score_run
@@ -61,8 +68,8 @@ def pictures(folder: Path, count: int, seed: int, shift: int = 0) -> list[Sample
     return found
 
 
-def options(networks: Path, reference: Path | None, **others: int) -> FrechetOptions:
-    return FrechetOptions(networks / "pooled.pt", reference, device="cpu", **others)
+def options(networks: Path, reference: Path | None, **others: int) -> FidOptions:
+    return FidOptions(networks / "pooled.pt", reference, device="cpu", **others)
 
 
 def only(parts: Iterator[SetPart]) -> SetPart:
@@ -77,7 +84,8 @@ def value(metric: Fid | Fvd, samples: list[Sample], workspace: Path) -> float:
 
 
 def test_the_distance_is_that_of_torchmetrics() -> None:
-    from torchmetrics.image.fid import FrechetInceptionDistance
+    with without_torchvision():
+        from torchmetrics.image.fid import FrechetInceptionDistance
 
     generator = torch.Generator().manual_seed(0)
     ours, theirs = (
@@ -155,14 +163,14 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_rest_measured(networks: 
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda n, _: FrechetOptions(device="cpu"), r"fid needs a feature network \(TorchScript, such as inception"),
-        (lambda n, t: FrechetOptions(t / "none.pt", device="cpu"), r"there is no file .*none\.pt"),
-        (lambda n, t: FrechetOptions(t / "bad.pt", device="cpu"), r"bad\.pt is no TorchScript file"),
-        (lambda n, _: FrechetOptions(n / "pooled.pt", device="cpu"), "fid needs real pictures to compare with"),
-        (lambda n, t: FrechetOptions(n / "pooled.pt", t / "gone", device="cpu"), "there is no .*gone"),
-        (lambda n, t: FrechetOptions(n / "pooled.pt", t / "empty", device="cpu"), "no pictures or clips in"),
-        (lambda n, t: FrechetOptions(n / "pooled.pt", t / "bad.npz", device="cpu"), "is no statistics file"),
-        (lambda n, t: FrechetOptions(n / "pooled.pt", t / "small.npz", device="cpu"), "of another network: 6 and 2"),
+        (lambda n, _: FidOptions(device="cpu"), "fid needs real pictures to compare with"),
+        (lambda n, t: FidOptions(t / "none.pt", device="cpu"), r"there is no file .*none\.pt"),
+        (lambda n, t: FidOptions(t / "bad.pt", device="cpu"), r"bad\.pt is no TorchScript file"),
+        (lambda n, _: FidOptions(n / "pooled.pt", device="cpu"), "fid needs real pictures to compare with"),
+        (lambda n, t: FidOptions(n / "pooled.pt", t / "gone", device="cpu"), "there is no .*gone"),
+        (lambda n, t: FidOptions(n / "pooled.pt", t / "empty", device="cpu"), "no pictures or clips in"),
+        (lambda n, t: FidOptions(n / "pooled.pt", t / "bad.npz", device="cpu"), "is no statistics file"),
+        (lambda n, t: FidOptions(n / "pooled.pt", t / "small.npz", device="cpu"), "of another network: 6 and 2"),
     ],
 )
 def test_what_is_missing_or_wrong_is_said(make, reason: str, networks: Path, tmp_path: Path) -> None:
@@ -173,6 +181,79 @@ def test_what_is_missing_or_wrong_is_said(make, reason: str, networks: Path, tmp
     made = pictures(tmp_path / "made", 3, seed=1)
     with pytest.raises(UnscoredError, match=reason):
         list(Fid(make(networks, tmp_path)).measure_set(made, ("fid",), tmp_path / "w"))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stand-in for InceptionV3's published weights: the right names and shapes, random numbers, half precision."""
+    path = tmp_path_factory.mktemp("inception") / "random.pth"
+    with without_torchvision():
+        module: Any = import_module("torch_fidelity.feature_extractor_inceptionv3")
+    # The constructor reads weights; it is given none, and keeps what torch has drawn.
+    module.load_state_dict_from_url = lambda *_, **__: {}
+    with torch.random.fork_rng(devices=[]), pytest.MonkeyPatch.context() as patch:
+        torch.manual_seed(0)
+        patch.setattr(torch.nn.Module, "load_state_dict", lambda *_: None)
+        network = module.FeatureExtractorInceptionV3("random", ["2048"])
+    torch.save(
+        {name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()},
+        path,
+    )
+    return path
+
+
+def test_fid_takes_inception_by_default_with_weights_from_a_file(weights: Path, tmp_path: Path) -> None:
+    real = pictures(tmp_path / "real", 3, seed=0)
+    metric = Fid(FidOptions(reference=tmp_path / "real", weights=weights, device="cpu", batch=2))
+    features = metric._network(torch.randint(0, 256, (2, 3, 20, 30), dtype=torch.uint8))
+    assert features.shape == (2, 2048) and features.dtype == torch.float64
+    part = only(metric.measure_set(real, ("fid",), tmp_path / "w"))
+    assert part.value == pytest.approx(0, abs=1e-6)
+    assert part.reason is not None and "of 3 samples with 2048 features" in part.reason
+    assert str(metric.settings["network"]).startswith("inception-v3-2015-12-05:")
+    assert not [name for name in sys.modules if name.startswith("torch_fidelity")]
+
+
+def test_weights_that_cannot_be_downloaded_leave_fid_unscored_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
+    metric = Fid(FidOptions(reference=tmp_path, device="cpu"))
+    with pytest.raises(
+        UnscoredError, match=r"cannot be downloaded \(URLError.*github.*score: \[\{kind: fid, weights: FILE\}\]"
+    ):
+        list(metric.measure_set([], ("fid",), tmp_path / "w"))
+    assert metric.settings["network"] == "inception-v3-2015-12-05"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"no", r"the weights .*bad\.pth cannot be read"),
+        (pickle.dumps(print, protocol=2), r"the weights .*bad\.pth cannot be read \(UnpicklingError"),
+        ({"fc.weight": torch.zeros(3)}, r"bad\.pth holds no weights of InceptionV3: .*Missing key"),
+        ([1], r"bad\.pth holds no weights of InceptionV3"),
+    ],
+)
+def test_weights_of_something_else_are_refused_and_run_no_code(content: object, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(UnscoredError, match=reason):
+        list(Fid(FidOptions(reference=tmp_path, weights=path, device="cpu")).measure_set([], ("fid",), tmp_path))
+
+
+def test_without_torch_fidelity_fid_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(_inception, "find_spec", lambda _: None)
+    with pytest.raises(
+        UnscoredError, match=r"pip install 'genrun\[fid\]'; or name a network of your own \(TorchScript"
+    ):
+        list(Fid(FidOptions(reference=tmp_path, device="cpu")).measure_set([], ("fid",), tmp_path))
 
 
 def test_real_pictures_may_be_jpegs(networks: Path, tmp_path: Path) -> None:

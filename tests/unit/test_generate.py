@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.encode_once import encode_once
-from genrun.adapters.generate import Request, call_arguments, decode, sample, sample_batch
-from genrun.adapters.pictures import pictures_of
-from genrun.adapters.session import RefusedError
+from genrun.adapters.errors import RefusedError
+from genrun.adapters.pipeline.pictures import pictures_of
+from genrun.adapters.pipeline.prompt_cache import encode_once
+from genrun.adapters.sampling.call import Request, call_arguments
+from genrun.adapters.sampling.decoding import decode
+from genrun.adapters.sampling.generate import sample, sample_batch
 from genrun.solvers import registry
 from tests.tiny import build, call_kwargs
 from tests.tiny.loops import df

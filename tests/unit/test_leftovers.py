@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from genrun.adapters.scorers import vbench
+from genrun.adapters.scorers.vbench import metric as vbench
 from genrun.runner.bench.folder import BenchFolder
 from genrun.runner.nightly import retention
 from genrun.runner.nightly.due import alone

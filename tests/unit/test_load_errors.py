@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from genrun.adapters import registry
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.holding import Holding
-from genrun.adapters.load_errors import LoadError
-from genrun.adapters.loading import download, load, load_encoders
+from genrun.adapters.checkpoint.load_errors import LoadError
+from genrun.adapters.pipeline.load_options import LoadOptions
+from genrun.adapters.pipeline.loading import download, load, load_encoders
 from genrun.runner.errors import JobFileError
 from genrun.runner.job import load as load_job
 from genrun.runner.job.registries import Registries
@@ -290,4 +290,4 @@ def test_text_encoders_that_are_damaged_are_named(broken: Path) -> None:
     path = next((broken / "text_encoder_3").glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(LoadError, match="is damaged or was not downloaded to its end"):
-        load_encoders(AUTO, broken, device="cpu", revision=None, holding=Holding())
+        load_encoders(AUTO, broken, device="cpu", revision=None, load_options=LoadOptions())

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from torch import nn
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.holding import Holding
-from genrun.adapters.loading import load
+from genrun.adapters.pipeline.load_options import LoadOptions
+from genrun.adapters.pipeline.loading import load
 from genrun.runner.cli import main
 from genrun.runner.errors import UsageError
 from genrun.runner.job.checkpoint import Checkpoint
@@ -43,7 +43,7 @@ def held_bytes(model: nn.Module) -> int:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights_are_told_to_the_byte(family: str, root: Path) -> None:
-    found = {part.name: part for part in components(save(family, root), Holding("float32"))}
+    found = {part.name: part for part in components(save(family, root), LoadOptions("float32"))}
     models = {name: part for name, part in build(family).components.items() if isinstance(part, nn.Module)}
     assert found.keys() == models.keys()
     for name, model in models.items():
@@ -53,9 +53,9 @@ def test_weights_are_told_to_the_byte(family: str, root: Path) -> None:
 
 
 def test_weights_are_counted_as_they_are_held_not_as_they_are_stored(root: Path) -> None:
-    folder, holding = save("sd3", root), Holding({"default": "bfloat16", "vae": "float32"})
-    pipe = load(AUTO, folder, dtype=None, device="cpu", holding=holding)
-    for part in components(folder, holding):
+    folder, load_options = save("sd3", root), LoadOptions({"default": "bfloat16", "vae": "float32"})
+    pipe = load(AUTO, folder, dtype=None, device="cpu", load_options=load_options)
+    for part in components(folder, load_options):
         real = sum(each.numel() * each.element_size() for each in getattr(pipe, part.name).parameters())
         assert 0 <= part.total_bytes - real < 0.1 * real, part.name
 
@@ -76,8 +76,8 @@ def test_a_layer_and_a_group_are_those_of_the_model() -> None:
 
 def test_four_bits_take_about_a_quarter_of_sixteen(root: Path) -> None:
     folder = save("flux", root)
-    plain = {part.name: part.total_bytes for part in components(folder, Holding("bfloat16"))}
-    four = Holding("bfloat16", quantization={"backend": "bitsandbytes_4bit", "components": ["transformer"]})
+    plain = {part.name: part.total_bytes for part in components(folder, LoadOptions("bfloat16"))}
+    four = LoadOptions("bfloat16", quantization={"backend": "bitsandbytes_4bit", "components": ["transformer"]})
     found = {part.name: part.total_bytes for part in components(folder, four)}
     assert 0.25 < found["transformer"] / plain["transformer"] < 0.6
     assert found["vae"] == plain["vae"]
@@ -93,7 +93,7 @@ class _SeenError(Exception):
 @pytest.mark.parametrize("family", ["sd3", "flux", "qwenimage", *VIDEOS])
 def test_latents_have_the_pipelines_own_shape(family: str, root: Path) -> None:
     folder, call = save(family, root), call_kwargs(family)
-    vae = next(part for part in components(folder, Holding()) if part.name == "vae")
+    vae = next(part for part in components(folder, LoadOptions()) if part.name == "vae")
     shape = Shape(call["height"], call["width"], call.get("num_frames", 1))
     pipe = build(family)
 
@@ -109,7 +109,7 @@ def test_latents_have_the_pipelines_own_shape(family: str, root: Path) -> None:
 
 
 def test_modes_are_ordered_by_what_they_hold(root: Path) -> None:
-    found = estimates(Subject(save("wan22", root), Holding("bfloat16"), Shape(480, 832, 81), 50))
+    found = estimates(Subject(save("wan22", root), LoadOptions("bfloat16"), Shape(480, 832, 81), 50))
     whole = [each.peak_bytes for each in found if not each.tiled]
     assert [each.mode for each in found if not each.tiled] == ["none", "model", "group", "sequential"]
     assert whole == sorted(whole, reverse=True)

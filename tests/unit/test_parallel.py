@@ -14,13 +14,12 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel import xfuser
-from genrun.adapters.parallel.alarm import Alarm
-from genrun.adapters.parallel.attention import dispatch_all
-from genrun.adapters.parallel.context import rank_by_rank
-from genrun.adapters.parallel.slot import Slot, equip
+from genrun.adapters.parallel.context import dispatch_all, rank_by_rank
+from genrun.adapters.parallel.enable import enable_parallelism
+from genrun.adapters.parallel.slot import FailureBarrier, Slot
 from genrun.adapters.parallel.support import CONTEXT, DOUBLED, MASKED, TWICE, refusals, uneven
-from genrun.adapters.session import RefusedError
 from genrun.runner.errors import JobFileError
 from genrun.runner.errors import RefusedError as QueueRefusedError
 from genrun.runner.job import LoadedJob, load
@@ -61,20 +60,20 @@ def test_every_cell_of_the_table_is_supported_or_refused_by_name(pipeline: str) 
 
 def test_a_loaded_pipeline_that_cannot_is_refused() -> None:
     with pytest.raises(RefusedError, match=r"parallel\.ulysses: DDPMPipeline cannot share its tokens out"):
-        equip(build("ddpm"), slot(ulysses=2))
+        enable_parallelism(build("ddpm"), slot(ulysses=2))
     with pytest.raises(RefusedError, match=r"parallel\.cfg: it is not known how Flux2Pipeline guides"):
-        equip(build("flux2"), slot(cfg=2))
+        enable_parallelism(build("flux2"), slot(cfg=2))
 
 
 def test_the_ring_is_refused_on_a_cpu_with_the_reason() -> None:
     with pytest.raises(RefusedError, match=r"parallel\.ring needs GPUs: .* log-sum-exp"):
-        equip(build("flux"), slot(ring=2))
+        enable_parallelism(build("flux"), slot(ring=2))
 
 
 def test_heads_that_cannot_be_shared_equally_are_refused_with_what_can() -> None:
     message = "4 ranks cannot share the 2 attention heads of WanTransformer3DModel equally; write one of 1, 2"
     with pytest.raises(RefusedError, match=message):
-        equip(build("wan21"), slot(ulysses=4))
+        enable_parallelism(build("wan21"), slot(ulysses=4))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +134,7 @@ def test_attention_through_diffusers_dispatch_is_the_stock_one_bit_for_bit(famil
 def test_an_alarm_on_which_all_agree_is_over_at_once(tmp_path: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:
-        Alarm(cast(Any, dist.group.WORLD), grace_s=60).sound(MemoryError("x"))
+        FailureBarrier(cast(Any, dist.group.WORLD), grace_s=60).wait(MemoryError("x"))
     finally:
         dist.destroy_process_group()
 
@@ -222,7 +221,7 @@ def test_an_axis_that_a_models_pipeline_cannot_use_is_told_with_its_place(here: 
 
 def test_xfuser_is_refused_where_there_is_no_gpu() -> None:
     with pytest.raises(RefusedError, match=r"parallel\.backend: xfuser needs GPUs, and there is none here"):
-        equip(build("flux"), slot(ulysses=2, backend="xfuser"))
+        enable_parallelism(build("flux"), slot(ulysses=2, backend="xfuser"))
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from genrun.adapters import embeddings, loading
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.embeddings import encode, pack, unpack
-from genrun.adapters.encode_once import NotEncodedError, encode_once
-from genrun.adapters.generate import Request, decode, sample
-from genrun.adapters.holding import Holding
+from genrun.adapters.pipeline import loading
+from genrun.adapters.pipeline.load_options import LoadOptions
+from genrun.adapters.pipeline.prompt_cache import NotEncodedError, encode_once
+from genrun.adapters.sampling import embeddings
+from genrun.adapters.sampling.call import Request
+from genrun.adapters.sampling.decoding import decode
+from genrun.adapters.sampling.embeddings import encode, pack, unpack
+from genrun.adapters.sampling.generate import sample
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.worker.engine import Engine
@@ -55,7 +58,7 @@ def test_a_pipeline_without_text_encoders_makes_the_plain_ones_pixels(family: st
     plain = loading.load(AUTO, folder, dtype=dtype, device="cpu")
     expected = sample(plain, AUTO, request, SEQUENTIAL).latents
     pixels = decode(plain, AUTO, request, expected).frames
-    stage = loading.load_encoders(AUTO, folder, device="cpu", revision=None, holding=Holding(dtype))
+    stage = loading.load_encoders(AUTO, folder, device="cpu", revision=None, load_options=LoadOptions(dtype))
     assert all(parameter.is_meta for parameter in _denoiser(stage).parameters())
     encodings = unpack(pack(encode(stage, AUTO, request)))
 
@@ -74,7 +77,7 @@ def _denoiser(pipe: Any) -> Any:
 def test_only_models_with_text_have_a_stage(root: Path) -> None:
     assert {*FAMILIES} - {*STAGED_FAMILIES} == {"ddpm"}
     for family in ("ddpm", "sd3"):
-        has = loading.has_encoding_stage(AUTO, save(family, root), None, Holding())
+        has = loading.has_encoding_stage(AUTO, save(family, root), None, LoadOptions())
         assert has is (family == "sd3")
 
 

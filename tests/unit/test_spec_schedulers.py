@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genrun.adapters.scheduler_rules import Description, grid_problem, mismatch, trailing_steps
+from genrun.adapters.scheduler.compatibility import Description, grid_problem, mismatch, trailing_steps
 from genrun.runner.job.checkpoint import Checkpoint
 from genrun.runner.job.problems import Origin
 from genrun.runner.job.schedulers import own_scheduler, read_class, scheduler_names, scheduler_problems

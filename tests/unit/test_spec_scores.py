@@ -9,7 +9,7 @@ import pytest
 
 from genrun.adapters.scorers import registry as metrics
 from genrun.adapters.scorers.clip_score import ClipScore
-from genrun.adapters.scorers.vbench import VBenchMetric
+from genrun.adapters.scorers.vbench.metric import VBenchMetric
 from genrun.runner.errors import JobFileError, UsageError
 from genrun.runner.job import resolve as job
 from genrun.runner.job.registries import Registries

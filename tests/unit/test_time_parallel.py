@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import genrun
-from genrun.adapters.session import RefusedError
+from genrun.adapters.errors import RefusedError
 from genrun.solvers import registry
 from tests.tiny import FAMILIES, SCHEDULERS, build, build_scheduler, call_kwargs, generator, latents_of
 

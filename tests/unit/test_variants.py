@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.holding import Holding
-from genrun.adapters.load_errors import LoadError
-from genrun.adapters.loading import load
-from genrun.adapters.variants import changes_weights, chosen, variants_in
-from genrun.adapters.weights import CheckpointError
+from genrun.adapters.checkpoint.index import CheckpointError
+from genrun.adapters.checkpoint.load_errors import LoadError
+from genrun.adapters.checkpoint.variants import changes_weights, chosen, variants_in
+from genrun.adapters.pipeline.load_options import LoadOptions
+from genrun.adapters.pipeline.loading import load
 from genrun.runner.memory.weights import components
 from tests.fakes.checkpoints import TEXT_TO_IMAGE, tensors, write_checkpoint
 from tests.fakes.jobs import ids, items_of, problems_of
@@ -138,11 +138,11 @@ def test_the_variants_of_a_repository() -> None:
 
 
 def test_memory_counts_the_files_that_are_read(folder: Path) -> None:
-    before = {part.name: part.total_bytes for part in components(folder, Holding())}
+    before = {part.name: part.total_bytes for part in components(folder, LoadOptions())}
     large = to_variant(weights(folder / "vae"), keep=True)
     large.write_bytes(tensors(*map(str, range(100))))
-    assert {part.name: part.total_bytes for part in components(folder, Holding())} == before
-    found = {part.name: part.total_bytes for part in components(folder, Holding(variant="fp16"))}
+    assert {part.name: part.total_bytes for part in components(folder, LoadOptions())} == before
+    found = {part.name: part.total_bytes for part in components(folder, LoadOptions(variant="fp16"))}
     assert found == {**before, "vae": 400}
 
 
@@ -166,7 +166,7 @@ def test_a_pipeline_of_both_libraries_is_loaded_from_its_variants(sd3: Path, tmp
     scaled(to_variant(weights(folder / "text_encoder")), 2)
     scaled(to_variant(weights(folder / "vae"), keep=True), 2)
     found = load(AUTO, folder, dtype="float32", device="cpu")
-    asked = load(AUTO, folder, dtype=None, device="cpu", holding=Holding(variant="fp16"))
+    asked = load(AUTO, folder, dtype=None, device="cpu", load_options=LoadOptions(variant="fp16"))
     for name, by_itself in (("transformer", 2), ("text_encoder", 2), ("vae", 1), ("text_encoder_2", 1)):
         expected = first(getattr(plain, name))
         assert torch.equal(first(getattr(found, name)), by_itself * expected)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from genrun.adapters.scorers.contract import Sample, UnscoredError
-from genrun.adapters.scorers.vbench import VBenchMetric, VBenchOptions
-from genrun.adapters.vbench import install
-from genrun.adapters.vbench.dimensions import DIMENSIONS, combined
-from genrun.adapters.vbench.measure import missing
-from genrun.adapters.vbench.staging import read_suite, stage
+from genrun.adapters.scorers.vbench import install
+from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS, combined
+from genrun.adapters.scorers.vbench.measurer import missing
+from genrun.adapters.scorers.vbench.metric import VBenchMetric, VBenchOptions
+from genrun.adapters.scorers.vbench.video_folder import read_suite, stage
 from genrun.runner.score.run import read_scores, score_run
 from genrun.runner.store.folder import RunFolder
 from tests.sample_run import ROPA, SEQUENTIAL, make_run

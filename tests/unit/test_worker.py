@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from genrun.adapters.parallel.alarm import BrokenSlotError
+from genrun.adapters.parallel.slot import BrokenSlotError
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.launch.order import Order
 from genrun.runner.parallel.mesh import ALONE, Mesh

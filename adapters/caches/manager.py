@@ -1,0 +1,238 @@
+"""A cache on a pipeline: names the context of each evaluation, drops states that are done, counts block evaluations."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from genrun.adapters.caches import registry
+from genrun.adapters.caches.contract import Cache, CacheError, Place, States, refusal
+from genrun.adapters.caches.meter import BlockMeter
+from genrun.adapters.parallel.sharing import sharing_of
+from genrun.adapters.pipeline.denoisers import transformers_of
+from genrun.solvers.contract import Solver
+from genrun.solvers.sequential import Sequential
+
+ROUNDS_KEPT = 2
+"""Points remembered at a time, in rounds of K points each: this round's and the last one's."""
+
+
+@dataclass(frozen=True)
+class CurrentEvaluation:
+    """The evaluation in work, as the scheduler knows it.
+
+    Attributes:
+        index: its step.
+        num_steps: N.
+        timestep: the scheduler's time there.
+        evaluation: how many came before it in this pipeline call, which tells its model calls apart from another's.
+        probe: whether it lies beside a state of the same step, and is asked for the difference to that.
+    """
+
+    index: int
+    num_steps: int
+    timestep: float
+    evaluation: int
+    probe: bool = False
+
+
+class CacheManager:
+    """Keeps a cache's states for one pipeline.
+
+    At most 2 K points are remembered on all ranks together, the least lately asked for are dropped first: a point's state
+    costs what the cache's docstring says, for each branch of the guidance. Every sample starts with nothing.
+
+    Args:
+        cache: what to attach; None counts block evaluations and caches nothing.
+        pipe: the pipeline.
+        solver: the solver, whose K says how many points are evaluated a round.
+
+    Raises:
+        CacheError: the cache cannot be used on this pipeline, or with this solver.
+    """
+
+    def __init__(self, cache: Cache | None, pipe: Any, solver: Solver) -> None:
+        self.cache, self.workers = cache, max(solver.workers, 1)
+        self._models: Sequence[nn.Module] = transformers_of(pipe)
+        if cache is not None:
+            self._check(cache, pipe, solver)
+        self._place, self._calls = Place(in_order=self.workers == 1), 0
+        self._last = (-1, -1)
+        self._branch: str | None = None
+        self._owners: OrderedDict[int, int] = OrderedDict()
+        self._states: list[States] = []
+        self._meters: list[BlockMeter] = []
+
+    @property
+    def blocks(self) -> tuple[float, float]:
+        """Block evaluations of this rank in the current sample: made, and asked for."""
+        return sum(meter.done for meter in self._meters), sum(meter.asked for meter in self._meters)
+
+    def discard(self) -> None:
+        """Count again from here on: the evaluation so far counts on another rank."""
+        for meter in self._meters:
+            meter.discard()
+
+    def of_slot(self, numbers: Sequence[float], like: Tensor) -> list[float]:
+        """Sum numbers over the ranks that make the same evaluations, which call this alike, on the device of a tensor."""
+        return sharing_of(self._models[0]).total_of_slot(numbers, like) if self._models else list(numbers)
+
+    @property
+    def contexts(self) -> set[str]:
+        """Contexts of which something is remembered on this rank."""
+        return set[str]().union(*(states.contexts() for states in self._states))
+
+    @contextmanager
+    def attached(self, now: Callable[[], CurrentEvaluation]) -> Iterator[None]:
+        """The pipeline's transformers with the cache on them."""
+        with ExitStack() as stack:
+            for model in self._models:
+                meter = BlockMeter(model, None if self.cache is None else lambda: self._place.branch)
+                stack.callback(meter.detach)
+                self._meters.append(meter)
+                if self.cache is not None:
+                    self._attach(self.cache, model, now, stack)
+            yield
+
+    def begin(self) -> None:
+        """Forget the sample before."""
+        self._owners.clear()
+        self._forget(())
+        self._last, self._calls = (-1, -1), 0
+        for meter in self._meters:
+            meter.begin()
+
+    def owners(self, indices: Sequence[int], size: int, rank: int) -> list[int]:
+        """Which rank evaluates each point of a round: the one that did before, else the one with the least to do.
+
+        Every rank comes to the same answer. What this rank remembers of points that are no longer kept is dropped. An index
+        that comes again is a probe, which has no state and goes to whoever has the least to do.
+        """
+        load = [0] * size
+        for index in {*indices} & {*self._owners}:
+            load[self._owners[index]] += 1
+        owners = list[int]()
+        for place, index in enumerate(indices):
+            probe = index in indices[:place]
+            owner = None if probe else self._owners.get(index)
+            if owner is None:
+                owner = min(range(size), key=load.__getitem__)
+                load[owner] += 1
+            owners.append(owner)
+            if not probe:
+                self._owners[index] = owner
+                self._owners.move_to_end(index)
+        while len(self._owners) > ROUNDS_KEPT * self.workers:
+            self._owners.popitem(last=False)
+        self._forget([index for index, owner in self._owners.items() if owner == rank])
+        return owners
+
+    def end(self) -> None:
+        """Free the memory of a sample that is done."""
+        self._owners.clear()
+        self._forget(())
+
+    def _check(self, cache: Cache, pipe: Any, solver: Solver) -> None:
+        kind = registry.kind_of(cache)
+        names = [type(model).__name__ for model in self._models] or [""]
+        splits = frozenset[str]().union(*(sharing_of(model).splits for model in self._models))
+        for name in names:
+            sequential = isinstance(solver, Sequential)
+            reason = refusal(kind, cache, name, self.workers, sequential=sequential, splits=splits)
+            if reason is not None:
+                raise CacheError(f"{type(pipe).__name__}: {reason}")
+
+    def _attach(self, cache: Cache, model: nn.Module, now: Callable[[], CurrentEvaluation], stack: ExitStack) -> None:
+        states = cache.attach(model, self._place)
+        stack.callback(states.detach)
+        self._states.append(states)
+        stack.enter_context(self._named_branches(model))
+
+        drift = Drift(getattr(cache, "drift", None))
+
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._arrive(now())
+            if not self._place.in_order:
+                latents = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+                drift.guard(states, self._place.context, latents)
+            states.select(self._place)
+
+        stack.callback(model.register_forward_pre_hook(before, with_kwargs=True).remove)
+
+    def _arrive(self, moment: CurrentEvaluation) -> None:
+        """Tell the place of a model call that is about to be made."""
+        place, at = self._place, (moment.evaluation, moment.index)
+        if at != self._last:
+            if place.in_order and self._last[0] < moment.evaluation and moment.index <= self._last[1]:
+                raise CacheError(
+                    f"the solver went from step {self._last[1]} to {moment.index}, and a cache over steps needs order: "
+                    "leave cache out, or use more than one worker"
+                )
+            self._last, self._calls = at, 0
+        place.index, place.num_steps, place.timestep = moment.index, moment.num_steps, moment.timestep
+        place.branch = self._branch or f"call{self._calls}"
+        own = f"{moment.index}.{moment.evaluation}" if moment.probe else moment.index
+        place.context = place.branch if place.in_order else f"{place.branch}@{own}"
+        self._calls += 1
+
+    def _forget(self, indices: Collection[int]) -> None:
+        """Keep the contexts of some points, or all of a branch that goes from step to step."""
+        kept = {str(index) for index in indices}
+        for states in self._states:
+            over_steps = bool(kept) and self._place.in_order
+            states.keep([name for name in states.contexts() if over_steps or name.rpartition("@")[2] in kept])
+
+    @contextmanager
+    def _named_branches(self, model: nn.Module) -> Iterator[None]:
+        """Learn the name that the pipeline gives to a branch of the guidance, where it gives one."""
+        if not hasattr(model, "cache_context"):
+            yield
+            return
+
+        @contextmanager
+        def cache_context(name: str, **_: Any) -> Iterator[None]:
+            self._branch = name
+            try:
+                yield
+            finally:
+                self._branch = None
+
+        object.__setattr__(model, "cache_context", cache_context)
+        try:
+            yield
+        finally:
+            object.__delattr__(model, "cache_context")
+
+
+@dataclass
+class Drift:
+    """Forgets a context when its latents are no longer near those that it was computed at.
+
+    Attributes:
+        most: largest change, as an RMS relative to the latents; None forgets nothing.
+        seen: latents that a context was computed in full at.
+    """
+
+    most: float | None
+    seen: dict[str, Tensor] = field(default_factory=dict)
+
+    def guard(self, states: States, context: str, latents: Tensor) -> None:
+        """Look at the latents of an evaluation that is about to be made."""
+        if self.most is None:
+            return
+        known = states.contexts()
+        self.seen = {name: x for name, x in self.seen.items() if name in known}
+        before = self.seen.get(context)
+        if before is not None:
+            scale = before.float().square().mean().sqrt()
+            change = (latents.float() - before.float()).square().mean().sqrt()
+            if bool(change > self.most * scale):
+                states.keep(known - {context})
+                before = None
+        if before is None:
+            self.seen[context] = latents.detach().clone()

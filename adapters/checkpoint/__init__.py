@@ -1,0 +1,1 @@
+"""Checkpoints on disk, read without loading them: which files, whether they are whole, and what is wrong."""

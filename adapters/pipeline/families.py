@@ -1,0 +1,314 @@
+"""What a pipeline makes, known without loading it: from its class, and from the configurations of its VAE and denoiser.
+
+Diffusers rounds numbers of frames and sizes that a VAE cannot give, and says so in a log that nobody reads. The frame rate
+of a pipeline stands only in the examples of its documentation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from genrun.adapters import registry
+from genrun.adapters.adapter import Adapter, Frames
+from genrun.adapters.checkpoint.index import INDEX, components_of
+
+FPS = {
+    "AllegroPipeline": 15,
+    "AnimateDiffControlNetPipeline": 8,
+    "AnimateDiffPAGPipeline": 8,
+    "AnimateDiffPipeline": 8,
+    "AnimateDiffSDXLPipeline": 8,
+    "AnimateDiffSparseControlNetPipeline": 8,
+    "AnyFlowFARPipeline": 16,
+    "AnyFlowPipeline": 16,
+    "ChronoEditPipeline": 16,
+    "CogVideoXImageToVideoPipeline": 8,
+    "CogVideoXPipeline": 8,
+    "ConsisIDPipeline": 8,
+    "Cosmos2VideoToWorldPipeline": 16,
+    "Cosmos2_5_PredictBasePipeline": 16,
+    "Cosmos2_5_TransferPipeline": 30,
+    "Cosmos3OmniPipeline": 24,
+    "CosmosTextToWorldPipeline": 30,
+    "CosmosVideoToWorldPipeline": 30,
+    "EasyAnimateControlPipeline": 8,
+    "EasyAnimateInpaintPipeline": 8,
+    "EasyAnimatePipeline": 8,
+    "HeliosPipeline": 24,
+    "HeliosPyramidPipeline": 24,
+    "HunyuanSkyreelsImageToVideoPipeline": 24,
+    "HunyuanVideo15ImageToVideoPipeline": 24,
+    "HunyuanVideo15Pipeline": 24,
+    "HunyuanVideoFramepackPipeline": 30,
+    "HunyuanVideoImageToVideoPipeline": 24,
+    "HunyuanVideoPipeline": 24,
+    "I2VGenXLPipeline": 16,
+    "Kandinsky5I2VPipeline": 24,
+    "Kandinsky5T2VPipeline": 24,
+    "Kandinsky6TI2VAPipeline": 24,
+    "LTX2ConditionPipeline": 24,
+    "LTX2DFRPipeline": 24,
+    "LTX2HDRPipeline": 24,
+    "LTX2ImageToVideoPipeline": 24,
+    "LTX2InContextPipeline": 24,
+    "LTX2Pipeline": 24,
+    "LTXConditionPipeline": 25,
+    "LTXI2VLongMultiPromptPipeline": 25,
+    "LTXImageToVideoPipeline": 25,
+    "LTXPipeline": 25,
+    "LattePipeline": 8,
+    "LucyEditPipeline": 24,
+    "MochiPipeline": 30,
+    "MotifVideoImage2VideoPipeline": 24,
+    "MotifVideoPipeline": 24,
+    "PIAPipeline": 8,
+    "SanaImageToVideoPipeline": 16,
+    "SanaVideoPipeline": 16,
+    "SanaWMPipeline": 16,
+    "SkyReelsV2DiffusionForcingImageToVideoPipeline": 24,
+    "SkyReelsV2DiffusionForcingPipeline": 24,
+    "SkyReelsV2DiffusionForcingVideoToVideoPipeline": 24,
+    "SkyReelsV2ImageToVideoPipeline": 24,
+    "SkyReelsV2Pipeline": 24,
+    "StableVideoDiffusionPipeline": 7,
+    "TextToVideoSDPipeline": 8,
+    "TextToVideoZeroPipeline": 4,
+    "TextToVideoZeroSDXLPipeline": 4,
+    "WanAnimatePipeline": 30,
+    "WanImageToVideoPipeline": 16,
+    "WanPipeline": 16,
+    "WanVACEPipeline": 16,
+    "WanVideoToVideoPipeline": 16,
+}
+"""Video pipelines of diffusers, with the frame rate that their models are trained at."""
+
+OPEN = "auto"
+"""The adapter that leaves everything to the checkpoint."""
+
+COGVIDEOX15_FPS = 16
+"""Of CogVideoX1.5, whose class is that of CogVideoX; its denoiser has patches in time, too."""
+
+PICTURE_VAES = frozenset(
+    {
+        "AsymmetricAutoencoderKL",
+        "AutoencoderDC",
+        "AutoencoderKL",
+        "AutoencoderKLFlux2",
+        "AutoencoderKLHunyuanImage",
+        "AutoencoderKLQwenImage",
+        "AutoencoderTiny",
+        "PaellaVQModel",
+        "VQModel",
+    }
+)
+"""VAEs of single pictures: a pipeline of diffusers that has one, and is none of `FPS`, makes images."""
+
+WITHOUT_VAE = frozenset({"DDIMPipeline", "DDPMPipeline", "ConsistencyModelPipeline", "IFPipeline"})
+"""Pipelines of images whose models work on pixels."""
+
+SIDES = {
+    32: "LTX",
+    16: "AnyFlow Cosmos EasyAnimate Helios HunyuanVideo HunyuanSkyreels Kandinsky5T2V Kandinsky5I2V SkyReelsV2 Wan CogView4",
+}
+"""How the names of pipelines begin that refuse sizes which are no multiples of the number."""
+
+IN_PAIRS = (
+    "Bria",
+    "Chroma",
+    "Flux",
+    "HunyuanImage",
+    "LongCatImage",
+    "NucleusMoE",
+    "OmniGen",
+    "OvisImage",
+    "QwenImage",
+    "StableDiffusion3",
+)
+"""How the names of pipelines begin whose latents go into the denoiser by 2x2: they round sizes, or refuse them."""
+
+FREE = ("Helios", "HunyuanVideoFramepack", "LTXI2VLong", "SanaWM")
+"""Video pipelines that join windows of frames; how many come out is seen when they have come out."""
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is read of a pipeline without loading it.
+
+    Attributes:
+        pipeline: its class.
+        vae: class of its VAE, or "".
+        vae_config: the VAE's config.json.
+        denoiser_config: that of its transformer or UNet.
+    """
+
+    pipeline: str
+    vae: str = ""
+    vae_config: Config = field(default_factory=dict)
+    denoiser_config: Config = field(default_factory=dict)
+
+
+def parts_of(pipe: Any) -> Parts:
+    """The same of a pipeline that is loaded."""
+    vae = getattr(pipe, "vae", None) or getattr(pipe, "movq", None)
+    denoiser = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
+    vae_name = "" if vae is None else type(vae).__name__
+    return Parts(type(pipe).__name__, vae_name, _config(vae), _config(denoiser))
+
+
+def parts_at(read: Callable[[str], Any]) -> Parts | None:
+    """The same of a checkpoint, whose files lie where `read` finds them; None where its index is not there.
+
+    Args:
+        read: the JSON in a file of the checkpoint by its relative name, or None.
+    """
+    index = read(INDEX)
+    name = index.get("_class_name") if isinstance(index, dict) else None
+    if not isinstance(name, str):
+        return None
+    classes = {part: cls for part, (_, cls) in components_of(index).items()}
+    vae = next((part for part in ("vae", "movq") if part in classes), "")
+    denoiser = next((part for part in ("transformer", "unet") if part in classes), "")
+    configs = [read(f"{part}/config.json") if part else None for part in (vae, denoiser)]
+    vae_config, denoiser_config = (config if isinstance(config, dict) else {} for config in configs)
+    return Parts(name, classes.get(vae, ""), vae_config, denoiser_config)
+
+
+def informed(adapter: Adapter, parts: Parts) -> Adapter:
+    """An adapter that leaves its pipeline open, with what is known of the pipeline that it loads.
+
+    Defaults and further arguments of the call stay: they are part of the items' ids.
+    """
+    if adapter.name != OPEN:
+        return adapter
+    kin = next((each for each in map(registry.get, registry.OWN) if each.pipeline == parts.pipeline), None)
+    return replace(
+        adapter,
+        loads=parts.pipeline,
+        kind=kind_of(parts),
+        fps=fps_of(parts) or adapter.fps,
+        knows_fps=fps_of(parts) is not None,
+        multiples=math.lcm(adapter.multiples, sides_of(parts)),
+        frames=frames_of(parts)[0],
+        also_frames=frames_of(parts)[1:],
+        lacks=adapter.lacks if kin is None else kin.lacks,
+        needs_true_cfg=adapter.needs_true_cfg if kin is None else kin.needs_true_cfg,
+    )
+
+
+def kind_of(parts: Parts) -> Any:
+    """Say what it makes, "video" or "image"; None where it is seen only when it is made."""
+    if parts.pipeline in FPS:
+        return "video"
+    return "image" if parts.vae in PICTURE_VAES or parts.pipeline in WITHOUT_VAE else None
+
+
+def fps_of(parts: Parts) -> int | None:
+    """The frame rate of a pipeline's model, or None where nothing says it."""
+    if parts.pipeline.startswith("CogVideoX") and parts.denoiser_config.get("patch_size_t"):
+        return COGVIDEOX15_FPS
+    return FPS.get(parts.pipeline)
+
+
+def fps_asked(sampling: Mapping[str, Any]) -> float | None:
+    """The frame rate that a call tells its model, or None."""
+    options = sampling.get("options") or {}
+    found = (options.get(name) for name in ("frame_rate", "fps", "target_fps"))
+    return next((float(rate) for rate in found if isinstance(rate, int | float) and rate > 0), None)
+
+
+def frames_of(parts: Parts) -> Frames:
+    """The numbers of frames that come out as they are asked for: every one where nothing is known."""
+    stride = _stride(parts)
+    if stride is None or stride < 2 or parts.pipeline.startswith(FREE):
+        return ((1, 0),)
+    if parts.vae == "AutoencoderKLCogVideoX":
+        # Latent frames are decoded in pairs, and only an odd one in front gives a frame of its own.
+        return ((2 * stride, 1), (2 * stride, 0))
+    return ((stride, 0),) if parts.vae == "AutoencoderKLAllegro" else ((stride, 1),)
+
+
+def sides_of(parts: Parts) -> int:
+    """What height and width must be multiples of."""
+    sides = [number for number, names in SIDES.items() if parts.pipeline.startswith(tuple(names.split()))]
+    if parts.pipeline.startswith("Wan"):
+        patch = parts.denoiser_config.get("patch_size")
+        if isinstance(patch, list | tuple) and len(patch) == 3:
+            sides.append(patch[1] * _whole(parts.vae_config.get("scale_factor_spatial"), 8))
+    elif parts.pipeline.startswith(IN_PAIRS):
+        sides.append(2 * _shrinks(parts))
+    return math.lcm(*sides) if sides else 1
+
+
+def _shrinks(parts: Parts) -> int:
+    """By how much a VAE of pictures makes the sides smaller."""
+    config = parts.vae_config
+    if given := _whole(config.get("spatial_compression_ratio"), 0):
+        return given
+    levels = config.get("temperal_downsample") if parts.vae == "AutoencoderKLQwenImage" else None
+    if isinstance(levels, list | tuple):
+        return 2 ** len(levels)
+    blocks = config.get("block_out_channels")
+    return 2 ** (len(blocks) - 1) if isinstance(blocks, list | tuple) and blocks else 8
+
+
+def _stride(parts: Parts) -> int | None:
+    """How many frames stand behind one latent frame, or None for a VAE that is not known to shrink time."""
+    config = parts.vae_config
+    if parts.vae in _STRIDES:
+        return _STRIDES[parts.vae](config)
+    given = config.get("temporal_compression_ratio") or config.get("scale_factor_temporal")
+    return _whole(given, 0) or None
+
+
+def _wan(config: Config) -> int:
+    return _whole(config.get("scale_factor_temporal"), 4)
+
+
+def _ratio(default: int) -> Callable[[Config], int]:
+    return lambda config: _whole(config.get("temporal_compression_ratio"), default)
+
+
+def _ltx(config: Config) -> int:
+    scaling = config.get("spatio_temporal_scaling")
+    halvings = sum(map(bool, scaling)) if isinstance(scaling, list | tuple) else 3
+    return _whole(config.get("temporal_compression_ratio"), _whole(config.get("patch_size_t"), 1) * 2**halvings)
+
+
+def _mochi(config: Config) -> int:
+    del config  # its pipeline has the number written into it
+    return 6
+
+
+def _magvit(config: Config) -> int:
+    blocks = config.get("block_out_channels")
+    return 2 ** max(len(blocks) - 2, 0) if isinstance(blocks, list | tuple) else 4
+
+
+_STRIDES: Mapping[str, Callable[[Config], int]] = {
+    "AutoencoderKLAllegro": _ratio(4),
+    "AutoencoderKLCogVideoX": _ratio(4),
+    "AutoencoderKLCosmos": _ratio(8),
+    "AutoencoderKLHunyuanVideo": _ratio(4),
+    "AutoencoderKLHunyuanVideo15": _ratio(4),
+    "AutoencoderKLLTX2Video": _ltx,
+    "AutoencoderKLLTXVideo": _ltx,
+    "AutoencoderKLMagvit": _magvit,
+    "AutoencoderKLMochi": _mochi,
+    "AutoencoderKLWan": _wan,
+}
+
+
+def _config(model: Any) -> Config:
+    return dict(getattr(model, "config", None) or {})
+
+
+def _whole(value: Any, default: int) -> int:
+    """A number of a configuration, which may say anything."""
+    return (
+        int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < 1024 else default
+    )

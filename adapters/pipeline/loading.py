@@ -1,0 +1,228 @@
+"""Load a diffusers pipeline, or the half of it that a stage needs: text encoders alone, or all but these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from genrun.adapters.adapter import Adapter
+from genrun.adapters.checkpoint.index import components_of, index_of
+from genrun.adapters.checkpoint.integrity import check_index, check_whole
+from genrun.adapters.checkpoint.load_errors import LoadError, explained
+from genrun.adapters.checkpoint.strict import complete_models
+from genrun.adapters.checkpoint.variants import variants_in
+from genrun.adapters.pipeline.load_options import ENCODERS, LoadOptions
+from genrun.adapters.pipeline.placement import compile_denoisers, place, place_encoders, set_up_vae
+from genrun.adapters.pipeline.prompt_cache import encodes
+from genrun.adapters.pipeline.quantization import pipeline_config
+
+Index = Mapping[str, Any]
+"""A checkpoint's model_index.json: component -> [library, class], among other things."""
+
+
+def load(
+    adapter: Adapter,
+    checkpoint: str | Path | None,
+    *,
+    dtype: str | Mapping[str, str] | None,
+    device: str,
+    revision: str | None = None,
+    load_options: LoadOptions | None = None,
+    encoders: bool = True,
+) -> Any:
+    """Load a diffusers pipeline from safetensors weights, ready to sample.
+
+    Args:
+        adapter: the model.
+        checkpoint: folder or hub id; the adapter's own by default.
+        dtype: float32, bfloat16 or float16; the adapter's by default; or one for each component.
+        device: a torch device.
+        revision: of a hub id.
+        load_options: how the weights are held, in place of `dtype`.
+        encoders: whether text encoders are loaded; without them, prompts must be encoded already.
+
+    Raises:
+        LoadError: the checkpoint is not there, not whole, or not this adapter's; or it cannot be held so.
+    """
+    load_options = load_options or LoadOptions(dtype or adapter.dtype)
+    source = str(checkpoint or adapter.checkpoint)
+    with explained(source):
+        index = read_index(adapter, source, revision, load_options)
+        without = {} if encoders else dict.fromkeys(encoder_names(index))
+        pipe = _from_pretrained(source, index, revision, load_options, without)
+        set_up_vae(pipe, load_options)
+        place(pipe, device, load_options.offload)
+        compile_denoisers(pipe, load_options.compile)
+        return pipe
+
+
+def load_encoders(
+    adapter: Adapter, checkpoint: str | Path | None, *, device: str, revision: str | None, load_options: LoadOptions
+) -> Any:
+    """Load a pipeline with its text encoders on the device, and its other models without weights.
+
+    It encodes prompts (`embeddings.encode`) and can do nothing else.
+
+    Raises:
+        LoadError: as `load`.
+    """
+    source = str(checkpoint or adapter.checkpoint)
+    with explained(source):
+        index = read_index(adapter, source, revision, load_options)
+        hollow = {
+            name: _hollow(name, source, revision, index[name], load_options)
+            for name in index
+            if not name.startswith(ENCODERS) and _is_model(index[name])
+        }
+        pipe = _from_pretrained(source, index, revision, load_options, hollow)
+        place_encoders(pipe, encoder_names(index), device, load_options.offload)
+        return _running_on(pipe, torch.device(device))
+
+
+def has_encoding_stage(
+    adapter: Adapter, checkpoint: str | Path | None, revision: str | None, load_options: LoadOptions
+) -> bool:
+    """Whether a checkpoint has text encoders that a stage of its own can run. Raises LoadError."""
+    source = str(checkpoint or adapter.checkpoint)
+    with explained(source):
+        index = read_index(adapter, source, revision, load_options)
+        return bool(encoder_names(index)) and encodes(_pipeline_class(source, index))
+
+
+def read_index(adapter: Adapter, source: str, revision: str | None, load_options: LoadOptions) -> Index:
+    """A checkpoint's model_index.json, checked against its adapter and the components that a load_options names."""
+    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+    pipeline: Any = DiffusionPipeline
+    is_folder = Path(source).is_dir()
+    index: Index = index_of(Path(source)) if is_folder else pipeline.load_config(source, revision=revision)
+    found = index.get("_class_name")
+    if adapter.pipeline not in (None, found):
+        raise LoadError(
+            f"{source}: holds a {found}, and the model {adapter.name!r} wants a {adapter.pipeline}",
+            "Name a checkpoint of that pipeline, or use `adapter: auto` for any.",
+        )
+    check_index(index)
+    if is_folder:
+        check_whole(Path(source), index, load_options.variant)
+    known = list(components_of(index))
+    for name in load_options.components:
+        if name not in known:
+            raise LoadError(f"{source}: has no component {name!r}", f"Its components are {', '.join(known)}.")
+    return index
+
+
+def encoder_names(index: Index) -> list[str]:
+    """The text encoders of a checkpoint."""
+    return [name for name in components_of(index) if name.startswith(ENCODERS)]
+
+
+def _pipeline_class(source: str, index: Index) -> Any:
+    import diffusers
+
+    name = str(index.get("_class_name"))
+    found = getattr(diffusers, name, None)
+    if found is None:
+        version = diffusers.__version__
+        raise LoadError(f"{source}: diffusers {version} has no pipeline {name}", "Upgrade it: pip install -U diffusers")
+    return found
+
+
+def _from_pretrained(
+    source: str, index: Index, revision: str | None, load_options: LoadOptions, given: Mapping[str, Any]
+) -> Any:
+    """Load a pipeline, with the given components in place of those of the checkpoint, which are not read."""
+    plain = _pipeline_class(source, index)
+
+    def load_config(*args: Any, **kwargs: Any) -> Any:
+        # from_pretrained reads the weights even of a component that it is given, where that is an optional one.
+        return {**plain.load_config(*args, **kwargs), **{name: [None, None] for name in given}}
+
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = download(plain, source, revision, load_options.variant, given)
+        check_whole(folder, index_of(folder), load_options.variant, without=given)
+    options: dict[str, Any] = {**given, "use_safetensors": True}
+    config = pipeline_config(load_options.quantization)
+    if config is not None:
+        options["quantization_config"] = config
+    loader: Any = type(plain.__name__, (plain,), {"load_config": staticmethod(load_config)})
+    with complete_models(load_options.variant):
+        pipe = loader.from_pretrained(str(folder), dtype=_dtypes(load_options), **options)
+    pipe.__class__ = plain
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def download(plain: Any, source: str, revision: str | None, variant: str | None, given: Mapping[str, Any]) -> Path:
+    """Return the folder of a hub id in the hub's cache, with all files of the components that are not given.
+
+    Args:
+        plain: the pipeline's class.
+        source: the hub id.
+        revision: of it.
+        variant: of the weights; by default the plain ones, or the only ones.
+        given: components that are not read.
+    """
+    ways = {**given, "revision": revision, "use_safetensors": True}
+    try:
+        return Path(plain.download(source, variant=variant, **ways))
+    except OSError as error:
+        # Some component has no plain weights. With the name of a variant, the others' plain ones are taken as before.
+        variants = variants_in(_files_of(source, revision)) if "safetensors" in str(error) and not variant else set()
+        if len(variants) != 1:
+            raise
+        return Path(plain.download(source, variant=variants.pop(), **ways))
+
+
+def _files_of(source: str, revision: str | None) -> list[str]:
+    """The files of a hub id: all that the hub has, or without a network those in its cache."""
+    from huggingface_hub import list_repo_files, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return list_repo_files(source, revision=revision)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+        folder = Path(snapshot_download(source, revision=revision, local_files_only=True))
+        return [path.as_posix() for path in folder.rglob("*")]
+
+
+def _dtypes(load_options: LoadOptions) -> Any:
+    if isinstance(load_options.dtype, str):
+        return getattr(torch, load_options.dtype)
+    return {name: getattr(torch, dtype) for name, dtype in load_options.dtype.items()}
+
+
+def _is_model(entry: Any) -> bool:
+    import diffusers
+
+    if not isinstance(entry, list | tuple) or entry[0] != "diffusers":
+        return False
+    kind = getattr(diffusers, entry[1], None)
+    return isinstance(kind, type) and issubclass(kind, nn.Module)
+
+
+def _hollow(name: str, source: str, revision: str | None, entry: Any, load_options: LoadOptions) -> nn.Module:
+    """A model of the right class, configuration and dtype, whose parameters take no memory."""
+    import diffusers
+    from accelerate import init_empty_weights
+
+    kind: Any = getattr(diffusers, entry[1])
+    config = kind.load_config(source, subfolder=name, revision=revision)
+    with init_empty_weights():
+        model = kind.from_config(config)
+    # Not `model.to`, which warns of what a cast does to weights: there are none.
+    return nn.Module.to(model, getattr(torch, load_options.dtype_of(name)))
+
+
+def _running_on(pipe: Any, device: torch.device) -> Any:
+    """The pipeline, made to run on a device that not all of its models are on."""
+    plain = type(pipe)
+    on_device = property(lambda _: device)
+    members = {"_execution_device": on_device, "device": on_device, "__module__": plain.__module__}
+    pipe.__class__ = type(plain.__name__, (plain,), members)
+    return pipe

@@ -1,0 +1,119 @@
+"""Pictures as a pipeline returns them: checked for what a cast to bytes would hide, and for what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CHANNELS = (1, 2, 3, 4)
+"""Grey, grey with transparency, colour, colour with transparency."""
+
+FLAGS = ("nsfw_content_detected", "nsfw_detected")
+"""Where pipelines say that their safety checker has replaced a picture."""
+
+NON_FINITE, NOT_AS_ASKED = "non_finite", "not_as_asked"
+
+
+class PictureError(ValueError):
+    """Pictures that must not count as made.
+
+    Attributes:
+        kind: of the failure, for records.
+        remedy: what to do.
+    """
+
+    def __init__(self, kind: str, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.kind, self.remedy = kind, remedy
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What came out of a pipeline for one item.
+
+    Attributes:
+        frames: uint8 (T, H, W, C); T = 1 for an image, C = 1 to 4.
+        flagged: whether the checkpoint's safety checker has replaced them by black ones.
+    """
+
+    frames: np.ndarray
+    flagged: bool = False
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether all frames are one and the same colour throughout."""
+        return bool((self.frames == self.frames[0, 0, 0]).all())
+
+
+def pictures_of(output: Any) -> Pictures:
+    """The only item of a pipeline's output, whose pictures are numpy arrays in [0, 1].
+
+    Raises:
+        PictureError: there are several items, values that are not finite, or no pictures at all.
+    """
+    found = next((getattr(output, name) for name in ("frames", "images") if hasattr(output, name)), None)
+    if found is None or not len(found):
+        raise PictureError(NOT_AS_ASKED, f"the pipeline returned no pictures but a {type(output).__name__}", "")
+    if len(found) != 1:
+        raise several(len(found))
+    is_clip = hasattr(output, "frames")
+    pictures = np.asarray(found[0])
+    if pictures.ndim == (3 if is_clip else 2) and (pictures.shape[-1] not in CHANNELS or not is_clip):
+        pictures = pictures[..., None]
+    if pictures.ndim == 3:
+        pictures = pictures[None]
+    if pictures.ndim != 4 or pictures.shape[-1] not in CHANNELS or not pictures.size:
+        shape = tuple(pictures.shape)
+        raise PictureError(NOT_AS_ASKED, f"the pipeline returned an array of shape {shape}, which is no picture", "")
+    flags = next((flag for name in FLAGS if (flag := getattr(output, name, None)) is not None), None)
+    return Pictures(_bytes(pictures), bool(np.any(flags)) if flags is not None else False)
+
+
+def several(count: int) -> PictureError:
+    """The error of an item for which several pictures came out."""
+    remedy = "Leave out options such as num_images_per_prompt; for more samples of a prompt use seeds: [0, 1, ...]."
+    return PictureError(NOT_AS_ASKED, f"{count} pictures came out for one item, which is one picture", remedy)
+
+
+def check_asked(pictures: Pictures, sampling: Mapping[str, Any]) -> None:
+    """Check that frames and size are those of a sampling section, where it says them. Raises PictureError."""
+    count, height, width = pictures.frames.shape[:3]
+    made = {"num_frames": count, "height": height, "width": width}
+    wrong = {name: value for name, value in made.items() if sampling.get(name) not in (None, value)}
+    if not wrong:
+        return
+    told = ", ".join(f"{name} {sampling[name]} became {value}" for name, value in wrong.items())
+    nearest = ", ".join(f"{name}: {value}" for name, value in wrong.items())
+    remedy = f"The pipeline rounds what it cannot make. In the job: sampling: {{{nearest}}}; then submit it again."
+    raise PictureError(NOT_AS_ASKED, f"not what was asked for: {told}", remedy)
+
+
+def _bytes(pictures: np.ndarray) -> np.ndarray:
+    if pictures.dtype == np.uint8:
+        return pictures
+    if pictures.dtype.kind != "f":
+        raise PictureError(NOT_AS_ASKED, f"the pipeline returned {pictures.dtype} values, which are no pictures", "")
+    check_finite(torch.from_numpy(np.ascontiguousarray(pictures, dtype=np.float32)), "the pictures")
+    return (np.clip(pictures, 0, 1) * 255).round().astype(np.uint8)
+
+
+def check_finite(values: Tensor, what: str, remedy: str = "") -> None:
+    """Check that there is neither NaN nor infinity in a tensor. Raises PictureError with how many there are."""
+    if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+        raise non_finite(values, what, remedy)
+
+
+def non_finite(values: Tensor, what: str, remedy: str) -> PictureError:
+    """Return the error of a tensor that is not finite, with how many of its values are not."""
+    bad = int((~torch.isfinite(values)).sum())
+    nan = int(torch.isnan(values).sum())
+    kinds = "NaN" if nan == bad else "infinite" if not nan else "NaN or infinite"
+    message = f"{what}: {bad:,} of {values.numel():,} values are {kinds}"
+    return PictureError(
+        NON_FINITE, message, remedy or "See the log; another solver or dtype may help; then submit again."
+    )

@@ -1,0 +1,134 @@
+"""Encodings of prompts made ahead of sampling, and their files."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrun.adapters.adapter import Adapter
+from genrun.adapters.pipeline.finite import check_encodings
+from genrun.adapters.pipeline.prompt_cache import Encodings, encode_once
+from genrun.adapters.pipeline.truncation import Cut, as_json, from_json
+from genrun.adapters.sampling.call import Request, call_arguments
+from genrun.adapters.sampling.decoding import FinishedScheduler
+from genrun.adapters.sampling.parallelize import put_scheduler
+from genrun.adapters.tensor_files import read_header, with_checksum
+
+FORMAT = "genrun encodings 1"
+TUPLE, LIST = "tuple", "list"
+
+
+class _EncodedError(BaseException):
+    """Leaves a pipeline's call before its loop. No pipeline catches a BaseException."""
+
+
+class _StopScheduler(FinishedScheduler):
+    """A scheduler at which a pipeline's call ends: it asks for the grid once all its prompts are encoded."""
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        timesteps: Any = None,
+        sigmas: Any = None,
+        mu: float | None = None,
+    ) -> None:
+        """End the call."""
+        raise _EncodedError
+
+
+def encode(pipe: Any, adapter: Adapter, request: Request) -> Encodings:
+    """What `pipe.encode_prompt` returns in all calls that a request's sampling makes of it.
+
+    The pipeline's other models are not run, and may be without weights (on the meta device). Empty where the pipeline
+    encodes nothing in that way.
+
+    Raises:
+        PictureError: NaN, named by the text encoder that it comes from.
+    """
+    made: Encodings = {}
+    with ExitStack() as stack:
+        stack.enter_context(encode_once(pipe, made))
+        stack.enter_context(put_scheduler(pipe, _StopScheduler(pipe.scheduler, torch.empty(0), loops=False)))
+        stack.enter_context(torch.no_grad())
+        try:
+            pipe(**call_arguments(pipe, adapter, request))
+        except _EncodedError:
+            check_encodings(pipe, made)
+            return made
+    raise RuntimeError(f"{type(pipe).__name__} ended without asking its scheduler for timesteps")
+
+
+def pack(encodings: Encodings, cut: Sequence[Cut] = ()) -> bytes:
+    """Encodings as a safetensors file: tensors by number, their structure and what was cut as JSON in its metadata."""
+    from safetensors.torch import save
+
+    tensors: list[Tensor] = []
+    structure = {key: _outline(value, tensors) for key, value in encodings.items()}
+    named = {str(number): tensor.detach().cpu().contiguous() for number, tensor in enumerate(tensors)}
+    metadata = {"format": FORMAT, "structure": json.dumps(structure)}
+    if cut:
+        metadata["cut"] = json.dumps(as_json(cut))
+    return save(named, with_checksum(metadata, save(named, metadata)))
+
+
+def unpack(data: bytes) -> Encodings:
+    """The inverse of `pack`, on the CPU.
+
+    Raises:
+        ValueError: it is no such file, or a damaged one.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(data)
+        metadata = read_header(io.BytesIO(data)).metadata
+        if metadata["format"] != FORMAT:
+            raise ValueError(f"its format is {metadata['format']!r}, wanted {FORMAT!r}")
+        return {key: _filled(part, tensors) for key, part in json.loads(metadata["structure"]).items()}
+    except (SafetensorError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"no encodings: {error}") from error
+
+
+def cut_in(path: Path) -> tuple[Cut, ...]:
+    """What was cut of the prompts whose encodings lie in a file; its header alone is read.
+
+    Raises:
+        ValueError: it is no such file, or a damaged one.
+        OSError: it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return from_json(json.loads((file.metadata() or {}).get("cut") or "[]"))
+    except (SafetensorError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no encodings: {error}") from error
+
+
+def _outline(value: Any, tensors: list[Tensor]) -> Any:
+    """Nested lists as JSON: a tensor is its number, None is null, and a sequence is [its type, part, part ...]."""
+    if isinstance(value, Tensor):
+        # A copy: two numbers may stand for one tensor, which safetensors refuses.
+        tensors.append(value.clone())
+        return len(tensors) - 1
+    if type(value) in (tuple, list):
+        return [TUPLE if isinstance(value, tuple) else LIST, *(_outline(part, tensors) for part in value)]
+    if value is None:
+        return None
+    raise TypeError(f"encode_prompt returned a {type(value).__name__}, which cannot be kept")
+
+
+def _filled(part: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(part, list):
+        parts = (_filled(inner, tensors) for inner in part[1:])
+        return tuple(parts) if part[0] == TUPLE else list(parts)
+    return None if part is None else tensors[str(part)]

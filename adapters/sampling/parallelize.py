@@ -1,0 +1,232 @@
+"""`genrun.parallelize`: a diffusers pipeline under a solver, in a with block."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+from genrun.adapters.caches import registry as caches
+from genrun.adapters.caches.contract import Cache
+from genrun.adapters.caches.manager import CacheManager
+from genrun.adapters.errors import RefusedError
+from genrun.adapters.parallel.exchange import Exchange, ExchangeError, LocalExchange
+from genrun.adapters.scheduler.session import OnRound, Progress
+from genrun.adapters.scheduler.time_parallel import OnSampled, TimeParallelScheduler, summary
+from genrun.solvers import registry
+from genrun.solvers.contract import Solution, Solver
+
+# A pipeline counts its model calls, and under a solver these do not follow time.
+COUNTER_ARGUMENTS: dict[str, Callable[[Any], bool]] = {
+    "skip_guidance_layers": lambda value: value is not None,
+    "callback_on_step_end": lambda value: value is not None,
+    "callback": lambda value: value is not None,
+    "denoising_start": lambda value: value is not None,
+    "denoising_end": lambda value: value is not None,
+    "control_guidance_start": lambda value: value not in (None, 0.0),
+    "control_guidance_end": lambda value: value not in (None, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class ParallelRun:
+    """A pipeline under a solver: what the last call cost."""
+
+    scheduler: TimeParallelScheduler
+    manager: CacheManager
+
+    @property
+    def solution(self) -> Solution:
+        """Rounds, NFE and fronts of the last call (of its slowest sample). Raises RuntimeError before one has ended."""
+        session = self.scheduler.session
+        if session is None or not session.done:
+            raise RuntimeError("no pipeline call has been sampled yet: call the pipeline inside the with block")
+        return summary(session)
+
+    @property
+    def solutions(self) -> list[Solution]:
+        """The same for every sample of the batch."""
+        return [] if self.scheduler.session is None else self.scheduler.session.solutions
+
+
+@contextmanager
+def parallelize(
+    pipe: Any,
+    solver: str | Solver = "collocation",
+    *,
+    cache: str | Mapping[str, Any] | Cache | None = None,
+    exchange: Exchange | None = None,
+    on_round: OnRound | None = None,
+    on_sampled: OnSampled | None = None,
+    **options: Any,
+) -> Iterator[ParallelRun]:
+    """Sample every call of a diffusers pipeline with a solver, inside a with block.
+
+        with genrun.parallelize(pipe, solver="ropa", workers=8) as run:
+            images = pipe(prompt).images
+        print(run.solution.rounds)
+
+    Args:
+        pipe: any diffusers pipeline with a scheduler; it is not modified, and left as it was.
+        solver: a name of `genrun.solvers.registry.names()`, or a solver.
+        cache: a name of `genrun.adapters.caches.registry.names()`, a name and options as in a job file
+            ({"kind": "first_block", "threshold": 0.1}), or a cache.
+        exchange: who evaluates the points of a round: this process (the default), or the ranks of a group.
+        on_round: called with the Progress after each round.
+        on_sampled: called with the final latents before they are decoded.
+        options: the solver's options, such as workers and tolerance.
+
+    Raises:
+        RefusedError: the pipeline, or a call of it, uses something that goes by the loop's counter.
+        CacheError: the cache cannot be used on this pipeline, or with this solver.
+    """
+    check_pipeline(pipe)
+    chosen = registry.get(solver)(**options) if isinstance(solver, str) else solver
+    manager = CacheManager(_cache(cache), pipe, chosen)
+    exchange = exchange or LocalExchange()
+    real, plain = pipe.scheduler, type(pipe)
+    bar = StepsBar(getattr(pipe, "_progress_bar_config", {}), hidden=exchange.rank > 0)
+
+    def after_round(progress: Progress) -> None:
+        bar.show(progress)
+        if on_round is not None:
+            on_round(progress)
+
+    scheduler = TimeParallelScheduler(real, chosen, exchange, after_round, on_sampled, held_dtype(pipe), manager)
+    pipe.__class__ = _under_solver(plain, scheduler, exchange, bar)
+    with put_scheduler(pipe, scheduler):
+        try:
+            with manager.attached(lambda: scheduler.current):
+                yield ParallelRun(scheduler, manager)
+        finally:
+            pipe.__class__ = plain
+
+
+def _cache(cache: str | Mapping[str, Any] | Cache | None) -> Cache | None:
+    """The cache that was asked for."""
+    if isinstance(cache, str):
+        cache = {"kind": cache}
+    return caches.make(dict(cache)) if isinstance(cache, Mapping) else cache
+
+
+@contextmanager
+def put_scheduler(pipe: Any, scheduler: Any) -> Iterator[None]:
+    """A pipeline with another scheduler, past `DiffusionPipeline.__setattr__`, which would write it into the config."""
+    real = pipe.scheduler
+    object.__setattr__(pipe, "scheduler", scheduler)
+    try:
+        yield
+    finally:
+        object.__setattr__(pipe, "scheduler", real)
+
+
+def _under_solver(plain: type, scheduler: TimeParallelScheduler, exchange: Exchange, bar: StepsBar) -> type:
+    """The pipeline's class with a bar of ours, and a call that refuses what cannot be and tells other ranks of errors."""
+    signature = inspect.signature(plain.__call__)
+
+    @wraps(plain.__call__)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        check_call(kwargs)
+        given = signature.bind_partial(self, *args, **kwargs).arguments
+        scheduler.generator = given.get("generator")
+        try:
+            return plain.__call__(self, *args, **kwargs)
+        except ExchangeError:
+            raise
+        except BaseException:
+            if scheduler.session is None or not scheduler.session.done:
+                exchange.abort()
+            raise
+
+    def progress_bar(self: Any, iterable: Any = None, total: int | None = None) -> StepsBar:
+        return bar(iterable, total)
+
+    members = {"__call__": call, "progress_bar": progress_bar, "__module__": plain.__module__}
+    return type(plain.__name__, (plain,), members)
+
+
+def check_call(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of a pipeline call that act by the loop's counter. Raises RefusedError naming the argument."""
+    for name, is_used in COUNTER_ARGUMENTS.items():
+        if is_used(arguments.get(name)):
+            raise RefusedError(
+                f"{name} goes by the loop's counter, which does not follow time under a solver; leave it out, or call the "
+                "pipeline without genrun"
+            )
+
+
+def check_pipeline(pipe: Any) -> None:
+    """Refuse a pipeline whose components act by the loop's counter. Raises RefusedError naming the component."""
+    guider = getattr(pipe, "guider", None)
+    start, stop = getattr(guider, "_start", 0.0), getattr(guider, "_stop", 1.0)
+    if guider is not None and (start, stop) != (0.0, 1.0):
+        raise RefusedError(
+            f"guider {type(guider).__name__} with start={start}, stop={stop} switches guidance by the loop's counter; "
+            "use start=0 and stop=1, or call the pipeline without genrun"
+        )
+
+
+def held_dtype(pipe: Any) -> Any:
+    """The dtype that a pipeline casts its latents to after each step, or None where it does not.
+
+    CogVideoX upcasts the model's output to float32, and casts what the scheduler returns to the prompt embeddings' dtype.
+    """
+    if not type(pipe).__name__.startswith("CogVideoX"):
+        return None
+    return getattr(pipe, "encoded_dtype", None) or pipe.text_encoder.dtype
+
+
+class StepsBar:
+    """Stands in for `pipe.progress_bar` while a solver samples: same calls, another count.
+
+    Args:
+        config: the pipeline's own settings of its bar (`set_progress_bar_config`), which go to tqdm.
+        hidden: show nothing, on ranks other than the first.
+    """
+
+    def __init__(self, config: Mapping[str, Any], *, hidden: bool = False) -> None:
+        self._config = {**config, "disable": True} if hidden else dict(config)
+        self._bar: Any = None
+        self._front = 0
+        self._iterable: Iterable[Any] = ()
+
+    def __call__(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> StepsBar:
+        """What a pipeline calls before its loop; its total counts model calls and is not shown."""
+        self._iterable = () if iterable is None else iterable
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._iterable
+
+    def __enter__(self) -> StepsBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, n: int = 1) -> None:
+        """Ignore the loop's own count."""
+
+    def show(self, progress: Progress) -> None:
+        """Move to the front after a round."""
+        if self._config.get("disable"):
+            return
+        if self._bar is None:
+            from tqdm.auto import tqdm
+
+            self._front = 0
+            self._bar = tqdm(total=progress.num_steps, unit="step", **self._config)
+        self._bar.set_postfix(rounds=progress.rounds, evaluations=progress.nfe, refresh=False)
+        self._bar.update(progress.front - self._front)
+        self._front = progress.front
+        if progress.front == progress.num_steps:
+            self.close()
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

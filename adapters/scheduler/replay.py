@@ -1,0 +1,278 @@
+"""A diffusers scheduler as a solver's problem: the pipeline's own steps, replayed from any state with any history."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrun.adapters.scheduler.noise import Generators, Noise, State, moved
+from genrun.adapters.scheduler.noise_levels import NoiseLevels
+from genrun.solvers.contract import History
+
+Memory = dict[str, Any]
+"""A scheduler's `__dict__`: step index, earlier outputs, last sample."""
+
+OLD_PREDICTION = "old_pred_original_sample"
+"""An argument of `step` that is the second thing that the step before returned (CogVideoXDPMScheduler)."""
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What a scheduler's step returned: the next latents, and what it returned beside them."""
+
+    x: Tensor
+    others: tuple[Any, ...]
+
+
+class Replay:
+    """Makes the steps of one pipeline call: scheduler, step arguments, randomness.
+
+    A scheduler's memory is what its `__dict__` holds. It is copied out after a step and put back before the next, so that
+    steps can be taken in any order from any history. The noise of step i is what N steps in order would draw there: the
+    generators are put into the states that i of them leave.
+
+    Args:
+        scheduler: the real scheduler, after `set_timesteps`.
+        x_start: the latents before the first step, as the pipeline made them, (B, ...).
+        output: any model output of this call, for its dtype and shape.
+        generator: what the pipeline was called with; None for torch's global ones.
+        arguments: other arguments of `step`, such as eta.
+        held: dtype that the pipeline casts the latents to after each step; None where it leaves them as they are.
+
+    Attributes:
+        stochastic: whether steps draw noise.
+        others: how many things `step` returns beside the latents.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        x_start: Tensor,
+        output: Tensor,
+        generator: Generators = None,
+        arguments: Mapping[str, Any] | None = None,
+        held: torch.dtype | None = None,
+    ) -> None:
+        self.scheduler = scheduler
+        self.timesteps = list(scheduler.timesteps)
+        self.start_dtype, self.output_dtype = x_start.dtype, output.dtype
+        self._parameters = inspect.signature(scheduler.step).parameters
+        self._arguments = {k: v for k, v in (arguments or {}).items() if k in self._parameters}
+        self._noise = Noise(generator, x_start.device)
+        self._noise_start = self._noise.state()
+        self._start = _remember(scheduler)
+        self._changed_in_place: frozenset[str] = frozenset()
+        self._changes_inputs = False
+        with torch.inference_mode(False), torch.no_grad():  # inference tensors do not count their changes in place
+            self._memories, self.stochastic = self._rehearse(_corner(x_start), _corner(output))
+        first, _, _ = self._call(0, x_start.clone(), output.clone(), self.begin())
+        self.dtype, self._strides, self.others = held or first.x.dtype, first.x.stride(), len(first.others)
+        self._states = self._trace_noise(x_start, output) if self.stochastic else None
+
+    def begin(self) -> History:
+        """Memory before step 0."""
+        return self._start, None
+
+    def step(self, index: int, x: Tensor, output: Tensor, history: History) -> tuple[Stepped, History]:
+        """The scheduler's step, on tensors of the pipeline's own dtypes, (B, ...)."""
+        if self._states is not None:
+            self._noise.set_state(self._states[index])
+        x, output = x.to(self.dtype_at(index)), output.to(self.output_dtype)
+        if self._changes_inputs:
+            x, output = x.clone(), output.clone()
+        stepped, memory, extra = self._call(index, x, output, history)
+        return Stepped(stepped.x.to(self.dtype), stepped.others), (memory, extra)
+
+    def show(self, index: int) -> None:
+        """Leave the scheduler as the plain pipeline's loop would find it before step `index`, but for latents that it keeps.
+
+        A loop asks it for more than steps: `scale_model_input` of some depends on the stage of a step.
+        """
+        _recall(self.scheduler, self._memories[index])
+
+    def carries(self, index: int) -> bool:
+        """Whether a corrector (UniPC) makes step `index` from the last sample that it remembers, not from the one given."""
+        corrects = index > 0 and hasattr(self.scheduler, "last_sample")
+        return corrects and index - 1 not in self.scheduler.config.get("disable_corrector", ())
+
+    def as_held(self, index: int, x: Tensor) -> Tensor:
+        """Latents as the plain pipeline would hold them before step `index`: same dtype, same memory layout."""
+        x = x.to(self.dtype_at(index))
+        if index == 0 or x.stride() == self._strides:
+            return x
+        return torch.empty_strided(x.shape, self._strides, dtype=x.dtype, device=x.device).copy_(x)
+
+    def dtype_at(self, index: int) -> torch.dtype:
+        """The dtype of the latents that the plain pipeline holds before step `index`."""
+        return self.start_dtype if index == 0 else self.dtype
+
+    def _call(self, index: int, x: Tensor, output: Tensor, history: History) -> tuple[Stepped, Memory, Any]:
+        memory, extra = history
+        _recall(self.scheduler, {key: _copy(v) if key in self._changed_in_place else v for key, v in memory.items()})
+        arguments = dict(self._arguments)
+        if "generator" in self._parameters:
+            arguments["generator"] = self._noise.of_step()
+        timestep = self.timesteps[index]
+        inputs: tuple[Any, ...] = (output, timestep, x)
+        if OLD_PREDICTION in self._parameters:
+            inputs = (output, extra, timestep, self.timesteps[index - 1] if index > 0 else None, x)
+        with self._noise.drawn():
+            stepped, *others = self.scheduler.step(*inputs, **arguments, return_dict=False)
+        extra = others[0] if OLD_PREDICTION in self._parameters else None
+        return Stepped(stepped, tuple(others)), _remember(self.scheduler), extra
+
+    def _rehearse(self, x: Tensor, output: Tensor) -> tuple[list[Memory], bool]:
+        """Take all steps on a corner of the latents, to learn what does not depend on values.
+
+        Finds out which parts of its memory a scheduler changes in place, for these must not be shared by histories; and
+        whether it does so with its inputs.
+
+        Returns:
+            The memory before each step and after the last, and whether any noise was drawn.
+        """
+        memories, states, extra = [self._start], [self._noise_start], None
+        changed = set[str]()
+        for index in range(len(self.timesteps)):
+            x, output = x.clone(), output.clone()
+            memory = {key: _copy(value) for key, value in memories[-1].items()}
+            before = {key: _versions(value) for key, value in memory.items()}
+            inputs = _versions([x, output])
+            stepped, after, extra = self._call(index, x, output, (memory, extra))
+            changed |= {key for key, value in memory.items() if _versions(value) != before[key]}
+            self._changes_inputs |= _versions([x, output]) != inputs
+            x = stepped.x
+            memories.append(after)
+            states.append(self._noise.state())
+        self._changed_in_place = frozenset(changed)
+        self._noise.leave_global(states)
+        self._noise.set_state(self._noise_start)
+        return memories, any(moved(before, after) for before, after in pairwise(states))
+
+    def _trace_noise(self, x: Tensor, output: Tensor) -> list[State]:
+        """Find the state of the noise before each step: how much one draws depends on shapes, and not on values."""
+        self._noise.set_state(self._noise_start)
+        states, history = [self._noise_start], self.begin()
+        for index in range(len(self.timesteps)):
+            stepped, memory, extra = self._call(index, x.clone(), output.clone(), history)
+            x, history = stepped.x, (memory, extra)
+            states.append(self._noise.state())
+        return states
+
+
+class Lane:
+    """One sample of a pipeline call, as a solver's problem. States are float32 with a batch dimension of 1.
+
+    Args:
+        replay: the call's steps.
+        levels: noise levels of its grid.
+        x_start: the latents that `replay` steps, (B, ...).
+        row: which of them.
+
+    Attributes:
+        last: what the last step has returned most recently, this sample's alone; None until it is taken.
+    """
+
+    def __init__(self, replay: Replay, levels: NoiseLevels, x_start: Tensor, row: int) -> None:
+        self._replay, self._levels, self._row, self._batch = replay, levels, row, x_start.shape[0]
+        self.x_start = x_start[row : row + 1].float()
+        self.num_steps = len(replay.timesteps)
+        self.floor = torch.finfo(replay.dtype).eps
+        self.last: Stepped | None = None
+        self._variance: Tensor | None = None
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether steps draw noise."""
+        return self._replay.stochastic
+
+    def begin(self) -> History:
+        """Memory before step 0."""
+        return self._replay.begin()
+
+    def step(self, index: int, x: Tensor, output: Tensor, history: History) -> tuple[Tensor, History]:
+        """The scheduler's step; in a batch, the other rows are fillers, so that noise is drawn as for the batch."""
+        if self._batch > 1:
+            x, output = _fill(x, self._batch), _fill(output, self._batch)
+        stepped, history = self._replay.step(index, x, output, history)
+        if index == self.num_steps - 1 and stepped.others:
+            self.last = Stepped(self._own(stepped.x), tuple(map(self._own, stepped.others)))
+        return self._own(stepped.x).float(), history
+
+    def _own(self, value: Any) -> Any:
+        return value[self._row : self._row + 1] if isinstance(value, Tensor) and value.ndim else value
+
+    def carries(self, index: int) -> bool:
+        """Whether step `index` takes its state from the scheduler's memory."""
+        return self._replay.carries(index)
+
+    def moved(self, index: int, history: History, change: Tensor) -> History:
+        """The memory with its last sample, x_{i-1} as corrected, moved so that x_i moves by `change` while X0 is held."""
+        memory, extra = history
+        if index == self.num_steps or not self.carries(index):
+            return history
+        last = memory["last_sample"]
+        moved = last + change * (self.sigma(index - 1) / self.sigma(index))
+        return {**memory, "last_sample": moved.to(last.dtype)}, extra
+
+    def hold(self, index: int, x: Tensor) -> Tensor:
+        """Round to the dtype of the pipeline's latents."""
+        return x.to(self._replay.dtype_at(index)).float()
+
+    def predict_x0(self, index: int, x: Tensor, output: Tensor) -> Tensor:
+        """X0, float32; of an output that predicts the variance too, its other half is kept for guesses."""
+        if x.ndim > 1 and output.shape[1] == 2 * x.shape[1]:
+            output, self._variance = output.split(x.shape[1], dim=1)
+        return self._levels.predict_x0(index, x, output.float())
+
+    def from_x0(self, index: int, x: Tensor, x0: Tensor) -> Tensor:
+        """The model output whose prediction is x0, float32."""
+        output = self._levels.from_x0(index, x, x0)
+        return output if self._variance is None else torch.cat([output, self._variance.to(output.dtype)], dim=1)
+
+    def alpha(self, index: int) -> float:
+        """Signal level."""
+        return self._levels.alphas[index]
+
+    def sigma(self, index: int) -> float:
+        """Noise level."""
+        return self._levels.sigmas[index]
+
+
+def _fill(x: Tensor, batch: int) -> Tensor:
+    return x.expand(batch, *x.shape[1:])
+
+
+def _corner(x: Tensor) -> Tensor:
+    """A few of the values of each sample and channel."""
+    return x[..., :2, :2] if x.ndim > 3 else x[..., :2] if x.ndim > 2 else x
+
+
+def _remember(scheduler: Any) -> Memory:
+    return {key: list(value) if isinstance(value, list) else value for key, value in vars(scheduler).items()}
+
+
+def _recall(scheduler: Any, memory: Memory) -> None:
+    state = vars(scheduler)
+    for key in state.keys() - memory.keys():
+        del state[key]
+    state.update({key: list(value) if isinstance(value, list) else value for key, value in memory.items()})
+
+
+def _copy(value: Any) -> Any:
+    """Tensors apart from those of a memory, alone or in a list."""
+    if isinstance(value, list):
+        return [_copy(each) for each in value]
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _versions(value: Any) -> list[int]:
+    """How often tensors were changed in place, alone or in a list."""
+    if isinstance(value, list):
+        return [version for each in value for version in _versions(each)]
+    return [value._version] if isinstance(value, Tensor) else []

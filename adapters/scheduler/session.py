@@ -1,0 +1,292 @@
+"""One pipeline call turned into a coroutine: which point its loop evaluates next, and what becomes of the outputs."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrun.adapters.caches.manager import CacheManager
+from genrun.adapters.errors import RefusedError
+from genrun.adapters.parallel.exchange import Exchange
+from genrun.adapters.scheduler.noise import Generators
+from genrun.adapters.scheduler.noise_levels import noise_levels
+from genrun.adapters.scheduler.replay import Lane, Replay
+from genrun.solvers.contract import Point, Run, Solution, Solver
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a call stands after a round.
+
+    Attributes:
+        front: final states so far.
+        num_steps: N.
+        rounds: parallel model calls.
+        nfe: model evaluations asked for.
+    """
+
+    front: int
+    num_steps: int
+    rounds: int
+    nfe: int
+
+
+OnRound = Callable[[Progress], None]
+BLOCK_PARTS = 10**6
+"""Block evaluations are summed over ranks in millionths."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model call of a round: the step, and the latents of the whole batch there.
+
+    `turn` counts the calls at one step in one round: all but the first are probes beside the state that matters.
+    """
+
+    index: int
+    turn: int
+    x: Tensor
+
+
+@dataclass
+class Row:
+    """One sample of the batch: its solver's generator, the points it asks for, and its solution in the end."""
+
+    lane: Lane
+    run: Run
+    points: Sequence[Point]
+    filler: Tensor
+    solution: Solution | None = None
+
+    def send(self, outputs: list[Tensor]) -> None:
+        """Hand over a round's outputs."""
+        self.points = ()
+        try:
+            self.points = self.run.send(outputs)
+            self.filler = self.points[0].x
+        except StopIteration as stop:
+            self.solution = stop.value
+            self.filler = stop.value.x
+
+
+def places(points: Sequence[Point]) -> list[tuple[int, int]]:
+    """Each point's step, and how many points before it are at the same one."""
+    indices = [point.index for point in points]
+    return [(index, indices[:at].count(index)) for at, index in enumerate(indices)]
+
+
+class Session:
+    """The life of one pipeline call. Every rank of the exchange runs it in step.
+
+    Args:
+        scheduler: the real scheduler, after `set_timesteps`.
+        solver: how to sample.
+        exchange: who evaluates what.
+        on_round: called after each round.
+        held: dtype that the pipeline casts the latents to after each step, if it does.
+        manager: of what the model's blocks computed before, and of how many were computed.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        solver: Solver,
+        exchange: Exchange,
+        on_round: OnRound | None = None,
+        held: torch.dtype | None = None,
+        manager: CacheManager | None = None,
+    ) -> None:
+        self.manager = manager
+        if manager is not None:
+            manager.begin()
+        self.scheduler, self.solver, self.exchange, self.on_round = scheduler, solver, exchange, on_round
+        self.held, self.num_steps = held, len(scheduler.timesteps)
+        self.levels = noise_levels(scheduler)
+        self.rounds = self.nfe = 0
+        self.blocks: tuple[float, float] = (0, 0)
+        self._noted = (0, 0)
+        self.rows: list[Row] = []
+        self.replay: Replay | None = None
+        self.index = self.turn = 0
+        self._queue: list[Evaluation] = []
+        self._outputs: list[Tensor] = []
+        self._round: list[Evaluation] = []
+        self._handed: Tensor | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether every sample has its solution."""
+        return bool(self.rows) and all(row.solution is not None for row in self.rows)
+
+    @property
+    def solutions(self) -> list[Solution]:
+        """One per sample of the batch, once done."""
+        found = [row.solution for row in self.rows if row.solution is not None]
+        done, asked = self.blocks
+        return [replace(solution, blocks=done, blocks_full=asked) for solution in found] if asked else found
+
+    @property
+    def others(self) -> tuple[Any, ...]:
+        """What the scheduler's step returns beside the latents: the last step's once done, until then as many stand-ins."""
+        assert self.replay is not None
+        if not self.done:
+            return (self._handed,) * self.replay.others
+        found = [row.lane.last for row in self.rows]
+        each = zip(*(last.others for last in found if last is not None), strict=True)
+        return tuple(self._stack(list(parts)) if isinstance(parts[0], Tensor) else parts[0] for parts in each)
+
+    def answer(self, output: Tensor, x: Tensor, generator: Generators, arguments: dict[str, Any]) -> Tensor:
+        """Take the output of the evaluation that the loop has just made; returns the latents for the next one.
+
+        The latents are those of the next point of this rank, or the final ones when the session is done, in the dtype
+        that the real scheduler returns.
+        """
+        self._check_untouched(x)
+        if self.rows:
+            self._outputs.append(output)
+        else:
+            self._open(output, x, generator, arguments)
+        while not self._queue:
+            self._close_round()
+            if self.done:
+                self.exchange.end()
+                if self.manager is not None:
+                    self._count_blocks(self.manager, output)
+                    self.manager.end()
+                return self._hand_over(self.num_steps, self._stack([row.filler for row in self.rows]))
+        evaluation = self._queue.pop(0)
+        self.index, self.turn = evaluation.index, evaluation.turn
+        return self._hand_over(evaluation.index, evaluation.x)
+
+    def _hand_over(self, index: int, x: Tensor) -> Tensor:
+        assert self.replay is not None
+        self._handed = self.replay.as_held(max(index, 1), x)
+        self.replay.show(index)
+        return self._handed
+
+    def _check_untouched(self, x: Tensor) -> None:
+        """The loop must evaluate what it was handed, or the trajectory would not be the plain pipeline's."""
+        if self._handed is not None and not (x.dtype == self._handed.dtype and torch.equal(x, self._handed)):
+            raise RefusedError(
+                f"this pipeline changes its latents between two steps ({self._handed.dtype} became {x.dtype}), "
+                "which genrun does not know how to follow; call the pipeline without genrun"
+            )
+        self._handed = None
+
+    def _open(self, output: Tensor, x: Tensor, generator: Generators, arguments: dict[str, Any]) -> None:
+        """Start every sample's solver.
+
+        A loop's first evaluation can only be that of x_start at step 0, which every solver asks for in its first round:
+        all ranks make it at the same time, rank 0's is taken.
+        """
+        if self.manager is not None and self.manager.cache is not None and x.shape[0] > 1:
+            raise RefusedError(
+                f"a cache decides for all {x.shape[0]} samples of a batch at once, so that none is what it is alone; "
+                "make them one at a time, or leave cache out"
+            )
+        if not x.is_floating_point():
+            raise RefusedError(f"this pipeline samples {x.dtype} tokens, not latents; call it without genrun")
+        self._check_begin()
+        self.replay = Replay(self.scheduler, x, output, generator, arguments, self.held)
+        for lane in self._lanes(x, output, generator, arguments):
+            run = self.solver.solve(lane)
+            self.rows.append(Row(lane, run, next(run), lane.x_start))
+        self.exchange.begin(output, len(self.rows) * self.solver.workers)
+        self._share_out()
+        if self.exchange.rank == 0:
+            self._queue.pop(0)
+            self._outputs.append(output)
+        elif self.manager is not None:
+            self.manager.discard()
+
+    def _check_begin(self) -> None:
+        """Refuse a grid whose first two steps share a timestep: a scheduler that looks its place up begins at the second."""
+        timesteps = self.scheduler.timesteps
+        if len(timesteps) > 1 and timesteps[0] == timesteps[1] and getattr(self.scheduler, "begin_index", 0) is None:
+            raise RefusedError(
+                f"{type(self.scheduler).__name__} has the timestep {float(timesteps[0]):g} for the first two of "
+                f"{len(timesteps)} steps and would leave out the first; take fewer steps, or a smaller shift"
+            )
+
+    def _lanes(self, x: Tensor, output: Tensor, generator: Generators, arguments: dict[str, Any]) -> list[Lane]:
+        """A problem for each sample; one with a generator of its own is stepped apart: its noise is what it is alone."""
+        assert self.replay is not None
+        rows = range(x.shape[0])
+        if not (self.replay.stochastic and isinstance(generator, list) and len(generator) == len(rows) > 1):
+            return [Lane(self.replay, self.levels, x, row) for row in rows]
+        parts = [(x[row : row + 1], output[row : row + 1], generator[row]) for row in rows]
+        lanes = []
+        for part in parts:
+            self.replay.show(0)  # each begins with the memory of a scheduler that has not stepped yet
+            lanes.append(Lane(Replay(self.scheduler, *part, arguments, self.held), self.levels, part[0], 0))
+        return lanes
+
+    def _merge(self) -> list[Evaluation]:
+        """The round's model calls: rows that ask for the same step share one, others are filled in."""
+        asked = [{place: p.x for place, p in zip(places(row.points), row.points, strict=True)} for row in self.rows]
+        wanted = sorted({place for points in asked for place in points})
+        fillers = [row.filler for row in self.rows]
+        return [
+            Evaluation(
+                *place, self._stack([points.get(place, filler) for points, filler in zip(asked, fillers, strict=True)])
+            )
+            for place in wanted
+        ]
+
+    @staticmethod
+    def _stack(samples: list[Tensor]) -> Tensor:
+        return samples[0] if len(samples) == 1 else torch.cat(samples)
+
+    def _close_round(self) -> None:
+        """Gather the round's outputs, let every solver go on, and take this rank's share of the next round."""
+        exchange, count = self.exchange, len(self._round)
+        gathered, notes = exchange.gather(self._outputs, count, self._check(), self._notes())
+        self.blocks = (self.blocks[0] + notes[0], self.blocks[1] + notes[1])
+        outputs = {(e.index, e.turn): output for e, output in zip(self._round, gathered, strict=True)}
+        self._outputs, self._round, gathered = [], [], []
+        self.rounds += 1
+        self.nfe += count
+        for number, row in enumerate(self.rows):
+            if row.points:
+                take = outputs.pop if len(self.rows) == 1 else outputs.__getitem__
+                row.send([take(place)[number : number + 1] for place in places(row.points)])
+        self._share_out()
+        self._report()
+
+    def _share_out(self) -> None:
+        """Decide the next round, and who makes which of its evaluations."""
+        self._round = self._merge()
+        rank, size = self.exchange.rank, self.exchange.size
+        owners = [place % size for place in range(len(self._round))]
+        if self.manager is not None and self.manager.cache is not None:
+            owners = self.manager.owners([evaluation.index for evaluation in self._round], size, rank)
+        self.exchange.plan(owners)
+        self._queue = [e for e, owner in zip(self._round, owners, strict=True) if owner == rank]
+
+    def _notes(self) -> tuple[int, int]:
+        """Parts of blocks that this rank has computed since its last note, and that it would have without a cache."""
+        if self.manager is None:
+            return (0, 0)
+        before, (done, asked) = self._noted, self.manager.blocks
+        self._noted = round(done * BLOCK_PARTS), round(asked * BLOCK_PARTS)
+        return self._noted[0] - before[0], self._noted[1] - before[1]
+
+    def _count_blocks(self, manager: CacheManager, output: Tensor) -> None:
+        """Add up what all ranks of the item have computed: so far it is a sum over those with this rank's part."""
+        done, asked = manager.of_slot(self.blocks, output)
+        self.blocks = round(done / BLOCK_PARTS, 3), round(asked / BLOCK_PARTS, 3)
+
+    def _check(self) -> int:
+        """A hash of the round's decisions: the same on all ranks or something is badly wrong."""
+        return zlib.crc32(repr((self.rounds, [e.index for e in self._round])).encode())
+
+    def _report(self) -> None:
+        if self.on_round is None:
+            return
+        fronts = [r.points[0].index if r.points else self.num_steps for r in self.rows]
+        self.on_round(Progress(min(fronts), self.num_steps, self.rounds, self.nfe))

@@ -1,0 +1,251 @@
+"""The object in `pipe.scheduler` that lets a solver sample an unmodified diffusers pipeline in parallel over its steps.
+
+A pipeline's loop does nothing but `model(latents, t)` and `scheduler.step(...)`. This scheduler hands out the timesteps
+one by one and answers `step` with the latents to evaluate next, wherever on the trajectory the solver wants them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import wraps
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from genrun.adapters.caches.manager import CacheManager, CurrentEvaluation
+from genrun.adapters.errors import RefusedError
+from genrun.adapters.parallel.exchange import Exchange, LocalExchange
+from genrun.adapters.scheduler.compatibility import Description, grid_problem
+from genrun.adapters.scheduler.noise import Generators
+from genrun.adapters.scheduler.replay import OLD_PREDICTION
+from genrun.adapters.scheduler.session import OnRound, Session
+from genrun.solvers.contract import Solution, Solver
+
+OnSampled = Callable[[Tensor, Solution], None]
+
+
+class TimeParallelScheduler:
+    """A diffusers scheduler that samples with a solver.
+
+    It carries what pipelines read off a scheduler, everything else comes from the real one; `isinstance` sees the real
+    class too. Put it into `pipe.scheduler` through `genrun.parallelize`, which puts the real one back.
+
+    Args:
+        real: the pipeline's own scheduler.
+        solver: a solver of `genrun.solvers`.
+        exchange: who evaluates the points of a round; one process by default.
+        on_round: called after each round with its Progress.
+        on_sampled: called with the final latents (B, ...) and their solution, before the pipeline decodes them.
+        held: dtype that the pipeline casts its latents to after each step, if it does.
+        manager: of a cache's states.
+
+    Attributes:
+        generator: what the pipeline was called with: steps draw from it even where the pipeline keeps it to itself.
+    """
+
+    order = 1
+
+    def __init__(
+        self,
+        real: Any,
+        solver: Solver,
+        exchange: Exchange | None = None,
+        on_round: OnRound | None = None,
+        on_sampled: OnSampled | None = None,
+        held: torch.dtype | None = None,
+        manager: CacheManager | None = None,
+    ) -> None:
+        self._held, self._manager = held, manager
+        self._real, self._solver, self._exchange = real, solver, exchange or LocalExchange()
+        self._on_round, self._on_sampled = on_round, on_sampled
+        self._evaluations = 0
+        self._session: Session | None = None
+        self.generator: Generators = None
+
+    @property
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The real scheduler's class, which some pipelines ask for."""
+        return type(self._real)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_real":  # asked for by copy and pickle, before there is one
+            raise AttributeError(name)
+        return getattr(self._real, name)
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        raise RefusedError(
+            "this pipeline steps copies of its scheduler (for sound, or for frames apart), which genrun does not know how "
+            "to follow; call it without genrun"
+        )
+
+    def __len__(self) -> int:
+        return len(self._real)
+
+    @property
+    def session(self) -> Session | None:
+        """The current or last pipeline call."""
+        return self._session
+
+    @property
+    def set_timesteps(self) -> Callable[..., None]:
+        """Set the real scheduler's grid, and get ready to sample on it; its signature is the real one's, as pipelines ask.
+
+        Raises:
+            RefusedError: the grid is one that ruins the picture.
+        """
+
+        @wraps(self._real.set_timesteps)
+        def set_timesteps(*args: Any, **kwargs: Any) -> None:
+            set_grid(self._real, *args, **kwargs)
+            self._session = Session(self._real, self._solver, self._exchange, self._on_round, self._held, self._manager)
+            self._evaluations = 0
+
+        return set_timesteps
+
+    @property
+    def timesteps(self) -> CurrentValues:
+        """What the loop iterates over: one entry per model call, each the time of the point to evaluate."""
+        return CurrentValues(self, self._real.timesteps)
+
+    @property
+    def sigmas(self) -> CurrentValues:
+        """Noise levels, indexed by the loop's counter like `timesteps`."""
+        return CurrentValues(self, self._real.sigmas)
+
+    @property
+    def step(self) -> Callable[..., Any]:
+        """Take a model output, and return the latents that the loop evaluates next (the final ones at the end).
+
+        Its signature is the real one's: pipelines look there for what they may pass.
+
+        Raises:
+            RefusedError: an argument that ties a step to the loop's order.
+            NonFiniteError: NaN or infinity at a step, named.
+            ExchangeError: another rank failed.
+        """
+        signature = inspect.signature(self._real.step)
+
+        @wraps(self._real.step)
+        def step(*args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(*args, **kwargs).arguments
+            given.update(given.pop("kwargs", {}))
+            return self._step(given, given.pop("return_dict", True))
+
+        return step
+
+    def _step(self, given: dict[str, Any], return_dict: bool) -> Any:
+        unknown = [name for name, value in given.items() if name not in FOLLOWED and value is not None]
+        unknown = [name for name in unknown if value_differs(self._real.step, name, given[name])]
+        if unknown:
+            raise RefusedError(
+                f"step({unknown[0]}=...) cannot be followed by a solver; leave out what asks for it, or call the pipeline "
+                "without genrun"
+            )
+        session = self.active
+        generator = given.get("generator")
+        arguments = {} if given.get("eta") is None else {"eta": given["eta"]}
+        noise = self.generator if generator is None else generator
+        latents = session.answer(given["model_output"], given["sample"], noise, arguments)
+        self._evaluations += 1
+        others = session.others
+        if session.done and self._on_sampled is not None:
+            self._on_sampled(latents, summary(session))
+        if return_dict:
+            return SimpleNamespace(prev_sample=latents, pred_original_sample=others[0] if others else None)
+        return (latents, *others)
+
+    @property
+    def active(self) -> Session:
+        """The current call's session. Raises RefusedError before `set_timesteps`."""
+        if self._session is None:
+            raise RefusedError(f"{type(self._real).__name__}: set_timesteps has not been called")
+        return self._session
+
+    @property
+    def current(self) -> CurrentEvaluation:
+        """The evaluation in work."""
+        session, timesteps = self.active, self._real.timesteps
+        time = float(timesteps[session.index])
+        return CurrentEvaluation(session.index, len(timesteps), time, self._evaluations, probe=session.turn > 0)
+
+    @property
+    def evaluations(self) -> int:
+        """Model calls answered in the current pipeline call: the loop's counter."""
+        return self._evaluations
+
+
+FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
+"""Arguments of `step` that a solver can follow."""
+
+
+def value_differs(step: Callable[..., Any], name: str, value: Any) -> bool:
+    """Whether an argument is another than its default."""
+    parameter = inspect.signature(step).parameters.get(name)
+    plain = isinstance(value, bool | int | float | str)
+    return parameter is None or not plain or value != parameter.default
+
+
+def set_grid(scheduler: Any, *args: Any, **kwargs: Any) -> None:
+    """Call a scheduler's `set_timesteps`, and look at what it has made.
+
+    Raises:
+        RefusedError: a trailing grid with one step too many, or a step before the first.
+    """
+    scheduler.set_timesteps(*args, **kwargs)
+    description, timesteps = describe(scheduler), scheduler.timesteps
+    given = inspect.signature(scheduler.set_timesteps).bind(*args, **kwargs).arguments
+    steps = given.get("num_inference_steps")
+    if description.config.get("timestep_type") == "continuous" or not hasattr(scheduler, "alphas_cumprod"):
+        return
+    if bool((timesteps < 0).any()):
+        wrong = grid_problem(description, steps) if type(steps) is int else None
+        raise RefusedError(
+            wrong or f"{description.name} was given the timestep {int(timesteps.min())}: there is none below 0"
+        )
+
+
+def describe(scheduler: Any) -> Description:
+    """A scheduler as its class and config describe it."""
+    keys = inspect.signature(type(scheduler).__init__).parameters
+    return Description(
+        type(scheduler).__name__, {key: scheduler.config[key] for key in keys if key in scheduler.config}
+    )
+
+
+class CurrentValues:
+    """A per-step table of the real scheduler, seen from inside the loop.
+
+    The loop's counter i counts model calls, while the point evaluated may be any step j. Entry i is the table's at j, and
+    its neighbours i - 1, i + 1 are those of j.
+    """
+
+    def __init__(self, scheduler: TimeParallelScheduler, table: Tensor) -> None:
+        self._scheduler, self._table = scheduler, table
+
+    def __len__(self) -> int:
+        """The budget of model calls, never reached before the session is done."""
+        session = self._scheduler.active
+        return session.num_steps * max(session.solver.workers, 1) + 1
+
+    def __iter__(self) -> Iterator[Tensor]:
+        session = self._scheduler.active
+        while not session.done:
+            yield self._table[session.index]
+
+    def __getitem__(self, position: Any) -> Tensor:
+        if not isinstance(position, int):
+            raise RefusedError(
+                "this pipeline slices its timesteps (image-to-image, or denoising from a given step), which cannot be "
+                "sampled in parallel in time; call it without genrun"
+            )
+        session = self._scheduler.active
+        step = session.index + position - self._scheduler.evaluations
+        return self._table[min(max(step, 0), len(self._table) - 1)]
+
+
+def summary(session: Session) -> Solution:
+    """The solution of a call: its only sample's, or that of the batch's slowest row."""
+    return max(session.solutions, key=lambda solution: solution.rounds)

@@ -1,0 +1,173 @@
+"""One dimension of VBench on some samples, with everything that can go wrong said by dimension and video."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genrun.adapters.scorers.contract import Sample, UnscoredError
+from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS, Dimension
+from genrun.adapters.scorers.vbench.process import Bridge, BridgeError
+from genrun.adapters.scorers.vbench.video_folder import MODES, Staged, stage
+
+START_TIMEOUT_S = 600.0
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a dimension.
+
+    Attributes:
+        value: as vbench averages it; None when it failed, or gave something for a part of the videos only.
+        reason: why there is no value, or what is to be known of it.
+        items: sample name -> its number, or the reason why there is none.
+    """
+
+    value: float | None
+    reason: str | None
+    items: Mapping[str, float | str]
+
+
+@dataclass
+class Measurer:
+    """Measures dimensions, one after the other, with one process as long as that lives.
+
+    Attributes:
+        bridge: to vbench's Python.
+        device: where vbench runs.
+        cache: vbench's folder of weights, or None for its own default.
+        timeout_s: the longest silence.
+        workspace: a folder for links and results.
+    """
+
+    bridge: Bridge
+    device: str
+    cache: Path | None
+    timeout_s: float
+    workspace: Path
+
+    def hello(self) -> Mapping[str, Any]:
+        """What the environment says of itself; starts the process if there is none.
+
+        Raises:
+            UnscoredError: it does not start.
+        """
+        if not self.bridge.alive:
+            modules = sorted({name for dimension in DIMENSIONS.values() for name in dimension.modules})
+            hub = sorted({name for dimension in DIMENSIONS.values() for name in dimension.hub})
+            about = {"cache": str(self.cache) if self.cache else None, "modules": modules, "hub": hub}
+            try:
+                self.bridge.start(about, max(self.timeout_s, START_TIMEOUT_S))
+            except BridgeError as error:
+                raise UnscoredError(f"vbench: {error}") from error
+        return self.bridge.hello
+
+    def measure(
+        self, dimension: Dimension, samples: Sequence[Sample], suite: Sequence[Mapping[str, Any]], full_info: Path
+    ) -> Result:
+        """Measure a dimension; `suite` is empty for custom prompts."""
+        if not suite and not dimension.custom:
+            return Result(None, "vbench measures it on its own prompts only: prompts: {suite: vbench}", {})
+        try:
+            lacking = missing(dimension, self.hello())
+        except UnscoredError as error:
+            return Result(None, str(error), {})
+        if lacking:
+            return Result(None, f"{dimension.name} needs what is not there: {'; '.join(lacking)}", {})
+        room = self.workspace / dimension.name
+        staged = stage(samples, dimension.name, suite, room / "videos")
+        if not staged.items:
+            return Result(
+                None, f"no sample is of one of the {staged.planned} prompts of this dimension", staged.refused
+            )
+        request = {
+            "dimension": dimension.name,
+            "device": self.device,
+            "folder": str(staged.folder),
+            "mode": MODES["standard" if suite else "custom"],
+            "prompts": staged.prompts,
+            "full_info": str(full_info),
+            "out": str(room / "out"),
+        }
+        return self._asked(dimension, staged, request)
+
+    def _asked(self, dimension: Dimension, staged: Staged, request: Mapping[str, Any]) -> Result:
+        at = ""
+        try:
+            for event in self.bridge.ask(request, self.timeout_s):
+                if event["event"] == "video":
+                    at = Path(event["path"]).name
+                elif event["event"] == "error":
+                    return _failed(dimension, staged, at, f"{event.get('kind')}: {event.get('message')}")
+                elif event["event"] == "result":
+                    return judged(dimension, staged, event)
+        except BridgeError as error:
+            return _failed(dimension, staged, at, str(error))
+        return _failed(dimension, staged, at, "no answer")
+
+
+def missing(dimension: Dimension, hello: Mapping[str, Any]) -> list[str]:
+    """What a dimension lacks in an environment, each with where it goes and where it comes from."""
+    cache = Path(hello["cache"])
+    files = [
+        f"{cache / weights.path} (from {weights.source})"
+        for weights in dimension.needs
+        if not (cache / weights.path).exists()
+    ]
+    modules = [
+        f"the package {name}, which is not on PyPI (in vbench's environment: see its README)"
+        for name in dimension.modules
+        if name not in hello.get("modules", ())
+    ]
+    hub = [
+        f"{name} in the Hugging Face cache (huggingface-cli download {name})"
+        for name in dimension.hub
+        if name not in hello.get("hub", ())
+    ]
+    return files + modules + hub
+
+
+def judged(dimension: Dimension, staged: Staged, answer: Mapping[str, Any]) -> Result:
+    """Check an answer: a finite number for every video, and a finite average."""
+    found: dict[str, Any] = {Path(path).name: value for path, value in answer.get("videos") or ()}
+    items: dict[str, float | str] = dict(staged.refused)
+    wrong = []
+    for name, sample in staged.items.items():
+        value = found.get(name)
+        if isinstance(value, int | float) and math.isfinite(value):
+            items[sample] = value / dimension.unit
+        else:
+            said = "nothing" if name not in found else str(value)
+            items[sample] = f"{dimension.name}: vbench gave {said} for this video"
+            wrong.append(sample)
+    average = answer.get("average")
+    if wrong:
+        some = ", ".join(wrong[:SHOWN]) + (f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
+        count = f"{len(wrong)} of {len(staged.items)} videos"
+        return Result(None, f"{dimension.name}: vbench gave no number for {count}: {some}", items)
+    if not (isinstance(average, int | float) and math.isfinite(average)):
+        return Result(None, f"{dimension.name}: vbench's average is {average}", items)
+    return Result(float(average), _coverage(staged), items)
+
+
+def _coverage(staged: Staged) -> str | None:
+    """What a number of the standard suite is of, when not every prompt has its five samples."""
+    wanted = staged.planned * 5
+    if len(staged.items) >= wanted:
+        return None
+    return f"over {len(staged.items)} of the suite's {wanted} videos: not comparable with the leaderboard"
+
+
+def _failed(dimension: Dimension, staged: Staged, at: str, why: str) -> Result:
+    """A dimension that failed, perhaps at a video."""
+    sample = staged.items.get(at)
+    where = f" at {sample}" if sample else ""
+    message = f"{dimension.name} failed{where}: {why}"
+    items: dict[str, float | str] = dict(staged.refused)
+    if sample:
+        items[sample] = message
+    return Result(None, message, items)

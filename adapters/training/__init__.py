@@ -1,0 +1,1 @@
+"""Training and evaluation of the demo models; sampling needs none of it."""

@@ -1,0 +1,125 @@
+"""Pipelines of diffusers, read without being imported: the arguments of a call, and what no prompt can stand in for."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from genrun.adapters.checkpoint.pipeline_classes import Parameter, call_parameters, is_exported, missing_inputs
+
+# Untyped on purpose: diffusers exports nothing to type checkers.
+df: Any = import_module("diffusers")
+
+SAMPLE = (
+    "StableDiffusionPipeline",
+    "StableDiffusion3Pipeline",
+    "FluxKontextPipeline",
+    "WanPipeline",
+    "WanImageToVideoPipeline",
+    "WanVACEPipeline",
+    "LTX2Pipeline",
+    "KandinskyV22CombinedPipeline",
+    "StableDiffusionXLControlNetUnionPipeline",
+    "DDPMPipeline",
+    "DiTPipeline",
+)
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_the_source_says_what_the_signature_says(name: str) -> None:
+    parameters = inspect.signature(getattr(df, name).__call__).parameters.values()
+    named = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD) and one.name != "self"]
+    assert call_parameters(name) == tuple(Parameter(one.name, one.default is one.empty) for one in named)
+
+
+def test_a_call_that_is_inherited() -> None:
+    assert call_parameters("AltDiffusionPipeline") is not None
+    assert call_parameters("StableDiffusionPipelineSafe") is not None
+    assert call_parameters("FluxPipeline") != call_parameters("FluxImg2ImgPipeline")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "TomorrowsPipeline", "UNet2DModel", "DiffusionPipeline", "ImagePipelineOutput", "../x", "a b", "é"]
+)
+def test_what_is_no_pipeline_has_no_call(name: str) -> None:
+    assert call_parameters(name) is None
+
+
+def test_which_pipelines_can_be_named_in_a_checkpoint() -> None:
+    assert is_exported("WanPipeline")
+    assert not is_exported("TomorrowsPipeline")
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("WanImageToVideoPipeline", ("image",)),
+        ("WanAnimatePipeline", ("image", "pose_video", "face_video")),
+        ("MotifVideoImage2VideoPipeline", ("image",)),
+        ("LTXImageToVideoPipeline", ("image",)),
+        ("Kandinsky5I2VPipeline", ("image",)),
+        ("StableDiffusionImg2ImgPipeline", ("image",)),
+        ("StableDiffusionInpaintPipeline", ("image", "mask_image")),
+        ("StableDiffusionControlNetPipeline", ("image",)),
+        ("StableDiffusionXLControlNetPAGPipeline", ("image",)),
+        ("FluxFillPipeline", ("image", "mask_image")),
+        ("FluxControlPipeline", ("control_image",)),
+        ("QwenImageEditPlusPipeline", ("image",)),
+        ("CogVideoXVideoToVideoPipeline", ("video",)),
+        ("AnimateDiffControlNetPipeline", ("conditioning_frames",)),
+        ("StableDiffusionXLAdapterPipeline", ("image",)),
+        ("KandinskyV22Pipeline", ("image_embeds", "negative_image_embeds")),
+        ("StableVideoDiffusionPipeline", ("image",)),
+    ],
+)
+def test_pipelines_that_text_alone_does_not_feed(name: str, inputs: tuple[str, ...]) -> None:
+    assert missing_inputs(name) == inputs
+    assert missing_inputs(name, frozenset({"image", "mask_image"})) == inputs
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "StableDiffusion3Pipeline",
+        "AnimateDiffPipeline",
+        "Flux2Pipeline",
+        "Flux2KleinPipeline",
+        "FluxKontextPipeline",
+        "GlmImagePipeline",
+        "HunyuanVideoPipeline",
+        "JoyImageEditPipeline",
+        "Kandinsky6TI2VAPipeline",
+        "KandinskyV22CombinedPipeline",
+        "LTXConditionPipeline",
+        "QwenImage21Pipeline",
+        "SkyReelsV2DiffusionForcingPipeline",
+        "StableDiffusionModelEditingPipeline",
+        "TextToVideoZeroPipeline",
+        "WanPipeline",
+        "WanVACEPipeline",
+        "ZImageOmniPipeline",
+        "DDPMPipeline",
+    ],
+)
+def test_pipelines_that_text_or_a_seed_alone_feeds(name: str) -> None:
+    assert missing_inputs(name) == ()
+
+
+def test_labels_can_be_given_by_the_options_of_a_job() -> None:
+    assert missing_inputs("DiTPipeline") == ("class_labels",)
+    assert missing_inputs("DiTPipeline", frozenset({"class_labels"})) == ()
+
+
+def test_nothing_heavy_is_imported_for_it() -> None:
+    code = (
+        "import sys; from genrun.adapters.checkpoint.pipeline_classes import call_parameters;"
+        "assert call_parameters('FluxPipeline');"
+        "print({'torch', 'diffusers', 'transformers'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"

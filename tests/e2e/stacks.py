@@ -24,7 +24,8 @@ from genrun.adapters.exchange import GroupExchange
 from genrun.adapters.parallel.slot import Slot, equip
 from genrun.adapters.parallel.support import MASKED
 from genrun.adapters.session import RefusedError
-from genrun.runner.parallel.mesh import AXES, Mesh
+from genrun.runner.job.mesh_axes import AXES
+from genrun.runner.parallel.mesh import Mesh
 from genrun.solvers import SolverError
 from tests.tiny import build, call_kwargs, latents_of
 from tests.unit.test_caches import WAYS

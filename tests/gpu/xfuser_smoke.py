@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 from genrun.adapters.parallel.slot import Slot, equip
-from genrun.runner.parallel.mesh import AXES
+from genrun.runner.job.mesh_axes import AXES
 from tests.tiny import build, call_kwargs, latents_of
 
 TOLERANCE = 0.05

@@ -2,7 +2,7 @@
 
 GenrunError
     UsageError        2  a command line that cannot be meant
-    JobFileError      2  a job file with problems, all of them at once
+    JobFileError      2  a job file with problems, all of them at once (runner/job/errors.py)
     MixError          2  a changed job that would mix into an old run
     RunError          1  items or the run as a whole failed
         StoreError    1  a run folder that cannot be read or written
@@ -16,15 +16,7 @@ GenrunError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from genrun.runner.job.problems import Problem
-
-MAX_SHOWN = 100
-"""Problems of a job file that its message lists."""
-
+from typing import ClassVar
 
 MAX_LINE = 2_000
 """Characters of one problem: what a message repeats may be a file in itself."""
@@ -57,23 +49,6 @@ class UsageError(GenrunError):
     """A command line that cannot be meant, such as the name of a run that is not there."""
 
     exit_code = 2
-
-
-class JobFileError(GenrunError):
-    """A job file with problems: all of them, sorted by place.
-
-    Attributes:
-        problems: what is wrong, and where; at least one.
-    """
-
-    exit_code = 2
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        lines = [cut(str(problem)) for problem in problems[:MAX_SHOWN]]
-        if len(problems) > MAX_SHOWN:
-            lines.append(f"and {len(problems) - MAX_SHOWN:,} more")
-        super().__init__("\n".join(lines))
-        self.problems = tuple(problems)
 
 
 class MixError(GenrunError):

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from genrun.runner.bench.code import code_of_module
 from genrun.runner.bench.subjects import AnalyticSubject, Ask, ModelSubject, Subject
 from genrun.runner.errors import UsageError
+from genrun.runner.job.errors import Origin
 from genrun.runner.job.layers import set_path
 from genrun.runner.job.plan import WorkItem, canonical, plan
-from genrun.runner.job.problems import Origin
 from genrun.runner.job.resolve import check
-from genrun.runner.job.tree import Value, dress
-from genrun.runner.job.wording import shown, unknown
+from genrun.runner.job.tree import Value, dress, shown, unknown
 from genrun.runner.store.environment import versions
 
 if TYPE_CHECKING:

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from genrun.runner.errors import UsageError
-from genrun.runner.job import options as solver_options
 from genrun.runner.job import yaml as source
-from genrun.runner.job.problems import Origin, raise_all
+from genrun.runner.job.errors import Origin, raise_all
+from genrun.runner.job.options import DEFAULT_SOLVER, kind_options
 from genrun.runner.job.registries import Registry
-from genrun.runner.job.tree import Value
-from genrun.runner.job.wording import unknown
+from genrun.runner.job.tree import Value, unknown
 
 REFERENCE, NO_CACHE = "sequential", "none"
 SWEPT = ("workers", "tolerance")
@@ -134,7 +133,7 @@ def with_caches(variants: Sequence[Variant], texts: Iterable[str], registry: Reg
         origin = Origin(f"--cache {text}")
         given = dict(_pair(pair, text, "--cache") for pair in pairs)
         root = Value({"cache": Value({"kind": Value(kind, origin), **given}, origin)}, origin)
-        cache, problems = solver_options.check(root, registry, "cache", NO_CACHE)
+        cache, problems = kind_options(root, registry, "cache", NO_CACHE)
         raise_all(problems)
         assert cache is not None
         name = " ".join([kind, *pairs])
@@ -186,7 +185,7 @@ def _variant(word: str, registry: Registry) -> Variant:
         raise UsageError(f"--solvers {word}: {swept[0]} is swept.", remedy="Use --workers and --tolerances.")
     origin = Origin(f"--solvers {word}")
     root = Value({"solver": Value({"kind": Value(kind, origin), **given}, origin)}, origin)
-    resolved, problems = solver_options.check(root, registry)
+    resolved, problems = kind_options(root, registry, "solver", DEFAULT_SOLVER)
     raise_all(problems)
     assert resolved is not None
     del resolved["kind"]

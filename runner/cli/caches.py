@@ -35,7 +35,7 @@ def caches(names: Sequence[str], calibrate: str | None, as_json: bool) -> None:
         _calibrate(calibrate, as_json)
         return
     from genrun.runner.job.registries import Registries
-    from genrun.runner.job.wording import unknown
+    from genrun.runner.job.tree import unknown
 
     registry = Registries.installed().caches
     for name in names:

@@ -192,7 +192,7 @@ def _browser() -> Finding:
 
 
 def _vbench(base: Path) -> Finding:
-    from genrun.runner.job.tools import VBENCH_PYTHON, vbench_python
+    from genrun.adapters.scorers.vbench.environment import VBENCH_PYTHON, vbench_python
 
     python = vbench_python(base)
     there = python is not None and python.exists()

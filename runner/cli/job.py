@@ -9,7 +9,7 @@ import click
 
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, put, put_json, say
-from genrun.runner.errors import JobFileError
+from genrun.runner.job.errors import JobFileError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ def show(job: Path, sets: Sequence[str], origin: bool, as_json: bool) -> None:
         places = {path: str(place) for path, place in loaded.origin.items()}
         put_json({"job": loaded.document, **({"origin": places} if origin else {})})
     else:
-        from genrun.runner.job.render import render
+        from genrun.runner.job.yaml import render
 
         put(render(loaded.document, loaded.origin if origin else None).removesuffix("\n"))
 

@@ -55,9 +55,9 @@ def score(
 
         put_metrics(as_json)
         return
-    from genrun.runner.job.shards import shard_of
-    from genrun.runner.job.tools import metric_defaults
+    from genrun.adapters.scorers.vbench.environment import metric_defaults
     from genrun.runner.score.run import score_run, wanted_metrics
+    from genrun.runner.score.shard import shard_of
     from genrun.runner.store.runs import resolve
 
     folder = resolve(run, base)

@@ -25,7 +25,7 @@ def solvers(names: Sequence[str], as_json: bool) -> None:
     """
     from genrun.runner.job.options import describe, title
     from genrun.runner.job.registries import Registries
-    from genrun.runner.job.wording import unknown
+    from genrun.runner.job.tree import unknown
 
     registry = Registries.installed().solvers
     for name in names:
@@ -51,7 +51,7 @@ def solvers(names: Sequence[str], as_json: bool) -> None:
 
 def put_options(options: Sequence[dict[str, Any]]) -> None:
     """Print a table of options."""
-    from genrun.runner.job.render import scalar
+    from genrun.runner.job.yaml import scalar
 
     rows = [("  " + option["name"], option["type"], scalar(option["default"]), option["help"]) for option in options]
     if rows:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from genrun.runner.cli.launching import Wishes
+    from genrun.runner.job.errors import Origin
     from genrun.runner.job.plan import WorkItem
-    from genrun.runner.job.problems import Origin
     from genrun.runner.launch.contract import Launcher
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
@@ -165,7 +165,7 @@ def _load(path: Path, sets: Sequence[str]) -> tuple[Job, Mapping[str, Origin]]:
 @contextlib.contextmanager
 def _blaming(origin: Mapping[str, Origin]) -> Iterator[None]:
     """Tell the place in the job file of what a queue refuses."""
-    from genrun.runner.job.problems import Problem, raise_all
+    from genrun.runner.job.errors import Problem, raise_all
 
     try:
         yield

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrun.adapters.scorers.vbench.environment import vbench_home, vbench_python, vbench_weights
 from genrun.runner.cli.output import put, put_json, say
 from genrun.runner.errors import RunError, UsageError
-from genrun.runner.job.tools import vbench_home, vbench_python, vbench_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

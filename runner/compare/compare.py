@@ -14,7 +14,7 @@ from genrun.runner.compare.gates import NO_BASELINE, RELATIVE, Gate, gates_of, j
 from genrun.runner.compare.load import Cells, Entry, Number, is_reference_only, read_cells, style_of
 from genrun.runner.compare.pairs import Match, across, within
 from genrun.runner.compare.results import CellComparison, Comparison, Difference, Mean, Pair, Side, State
-from genrun.runner.job.gating import COSTS
+from genrun.runner.job.schema import COSTS
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder

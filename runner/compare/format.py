@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from genrun.runner.compare.results import CellComparison, Comparison, Difference, GateResult, Pair
-from genrun.runner.job.gating import COSTS
+from genrun.runner.job.schema import COSTS
 from genrun.runner.report.text import ABSENT, styled
 
 DIFFERENCES = ("cell", "metric", "n", "baseline", "candidate", "difference", "d", "prompts +/=/-", "")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from genrun.adapters.scorers import registry
-from genrun.runner.job.gating import COSTS
+from genrun.runner.job.schema import COSTS
 from genrun.runner.score.choose import metric_name
 from genrun.runner.score.run import IS_REFERENCE, read_scores
 from genrun.runner.store.records import SET, Record, Score

@@ -1,43 +1,25 @@
-"""One cell of the matrix: its document checked against what is installed, and resolved to what will run."""
+"""One cell of the matrix: its document resolved, section by section, to what will run."""
 
 from __future__ import annotations
 
-import itertools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.files import opened, unusable
 from genrun.adapters.pipeline.families import OPEN, Parts, informed
 from genrun.registry import did_you_mean
-from genrun.runner.errors import JobFileError
-from genrun.runner.job import accelerations, holding, launching, options
-from genrun.runner.job import prompts as prompt_files
-from genrun.runner.job.calls import call_problems
 from genrun.runner.job.checkpoint import Checkpoint, locate, parts_of
-from genrun.runner.job.gating import gate_problems
-from genrun.runner.job.matrix import Corner
-from genrun.runner.job.media import negative_problems, output_problems
-from genrun.runner.job.pipeline import pipeline_of, pipeline_problems
-from genrun.runner.job.places import at_home, folder_problems, located
-from genrun.runner.job.problems import Problem
+from genrun.runner.job.errors import Problem
+from genrun.runner.job.files import expanded, located
+from genrun.runner.job.options import DEFAULT_SOLVER, NO_CACHE, kind_options
+from genrun.runner.job.prompts import Prompt, ReadFile, file_reader, prompts_of
 from genrun.runner.job.registries import Registries
-from genrun.runner.job.schedulers import scheduler_problems
-from genrun.runner.job.schema import CacheSpec, JobSpec, ModelSpec, SamplingSpec, SolverSpec
-from genrun.runner.job.scores import score_problems
-from genrun.runner.job.sections import section
-from genrun.runner.job.suites import is_suite, suite_prompts
-from genrun.runner.job.tree import Value, bare, dotted
-from genrun.runner.job.wording import place, problems_of, shown, unknown
-
-AUTO, NONE = "auto", "none"
-MAX_NAMES = 10_000
-"""Of files beside the one that is missing."""
+from genrun.runner.job.schema import CacheSpec, JobSpec, LaunchSpec, ModelSpec, ParallelSpec, SamplingSpec, SolverSpec
+from genrun.runner.job.tree import Value, unknown
+from genrun.runner.job.validate import job_of, section
 
 
 @dataclass(frozen=True)
@@ -58,7 +40,7 @@ class Cell:
     adapter: Any
     checkpoint: Checkpoint
     sampling: Mapping[str, Any]
-    prompts: tuple[prompt_files.Prompt, ...]
+    prompts: tuple[Prompt, ...]
 
     @property
     def dtype(self) -> str | dict[str, str]:
@@ -67,245 +49,203 @@ class Cell:
         return {"default": str(self.adapter.dtype), **given} if isinstance(given, dict) else given or self.adapter.dtype
 
 
-SIDES = ("height", "width")
-"""Fields of sampling whose impossible values fail the items of their cell, and of no other."""
+def _checkpoint(text: str, base: Path, variant: str | None) -> Checkpoint | str:
+    try:
+        return locate(text, base, variant)
+    except ValueError as error:
+        return str(error)
 
 
-@dataclass
-class CellChecker:
-    """Checks cells; files that several cells name are read once."""
+@dataclass(frozen=True)
+class Sources:
+    """What cells are resolved from; the files that several cells name are read once.
+
+    Attributes:
+        registries: what is installed.
+        checkpoint: finds a checkpoint by name, folder and variant; returns why there is none.
+        parts: tells what the files of a checkpoint say of its pipeline.
+        prompts: reads a prompt file.
+    """
 
     registries: Registries
-    _prompts: dict[Path, list[prompt_files.Prompt] | JobFileError] = field(default_factory=dict)
-    _checkpoints: dict[tuple[str, Path, str | None], Checkpoint | str] = field(default_factory=dict)
-    _parts: dict[tuple[str, str | None], Parts | None] = field(default_factory=dict)
+    checkpoint: Any = field(default_factory=lambda: cache(_checkpoint))
+    parts: Any = field(default_factory=lambda: cache(parts_of))
+    prompts: ReadFile = field(default_factory=file_reader)
 
-    def check(self, corner: Corner) -> tuple[Cell | None, list[Problem]]:
-        """Check a cell, and return it (None when it cannot run) and everything that is wrong with it."""
-        root = corner.root
-        job, problems = job_of(root)
-        solver, wrong = options.check(root, self.registries.solvers)
-        problems += wrong
-        cache, wrong = options.check(root, self.registries.caches, "cache", NONE)
-        problems += wrong
-        model = self._model(root, problems)
-        problems += accelerations.problems(root, self.registries, model, solver, cache)
-        sampling = _sampling(root, *model, problems) if model else None
-        prompts = self._prompt_list(root, problems)
-        if model is not None and sampling is not None:
-            problems += output_problems(root, model[0], sampling) + negative_problems(model[0], sampling, prompts)
-        problems += _repeated_seeds(root) + self._names(root) + launching.mesh_problems(root)
-        problems += launching.slurm_problems(root) + launching.clashes(root)
-        problems += gate_problems(root, self.registries.metrics) + folder_problems(root)
-        pipeline = None if model is None else pipeline_of(*model, job.model.revision if job else None)
-        problems += launching.support_problems(
-            root, pipeline, *self._denoiser(model, job.model.revision if job else None)
-        )
-        problems += launching.guidance_problems(root, pipeline, sampling or {}, prompts)
-        if (
-            not all(problem.fails_items for problem in problems)
-            or job is None
-            or model is None
-            or solver is None
-            or cache is None
-            or sampling is None
-        ):
-            return None, problems
-        chosen = {"solver": SolverSpec(**solver), "cache": CacheSpec(**cache)}
-        job = at_home(job.model_copy(update={**chosen, "launch": launching.resolved(job.launch, root)}))
-        return Cell(corner.axes, job, *model, sampling, tuple(prompts)), problems
 
-    def unfit(self, corner: Corner) -> list[Problem]:
-        """Check what of a cell does not go with its mesh: caches, kernels, and the model itself."""
-        root, unused = corner.root, list[Problem]()
-        model = self._model(root, unused)
-        solver, _ = options.check(root, self.registries.solvers)
-        cache, _ = options.check(root, self.registries.caches, "cache", NONE)
-        pipeline = None if model is None else pipeline_of(*model)
-        problems = launching.support_problems(root, pipeline, *self._denoiser(model, None))
-        return problems + accelerations.problems(root, self.registries, model, solver, cache)
+@dataclass(frozen=True)
+class Draft:
+    """A cell that is being checked: a section is resolved when it is asked for, and None where it is wrong.
 
-    def _model(self, root: Value, problems: list[Problem]) -> tuple[Any, Checkpoint] | None:
-        spec = section(root, "model", ModelSpec)
+    Attributes:
+        root: the cell's document.
+        axes: axis -> short label.
+        sources: what it is resolved from.
+    """
+
+    root: Value
+    axes: Mapping[str, str]
+    sources: Sources
+
+    @property
+    def registries(self) -> Registries:
+        """What is installed."""
+        return self.sources.registries
+
+    def unresolved(self) -> list[Problem]:
+        """Name what keeps sections from being resolved."""
+        found = (self._job, self._solver, self._cache, self._model, self._prompts)
+        return [problem for _, problems in found for problem in problems]
+
+    def cell(self) -> Cell | None:
+        """Return what the cell runs, or None when a section is wrong."""
+        job, solver, acceleration, model, sampling = self.job, self.solver, self.cache, self._model[0], self.sampling
+        if job is None or solver is None or acceleration is None or model is None or sampling is None:
+            return None
+        job = job.model_copy(update={"solver": SolverSpec(**solver), "cache": CacheSpec(**acceleration)})
+        return Cell(self.axes, anywhere(job, self.root), *model, sampling, tuple(self.prompts))
+
+    @property
+    def job(self) -> JobSpec | None:
+        """The whole document."""
+        return self._job[0]
+
+    @property
+    def solver(self) -> Mapping[str, Any] | None:
+        """Kind and every option."""
+        return self._solver[0]
+
+    @property
+    def cache(self) -> Mapping[str, Any] | None:
+        """Kind and every option."""
+        return self._cache[0]
+
+    @property
+    def adapter(self) -> Any:
+        """The adapter, with the rules of the pipeline that the checkpoint has."""
+        return None if self._model[0] is None else self._model[0][0]
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """Where the weights are."""
+        return None if self._model[0] is None else self._model[0][1]
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """In the order of their list or file; none where they are wrong."""
+        return self._prompts[0]
+
+    @cached_property
+    def model(self) -> ModelSpec | None:
+        """The section `model`."""
+        return section(self.root, "model", ModelSpec)
+
+    @cached_property
+    def launch(self) -> LaunchSpec | None:
+        """The section `launch`."""
+        return section(self.root, "launch", LaunchSpec)
+
+    @cached_property
+    def parallel(self) -> ParallelSpec | None:
+        """The section `parallel`."""
+        return section(self.root, "parallel", ParallelSpec)
+
+    @cached_property
+    def given_sampling(self) -> SamplingSpec | None:
+        """The section `sampling` as it is written."""
+        return section(self.root, "sampling", SamplingSpec)
+
+    @cached_property
+    def sampling(self) -> dict[str, Any] | None:
+        """The section `sampling` with the adapter's defaults, whose other keys count as options of the call."""
+        if self.given_sampling is None or self.adapter is None:
+            return None
+        defaults = {key: value for key, value in self.adapter.defaults.items() if key in SamplingSpec.model_fields}
+        extra = {key: value for key, value in self.adapter.defaults.items() if key not in SamplingSpec.model_fields}
+        given = self.given_sampling.model_dump(mode="json", exclude_none=True)
+        given["options"] = {**extra, **given["options"]}
+        resolved = SamplingSpec(**{**defaults, **given}).model_dump(mode="json", exclude_none=True)
+        if not resolved["options"]:
+            del resolved["options"]
+        return resolved
+
+    @cached_property
+    def pipeline(self) -> str | None:
+        """The class of the model's pipeline, where that is known before it is loaded."""
+        if self.checkpoint is None:
+            return None
+        return pipeline_of(self.adapter, self.checkpoint, None if self.model is None else self.model.revision)
+
+    @cached_property
+    def denoiser(self) -> Mapping[str, Any]:
+        """The config.json of the model's transformer or UNet; empty where it is not on this machine."""
+        parts = self._parts(self.checkpoint)
+        return {} if parts is None else parts.denoiser_config
+
+    @cached_property
+    def _job(self) -> tuple[JobSpec | None, list[Problem]]:
+        return job_of(self.root)
+
+    @cached_property
+    def _solver(self) -> tuple[dict[str, Any] | None, list[Problem]]:
+        return kind_options(self.root, self.registries.solvers, "solver", DEFAULT_SOLVER)
+
+    @cached_property
+    def _cache(self) -> tuple[dict[str, Any] | None, list[Problem]]:
+        return kind_options(self.root, self.registries.caches, "cache", NO_CACHE)
+
+    @cached_property
+    def _prompts(self) -> tuple[list[Prompt], list[Problem]]:
+        return prompts_of(self.root, self.sources.prompts)
+
+    @cached_property
+    def _model(self) -> tuple[tuple[Any, Checkpoint] | None, list[Problem]]:
+        spec, adapters = self.model, self.registries.adapters
         if spec is None:
-            return None
-        names = self.registries.adapters.names()
+            return None, []
+        names = adapters.names()
         if spec.adapter not in names:
-            at = ("model", "adapter")
-            problems.append(Problem(place(root, at), dotted(at), unknown(spec.adapter, names, "model")))
-            return None
-        adapter = self.registries.adapters.get(spec.adapter)
+            return None, [self.root.problem(("model", "adapter"), unknown(spec.adapter, names, "model"))]
+        adapter = adapters.get(spec.adapter)
         at = ("model", "checkpoint")
         text = spec.checkpoint or adapter.checkpoint
         if text is None:
             message = f"missing: {spec.adapter} has none of its own. Name a folder or a hub id (org/name)."
-            problems.append(Problem(place(root, at), dotted(at), message))
-            return None
-        found = self._checkpoint(str(text), place(root, at).folder, spec.variant)
+            return None, [self.root.problem(at, message)]
+        found = self.sources.checkpoint(str(text), self.root.place(at).folder, spec.variant)
         if isinstance(found, Checkpoint):
-            problems += holding.check(root, spec, found) + pipeline_problems(root, spec, adapter, found)
-            return self._informed(adapter.for_checkpoint(found.name), found, spec.revision), found
+            adapter = adapter.for_checkpoint(found.name)
+            is_open = isinstance(adapter, Adapter) and adapter.name == OPEN
+            parts = self._parts(found) if is_open else None
+            return (adapter if parts is None else informed(adapter, parts), found), []
         if spec.checkpoint is None and isinstance(adapter.checkpoint, Path) and not adapter.checkpoint.is_dir():
             found = f"the weights that come with {spec.adapter} are not in this installation. Reinstall genrun."
-        elif spec.adapter == AUTO and "neither" in found:
+        elif spec.adapter == OPEN and "neither" in found:
             found += did_you_mean(str(text), names)
-        problems.append(Problem(place(root, at), dotted(at), found))
+        return None, [self.root.problem(at, found)]
+
+    def _parts(self, checkpoint: Checkpoint | None) -> Parts | None:
+        if checkpoint is None:
+            return None
+        return self.sources.parts(checkpoint, None if self.model is None else self.model.revision)
+
+
+def pipeline_of(adapter: Any, checkpoint: Checkpoint, revision: str | None = None) -> str | None:
+    """Name the class of a model's pipeline: the adapter's, or what a checkpoint on this machine says; else None."""
+    if adapter.pipeline is not None:
+        return adapter.pipeline
+    try:
+        name = (checkpoint.index(revision) or {}).get("_class_name")
+    except ValueError:
         return None
-
-    def _informed(self, adapter: Any, checkpoint: Checkpoint, revision: str | None) -> Any:
-        """The adapter; one that leaves its pipeline open with the rules of the pipeline that the checkpoint has."""
-        if not isinstance(adapter, Adapter) or adapter.name != OPEN:
-            return adapter
-        parts = self._parts_of(checkpoint, revision)
-        return adapter if parts is None else informed(adapter, parts)
-
-    def _denoiser(self, model: tuple[Any, Checkpoint] | None, revision: str | None) -> tuple[Mapping[str, Any], str]:
-        """The config.json of a model's transformer or UNet, empty where it is not on this machine; and its usual dtype."""
-        if model is None:
-            return {}, ""
-        parts = self._parts_of(model[1], revision)
-        return {} if parts is None else parts.denoiser_config, str(getattr(model[0], "dtype", ""))
-
-    def _parts_of(self, checkpoint: Checkpoint, revision: str | None) -> Parts | None:
-        key = (checkpoint.name, revision)
-        if key not in self._parts:
-            self._parts[key] = parts_of(checkpoint, revision)
-        return self._parts[key]
-
-    def _checkpoint(self, text: str, base: Path, variant: str | None) -> Checkpoint | str:
-        key = (text, base, variant)
-        if key not in self._checkpoints:
-            try:
-                self._checkpoints[key] = locate(text, base, variant)
-            except ValueError as error:
-                self._checkpoints[key] = str(error)
-        return self._checkpoints[key]
-
-    def _prompt_list(self, root: Value, problems: list[Problem]) -> list[prompt_files.Prompt]:
-        section = root.get("prompts")
-        if section is None or section.wrong:
-            return []
-        if isinstance(section.data, list):
-            found, wrong = _inline(section)
-        elif is_suite(root):
-            found, wrong = suite_prompts(root)
-        else:
-            found, wrong = self._from_file(root)
-        problems += wrong or prompt_files.duplicates(found)
-        return found
-
-    def _from_file(self, root: Value) -> tuple[list[prompt_files.Prompt], list[Problem]]:
-        at = ("prompts", "file")
-        file, limit = root.find(at), root.find(("prompts", "limit"))
-        if file is None or not isinstance(file.data, str) or not file.data:
-            return [], []
-        base = place(root, at).folder
-        path = prompt_files.find(file.data, base)
-        if path is None:
-            reason = unusable(located(file.data, base)) or _no_regular_file(located(file.data, base))
-            wrong = f"{shown(file.data)} cannot be read: {reason}." if reason else _no_file(file.data, base)
-            return [], [Problem(file.origin, dotted(at), wrong)]
-        if path not in self._prompts:
-            self._prompts[path] = _read(path)
-        prompts = self._prompts[path]
-        if isinstance(prompts, JobFileError):
-            return [], list(prompts.problems)
-        if not prompts:
-            return [], [Problem(file.origin, dotted(at), f"{str(path)!r} has no prompts.")]
-        return prompts[: limit.data if limit is not None and isinstance(limit.data, int) else None], []
-
-    def _names(self, root: Value) -> list[Problem]:
-        """What is wrong with the names of launchers and metrics, and with metrics' options."""
-        problems = score_problems(root, self.registries.metrics)
-        kind, known = root.find(("launch", "kind")), self.registries.launchers.names()
-        if kind is not None and isinstance(kind.data, str) and kind.data not in known:
-            problems.append(Problem(kind.origin, "launch.kind", unknown(kind, known, "launcher")))
-        return problems
+    return name if isinstance(name, str) else None
 
 
-def job_of(root: Value) -> tuple[JobSpec | None, list[Problem]]:
-    """Check a document against the schema alone; return the job, or None, and what is wrong."""
-    # Keys with nothing behind them (`seeds:`) mean the default, but for those that are none.
-    known = JobSpec.model_fields
-    data = {
-        key: bare(value)
-        for key, value in root.data.items()
-        if value.data is not None or value.wrong or key not in known
-    }
-    try:
-        return JobSpec.model_validate_json(json.dumps(data), strict=True), []
-    except ValidationError as error:
-        return None, problems_of(error, root)
-
-
-def _sampling(root: Value, adapter: Any, checkpoint: Checkpoint, problems: list[Problem]) -> dict[str, Any] | None:
-    """The section `sampling` with the adapter's defaults, whose other keys count as options of the call."""
-    spec = section(root, "sampling", SamplingSpec)
-    if spec is None:
-        return None
-    defaults = {key: value for key, value in adapter.defaults.items() if key in SamplingSpec.model_fields}
-    extra = {key: value for key, value in adapter.defaults.items() if key not in SamplingSpec.model_fields}
-    given = spec.model_dump(mode="json", exclude_none=True)
-    given["options"] = {**extra, **given["options"]}
-    resolved = SamplingSpec(**{**defaults, **given}).model_dump(mode="json", exclude_none=True)
-    if not resolved["options"]:
-        del resolved["options"]
-    model = section(root, "model", ModelSpec)
-    revision = None if model is None else model.revision
-    problems += scheduler_problems(root, resolved, checkpoint, revision)
-    wrong = [(("sampling", name), message) for name, message in adapter.validate(resolved)]
-    problems += [
-        Problem(place(root, at), dotted(at), f"{message.rstrip('.')}.", fails_items=at[-1] in SIDES)
-        for at, message in wrong
-    ]
-    pipeline, told = pipeline_of(adapter, checkpoint, revision), {at[-1] for at, _ in wrong}
-    problems += call_problems(root, spec, resolved.get("steps"), pipeline, told)
-    return resolved
-
-
-def _inline(section: Value) -> tuple[list[prompt_files.Prompt], list[Problem]]:
-    prompts, problems = [], []
-    for index, value in enumerate(section.data):
-        if isinstance(value.data, str) and value.data.strip():
-            prompts.append(prompt_files.Prompt(value.data, value.origin))
-        elif isinstance(value.data, str) and value.data:
-            problems.append(Problem(value.origin, dotted(("prompts", index)), "the prompt is blank."))
-    return prompts, problems
-
-
-def _read(path: Path) -> list[prompt_files.Prompt] | JobFileError:
-    try:
-        return prompt_files.read(path, str(path))
-    except JobFileError as error:
-        return error
-
-
-def _no_file(file: str, base: Path) -> str:
-    try:
-        near = [path.name for path in itertools.islice(located(file, base).parent.iterdir(), MAX_NAMES)]
-    except (OSError, ValueError):
-        near = []
-    meant = did_you_mean(Path(file).name, near)
-    return f"there is no file {shown(file)} in {str(base)!r} or among the prompts packaged with genrun.{meant}"
-
-
-def _no_regular_file(path: Path) -> str:
-    """Why what is there is no file to read; "" where nothing is."""
-    try:
-        with opened(path):
-            return ""
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        return str(error.strerror)
-
-
-def _repeated_seeds(root: Value) -> list[Problem]:
-    seeds = root.get("seeds")
-    problems = []
-    first: dict[int, Value] = {}
-    for index, value in enumerate(seeds.data if seeds and isinstance(seeds.data, list) else []):
-        if type(value.data) is int and first.setdefault(value.data, value) is not value:
-            message = f"{value.data} is given twice, first at {first[value.data].origin}. Remove one of them."
-            problems.append(Problem(value.origin, dotted(("seeds", index)), message))
-    return problems
+def anywhere(job: JobSpec, root: Value) -> JobSpec:
+    """Return a job that can be run from any folder: its template by an absolute path, its folder of runs without `~`."""
+    output = job.output.model_copy(update={"dir": str(expanded(job.output.dir))})
+    launch = job.launch
+    if launch.template is not None:
+        folder = root.place(("launch", "template")).folder
+        launch = launch.model_copy(update={"template": str(located(launch.template, folder).resolve())})
+    return job.model_copy(update={"output": output, "launch": launch})

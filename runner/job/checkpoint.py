@@ -1,4 +1,4 @@
-"""Checkpoints: a folder in diffusers' layout, or a hub id; whether it can be used, and what identifies it."""
+"""Checkpoints, folders in diffusers' layout or hub ids: finding them, checking them, and what identifies their weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ WEIGHTS = ".safetensors"
 TEXTS = (".json", ".txt", ".model", ".jinja", ".vocab")
 """Suffixes of configurations and tokenizers; other files (README.md, pictures) change nothing."""
 
+# All four are part of what identifies the weights: other numbers would change every item's id.
 WHOLE_UP_TO_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**16
 CHUNKS = 64
 MAX_HEADER_BYTES = 100 * 2**20
+"""The most that safetensors itself takes."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Checkpoint:
     folder: Path | None
 
     def fingerprint(self, revision: str | None) -> str:
-        """What identifies the weights: of a folder its content, of a hub id its name and revision."""
+        """Return what identifies the weights: of a folder its content, of a hub id its name and revision."""
         return f"hub:{self.name}@{revision or 'main'}" if self.folder is None else fingerprint(self.folder)
 
     def index(self, revision: str | None) -> Mapping[str, Any] | None:
@@ -50,24 +52,25 @@ class Checkpoint:
         Raises:
             ValueError: it cannot be read.
         """
-        folder = self.folder or cached_folder(self.name, revision)
+        folder = self.local_folder(revision)
         return index_of(folder) if folder is not None and (folder / INDEX).is_file() else None
+
+    def local_folder(self, revision: str | None) -> Path | None:
+        """Return where its files are on this machine: the folder, or that of the hub's cache; None where they are not."""
+        return self.folder or cached_folder(self.name, revision)
 
 
 def parts_of(checkpoint: Checkpoint, revision: str | None) -> Parts | None:
     """Tell what the files of a checkpoint say of its pipeline; None for a hub id that is not on this machine."""
-    folder = checkpoint.folder or cached_folder(checkpoint.name, revision)
-    return None if folder is None else parts_at(_reader(folder))
+    folder = checkpoint.local_folder(revision)
 
-
-def _reader(folder: Path) -> Callable[[str], Any]:
     def read(name: str) -> Any:
         try:
-            return json.loads((folder / name).read_bytes())
+            return json.loads((folder / name).read_bytes()) if folder is not None else None
         except (OSError, ValueError, RecursionError):
             return None
 
-    return read
+    return None if folder is None else parts_at(read)
 
 
 def locate(text: str, base: Path, variant: str | None = None) -> Checkpoint:
@@ -97,7 +100,8 @@ def locate(text: str, base: Path, variant: str | None = None) -> Checkpoint:
 
 
 def cached_folder(hub_id: str, revision: str | None) -> Path | None:
-    """Find the files of a hub id in the hub's cache, by its layout: huggingface_hub takes long to import."""
+    """Return the files of a hub id in the hub's cache, or None."""
+    # By the cache's layout: huggingface_hub takes long to import.
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
     cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or Path(home, "hub")
     folder = Path(os.path.expandvars(cache)).expanduser() / f"models--{hub_id.replace('/', '--')}"
@@ -106,7 +110,7 @@ def cached_folder(hub_id: str, revision: str | None) -> Path | None:
         reference = folder / "refs" / wanted
         commit = reference.read_text(encoding="ascii").strip() if reference.is_file() else wanted
         found = folder / "snapshots" / commit
-        return found if found.is_dir() else None
+        return found if commit and found.is_dir() else None
     except (OSError, ValueError):
         return None
 
@@ -165,7 +169,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The files of a folder, and of components that are links to folders elsewhere."""
+    """Yield the files of a folder, and of components that are links to folders elsewhere."""
     roots = [folder, *(folder / name for name in _component_names(folder) if (folder / name).is_symlink())]
     for path in (path for root in roots for path in root.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -187,7 +191,7 @@ def _whole(path: Path) -> Iterator[bytes]:
 
 
 def _sampled(path: Path, size: int) -> Iterator[bytes]:
-    """The header of a safetensors file (length in its first 8 bytes), and chunks from first to last byte."""
+    """Yield the header of a safetensors file (length in its first 8 bytes), and chunks from first to last byte."""
     with path.open("rb") as file:
         length = file.read(8)
         yield length

@@ -1,40 +1,76 @@
-"""A job file with its parents (`extends`), the options `--set`, and the environment laid over each other."""
+"""A job file over its parents (`extends`), with the environment filled in (`${VAR}`) and options (`--set`) laid over it."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from genrun.adapters.files import is_there, unusable
-from genrun.runner.job import yaml as source
-from genrun.runner.job.environ import fill
-from genrun.runner.job.places import located
-from genrun.runner.job.problems import Origin, Problem, raise_all
+from genrun.runner.job import yaml
+from genrun.runner.job.errors import Origin, Problem, refuse
+from genrun.runner.job.files import located
 from genrun.runner.job.schema import GateSpec
-from genrun.runner.job.tree import Value, dotted, merge, put
-from genrun.runner.job.wording import shown
+from genrun.runner.job.tree import Value, dotted, merge, put, shown
 
 EXTENDS = "extends"
 MAX_PARENTS = 32
-"""Files that may extend each other, one after the other."""
+"""Files that may extend each other, one after the other: far more than anybody can follow."""
+
+MAX_SHOWN_SET = 80
+"""Characters of a `--set` that messages repeat as its origin."""
+
+MIN_SECRET = 4
+"""Characters of a secret that is looked for in other texts: a shorter one would be found in innocent words."""
+
 SHORTHANDS = {"solver": "kind", "cache": "kind", "launch": "kind", "sampling.scheduler": "kind", "parallel": "time"}
-"""Sections that may be given as the text of one of their keys."""
+"""Sections that may be given as the text of one of their keys; `model` is the name of an adapter or a checkpoint."""
+
+_VARIABLE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::([-?])([^}]*))?\})?")
+_SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|\d|$)", re.IGNORECASE)
 
 
-def read_job(path: Path, environ: Mapping[str, str], adapters: Sequence[str]) -> Value:
+def read_job(path: Path, environ: Mapping[str, str], adapters: Sequence[str], children: tuple[Path, ...] = ()) -> Value:
     """Read a job file over its parents.
 
     Args:
         path: the job file; messages call it by this path.
         environ: the environment, for `${NAME}`.
         adapters: names that the shorthand `model: NAME` knows.
+        children: the files that extend this one, resolved.
 
     Raises:
         JobFileError: a file cannot be read, is not plain YAML, or extends itself.
     """
-    return _read(path, environ, adapters, seen=())
+    root = fill(yaml.read(path, str(path)), environ)
+    sections = dict(root.data)
+    extends = sections.pop(EXTENDS, None)
+    root = expand(replace(root, data=sections), adapters)
+    if extends is None:
+        return root
+    if not isinstance(extends.data, str) or not extends.data or extends.source is not None:
+        refuse(extends.origin, extends.wrong or "wanted the name of one job file, relative to this one.", EXTENDS)
+    parent = Path(os.path.normpath(located(extends.data, path.parent)))
+    children = (*children, path.resolve())
+    wrong = _wrong_parent(parent, children)
+    if wrong:
+        refuse(extends.origin, wrong, EXTENDS)
+    return merge(read_job(parent, environ, adapters, children), root)
+
+
+def _wrong_parent(parent: Path, children: Sequence[Path]) -> str:
+    """Return why a job file cannot be extended, or ""."""
+    reason = unusable(parent)
+    if reason:
+        return f"{shown(str(parent))} cannot be looked at: {reason}."
+    if parent.resolve() in children:
+        return f"{parent} extends itself. Remove one of the `extends`."
+    if len(children) > MAX_PARENTS:
+        return f"more than {MAX_PARENTS} files extend each other. Write them together."
+    # A folder or a pipe is told as such where it is read.
+    return "" if is_there(parent) else f"there is no file {str(parent)!r}."
 
 
 def apply_sets(
@@ -52,34 +88,28 @@ def apply_sets(
     # Containers before what is in them, and a kind before its options; otherwise in the order given.
     for path, value in sorted(parsed, key=lambda pair: (len(pair[0]), pair[0][-1] != "kind")):
         root = expand(put(root, path, fill(value, environ)), adapters)
-    return root, _varied(root, [(path, value.origin) for path, value in parsed])
+    matrix = root.get("matrix")
+    axes = list(matrix.data) if matrix is not None and matrix.is_mapping else []
+    overruled = "the matrix varies {0}, so this would change nothing. Set matrix.{0}=[...] instead."
+    return root, [
+        Problem(value.origin, dotted(path), overruled.format(axis))
+        for path, value in parsed
+        for axis in axes
+        if path[: axis.count(".") + 1] == tuple(axis.split("."))
+    ]
 
 
-def expand(root: Value, adapters: Sequence[str]) -> Value:
-    """Write shorthands out: `solver: ropa`, `model: demo-video`, `then: [score]`; also in values of the matrix."""
-    if not root.is_mapping:
-        return root
-    for section in ("model", *SHORTHANDS):
-        root = _rewrite(root, tuple(section.split(".")), lambda value, at=section: expand_at(at, value, adapters))
-    root = _rewrite(root, ("launch", "then"), _expand_steps)
-    return _rewrite(root, ("matrix",), lambda matrix: _expand_matrix(matrix, adapters))
-
-
-def expand_at(section: str, value: Value, adapters: Sequence[str]) -> Value:
-    """Write out the shorthand of one section, if `value` is one."""
-    if not isinstance(value.data, str):
-        return value
-    if section == "model":
-        key = "adapter" if value.data in adapters else "checkpoint"
-    elif section in SHORTHANDS:
-        key = SHORTHANDS[section]
-    else:
-        return value
-    return Value({key: value}, value.origin, value.key)
+def _parse_set(text: str) -> tuple[tuple[str, ...], Value]:
+    origin = Origin(f"--set {text if len(text) <= MAX_SHOWN_SET else text[: MAX_SHOWN_SET - 1] + '…'}")
+    name, equals, value = text.partition("=")
+    path = set_path(name.strip())
+    if not equals or not all(path) or len(path) > yaml.MAX_DEPTH:
+        refuse(origin, "wanted a path and a value, such as --set solver.workers=4.")
+    return path, yaml.parse(value, lambda _line, _column: origin)
 
 
 def set_path(name: str) -> tuple[str, ...]:
-    """The path of a dotted name; the axes of a matrix and the metrics of gates, which have dots too, are one key."""
+    """Return the path of a dotted name; axes of a matrix and metrics of gates, which have dots too, are one key."""
     head, _, rest = name.partition(".")
     if head == "gates" and rest:
         metric, _, rule = rest.rpartition(".")
@@ -87,81 +117,109 @@ def set_path(name: str) -> tuple[str, ...]:
     return (head, rest) if head == "matrix" and rest else tuple(name.split("."))
 
 
-def _read(path: Path, environ: Mapping[str, str], adapters: Sequence[str], seen: tuple[Path, ...]) -> Value:
-    root = fill(source.read(path, str(path)), environ)
-    children = dict(root.data)
-    extends = children.pop(EXTENDS, None)
-    root = expand(replace(root, data=children), adapters)
-    if extends is None:
+def expand(root: Value, adapters: Sequence[str]) -> Value:
+    """Write shorthands out: `solver: ropa`, `model: demo-video`, `then: [score]`; also in values of the matrix."""
+    if not root.is_mapping:
         return root
-    if not isinstance(extends.data, str) or not extends.data or extends.source is not None:
-        wanted = extends.wrong or "wanted the name of one job file, relative to this one."
-        raise_all([Problem(extends.origin, EXTENDS, wanted)])
-    parent, seen = Path(os.path.normpath(located(extends.data, path.parent))), (*seen, path.resolve())
-    wrong = _wrong_parent(parent, seen)
-    if wrong:
-        raise_all([Problem(extends.origin, EXTENDS, wrong)])
-    return merge(_read(parent, environ, adapters, seen), root)
+    for section in ("model", *SHORTHANDS):
+        root = _change(root, section.split("."), lambda value, at=section: _expand_section(at, value, adapters))
+    root = _change(root, ("launch", "then"), _expand_steps)
+    return _change(root, ("matrix",), lambda matrix: _expand_matrix(matrix, adapters))
 
 
-def _wrong_parent(parent: Path, seen: Sequence[Path]) -> str:
-    """Why a job file cannot be extended, or ""."""
-    reason = unusable(parent)
-    if reason:
-        return f"{shown(str(parent))} cannot be looked at: {reason}."
-    if parent.resolve() in seen:
-        return f"{parent} extends itself. Remove one of the `extends`."
-    if len(seen) > MAX_PARENTS:
-        return f"more than {MAX_PARENTS} files extend each other. Write them together."
-    # A folder or a pipe is told as such where it is read.
-    return "" if is_there(parent) else f"there is no file {str(parent)!r}."
-
-
-def _parse_set(text: str) -> tuple[tuple[str, ...], Value]:
-    origin = Origin(f"--set {text if len(text) <= 80 else text[:79] + '…'}")
-    name, equals, value = text.partition("=")
-    path = set_path(name.strip())
-    if not equals or not all(path) or len(path) > source.MAX_DEPTH:
-        raise_all([Problem(origin, "", "wanted a path and a value, such as --set solver.workers=4.")])
-    return path, source.parse(value, lambda _line, _column: origin)
-
-
-def _varied(root: Value, paths: Sequence[tuple[tuple[str, ...], Origin]]) -> list[Problem]:
-    matrix = root.get("matrix")
-    axes = list(matrix.data) if matrix is not None and isinstance(matrix.data, dict) else []
-    problems = []
-    for path, origin in paths:
-        for axis in axes:
-            axis_path = tuple(axis.split("."))
-            if path[: len(axis_path)] == axis_path:
-                message = f"the matrix varies {axis}, so this would change nothing. Set matrix.{axis}=[...] instead."
-                problems.append(Problem(origin, dotted(path), message))
-    return problems
-
-
-def _rewrite(root: Value, path: tuple[str, ...], change: Callable[[Value], Value]) -> Value:
+def _change(root: Value, path: Sequence[str], change: Callable[[Value], Value]) -> Value:
+    """Return the tree with the value at `path` changed, where there is one."""
     value = root.get(path[0])
     if value is None:
         return root
-    changed = change(value) if len(path) == 1 else _rewrite(value, path[1:], change)
+    changed = change(value) if len(path) == 1 else _change(value, path[1:], change)
     return root if changed is value else replace(root, data={**root.data, path[0]: changed})
+
+
+def _expand_section(section: str, value: Value, adapters: Sequence[str]) -> Value:
+    if not isinstance(value.data, str) or section not in ("model", *SHORTHANDS):
+        return value
+    key = SHORTHANDS.get(section) or ("adapter" if value.data in adapters else "checkpoint")
+    return Value({key: value}, value.origin, value.key)
 
 
 def _expand_steps(steps: Value) -> Value:
     if not isinstance(steps.data, list):
         return steps
-    written = [
-        Value({"step": step}, step.origin, step.key) if isinstance(step.data, str) else step for step in steps.data
-    ]
+    written = [Value({"step": one}, one.origin, one.key) if isinstance(one.data, str) else one for one in steps.data]
     return replace(steps, data=written)
 
 
 def _expand_matrix(matrix: Value, adapters: Sequence[str]) -> Value:
-    if not isinstance(matrix.data, dict):
+    if not matrix.is_mapping:
         return matrix
-    axes = {}
+    axes = dict(matrix.data)
     for axis, values in matrix.data.items():
-        axes[axis] = values
         if isinstance(values.data, list):
-            axes[axis] = replace(values, data=[expand_at(axis, value, adapters) for value in values.data])
+            axes[axis] = replace(values, data=[_expand_section(axis, value, adapters) for value in values.data])
     return replace(matrix, data=axes)
+
+
+def fill(root: Value, environ: Mapping[str, str]) -> Value:
+    """Replace `${VAR}`, `${VAR:-default}` and `${VAR:?why}` in the texts of a document; `$${` is a plain `${`.
+
+    A plain (unquoted) scalar takes the type of what it becomes, so that `steps: ${STEPS:-20}` is a number. A value
+    made from a secret keeps its text as `source`, which is what may be stored. What cannot be replaced becomes a
+    value that is `wrong`, which matters only if nothing is laid over it.
+    """
+    return root.map_leaves(lambda value, _path: _fill_text(value, environ))
+
+
+def _fill_text(value: Value, environ: Mapping[str, str]) -> Value:
+    written = value.data
+    if not isinstance(written, str) or "${" not in written:
+        return value
+    pieces, end, secret = [], 0, False
+    for use in _VARIABLE.finditer(written):
+        text, wrong = _look_up(use, environ)
+        if wrong:
+            return replace(value, data=None, wrong=wrong)
+        pieces += [written[end : use.start()], text]
+        end = use.end()
+        secret = secret or (use[1] is not None and looks_secret(use[1]) and bool(environ.get(use[1])))
+    text = "".join([*pieces, written[end:]])
+    return replace(value, data=yaml.retype(text) if value.plain else text, source=written if secret else None)
+
+
+def _look_up(use: re.Match[str], environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the text for one use of a variable, and what is wrong with it or ""."""
+    if use[0] == "$${":
+        return "${", ""
+    name, form, argument = use[1], use[2], use[3]
+    if name is None:
+        remedy = "Write ${NAME}, ${NAME:-default} or ${NAME:?why}, or `$${` for a plain `${`"
+        return "", f"`${{` starts a variable that does not end. {remedy}."
+    text = environ.get(name)
+    wrong = ""
+    if form == "-":
+        text = text or argument
+    elif form == "?" and not text:
+        wrong = f"the environment variable {name} is not set: {argument or 'this job needs it'}."
+    elif text is None:
+        wrong = f"the environment variable {name} is not set. Set it, or give a default: ${{{name}:-...}}."
+    if text and any("\ud800" <= char <= "\udfff" for char in text):
+        wrong = f"the environment variable {name} is not UTF-8."
+    return text or "", wrong
+
+
+def escape(text: str) -> str:
+    """Write a text so that reading it as a job file gives the text again."""
+    return text.replace("${", "$${")
+
+
+def looks_secret(name: str) -> bool:
+    """Return True for the name of a variable that holds a secret: HF_TOKEN, but not MAX_TOKENS."""
+    return _SECRET.search(name) is not None
+
+
+def hidden(text: str, environ: Mapping[str, str]) -> str:
+    """Return a text with the values of secret variables replaced by their names."""
+    found = {value: name for name, value in environ.items() if looks_secret(name) and len(value) >= MIN_SECRET}
+    for value in sorted(found, key=len, reverse=True):
+        text = text.replace(value, f"${{{found[value]}}}")
+    return text

@@ -7,25 +7,29 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import BaseModel
-
 from genrun.registry import did_you_mean
+from genrun.runner.job.errors import Problem
 from genrun.runner.job.options import model_of
-from genrun.runner.job.problems import Problem
-from genrun.runner.job.registries import Registries, Registry
+from genrun.runner.job.registries import Registries
 from genrun.runner.job.schema import SchedulerSpec
-from genrun.runner.job.tree import Value, bare, put
-from genrun.runner.job.wording import SECTIONS, got, shown
+from genrun.runner.job.tree import Value, bare, got, put, shown
+from genrun.runner.job.validate import SECTIONS
 
 SECTION = "matrix"
 MAX_CELLS = 1_000
+"""Each is checked on its own, which takes about a millisecond."""
+
+MAX_LABEL = 40
+"""Characters of a text that labels its value whole: it becomes the title of a row or a column."""
+
 AXES = ("model", "prompts", "seeds", "sampling", "solver", "cache", "attention")
-"""What an axis may vary: what changes the pictures."""
+"""Sections that an axis may vary: those that change the pictures."""
+
 _OPEN = ("sampling.options.", "sampling.scheduler.")
 
 
 @dataclass(frozen=True)
-class Corner:
+class MatrixCell:
     """The document of one cell of the matrix, not checked yet.
 
     Attributes:
@@ -40,7 +44,7 @@ class Corner:
         return ", ".join(f"{axis}={label}" for axis, label in self.axes.items())
 
 
-def corners(root: Value, registries: Registries) -> tuple[list[Corner], list[Problem]]:
+def cells_of(root: Value, registries: Registries) -> tuple[list[MatrixCell], list[Problem]]:
     """Lay every combination of the matrix's values over a job.
 
     Returns:
@@ -50,9 +54,9 @@ def corners(root: Value, registries: Registries) -> tuple[list[Corner], list[Pro
     base = replace(root, data={key: value for key, value in root.data.items() if key != SECTION})
     matrix = root.get(SECTION)
     if matrix is None or not matrix.data:
-        return [Corner(base, {})], []
+        return [MatrixCell(base, {})], []
     if not isinstance(matrix.data, dict):
-        return [Corner(base, {})], [Problem(matrix.origin, SECTION, f"wanted a mapping, got {got(matrix)}.")]
+        return [MatrixCell(base, {})], [Problem(matrix.origin, SECTION, f"wanted a mapping, got {got(matrix)}.")]
     problems = [problem for axis, values in matrix.data.items() for problem in _check_axis(axis, values, registries)]
     axes = {axis: values.data for axis, values in matrix.data.items() if isinstance(values.data, list)}
     count = math.prod(len(values) for values in axes.values())
@@ -60,11 +64,11 @@ def corners(root: Value, registries: Registries) -> tuple[list[Corner], list[Pro
         message = f"{count:,} cells, more than {MAX_CELLS:,}. Split the job, or drop an axis."
         problems.append(Problem(matrix.key or matrix.origin, SECTION, message))
     if problems or not count:
-        return [Corner(base, {})], problems
-    return list(_cells(base, axes)), []
+        return [MatrixCell(base, {})], problems
+    return list(_combinations(base, axes)), []
 
 
-def _cells(base: Value, axes: Mapping[str, Sequence[Value]]) -> Iterator[Corner]:
+def _combinations(base: Value, axes: Mapping[str, Sequence[Value]]) -> Iterator[MatrixCell]:
     labels = {axis: _labels(values) for axis, values in axes.items()}
     # Containers before what is in them, and a kind before its options.
     order = sorted(axes, key=lambda axis: (axis.count("."), not axis.endswith("kind")))
@@ -73,61 +77,48 @@ def _cells(base: Value, axes: Mapping[str, Sequence[Value]]) -> Iterator[Corner]
         root = base
         for axis in order:
             root = put(root, tuple(axis.split(".")), axes[axis][chosen[axis]])
-        yield Corner(root, {axis: labels[axis][index] for axis, index in chosen.items()})
+        yield MatrixCell(root, {axis: labels[axis][index] for axis, index in chosen.items()})
 
 
 def _check_axis(axis: str, values: Value, registries: Registries) -> list[Problem]:
     where = f"{SECTION}.{axis}"
     key = values.key or values.origin
     head = axis.partition(".")[0]
-    if head not in AXES:
-        if head in SECTIONS[()].model_fields:
-            return [Problem(key, where, f"{head} does not change the pictures, so it cannot be an axis.")]
+    if head not in AXES and head in SECTIONS[()].model_fields:
+        return [Problem(key, where, f"{head} does not change the pictures, so it cannot be an axis.")]
+    if head not in AXES or not axis.startswith(_OPEN):
         known = _known_paths(registries)
-        return [Problem(key, where, f"no such option.{did_you_mean(axis, known)}")]
-    if not axis.startswith(_OPEN) and axis not in _known_paths(registries):
-        return [Problem(key, where, f"no such option.{did_you_mean(axis, _known_paths(registries))}")]
+        if axis not in known:
+            return [Problem(key, where, f"no such option.{did_you_mean(axis, known)}")]
     if not isinstance(values.data, list) or not values.data:
         return [Problem(values.origin, where, f"wanted a list of values that is not empty, got {got(values)}.")]
-    return _repeated(where, values.data)
+    return list(_repeated(where, values.data))
 
 
-def _repeated(where: str, values: Sequence[Value]) -> list[Problem]:
-    problems = []
+def _repeated(where: str, values: Sequence[Value]) -> Iterator[Problem]:
+    # Mappings and lists cannot be hashed, and True equals 1.
+    plain = [(isinstance(value.data, bool), bare(value)) for value in values]
     for index, value in enumerate(values):
-        same = next((other for other in values[:index] if _same(bare(other), bare(value))), None)
-        if same is not None:
-            message = f"{got(value)} is given twice, first at {same.origin}. Remove one of them."
-            problems.append(Problem(value.origin, where, message))
-    return problems
-
-
-def _same(one: object, other: object) -> bool:
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
+        first = plain.index(plain[index])
+        if first < index:
+            message = f"{got(value)} is given twice, first at {values[first].origin}. Remove one of them."
+            yield Problem(value.origin, where, message)
 
 
 def _known_paths(registries: Registries) -> list[str]:
-    """Every dotted path an axis may have, apart from the open ones of scheduler and options."""
+    """Return every dotted path an axis may have, apart from the open ones of scheduler and options."""
     paths = [*AXES]
     for section, model in SECTIONS.items():
         if section and section[0] in AXES:
             paths += [f"{section[0]}.{name}" for name in model.model_fields]
-    kinds = [*_options_of("solver", registries.solvers), *_options_of("cache", registries.caches)]
-    scheduler = [f"sampling.scheduler.{name}" for name in _fields(SchedulerSpec)]
-    return [*paths, *kinds, *scheduler]
-
-
-def _options_of(section: str, registry: Registry) -> list[str]:
-    options = {name for kind in registry.names() for name in _fields(model_of(registry.get(kind)))}
-    return [f"{section}.kind", *(f"{section}.{name}" for name in sorted(options))]
-
-
-def _fields(model: type[BaseModel]) -> list[str]:
-    return list(model.model_fields)
+    for section, registry in (("solver", registries.solvers), ("cache", registries.caches)):
+        options = {name for kind in registry.names() for name in model_of(registry.get(kind)).model_fields}
+        paths += [f"{section}.kind", *(f"{section}.{name}" for name in sorted(options))]
+    return [*paths, *(f"sampling.scheduler.{name}" for name in SchedulerSpec.model_fields)]
 
 
 def _labels(values: Sequence[Value]) -> list[str]:
-    """Short labels, all different: an equal one gets its number."""
+    """Return short labels, all different: an equal one gets its number."""
     labels = [_label(bare(value)) for value in values]
     return [label if labels.count(label) == 1 else f"{label} #{index + 1}" for index, label in enumerate(labels)]
 
@@ -135,12 +126,11 @@ def _labels(values: Sequence[Value]) -> list[str]:
 def _label(data: object) -> str:
     if isinstance(data, dict):
         kind = data.get("kind") or data.get("adapter") or data.get("checkpoint")
-        rest = [_option(key, value) for key, value in data.items() if value is not kind]
+        # K is what papers call the number of workers.
+        rest = [
+            f"{'K' if key == 'workers' else key}={_label(value)}" for key, value in data.items() if value is not kind
+        ]
         return " ".join([str(kind), *rest] if kind is not None else rest)
     if isinstance(data, list):
         return ",".join(_label(value) for value in data)
-    return str(data) if isinstance(data, str) and len(data) <= 40 else shown(data)
-
-
-def _option(key: str, value: object) -> str:
-    return f"K={_label(value)}" if key == "workers" else f"{key}={_label(value)}"
+    return str(data) if isinstance(data, str) and len(data) <= MAX_LABEL else shown(data)

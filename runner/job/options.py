@@ -1,4 +1,4 @@
-"""Options of a solver, cache or metric, checked against the fields of a dataclass; names and docs of those fields."""
+"""Options of a solver, cache or metric: a dataclass's fields, checked, described, and documented by its docstring."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from genrun.runner.job.problems import Problem
+from genrun.runner.job.errors import Problem
+from genrun.runner.job.field_types import MAX_COUNT
 from genrun.runner.job.registries import Registry
-from genrun.runner.job.tree import Value, bare, dotted
-from genrun.runner.job.values import MAX_COUNT
-from genrun.runner.job.wording import got, place, problems_of, shown, unknown, unknown_option
+from genrun.runner.job.tree import Path, Value, bare, got, shown, unknown, unknown_option
+from genrun.runner.job.validate import problems_of
 
-SECTION = "solver"
-DEFAULT_KIND = "sequential"
-MAX_OPTION = MAX_COUNT
+DEFAULT_SOLVER = "sequential"
+NO_CACHE = "none"
 MAX_SEED = 2**63 - 1
+"""The largest that torch takes; every other number of an option is at most MAX_COUNT."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +36,14 @@ class OptionDoc:
     help: str
 
 
-def check(
-    root: Value, registry: Registry, name: str = SECTION, default: str = DEFAULT_KIND
+def kind_options(
+    root: Value, registry: Registry, name: str, default: str
 ) -> tuple[dict[str, Any] | None, list[Problem]]:
-    """Check the section `solver` of a document, or another that is a kind and its options.
+    """Check a section of a document that is a kind and its options, such as `solver`.
 
     Args:
         root: the document.
-        registry: of the kinds.
+        registry: of the kinds: dataclasses whose fields are their options.
         name: of the section.
         default: its kind where the section gives none.
 
@@ -58,11 +58,43 @@ def check(
     if not isinstance(section.data, dict) or not isinstance(kind, str):
         return None, []
     if kind not in registry.names():
-        at = (name, "kind")
-        return None, [Problem(place(root, at), dotted(at), unknown(kind, registry.names(), name))]
-    given = {option: value for option, value in section.data.items() if option != "kind"}
-    values, problems = _typed(registry.get(kind), given, root, name)
-    return (None if values is None else {"kind": kind, **values}), problems
+        return None, [root.problem((name, "kind"), unknown(kind, registry.names(), name))]
+    options = registry.get(kind)
+    given, problems = checked(root, (name,), section, options)
+    if given is None or problems:
+        return None, problems
+    instance = options(**given)
+    return {"kind": kind, **{field.name: getattr(instance, field.name) for field in _fields(options)}}, []
+
+
+def checked(root: Value, at: Path, section: Value, options: type | None) -> tuple[dict[str, Any] | None, list[Problem]]:
+    """Check the keys of a section beside its `kind` as options.
+
+    Args:
+        root: the document.
+        at: the path of the section.
+        section: the mapping.
+        options: a dataclass whose fields are the options; None where there are none.
+
+    Returns:
+        The options that are given, in the types of their fields, or None; and what is wrong.
+    """
+    known = [] if options is None else [field.name for field in _fields(options)]
+    given = {name: value for name, value in section.data.items() if name != "kind"}
+    problems = [root.problem((*at, name), unknown_option(name, known), key=True) for name in given if name not in known]
+    data = {name: bare(value) for name, value in given.items() if name in known and value.wrong is None}
+    beyond = [root.problem((*at, name), wrong) for name, value in data.items() if (wrong := _beyond(name, value))]
+    if beyond or options is None:
+        return None, problems + beyond
+    try:
+        model = model_of(options).model_validate_json(json.dumps(data), strict=True)
+        values = {name: getattr(model, name) for name in data}
+        options(**values)
+    except ValidationError as error:
+        return None, problems + problems_of(error, root, at)
+    except ValueError as error:
+        return None, [*problems, _refused(str(error), known, root, at)]
+    return values, problems
 
 
 def typed(options: type, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -87,7 +119,7 @@ def typed(options: type, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]
 
 
 def describe(solver: type) -> list[OptionDoc]:
-    """The options of a solver, in the order of its fields, with the help of its docstring's `Attributes:`."""
+    """Return the options of a solver, in the order of its fields, with the help of its docstring's `Attributes:`."""
     hints = typing.get_type_hints(solver)
     help_of = _attributes(inspect.getdoc(solver) or "")
     return [
@@ -97,20 +129,20 @@ def describe(solver: type) -> list[OptionDoc]:
 
 
 def title(thing: Any) -> str:
-    """The first line of a docstring, without its full stop."""
+    """Return the first line of a docstring, without its full stop."""
     return (inspect.getdoc(thing) or "").split("\n", 1)[0].rstrip(".")
 
 
 @cache
 def model_of(solver: type) -> type[BaseModel]:
-    """A pydantic model of a solver's options."""
+    """Return a pydantic model of a solver's options."""
     hints = typing.get_type_hints(solver)
     fields: dict[str, Any] = {field.name: (hints[field.name], _default(field)) for field in _fields(solver)}
     return create_model(solver.__name__, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields)
 
 
 def type_name(hint: Any) -> str:
-    """A type as a job file knows it: `int`, `float or null`, `exact | skip`."""
+    """Return a type as a job file knows it: `int`, `float or null`, `exact | skip`."""
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) is typing.Literal:
         return " | ".join(str(argument) for argument in arguments)
@@ -119,47 +151,23 @@ def type_name(hint: Any) -> str:
     return getattr(hint, "__name__", str(hint))
 
 
-def _typed(
-    solver: type, given: Mapping[str, Value], root: Value, section: str
-) -> tuple[dict[str, Any] | None, list[Problem]]:
-    known = [field.name for field in _fields(solver)]
-    problems = []
-    for name in given:
-        if name not in known:
-            at = (section, name)
-            problems.append(Problem(place(root, at, key=True), dotted(at), unknown_option(name, known)))
-    options = {name: bare(value) for name, value in given.items() if name in known and value.wrong is None}
-    beyond = [(name, wrong) for name, value in options.items() if (wrong := _beyond(name, value))]
-    if beyond:
-        found = [Problem(place(root, (section, name)), f"{section}.{name}", wrong) for name, wrong in beyond]
-        return None, problems + found
-    try:
-        typed = model_of(solver).model_validate_json(json.dumps(options), strict=True)
-        instance = solver(**{name: getattr(typed, name) for name in known})
-    except ValidationError as error:
-        return None, problems + problems_of(error, root, (section,))
-    except ValueError as error:
-        return None, [*problems, _refused(str(error), known, root, section)]
-    return (None if problems else {name: getattr(instance, name) for name in known}), problems
-
-
 def _beyond(name: str, value: Any) -> str:
-    """Say that a number is beyond what any option counts or measures, or ""."""
-    most = MAX_SEED if "seed" in name else MAX_OPTION
+    """Say that a number is beyond what any option counts or measures; return "" where it is not."""
+    most = MAX_SEED if "seed" in name else MAX_COUNT
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) > most:
         return f"wanted at most {most}, got {shown(value)}."
     return ""
 
 
-def _refused(message: str, known: list[str], root: Value, section: str) -> Problem:
-    """The problem for a ValueError("field: why") of the solver itself."""
+def _refused(message: str, known: list[str], root: Value, at: Path) -> Problem:
+    """Return the problem for a ValueError("field: why") of the options themselves."""
     name, _, why = message.partition(": ")
     if name not in known:
-        return Problem(place(root, (section,)), section, f"{message.rstrip('.')}.")
-    at = (section, name)
-    value = root.find(at)
-    suffix = "" if "got" in why or value is None else f", got {got(value)}"
-    return Problem(place(root, at), dotted(at), f"{why.rstrip('.')}{suffix}.")
+        return root.problem(at, f"{message.rstrip('.')}.")
+    value = root.find((*at, name))
+    is_told = "got" in why or value is None or isinstance(value.data, list | dict)
+    suffix = "" if is_told else f", got {got(value)}"
+    return root.problem((*at, name), f"{why.rstrip('.')}{suffix}.")
 
 
 def _fields(solver: type) -> tuple[dataclasses.Field[Any], ...]:
@@ -173,7 +181,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _attributes(doc: str) -> dict[str, str]:
-    """The entries of a Google-style `Attributes:` section, each on one line."""
+    """Return the entries of a Google-style `Attributes:` section, each on one line."""
     _, _, section = doc.partition("Attributes:\n")
     entries: dict[str, str] = {}
     name = ""

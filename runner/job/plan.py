@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.checkpoint.variants import changes_weights
-from genrun.runner.job.problems import Origin, Problem, raise_all
+from genrun.runner.job.errors import Origin, Problem, raise_all
 from genrun.runner.store.reading import read_json
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
     from genrun.runner.job import Cell, LoadedJob
-    from genrun.runner.job.prompts import Prompt
+    from genrun.runner.job.prompt_files import Prompt
 
 IDENTITY_VERSION = 1
 ID_DIGITS = 20

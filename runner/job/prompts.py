@@ -1,248 +1,216 @@
-"""Prompt lists: .txt, .csv and .jsonl files, read byte for byte, each prompt with its line."""
+"""The prompts of a job: a list in the job file, a file of them, VBench's suite, or captions of COCO."""
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import random
+import subprocess
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-from genrun.adapters.files import MIB, TooLargeError, is_file, read_bounded
+from genrun.adapters.files import MIB, opened, read_json, unusable
+from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS
+from genrun.adapters.scorers.vbench.environment import VBENCH_PYTHON, vbench_python
 from genrun.registry import did_you_mean
-from genrun.runner.errors import JobFileError
-from genrun.runner.job.packaged import JOBS
-from genrun.runner.job.places import located
-from genrun.runner.job.problems import Origin, Problem, raise_all
-from genrun.runner.job.yaml import decode
+from genrun.runner.job import prompt_files
+from genrun.runner.job.errors import JobFileError, Origin, Problem
+from genrun.runner.job.files import expanded, located
+from genrun.runner.job.prompt_files import Prompt, wrong_text
+from genrun.runner.job.schema import CocoCaptions, PromptSuite
+from genrun.runner.job.tree import Path as TreePath
+from genrun.runner.job.tree import Value, bare, shown, unknown
 
-FIELDS = ("prompt", "negative_prompt", "seed")
-MAX_SEED = 2**63
-MAX_BYTES = 128 * MIB
-MAX_PROMPTS = 1_000_000
-MAX_CHARACTERS = 100_000
-"""Of one prompt, of which the longest encoder reads a few thousand."""
+MAX_NAMES = 10_000
+"""Files of a folder among which the one that was probably meant is looked for."""
 
-MAX_PROBLEMS = 1_000
-"""Of one file: it is another kind of file than its name says when it has more."""
+FIND_TIMEOUT_S = 60
+"""Starting another Python and finding a package in it, on a slow network disk."""
 
-_SEPARATORS = {";": "`;`", "\t": "tabs", "|": "`|`"}
-_LINE_END = re.compile(r"\r\n|\r|\n")
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
+COCO_BYTES = 512 * MIB
+"""Of a captions file: that of COCO's training pictures has 90 MB."""
 
+FULL_INFO = "VBench_full_info.json"
+FIND = "import importlib.util as u; print(u.find_spec('vbench').submodule_search_locations[0])"
 
-@dataclass(frozen=True)
-class Prompt:
-    """One prompt.
-
-    Attributes:
-        text: the prompt as written, spaces included.
-        origin: where it is written.
-        negative_prompt: its own negative prompt, or None for the job's.
-        seed: its own seed, or None for the job's.
-    """
-
-    text: str
-    origin: Origin
-    negative_prompt: str | None = None
-    seed: int | None = None
+Found = tuple[list[Prompt], list[Problem]]
+ReadFile = Callable[[Path], "list[Prompt] | JobFileError"]
 
 
-def find(file: str, base: Path) -> Path | None:
-    """Return a prompt file relative to `base`, else the one packaged with genrun under jobs/, else None."""
-    return next((path for path in (located(file, base), JOBS / file) if is_file(path)), None)
-
-
-def read(path: Path, name: str) -> list[Prompt]:
-    """Read a prompt file.
-
-    .txt: a prompt a line; blank lines and lines that start with `#` are skipped. .csv: column `prompt`, optional
-    `negative_prompt` and `seed`. .jsonl: an object with the same keys a line.
+def prompts_of(root: Value, read_file: ReadFile) -> Found:
+    """Return the prompts of a job, and what is wrong with them.
 
     Args:
-        path: the file.
-        name: what messages call it.
+        root: the cell's document.
+        read_file: `read_once`, shared by cells.
+    """
+    section = root.get("prompts")
+    if section is None or section.wrong:
+        return [], []
+    if isinstance(section.data, list):
+        found, problems = _listed(root)
+    elif section.get("suite") is not None or section.get("coco") is not None:
+        found, problems = _known_set(root, section)
+    else:
+        found, problems = _from_file(root, read_file)
+    return found, problems or prompt_files.duplicates(found)
+
+
+def file_reader() -> ReadFile:
+    """Return a function that reads each prompt file once, however many cells name it."""
+
+    @cache
+    def read(path: Path) -> list[Prompt] | JobFileError:
+        try:
+            return prompt_files.read(path, str(path))
+        except JobFileError as error:
+            return error
+
+    return read
+
+
+def _listed(root: Value) -> Found:
+    texts = [(at, value) for at, value in root.entries(("prompts",)) if isinstance(value.data, str) and value.data]
+    prompts = [Prompt(value.data, value.origin) for _, value in texts if value.data.strip()]
+    blank = [root.problem(at, "the prompt is blank.") for at, value in texts if not value.data.strip()]
+    return prompts, blank
+
+
+def _from_file(root: Value, read_file: ReadFile) -> Found:
+    at = ("prompts", "file")
+    name, limit = root.text(at), root.find(("prompts", "limit"))
+    if name is None:
+        return [], []
+    folder = root.place(at).folder
+    path = prompt_files.find(name, folder)
+    if path is None:
+        return [], [root.problem(at, _unreadable(name, folder))]
+    found = read_file(path)
+    if isinstance(found, JobFileError):
+        return [], list(found.problems)
+    if not found:
+        return [], [root.problem(at, f"{str(path)!r} has no prompts.")]
+    return found[: limit.data if limit is not None and isinstance(limit.data, int) else None], []
+
+
+def _unreadable(name: str, folder: Path) -> str:
+    """Say why there is no file of prompts to read, and which one was probably meant."""
+    path = located(name, folder)
+    reason = unusable(path)
+    try:
+        with opened(path):
+            pass
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        reason = reason or str(error.strerror)
+    if reason:
+        return f"{shown(name)} cannot be read: {reason}."
+    try:
+        near = [each.name for each in itertools.islice(path.parent.iterdir(), MAX_NAMES)]
+    except (OSError, ValueError):
+        near = []
+    meant = did_you_mean(Path(name).name, near)
+    return f"there is no file {shown(name)} in {str(folder)!r} or among the prompts packaged with genrun.{meant}"
+
+
+def _known_set(root: Value, section: Value) -> Found:
+    data = json.dumps(bare(section))
+    try:
+        if section.get("suite") is not None:
+            return _vbench(root, PromptSuite.model_validate_json(data, strict=True))
+        captions = CocoCaptions.model_validate_json(data, strict=True)
+    except ValueError:  # pydantic's: the schema's check says what is wrong
+        return [], []
+    at = ("prompts", "coco")
+    file = located(captions.coco, root.place(at).folder)
+    return _texts(root, at, lambda: coco_texts(file, captions.sample, captions.seed), file)
+
+
+def _vbench(root: Value, spec: PromptSuite) -> Found:
+    names = spec.dimensions or tuple(DIMENSIONS)
+    problems = [
+        root.problem(("prompts", "dimensions", index), unknown(name, tuple(DIMENSIONS), "dimension of VBench"))
+        for index, name in enumerate(names)
+        if name not in DIMENSIONS
+    ]
+    at = ("prompts", "full_info" if spec.full_info else "suite")
+    file = located(spec.full_info, root.place(at).folder) if spec.full_info else _installed_list(root)
+    if isinstance(file, str):
+        problems.append(root.problem(at, file))
+    if problems or isinstance(file, str):
+        return [], problems
+    found, wrong = _texts(root, at, lambda: vbench_texts(file, names), file)
+    return found[: spec.limit], wrong
+
+
+def _installed_list(root: Value) -> Path | str:
+    """Return VBench's list of prompts in its environment, or why it cannot be found."""
+    given = root.find(("output", "dir"))
+    base = expanded(given.data) if given is not None and isinstance(given.data, str) else Path("runs")
+    python = vbench_python(base)
+    remedy = f"genrun doctor --install vbench, set {VBENCH_PYTHON}, or name the file: full_info: {FULL_INFO}"
+    if python is None:
+        return f"vbench, whose list of prompts this is, is not installed: {remedy}."
+    try:
+        ran = subprocess.run(
+            [str(python), "-c", FIND], capture_output=True, text=True, timeout=FIND_TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return f"{python} has no vbench: {remedy}."
+    return Path(ran.stdout.strip()) / FULL_INFO
+
+
+def _texts(root: Value, at: TreePath, read: Callable[[], Sequence[str]], file: Path) -> Found:
+    try:
+        found = [Prompt(text, Origin(str(file))) for text in read()]
+    except ValueError as error:
+        return [], [root.problem(at, f"{error}.")]
+    wrong = next((message for prompt in found if (message := wrong_text(prompt.text))), "")
+    if wrong:
+        return [], [root.problem(at, f"a prompt in {str(file)!r}: {wrong}")]
+    return found, [] if found else [root.problem(at, f"{str(file)!r} has no such prompts.")]
+
+
+def vbench_texts(full_info: Path, dimensions: Sequence[str]) -> list[str]:
+    """Return the distinct prompts of some dimensions, in the order of VBench's list.
 
     Raises:
-        JobFileError: it cannot be read or is not UTF-8, or lines are wrong: all of them, each with its place.
+        ValueError: the file cannot be read or is no such list.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        message = f"a prompt file ends in {', '.join(_READERS)}, not {path.suffix!r}."
-        raise JobFileError([Problem(Origin(name), "", message)])
+    from genrun.adapters.scorers.vbench.video_folder import read_suite
+
+    wanted = set(dimensions)
+    return list(dict.fromkeys(each["prompt_en"] for each in read_suite(full_info) if wanted & set(each["dimension"])))
+
+
+def coco_texts(captions: Path, sample: int | None, seed: int) -> list[str]:
+    """Return one caption of each picture, its first by id, in the order of pictures; or as many as asked, drawn by seed.
+
+    Args:
+        captions: an annotations file of COCO, such as captions_val2014.json.
+        sample: how many; all when None.
+        seed: of the draw.
+
+    Raises:
+        ValueError: the file cannot be read, is none of COCO's, or has too few pictures.
+    """
     try:
-        data = read_bounded(path, MAX_BYTES)
-    except TooLargeError as error:
-        message = f"{error.size:,} bytes, more than the {MAX_BYTES:,} a prompt file may have. Split it."
-        raise JobFileError([Problem(Origin(name), "", message)]) from error
+        annotations = read_json(captions, COCO_BYTES)["annotations"]
+        found = sorted((int(each["image_id"]), int(each["id"]), str(each["caption"])) for each in annotations)
     except OSError as error:
-        raise JobFileError([Problem(Origin(name), "", f"cannot be read: {error.strerror}.")]) from error
-    problems: list[Problem] = []
-
-    def wrong(line: int, message: str) -> None:
-        problems.append(Problem(Origin(name, line, 1), "", message))
-        if len(problems) >= MAX_PROBLEMS:
-            raise_all(problems)
-
-    prompts = list(itertools.islice(reader(decode(data, name), name, wrong), MAX_PROMPTS + 1))
-    if len(prompts) > MAX_PROMPTS:
-        wrong(prompts[-1].origin.line, f"more than {MAX_PROMPTS:,} prompts. Split the file, one job for each part.")
-    raise_all(problems)
-    return prompts
-
-
-def wrong_text(text: str) -> str:
-    """Return why a text can be no prompt, negative or not; "" where it can."""
-    if "\0" in text:
-        return "has a NUL, which is no character of a text."
-    if _HALF_PAIR.search(text):
-        return "half of a surrogate pair (\\ud800-\\udfff) is no character."
-    if len(text) > MAX_CHARACTERS:
-        return f"{len(text):,} characters, more than the {MAX_CHARACTERS:,} a prompt may have."
-    return ""
-
-
-def duplicates(prompts: Sequence[Prompt]) -> list[Problem]:
-    """Name every prompt that is given again with the same negative prompt and seed, and where it was first."""
-    first: dict[tuple[str, str | None, int | None], Prompt] = {}
-    problems = []
-    for prompt in prompts:
-        same = first.setdefault((prompt.text, prompt.negative_prompt, prompt.seed), prompt)
-        if same is not prompt:
-            message = f"the same prompt as {same.origin}. Remove one of them; for more samples of it add `seeds`."
-            problems.append(Problem(prompt.origin, "", message))
-    return problems
-
-
-Wrong = Callable[[int, str], None]
-
-
-def _read_txt(text: str, name: str, wrong: Wrong) -> Iterator[Prompt]:
-    for number, line in _lines(text):
-        if line.strip() and not line.lstrip().startswith("#"):
-            message = wrong_text(line)
-            if message:
-                wrong(number, message)
-            else:
-                yield Prompt(line, Origin(name, number, 1))
-
-
-def _read_csv(text: str, name: str, wrong: Wrong) -> Iterator[Prompt]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    line = 1
-    try:
-        header = list(reader.fieldnames or ())
-        if not _columns_are_known(header, wrong):
-            return
-        line = reader.line_num + 1
-        for row in reader:
-            if None in row:
-                wrong(line, f"more cells than the {len(header)} columns. Put text with commas in double quotes.")
-            elif None in row.values():
-                cells = sum(value is not None for value in row.values())
-                wrong(line, f"fewer cells ({cells}) than the {len(header)} columns. Write empty ones, too.")
-            else:
-                seed = (row.get("seed") or "").strip()
-                # A cell cannot say whether it is empty on purpose: it is not given.
-                negative = row.get("negative_prompt") or None
-                fields = {**row, "negative_prompt": negative, "seed": _whole(seed) if seed else None}
-                yield from _prompt(fields, Origin(name, line, 1), wrong)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        wrong(line, f"not CSV: {error}.")
-
-
-def _columns_are_known(header: list[str], wrong: Wrong) -> bool:
-    for separator, called in _SEPARATORS.items():
-        if len(header) == 1 and separator in header[0]:
-            wrong(1, f"its columns are separated by {called}, and those of a .csv by commas. Save it with commas.")
-            return False
-    for column, count in Counter(header).items():
-        if count > 1:
-            wrong(1, f"the column {column!r} is there {count} times. Remove all but one.")
-        if column not in FIELDS:
-            wrong(1, f"unknown column {column!r}.{did_you_mean(column, FIELDS)} There are: {', '.join(FIELDS)}.")
-    if "prompt" not in header:
-        wrong(1, "there is no column `prompt`. The first line of a .csv names the columns.")
-    return "prompt" in header and set(header) <= set(FIELDS) and len(set(header)) == len(header)
-
-
-def _read_jsonl(text: str, name: str, wrong: Wrong) -> Iterator[Prompt]:
-    for number, line in _lines(text):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line, object_pairs_hook=_object)
-        except (ValueError, RecursionError) as error:
-            why = error.msg if isinstance(error, json.JSONDecodeError) else "too large or too deep"
-            wrong(number, f"not JSON: {why}.")
-            continue
-        twice = getattr(fields, "twice", ())
-        if twice:
-            wrong(number, f"the key {twice[0]!r} is given twice. Remove one of them.")
-            continue
-        if not isinstance(fields, dict) or "prompt" not in fields:
-            wrong(number, 'wanted an object with a key `prompt`, such as {"prompt": "a red kite"}.')
-            continue
-        for key in sorted(set(fields) - set(FIELDS)):
-            wrong(number, f"unknown key {key!r}.{did_you_mean(key, FIELDS)} There are: {', '.join(FIELDS)}.")
-        yield from _prompt(fields, Origin(name, number, 1), wrong)
-
-
-def _prompt(fields: dict[str, Any], origin: Origin, wrong: Wrong) -> Iterator[Prompt]:
-    text, negative, seed = fields["prompt"], fields.get("negative_prompt"), fields.get("seed")
-    problems = []
-    if not isinstance(text, str) or not text.strip():
-        problems.append("the prompt is empty, or not text.")
-    if not (negative is None or isinstance(negative, str)):
-        problems.append("negative_prompt: wanted text.")
-    if not (seed is None or (type(seed) is int and 0 <= seed < MAX_SEED)):
-        problems.append(f"seed: wanted a whole number of at least 0, got {seed!r}.")
-    found = (wrong_text(each) for each in (text, negative) if isinstance(each, str))
-    problems += [message for message in dict.fromkeys(found) if message]
-    for problem in problems:
-        wrong(origin.line, problem)
-    if not problems:
-        yield Prompt(text, origin, negative, seed)
-
-
-class _Object(dict[str, Any]):
-    """An object of JSON.
-
-    Attributes:
-        twice: keys that are given more than once.
-    """
-
-    twice: tuple[str, ...] = ()
-
-
-def _object(pairs: list[tuple[str, Any]]) -> _Object:
-    found = _Object(pairs)
-    found.twice = tuple(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-    return found
-
-
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines by their numbers; of any system's ends, and one at a time, so that a file of line ends costs nothing."""
-    # Not splitlines(): U+2028, form feeds and the like are part of a prompt.
-    number, start = 1, 0
-    for end in _LINE_END.finditer(text):
-        yield number, text[start : end.start()]
-        number, start = number + 1, end.end()
-    yield number, text[start:]
-
-
-def _whole(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
-
-
-_READERS: dict[str, Callable[[str, str, Wrong], Iterator[Prompt]]] = {
-    ".txt": _read_txt,
-    ".csv": _read_csv,
-    ".jsonl": _read_jsonl,
-}
+        raise ValueError(f"{captions} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        remedy = "wanted a list `annotations` of objects with image_id, id and caption"
+        raise ValueError(f"{captions} is no captions file of COCO: {remedy}") from error
+    first: dict[int, str] = {}
+    for picture, _, caption in found:
+        first.setdefault(picture, " ".join(caption.split()))
+    texts = list(dict.fromkeys(text for text in first.values() if text))
+    if sample is None:
+        return texts
+    if sample > len(texts):
+        raise ValueError(f"{captions} has {len(texts):,} different captions, fewer than {sample:,}")
+    # Drawn by index, so that the same file and seed give the same captions with any Python.
+    return [texts[index] for index in sorted(random.Random(seed).sample(range(len(texts)), sample))]

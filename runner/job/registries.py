@@ -1,61 +1,64 @@
-"""What is installed: adapters, solvers, caches, launchers and metrics, by name."""
+"""The registries that job files refer to: adapters, solvers, caches, launchers and metrics, by name."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
+
+LAUNCHERS = "genrun.runner.launch.registry"
+SLURM_TEMPLATES = "genrun.slurm.script"
+"""Launchers are built on job files, so this package asks for them by name and imports none."""
 
 
 class Registry(Protocol):
     """Things found by name; imports a thing when it is asked for."""
 
     def names(self) -> Sequence[str]:
-        """Every name, sorted."""
+        """Return every name, sorted."""
         ...
 
     def get(self, name: str) -> Any:
-        """The thing of that name."""
+        """Return the thing of that name."""
         ...
 
 
-class Names(Protocol):
-    """A registry of which only the names matter here."""
-
-    def names(self) -> Sequence[str]:
-        """Every name, sorted."""
-        ...
+def _template_mistake(path: Path) -> str:
+    return import_module(SLURM_TEMPLATES).mistake_in(path)
 
 
 @dataclass(frozen=True)
 class Registries:
-    """The registries that a job file refers to; tests pass their own.
+    """What is installed; tests pass their own.
 
     Attributes:
         adapters: of `genrun.adapters.registry`.
         solvers: frozen dataclasses whose fields are their options.
-        launchers: of `launch.kind`.
+        launchers: of `launch.kind`; only their names are asked for.
         metrics: of `score`; only those that a job gives options are imported.
         caches: frozen dataclasses whose fields are their options.
+        template_mistake: says what is wrong with a template of a batch script, or "".
     """
 
     adapters: Registry
     solvers: Registry
-    launchers: Names
+    launchers: Registry
     metrics: Registry
-    caches: Registry = field(default_factory=lambda: _module("genrun.adapters.caches.registry"))
+    caches: Registry = field(default_factory=lambda: _registry("genrun.adapters.caches.registry"))
+    template_mistake: Callable[[Path], str] = _template_mistake
 
     @classmethod
     def installed(cls) -> Registries:
-        """The registries of this installation. Does not import torch."""
+        """Return the registries of this installation. Does not import torch."""
         return cls(
-            adapters=_module("genrun.adapters.registry"),
-            solvers=_module("genrun.solvers.registry"),
-            launchers=_module("genrun.runner.launch.registry"),
-            metrics=_module("genrun.adapters.scorers.registry"),
+            adapters=_registry("genrun.adapters.registry"),
+            solvers=_registry("genrun.solvers.registry"),
+            launchers=_registry(LAUNCHERS),
+            metrics=_registry("genrun.adapters.scorers.registry"),
         )
 
 
-def _module(name: str) -> Any:
-    return importlib.import_module(name)
+def _registry(module: str) -> Any:
+    return import_module(module)

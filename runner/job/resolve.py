@@ -1,4 +1,7 @@
-"""Loading a job file: layers, environment, matrix, checks, and the resolved document with the origin of each value."""
+"""From a job file to a resolved job: layers, matrix, checks, and the document with every default filled in.
+
+`load` reads a job file; `check` takes one that has been read, or made; `restore` takes the document that a run stores.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,36 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from genrun.runner.job.cell import Cell, CellChecker, job_of
-from genrun.runner.job.document import DEFAULT, resolved_document
-from genrun.runner.job.environ import fill
-from genrun.runner.job.launching import mesh_problems, resolved, slurm_problems
-from genrun.runner.job.layers import apply_sets, expand, read_job
-from genrun.runner.job.matrix import Corner, corners
-from genrun.runner.job.packaged import locate
-from genrun.runner.job.places import at_home
-from genrun.runner.job.problems import Origin, Problem, raise_all
+from genrun.adapters.files import is_there
+from genrun.runner.job.cell import Cell, Draft, Sources, anywhere
+from genrun.runner.job.checks import CHECKS, LAUNCH_CHECKS, MESH_CHECKS
+from genrun.runner.job.checks.values import check_keys, check_secrets, check_values, mark_wrong
+from genrun.runner.job.errors import Origin, Problem, raise_all
+from genrun.runner.job.files import expanded, job_file, located
+from genrun.runner.job.layers import apply_sets, escape, expand, fill, read_job
+from genrun.runner.job.matrix import MatrixCell, cells_of
 from genrun.runner.job.registries import Registries
 from genrun.runner.job.schema import JobSpec
-from genrun.runner.job.secrecy import secret_problems
-from genrun.runner.job.soundness import settled
-from genrun.runner.job.tree import Value, bare, dotted, dress
+from genrun.runner.job.tree import Path as TreePath
+from genrun.runner.job.tree import Value, bare, dotted, dress, section_path
+from genrun.runner.job.validate import job_of
 
+DEFAULT = "default"
 STORED_AS = "job.yaml of the run"
+CHANGEABLE = ("launch", "parallel")
+"""Sections of a stored job that may be changed: they never change the pictures."""
+
+FILES = (("prompts", "file"), ("prompts", "full_info"), ("prompts", "coco"), ("model", "checkpoint"))
+"""Values that may be relative to the file they are written in."""
+
+METRIC_FILES = ("checkpoint", "full_info", "network", "python", "reference", "weights")
+"""Options of metrics that may be files or folders, relative to the file they are written in."""
+
+OUTPUT = ("output", "dir")
+"""A folder of this machine, relative to the current one: stored without `~`."""
+
+TEMPLATE = ("launch", "template")
+"""A file that is read again, from the run's folder, whenever more workers are started: stored by its absolute path."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +68,7 @@ class LoadedJob:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to tell before the job is run, a line each."""
+        """Lines to print before the job is run."""
         return tuple(f"{problem} Its items will fail; those of other cells are made." for problem in self.failing)
 
 
@@ -72,7 +89,7 @@ def load(
     Raises:
         JobFileError: with every problem, sorted by place.
     """
-    path = locate(Path(path))
+    path = job_file(Path(path))
     registries = registries or Registries.installed()
     return check(read_job(path, environ, registries.adapters.names()), path, sets, environ, registries)
 
@@ -90,22 +107,47 @@ def check(
     root, problems = apply_sets(expand(root, adapters), sets, environ, adapters)
     root = expand(_named(root, path), adapters)
     # Before anything else, so that no message can hold a secret.
-    raise_all(secret_problems(root))
-    root, wrong_keys = settled(root)
-    problems += _wrong_values(root) + wrong_keys
-    all_corners, wrong = corners(root, registries)
-    checker = CellChecker(registries)
-    checked = [checker.check(corner) for corner in all_corners]
-    found = _by_cell(all_corners, [found for _, found in checked])
+    raise_all(check_secrets(root))
+    root = mark_wrong(root)
+    matrix_cells, wrong_axes = cells_of(root, registries)
+    problems += [*check_values(root), *check_keys(root), *wrong_axes]
+    sources = Sources(registries)
+    drafts = [Draft(each.root, each.axes, sources) for each in matrix_cells]
+    found = [[problem for check in CHECKS for problem in check(draft)] for draft in drafts]
     # One bad cell does not keep the others from being made; but a job of which nothing can be made is refused.
-    is_any_whole = any(cell is not None and not wrong_here for cell, wrong_here in checked)
-    failing = tuple(sorted(problem for problem in found if is_any_whole and problem.fails_items))
-    raise_all([*problems, *wrong, *(problem for problem in found if problem not in failing)])
-    cells = tuple(cell for cell, _ in checked if cell is not None)
+    is_any_whole = not all(found)
+    of_cells = _by_cell(matrix_cells, found)
+    failing = tuple(sorted(problem for problem in of_cells if is_any_whole and problem.fails_items))
+    raise_all([*problems, *(problem for problem in of_cells if problem not in failing)])
+    cells = tuple(cell for cell in (draft.cell() for draft in drafts) if cell is not None)
     matrix = root.get("matrix")
     job = cells[0].job.model_copy(update={"matrix": {} if matrix is None else bare(matrix) or {}})
     document, origin = resolved_document(root, cells[0], path.parent)
     return LoadedJob(path, job, cells, document, MappingProxyType(origin), failing)
+
+
+def _named(root: Value, path: Path) -> Value:
+    """Return the job with a name: the file's, when it gives none."""
+    if root.get("name") is not None:
+        return root
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:80] or "job"
+    return replace(root, data={"name": Value(name, Origin(DEFAULT)), **root.data})
+
+
+def _by_cell(cells: Sequence[MatrixCell], found: Sequence[Sequence[Problem]]) -> list[Problem]:
+    """Return the distinct problems of all cells; one that not every cell has names the first that has it."""
+    first: dict[Problem, MatrixCell] = {}
+    count: dict[Problem, int] = {}
+    for cell, problems in zip(cells, found, strict=True):
+        for problem in set(problems):
+            first.setdefault(problem, cell)
+            count[problem] = count.get(problem, 0) + 1
+    return [
+        problem
+        if count[problem] == len(cells)
+        else replace(problem, message=f"{problem.message} (In the cell {cell}.)")
+        for problem, cell in first.items()
+    ]
 
 
 def restore(
@@ -126,59 +168,98 @@ def restore(
         JobFileError: a secret is not set, the document is none of this version's, or an option changes the pictures.
     """
     registries = registries or Registries.installed()
-    raise_all(_not_launch(sets))
+    others = [text for text in sets if text.partition("=")[0].partition(".")[0].strip() not in CHANGEABLE]
+    why = f"only {' and '.join(CHANGEABLE)} may be changed here."
+    raise_all(Problem(Origin(f"--set {text}"), "", why) for text in others)
     stored = fill(dress(document, Origin(STORED_AS)), environ)
     root, problems = apply_sets(stored, sets, environ, registries.adapters.names())
-    raise_all(problem for problem in secret_problems(root) if problem.path.startswith("launch."))
-    problems += _wrong_values(root)
-    all_corners, wrong = corners(root, registries)
-    job, found = job_of(all_corners[0].root)
-    # What the job asked for was checked when it was made; another mesh may not go with its caches.
-    checker = CellChecker(registries)
-    unfit = [problem for corner in all_corners if sets for problem in checker.unfit(corner)]
-    raise_all(problems + wrong + found + mesh_problems(root) + slurm_problems(root) + list(dict.fromkeys(unfit)))
-    job = cast(JobSpec, job)
-    return at_home(job.model_copy(update={"launch": resolved(job.launch, root)}))
+    raise_all(problem for problem in check_secrets(root) if problem.path.startswith("launch."))
+    matrix_cells, wrong_axes = cells_of(root, registries)
+    sources = Sources(registries)
+    drafts = [Draft(each.root, each.axes, sources) for each in matrix_cells]
+    job, wrong_job = job_of(drafts[0].root)
+    problems += [*check_values(root), *wrong_axes, *wrong_job]
+    problems += [problem for check in LAUNCH_CHECKS for problem in check(drafts[0])]
+    if sets:
+        problems += [problem for draft in drafts for check in MESH_CHECKS for problem in check(draft)]
+    raise_all(problems)
+    return anywhere(cast(JobSpec, job), root)
 
 
-def _not_launch(sets: Sequence[str]) -> list[Problem]:
-    """Options that would change more than how workers are started."""
-    allowed = ("launch", "parallel")
-    others = [text for text in sets if text.partition("=")[0].partition(".")[0].strip() not in allowed]
-    return [
-        Problem(Origin(f"--set {text}"), "", f"only {' and '.join(allowed)} may be changed here.") for text in others
-    ]
+def resolved_document(root: Value, cell: Cell, folder: Path) -> tuple[dict[str, Any], dict[str, Origin]]:
+    """Fill the defaults of a checked job in.
+
+    What the matrix varies is left to the matrix: with an axis under `solver`, no options of a solver are filled in.
+
+    Args:
+        root: the job as it was written.
+        cell: its first cell.
+        folder: of the job file, which relative file names of the document are relative to.
+
+    Returns:
+        The document, and the origin of each of its values by dotted path.
+    """
+    root = root.map_leaves(lambda value, path: _seen_from(folder, value, path))
+    matrix = root.get("matrix")
+    axes = tuple(matrix.data) if matrix is not None and matrix.is_mapping else ()
+    filled = {name: _fill_in(root.get(name), value) for name, value in _defaults(cell, axes).items()}
+    values = {name: filled.get(name) or root.get(name) for name in JobSpec.model_fields}
+    whole = Value({name: each for name, each in values.items() if each and each.data is not None}, root.origin)
+    return _storable(whole), {dotted(path): value.origin for path, value in whole.leaves()}
 
 
-def _named(root: Value, path: Path) -> Value:
-    """The job with a name: the file's, when it gives none."""
-    if root.get("name") is not None:
-        return root
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:80] or "job"
-    return replace(root, data={"name": Value(name, Origin(DEFAULT)), **root.data})
+def _seen_from(folder: Path, value: Value, path: TreePath) -> Value:
+    """Return a value that names the same file in a document that lies in `folder`."""
+    if not isinstance(value.data, str):
+        return value
+    name, base = value.data, value.origin.folder
+    file = located(name, base)
+    is_metric_file = len(path) == 3 and path[0] == "score" and path[2] in METRIC_FILES
+    if path == OUTPUT:
+        name = str(expanded(name))
+    elif path == TEMPLATE:
+        name = str(file.resolve())
+    elif is_metric_file and is_there(file):
+        name = str(file.absolute())
+    elif base != folder and section_path(path) in FILES and is_there(file):
+        name = os.path.relpath(file, folder)
+    return replace(value, data=name)
 
 
-def _wrong_values(root: Value) -> list[Problem]:
-    """Values that the environment could not give, and a name that means something else."""
-    problems = [Problem(value.origin, dotted(path), value.wrong) for path, value in root.leaves() if value.wrong]
-    name = root.get("name")
-    if name is not None and name.data == "latest":
-        message = "'latest' always means the newest run. Choose another name."
-        problems.append(Problem(name.origin, "name", message))
-    return problems
+def _storable(value: Value) -> Any:
+    """Return plain data that may be stored: texts as a job file writes them, secrets as the variable they came from."""
+    if value.source is not None:
+        return value.source
+    if isinstance(value.data, dict):
+        return {key: _storable(child) for key, child in value.data.items()}
+    if isinstance(value.data, list):
+        return [_storable(child) for child in value.data]
+    return escape(value.data) if isinstance(value.data, str) else value.data
 
 
-def _by_cell(all_corners: Sequence[Corner], found: Sequence[Sequence[Problem]]) -> list[Problem]:
-    """The distinct problems of all cells; one that not every cell has names the first that has it."""
-    first: dict[Problem, Corner] = {}
-    count: dict[Problem, int] = {}
-    for corner, problems in zip(all_corners, found, strict=True):
-        for problem in set(problems):
-            first.setdefault(problem, corner)
-            count[problem] = count.get(problem, 0) + 1
-    return [
-        problem
-        if count[problem] == len(all_corners)
-        else replace(problem, message=f"{problem.message} (In the cell {first[problem]}.)")
-        for problem in first
-    ]
+def _defaults(cell: Cell, axes: tuple[str, ...]) -> dict[str, Value]:
+    """Return defaults by section, without those that an axis sets or decides."""
+    varied = {axis.partition(".")[0] for axis in axes}
+    job = cell.job.model_dump(mode="json", exclude_none=True, exclude={"name", "prompts", "matrix"})
+    adapter = cell.job.model.adapter
+    decided_by = {"model": adapter, "sampling": adapter, "solver": cell.job.solver.kind, "cache": cell.job.cache.kind}
+    data = {**job, "model": {**job["model"], "dtype": cell.dtype}}
+    if "model" not in varied:
+        data["sampling"] = dict(cell.sampling)
+    else:
+        del decided_by["sampling"]
+    origins = {name: Origin(f"{DEFAULT} of {decided_by[name]}" if name in decided_by else DEFAULT) for name in data}
+    # An adapter without defaults leaves `sampling` empty, which a stored job says.
+    said = {name: each for name, each in data.items() if name not in varied and (each or name == "sampling")}
+    return {name: dress(each, origins[name]) for name, each in said.items()}
+
+
+def _fill_in(given: Value | None, default: Value) -> Value:
+    """Return `given` over `default`, key by key; unset keys (null) take the default."""
+    if given is None or given.data is None:
+        return default
+    if not (given.is_mapping and default.is_mapping):
+        return given
+    merged = {key: _fill_in(given.get(key), value) for key, value in default.data.items()}
+    rest = {key: value for key, value in given.data.items() if key not in merged and value.data is not None}
+    return Value({**merged, **rest}, given.origin, given.key)

@@ -1,4 +1,4 @@
-"""What a job file may say. Shorthands (`solver: ropa`) are expanded before; options of solvers are checked elsewhere."""
+"""The sections of a job file. Shorthands (`solver: ropa`) are expanded before; options of solvers are checked elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from genrun.runner.job.values import (
+from genrun.runner.job.field_types import (
     MAX_FPS,
     MAX_FRAMES,
     MAX_GUIDANCE,
@@ -32,6 +32,9 @@ from genrun.runner.job.values import (
 )
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+COSTS = {"rounds": False, "nfe": False, "speedup": True, "elapsed_s": False}
+"""Costs of an item, which gates may limit like metrics -> True when higher is better."""
+
 FILE_TAG, LIST_TAG = "prompts-file", "prompts-list"
 SUITE_TAG, COCO_TAG = "prompts-suite", "prompts-coco"
 PROMPT_TAGS = (FILE_TAG, LIST_TAG, SUITE_TAG, COCO_TAG)

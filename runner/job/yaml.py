@@ -1,4 +1,4 @@
-"""YAML text as values with places: plain data only, within limits, and with YAML 1.2's idea of a number.
+"""YAML text as values with places, and back: plain data only, within limits, and with YAML 1.2's idea of a number.
 
 PyYAML follows YAML 1.1, where `1e-3` is text, `12:30:00` is 45000 and `no` is false; here they are a number and texts.
 """
@@ -7,36 +7,44 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from genrun.adapters.files import TooLargeError, read_bounded
-from genrun.runner.job.problems import Origin, Problem, raise_all
-from genrun.runner.job.tree import Value
+from genrun.runner.job.errors import Origin, Problem, raise_all, refuse
+from genrun.runner.job.tree import Path as TreePath
+from genrun.runner.job.tree import Value, dotted
 
 MAX_BYTES = 2**20
+"""Of a job file: longer ones hold prompts, which belong into a file of their own."""
+
 MAX_DEPTH = 40
+"""Levels of nesting: a job has six, and PyYAML recurses."""
+
 MAX_WRITTEN = 50_000
 """Values that are written out: reading more of them, or more text, takes PyYAML longer than anybody waits for a check."""
 
 MAX_VALUES = 100_000
-"""Values with those that aliases stand for."""
+"""Values with those that aliases stand for: a few lines of aliases expand to billions."""
 
-
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+MAX_COMMENT_COLUMN = 60
+"""Of the comments that name origins: beside a longer line they begin where it ends."""
 
 TAG = "tag:yaml.org,2002:"
-_BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_PLAIN = re.compile(r"[A-Za-z_/.][A-Za-z0-9_/.+-]*( [A-Za-z0-9_/.+-]+)*", re.ASCII)
+_YAML_1_1_WORDS = frozenset({"y", "n", "yes", "no", "on", "off"})
+_FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 _RESOLVERS = (
     ("bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), "tTfF"),
     ("null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""]),
+    # At most 100 digits: Python's int() refuses thousands of them, and takes quadratic time for what it accepts.
     ("int", re.compile(r"(?:[-+]?[0-9]{1,100}|0o[0-7]{1,100}|0x[0-9a-fA-F]{1,100})\Z"), "-+0123456789"),
-    ("float", re.compile(rf"(?:{_FLOAT.pattern})\Z"), "-+.0123456789"),
+    ("float", re.compile(rf"(?:{_FLOAT})\Z"), "-+.0123456789"),
 )
 
 
@@ -48,16 +56,17 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
-        if self.depth > MAX_DEPTH:
-            mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError(None, None, f"nested deeper than {MAX_DEPTH} levels", mark)
         self.count += 1
+        if self.depth > MAX_DEPTH:
+            self._stop(f"nested deeper than {MAX_DEPTH} levels")
         if self.count > MAX_WRITTEN:
-            mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError(None, None, f"more than {MAX_WRITTEN:,} values. Put prompts into a file", mark)
+            self._stop(f"more than {MAX_WRITTEN:,} values. Put prompts into a file")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+    def _stop(self, why: str) -> None:
+        raise yaml.MarkedYAMLError(None, None, why, self.peek_event().start_mark)
 
 
 for _name, _pattern, _first in _RESOLVERS:
@@ -74,28 +83,17 @@ def read(path: Path, name: str) -> Value:
     Raises:
         JobFileError: for everything that is wrong with the file as YAML.
     """
-    whole = Origin(name)
     try:
         data = read_bounded(path, MAX_BYTES)
     except TooLargeError as error:
         size = f"{error.size:,} bytes, more than the {MAX_BYTES:,} a job file may have"
-        raise_all([Problem(whole, "", f"{size}. Put prompts into a file: `prompts: {{file: prompts.txt}}`.")])
-        raise
+        refuse(Origin(name), f"{size}. Put prompts into a file: `prompts: {{file: prompts.txt}}`.")
     except OSError as error:
-        raise_all([Problem(whole, "", f"cannot be read: {error.strerror}.")])
-        raise
+        refuse(Origin(name), f"cannot be read: {error.strerror}.")
     value = parse(decode(data, name), lambda line, column: Origin(name, line, column))
     if not value.is_mapping:
-        wanted = "wanted a mapping such as `model: demo-video`"
-        raise_all(
-            [
-                Problem(
-                    Origin(name, 1, 1),
-                    "",
-                    f"{wanted}, got {'nothing' if value.data is None else 'other data'}.",
-                )
-            ]
-        )
+        found = "nothing" if value.data is None else "other data"
+        refuse(Origin(name, 1, 1), f"wanted a mapping such as `model: demo-video`, got {found}.")
     return value
 
 
@@ -106,7 +104,7 @@ def decode(data: bytes, name: str) -> str:
         JobFileError: it is not UTF-8; the message names line and column of the first bad byte.
     """
     if data.startswith(_UTF_16):
-        raise_all([Problem(Origin(name, 1, 1), "", "is UTF-16 (or UTF-32). Save the file as UTF-8.")])
+        refuse(Origin(name, 1, 1), "is UTF-16 (or UTF-32). Save the file as UTF-8.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -114,8 +112,7 @@ def decode(data: bytes, name: str) -> str:
         line = before.count(b"\n") + 1
         column = error.start - (before.rfind(b"\n") + 1) + 1
         message = f"byte 0x{error.object[error.start]:02x} is not UTF-8. Save the file as UTF-8."
-        raise_all([Problem(Origin(name, line, column), "", message)])
-        raise
+        refuse(Origin(name, line, column), message)
 
 
 def parse(text: str, place: Callable[[int, int], Origin]) -> Value:
@@ -128,35 +125,32 @@ def parse(text: str, place: Callable[[int, int], Origin]) -> Value:
     Raises:
         JobFileError: syntax, tags, duplicate keys, keys that are not text, or more data than the limits allow.
     """
-    walk = _Walk(place)
     try:
         node = yaml.compose(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise_all([Problem(place(line, column), "", f"not YAML: {_reason(error)}.")])
-        raise
+        refuse(place(line, column), f"not YAML: {' '.join(filter(None, [error.context, error.problem]))}.")
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
         code = f"U+{int(error.character):04X}"
-        message = f"character {code} is not allowed in YAML. Write it as an escape in double quotes."
-        raise_all([Problem(place(line, column), "", message)])
-        raise
-    value = Value(None, place(1, 1)) if node is None else walk.value(node)
-    raise_all(walk.problems)
+        refuse(place(line, column), f"character {code} is not allowed in YAML. Write it as an escape in double quotes.")
+    reader = _NodeReader(place)
+    value = Value(None, place(1, 1)) if node is None else reader.value(node)
+    raise_all(reader.problems)
     return value
 
 
 def retype(text: str) -> Any:
-    """The value of plain text that came from the environment: `8` is a number, `true` a boolean."""
+    """Return the value of plain text that came from the environment: `8` is a number, `true` a boolean."""
     for name, pattern, _ in _RESOLVERS:
         if pattern.match(text):
-            return None if name == "null" else _SCALARS[name](text)
+            return _SCALARS[name](text)
     return text
 
 
-class _Walk:
+class _NodeReader:
     """Turns nodes into values and gathers what is wrong with them."""
 
     def __init__(self, place: Callable[[int, int], Origin]) -> None:
@@ -167,7 +161,12 @@ class _Walk:
 
     def value(self, node: yaml.Node, key: Origin | None = None) -> Value:
         origin = self._origin(node)
-        self._count(node, origin)
+        self.count += 1
+        if self.count > MAX_VALUES:
+            more = f"aliases (`*name`) expand to more than {MAX_VALUES:,} values"
+            refuse(origin, f"{more}. Write the values out, or use `matrix`.")
+        if id(node) in self.open:
+            refuse(origin, "an alias (`*name`) contains itself. Write the values out.")
         self.open.add(id(node))
         data = self._data(node, origin)
         self.open.discard(id(node))
@@ -176,16 +175,6 @@ class _Walk:
 
     def _origin(self, node: yaml.Node) -> Origin:
         return self.place(node.start_mark.line + 1, node.start_mark.column + 1)
-
-    def _count(self, node: yaml.Node, origin: Origin) -> None:
-        self.count += 1
-        if self.count > MAX_VALUES:
-            message = (
-                f"aliases (`*name`) expand to more than {MAX_VALUES:,} values. Write the values out, or use `matrix`."
-            )
-            raise_all([Problem(origin, "", message)])
-        if id(node) in self.open:
-            raise_all([Problem(origin, "", "an alias (`*name`) contains itself. Write the values out.")])
 
     def _data(self, node: yaml.Node, origin: Origin) -> Any:
         kind = node.tag.removeprefix(TAG)
@@ -224,36 +213,64 @@ class _Walk:
         self.problems.append(Problem(origin, "", message))
 
 
-def _reason(error: yaml.MarkedYAMLError) -> str:
-    parts = [error.context, error.problem]
-    return " ".join(part for part in parts if part)
-
-
 def _text(text: str) -> str:
-    """A text in which pairs of surrogates are the characters that they stand for: JSON, which YAML includes, escapes so."""
+    # JSON, which YAML includes, escapes a character beyond U+FFFF as a pair of surrogates.
     if not _HALF_PAIR.search(text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 def _bool(text: str) -> bool:
-    if text not in _BOOLS:
+    if not _RESOLVERS[0][1].match(text):
         raise ValueError(text)
-    return _BOOLS[text]
-
-
-def _int(text: str) -> int:
-    return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
-
-
-def _float(text: str) -> float:
-    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text.lower() == "true"
 
 
 _SCALARS: dict[str, Callable[[str], Any]] = {
     "str": _text,
     "null": lambda _text: None,
     "bool": _bool,
-    "int": _int,
-    "float": _float,
+    "int": lambda text: int(text, 0) if text[:2] in ("0x", "0o") else int(text),
+    "float": lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
 }
+
+
+def render(document: Mapping[str, Any], origin: Mapping[str, Origin] | None = None) -> str:
+    """Write a document as YAML that reads back the same, here and by any YAML 1.1 reader; a value a line.
+
+    With `origin`, each line ends in a comment that says where its value came from.
+    """
+    lines = list(_lines(document, ""))
+    width = min(max((len(text) for text, _ in lines), default=0), MAX_COMMENT_COLUMN)
+    rendered = []
+    for text, path in lines:
+        place = None if origin is None else origin.get(dotted(path))
+        rendered.append(f"{text}\n" if place is None else f"{text:<{width}}  # {' '.join(str(place).split())}\n")
+    return "".join(rendered)
+
+
+def scalar(value: Any) -> str:
+    """Write one value on one line."""
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and _stays_text(value):
+        return value
+    style = '"' if isinstance(value, str) else None
+    text = yaml.safe_dump(value, default_style=style, default_flow_style=True, width=float("inf"))
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _stays_text(text: str) -> bool:
+    is_1_1_word = text.lower() in _YAML_1_1_WORDS
+    return not is_1_1_word and isinstance(retype(text), str) and not re.match(r"\.|[-+.0-9_]*$", text)
+
+
+def _lines(data: Any, indent: str, path: TreePath = ()) -> Iterator[tuple[str, TreePath]]:
+    """Yield lines with the path of the value that each ends in; () where it ends in none."""
+    pairs = data.items() if isinstance(data, Mapping) else enumerate(data)
+    for key, value in pairs:
+        head = f"{indent}-" if isinstance(data, list) else f"{indent}{scalar(str(key))}:"
+        here: TreePath = (*path, key)
+        if isinstance(value, dict | list) and value:
+            yield head, ()
+            yield from _lines(value, indent + "  ", here)
+        else:
+            yield f"{head} {scalar(value)}", here

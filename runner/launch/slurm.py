@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from genrun import __version__
 from genrun.runner.errors import LaunchError, RefusedError, UsageError
+from genrun.runner.job.mesh_axes import product
 from genrun.runner.launch.contract import Cluster, Request, State, Step
 from genrun.runner.launch.lookout import Lookout
 from genrun.runner.launch.order import log_folder, open_items
 from genrun.runner.launch.submissions import ITEMS, SCRIPT, Entry, Standing, Submission, job_folder, standing
-from genrun.runner.parallel.mesh import Mesh, product
+from genrun.runner.parallel.mesh import Mesh
 from genrun.runner.store.files import atomic_write
 from genrun.slurm import launcher as slurm
 from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, UnreachableError

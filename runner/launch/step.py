@@ -100,7 +100,7 @@ def _before(found: Standing, step: str) -> list[str]:
 
 
 def _score(folder: RunFolder) -> None:
-    from genrun.runner.job.tools import metric_defaults
+    from genrun.adapters.scorers.vbench.environment import metric_defaults
     from genrun.runner.score.run import score_run, wanted_metrics
 
     metrics = wanted_metrics(folder, defaults=metric_defaults(folder.path.parents[1]))

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from genrun.runner.errors import RefusedError, UsageError
+from genrun.runner.job.mesh_axes import product
 from genrun.runner.launch.contract import Request
 from genrun.runner.launch.local import LocalLauncher
-from genrun.runner.parallel.mesh import Mesh, product
+from genrun.runner.parallel.mesh import Mesh
 from genrun.runner.store.environment import gpu_names
 
 REMEDY = "Ask for fewer, or set model.device: cpu."

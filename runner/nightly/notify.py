@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from genrun.runner.job.secrecy import hidden
+from genrun.runner.job.layers import hidden
 
 SHOWN = 300
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from genrun.runner.compare.format import sentence
 from genrun.runner.compare.results import Comparison
 from genrun.runner.history.night import Night
-from genrun.runner.job.gating import COSTS
+from genrun.runner.job.schema import COSTS
 
 WORDS = {"passed": "passed", "failed": "FAILED", "incomplete": "incomplete", "interrupted": "interrupted"}
 SHOWN = 3

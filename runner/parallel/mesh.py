@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from genrun.runner.job.mesh_axes import product
 from genrun.runner.parallel.choose import Choice, Objective, choose
-
-AXES = ("data", "time", "cfg", "ring", "ulysses")
 
 
 @dataclass(frozen=True)
@@ -102,9 +100,3 @@ class Wish:
             return choose(self.points, slots, self.objective)
         time = max(1, slots // self.data)
         return Choice(self.data, time, f"parallel.data: {self.data} leaves {time} slots for each group")
-
-
-def product(sizes: Mapping[str, object], prefix: str = "") -> str:
-    """Name a product, without the factors beyond data and time that are 1: "data x time x ulysses = 2 x 2 x 4"."""
-    shown = {axis: size for axis, size in sizes.items() if axis in ("data", "time") or size != 1}
-    return f"{' x '.join(prefix + axis for axis in shown)} = {' x '.join(map(str, shown.values()))}"

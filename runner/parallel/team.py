@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from genrun.runner.parallel.mesh import ALONE, AXES, Mesh
+from genrun.runner.job.mesh_axes import AXES
+from genrun.runner.parallel.mesh import ALONE, Mesh
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

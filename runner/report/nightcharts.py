@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from genrun.runner.compare.load import style_of
 from genrun.runner.history import Measure, Night, NightGate
-from genrun.runner.job.gating import COSTS
+from genrun.runner.job.schema import COSTS
 from genrun.runner.report import chart, text
 from genrun.runner.report.chart import Place, Scale
 from genrun.runner.report.names import RULES, title_of

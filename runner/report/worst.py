@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from genrun.runner.compare import Comparison, Difference
 from genrun.runner.compare import format as formatting
 from genrun.runner.compare.results import CellComparison, Pair, Side
-from genrun.runner.job.gating import COSTS
+from genrun.runner.job.schema import COSTS
 from genrun.runner.report import text
 from genrun.runner.report.names import title_of
 from genrun.runner.store.folder import RunFolder

@@ -9,7 +9,8 @@ import os
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.errors import DamagedFileError, JobFileError
+from genrun.runner.errors import DamagedFileError
+from genrun.runner.job.errors import JobFileError
 from genrun.runner.store.mend import set_aside
 from genrun.runner.store.planfile import misfits
 

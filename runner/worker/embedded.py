@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrun.runner.errors import JobFileError, UsageError
+from genrun.runner.errors import UsageError
+from genrun.runner.job.errors import JobFileError, Origin
 from genrun.runner.job.plan import ID_DIGITS, NO_CACHE, WorkItem, plan
-from genrun.runner.job.problems import Origin
 from genrun.runner.job.resolve import check
 from genrun.runner.job.tree import dress
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters import media, registry
-from genrun.runner.job.media import format_problem
+from genrun.runner.job.checks.output import format_problem
 from genrun.runner.notes import BLANK, FPS_ASSUMED, PROMPT_TRUNCATED, SAFETY_CHECKER
 from genrun.runner.parallel.team import Solo, Team
 from genrun.runner.store.records import Note, SamplerStats

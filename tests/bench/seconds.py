@@ -21,7 +21,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import genrun
 from genrun.adapters import registry
-from genrun.runner.job.packaged import JOBS
+from genrun.runner.job.files import JOBS
 
 CASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "`sequential`": ("sequential", {}),

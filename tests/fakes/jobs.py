@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from genrun.runner.errors import JobFileError
 from genrun.runner.job import LoadedJob, load
+from genrun.runner.job.errors import JobFileError
 from genrun.runner.job.plan import WorkItem, plan
 from tests.fakes.registries import fake_registries
 

@@ -20,8 +20,8 @@ from docs.tools import architecture, tables
 import genrun
 from genrun.adapters.adapter import Adapter
 from genrun.runner.cli import VERBS
-from genrun.runner.errors import JobFileError
 from genrun.runner.job import load
+from genrun.runner.job.errors import JobFileError
 from genrun.runner.job.options import describe
 from genrun.runner.job.plan import plan
 from genrun.solvers import drive, registry, solve

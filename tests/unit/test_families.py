@@ -10,7 +10,7 @@ from genrun.adapters import registry
 from genrun.adapters.pipeline.families import FPS, Parts, fps_asked, informed, parts_at, parts_of
 from genrun.runner.job.checkpoint import Checkpoint
 from genrun.runner.job.checkpoint import parts_of as checkpoint_parts
-from genrun.runner.job.media import format_problem
+from genrun.runner.job.checks.output import format_problem
 from tests.tiny import build, call_kwargs
 
 AUTO = registry.get("auto")

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from genrun.runner.cli import main
-from genrun.runner.job.packaged import JOBS
+from genrun.runner.job.files import JOBS
 
 NAMES = sorted(path.relative_to(JOBS).as_posix() for path in JOBS.rglob("*.yaml"))
 ONE_PAIR = ("--set", "prompts=[a kite]", "--set", "seeds=[0]")

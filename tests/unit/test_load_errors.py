@@ -21,8 +21,8 @@ from genrun.adapters.adapter import Adapter
 from genrun.adapters.checkpoint.load_errors import LoadError
 from genrun.adapters.pipeline.load_options import LoadOptions
 from genrun.adapters.pipeline.loading import download, load, load_encoders
-from genrun.runner.errors import JobFileError
 from genrun.runner.job import load as load_job
+from genrun.runner.job.errors import JobFileError
 from genrun.runner.job.registries import Registries
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.worker.engine import Engine

@@ -20,14 +20,15 @@ from genrun.adapters.parallel.context import dispatch_all, rank_by_rank
 from genrun.adapters.parallel.enable import enable_parallelism
 from genrun.adapters.parallel.slot import FailureBarrier, Slot
 from genrun.adapters.parallel.support import CONTEXT, DOUBLED, MASKED, TWICE, refusals, uneven
-from genrun.runner.errors import JobFileError
 from genrun.runner.errors import RefusedError as QueueRefusedError
 from genrun.runner.job import LoadedJob, load
+from genrun.runner.job.errors import JobFileError
+from genrun.runner.job.mesh_axes import product
 from genrun.runner.job.plan import plan
 from genrun.runner.launch import torchrun
 from genrun.runner.launch.contract import Request
-from genrun.runner.parallel.mesh import Mesh, Wish, product
-from tests.fakes.jobs import BASE, items_of, load_text, problems_of
+from genrun.runner.parallel.mesh import Mesh, Wish
+from tests.fakes.jobs import BASE, items_of, problems_of
 from tests.tiny import build, call_kwargs, latents_of
 
 
@@ -204,19 +205,10 @@ def test_a_checkpoint_that_cannot_is_refused_before_it_is_loaded(here: Path) -> 
 
 
 def test_an_axis_that_a_models_pipeline_cannot_use_is_told_with_its_place(here: Path) -> None:
-    from genrun.runner.job.launching import support_problems
-
     del here
-    loaded = load_text(f"{BASE}parallel: {{cfg: 2}}\n")
-    from genrun.runner.job.problems import Origin
-    from genrun.runner.job.tree import dress
-
-    root = dress(dict(loaded.document), Origin("job.yaml", 3, 1))
-    found = support_problems(root, "DDPMPipeline")
-    assert next(str(problem) for problem in found).startswith(
-        "job.yaml:3:1: parallel.cfg: it is not known how DDPMPipeline"
-    )
-    assert support_problems(root, "WanPipeline") == []
+    with pytest.raises(JobFileError, match=r"job\.yaml:3:17: parallel\.cfg: it is not known how DDPMPipeline"):
+        job_of("ddpm-church", "cfg: 2")
+    assert len(plan(job_of("wan2.1", "cfg: 2"))) == 1
 
 
 def test_xfuser_is_refused_where_there_is_no_gpu() -> None:

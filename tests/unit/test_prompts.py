@@ -11,10 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genrun.runner.errors import JobFileError
-from genrun.runner.job import prompts
+from genrun.runner.job import prompt_files as prompts
+from genrun.runner.job.errors import JobFileError, Origin
 from genrun.runner.job.plan import WorkItem
-from genrun.runner.job.problems import Origin
 from tests.fakes.jobs import items_of, load_text, problems_of
 
 HOSTILE = [

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from genrun.runner.errors import JobFileError
 from genrun.runner.job import load, restore
+from genrun.runner.job.errors import JobFileError
 from genrun.runner.job.plan import WorkItem, plan
 
 JOB = "model: demo-video\nprompts: [a red circle moves left over a blue background]\n"

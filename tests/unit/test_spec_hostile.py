@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from genrun.runner.errors import JobFileError
 from genrun.runner.job import load, restore
-from genrun.runner.job.packaged import locate
+from genrun.runner.job.errors import JobFileError
+from genrun.runner.job.files import job_file
 from genrun.runner.job.plan import plan
 from genrun.runner.submit.orders import request_of
 from tests.fakes.jobs import BASE, load_text, problems_of
@@ -135,7 +135,7 @@ def test_whatever_a_job_names_is_read_within_limits_or_told_as_what_it_is() -> N
         assert line.endswith(why)
     for job, why in (("/dev/zero", "it is a device"), ("pipe.txt", "it is a pipe"), ("x" * 5000, "File name too long")):
         with pytest.raises(JobFileError, match=why):
-            load(locate(Path(job)), (), {}, fake_registries())
+            load(job_file(Path(job)), (), {}, fake_registries())
 
 
 def test_a_message_never_grows_with_what_it_is_about() -> None:

@@ -8,13 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genrun.runner.errors import JobFileError
 from genrun.runner.job import restore
-from genrun.runner.job.environ import looks_secret
-from genrun.runner.job.problems import Origin
-from genrun.runner.job.render import render, scalar
+from genrun.runner.job.errors import JobFileError, Origin
+from genrun.runner.job.layers import looks_secret
 from genrun.runner.job.tree import bare
-from genrun.runner.job.yaml import parse
+from genrun.runner.job.yaml import parse, render, scalar
 from tests.fakes.jobs import BASE, ids, items_of, load_text, problems_of
 from tests.fakes.registries import fake_registries
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from genrun.runner.errors import JobFileError
+from genrun.runner.job.errors import JobFileError
 from tests.fakes.checkpoints import write_checkpoint
 from tests.fakes.jobs import BASE, load_text, problems_of
 

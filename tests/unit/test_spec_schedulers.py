@@ -12,8 +12,8 @@ import pytest
 
 from genrun.adapters.scheduler.compatibility import Description, grid_problem, mismatch, trailing_steps
 from genrun.runner.job.checkpoint import Checkpoint
-from genrun.runner.job.problems import Origin
-from genrun.runner.job.schedulers import own_scheduler, read_class, scheduler_names, scheduler_problems
+from genrun.runner.job.checks.scheduler import own_scheduler, read_class, scheduler_names, scheduler_problems
+from genrun.runner.job.errors import Origin
 from genrun.runner.job.tree import dress
 from tests.tiny.loops import MATRIX
 
@@ -199,7 +199,7 @@ def test_a_config_that_says_nothing_refuses_nothing(tmp_path: Path, text: str) -
 
 
 def test_a_hub_id_is_looked_up_among_what_was_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     repository = tmp_path / "models--org--name"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("abc")

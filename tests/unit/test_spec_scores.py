@@ -9,15 +9,15 @@ import pytest
 
 from genrun.adapters.scorers import registry as metrics
 from genrun.adapters.scorers.clip_score import ClipScore
+from genrun.adapters.scorers.vbench.environment import metric_defaults
 from genrun.adapters.scorers.vbench.metric import VBenchMetric
-from genrun.runner.errors import JobFileError, UsageError
+from genrun.runner.errors import UsageError
 from genrun.runner.job import resolve as job
+from genrun.runner.job.errors import JobFileError
+from genrun.runner.job.prompts import coco_texts, vbench_texts
 from genrun.runner.job.registries import Registries
-from genrun.runner.job.shards import shard_of
-from genrun.runner.job.suites import coco_texts, vbench_texts
-from genrun.runner.job.tools import metric_defaults
 from genrun.runner.score.choose import metric_name, wanted_metrics
-from genrun.runner.score.shard import WHOLE, Shard
+from genrun.runner.score.shard import WHOLE, Shard, shard_of
 from genrun.runner.store.folder import RunFolder
 from tests.fakes.registries import fake_registries
 from tests.sample_run import make_run
@@ -60,7 +60,7 @@ def problems(text: str) -> list[str]:
         ("[psnr, {kind: clip_score, frame: 3}]", "3:34: score[1].frame: unknown option. Did you mean 'frames'?"),
         ("[{kind: psnr, frames: 3}]", "3:22: score[0].frames: unknown option. There are none."),
         ("[{kind: clip_score, frames: x}]", "3:36: score[0].frames: wanted a whole number, got 'x'."),
-        ("[{kind: clip_score, frames: 0}]", "3:36: score[0].frames: wanted at least 1."),
+        ("[{kind: clip_score, frames: 0}]", "3:36: score[0].frames: wanted at least 1, got 0."),
         ("[{kind: clip_score, dtype: int8}]", "3:35: score[0].dtype: wanted float32, bfloat16 or float16, got 'int8'."),
         ("[{kind: vbench, dimensions: [colour]}]", "3:36: score[0].dimensions: there is no 'colour'; there are: "),
         ("[7]", "3:9: score[0]: wanted the name of a metric, or a mapping of its kind and options"),

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from genrun.runner.errors import JobFileError
 from genrun.runner.job import yaml as source
-from genrun.runner.job.problems import Origin
+from genrun.runner.job.errors import JobFileError, Origin
 from genrun.runner.job.tree import bare
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -1,4 +1,4 @@
-"""The values that fields of a job file take, and what is wanted where another one stands."""
+"""Types of the fields of a job file: the values that they take, and what is wanted where another one stands."""
 
 from __future__ import annotations
 
@@ -18,12 +18,20 @@ GPUS_PATTERN = r"([A-Za-z0-9_.-]{1,80}:)?[1-9][0-9]{0,5}"
 REVISION_PATTERN = r"[A-Za-z0-9][\w./+-]{0,199}"
 VARIANT_PATTERN = r"[\w-]{1,80}"
 WANTED = "wanted"
+"""The type of pydantic's errors whose message says what is wanted."""
+
 MAX_COUNT = 1_000_000
+"""Of anything that is counted: a plan has no more items."""
+
 MAX_STEPS, MAX_SIDE, MAX_FRAMES, MAX_FPS, MAX_GUIDANCE = 100_000, 16_384, 65_536, 1_000, 10_000
 """More than any model makes, and little enough to be multiplied."""
 
 MAX_RANKS = 100_000
+"""More than any cluster has GPUs."""
+
 MAX_NAME = 255
+"""Bytes of a file's name, on the usual file systems."""
+
 MAX_PATH = 3_800
 """Bytes of a folder's path: what file systems take, less what a run's longest file name needs."""
 
@@ -59,7 +67,7 @@ def _option(value: Any) -> Any:
 
 
 def _dtype(value: Any) -> Any:
-    """One number type, or a mapping of components to them."""
+    """Return one number type, or a mapping of components to them."""
     named = value.values() if isinstance(value, dict) and value else [value]
     if all(isinstance(name, str) and name in DTYPES for name in named):
         return value
@@ -114,7 +122,7 @@ def _metric(value: Any) -> Any:
 
 
 def _folder(value: str) -> str:
-    """A folder's path, with `~` filled in, in which files can be made."""
+    """Return a folder's path, with `~` filled in, in which files can be made."""
     if "\0" in value:
         raise PydanticCustomError(WANTED, "a path without NUL characters")
     try:
@@ -123,7 +131,8 @@ def _folder(value: str) -> str:
         raise PydanticCustomError(WANTED, "a folder; there is no such user's home") from None
     encoded = os.fsencode(folder.absolute())
     if len(encoded) > MAX_PATH or any(len(name) > MAX_NAME for name in encoded.split(b"/")):
-        raise PydanticCustomError(WANTED, f"a path of at most {MAX_PATH:,} bytes, each name of at most {MAX_NAME}")
+        limits = {"path": f"{MAX_PATH:,}", "name": MAX_NAME}
+        raise PydanticCustomError(WANTED, "a path of at most {path} bytes, each name of at most {name}", limits)
     return str(folder)
 
 

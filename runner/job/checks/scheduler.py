@@ -1,10 +1,9 @@
-"""Schedulers before anything is loaded: what diffusers has, read from its source, and what a checkpoint comes with."""
+"""Checks of a cell's scheduler, against what diffusers has, read from its source, and what the checkpoint comes with."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,13 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from genrun.adapters.files import read_json
 from genrun.adapters.scheduler.compatibility import Description, grid_problem, mismatch
 from genrun.registry import did_you_mean
+from genrun.runner.job.cell import Draft
 from genrun.runner.job.checkpoint import Checkpoint
-from genrun.runner.job.problems import Problem
+from genrun.runner.job.errors import Problem
 from genrun.runner.job.tree import Path as TreePath
-from genrun.runner.job.tree import Value, dotted
-from genrun.runner.job.wording import place, unknown_option
+from genrun.runner.job.tree import Value, unknown_option
 
 _CLASS = re.compile(r"^class (\w+Scheduler)\(", re.MULTILINE)
 _TRAILING = re.compile(r"""== ["']trailing["']""")
@@ -29,6 +29,8 @@ _IMPORTED = {
 SECTION: TreePath = ("sampling", "scheduler")
 CONFIG_FILE = "scheduler/scheduler_config.json"
 CONFIG_BYTES = 2**20
+"""Of a scheduler's file, which has two kilobytes; a larger one is none."""
+
 OWN_GRIDS = ("timesteps", "sigmas")
 """Options of a pipeline's call that are a grid, so that `steps` lays out none."""
 
@@ -40,7 +42,7 @@ class SchedulerClass:
     Attributes:
         defaults: config key -> default.
         choices: config key -> the values that it may have, where the source says.
-        trailing: whether it lays out trailing grids: some have the key and no use for it.
+        trailing: True when it lays out trailing grids: some have the key and no use for it.
         needs: packages that it imports, and that diffusers does not bring.
     """
 
@@ -51,14 +53,22 @@ class SchedulerClass:
 
 
 def scheduler_names() -> tuple[str, ...]:
-    """Every scheduler class of the installed diffusers, sorted; empty when it is not installed."""
+    """Return every scheduler class of the installed diffusers, sorted; empty when it is not installed."""
     return tuple(sorted(_sources()))
+
+
+def check_scheduler(cell: Draft) -> Iterator[Problem]:
+    """Refuse a scheduler with a wrong config, a step too many, or another prediction than the checkpoint's."""
+    if cell.sampling is None or cell.checkpoint is None:
+        return
+    revision = None if cell.model is None else cell.model.revision
+    yield from scheduler_problems(cell.root, cell.sampling, cell.checkpoint, revision)
 
 
 def scheduler_problems(
     root: Value, sampling: Mapping[str, Any], checkpoint: Checkpoint, revision: str | None
-) -> list[Problem]:
-    """Check the scheduler that a cell samples with: its config, its grid, and whether it fits the checkpoint's own.
+) -> Iterator[Problem]:
+    """Check the scheduler that a cell samples with.
 
     Args:
         root: the cell's document.
@@ -69,68 +79,53 @@ def scheduler_problems(
     own = own_scheduler(checkpoint, revision)
     given = sampling.get("scheduler")
     if given is None:
-        return [] if own is None else list(_grid(root, own, sampling))
+        if own is not None:
+            yield from _grid(root, own, sampling)
+        return
     name, options = given["kind"], {key: value for key, value in given.items() if key != "kind"}
     known = read_class(name)
     if known is None:
         message = f"diffusers has no scheduler {name!r}.{did_you_mean(name, scheduler_names())}"
-        return [_problem(root, "kind", message)]
+        yield root.problem((*SECTION, "kind"), message)
+        return
     problems = list(_options(root, name, known, options))
     if problems:
-        return problems
+        yield from problems
+        return
     # As `from_config` makes it: what the checkpoint's file says and both classes know is taken over, defaults are not.
-    written = (
-        {} if own is None else {key: own.config[key] for key in _own_config(checkpoint, revision) if key in own.config}
-    )
-    inherited = {key: value for key, value in written.items() if key in known.defaults}
+    written = {} if own is None else own.config
+    inherited = {key: written[key] for key in _own_config(checkpoint, revision) if key in written}
+    inherited = {key: value for key, value in inherited.items() if key in known.defaults}
     wanted = Description(name, {**known.defaults, **inherited, **options})
     wrong = None if own is None else mismatch(own, wanted)
     if wrong is not None:
         at = next((key for key in ("prediction_type", "use_flow_sigmas", "timestep_type") if key in options), "kind")
-        return [_problem(root, at, f"{wrong}.")]
-    return list(_grid(root, wanted, sampling))
+        yield root.problem((*SECTION, at), f"{wrong}.")
+        return
+    yield from _grid(root, wanted, sampling)
 
 
 def own_scheduler(checkpoint: Checkpoint, revision: str | None) -> Description | None:
-    """The scheduler that a checkpoint comes with, or None where that cannot be told without a download."""
+    """Return the scheduler that a checkpoint comes with, or None where that cannot be told without a download."""
     config = _own_config(checkpoint, revision)
     name = str(config.get("_class_name"))
     known = read_class(name)
     if known is None:
         return None
-    return Description(
-        name, {**known.defaults, **{key: value for key, value in config.items() if key in known.defaults}}
-    )
+    own = {key: value for key, value in config.items() if key in known.defaults}
+    return Description(name, {**known.defaults, **own})
 
 
 def _own_config(checkpoint: Checkpoint, revision: str | None) -> dict[str, Any]:
-    """What a checkpoint's file says of its scheduler; nothing where there is none that can be read."""
-    folder = checkpoint.folder or _downloaded(checkpoint.name, revision)
+    """Return what a checkpoint's file says of its scheduler; nothing where there is none that can be read."""
+    folder = checkpoint.local_folder(revision)
     if folder is None:
         return {}
-    path = folder / CONFIG_FILE
     try:
-        config = json.loads(path.read_bytes()) if path.is_file() and path.stat().st_size <= CONFIG_BYTES else {}
-    except (OSError, ValueError, RecursionError):
+        config = read_json(folder / CONFIG_FILE, CONFIG_BYTES)
+    except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}
-
-
-def _downloaded(name: str, revision: str | None) -> Path | None:
-    """The folder of a hub id in the cache of huggingface_hub, or None."""
-    from huggingface_hub import constants
-
-    repository = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
-    wanted = revision or "main"
-    if Path(wanted).is_absolute() or ".." in Path(wanted).parts:
-        return None
-    try:
-        pointer = repository / "refs" / wanted
-        commit = pointer.read_text(encoding="ascii").strip() if pointer.is_file() else wanted
-        found = repository / "snapshots" / commit
-        return found if commit and found.is_dir() else None
-    except (OSError, ValueError):
-        return None
 
 
 def _grid(root: Value, scheduler: Description, sampling: Mapping[str, Any]) -> Iterator[Problem]:
@@ -140,31 +135,27 @@ def _grid(root: Value, scheduler: Description, sampling: Mapping[str, Any]) -> I
     wrong = grid_problem(scheduler, steps)
     known = read_class(scheduler.name) if wrong else None
     if wrong and known is not None and known.trailing:
-        at = ("sampling", "steps")
-        yield Problem(place(root, at), dotted(at), f"{wrong}.")
+        yield root.problem(("sampling", "steps"), f"{wrong}.")
 
 
 def _options(root: Value, name: str, known: SchedulerClass, options: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with a scheduler's config: diffusers itself ignores keys that it does not know."""
+    # Diffusers itself ignores keys that it does not know.
     needs = [*known.needs, *(["scipy"] if options.get("use_beta_sigmas") else [])]
     for package in sorted({each for each in needs if importlib.util.find_spec(each) is None}):
-        yield _problem(root, "kind", f"{name} needs {package}, which is not installed: pip install {package}.")
+        message = f"{name} needs {package}, which is not installed: pip install {package}."
+        yield root.problem((*SECTION, "kind"), message)
     for key, value in options.items():
         choices = known.choices.get(key)
         if key not in known.defaults:
-            yield _problem(root, key, unknown_option(key, list(known.defaults)), key=True)
+            yield root.problem((*SECTION, key), unknown_option(key, list(known.defaults)), key=True)
         elif choices and value not in choices:
-            yield _problem(root, key, f"must be one of {', '.join(map(str, choices))}, got {value!r}.")
-
-
-def _problem(root: Value, name: str, message: str, *, key: bool = False) -> Problem:
-    at = (*SECTION, name)
-    return Problem(place(root, at, key=key), dotted(at), message)
+            message = f"must be one of {', '.join(map(str, choices))}, got {value!r}."
+            yield root.problem((*SECTION, key), message)
 
 
 @cache
 def _sources() -> dict[str, Path]:
-    """Scheduler class -> its source file, so that neither diffusers nor torch is imported."""
+    """Return scheduler class -> its source file, so that neither diffusers nor torch is imported."""
     found = importlib.util.find_spec("diffusers")
     if found is None or found.origin is None:
         return {}
@@ -203,7 +194,7 @@ def _literal(node: ast.expr | None) -> Any:
 
 
 def _choices(annotation: ast.expr | None) -> tuple[Any, ...]:
-    """The values of a `Literal[...]` that is all of an annotation."""
+    """Return the values of a `Literal[...]` that is all of an annotation."""
     if isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name):
         values = _literal(annotation.slice) if annotation.value.id == "Literal" else None
         return values if isinstance(values, tuple) else ()

@@ -1,4 +1,4 @@
-"""Where tools of other environments are on this machine: what the environment says, and what genrun has installed."""
+"""Where vbench is on this machine: its own environment, and its weights."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from genrun.adapters.scorers.vbench.install import installed_python
+
 VBENCH_PYTHON = "GENRUN_VBENCH_PYTHON"
 VBENCH_CACHE = "VBENCH_CACHE_DIR"
 
 
 def vbench_home(base: Path) -> Path:
-    """The environment that `genrun doctor --install vbench` makes, beside the runs in `base`."""
+    """Return the environment that `genrun doctor --install vbench` makes, beside the runs in `base`."""
     return base.resolve() / ".vbench"
 
 
 def vbench_python(base: Path, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The interpreter that has vbench: the one that GENRUN_VBENCH_PYTHON names, else the installed one, else None."""
-    from genrun.adapters.scorers.vbench.install import installed_python
-
+    """Return the interpreter that has vbench: that of GENRUN_VBENCH_PYTHON, else the installed one, else None."""
     named = environ.get(VBENCH_PYTHON)
     return Path(named).expanduser() if named else installed_python(vbench_home(base))
 
 
 def vbench_weights(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder in which vbench looks for weights."""
+    """Return the folder in which vbench looks for weights."""
     named = environ.get(VBENCH_CACHE)
     return Path(named).expanduser() if named else Path.home() / ".cache" / "vbench"
 
 
 def metric_defaults(base: Path, environ: Mapping[str, str] = os.environ) -> dict[str, dict[str, Any]]:
-    """Options of metrics that follow from this machine, under those of the job.
+    """Return the options of metrics that follow from this machine, which those of the job override.
 
     Args:
         base: the folder of runs.

@@ -1,12 +1,16 @@
-"""What is wrong with a job, and where: places, problems, and the name that was probably meant."""
+"""Problems of a job file: what is wrong, where it is written, and the error that carries them all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
-from genrun.runner.errors import JobFileError
+from genrun.runner.errors import GenrunError, cut
+
+MAX_SHOWN = 100
+"""Problems that a message lists: nobody mends more at once."""
 
 
 @dataclass(frozen=True, order=True)
@@ -53,8 +57,30 @@ class Problem:
         return f"{self.origin}: {self.path}: {self.message}" if self.path else f"{self.origin}: {self.message}"
 
 
+class JobFileError(GenrunError):
+    """A job file with problems: all of them, sorted by place.
+
+    Attributes:
+        problems: what is wrong, and where; at least one.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        lines = [cut(str(problem)) for problem in problems[:MAX_SHOWN]]
+        if len(problems) > MAX_SHOWN:
+            lines.append(f"and {len(problems) - MAX_SHOWN:,} more")
+        super().__init__("\n".join(lines))
+        self.problems = tuple(problems)
+
+
 def raise_all(problems: Iterable[Problem]) -> None:
     """Raise JobFileError with the distinct `problems` in the order of their places; do nothing if there are none."""
     distinct = sorted(set(problems))
     if distinct:
         raise JobFileError(distinct)
+
+
+def refuse(origin: Origin, message: str, path: str = "") -> NoReturn:
+    """Raise JobFileError with one problem."""
+    raise JobFileError([Problem(origin, path, message)])

@@ -1,0 +1,54 @@
+"""Checks of what is written: whether the model makes it, and whether the folder of runs can be made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from genrun.adapters.files import is_folder, is_there, unusable
+from genrun.runner.job.cell import Draft
+from genrun.runner.job.errors import Problem
+from genrun.runner.job.files import HOME, expanded
+
+LONGEST = "/".join(("x" * 80, "2026-01-31T02-00-00-0000", "latents", "00", f".{'0' * 20}.00000000.tmp.safetensors"))
+"""As long as the names of files in a run become below the folder of runs."""
+
+
+def check_format(cell: Draft) -> Iterator[Problem]:
+    """Refuse `output.format` where the model is known not to make it."""
+    if cell.sampling is None:
+        return
+    at = ("output", "format")
+    kind = getattr(cell.adapter, "kind", None)
+    message = format_problem(cell.root.text(at), kind, cell.sampling.get("num_frames"))
+    if message:
+        label = getattr(cell.adapter, "label", cell.adapter.name)
+        yield cell.root.problem(at, f"{label} {message}.")
+
+
+def format_problem(wanted: Any, kind: str | None, num_frames: int | None) -> str:
+    """Say what is wrong with a format for a model that makes clips or pictures; return "" for nothing."""
+    if wanted == "png" and kind == "video" and num_frames != 1:
+        return "makes clips, and a PNG holds one picture. Use mp4, leave the format out, or set sampling.num_frames: 1"
+    if wanted == "mp4" and kind == "image":
+        return "makes pictures, not clips. Use png, or leave the format out"
+    return ""
+
+
+def check_folder(cell: Draft) -> Iterator[Problem]:
+    """Refuse a folder of runs that cannot be made: of a user that is not there, or with a name too long."""
+    at = ("output", "dir")
+    name = cell.root.text(at)
+    if name is None:
+        return
+    folder = expanded(name)
+    wrong = unusable(Path(folder, LONGEST).absolute())
+    if str(folder).startswith(HOME):
+        user = folder.parts[0].removeprefix(HOME)
+        wrong = f"there is no user {user!r} here; write ./{folder} for a folder of that name"
+    above = next((path for path in (folder, *folder.absolute().parents) if is_there(path)), folder)
+    if not wrong and is_there(above) and not is_folder(above):
+        wrong = f"{str(above)!r} is a file; wanted a folder"
+    if wrong:
+        yield cell.root.problem(at, f"{wrong}.")

@@ -1,0 +1,128 @@
+"""Checks of the sections `score` and `gates`: metrics and their options, and limits that could not fail or pass."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+from genrun.registry import did_you_mean
+from genrun.runner.job.cell import Draft
+from genrun.runner.job.errors import Problem
+from genrun.runner.job.field_types import PERCENT_PATTERN
+from genrun.runner.job.options import checked
+from genrun.runner.job.registries import Registry
+from genrun.runner.job.schema import COSTS
+from genrun.runner.job.tree import Path, Value, got, repeated, unknown
+
+SCORE: Path = ("score",)
+DRIFT = "drift"
+"""`drift.psnr`: the distance to the baseline's own item."""
+
+LIMITS = ("max", "min", "max_drop", "max_rise")
+COST_BOUNDS = {"rounds": (1, math.inf), "nfe": (1, math.inf), "speedup": (0, math.inf), "elapsed_s": (0, math.inf)}
+ANY = (-math.inf, math.inf)
+
+
+def check_metrics(cell: Draft) -> Iterator[Problem]:
+    """Refuse metrics that there are not or that are given twice, and options that they do not have or take."""
+    metrics = cell.registries.metrics
+    named = _named_metrics(cell.root)
+    yield from repeated((at, name) for at, name, _ in named)
+    for at, name, entry in named:
+        if name.data not in metrics.names():
+            where = (*at, "kind") if entry.is_mapping else at
+            yield cell.root.problem(where, unknown(name.data, metrics.names(), "metric"))
+        elif entry.is_mapping:
+            options = getattr(metrics.get(name.data), "options", None)
+            yield from checked(cell.root, at, entry, None if options is None else type(options))[1]
+
+
+def _named_metrics(root: Value) -> list[tuple[Path, Value, Value]]:
+    """Return each entry of `score` that has a name: its path, the name and the entry."""
+    found = [(at, entry.get("kind") if entry.is_mapping else entry, entry) for at, entry in root.entries(SCORE)]
+    return [(at, name, entry) for at, name, entry in found if name is not None and isinstance(name.data, str)]
+
+
+def check_gates(cell: Draft) -> Iterator[Problem]:
+    """Refuse gates of metrics that are not scored, without a limit, or against a metric's direction or bounds."""
+    gates = cell.root.get("gates")
+    metrics = cell.registries.metrics
+    scored = [name.data for _, name, _ in _named_metrics(cell.root)]
+    for name, rules in gates.data.items() if gates is not None and isinstance(gates.data, dict) else ():
+        for path, message in _wrong_gate(name, rules, scored, metrics):
+            yield cell.root.problem(("gates", name, *path), message, key=True)
+
+
+def _wrong_gate(name: str, rules: Value, scored: Sequence[str], metrics: Registry) -> Iterator[tuple[Path, str]]:
+    wrong = _wrong_name(name, scored, metrics)
+    if wrong:
+        yield (), wrong
+        return
+    if not isinstance(rules.data, dict):
+        return
+    given = [rule for rule in LIMITS if (value := rules.get(rule)) is not None and value.data is not None]
+    if not given and not set(rules.data) - {*LIMITS, "max_missing"}:
+        yield (), f"no limit. Write one of {', '.join(LIMITS)}, such as max: 0.06."
+    yield from _impossible(name, rules, metrics)
+    higher = _higher_is_better(name, metrics)
+    if higher is not None and ("max_rise" if higher else "max_drop") in given:
+        wrong_way, better, other = ("max_rise", "higher", "max_drop") if higher else ("max_drop", "lower", "max_rise")
+        yield (wrong_way,), f"{name} is better when it is {better}: this limits getting better. Write {other}."
+
+
+def _wrong_name(name: str, scored: Sequence[str], metrics: Registry) -> str:
+    """Return what is wrong with the name of a gate, or ""."""
+    if name in COSTS:
+        return ""
+    base, _, part = name.partition(".")
+    if base == DRIFT:
+        known = [each for each in metrics.names() if metrics.get(each).compares]
+        return "" if part in known else unknown(part, known, "metric of drift")
+    if base not in metrics.names():
+        return unknown(name, [*metrics.names(), *COSTS, f"{DRIFT}.NAME"], "metric")
+    if scored and base not in scored:
+        return f"{base} is not scored, so this would stay open for ever. Add it to `score`.{did_you_mean(base, scored)}"
+    return ""
+
+
+def _impossible(name: str, rules: Value, metrics: Registry) -> Iterator[tuple[Path, str]]:
+    """Yield limits that no run can keep, and an allowance that every run does."""
+    least, most, missing = (_number(rules.get(rule)) for rule in ("min", "max", "max_missing"))
+    lowest, highest = _bounds(name, metrics)
+    if least is not None and least > highest:
+        yield ("min",), f"{name} is never more than {highest:g}, so this could not pass."
+    elif least is not None and most is not None and least > most:
+        yield ("min",), f"more than max ({got(rules.get('max'))}), so this could not pass."
+    if most is not None and most < lowest:
+        yield ("max",), f"{name} is never less than {lowest:g}, so this could not pass."
+    if missing is not None and missing > 1 and rules.text(("max_missing",)):
+        yield ("max_missing",), "more than all items. Write at most 100%."
+
+
+def _number(value: Value | None) -> float | None:
+    """Return a limit as a number, a percentage as its hundredth; None where there is none, or none that can be read."""
+    data = None if value is None else value.data
+    if isinstance(data, str) and re.fullmatch(PERCENT_PATTERN, data):
+        return float(data.removesuffix("%")) / 100
+    return float(data) if isinstance(data, int | float) and not isinstance(data, bool) else None
+
+
+def _bounds(name: str, metrics: Registry) -> tuple[float, float]:
+    """Return the least and the most that a number can be, as far as that is known."""
+    if name in COST_BOUNDS:
+        return COST_BOUNDS[name]
+    base, _, part = name.partition(".")
+    if part and base != DRIFT:
+        return ANY
+    return getattr(metrics.get(part or base), "bounds", ANY)
+
+
+def _higher_is_better(name: str, metrics: Registry) -> bool | None:
+    """Return the direction of a number; None for a part of a metric, which may have another than the whole."""
+    if name in COSTS:
+        return COSTS[name]
+    base, _, part = name.partition(".")
+    if base == DRIFT:
+        return metrics.get(part).higher_is_better
+    return None if part else metrics.get(base).higher_is_better

@@ -1,0 +1,98 @@
+"""Checks of a whole document, whatever its sections mean: values that nothing can take, keys, and secrets."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from genrun.runner.job.errors import Problem
+from genrun.runner.job.matrix import AXES
+from genrun.runner.job.prompt_files import wrong_text
+from genrun.runner.job.tree import Path, Value, dotted, got, section_path
+
+MAX_WHOLE = 2**64
+"""Beyond it no library takes a number."""
+
+MAX_KEY = 200
+"""Characters of a key: the longest options of pipelines have forty."""
+
+OPEN = (("sampling", "options"), ("sampling", "scheduler"), ("model", "quantization"))
+"""Sections with keys of any name, whose values are checked by nobody else."""
+
+WITH_ITEMS = (*AXES, "matrix", "name")
+"""Sections that are stored with every item."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def mark_wrong(root: Value) -> Value:
+    """Return a document in which values that cannot be meant, wherever they stand, are `wrong`."""
+    return root.map_leaves(_mark)
+
+
+def _mark(value: Value, path: Path) -> Value:
+    wrong = "" if value.wrong else _wrong(value, section_path(path))
+    return replace(value, data=None, wrong=wrong) if wrong else value
+
+
+def _wrong(value: Value, path: Path) -> str:
+    """Return why a value can stand nowhere, or ""."""
+    data = value.data
+    if isinstance(data, str):
+        wrong = wrong_text(data)
+        # A text encoder takes any character.
+        is_prompt = path[:1] == ("prompts",) and len(path) == 2 and isinstance(path[1], int)
+        if wrong or is_prompt or path[-1:] == ("negative_prompt",):
+            return wrong
+        found = _CONTROL.search(data)
+        return f"has the control character U+{ord(found[0]):04X}. Remove it." if found else ""
+    # Elsewhere the schema knows what is wanted, and says so.
+    if isinstance(data, float) and not math.isfinite(data) and path[:2] in OPEN:
+        return f"wanted a finite number, got {got(value)}."
+    if isinstance(data, int) and abs(data) > MAX_WHOLE:
+        return f"wanted a number of reasonable size, got {got(value)}."
+    return ""
+
+
+def check_values(root: Value) -> Iterator[Problem]:
+    """Name values that are `wrong`, and a job's name that means something else."""
+    for path, value in root.leaves():
+        if value.wrong:
+            yield Problem(value.origin, dotted(path), value.wrong)
+    if root.text(("name",)) == "latest":
+        yield root.problem(("name",), "'latest' always means the newest run. Choose another name.")
+
+
+def check_keys(value: Value, path: Path = ()) -> Iterator[Problem]:
+    """Refuse keys that no message, file or column can hold."""
+    for key, child in value.children():
+        here: Path = (*path, key)
+        # Of the document itself every key is known.
+        if path and isinstance(key, str) and (len(key) > MAX_KEY or _UNWRITABLE.search(key)):
+            why = f"longer than {MAX_KEY} characters" if len(key) > MAX_KEY else "with a control character"
+            yield Problem(child.key or child.origin, dotted(path), f"has a key {why}. Remove it.")
+        yield from check_keys(child, here)
+
+
+def check_secrets(root: Value) -> Iterator[Problem]:
+    """Refuse values made from a secret of the environment that would be stored, printed, or handed to a queue."""
+    for path, value in root.leaves():
+        # A shell or a program alone reads these: they are stored as `${NAME}`, and filled in only there.
+        is_setup = path[:2] == ("launch", "setup")
+        is_argument = path[:3] == ("nightly", "notify", "command") and path[3:] != (0,)
+        if value.source is not None and not is_setup and not is_argument:
+            yield Problem(value.origin, dotted(path), _refusal(value.source, path))
+
+
+def _refusal(source: str, path: Path) -> str:
+    looks = f"{source} looks like a secret."
+    if path[0] in WITH_ITEMS:
+        remedy = "Items are stored: use a variable whose name does not end in TOKEN, KEY, SECRET or PASSWORD"
+        return f"{looks} {remedy}."
+    if path[0] == "launch":
+        # Of an option as of any other key: a batch script is a file that others can read.
+        return "made from a secret, and batch scripts are stored. Export it in launch.setup."
+    return f"{looks} It would be stored with the run: use another variable, or read it in launch.setup."

@@ -1,4 +1,4 @@
-"""What has to be told about items that are done: each kind with what it means and what to do about it.
+"""Notes on items that are done: their kinds, each with its meaning and its remedy, and how often they occur.
 
 A worker puts notes into an item's record; `submit`, `status`, `score` and the report tell them, counted by kind.
 """
@@ -28,7 +28,7 @@ CACHE_SAVED_NOTHING = "cache_saved_nothing"
 """Kind of note of an item whose cache left out no block."""
 
 OF_SAMPLING = frozenset({PROMPT_TRUNCATED, CACHE_SAVED_NOTHING})
-"""Kinds of notes that sampling shows; others are seen on the decoded pictures, again whenever they are decoded."""
+"""Kinds of notes that sampling shows; others are found on the decoded pictures, again whenever they are decoded."""
 
 NOT_REAL = frozenset({SAFETY_CHECKER})
 """Kinds of notes of pictures that show nothing of what the model made: they are not scored."""
@@ -36,11 +36,11 @@ NOT_REAL = frozenset({SAFETY_CHECKER})
 
 @dataclass(frozen=True)
 class Kind:
-    """What is to be said of all items that have a note of one kind.
+    """A kind of note.
 
     Attributes:
         title: for a heading.
-        meaning: what is so, for a line that begins with the number of items.
+        meaning: for a line that begins with the number of items.
         remedy: what to do about it.
     """
 
@@ -92,18 +92,18 @@ class Noted:
 
     @property
     def about(self) -> Kind:
-        """What the kind means; of one that this version does not know, the first item's own words."""
+        """The kind's meaning and remedy; for one that this version does not know, the first item's own words."""
         return KINDS.get(self.kind) or Kind(self.kind, self.items[0][1], "")
 
     def __str__(self) -> str:
-        """One line for a terminal: how many items, what is so, and what to do."""
+        """Return a line for a terminal: number of items, meaning, remedy."""
         count = len({item_id for item_id, _ in self.items})
         about = self.about
         return f"{count} {'item' if count == 1 else 'items'}: {about.meaning}. {about.remedy}".rstrip()
 
 
 def noted(records: Iterable[Record]) -> list[Noted]:
-    """The notes of the records of done items, by kind, the most frequent first."""
+    """Group the notes of done items by kind, the most frequent first."""
     by_kind: dict[str, list[tuple[str, str]]] = {}
     for record in records:
         for note in record.notes if record.status == "done" else ():
@@ -113,10 +113,10 @@ def noted(records: Iterable[Record]) -> list[Noted]:
 
 
 def counted(records: Iterable[Record]) -> dict[str, int]:
-    """How many items have notes of each kind, for scripts."""
+    """Count the items that have notes of each kind, for scripts."""
     return {each.kind: len({item_id for item_id, _ in each.items}) for each in noted(records)}
 
 
 def unreal(notes: Iterable[Note]) -> Note | None:
-    """The note that says that an item's picture is not what the model made, or None."""
+    """Return the note that says that an item's picture is not what the model made, or None."""
     return next((note for note in notes if note.kind in NOT_REAL), None)

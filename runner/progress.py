@@ -1,30 +1,63 @@
-"""How far a run is, while it runs: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a run: written by its workers, watched by a launcher, shown as a bar on a terminal or as lines elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from genrun.runner.launch.order import Order
     from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.order import Order
 
 PLAIN_INTERVAL_S = 10.0
+"""Seconds between two lines where there is no bar, so that a night's log stays readable."""
+
+FILE_INTERVAL_S = 1.0
+"""Seconds between two writes of an item's progress, which is also how soon a cancelled item stops."""
+
+
+class ProgressFile:
+    """The progress of an item in work, for those who look on; and the moments in which they may stop it.
+
+    Args:
+        path: the file, which is only for show.
+        check: called whenever the file is written; may raise to end the item.
+        interval_s: how often it is written at most, in seconds.
+    """
+
+    def __init__(
+        self, path: Path, check: Callable[[], None] | None = None, interval_s: float = FILE_INTERVAL_S
+    ) -> None:
+        self._path = path
+        self._check = check
+        self._interval_s = interval_s
+        self._written_at = float("-inf")
+
+    def update(self, front: int, num_steps: int) -> None:
+        """Note that `front` of `num_steps` states are final."""
+        if time.monotonic() - self._written_at >= self._interval_s:
+            self._written_at = time.monotonic()
+            with contextlib.suppress(OSError):
+                self._path.write_text(json.dumps([front, num_steps]))
+            if self._check is not None:
+                self._check()
 
 
 @dataclass(frozen=True)
 class Glimpse:
-    """How far a run is at one moment.
+    """The progress of a run at one moment.
 
     Attributes:
         total: items.
         done: items done.
         failed: items failed.
         made: items finished since the watching began.
-        in_work: part of each item in work that is final, 0..1, where it is known.
+        in_work: the final part of each item in work, 0..1, where it is known.
         elapsed_s: since the watching began, in seconds.
     """
 
@@ -48,7 +81,7 @@ class Display(Protocol):
     """Shows glimpses to somebody."""
 
     def show(self, glimpse: Glimpse) -> None:
-        """Show how far the run is."""
+        """Show the progress of the run."""
         ...
 
     def close(self, glimpse: Glimpse) -> None:
@@ -74,17 +107,18 @@ class Watcher:
         self._before = len(self._done)
 
     def __call__(self) -> None:
-        """Look, and show; do nothing when the last look was so recent that looking would cost a tenth of the time."""
+        """Look, and show; do nothing soon after the last look."""
         now = time.monotonic()
         if now < self._rest_until:
             return
         self._settle()
         self._display.show(self._glimpse())
+        # Looking, which reads the records of open items, takes a tenth of the time at most.
         self._rest_until = time.monotonic() + 10 * (time.monotonic() - now)
 
     @property
     def is_over(self) -> bool:
-        """Whether every item of the order was settled when last looked at."""
+        """True when every item of the order was settled at the last look."""
         return self._wanted <= self._done | self._failed
 
     def close(self) -> None:
@@ -162,7 +196,7 @@ class RichDisplay:
         self._progress.start()
 
     def show(self, glimpse: Glimpse) -> None:
-        """Move the bar; items in work count as far as they are."""
+        """Move the bar; an item in work counts by its final part."""
         finished = glimpse.done + glimpse.failed + sum(glimpse.in_work)
         self._progress.update(self._task, total=glimpse.total, completed=finished, description=sentence(glimpse))
 
@@ -173,7 +207,7 @@ class RichDisplay:
 
 
 def sentence(glimpse: Glimpse) -> str:
-    """Say how far a run is: "3/10 done, 1 failed, 0:01:05 gone, about 0:02:30 left"."""
+    """Return the progress in one line: "3/10 done, 1 failed, 0:01:05 gone, about 0:02:30 left"."""
     text = f"{glimpse.done}/{glimpse.total} done"
     if glimpse.failed:
         text += f", {glimpse.failed} failed"
@@ -184,6 +218,6 @@ def sentence(glimpse: Glimpse) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Write seconds as h:mm:ss."""
+    """Format seconds as h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -193,7 +193,7 @@ class ModelSubject:
         from genrun.adapters.encode_once import encode_once
         from genrun.adapters.holding import Holding
         from genrun.adapters.loading import load
-        from genrun.runner.worker.engine import choose_device
+        from genrun.runner.worker.device import choose_device
 
         quieten()
         device = choose_device(self.model["device"])

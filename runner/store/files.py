@@ -200,6 +200,13 @@ def write_whole(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    # Unbuffered: `file_digest` has a buffer of its own.
+    with Path(path).open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sync(path: Path) -> None:
     """Force a file or a folder onto the disk."""
     descriptor = os.open(path, os.O_RDONLY)

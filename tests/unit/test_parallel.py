@@ -27,7 +27,7 @@ from genrun.runner.job import LoadedJob, load
 from genrun.runner.job.plan import plan
 from genrun.runner.launch import torchrun
 from genrun.runner.launch.contract import Request
-from genrun.runner.parallel.mesh import Mesh, Wish, product
+from genrun.runner.parallel.mesh import Mesh, MeshRequest, product
 from tests.fakes.jobs import BASE, items_of, load_text, problems_of
 from tests.tiny import build, call_kwargs, latents_of
 
@@ -45,8 +45,8 @@ def test_a_mesh_has_slots_of_ranks_in_teams_in_groups() -> None:
 
 @pytest.mark.parametrize(("ranks", "data"), [(None, 1), (3, 1), (4, 1), (9, 2)])
 def test_as_many_groups_as_there_are_ranks_for(ranks: int | None, data: int) -> None:
-    assert Wish(time=2, ulysses=2).mesh(ranks) == Mesh(data, 2, ulysses=2)
-    assert Wish(data=5, time=2).mesh(ranks) == Mesh(5, 2)
+    assert MeshRequest(time=2, ulysses=2).mesh(ranks) == Mesh(data, 2, ulysses=2)
+    assert MeshRequest(data=5, time=2).mesh(ranks) == Mesh(5, 2)
 
 
 @pytest.mark.parametrize("pipeline", sorted({*CONTEXT, *DOUBLED, *TWICE, "DDPMPipeline", "HunyuanVideo15Pipeline"}))
@@ -179,9 +179,9 @@ def test_more_ranks_than_a_tasks_gpus_are_refused(here: Path) -> None:
 def test_more_ranks_than_this_machines_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchrun, "gpu_names", lambda: ["H100", "H100"])
     with pytest.raises(QueueRefusedError, match="4 ranks, and this machine has 2 GPUs: one rank needs one"):
-        torchrun.mesh_of(Request(4, Wish()))
-    assert torchrun.mesh_of(Request("auto", Wish())) == Mesh(2, 1)
-    assert torchrun.mesh_of(Request(4, Wish(), uses_gpus=False)) == Mesh(4, 1)
+        torchrun.mesh_of(Request(4, MeshRequest()))
+    assert torchrun.mesh_of(Request("auto", MeshRequest())) == Mesh(2, 1)
+    assert torchrun.mesh_of(Request(4, MeshRequest(), uses_gpus=False)) == Mesh(4, 1)
 
 
 def test_a_mesh_never_enters_an_items_id(here: Path) -> None:

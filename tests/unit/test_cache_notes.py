@@ -10,7 +10,7 @@ from genrun.runner import notes
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.report.blocks import saved_blocks
 from genrun.runner.store.records import Record, SamplerStats
-from genrun.runner.worker.cached import cache_notes
+from genrun.runner.worker.sample import cache_notes
 
 TOCA = {"kind": "toca", "interval": 2, "drift": 0.05}
 ITEM = WorkItem("a", "p", "a red circle", None, 0, {}, {"steps": 50}, {"kind": "ropa", "workers": 8}, cache=TOCA)

@@ -73,7 +73,7 @@ def mesh_of(request: Request, cluster: Cluster) -> Mesh:
     elif wish.data != "auto":
         ranks = wish.mesh().ranks
     else:
-        ranks = math.lcm(wish.mesh().team, cluster.nodes)
+        ranks = math.lcm(wish.mesh().ranks_per_team, cluster.nodes)
     mesh = wish.mesh(ranks)
     if mesh.ranks != ranks or ranks % cluster.nodes:
         raise UsageError(

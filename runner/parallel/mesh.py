@@ -37,19 +37,19 @@ class Mesh:
     ulysses: int = 1
 
     @property
-    def slot(self) -> int:
+    def ranks_per_slot(self) -> int:
         """Ranks that make one evaluation together."""
         return self.cfg * self.ring * self.ulysses
 
     @property
-    def team(self) -> int:
+    def ranks_per_team(self) -> int:
         """Ranks that make one item together."""
-        return self.time * self.slot
+        return self.time * self.ranks_per_slot
 
     @property
     def ranks(self) -> int:
         """All ranks."""
-        return self.data * self.team
+        return self.data * self.ranks_per_team
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,7 +65,7 @@ class Mesh:
 
 
 ALONE = Mesh(1, 1)
-"""One rank."""
+"""The mesh of a single rank."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class MeshRequest:
     points: tuple[int, ...] = ()
 
     @property
-    def slot(self) -> int:
+    def ranks_per_slot(self) -> int:
         """Ranks that make one evaluation together."""
         return self.cfg * self.ring * self.ulysses
 
@@ -116,13 +116,13 @@ class MeshRequest:
         Without a number of ranks it has one group, or as many as told.
         """
         time = self.choice(ranks).time if self.time == "auto" else self.time
-        team = time * self.slot
+        team = time * self.ranks_per_slot
         data = self.data if self.data != "auto" else max(1, (ranks or team) // team)
         return Mesh(data, time, self.cfg, self.ring, self.ulysses)
 
     def choice(self, ranks: int | None) -> Choice:
         """Return what "auto" makes of so many ranks."""
-        slots = max(1, (ranks or self.slot) // self.slot)
+        slots = max(1, (ranks or self.ranks_per_slot) // self.ranks_per_slot)
         if self.data == "auto":
             return choose(self.points, slots, self.objective)
         time = max(1, slots // self.data)

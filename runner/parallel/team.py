@@ -33,7 +33,7 @@ class Team(Protocol):
         ...
 
     @property
-    def points(self) -> ProcessGroup | None:
+    def exchange_group(self) -> ProcessGroup | None:
         """The group in which model outputs are gathered, or None for a rank alone."""
         ...
 
@@ -78,7 +78,7 @@ class Solo:
 
     rank: int = 0
     leads: bool = True
-    points: None = None
+    exchange_group: None = None
     slot: None = None
     mesh: Mesh = ALONE
 
@@ -105,7 +105,7 @@ class Group:
         rank: this rank among all ranks of the launch.
         leader: the group's first rank.
         control: the group for talk between the ranks (gloo, on the CPU).
-        points: the group for model outputs (nccl on GPUs, else gloo): this rank's place in each slot. None with one slot.
+        exchange_group: for model outputs (nccl on GPUs, else gloo): this rank's place in each slot. None with one slot.
         mesh: the group's ranks.
         slot: this rank's slot, where a slot has several ranks.
         alarm: of the slot.
@@ -114,7 +114,7 @@ class Group:
     rank: int
     leader: int
     control: ProcessGroup
-    points: ProcessGroup | None
+    exchange_group: ProcessGroup | None
     mesh: Mesh
     slot: Slot | None = None
     alarm: Alarm | None = None
@@ -182,9 +182,9 @@ class ElasticTeam:
         return self._now.leads
 
     @property
-    def points(self) -> ProcessGroup | None:
+    def exchange_group(self) -> ProcessGroup | None:
         """The group in which model outputs are gathered now."""
-        return self._now.points
+        return self._now.exchange_group
 
     @property
     def slot(self) -> Slot | None:
@@ -230,7 +230,8 @@ class ElasticTeam:
         """
         starts = [sum(widths[:number]) for number in range(len(widths))]
         teams = tuple(
-            range(a * self._mesh.team, (a + w) * self._mesh.team) for a, w in zip(starts, widths, strict=True)
+            range(a * self._mesh.ranks_per_team, (a + w) * self._mesh.ranks_per_team)
+            for a, w in zip(starts, widths, strict=True)
         )
         groups = self._groups(teams)
         mine = next((number for number, team in enumerate(teams) if self.rank in team), None)
@@ -255,7 +256,8 @@ class ElasticTeam:
         if teams not in self._made:
             rest = range(teams[-1].stop, self._mesh.ranks)
             lists = [*teams, rest] if rest else list(teams)
-            columns = [team[place :: self._mesh.slot] for team in lists for place in range(self._mesh.slot)]
+            size = self._mesh.ranks_per_slot
+            columns = [team[place::size] for team in lists for place in range(size)]
             outputs = "nccl" if torch.cuda.is_available() else "gloo"
             self._made[teams] = _own_group(self.rank, lists, "gloo"), _own_group(self.rank, columns, outputs)
         return self._made[teams]
@@ -272,10 +274,10 @@ def join(rank: int, mesh: Mesh, local_rank: int = 0, *, elastic: bool = False, b
         backend: what shares an evaluation's tokens out: diffusers or xfuser.
     """
     if not elastic or mesh.data == 1:
-        return Solo(rank) if mesh.team == 1 else _join_group(rank, mesh, local_rank, backend)
+        return Solo(rank) if mesh.ranks_per_team == 1 else _join_group(rank, mesh, local_rank, backend)
     base = _join_group(rank, mesh, local_rank, backend)
     world = _own_group(rank, [range(mesh.ranks)], "gloo")
-    return ElasticTeam(Solo(rank) if mesh.team == 1 else base, world, mesh)
+    return ElasticTeam(Solo(rank) if mesh.ranks_per_team == 1 else base, world, mesh)
 
 
 def _join_group(rank: int, mesh: Mesh, local_rank: int, backend: str) -> Group:
@@ -285,27 +287,27 @@ def _join_group(rank: int, mesh: Mesh, local_rank: int, backend: str) -> Group:
     on_gpus = torch.cuda.is_available()
     if on_gpus:
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
-    backends = "cpu:gloo,cuda:nccl" if on_gpus and mesh.slot > 1 else "gloo"
+    backends = "cpu:gloo,cuda:nccl" if on_gpus and mesh.ranks_per_slot > 1 else "gloo"
     dist.init_process_group(backends, rank=rank, world_size=mesh.ranks, timeout=TIMEOUT)
-    leader, ours = rank - rank % mesh.team, Mesh(1, *mesh.shape[1:])
-    teams = [range(first, first + mesh.team) for first in range(0, mesh.ranks, mesh.team)]
+    leader, ours = rank - rank % mesh.ranks_per_team, Mesh(1, *mesh.shape[1:])
+    teams = [range(first, first + mesh.ranks_per_team) for first in range(0, mesh.ranks, mesh.ranks_per_team)]
     control = _own_group(rank, teams, "gloo")
-    columns = [team[place :: mesh.slot] for team in teams for place in range(mesh.slot)]
-    points = _own_group(rank, columns, "nccl" if on_gpus else "gloo") if mesh.time > 1 else None
-    if mesh.slot == 1:
-        return Group(rank, leader, control, points, ours)
+    columns = [team[place :: mesh.ranks_per_slot] for team in teams for place in range(mesh.ranks_per_slot)]
+    exchange = _own_group(rank, columns, "nccl" if on_gpus else "gloo") if mesh.time > 1 else None
+    if mesh.ranks_per_slot == 1:
+        return Group(rank, leader, control, exchange, ours)
     from torch.distributed.device_mesh import init_device_mesh
 
     from genrun.adapters.parallel.alarm import Alarm
     from genrun.adapters.parallel.slot import Slot
 
     devices = init_device_mesh("cuda" if on_gpus else "cpu", mesh.shape, mesh_dim_names=AXES)
-    slots = [range(first, first + mesh.slot) for first in range(0, mesh.ranks, mesh.slot)]
+    slots = [range(first, first + mesh.ranks_per_slot) for first in range(0, mesh.ranks, mesh.ranks_per_slot)]
     alarm = Alarm(_own_group(rank, slots, "gloo"))
     slot = Slot(devices, mesh.cfg, mesh.ring, mesh.ulysses, backend)
     # Here, and not when a pipeline is loaded: torch wants all ranks of a launch there when it makes a group.
     slot.meet()
-    return Group(rank, leader, control, points, ours, slot, alarm)
+    return Group(rank, leader, control, exchange, ours, slot, alarm)
 
 
 def _own_group(rank: int, lists: Sequence[Sequence[int]], backend: str) -> ProcessGroup:

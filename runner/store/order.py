@@ -44,7 +44,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Order:
-    """One launch of workers on a run.
+    """The work of a launch of workers on a run.
 
     Attributes:
         job: the launch's id, unique in its run.

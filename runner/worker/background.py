@@ -1,4 +1,4 @@
-"""One piece of work at a time in a thread: an item's decoding and writing, while the next item is sampled.
+"""A thread for one piece of work at a time: an item's decoding and writing, while the next item is sampled.
 
 A thread of its own and no executor: an executor's threads are joined when the interpreter ends, and work that does not end
 would keep a worker alive that was told to stop.

@@ -162,13 +162,11 @@ class Engine:
         return self._decode(item, latents, save=False)[0]
 
     def _detached(self, pipe: Any) -> Any | None:
-        """Return a pipeline for decoding in another thread, or None where that is not safe, or of no use.
-
-        Not where prompts are encoded at each call: tokenizers belong to one thread. Nor on a GPU, which has no time left
-        beside denoising, and would have to hold what both need at once.
-        """
+        """Return a pipeline for decoding in another thread, or None where that is not safe, or of no use."""
         from genrun.adapters.detached import detached
 
+        # Not where prompts are encoded at each call: tokenizers belong to one thread. Nor on a GPU, which has no time left
+        # beside denoising, and would have to hold what both need at once.
         return detached(pipe) if self._is_staged and self._device == "cpu" else None
 
     def _decode(
@@ -286,4 +284,4 @@ class Engine:
     def _exchange(self) -> Exchange:
         from genrun.adapters.exchange import GroupExchange, LocalExchange
 
-        return LocalExchange() if self._team.points is None else GroupExchange(self._team.points)
+        return LocalExchange() if self._team.exchange_group is None else GroupExchange(self._team.exchange_group)

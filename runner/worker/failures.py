@@ -27,7 +27,7 @@ OUTDATED = "outdated"
 """Kind of failure of an item whose media file has to be written again, since the job asks for another one now."""
 
 _FULL = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
-"""What libraries say in a RuntimeError when there is no memory left."""
+"""Phrases in a RuntimeError by which libraries say that there is no memory left."""
 
 _KINDS = {
     "OutOfMemoryError": OUT_OF_MEMORY,
@@ -61,8 +61,8 @@ class DecodeError(Exception):
     """Latents that could not be decoded or written as a picture or clip.
 
     Attributes:
-        kind: of the failure, where more is known than that.
-        remedy: what to do, where more is known than for its kind.
+        kind: of the failure, where a closer one is known.
+        remedy: where a better one is known than for the kind.
     """
 
     def __init__(self, message: str, kind: str | None = None, remedy: str | None = None) -> None:

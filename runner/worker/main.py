@@ -49,16 +49,16 @@ MakeProducer = Callable[[Mapping[str, Any], Team, int], Producer]
 
 @dataclass(frozen=True)
 class Rank:
-    """One worker among the ranks of a launch.
+    """A worker among the ranks of a launch.
 
     Attributes:
         folder: the run.
-        order: what is to be done.
+        order: of the launch.
         rank: 0..ranks - 1.
         local_rank: the rank on this machine, which chooses the device.
         restart: how often the launch was restarted.
         task: the rank's task in the launch's array, or None when there is no array.
-        give_up: failures in a row, without one success, after which the worker itself is taken for broken; 0 for never.
+        give_up: limit of the failure budget: failures, without a success, that end this worker; 0 for no limit.
         stale_s: silence after which another machine's lease may be taken over, in seconds.
     """
 
@@ -93,7 +93,7 @@ class Rank:
         items = self.folder.items()
         queue = Queue(leases, self.order, items)
         # A task whose turn came late need not load anything. A time group cannot be sure to agree on that.
-        is_alone = self.order.mesh.team == 1 and not self.order.elastic
+        is_alone = self.order.mesh.ranks_per_team == 1 and not self.order.elastic
         if not (is_alone and queue.is_empty):
             self._make(items, queue, make_producer)
         # A worker that was killed after its record and before its lease was gone held an item that nobody comes for.
@@ -187,7 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--job", required=True, help="the launch, whose order lies in the run's logs")
     parser.add_argument("--restart", type=int, default=0, help="how often the launch was restarted")
     parser.add_argument("--task", type=int, help="the task of the launch's array")
-    parser.add_argument("--give-up", type=int, default=0, help="failures in a row that end a worker without a success")
+    parser.add_argument("--give-up", type=int, default=0, help="failures that end a worker without a success")
     parser.add_argument("--stale", type=float, default=STALE_S, help="seconds until a silent lease is free")
     return parser
 

@@ -25,7 +25,7 @@ STATS = SamplerStats(STEPS, 2, 6, (2, 4))
 
 
 def picture(item: WorkItem) -> bytes:
-    """What the fake makes of an item."""
+    """Return what the fake makes of an item."""
     return hashlib.sha256(item.id.encode()).digest() * 1000
 
 

@@ -1,4 +1,4 @@
-"""Which ranks suit a job and how long they take: predictions agree with what workers do, and say why."""
+"""Ranks are chosen for a job with a reason, and predicted times agree with what workers do."""
 
 from __future__ import annotations
 

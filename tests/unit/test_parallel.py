@@ -38,7 +38,7 @@ def slot(**sizes: Any) -> Slot:
 
 def test_a_mesh_has_slots_of_ranks_in_teams_in_groups() -> None:
     mesh = Mesh(data=2, time=3, cfg=2, ring=1, ulysses=4)
-    assert (mesh.slot, mesh.team, mesh.ranks) == (8, 24, 48)
+    assert (mesh.ranks_per_slot, mesh.ranks_per_team, mesh.ranks) == (8, 24, 48)
     assert str(mesh) == "data x time x cfg x ulysses = 2 x 3 x 2 x 4"
     assert product(Mesh(1, 2).to_dict(), "parallel.") == "parallel.data x parallel.time = 1 x 2"
 
@@ -265,7 +265,7 @@ def test_time_is_xfusers_data_dimension(mesh: Mesh) -> None:
         found[f"{name}_degree"] for name in ("sequence_parallel", "classifier_free_guidance", "data_parallel")
     )
     ranks = module.RankGenerator(1, sequence, 1, cfg, data, 1, "tp-sp-pp-cfg-dp")
-    slots = [list(range(first, first + mesh.slot)) for first in range(0, mesh.ranks, mesh.slot)]
+    slots = [list(range(first, first + mesh.ranks_per_slot)) for first in range(0, mesh.ranks, mesh.ranks_per_slot)]
     assert sorted(ranks.get_ranks("sp-cfg")) == slots
-    columns = [list(range(place, mesh.ranks, mesh.slot)) for place in range(mesh.slot)]
+    columns = [list(range(place, mesh.ranks, mesh.ranks_per_slot)) for place in range(mesh.ranks_per_slot)]
     assert sorted(ranks.get_ranks("dp")) == columns

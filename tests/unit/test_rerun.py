@@ -1,4 +1,4 @@
-"""What a media file says of itself: taken when it is as genrun wrote it, and refused by name when it is anything else."""
+"""Metadata in a media file are taken when they are as genrun wrote them, and refused by name when they are not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ cache: {kind: first_block, threshold: 0.1}
 
 @pytest.fixture
 def right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What genrun writes into a picture of the job above."""
+    """Return what genrun writes into a picture of the job above."""
     monkeypatch.chdir(tmp_path)
     Path("job.yaml").write_text(JOB.replace("${x}", "$${x}"))
     item = plan(load("job.yaml", environ={}))[0]

@@ -43,7 +43,7 @@ class FakeTeam:
     others: tuple[dict[str, Any] | None, ...]
     rank: int = 0
     leads: bool = True
-    points: None = None
+    exchange_group: None = None
     slot: None = None
     mesh: Mesh = ALONE
 

@@ -22,7 +22,7 @@ FILE_INTERVAL_S = 1.0
 
 
 class ProgressFile:
-    """The progress of an item in work, for those who look on; and the moments in which they may stop it.
+    """A file with the progress of the item in work, for those who look on; its updates are when they may stop the item.
 
     Args:
         path: the file, which is only for show.
@@ -49,7 +49,7 @@ class ProgressFile:
 
 
 @dataclass(frozen=True)
-class Glimpse:
+class Progress:
     """The progress of a run at one moment.
 
     Attributes:
@@ -78,13 +78,13 @@ class Glimpse:
 
 
 class Display(Protocol):
-    """Shows glimpses to somebody."""
+    """A display of the progress of a run."""
 
-    def show(self, glimpse: Glimpse) -> None:
+    def show(self, progress: Progress) -> None:
         """Show the progress of the run."""
         ...
 
-    def close(self, glimpse: Glimpse) -> None:
+    def close(self, progress: Progress) -> None:
         """Show the end."""
         ...
 
@@ -112,7 +112,7 @@ class Watcher:
         if now < self._rest_until:
             return
         self._settle()
-        self._display.show(self._glimpse())
+        self._display.show(self._progress())
         # Looking, which reads the records of open items, takes a tenth of the time at most.
         self._rest_until = time.monotonic() + 10 * (time.monotonic() - now)
 
@@ -124,7 +124,7 @@ class Watcher:
     def close(self) -> None:
         """Look for the last time."""
         self._settle()
-        self._display.close(self._glimpse())
+        self._display.close(self._progress())
 
     def _settle(self) -> None:
         for item_id in list(self._open):
@@ -136,8 +136,8 @@ class Watcher:
                 self._failed.add(item_id)
         self._open = [item_id for item_id in self._open if item_id not in self._done]
 
-    def _glimpse(self) -> Glimpse:
-        return Glimpse(
+    def _progress(self) -> Progress:
+        return Progress(
             self._total,
             len(self._done),
             len(self._failed),
@@ -166,20 +166,20 @@ class PlainDisplay:
         self._shown = (-1, -1)
         self._shown_at = float("-inf")
 
-    def show(self, glimpse: Glimpse) -> None:
+    def show(self, progress: Progress) -> None:
         """Write a line if there is something new and the last line is old enough."""
-        counts = (glimpse.done, glimpse.failed)
-        if counts != self._shown and glimpse.elapsed_s - self._shown_at >= self._interval_s:
-            self._write(glimpse)
+        counts = (progress.done, progress.failed)
+        if counts != self._shown and progress.elapsed_s - self._shown_at >= self._interval_s:
+            self._write(progress)
 
-    def close(self, glimpse: Glimpse) -> None:
+    def close(self, progress: Progress) -> None:
         """Write the last line, unless it was written."""
-        if (glimpse.done, glimpse.failed) != self._shown:
-            self._write(glimpse)
+        if (progress.done, progress.failed) != self._shown:
+            self._write(progress)
 
-    def _write(self, glimpse: Glimpse) -> None:
-        self._shown, self._shown_at = (glimpse.done, glimpse.failed), glimpse.elapsed_s
-        self._say(sentence(glimpse))
+    def _write(self, progress: Progress) -> None:
+        self._shown, self._shown_at = (progress.done, progress.failed), progress.elapsed_s
+        self._say(progress_line(progress))
 
 
 class RichDisplay:
@@ -187,33 +187,32 @@ class RichDisplay:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
 
-        self._progress = Progress(
-            BarColumn(), TextColumn("{task.description}", markup=False), console=Console(stderr=True)
-        )
-        self._task = self._progress.add_task("starting", total=None)
-        self._progress.start()
+        self._bar = Bar(BarColumn(), TextColumn("{task.description}", markup=False), console=Console(stderr=True))
+        self._task = self._bar.add_task("starting", total=None)
+        self._bar.start()
 
-    def show(self, glimpse: Glimpse) -> None:
+    def show(self, progress: Progress) -> None:
         """Move the bar; an item in work counts by its final part."""
-        finished = glimpse.done + glimpse.failed + sum(glimpse.in_work)
-        self._progress.update(self._task, total=glimpse.total, completed=finished, description=sentence(glimpse))
+        finished = progress.done + progress.failed + sum(progress.in_work)
+        self._bar.update(self._task, total=progress.total, completed=finished, description=progress_line(progress))
 
-    def close(self, glimpse: Glimpse) -> None:
+    def close(self, progress: Progress) -> None:
         """Draw the bar for the last time."""
-        self.show(glimpse)
-        self._progress.stop()
+        self.show(progress)
+        self._bar.stop()
 
 
-def sentence(glimpse: Glimpse) -> str:
-    """Return the progress in one line: "3/10 done, 1 failed, 0:01:05 gone, about 0:02:30 left"."""
-    text = f"{glimpse.done}/{glimpse.total} done"
-    if glimpse.failed:
-        text += f", {glimpse.failed} failed"
-    text += f", {clock(glimpse.elapsed_s)} gone"
-    if glimpse.left_s:
-        text += f", about {clock(glimpse.left_s)} left"
+def progress_line(progress: Progress) -> str:
+    """Return the progress in one line: "3/10 done, 1 failed, 0:01:05 elapsed, about 0:02:30 left"."""
+    text = f"{progress.done}/{progress.total} done"
+    if progress.failed:
+        text += f", {progress.failed} failed"
+    text += f", {clock(progress.elapsed_s)} elapsed"
+    if progress.left_s:
+        text += f", about {clock(progress.left_s)} left"
     return text
 
 

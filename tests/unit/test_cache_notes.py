@@ -54,7 +54,7 @@ def test_nothing_is_told_where_something_was_saved_or_nothing_was_counted(
 
 def test_the_remedy_is_told_with_the_number_of_items() -> None:
     record = Record("a", "done", sampler=NOTHING, notes=cache_notes(ITEM, NOTHING))
-    (told,) = map(str, notes.noted([record]))
+    (told,) = map(str, notes.group_notes([record]))
     assert told.startswith("1 item: the cache left out no block")
     assert "Leave cache out" in told
 

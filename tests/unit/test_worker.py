@@ -15,7 +15,7 @@ from genrun.adapters.parallel.alarm import BrokenSlotError
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.parallel.mesh import ALONE, Mesh
 from genrun.runner.parallel.team import ElasticTeam, Solo, join
-from genrun.runner.progress import Glimpse, ProgressFile, sentence
+from genrun.runner.progress import Progress, ProgressFile, progress_line
 from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner, holdings
@@ -198,9 +198,9 @@ def test_progress_lets_others_stop_the_item(tmp_path: Path) -> None:
 
 
 def test_the_end_is_foretold_from_items_made_and_items_in_work() -> None:
-    glimpse = Glimpse(total=10, done=5, failed=1, made=2, in_work=(0.5,), elapsed_s=50)
-    assert glimpse.left_s == pytest.approx(50 / 2.5 * 3.5)
-    assert sentence(glimpse) == "5/10 done, 1 failed, 0:00:50 gone, about 0:01:10 left"
+    progress = Progress(total=10, done=5, failed=1, made=2, in_work=(0.5,), elapsed_s=50)
+    assert progress.left_s == pytest.approx(50 / 2.5 * 3.5)
+    assert progress_line(progress) == "5/10 done, 1 failed, 0:00:50 elapsed, about 0:01:10 left"
 
 
 def start_worker(folder: RunFolder, order: Order) -> subprocess.Popen[bytes]:

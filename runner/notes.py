@@ -1,4 +1,4 @@
-"""What has to be told about items that are done: each kind with what it means and what to do about it.
+"""Notes on items that are done: their kinds, each with its meaning and its remedy, and how often they occur.
 
 A worker puts notes into an item's record; `submit`, `status`, `score` and the report tell them, counted by kind.
 """
@@ -28,19 +28,19 @@ CACHE_SAVED_NOTHING = "cache_saved_nothing"
 """Kind of note of an item whose cache left out no block."""
 
 OF_SAMPLING = frozenset({PROMPT_TRUNCATED, CACHE_SAVED_NOTHING})
-"""Kinds of notes that sampling shows; others are seen on the decoded pictures, again whenever they are decoded."""
+"""Kinds of notes that sampling shows; others are found on the decoded pictures, again whenever they are decoded."""
 
-NOT_REAL = frozenset({SAFETY_CHECKER})
+UNSCORABLE = frozenset({SAFETY_CHECKER})
 """Kinds of notes of pictures that show nothing of what the model made: they are not scored."""
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What is to be said of all items that have a note of one kind.
+class NoteKind:
+    """A kind of note.
 
     Attributes:
         title: for a heading.
-        meaning: what is so, for a line that begins with the number of items.
+        meaning: for a line that begins with the number of items.
         remedy: what to do about it.
     """
 
@@ -50,27 +50,27 @@ class Kind:
 
 
 KINDS = {
-    CACHE_SAVED_NOTHING: Kind(
+    CACHE_SAVED_NOTHING: NoteKind(
         "Cache saved nothing",
         "the cache left out no block, so that the item cost what it costs without one",
         "Leave cache out, raise its threshold, drift or interval, or use fewer workers (genrun bench --cache measures it).",
     ),
-    SAFETY_CHECKER: Kind(
+    SAFETY_CHECKER: NoteKind(
         "Blackened by the safety checker",
         "the checkpoint's safety checker made the picture black; its pixels are not scored",
         "Try another seed or prompt, or a copy of the checkpoint without its safety_checker.",
     ),
-    PROMPT_TRUNCATED: Kind(
+    PROMPT_TRUNCATED: NoteKind(
         "Prompt cut",
         "the prompt is longer than the window of a text encoder, which saw only its beginning",
         "Shorten the prompt; genrun status --json and the report say what was cut.",
     ),
-    BLANK: Kind(
+    BLANK: NoteKind(
         "One colour throughout",
         "the picture is one colour throughout",
         "Look at it: the prompt may ask for that, or the model is broken at this size, number of steps or dtype.",
     ),
-    FPS_ASSUMED: Kind(
+    FPS_ASSUMED: NoteKind(
         "Frame rate assumed",
         "nothing says how many frames a second the model was trained at, so 8 were assumed",
         "Set output.fps.",
@@ -79,7 +79,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Noted:
+class NoteGroup:
     """The notes of one kind.
 
     Attributes:
@@ -91,32 +91,32 @@ class Noted:
     items: tuple[tuple[str, str], ...]
 
     @property
-    def about(self) -> Kind:
-        """What the kind means; of one that this version does not know, the first item's own words."""
-        return KINDS.get(self.kind) or Kind(self.kind, self.items[0][1], "")
+    def about(self) -> NoteKind:
+        """The kind's meaning and remedy; for one that this version does not know, the first item's own words."""
+        return KINDS.get(self.kind) or NoteKind(self.kind, self.items[0][1], "")
 
     def __str__(self) -> str:
-        """One line for a terminal: how many items, what is so, and what to do."""
+        """Return a line for a terminal: number of items, meaning, remedy."""
         count = len({item_id for item_id, _ in self.items})
         about = self.about
         return f"{count} {'item' if count == 1 else 'items'}: {about.meaning}. {about.remedy}".rstrip()
 
 
-def noted(records: Iterable[Record]) -> list[Noted]:
-    """The notes of the records of done items, by kind, the most frequent first."""
+def group_notes(records: Iterable[Record]) -> list[NoteGroup]:
+    """Group the notes of done items by kind, the most frequent first."""
     by_kind: dict[str, list[tuple[str, str]]] = {}
     for record in records:
         for note in record.notes if record.status == "done" else ():
             by_kind.setdefault(note.kind, []).append((record.item_id, note.message))
-    found = [Noted(kind, tuple(items)) for kind, items in by_kind.items()]
+    found = [NoteGroup(kind, tuple(items)) for kind, items in by_kind.items()]
     return sorted(found, key=lambda each: -len(each.items))
 
 
-def counted(records: Iterable[Record]) -> dict[str, int]:
-    """How many items have notes of each kind, for scripts."""
-    return {each.kind: len({item_id for item_id, _ in each.items}) for each in noted(records)}
+def count_notes(records: Iterable[Record]) -> dict[str, int]:
+    """Count the items that have notes of each kind, for scripts."""
+    return {each.kind: len({item_id for item_id, _ in each.items}) for each in group_notes(records)}
 
 
-def unreal(notes: Iterable[Note]) -> Note | None:
-    """The note that says that an item's picture is not what the model made, or None."""
-    return next((note for note in notes if note.kind in NOT_REAL), None)
+def unscorable_note(notes: Iterable[Note]) -> Note | None:
+    """Return the note that says that an item's picture is not what the model made, or None."""
+    return next((note for note in notes if note.kind in UNSCORABLE), None)

@@ -1,30 +1,63 @@
-"""How far a run is, while it runs: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a run: written by its workers, watched by a launcher, shown as a bar on a terminal or as lines elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from genrun.runner.launch.order import Order
     from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.order import Order
 
 PLAIN_INTERVAL_S = 10.0
+"""Seconds between two lines where there is no bar, so that a night's log stays readable."""
+
+FILE_INTERVAL_S = 1.0
+"""Seconds between two writes of an item's progress, which is also how soon a cancelled item stops."""
+
+
+class ProgressFile:
+    """A file with the progress of the item in work, for those who look on; its updates are when they may stop the item.
+
+    Args:
+        path: the file, which is only for show.
+        check: called whenever the file is written; may raise to end the item.
+        interval_s: how often it is written at most, in seconds.
+    """
+
+    def __init__(
+        self, path: Path, check: Callable[[], None] | None = None, interval_s: float = FILE_INTERVAL_S
+    ) -> None:
+        self._path = path
+        self._check = check
+        self._interval_s = interval_s
+        self._written_at = float("-inf")
+
+    def update(self, front: int, num_steps: int) -> None:
+        """Note that `front` of `num_steps` states are final."""
+        if time.monotonic() - self._written_at >= self._interval_s:
+            self._written_at = time.monotonic()
+            with contextlib.suppress(OSError):
+                self._path.write_text(json.dumps([front, num_steps]))
+            if self._check is not None:
+                self._check()
 
 
 @dataclass(frozen=True)
-class Glimpse:
-    """How far a run is at one moment.
+class Progress:
+    """The progress of a run at one moment.
 
     Attributes:
         total: items.
         done: items done.
         failed: items failed.
         made: items finished since the watching began.
-        in_work: part of each item in work that is final, 0..1, where it is known.
+        in_work: the final part of each item in work, 0..1, where it is known.
         elapsed_s: since the watching began, in seconds.
     """
 
@@ -45,13 +78,13 @@ class Glimpse:
 
 
 class Display(Protocol):
-    """Shows glimpses to somebody."""
+    """A display of the progress of a run."""
 
-    def show(self, glimpse: Glimpse) -> None:
-        """Show how far the run is."""
+    def show(self, progress: Progress) -> None:
+        """Show the progress of the run."""
         ...
 
-    def close(self, glimpse: Glimpse) -> None:
+    def close(self, progress: Progress) -> None:
         """Show the end."""
         ...
 
@@ -74,23 +107,24 @@ class Watcher:
         self._before = len(self._done)
 
     def __call__(self) -> None:
-        """Look, and show; do nothing when the last look was so recent that looking would cost a tenth of the time."""
+        """Look, and show; do nothing soon after the last look."""
         now = time.monotonic()
         if now < self._rest_until:
             return
         self._settle()
-        self._display.show(self._glimpse())
+        self._display.show(self._progress())
+        # Looking, which reads the records of open items, takes a tenth of the time at most.
         self._rest_until = time.monotonic() + 10 * (time.monotonic() - now)
 
     @property
     def is_over(self) -> bool:
-        """Whether every item of the order was settled when last looked at."""
+        """True when every item of the order was settled at the last look."""
         return self._wanted <= self._done | self._failed
 
     def close(self) -> None:
         """Look for the last time."""
         self._settle()
-        self._display.close(self._glimpse())
+        self._display.close(self._progress())
 
     def _settle(self) -> None:
         for item_id in list(self._open):
@@ -102,8 +136,8 @@ class Watcher:
                 self._failed.add(item_id)
         self._open = [item_id for item_id in self._open if item_id not in self._done]
 
-    def _glimpse(self) -> Glimpse:
-        return Glimpse(
+    def _progress(self) -> Progress:
+        return Progress(
             self._total,
             len(self._done),
             len(self._failed),
@@ -132,20 +166,20 @@ class PlainDisplay:
         self._shown = (-1, -1)
         self._shown_at = float("-inf")
 
-    def show(self, glimpse: Glimpse) -> None:
+    def show(self, progress: Progress) -> None:
         """Write a line if there is something new and the last line is old enough."""
-        counts = (glimpse.done, glimpse.failed)
-        if counts != self._shown and glimpse.elapsed_s - self._shown_at >= self._interval_s:
-            self._write(glimpse)
+        counts = (progress.done, progress.failed)
+        if counts != self._shown and progress.elapsed_s - self._shown_at >= self._interval_s:
+            self._write(progress)
 
-    def close(self, glimpse: Glimpse) -> None:
+    def close(self, progress: Progress) -> None:
         """Write the last line, unless it was written."""
-        if (glimpse.done, glimpse.failed) != self._shown:
-            self._write(glimpse)
+        if (progress.done, progress.failed) != self._shown:
+            self._write(progress)
 
-    def _write(self, glimpse: Glimpse) -> None:
-        self._shown, self._shown_at = (glimpse.done, glimpse.failed), glimpse.elapsed_s
-        self._say(sentence(glimpse))
+    def _write(self, progress: Progress) -> None:
+        self._shown, self._shown_at = (progress.done, progress.failed), progress.elapsed_s
+        self._say(progress_line(progress))
 
 
 class RichDisplay:
@@ -153,37 +187,36 @@ class RichDisplay:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
 
-        self._progress = Progress(
-            BarColumn(), TextColumn("{task.description}", markup=False), console=Console(stderr=True)
-        )
-        self._task = self._progress.add_task("starting", total=None)
-        self._progress.start()
+        self._bar = Bar(BarColumn(), TextColumn("{task.description}", markup=False), console=Console(stderr=True))
+        self._task = self._bar.add_task("starting", total=None)
+        self._bar.start()
 
-    def show(self, glimpse: Glimpse) -> None:
-        """Move the bar; items in work count as far as they are."""
-        finished = glimpse.done + glimpse.failed + sum(glimpse.in_work)
-        self._progress.update(self._task, total=glimpse.total, completed=finished, description=sentence(glimpse))
+    def show(self, progress: Progress) -> None:
+        """Move the bar; an item in work counts by its final part."""
+        finished = progress.done + progress.failed + sum(progress.in_work)
+        self._bar.update(self._task, total=progress.total, completed=finished, description=progress_line(progress))
 
-    def close(self, glimpse: Glimpse) -> None:
+    def close(self, progress: Progress) -> None:
         """Draw the bar for the last time."""
-        self.show(glimpse)
-        self._progress.stop()
+        self.show(progress)
+        self._bar.stop()
 
 
-def sentence(glimpse: Glimpse) -> str:
-    """Say how far a run is: "3/10 done, 1 failed, 0:01:05 gone, about 0:02:30 left"."""
-    text = f"{glimpse.done}/{glimpse.total} done"
-    if glimpse.failed:
-        text += f", {glimpse.failed} failed"
-    text += f", {clock(glimpse.elapsed_s)} gone"
-    if glimpse.left_s:
-        text += f", about {clock(glimpse.left_s)} left"
+def progress_line(progress: Progress) -> str:
+    """Return the progress in one line: "3/10 done, 1 failed, 0:01:05 elapsed, about 0:02:30 left"."""
+    text = f"{progress.done}/{progress.total} done"
+    if progress.failed:
+        text += f", {progress.failed} failed"
+    text += f", {clock(progress.elapsed_s)} elapsed"
+    if progress.left_s:
+        text += f", about {clock(progress.left_s)} left"
     return text
 
 
 def clock(seconds: float) -> str:
-    """Write seconds as h:mm:ss."""
+    """Format seconds as h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

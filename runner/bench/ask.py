@@ -169,7 +169,7 @@ def _ask(loaded: LoadedJob, items: Sequence[WorkItem], index: int, seed: int) ->
 
 
 def _model_settings(question: ModelQuestion, item: WorkItem, adapter: Adapter, asks: Sequence[Ask]) -> dict[str, Any]:
-    from genrun.runner.worker.engine import choose_device
+    from genrun.runner.worker.device import choose_device
 
     found = versions()
     listed = canonical([[ask.prompt, ask.negative_prompt, ask.seed] for ask in asks])

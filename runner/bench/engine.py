@@ -19,7 +19,7 @@ from typing import Any
 
 from genrun.runner.errors import LaunchError
 from genrun.runner.launch.cause import explain
-from genrun.runner.progress import Display, Glimpse
+from genrun.runner.progress import Display, Progress
 
 RANK = "genrun.runner.bench.rank"
 COLUMNS = (
@@ -81,11 +81,11 @@ def measure_engine(question: EngineQuestion, environ: Mapping[str, str], display
         for timing in run_ranks(size, question, environ):
             timings.append(timing)
             made += 1
-            display.show(Glimpse(total, made, 0, made, (), time.monotonic() - started))
+            display.show(Progress(total, made, 0, made, (), time.monotonic() - started))
         for solver in question.solvers:
             mine = [timing for timing in timings if timing["solver"] == solver]
             rows.append(row_of(mine, question.latency_ms))
-    display.close(Glimpse(total, made, 0, made, (), time.monotonic() - started))
+    display.close(Progress(total, made, 0, made, (), time.monotonic() - started))
     return rows
 
 

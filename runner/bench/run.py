@@ -16,7 +16,7 @@ from genrun.runner.bench.results import Result
 from genrun.runner.bench.sweep import Cell, Variant, sweep
 from genrun.runner.bench.tables import PARETO_COLUMNS, RESULT_COLUMNS, as_csv, as_json, pareto_row, result_rows
 from genrun.runner.job.registries import Registry
-from genrun.runner.progress import Display, Glimpse
+from genrun.runner.progress import Display, Progress
 from genrun.runner.store import environment
 
 
@@ -63,21 +63,21 @@ class Meter:
 
     def part(self, fraction: float) -> None:
         """Part of a cell, 0..1, is done."""
-        self.display.show(self._glimpse((fraction,)))
+        self.display.show(self._progress((fraction,)))
 
     def count(self, result: Result, *, is_new: bool) -> None:
         """A cell is done."""
         self.made += is_new
         self.done += bool(result.samples)
         self.failed += not result.samples
-        self.display.show(self._glimpse(()))
+        self.display.show(self._progress(()))
 
     def close(self) -> None:
         """The bench is over, or was cut off."""
-        self.display.close(self._glimpse(()))
+        self.display.close(self._progress(()))
 
-    def _glimpse(self, in_work: tuple[float, ...]) -> Glimpse:
-        return Glimpse(self.total, self.done, self.failed, self.made, in_work, self.clock() - self.started)
+    def _progress(self, in_work: tuple[float, ...]) -> Progress:
+        return Progress(self.total, self.done, self.failed, self.made, in_work, self.clock() - self.started)
 
 
 def measure(plan: Plan, folder: BenchFolder, solvers: Registry, display: Display) -> list[Result]:

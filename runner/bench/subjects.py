@@ -194,7 +194,7 @@ class ModelSubject:
         from genrun.adapters.pipeline.load_options import LoadOptions
         from genrun.adapters.pipeline.loading import load
         from genrun.adapters.pipeline.prompt_cache import encode_once
-        from genrun.runner.worker.engine import choose_device
+        from genrun.runner.worker.device import choose_device
 
         quieten()
         device = choose_device(self.model["device"])

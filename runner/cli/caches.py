@@ -64,7 +64,7 @@ def _calibrate(model: str, as_json: bool) -> None:
     from genrun.adapters.sampling.mag_ratios import calibrate
     from genrun.runner.bench.ask import ModelQuestion, ask_model
     from genrun.runner.bench.subjects import ModelSubject, quieten
-    from genrun.runner.worker.engine import choose_device
+    from genrun.runner.worker.device import choose_device
 
     (subject,) = ask_model(ModelQuestion(model, samples=CALIBRATED)).subjects
     assert isinstance(subject, ModelSubject)

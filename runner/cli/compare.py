@@ -153,10 +153,10 @@ def _show(found: Comparison, worst: str | None) -> None:
 
 def _tell(folders: list[RunFolder]) -> None:
     """Say what is to be told of the items of each side: a picture that a safety checker replaced is in no mean."""
-    from genrun.runner.notes import noted
+    from genrun.runner.notes import group_notes
 
     for folder, side in zip(folders, ("Baseline: ", "Candidate: ") if len(folders) == 2 else ("",), strict=True):
-        for notes in noted(folder.records().values()):
+        for notes in group_notes(folder.records().values()):
             say(f"{side}{notes}")
 
 

@@ -20,17 +20,17 @@ def decode(run: str | None, base: Path, wanted: tuple[str, ...], as_json: bool) 
 
     Works in this process and samples nothing. Exit codes: 0 all were decoded, 1 some failed again.
     """
+    from genrun.runner.rerun import decode as latents
     from genrun.runner.store.runs import resolve
-    from genrun.runner.worker import redo
     from genrun.runner.worker.engine import Engine
 
     folder = resolve(run, base)
     chosen = {find_item(folder.items(), text).id for text in wanted}
-    found = [(item, record) for item, record in redo.undecoded(folder) if not chosen or item.id in chosen]
+    found = [(item, record) for item, record in latents.undecoded(folder) if not chosen or item.id in chosen]
     engine = Engine(folder.job_document()) if found else None
     failed = 0
     for item, record in found:
-        outcome = redo.decode(folder, engine, item, record) if engine else None
+        outcome = latents.decode(folder, engine, item, record) if engine else None
         if outcome is not None and outcome.status == "done":
             say(f"{item.id}: decoded")
             if not as_json:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from genrun.runner.cli.output import put_table, say
 
 if TYPE_CHECKING:
+    from genrun.runner.forecast import Cost
     from genrun.runner.job import LoadedJob
     from genrun.runner.job.plan import WorkItem
-    from genrun.runner.parallel.calibration import Cost
     from genrun.runner.parallel.mesh import Mesh
 
 
@@ -19,8 +19,7 @@ def tell_forecast(loaded: LoadedJob, items: Sequence[WorkItem]) -> None:
     """Say which ranks would be used and why, and how long that takes as far as earlier runs can tell."""
     from genrun.runner.cli.launching import make_launcher
     from genrun.runner.errors import GenrunError
-    from genrun.runner.parallel.calibration import observations
-    from genrun.runner.parallel.predict import costs_of
+    from genrun.runner.forecast import costs_of, observations
     from genrun.runner.submit.orders import is_elastic, wish_of
 
     spec = loaded.job
@@ -54,7 +53,7 @@ def _tell_costs(items: Sequence[WorkItem], costs: Sequence[Cost | None]) -> None
 
 
 def _put_predictions(items: Sequence[WorkItem], costs: Sequence[Cost], mesh: Mesh, elastic: bool) -> None:
-    from genrun.runner.parallel.predict import alternatives, predict
+    from genrun.runner.forecast import alternatives, predict
 
     rows = []
     for each in alternatives(mesh):

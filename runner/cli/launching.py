@@ -16,8 +16,8 @@ import click
 from genrun.runner.cli.output import on_terminal, one_line, put, put_json, say
 from genrun.runner.cli.runs import counts, notes_json
 from genrun.runner.errors import UsageError
-from genrun.runner.launch.order import Order, open_items
-from genrun.runner.notes import noted
+from genrun.runner.notes import group_notes
+from genrun.runner.store.order import Order, open_items
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -104,7 +104,7 @@ def launch(
             _conclude(folder, jobs, wishes.as_json, extra)
     is_queued = bool(jobs) and not wishes.wait
     if not is_queued:
-        for notes in noted(folder.records().values()):
+        for notes in group_notes(folder.records().values()):
             say(str(notes))
     failed = folder.tally().failed
     if failed and not is_queued:

@@ -58,7 +58,6 @@ def plan(
     from genrun.runner.cli.forecast import tell_forecast
     from genrun.runner.job import load
     from genrun.runner.job.plan import plan as plan_items
-    from genrun.runner.parallel import measure
 
     loaded = load(job, sets)
     if memory or gpu_memory is not None:
@@ -66,7 +65,10 @@ def plan(
         return
     items = plan_items(loaded)
     if calibrate:
-        measure.calibrate(items, measure.make_engine(loaded.document), Path(loaded.job.output.dir), say)
+        from genrun.runner import forecast
+        from genrun.runner.worker.engine import Engine
+
+        forecast.calibrate(items, Engine(loaded.document), Path(loaded.job.output.dir), say)
     if as_json:
         put_json([item.to_dict() for item in items])
     elif listing:

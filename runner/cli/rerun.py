@@ -12,7 +12,7 @@ from genrun.runner.cli.output import json_option, put, put_json, say
 from genrun.runner.cli.runs import find_item, runs_option
 
 if TYPE_CHECKING:
-    from genrun.runner.worker.redo import Comparison, Original
+    from genrun.runner.rerun.repeat import Comparison, Original
 
 
 @click.command(
@@ -38,7 +38,7 @@ def rerun(what: str, run: str | None, out: Path, base: Path, as_json: bool) -> N
 
     Compares the new file with the old: exit code 0 when their bytes are identical, 1 when not. Works in this process.
     """
-    from genrun.runner.worker.redo import repeat
+    from genrun.runner.rerun.repeat import repeat
 
     original = _original(what, run, base)
     say(f"{original.item.id}: sampling again.")
@@ -62,8 +62,8 @@ def rerun(what: str, run: str | None, out: Path, base: Path, as_json: bool) -> N
 
 
 def _original(what: str, run: str | None, base: Path) -> Original:
+    from genrun.runner.rerun.repeat import original_in, original_of
     from genrun.runner.store.runs import resolve
-    from genrun.runner.worker.redo import original_in, original_of
 
     if Path(what).is_file():
         return original_of(Path(what))

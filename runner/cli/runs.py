@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genrun.runner.errors import UsageError
-from genrun.runner.notes import counted
+from genrun.runner.notes import count_notes
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -49,7 +49,7 @@ def counts(folder: RunFolder, tally: Tally, jobs: Sequence[str] = ()) -> dict[st
 
 def notes_json(records: Iterable[Record]) -> dict[str, Any]:
     """Return how many done items have notes, by kind, for scripts; nothing where none has one."""
-    found = counted(records)
+    found = count_notes(records)
     return {"notes": found} if found else {}
 
 

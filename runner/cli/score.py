@@ -14,7 +14,7 @@ from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, one_line, progress_bar, put_json, put_table, say
 from genrun.runner.cli.runs import run_argument
 from genrun.runner.errors import UsageError
-from genrun.runner.notes import noted
+from genrun.runner.notes import group_notes
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
@@ -108,5 +108,5 @@ def _show(folder: RunFolder, scores: list[Score]) -> None:
         say(f"{metric}: {count} {'item' if count == 1 else 'items'} not scored: {one_line(str(reason), 200)}")
     if len(reasons) > SHOWN_REASONS:
         say(f"... and {len(reasons) - SHOWN_REASONS} more reasons: genrun score --json lists all.")
-    for notes in noted(folder.records().values()):
+    for notes in group_notes(folder.records().values()):
         say(str(notes))

@@ -12,7 +12,7 @@ from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, one_line, put_json, put_table, say
 from genrun.runner.cli.runs import counts, notes_json, run_argument
 from genrun.runner.cli.tasks import show_tasks, tasks_json
-from genrun.runner.notes import Noted, noted
+from genrun.runner.notes import NoteGroup, group_notes
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -55,7 +55,7 @@ def status(run: str | None, base: Path, as_json: bool) -> None:
         put_json({**counts(folder, tally, found.job_ids()), **notes, "rows": rows, **tasks_json(found)})
     else:
         _show(folder, rows)
-        _show_notes(rows, noted(survey.records[item.id] for item in items if item.id in survey.records))
+        _show_notes(rows, group_notes(survey.records[item.id] for item in items if item.id in survey.records))
         _show_unreadable(rows, survey)
         show_tasks(found)
     if survey.unreadable:
@@ -138,7 +138,7 @@ def _show_failures(failures: list[dict[str, Any]]) -> None:
         say(f"... and {len(alike) - SHOWN_FAILURES} more kinds of failure: genrun status --json lists all.")
 
 
-def _show_notes(rows: list[dict[str, Any]], found: list[Noted]) -> None:
+def _show_notes(rows: list[dict[str, Any]], found: list[NoteGroup]) -> None:
     """Tell each kind of note once, with the first items that have it."""
     by_id = {row["id"]: row for row in rows}
     for notes in found:

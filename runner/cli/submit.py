@@ -217,7 +217,13 @@ def _price(job: Job, records: Mapping[str, Record]) -> str:
     times = [record.elapsed_s for record in records.values() if record.status == "done"]
     if not times or len(times) == len(job.items):
         return ""
-    hours = sum(times) / len(times) * (len(job.items) - len(times)) * wish_of(job.spec, job.items).mesh().team / 3600
+    hours = (
+        sum(times)
+        / len(times)
+        * (len(job.items) - len(times))
+        * wish_of(job.spec, job.items).mesh().ranks_per_team
+        / 3600
+    )
     return f", about {hours:.1f} GPU-hours at the pace of those that are done"
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from genrun.adapters.scorers import registry
 from genrun.adapters.scorers.contract import Metric, Sample, UnscoredError
 from genrun.runner.compare.load import Entry, Number
-from genrun.runner.notes import unreal
+from genrun.runner.notes import unscorable_note
 from genrun.runner.store.files import atomic_write
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _measure(metric: Metric, baseline: Entry, candidate: Entry, known: Known) ->
     for side, entry in (("the baseline: ", baseline), ("", candidate)):
         if not entry.is_done:
             return Number(None, f"{side}not generated")
-        note = unreal(entry.record.notes) if entry.record is not None and metric.reads == "media" else None
+        note = unscorable_note(entry.record.notes) if entry.record is not None and metric.reads == "media" else None
         if note is not None:
             return Number(None, f"{side}not what the model made: {note.message}")
     key = f"{metric.version}:{_sha256(metric, baseline)}:{_sha256(metric, candidate)}"

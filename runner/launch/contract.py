@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from genrun.runner.parallel.mesh import Mesh, Wish
+from genrun.runner.parallel.mesh import Mesh, MeshRequest
 
 if TYPE_CHECKING:
-    from genrun.runner.launch.order import Order
     from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.order import Order
 
-WORKER = ("-m", "genrun.runner.worker.worker")
+WORKER = ("-m", "genrun.runner.worker.main")
 """What Python is to run in a worker process."""
 
 
@@ -81,7 +81,7 @@ class Request:
     """
 
     processes: int | Literal["auto"] = "auto"
-    wish: Wish = field(default_factory=Wish)
+    wish: MeshRequest = field(default_factory=MeshRequest)
     threads: int = 1
     setup: Sequence[str] = ()
     environ: Mapping[str, str] = field(default_factory=dict)

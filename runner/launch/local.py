@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from genrun.runner.errors import LaunchError
 from genrun.runner.launch.contract import Request, State
-from genrun.runner.launch.order import Order, log_folder
 from genrun.runner.parallel.mesh import Mesh
 from genrun.runner.store.files import write_error
+from genrun.runner.store.order import Order, log_folder
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder

@@ -15,18 +15,18 @@ from genrun.runner.errors import LaunchError, RefusedError, UsageError
 from genrun.runner.job.mesh_axes import product
 from genrun.runner.launch.contract import Cluster, Request, State, Step
 from genrun.runner.launch.lookout import Lookout
-from genrun.runner.launch.order import log_folder, open_items
 from genrun.runner.launch.submissions import ITEMS, SCRIPT, Entry, Standing, Submission, job_folder, standing
 from genrun.runner.parallel.mesh import Mesh
 from genrun.runner.store.files import atomic_write
+from genrun.runner.store.order import log_folder, open_items
 from genrun.slurm import launcher as slurm
 from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, UnreachableError
 from genrun.slurm.refusals import blame
 from genrun.slurm.script import GENERATION, STEP, Script, ScriptError, log_pattern
 
 if TYPE_CHECKING:
-    from genrun.runner.launch.order import Order
     from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.order import Order
 
 WARNING_S = 60
 """How long before a task's time is up it is warned, to drop its items and be queued again."""
@@ -74,7 +74,7 @@ def mesh_of(request: Request, cluster: Cluster) -> Mesh:
     elif wish.data != "auto":
         ranks = wish.mesh().ranks
     else:
-        ranks = math.lcm(wish.mesh().team, cluster.nodes)
+        ranks = math.lcm(wish.mesh().ranks_per_team, cluster.nodes)
     mesh = wish.mesh(ranks)
     if mesh.ranks != ranks or ranks % cluster.nodes:
         raise UsageError(

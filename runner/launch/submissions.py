@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import DamagedFileError
-from genrun.runner.launch.order import log_folder
 from genrun.runner.store.files import atomic_write
+from genrun.runner.store.order import log_folder
 from genrun.runner.store.reading import read_bytes, read_json, reading
 from genrun.slurm import launcher as slurm
 from genrun.slurm.commands import Commands

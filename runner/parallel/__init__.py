@@ -1,1 +1,1 @@
-"""Ranks that work together: how they are arranged, how long a batch will take on them, and how groups join."""
+"""Ranks that work together: the mesh they form, and the teams in which they make items."""

@@ -1,4 +1,4 @@
-"""The ranks that make one item together: one rank alone, or a time group that shares a round's points."""
+"""Ranks that make one item together: one alone, a time group that shares a round's points, or groups that join others."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from genrun.adapters.parallel.slot import FailureBarrier, Slot
 
-PATIENCE = timedelta(days=2)
-"""How long ranks wait for their leader, which may be decoding, writing, or waiting for a lease."""
+TIMEOUT = timedelta(days=2)
+"""Longest wait of ranks for their leader, which may be decoding, writing, or waiting for a lease."""
 
 
 class Team(Protocol):
-    """What a worker needs of the ranks beside it."""
+    """The ranks beside a worker, as far as its loop needs them."""
 
     @property
     def rank(self) -> int:
@@ -29,11 +29,11 @@ class Team(Protocol):
 
     @property
     def leads(self) -> bool:
-        """Whether this rank claims, decodes and writes."""
+        """True when this rank claims, decodes and writes."""
         ...
 
     @property
-    def points(self) -> ProcessGroup | None:
+    def exchange_group(self) -> ProcessGroup | None:
         """The group in which model outputs are gathered, or None for a rank alone."""
         ...
 
@@ -56,7 +56,7 @@ class Team(Protocol):
         ...
 
     def failed(self, error: Exception) -> None:
-        """Take note that sampling failed here; returns when this team can go on.
+        """Take note that sampling failed here; return when this team can go on.
 
         Raises:
             BrokenSlotError: it cannot: other ranks wait for this one in the middle of an evaluation.
@@ -78,7 +78,7 @@ class Solo:
 
     rank: int = 0
     leads: bool = True
-    points: None = None
+    exchange_group: None = None
     slot: None = None
     mesh: Mesh = ALONE
 
@@ -105,7 +105,7 @@ class Group:
         rank: this rank among all ranks of the launch.
         leader: the group's first rank.
         control: the group for talk between the ranks (gloo, on the CPU).
-        points: the group for model outputs (nccl on GPUs, else gloo): this rank's place in each slot. None with one slot.
+        exchange_group: for model outputs (nccl on GPUs, else gloo): this rank's place in each slot. None with one slot.
         mesh: the group's ranks.
         slot: this rank's slot, where a slot has several ranks.
         alarm: of the slot.
@@ -114,14 +114,14 @@ class Group:
     rank: int
     leader: int
     control: ProcessGroup
-    points: ProcessGroup | None
+    exchange_group: ProcessGroup | None
     mesh: Mesh
     slot: Slot | None = None
     alarm: FailureBarrier | None = None
 
     @property
     def leads(self) -> bool:
-        """Whether this is the group's first rank."""
+        """True for the group's first rank."""
         return self.rank == self.leader
 
     def share(self, value: Any) -> Any:
@@ -141,7 +141,7 @@ class Group:
         return values
 
     def failed(self, error: Exception) -> None:
-        """See whether the other ranks of this slot failed too.
+        """Find out whether the other ranks of this slot failed too.
 
         Raises:
             BrokenSlotError: they did not.
@@ -157,6 +157,112 @@ class Group:
             dist.destroy_process_group()
 
 
+class ElasticTeam:
+    """A team that can grow: a rank's data group, or several together when items run out.
+
+    Args:
+        base: the rank's own group.
+        world: all ranks of the launch, for talk.
+        mesh: of the launch.
+    """
+
+    def __init__(self, base: Solo | Group, world: ProcessGroup, mesh: Mesh) -> None:
+        self._base, self._world, self._mesh = base, world, mesh
+        self._now: Solo | Group = base
+        self._made: dict[tuple[range, ...], tuple[ProcessGroup, ProcessGroup]] = {}
+
+    @property
+    def rank(self) -> int:
+        """This rank among all ranks of the launch."""
+        return self._base.rank
+
+    @property
+    def leads(self) -> bool:
+        """True when this rank claims, decodes and writes."""
+        return self._now.leads
+
+    @property
+    def exchange_group(self) -> ProcessGroup | None:
+        """The group in which model outputs are gathered now."""
+        return self._now.exchange_group
+
+    @property
+    def slot(self) -> Slot | None:
+        """The ranks that make each evaluation together: always the same."""
+        return self._base.slot
+
+    @property
+    def mesh(self) -> Mesh:
+        """The ranks that make an item together now."""
+        return self._now.mesh
+
+    def share(self, value: Any) -> Any:
+        """Return the leader's `value` on every rank of the team."""
+        return self._now.share(value)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all ranks of the team."""
+        return self._now.gather(value)
+
+    def failed(self, error: Exception) -> None:
+        """Find out whether the other ranks of this slot failed too.
+
+        Raises:
+            BrokenSlotError: they did not.
+        """
+        self._base.failed(error)
+
+    def announce(self, value: Any) -> Any:
+        """Return rank 0's `value` on every rank of the launch."""
+        import torch.distributed as dist
+
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self._world)
+        return box[0]
+
+    def arrange(self, widths: Sequence[int]) -> int | None:
+        """Put data groups together: the first `widths[0]`, the next `widths[1]`, and so on.
+
+        Every rank of the launch calls this alike.
+
+        Returns:
+            The number of the new team that this rank is in, or None for a rank that is left over.
+        """
+        starts = [sum(widths[:number]) for number in range(len(widths))]
+        teams = tuple(
+            range(a * self._mesh.ranks_per_team, (a + w) * self._mesh.ranks_per_team)
+            for a, w in zip(starts, widths, strict=True)
+        )
+        groups = self._groups(teams)
+        mine = next((number for number, team in enumerate(teams) if self.rank in team), None)
+        self._now = self._base
+        if mine is not None and widths[mine] > 1:
+            mesh = Mesh(1, self._mesh.time * widths[mine], *self._mesh.shape[2:])
+            alarm = None if isinstance(self._base, Solo) else self._base.alarm
+            self._now = Group(self.rank, teams[mine][0], *groups, mesh, self.slot, alarm)
+        return mine
+
+    def close(self) -> None:
+        """Leave all groups."""
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    def _groups(self, teams: tuple[range, ...]) -> tuple[ProcessGroup, ProcessGroup]:
+        """Return groups for talk and for outputs, made once for each arrangement."""
+        import torch
+
+        if teams not in self._made:
+            rest = range(teams[-1].stop, self._mesh.ranks)
+            lists = [*teams, rest] if rest else list(teams)
+            size = self._mesh.ranks_per_slot
+            columns = [team[place::size] for team in lists for place in range(size)]
+            outputs = "nccl" if torch.cuda.is_available() else "gloo"
+            self._made[teams] = _own_group(self.rank, lists, "gloo"), _own_group(self.rank, columns, outputs)
+        return self._made[teams]
+
+
 def join(rank: int, mesh: Mesh, local_rank: int = 0, *, elastic: bool = False, backend: str = "diffusers") -> Team:
     """Join the team of `rank` in a launch's mesh.
 
@@ -168,12 +274,10 @@ def join(rank: int, mesh: Mesh, local_rank: int = 0, *, elastic: bool = False, b
         backend: what shares an evaluation's tokens out: diffusers or xfuser.
     """
     if not elastic or mesh.data == 1:
-        return Solo(rank) if mesh.team == 1 else _join_group(rank, mesh, local_rank, backend)
-    from genrun.runner.parallel.elastic import ElasticTeam
-
+        return Solo(rank) if mesh.ranks_per_team == 1 else _join_group(rank, mesh, local_rank, backend)
     base = _join_group(rank, mesh, local_rank, backend)
-    world = own_group(rank, [range(mesh.ranks)], "gloo")
-    return ElasticTeam(Solo(rank) if mesh.team == 1 else base, world, mesh)
+    world = _own_group(rank, [range(mesh.ranks)], "gloo")
+    return ElasticTeam(Solo(rank) if mesh.ranks_per_team == 1 else base, world, mesh)
 
 
 def _join_group(rank: int, mesh: Mesh, local_rank: int, backend: str) -> Group:
@@ -183,35 +287,35 @@ def _join_group(rank: int, mesh: Mesh, local_rank: int, backend: str) -> Group:
     on_gpus = torch.cuda.is_available()
     if on_gpus:
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
-    backends = "cpu:gloo,cuda:nccl" if on_gpus and mesh.slot > 1 else "gloo"
-    dist.init_process_group(backends, rank=rank, world_size=mesh.ranks, timeout=PATIENCE)
-    leader, ours = rank - rank % mesh.team, Mesh(1, *mesh.shape[1:])
-    teams = [range(first, first + mesh.team) for first in range(0, mesh.ranks, mesh.team)]
-    control = own_group(rank, teams, "gloo")
-    columns = [team[place :: mesh.slot] for team in teams for place in range(mesh.slot)]
-    points = own_group(rank, columns, "nccl" if on_gpus else "gloo") if mesh.time > 1 else None
-    if mesh.slot == 1:
-        return Group(rank, leader, control, points, ours)
+    backends = "cpu:gloo,cuda:nccl" if on_gpus and mesh.ranks_per_slot > 1 else "gloo"
+    dist.init_process_group(backends, rank=rank, world_size=mesh.ranks, timeout=TIMEOUT)
+    leader, ours = rank - rank % mesh.ranks_per_team, Mesh(1, *mesh.shape[1:])
+    teams = [range(first, first + mesh.ranks_per_team) for first in range(0, mesh.ranks, mesh.ranks_per_team)]
+    control = _own_group(rank, teams, "gloo")
+    columns = [team[place :: mesh.ranks_per_slot] for team in teams for place in range(mesh.ranks_per_slot)]
+    exchange = _own_group(rank, columns, "nccl" if on_gpus else "gloo") if mesh.time > 1 else None
+    if mesh.ranks_per_slot == 1:
+        return Group(rank, leader, control, exchange, ours)
     from torch.distributed.device_mesh import init_device_mesh
 
     from genrun.adapters.parallel.slot import FailureBarrier, Slot
 
     devices = init_device_mesh("cuda" if on_gpus else "cpu", mesh.shape, mesh_dim_names=AXES)
-    slots = [range(first, first + mesh.slot) for first in range(0, mesh.ranks, mesh.slot)]
-    alarm = FailureBarrier(own_group(rank, slots, "gloo"))
+    slots = [range(first, first + mesh.ranks_per_slot) for first in range(0, mesh.ranks, mesh.ranks_per_slot)]
+    alarm = FailureBarrier(_own_group(rank, slots, "gloo"))
     slot = Slot(devices, mesh.cfg, mesh.ring, mesh.ulysses, backend)
     # Here, and not when a pipeline is loaded: torch wants all ranks of a launch there when it makes a group.
     slot.meet()
-    return Group(rank, leader, control, points, ours, slot, alarm)
+    return Group(rank, leader, control, exchange, ours, slot, alarm)
 
 
-def own_group(rank: int, lists: Sequence[Sequence[int]], backend: str) -> ProcessGroup:
-    """Make a process group of each list of ranks; every rank of the launch calls this alike, and gets its own."""
+def _own_group(rank: int, lists: Sequence[Sequence[int]], backend: str) -> ProcessGroup:
+    """Make a process group of each list of ranks; every rank of the launch calls this alike, and gets the one it is in."""
     import torch.distributed as dist
 
     mine: list[ProcessGroup] = []
     for members in lists:
-        group = dist.new_group(list(members), timeout=PATIENCE, backend=backend)
+        group = dist.new_group(list(members), timeout=TIMEOUT, backend=backend)
         if rank in members and isinstance(group, dist.ProcessGroup):
             mine.append(group)
     return mine[0]

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from genrun.runner.notes import Kind, noted
+from genrun.runner.notes import NoteKind, group_notes
 from genrun.runner.report import text
 from genrun.runner.report.about import about
 from genrun.runner.report.blocks import has_caches, saved_blocks
@@ -98,7 +98,7 @@ class Notes:
         count: how many items there are.
     """
 
-    about: Kind
+    about: NoteKind
     items: tuple[NotedItem, ...]
     count: int
 
@@ -233,7 +233,7 @@ def _failures(items: Sequence[WorkItem], records: Mapping[str, Record], link_log
 
 def _notes(items: Sequence[WorkItem], records: Mapping[str, Record]) -> Iterable[Notes]:
     by_id = {item.id: item for item in items}
-    for found in noted(records[item.id] for item in items if item.id in records):
+    for found in group_notes(records[item.id] for item in items if item.id in records):
         shown = tuple(
             NotedItem(
                 item_id,

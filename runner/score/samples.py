@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.adapters.scorers.contract import Described, Metric, Sample, UnscoredError
-from genrun.runner.notes import unreal
+from genrun.runner.notes import unscorable_note
 from genrun.runner.store.records import Record, Score
 from genrun.runner.store.survey import file_of
 
@@ -81,7 +81,7 @@ class Bench:
             raise UnscoredError("not generated yet")
         if record.status != "done":
             raise UnscoredError("generation failed")
-        note = unreal(record.notes) if metric.reads == "media" else None
+        note = unscorable_note(record.notes) if metric.reads == "media" else None
         if note is not None:
             raise UnscoredError(f"not what the model made: {note.message}")
         if item.id not in self._samples:

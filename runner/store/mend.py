@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 
 from genrun.runner.errors import DamagedFileError, UnreadableError
 from genrun.runner.score.scorefile import whole_lines
-from genrun.runner.store.files import atomic_write, is_temporary, write_error
+from genrun.runner.store.files import atomic_write, is_temporary, sha256_of, write_error
 from genrun.runner.store.notes import damaged_encodings, damaged_extras
 from genrun.runner.store.records import Record
 from genrun.runner.store.survey import DAMAGED, file_of, is_lost, lost_file
-from genrun.runner.worker.finish import sha256_of
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder

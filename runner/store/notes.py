@@ -72,8 +72,8 @@ def damaged_encodings(folder: RunFolder, most_bytes: int | None = None) -> Itera
 def _check(folder: RunFolder, path: Path) -> None:
     """Read one of them as its readers do."""
     from genrun.runner.history.night import Night
-    from genrun.runner.launch.order import Order
     from genrun.runner.launch.submissions import parse
+    from genrun.runner.store.order import Order
 
     try:
         path.lstat()

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.launch.contract import Cluster, Launcher, Request, Step
-from genrun.runner.launch.order import Order
-from genrun.runner.parallel.mesh import Wish
-from genrun.runner.parallel.tail import points_of
+from genrun.runner.parallel.mesh import MeshRequest, points_of
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.order import Order
 from genrun.runner.store.processes import current
 from genrun.runner.worker.failures import is_decoded_again
 
@@ -50,11 +49,13 @@ def is_elastic(spec: JobSpec) -> bool:
     return spec.parallel.elastic or spec.parallel.time == "auto"
 
 
-def wish_of(spec: JobSpec, items: Sequence[WorkItem] = ()) -> Wish:
+def wish_of(spec: JobSpec, items: Sequence[WorkItem] = ()) -> MeshRequest:
     """Return the arrangement of ranks that a job, with the plan `items`, asks for."""
     parallel = spec.parallel
-    points = tuple(points_of(item) for item in items)
-    return Wish(parallel.data, parallel.time, parallel.cfg, parallel.ring, parallel.ulysses, spec.objective, points)
+    points = tuple(points_of(item.solver) for item in items)
+    return MeshRequest(
+        parallel.data, parallel.time, parallel.cfg, parallel.ring, parallel.ulysses, spec.objective, points
+    )
 
 
 def new_order(launcher: Launcher, kind: str, spec: JobSpec) -> Order:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import StoreError
-from genrun.runner.launch.order import Order, open_items
 from genrun.runner.store.lease import holdings, looks_alive
+from genrun.runner.store.order import Order, open_items
 from genrun.runner.store.processes import ProcessName, current, is_gone
 
 if TYPE_CHECKING:

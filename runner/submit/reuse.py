@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import GenrunError, UnreadableError
-from genrun.runner.store.files import sync, write_error, write_whole
+from genrun.runner.store.files import sha256_of, sync, write_error, write_whole
 from genrun.runner.store.folder import RESULTS, RunFolder, format_record
+from genrun.runner.store.output import differences, wants_latents, written_with
 from genrun.runner.store.runs import runs_of
 from genrun.runner.store.survey import lost_file
-from genrun.runner.worker.finish import sha256_of
-from genrun.runner.worker.sample import wants_latents
-from genrun.runner.worker.written import differences, written_with
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem

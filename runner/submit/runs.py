@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import MixError
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.output import written_with
 from genrun.runner.store.runs import new_path, point_latest, runs_of
 from genrun.runner.submit.lock import Say, of_run
 from genrun.runner.submit.renewal import is_run_of, renew
 from genrun.runner.submit.stale import Mended
-from genrun.runner.worker.written import written_with
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem

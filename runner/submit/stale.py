@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import DamagedFileError, MixError, UnreadableError
+from genrun.runner.store.files import sha256_of
 from genrun.runner.store.mend import set_aside
+from genrun.runner.store.output import differences, wants_latents, written_with
 from genrun.runner.store.survey import lost_file
 from genrun.runner.worker.failures import LostError, OutdatedError, describe
-from genrun.runner.worker.finish import sha256_of
-from genrun.runner.worker.sample import wants_latents
-from genrun.runner.worker.written import differences, written_with
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem

@@ -1,1 +1,1 @@
-"""A worker process: taking items from a run folder, making them, and making them again."""
+"""A worker process: `main` starts it, and `loop` says what it does: claim, sample, finish, until nothing is left."""

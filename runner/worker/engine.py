@@ -1,4 +1,4 @@
-"""The producer of real pictures: one pipeline at a time, kept as long as items ask for it."""
+"""The producer that runs diffusers pipelines: one at a time, kept as long as items ask for it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from genrun.runner.job.checks.output import format_problem
 from genrun.runner.notes import BLANK, FPS_ASSUMED, PROMPT_TRUNCATED, SAFETY_CHECKER
 from genrun.runner.parallel.team import Solo, Team
 from genrun.runner.store.records import Note, SamplerStats
+from genrun.runner.worker.device import MemoryUsage, choose_device, memory_usage, release_memory, reset_peak_memory
 from genrun.runner.worker.failures import DecodeError
 from genrun.runner.worker.log import say
-from genrun.runner.worker.memory import Usage, reset_peak, usage
-from genrun.runner.worker.prompts import PromptStage, free, has_stage, holding_of
-from genrun.runner.worker.samples import Decoded, PipelineSample, SavedSample, read_latents
+from genrun.runner.worker.producer import Decoded, PipelineSample, SavedSample, read_latents
+from genrun.runner.worker.prompts import PromptStage, has_stage, load_options_of, request_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from genrun.adapters.checkpoint.load_errors import LoadError
     from genrun.adapters.parallel.exchange import Exchange
     from genrun.adapters.pipeline.truncation import Cut, Seen
-    from genrun.adapters.sampling.call import Request
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
 
@@ -61,26 +60,26 @@ class Engine:
         return torch.cuda.get_device_name(self._device) if self._device.startswith("cuda") else "cpu"
 
     @property
-    def memory(self) -> Usage:
+    def memory(self) -> MemoryUsage:
         """Memory of this rank."""
-        return usage(self._device)
+        return memory_usage(self._device)
 
     def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
-        """Get to know the run: from now on its prompts are encoded in a stage of their own, and kept in its folder."""
+        """Get to know the run: from now on encode its prompts in a stage of their own, and keep them in its folder."""
         self._stage = PromptStage(folder, items, self._device, say)
 
     def is_ready(self, item: WorkItem) -> bool:
-        """Whether there is nothing to encode or to load for the item."""
+        """Return True when there is nothing to encode or to load for the item."""
         is_encoded = not self._is_staged or self._stage is None or self._stage.has(item)
         return self._pipe is not None and item.model == self._model and is_encoded
 
     def prepare(self, item: WorkItem) -> None:
         """Encode the item's prompt and load its pipeline, unless it is the one in use."""
         self._pipeline(item, registry.get(item.model["adapter"]))
-        reset_peak(self._device)
+        reset_peak_memory(self._device)
 
     def suffix(self, item: WorkItem, frames: Decoded) -> str:
-        """.mp4 or .png: as the job says, else a clip for a video model and wherever there are several frames."""
+        """Return .mp4 or .png: as the job says, else a clip for a video model and wherever there are several frames."""
         wanted = self._output.get("format") or "auto"
         if wanted == "auto":
             is_clip = len(frames.frames) > 1 or registry.get(item.model["adapter"]).kind == "video"
@@ -126,7 +125,7 @@ class Engine:
         )
 
     def _cut(self, item: WorkItem, seen: Sequence[Seen]) -> tuple[Cut, ...]:
-        """What the text encoders did not see of an item's prompt, in the stage or now."""
+        """Return what the text encoders did not see of an item's prompt, in the stage or now."""
         from genrun.adapters.pipeline.truncation import cuts
 
         if self._stage is not None and self._is_staged:
@@ -163,19 +162,17 @@ class Engine:
         return self._decode(item, latents, save=False)[0]
 
     def _decoding_copy(self, pipe: Any) -> Any | None:
-        """A pipeline for decoding in another thread, or None where that is not safe, or of no use.
-
-        Not where prompts are encoded at each call: tokenizers belong to one thread. Nor on a GPU, which has no time left
-        beside denoising, and would have to hold what both need at once.
-        """
+        """Return a pipeline for decoding in another thread, or None where that is not safe, or of no use."""
         from genrun.adapters.sampling.decoding import decoding_copy
 
+        # Not where prompts are encoded at each call: tokenizers belong to one thread. Nor on a GPU, which has no time left
+        # beside denoising, and would have to hold what both need at once.
         return decoding_copy(pipe) if self._is_staged and self._device == "cpu" else None
 
     def _decode(
         self, item: WorkItem, latents: Tensor, *, save: bool, pipe: Any | None = None
     ) -> tuple[Decoded, tuple[str, ...]]:
-        """Decode, if wanted with all that the VAE can do to save memory; returns what that was beside the frames."""
+        """Decode, if wanted with all that the VAE can do to save memory; return what that was beside the frames."""
         import torch
 
         from genrun.adapters.pipeline.families import fps_asked, informed, parts_of
@@ -187,7 +184,7 @@ class Engine:
         pipe = self._pipeline(item, adapter) if pipe is None else pipe
         means = can_save_memory(pipe) if save else []
         if save:
-            free(self._device)
+            release_memory(self._device)
         with saving_memory(pipe, means), self._encoded(pipe, item):
             pictures = decode(pipe, adapter, request_of(item), latents)
         known = informed(adapter, parts_of(pipe))
@@ -195,7 +192,7 @@ class Engine:
         return Decoded(pictures, fps or known.fps, bool(fps) or known.knows_fps), tuple(means)
 
     def notes(self, item: WorkItem, frames: Decoded) -> tuple[Note, ...]:
-        """What has to be told about pictures that were made."""
+        """Return notes on pictures that were made."""
         if frames.pictures.flagged:
             return (Note(SAFETY_CHECKER, "the checkpoint's safety checker flagged the picture and made it black"),)
         found = []
@@ -225,7 +222,7 @@ class Engine:
             raise DecodeError(f"{len(frames.frames)} frames do not fit into one PNG: set output.format: mp4")
 
     def _pipeline(self, item: WorkItem, adapter: Adapter) -> Any:
-        """The pipeline of an item's model, without text encoders where a stage has encoded the item's prompt."""
+        """Return the pipeline of an item's model, without text encoders where a stage has encoded the item's prompt."""
         from genrun.adapters.checkpoint.load_errors import LoadError
 
         if self._broken is not None and self._broken[0] == item.model:
@@ -255,27 +252,27 @@ class Engine:
     def _load(self, item: WorkItem, adapter: Adapter) -> Any:
         from genrun.adapters.pipeline.loading import load
 
-        model, holding = item.model, holding_of(item)
-        if self._device == "cpu" and holding.offload != "none":
-            say(f"model.offload: {holding.offload}: does nothing on the CPU")
+        model, load_options = item.model, load_options_of(item)
+        if self._device == "cpu" and load_options.offload != "none":
+            say(f"model.offload: {load_options.offload}: does nothing on the CPU")
         return load(
             adapter,
             model.get("checkpoint"),
             dtype=None,
             device=self._device,
             revision=model.get("revision"),
-            load_options=holding,
+            load_options=load_options,
             encoders=not self._is_staged,
         )
 
     def _forget(self) -> None:
         """Free the old pipeline's memory before the next one is loaded."""
         self._pipe = self._model = None
-        free(self._device)
+        release_memory(self._device)
 
     @contextmanager
     def _encoded(self, pipe: Any, item: WorkItem) -> Iterator[None]:
-        """The pipeline with the encodings that the stage has made of the item's prompt."""
+        """Lend the pipeline the encodings that the stage has made of the item's prompt."""
         if self._stage is None or not self._is_staged:
             yield
             return
@@ -287,20 +284,4 @@ class Engine:
     def _exchange(self) -> Exchange:
         from genrun.adapters.parallel.exchange import GroupExchange, LocalExchange
 
-        return LocalExchange() if self._team.points is None else GroupExchange(self._team.points)
-
-
-def request_of(item: WorkItem) -> Request:
-    """Return what generates an item, besides the model and the solver."""
-    from genrun.adapters.sampling.call import Request
-
-    return Request(item.prompt, item.seed, item.sampling, item.negative_prompt)
-
-
-def choose_device(wanted: str, local_rank: int = 0) -> str:
-    """Return the torch device for "auto", "cpu" or "cuda": ranks of a machine share its GPUs in turn."""
-    import torch
-
-    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
-        return "cpu"
-    return f"cuda:{local_rank % max(1, torch.cuda.device_count())}"
+        return LocalExchange() if self._team.exchange_group is None else GroupExchange(self._team.exchange_group)

@@ -1,16 +1,18 @@
-"""What to say about an item that failed: kind, message and remedy, found without importing torch."""
+"""Failures of items, as records describe them: kind, message and remedy, found without importing torch."""
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING, Any
+
+from genrun.runner.store.records import CANCELLED
+from genrun.runner.worker.log import say
 
 if TYPE_CHECKING:
     from genrun.runner.store.records import Record
 
 MESSAGE_LENGTH = 2000
-
-CANCELLED = "cancelled"
-"""Kind of failure of an item that somebody took out of the work."""
+"""Characters of a message that a record keeps: torch quotes whole tensors in some."""
 
 OUT_OF_MEMORY = "out_of_memory"
 """Kind of failure for want of memory."""
@@ -25,7 +27,7 @@ OUTDATED = "outdated"
 """Kind of failure of an item whose media file has to be written again, since the job asks for another one now."""
 
 _FULL = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
-"""What libraries say in a RuntimeError when there is no memory left."""
+"""Phrases in a RuntimeError by which libraries say that there is no memory left."""
 
 _KINDS = {
     "OutOfMemoryError": OUT_OF_MEMORY,
@@ -59,8 +61,8 @@ class DecodeError(Exception):
     """Latents that could not be decoded or written as a picture or clip.
 
     Attributes:
-        kind: of the failure, where more is known than that.
-        remedy: what to do, where more is known than for its kind.
+        kind: of the failure, where a closer one is known.
+        remedy: where a better one is known than for the kind.
     """
 
     def __init__(self, message: str, kind: str | None = None, remedy: str | None = None) -> None:
@@ -69,7 +71,7 @@ class DecodeError(Exception):
 
     @classmethod
     def of(cls, error: Exception) -> DecodeError:
-        """The error of a picture that another error kept from being made."""
+        """Return the error of a picture that another error kept from being made."""
         kind = getattr(error, "kind", None)
         if isinstance(error, DecodeError):
             return error
@@ -98,14 +100,9 @@ class OutdatedError(Exception):
 
 
 def is_decoded_again(record: Record) -> bool:
-    """Whether an item was done before, so that its saved latents are all that it takes to write its file again."""
+    """Return True when a failed item was done before, so that its saved latents suffice to write its file again."""
     was_done = record.media is not None or (record.error or {}).get("kind") in (LOST, OUTDATED)
     return record.status == "failed" and record.latents is not None and was_done
-
-
-def is_cancelled(record: Record | None) -> bool:
-    """Whether a record says that its item was cancelled."""
-    return record is not None and record.error is not None and record.error.get("kind") == CANCELLED
 
 
 def describe(error: BaseException, *, rank: int, log: str) -> dict[str, Any]:
@@ -119,6 +116,12 @@ def describe(error: BaseException, *, rank: int, log: str) -> dict[str, Any]:
     message = str(error).strip() or type(error).__name__
     remedy = getattr(error, "remedy", None) or _REMEDIES.get(kind, "See the log for the traceback, then: genrun retry.")
     return {"kind": kind, "message": message[:MESSAGE_LENGTH], "remedy": remedy, "rank": rank, "log": log}
+
+
+def log_failure(error: Exception, item_id: str, *, rank: int, log: str) -> dict[str, Any]:
+    """Write a failure's traceback to the log, and describe it for a record."""
+    say(f"{item_id}: {kind_of(error)}\n" + "".join(traceback.format_exception(error)).rstrip())
+    return describe(error, rank=rank, log=log)
 
 
 def kind_of(error: BaseException) -> str:

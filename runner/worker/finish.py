@@ -1,50 +1,50 @@
-"""The end of an item that is sampled: decode, write, publish."""
+"""Finishing of a sampled item: decode, write, publish."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import platform
 import time
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.worker.failures import OUT_OF_MEMORY, DecodeError, OutOfVaeMemoryError, describe, kind_of
-from genrun.runner.worker.log import say
+from genrun.runner.store.files import sha256_of
+from genrun.runner.worker.failures import OUT_OF_MEMORY, DecodeError, OutOfVaeMemoryError, kind_of, log_failure
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
-    from genrun.runner.worker.sample import Producer, Sample
+    from genrun.runner.worker.producer import Producer, Sample
 
-Decoded = tuple[Any, tuple[str, ...]]
+FramesAndSaving = tuple[Any, tuple[str, ...]]
 """Frames, and what the VAE had to do to save memory."""
 
 
-class CrowdedError(Exception):
-    """No memory left for decoding beside something else: it is to be done again alone."""
+class OverlapMemoryError(Exception):
+    """No memory left for decoding while another item is sampled: it is to be done again alone."""
 
 
 @dataclass
-class Ending:
-    """What is left to do for a sampled item, on the rank that leads. Nothing in it talks to other ranks.
+class PendingItem:
+    """An item that is sampled, or failed at it, and yet to be finished by the rank that leads.
+
+    Nothing in it talks to other ranks, so that all of it can be done in another thread.
 
     Attributes:
         folder: the run.
-        producer: what decodes and writes.
+        producer: decodes and writes.
         item: the item.
-        record: what is known of it so far: failed, or to be finished.
+        record: its record so far: failed, or to be finished.
         sample: the sampled item, or None for a failed one.
         save_latents: whether final latents are kept.
         rank: this rank, for failures.
         log: its log, for failures.
-        is_timed: whether what is done here counts as the item's time; not for one that took its time long ago.
+        is_timed: whether decoding and writing count as the item's time; not for one that was sampled long ago.
     """
 
     folder: RunFolder
@@ -56,7 +56,7 @@ class Ending:
     rank: int
     log: str
     is_timed: bool = True
-    _decoded: Decoded | DecodeError | None = None
+    _decoded: FramesAndSaving | DecodeError | None = None
 
     def decode(self) -> None:
         """Decode now, so that `finish` only has to write."""
@@ -72,13 +72,13 @@ class Ending:
         """Write the item's files and then its record: done, or failed with the reason.
 
         Args:
-            is_alone: whether nothing else goes on; else there may be too little memory for that reason alone.
+            is_alone: whether nothing is sampled meanwhile; else memory may be too small for that reason alone.
 
         Returns:
             The record; None when another worker was first.
 
         Raises:
-            CrowdedError: not alone, and out of memory.
+            OverlapMemoryError: out of memory, and not alone.
             StoreError: the run folder cannot be written; no item is to blame.
         """
         with contextlib.ExitStack() as stack:
@@ -100,7 +100,7 @@ class Ending:
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
-        """Count the block's time as the item's; what it waits for between blocks is not."""
+        """Count the block's time as the item's, and not what it waits between blocks."""
         started = time.monotonic()
         try:
             yield
@@ -120,21 +120,21 @@ class Ending:
                 raise decoded
             temporary, media = self._write_media(stack, *decoded)
         except DecodeError as failure:
-            error = failure_of(failure, self.item, rank=self.rank, log=self.log)
+            error = log_failure(failure, self.item.id, rank=self.rank, log=self.log)
             kept = record if self.save_latents else self._keep_latents(stack, files, sample, record)
             return replace(kept, error=error)
         files[temporary] = media
         found = {
             "media": self.folder.relative(media),
             "sha256": sha256_of(temporary),
-            "media_bytes": size_of(temporary),
+            "media_bytes": temporary.stat().st_size,
         }
         notes = (*record.notes, *self.producer.notes(self.item, decoded[0]))
         return replace(record, status="done", **found, saving=decoded[1], notes=notes)
 
-    def _decode(self, sample: Sample, *, is_alone: bool) -> Decoded:
-        """Decode; where memory runs out once more, in tiles and slices."""
-        with _as_decode_error(passing=(CrowdedError,)):
+    def _decode(self, sample: Sample, *, is_alone: bool) -> FramesAndSaving:
+        """Decode; where memory runs out, once more in tiles and slices."""
+        with _as_decode_error(passing=(OverlapMemoryError,)):
             try:
                 # What saved memory at first is needed for the same pixels.
                 return sample.decode_saving_memory() if self.record.saving else (sample.decode(), ())
@@ -142,8 +142,8 @@ class Ending:
                 if kind_of(error) != OUT_OF_MEMORY:
                     raise
                 if not is_alone:
-                    raise CrowdedError from error
-                failure_of(error, self.item, rank=self.rank, log=self.log)
+                    raise OverlapMemoryError from error
+                log_failure(error, self.item.id, rank=self.rank, log=self.log)
             # Only here, where the failed decoding's tensors are no longer held by its traceback.
             try:
                 return sample.decode_saving_memory()
@@ -153,7 +153,7 @@ class Ending:
                 raise OutOfVaeMemoryError(f"{error} (also in tiles and slices)") from error
 
     def _write_media(self, stack: contextlib.ExitStack, frames: Any, saving: tuple[str, ...]) -> tuple[Path, Path]:
-        """Write; returns the temporary file and its final name."""
+        """Write the media file; return its temporary name and its final one."""
         media = self.folder.media_path(self.item, self.producer.suffix(self.item, frames))
         temporary = stack.enter_context(self.folder.staged(media))
         with _as_decode_error(passing=(OSError,)):
@@ -167,39 +167,25 @@ class Ending:
         temporary = stack.enter_context(self.folder.staged(final))
         sample.save_latents(temporary)
         files[temporary] = final
-        sha256, size = sha256_of(temporary), size_of(temporary)
-        return replace(record, latents=self.folder.relative(final), latents_sha256=sha256, latents_bytes=size)
-
-
-def failure_of(error: Exception, item: WorkItem, *, rank: int, log: str) -> dict[str, Any]:
-    """Write a failure's traceback to the log, and describe it for a record."""
-    say(f"{item.id}: {kind_of(error)}\n" + "".join(traceback.format_exception(error)).rstrip())
-    return describe(error, rank=rank, log=log)
+        return replace(
+            record,
+            latents=self.folder.relative(final),
+            latents_sha256=sha256_of(temporary),
+            latents_bytes=temporary.stat().st_size,
+        )
 
 
 def metadata_of(item: WorkItem, saving: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return what is embedded in an item's media file: all that is needed to make it again."""
+    """Return the metadata embedded in an item's media file: all that is needed to make it again."""
     from genrun import __version__
 
     metadata = {"genrun": __version__, "item": json.loads(item.to_json())}
     return {**metadata, "saving": list(saving)} if saving else metadata
 
 
-def sha256_of(path: str | Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    # Unbuffered: `file_digest` has a buffer of its own.
-    with Path(path).open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def size_of(path: Path) -> int:
-    """Return the size of a file in bytes."""
-    return path.stat().st_size
-
-
 @contextlib.contextmanager
 def _as_decode_error(passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turn what goes wrong with a picture into DecodeError, but for the exceptions `passing` by."""
+    """Turn the exceptions of the block into DecodeError, except those of the types in `passing`."""
     try:
         yield
     except Exception as error:

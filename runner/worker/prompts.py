@@ -1,4 +1,4 @@
-"""The stage that encodes prompts: once for a run, before anything is sampled, by one process; others find the files.
+"""The stage that encodes prompts: once for a run, before anything is sampled, by one process; others read the files.
 
 An encoding depends on what the pipeline hands to its text encoders and on these: on the texts, the model, and the options
 of the call; not on seed, solver, steps or size.
@@ -6,7 +6,6 @@ of the call; not on seed, solver, steps or size.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import time
 import traceback
@@ -18,18 +17,26 @@ from typing import TYPE_CHECKING, Any
 from genrun.adapters import registry, tensor_files
 from genrun.runner.job.plan import canonical
 from genrun.runner.store.files import atomic_write, locked
+from genrun.runner.worker.device import release_memory
 
 if TYPE_CHECKING:
+    from genrun.adapters.pipeline.load_options import LoadOptions
     from genrun.adapters.pipeline.truncation import Cut
+    from genrun.adapters.sampling.call import Request
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
 
 VERSION = 1
+"""Version of what is kept, a part of each key: files of another version are not found."""
+
 KEY_DIGITS = 32
+"""Hexadecimal digits of a key: 128 bits, so that no two prompts of a run share one."""
+
 LOCK_POLL_S = 0.2
+"""Seconds between two tries of a lock that another rank holds while it encodes, which takes seconds to minutes."""
+
 DAMAGED = (ValueError, TypeError, LookupError, AttributeError)
-"""What is raised of a file that is not as it was written."""
-"""What a safetensors file begins with: the length of its head."""
+"""Exceptions on reading a file that is not as it was written."""
 
 OF_MODEL = ("adapter", "checkpoint", "fingerprint", "revision", "dtype", "quantization")
 NOT_ENCODED = frozenset({"steps", "height", "width", "num_frames", "scheduler"})
@@ -58,11 +65,11 @@ class PromptStage:
     failures: dict[bytes, Exception] = field(default_factory=dict)
 
     def has(self, item: WorkItem) -> bool:
-        """Whether the encodings of an item's prompt are there, and whole as far as the file's head tells."""
+        """Return True when the encodings of an item's prompt are there, and whole as far as the file's head tells."""
         return is_whole(self.folder.encodings_path(key_of(item)))
 
     def read(self, item: WorkItem) -> dict[str, Any]:
-        """The encodings of an item's prompt, for `encode_once`.
+        """Return the encodings of an item's prompt, for `encode_once`.
 
         Raises:
             ValueError: the file is damaged; it is removed, so that the next attempt makes it again.
@@ -79,7 +86,7 @@ class PromptStage:
             raise ValueError(f"{path}: {error}. The file was removed: the next attempt makes it again") from error
 
     def cut(self, item: WorkItem) -> tuple[Cut, ...]:
-        """What the text encoders did not see of an item's prompt.
+        """Return what the text encoders did not see of an item's prompt.
 
         Raises:
             ValueError: the file is damaged.
@@ -116,7 +123,7 @@ class PromptStage:
             raise failure
 
     def _missing(self, first: WorkItem) -> list[list[WorkItem]]:
-        """The items that wait for encodings, `first` and then others of its model; those that wait for the same together."""
+        """Return the items of the model of `first` that wait for encodings, by encoding, `first` to begin with."""
         missing: dict[str, list[WorkItem]] = {}
         for item in (first, *(other for other in self.items if other.model == first.model and other.id != first.id)):
             key = key_of(item)
@@ -133,12 +140,12 @@ class PromptStage:
             model.get("checkpoint"),
             device=self.device,
             revision=model.get("revision"),
-            load_options=holding_of(first),
+            load_options=load_options_of(first),
         )
         loaded = time.monotonic()
         made = sum(self._keep(pipe, items) for items in missing)
         del pipe
-        free(self.device)
+        release_memory(self.device)
         spent = time.monotonic() - loaded
         self.say(f"encoded {made} prompts in {spent:.1f} s, text encoders loaded in {loaded - started:.1f} s and freed")
 
@@ -174,7 +181,7 @@ class PromptStage:
 
 
 def is_whole(path: Path) -> bool:
-    """Tell whether a file of encodings is there, and as long as its head says."""
+    """Return True when a file of encodings is there, and as long as its head says."""
     try:
         tensor_files.check(path, whole=False)
     except (OSError, *DAMAGED):
@@ -183,12 +190,12 @@ def is_whole(path: Path) -> bool:
 
 
 def _call(item: WorkItem) -> bytes:
-    """What of an item decides how its pipeline's call comes out, up to the first step."""
+    """Return all of an item that its pipeline's call depends on, up to the first step."""
     return canonical([key_of(item), item.sampling])
 
 
 def has_stage(item: WorkItem) -> bool:
-    """Whether an item's model has a stage of its own for prompts: one with text encoders, unless told otherwise.
+    """Return True when prompts of an item's model are encoded in a stage: it has text encoders, and is not told otherwise.
 
     Raises:
         LoadError: its checkpoint cannot be read.
@@ -199,18 +206,23 @@ def has_stage(item: WorkItem) -> bool:
     if model.get("encode") == EACH:
         return False
     adapter = registry.get(model["adapter"])
-    return has_encoding_stage(adapter, model.get("checkpoint"), model.get("revision"), holding_of(item))
+    return has_encoding_stage(adapter, model.get("checkpoint"), model.get("revision"), load_options_of(item))
 
 
-def holding_of(item: WorkItem) -> Any:
-    """How the weights of an item's model are held."""
-    from genrun.adapters.pipeline.load_options import LoadOptions
+def request_of(item: WorkItem) -> Request:
+    """Return what generates an item, besides the model and the solver."""
+    from genrun.adapters.sampling.call import Request
 
+    return Request(item.prompt, item.seed, item.sampling, item.negative_prompt)
+
+
+def load_options_of(item: WorkItem) -> LoadOptions:
+    """Return how the weights of an item's model are held."""
     return LoadOptions.of(item.model, registry.get(item.model["adapter"]).dtype)
 
 
 def key_of(item: WorkItem) -> str:
-    """A hash of all that the encodings of an item's prompt depend on."""
+    """Return a hash of all that the encodings of an item's prompt depend on."""
     model = {name: item.model.get(name) for name in OF_MODEL}
     # Not hashed where it is not set: runs that were begun before there were variants keep their encodings.
     model |= {name: item.model[name] for name in ("variant",) if item.model.get(name)}
@@ -218,12 +230,3 @@ def key_of(item: WorkItem) -> str:
     call = dict(registry.get(item.model["adapter"]).call)
     texts = [item.prompt, item.negative_prompt]
     return hashlib.sha256(canonical([VERSION, model, sampling, call, texts])).hexdigest()[:KEY_DIGITS]
-
-
-def free(device: str) -> None:
-    """Give back memory that nothing refers to any more."""
-    gc.collect()
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""The next item for a worker: taken from the run folder, so that any number of workers share one run."""
+"""The next item for a worker: claimed in the run folder, so that any number of workers share one run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from genrun.runner.parallel.mesh import points_of
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from genrun.runner.job.plan import WorkItem
-    from genrun.runner.launch.order import Order
     from genrun.runner.store.lease import Lease, Leases
+    from genrun.runner.store.order import Order
+
+POLL_S = 1.0
+"""Seconds between two looks at items that others hold: short beside an item, and little traffic on a file server."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +28,22 @@ class Claim:
         item: the item.
         attempt: 1 for the first try.
         lease: the lease held on it.
+        progress_path: the item's progress file, which goes with the claim.
     """
 
     item: WorkItem
     attempt: int
     lease: Lease
+    progress_path: Path
+
+    def release(self) -> None:
+        """Let the item go; harmless when it was let go before."""
+        try:
+            self.progress_path.unlink(missing_ok=True)
+        except OSError:
+            pass
+        finally:
+            self.lease.release()
 
 
 class Queue:
@@ -36,51 +53,34 @@ class Queue:
     is waited for until the stranger's lease is renewed (it lives: the item is left to it), released, or abandoned.
     """
 
-    def __init__(
-        self,
-        leases: Leases,
-        order: Order,
-        items: Sequence[WorkItem],
-        poll_s: float = 1.0,
-        precedence: Callable[[WorkItem], int] = lambda item: 0,
-    ) -> None:
+    def __init__(self, leases: Leases, order: Order, items: Sequence[WorkItem], poll_s: float = POLL_S) -> None:
         wanted = None if order.items is None else set(order.items)
         self._open = {item.id: item for item in items if wanted is None or item.id in wanted}
         self._leases = leases
         self._folder = leases.folder
         self._order = order
         self._poll_s = poll_s
-        self._precedence = precedence
         self._seen: dict[str, int] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """True when every item is done, or failed for good."""
+        return all(self._is_settled(item) for item in list(self._open.values()))
+
     def next(self, model: dict[str, Any] | None = None) -> Claim | None:
-        """Take the next item, one of `model` if there is one, or return None when none is left for this worker.
+        """Claim the next item, one of `model` if there is one; wait for strangers' items. None: nothing is left here.
 
         Raises:
             StoreError: the run folder cannot be read or written.
         """
         while True:
             claim = self.take(model)
-            if claim is not None or not self.waits():
+            if claim is not None or not self.waits_for_others():
                 return claim
-            self.rest()
-
-    def rest(self) -> None:
-        """Let a little time pass before looking again."""
-        time.sleep(self._poll_s)
-
-    def free(self) -> list[WorkItem]:
-        """The items that nobody is making, in the order in which they should be made: failed ones last."""
-        held = self._leases.held()
-        items = [item for item in list(self._open.values()) if item.id not in held and not self._is_settled(item)]
-        return sorted(items, key=lambda item: (self._attempts(item), self._precedence(item)))
-
-    def is_empty(self) -> bool:
-        """Whether every item is done, or failed for good."""
-        return all(self._is_settled(item) for item in list(self._open.values()))
+            self.pause()
 
     def take(self, model: dict[str, Any] | None = None) -> Claim | None:
-        """Take the next item that is free now, if there is one.
+        """Claim the next item that is free now, if there is one.
 
         Items that nobody has failed at come first, so that a bad machine cannot use up all attempts of one.
         """
@@ -95,14 +95,39 @@ class Queue:
         return next((claim for item in failed if (claim := self.claim(item))), None)
 
     def claim(self, item: WorkItem) -> Claim | None:
-        """Take an item, or return None when somebody else has it or it needs no more work."""
+        """Claim one item, or return None when somebody else has it or it needs no more work."""
         lease = self._leases.claim(item.id)
         if lease is None:
             return None
         if not self._is_settled(item):
-            return Claim(item, self._attempts(item) + 1, lease)
+            return Claim(item, self._attempts(item) + 1, lease, self._folder.progress_path(item.id))
         lease.release()
         return None
+
+    def free(self) -> list[WorkItem]:
+        """Return the items that nobody is making, in the order in which they should be made: failed ones last."""
+        held = self._leases.held()
+        items = [item for item in list(self._open.values()) if item.id not in held and not self._is_settled(item)]
+        return sorted(items, key=lambda item: (self._attempts(item), self._precedence(item)))
+
+    def waits_for_others(self) -> bool:
+        """Leave the items that live workers hold to them, and return True when any others remain to be waited for."""
+        for item_id in list(self._open):
+            holding = self._leases.holding(item_id)
+            if holding is None or holding.owner is None:
+                continue
+            is_alive = holding.beat > self._seen.setdefault(item_id, holding.beat)
+            if is_alive or holding.owner.job == self._leases.owner.job:
+                del self._open[item_id]
+        return bool(self._open)
+
+    def pause(self) -> None:
+        """Let a little time pass before looking again."""
+        time.sleep(self._poll_s)
+
+    def _precedence(self, item: WorkItem) -> int:
+        # Of an elastic launch, what only one rank can work on comes first, so that groups can share what is left at the end.
+        return points_of(item.solver) if self._order.elastic else 0
 
     def _is_settled(self, item: WorkItem) -> bool:
         settled = self._order.is_settled(item.id, self._folder.record(item.id, check_files=True))
@@ -113,14 +138,3 @@ class Queue:
     def _attempts(self, item: WorkItem) -> int:
         record = self._folder.record(item.id, check_files=True)
         return 0 if record is None else record.attempt
-
-    def waits(self) -> bool:
-        """Forget the items that live workers hold, and return whether any others are left."""
-        for item_id in list(self._open):
-            holding = self._leases.holding(item_id)
-            if holding is None or holding.owner is None:
-                continue
-            is_alive = holding.beat > self._seen.setdefault(item_id, holding.beat)
-            if is_alive or holding.owner.job == self._leases.owner.job:
-                del self._open[item_id]
-        return bool(self._open)

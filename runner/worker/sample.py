@@ -1,120 +1,43 @@
-"""One item, from its plan to its latents; what comes then is its ending."""
+"""Sampling of an item: from its plan, or from saved latents, to a pending item that is yet to be finished."""
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from genrun.adapters.parallel.slot import BrokenSlotError
-from genrun.runner.notes import OF_SAMPLING
-from genrun.runner.score.choose import metric_name
+from genrun.runner.notes import CACHE_SAVED_NOTHING, OF_SAMPLING
+from genrun.runner.store.files import sha256_of
 from genrun.runner.store.records import Note, Record, SamplerStats
-from genrun.runner.worker.cached import cache_notes
-from genrun.runner.worker.finish import Ending, failure_of, sha256_of
+from genrun.runner.worker.failures import log_failure
+from genrun.runner.worker.finish import PendingItem
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.parallel.team import Team
     from genrun.runner.store.folder import RunFolder
-    from genrun.runner.worker.memory import Usage
+    from genrun.runner.worker.producer import Producer
 
 BYSTANDER = "ExchangeError"
 """Kind of failure of the ranks that only learned that another one failed."""
 
+LEAST_SAVED = 1e-4
+"""Share of the blocks below which a cache counts as having saved nothing: counts of blocks are rounded."""
+
 T = TypeVar("T")
-
-LATENT_METRICS = frozenset({"latent_rmse", "latent_worst_block"})
-
-
-class Sample(Protocol):
-    """A sampled item that is not decoded yet."""
-
-    @property
-    def stats(self) -> SamplerStats:
-        """What sampling cost."""
-        ...
-
-    @property
-    def is_apart(self) -> bool:
-        """Whether it may be decoded in another thread while the next item is sampled."""
-        ...
-
-    @property
-    def notes(self) -> tuple[Note, ...]:
-        """What has to be told about the item, as far as sampling shows it."""
-        ...
-
-    def decode(self) -> Any:
-        """Return the frames. Called on the leading rank only."""
-        ...
-
-    def decode_saving_memory(self) -> tuple[Any, tuple[str, ...]]:
-        """Return the frames, decoded in the least memory, and what that took: tiling, slicing."""
-        ...
-
-    def save_latents(self, path: Path) -> None:
-        """Write the final latents as safetensors."""
-        ...
-
-
-class Producer(Protocol):
-    """What turns items into pictures; kept for the life of a worker, so that it can keep its model."""
-
-    @property
-    def device(self) -> str:
-        """Name of the device, for records."""
-        ...
-
-    @property
-    def memory(self) -> Usage:
-        """Memory of this rank."""
-        ...
-
-    def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
-        """Get to know the run and its items, before the first of them."""
-        ...
-
-    def is_ready(self, item: WorkItem) -> bool:
-        """Whether there is nothing to load for the item."""
-        ...
-
-    def prepare(self, item: WorkItem) -> None:
-        """Load what the item needs, so that its time does not count as the item's."""
-        ...
-
-    def suffix(self, item: WorkItem, frames: Any) -> str:
-        """The suffix of the item's media file, with its dot."""
-        ...
-
-    def notes(self, item: WorkItem, frames: Any) -> tuple[Note, ...]:
-        """What has to be told about the item, as far as its frames show it."""
-        ...
-
-    def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> Sample:
-        """Sample an item. `on_round` is told the front and the number of steps."""
-        ...
-
-    def restore(self, item: WorkItem, latents: Path, stats: SamplerStats) -> Sample:
-        """Return an item as it was sampled, from its saved latents. Called on the leading rank only."""
-        ...
-
-    def write(self, path: Path, frames: Any, metadata: dict[str, Any]) -> None:
-        """Write frames as a media file with its metadata embedded."""
-        ...
 
 
 @dataclass(frozen=True)
-class Maker:
-    """Samples items on one rank.
+class ItemSampler:
+    """Samples the items of a run with the ranks of one team.
 
     Attributes:
         folder: the run.
-        producer: what samples and writes.
+        producer: samples and writes.
         team: the ranks that make an item together.
         job: launcher's job id and restart count, for records.
         log: this rank's log, relative to the run folder.
@@ -140,7 +63,7 @@ class Maker:
         attempt: int,
         on_round: Callable[[int, int], None],
         before_loading: Callable[[], None] = lambda: None,
-    ) -> Ending | None:
+    ) -> PendingItem | None:
         """Sample an item.
 
         Args:
@@ -150,7 +73,7 @@ class Maker:
             before_loading: called before another model is loaded.
 
         Returns:
-            What is left to do; None on ranks that do not lead.
+            The item, sampled or failed, to be finished; None on ranks that do not lead.
 
         Raises:
             StoreError: the run folder cannot be written; no item is to blame.
@@ -160,7 +83,7 @@ class Maker:
             before_loading()
         failures = self._agree(self._try(item, lambda: self.producer.prepare(item))[1])
         if not failures and item.id in self.decoded:
-            saved = self._saved(item, attempt) if self.team.leads else None
+            saved = self._restore(item, attempt) if self.team.leads else None
             if any(self.team.gather(saved is not None)):
                 return saved
         started = time.monotonic()
@@ -169,7 +92,7 @@ class Maker:
             try:
                 sample, failure = self._try(item, lambda: self.producer.sample(item, on_round))
             except BrokenSlotError as broken:
-                self._give_up(item, attempt, broken)
+                self._record_broken_slot(item, attempt, broken)
                 raise
             failures = self._agree(failure)
         held = [size for size in self.team.gather(self.producer.memory.recorded_bytes) if isinstance(size, int)]
@@ -191,11 +114,12 @@ class Maker:
         if sample is not None:
             notes = (*sample.notes, *cache_notes(item, sample.stats))
             record = replace(record, sampler=sample.stats, notes=notes)
-        rest = (self.save_latents, self.team.rank, self.log)
-        return Ending(self.folder, self.producer, item, record, sample, *rest)
+        return PendingItem(
+            self.folder, self.producer, item, record, sample, self.save_latents, self.team.rank, self.log
+        )
 
-    def _saved(self, item: WorkItem, attempt: int) -> Ending | None:
-        """What is left to do for an item whose latents are saved; None where they are not what was saved."""
+    def _restore(self, item: WorkItem, attempt: int) -> PendingItem | None:
+        """Return an item whose latents are saved, to be finished; None where they are not what was saved."""
         record = self.folder.record(item.id)
         # Of any kind of failure: the attempt before this one may have failed at decoding.
         if record is None or record.status == "done" or record.latents is None or record.sampler is None:
@@ -207,19 +131,41 @@ class Maker:
             sample = self.producer.restore(item, latents, record.sampler)
         except (OSError, ValueError):
             return None
-        held = record.memory_bytes or (self.producer.memory.recorded_bytes,)
-        notes = tuple(note for note in record.notes if note.kind in OF_SAMPLING)
-        record = replace(record, attempt=attempt, error=None, memory_bytes=held, notes=notes)
-        record = replace(record, job=self.job, output=dict(self.output))
-        rest = (self.save_latents, self.team.rank, self.log)
-        return Ending(self.folder, self.producer, item, record, sample, *rest, is_timed=False)
+        record = replace(
+            record,
+            attempt=attempt,
+            error=None,
+            memory_bytes=record.memory_bytes or (self.producer.memory.recorded_bytes,),
+            # Those of its pictures are found again when they are decoded.
+            notes=tuple(note for note in record.notes if note.kind in OF_SAMPLING),
+            job=self.job,
+            output=dict(self.output),
+        )
+        return PendingItem(
+            self.folder,
+            self.producer,
+            item,
+            record,
+            sample,
+            self.save_latents,
+            self.team.rank,
+            self.log,
+            is_timed=False,
+        )
 
-    def _give_up(self, item: WorkItem, attempt: int, broken: BrokenSlotError) -> None:
-        """Record a failure from the rank where it happened, since the one that leads may never come back."""
+    def _record_broken_slot(self, item: WorkItem, attempt: int, broken: BrokenSlotError) -> None:
+        # Written by the rank where it happened, since the one that leads may never come back.
         cause = broken.__cause__ if isinstance(broken.__cause__, Exception) else broken
-        record = Record(item.id, "failed", attempt, error=self._failure(cause, item), versions=dict(self.versions))
-        finished_at = datetime.now(UTC).isoformat(timespec="seconds")
-        record = replace(record, host=platform.node(), job=self.job, finished_at=finished_at)
+        record = Record(
+            item.id,
+            "failed",
+            attempt,
+            error=log_failure(cause, item.id, rank=self.team.rank, log=self.log),
+            host=platform.node(),
+            job=self.job,
+            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=dict(self.versions),
+        )
         self.folder.publish(record, {})
 
     def _agree(self, failure: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -233,15 +179,33 @@ class Maker:
         except BrokenSlotError:
             raise
         except Exception as error:
-            return None, self._failure(error, item)
-
-    def _failure(self, error: Exception, item: WorkItem) -> dict[str, Any]:
-        return failure_of(error, item, rank=self.team.rank, log=self.log)
+            return None, log_failure(error, item.id, rank=self.team.rank, log=self.log)
 
 
-def wants_latents(document: dict[str, Any]) -> bool:
-    """Whether a resolved job keeps latents: when told to, or when a metric or a gate on drift needs them."""
-    output = document.get("output") or {}
-    gated = (name.removeprefix("drift.") for name in document.get("gates") or ())
-    needed = {*map(metric_name, document.get("score") or ()), *gated}
-    return bool(output.get("save_latents")) or not LATENT_METRICS.isdisjoint(needed)
+def cache_notes(item: WorkItem, stats: SamplerStats) -> tuple[Note, ...]:
+    """Return a note where an item's cache left out nothing: which, with which solver, and what the cause may be."""
+    if not item.cache or not stats.blocks_full or stats.blocks < stats.blocks_full * (1 - LEAST_SAVED):
+        return ()
+    kind, solver = item.cache["kind"], item.solver["kind"]
+    blocks = f"{stats.blocks_full:,.0f} blocks"
+    message = f"cache {kind} left out none of {blocks} on solver {solver}: {_cause(item, item.cache)}"
+    return (Note(CACHE_SAVED_NOTHING, message),)
+
+
+def _cause(item: WorkItem, options: Mapping[str, Any]) -> str:
+    """Return the likely cause, by what the cache decides by."""
+    if int(item.solver.get("workers") or 1) > 1:
+        seen = (
+            "a parallel solver evaluates most steps once or twice, and only what a step's last round computed is used"
+        )
+        if "drift" in options:
+            return f"{seen}, where its latents moved by no more than drift {options['drift']:g}"
+        if "threshold" in options:
+            return f"{seen}, where it changed by no more than threshold {options['threshold']:g}"
+        return seen
+    if "threshold" in options:
+        return f"from step to step everything changed by more than threshold {options['threshold']:g}"
+    set_options = ", ".join(
+        f"{name} {value}" for name, value in options.items() if name != "kind" and value is not None
+    )
+    return f"none of {item.sampling.get('steps') or 'its'} steps lay where its options ({set_options}) let it"

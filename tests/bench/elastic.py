@@ -19,7 +19,7 @@ import yaml
 
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.worker.engine import Engine
-from genrun.runner.worker.worker import main as work
+from genrun.runner.worker.main import main as work
 
 ITEMS, RANKS, STEPS, WORKERS = 9, 4, 8, 8
 LATENCY = "GENRUN_BENCH_LATENCY"

@@ -18,12 +18,12 @@ from statistics import median
 from typing import Any
 
 from genrun.runner.job.plan import WorkItem
-from genrun.runner.launch.order import Order
 from genrun.runner.parallel.team import Solo
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.order import Order
 from genrun.runner.worker.engine import Engine
-from genrun.runner.worker.sample import Maker
-from genrun.runner.worker.worker import Rank
+from genrun.runner.worker.main import Rank
+from genrun.runner.worker.sample import ItemSampler
 from tests.fakes.items import document, make_item
 
 PROMPTS = (
@@ -51,13 +51,13 @@ class Warm:
 
     def one_after_the_other(self, folder: RunFolder) -> float:
         """Make a run's items; returns the seconds that decoding, writing and publishing took."""
-        maker, ends = Maker(folder, self.engine, Solo(), "job.0", "log"), 0.0
+        sampler, ends = ItemSampler(folder, self.engine, Solo(), "job.0", "log"), 0.0
         self.engine.begin(folder, folder.items())
         for item in folder.items():
-            ending = maker.sample(item, 1, lambda *_: None)
+            pending = sampler.sample(item, 1, lambda *_: None)
             started = time.monotonic()
-            assert ending is not None
-            ending.finish()
+            assert pending is not None
+            pending.finish()
             ends += time.monotonic() - started
         return ends
 

@@ -15,8 +15,8 @@ from genrun.runner.parallel.team import Team
 from genrun.runner.store import publishing
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Note, SamplerStats
-from genrun.runner.worker.memory import GIB, Usage
-from genrun.runner.worker.worker import main
+from genrun.runner.worker.device import GIB, MemoryUsage
+from genrun.runner.worker.main import main
 from tests.fakes import faults
 
 NAP = "GENRUN_TEST_NAP"
@@ -25,7 +25,7 @@ STATS = SamplerStats(STEPS, 2, 6, (2, 4))
 
 
 def picture(item: WorkItem) -> bytes:
-    """What the fake makes of an item."""
+    """Return what the fake makes of an item."""
     return hashlib.sha256(item.id.encode()).digest() * 1000
 
 
@@ -34,7 +34,7 @@ class FakeSample:
     item: WorkItem
     meet: Callable[[str, str], None]
     stats: SamplerStats = STATS
-    is_apart: bool = True
+    can_overlap: bool = True
     notes: tuple[Note, ...] = ()
 
     def decode(self) -> bytes:
@@ -57,7 +57,7 @@ class FakeProducer:
     """Sleeps, then writes the item's picture in two halves."""
 
     device = "fake"
-    memory = Usage(3 * GIB, 4 * GIB, is_device=True)
+    memory = MemoryUsage(3 * GIB, 4 * GIB, is_device=True)
 
     def __init__(self, document: Mapping[str, Any], team: Team, local_rank: int, launcher: int | None = None) -> None:
         self.launcher = launcher
@@ -95,7 +95,7 @@ class FakeProducer:
         if latents.read_bytes() != b"latents " + picture(item)[:100]:
             raise ValueError(f"{latents}: not a file of latents")
         self.meet("restoring", item.id)
-        return FakeSample(item, self.meet, stats, is_apart=False)
+        return FakeSample(item, self.meet, stats, can_overlap=False)
 
     def write(self, path: Path, frames: bytes, metadata: dict[str, Any]) -> None:
         json.dumps(metadata)

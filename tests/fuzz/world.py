@@ -117,7 +117,7 @@ class World:
         with (
             contextlib.chdir(self.work),
             mock.patch.object(tempfile, "tempdir", str(self.root / "tmp")),
-            mock.patch("genrun.runner.worker.redo.repeat", _repeat),
+            mock.patch("genrun.runner.rerun.repeat.repeat", _repeat),
             _within(limit_s),
             self._watched(),
         ):
@@ -203,7 +203,7 @@ def _within(seconds: int) -> Iterator[None]:
 
 def _repeat(original: Any, out: Path) -> Any:
     """Stand in for the sampling of an item that was accepted."""
-    from genrun.runner.worker.redo import Comparison
+    from genrun.runner.rerun.repeat import Comparison
 
     return Comparison(out / f"{original.item.id}.png", "0", None, None, None)
 

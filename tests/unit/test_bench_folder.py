@@ -20,7 +20,7 @@ from genrun.runner.bench.subjects import AnalyticSubject, Outcome
 from genrun.runner.bench.sweep import Cell, parse_solvers
 from genrun.runner.errors import GenrunError, MixError, RunError, StoreError, UsageError
 from genrun.runner.job.registries import Registries
-from genrun.runner.progress import Glimpse, sentence
+from genrun.runner.progress import Progress, progress_line
 from genrun.solvers import Solution
 from tests.fakes.bench import result
 
@@ -66,14 +66,14 @@ class Watched:
 class Display:
     """Keeps what it was shown."""
 
-    shown: list[Glimpse] = field(default_factory=list)
+    shown: list[Progress] = field(default_factory=list)
     closed: bool = False
 
-    def show(self, glimpse: Glimpse) -> None:
-        self.shown.append(glimpse)
+    def show(self, progress: Progress) -> None:
+        self.shown.append(progress)
 
-    def close(self, glimpse: Glimpse) -> None:
-        self.show(glimpse)
+    def close(self, progress: Progress) -> None:
+        self.show(progress)
         self.closed = True
 
 
@@ -265,7 +265,7 @@ def test_progress_counts_cells_and_knows_the_rest(tmp_path: Path) -> None:
     assert len(results) == plan.total == 8
     last = display.shown[-1]
     assert (last.total, last.done, last.failed, last.made, display.closed) == (8, 8, 0, 8, True)
-    assert {round(part, 2) for glimpse in display.shown for part in glimpse.in_work} == {0.5, 1.0}
+    assert {round(part, 2) for progress in display.shown for part in progress.in_work} == {0.5, 1.0}
     again = Display()
     assert measure(plan, folder, SOLVERS, again) == results
     assert again.shown[-1].made == 0
@@ -275,9 +275,9 @@ def test_time_left_is_told_at_the_pace_of_what_was_measured() -> None:
     display, times = Display(), iter([0.0, 30.0, 40.0])
     meter = Meter(display, 4, clock=lambda: next(times))
     meter.count(result(0.02, 10), is_new=True)
-    assert sentence(display.shown[-1]) == "1/4 done, 0:00:30 gone, about 0:01:30 left"
+    assert progress_line(display.shown[-1]) == "1/4 done, 0:00:30 elapsed, about 0:01:30 left"
     meter.count(result(0.02, 10), is_new=False)
-    assert sentence(display.shown[-1]) == "2/4 done, 0:00:40 gone, about 0:01:20 left"
+    assert progress_line(display.shown[-1]) == "2/4 done, 0:00:40 elapsed, about 0:01:20 left"
 
 
 def test_settings_of_closed_forms_say_what_decides_their_numbers() -> None:

@@ -1,4 +1,4 @@
-"""Which ranks suit a job and how long they take: predictions agree with what workers do, and say why."""
+"""Ranks are chosen for a job with a reason, and predicted times agree with what workers do."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from typing import Any
 
 import pytest
 
+from genrun.runner.forecast import (
+    Cost,
+    Observation,
+    alternatives,
+    calibrate,
+    cost_of,
+    costs_of,
+    keys_of,
+    makespan,
+    observations,
+    observe,
+    predict,
+)
 from genrun.runner.launch.contract import Request
 from genrun.runner.launch.torchrun import mesh_of
-from genrun.runner.parallel.calibration import Cost, Observation, cost_of, keys_of, observations, observe
-from genrun.runner.parallel.choose import choose
-from genrun.runner.parallel.measure import calibrate
-from genrun.runner.parallel.mesh import Mesh, Wish
-from genrun.runner.parallel.predict import alternatives, costs_of, predict
-from genrun.runner.parallel.simulate import makespan
+from genrun.runner.parallel.mesh import Mesh, MeshRequest, choose
 from genrun.runner.parallel.team import Solo
 from genrun.runner.store.records import Record, SamplerStats
 from genrun.runner.store.runs import new_path
@@ -44,14 +52,14 @@ def test_auto_chooses_by_the_objective_and_says_why(
 
 
 def test_auto_never_chooses_what_could_change_a_bit_but_keeps_what_it_is_told() -> None:
-    wish = Wish(time="auto", ulysses=2, objective="latency", points=(8,) * 9)
+    wish = MeshRequest(time="auto", ulysses=2, objective="latency", points=(8,) * 9)
     assert wish.mesh(8) == Mesh(1, 4, ulysses=2)
-    assert Wish(time="auto", objective="latency", points=(8,)).mesh(8) == Mesh(1, 8)
-    assert Wish(data=2, time="auto", points=(8,)).mesh(8) == Mesh(2, 4)
+    assert MeshRequest(time="auto", objective="latency", points=(8,)).mesh(8) == Mesh(1, 8)
+    assert MeshRequest(data=2, time="auto", points=(8,)).mesh(8) == Mesh(2, 4)
 
 
 def test_torchrun_starts_the_ranks_that_auto_chose() -> None:
-    wish = Wish(time="auto", objective="latency", points=(4,) * 9)
+    wish = MeshRequest(time="auto", objective="latency", points=(4,) * 9)
     assert mesh_of(Request(8, wish, uses_gpus=False)) == Mesh(2, 4)
 
 

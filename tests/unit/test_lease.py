@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from genrun.runner.launch.order import Order
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner, holdings, looks_alive, read
+from genrun.runner.store.order import Order
 from genrun.runner.store.processes import current, is_gone, name_of
 from genrun.runner.worker.queue import Queue
 from tests.fakes.items import dead_process, done, failed, make_folder, process_elsewhere
@@ -241,9 +241,9 @@ def test_a_queue_is_empty_when_every_item_is_settled_whoever_holds_it(folder: Ru
     first, second, third = folder.items()
     done(folder, first)
     failed(folder, second, attempt=2)
-    assert not make_queue(folder).is_empty()
+    assert not make_queue(folder).is_empty
     failed(folder, third, attempt=2)
-    assert make_queue(folder).is_empty()
+    assert make_queue(folder).is_empty
 
 
 def test_an_order_for_some_items_leaves_the_others(folder: RunFolder) -> None:

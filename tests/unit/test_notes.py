@@ -42,14 +42,14 @@ def test_notes_are_counted_by_item_and_kind_and_only_of_done_items() -> None:
         Record("b", "done", notes=(CUT, BLACK)),
         Record("c", "failed", notes=(BLACK,)),
     ]
-    assert notes.counted(records) == {notes.PROMPT_TRUNCATED: 2, notes.SAFETY_CHECKER: 1}
-    first, second = map(str, notes.noted(records))
+    assert notes.count_notes(records) == {notes.PROMPT_TRUNCATED: 2, notes.SAFETY_CHECKER: 1}
+    first, second = map(str, notes.group_notes(records))
     assert first.startswith("2 items: the prompt is longer than the window of a text encoder")
     assert second.startswith("1 item: the checkpoint's safety checker made the picture black")
 
 
 def test_a_kind_of_a_later_version_is_told_in_its_own_words() -> None:
-    (found,) = notes.noted([Record("a", "done", notes=(Note("new_kind", "as it says"),))])
+    (found,) = notes.group_notes([Record("a", "done", notes=(Note("new_kind", "as it says"),))])
     assert str(found) == "1 item: as it says."
 
 

@@ -13,13 +13,14 @@ from genrun.adapters.media import read_metadata
 from genrun.runner.job.checkpoint import fingerprint
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.parallel.team import Solo
+from genrun.runner.rerun.decode import decode, undecoded
+from genrun.runner.rerun.repeat import original_of, repeat
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Record
-from genrun.runner.worker import redo
+from genrun.runner.worker.device import MemoryUsage, memory_usage
 from genrun.runner.worker.engine import Engine
 from genrun.runner.worker.failures import describe
-from genrun.runner.worker.memory import Usage, usage
-from genrun.runner.worker.sample import Maker
+from genrun.runner.worker.sample import ItemSampler
 from tests.fakes.items import document, genuine, make_item
 from tests.tiny.checkpoints import save
 
@@ -56,9 +57,9 @@ def limited(run: RunFolder, item: WorkItem, most: int | None) -> Engine:
 
 
 def make(run: RunFolder, engine: Engine) -> Record:
-    maker = Maker(run, engine, Solo(), "job.0", "logs/job/rank-0.log")
-    ending = maker.sample(run.items()[0], 1, lambda *_: None)
-    record = ending and ending.finish()
+    sampler = ItemSampler(run, engine, Solo(), "job.0", "logs/job/rank-0.log")
+    pending = sampler.sample(run.items()[0], 1, lambda *_: None)
+    record = pending and pending.finish()
     assert record is not None
     return record
 
@@ -71,7 +72,7 @@ def test_a_vae_that_runs_out_of_memory_decodes_in_tiles_and_the_record_says_so(r
     assert run.record(item.id) == record
     assert read_metadata(run.media_path(item, ".png"))["saving"] == ["tiling", "slicing"]
     assert (engine._pipe.vae.use_tiling, engine._pipe.vae.use_slicing) == (False, False)
-    again = redo.repeat(redo.original_of(run.media_path(item, ".png")), run.path / "again")
+    again = repeat(original_of(run.media_path(item, ".png")), run.path / "again")
     assert again.is_identical
 
 
@@ -88,8 +89,8 @@ def test_what_does_not_fit_in_tiles_either_fails_with_its_latents_kept(run: RunF
     assert record.error["kind"] == "out_of_memory_in_vae"
     assert "80.00 GiB (also in tiles and slices)" in record.error["message"]
     assert "genrun decode" in record.error["remedy"] and "model.offload: model" in record.error["remedy"]
-    assert redo.undecoded(run) == [(item, record)]
-    decoded = redo.decode(run, limited(run, item, None), item, record)
+    assert undecoded(run) == [(item, record)]
+    decoded = decode(run, limited(run, item, None), item, record)
     assert decoded is not None and decoded.status == "done"
 
 
@@ -114,7 +115,7 @@ def test_memory_that_runs_out_on_the_cpu_is_known_by_what_torch_says() -> None:
 
 
 def test_a_record_says_what_each_rank_held(run: RunFolder) -> None:
-    before = usage("cpu").now_bytes
+    before = memory_usage("cpu").now_bytes
     record = make(run, limited(run, run.items()[0], None))
     assert len(record.memory_bytes) == 1
     assert 0.5 * before < record.memory_bytes[0] < 4 * before
@@ -122,6 +123,6 @@ def test_a_record_says_what_each_rank_held(run: RunFolder) -> None:
 
 
 def test_a_device_is_known_by_its_peak_and_a_process_by_what_it_holds_now() -> None:
-    assert Usage(1, 2, is_device=True).recorded_bytes == 2
-    assert Usage(1, 2, is_device=False).recorded_bytes == 1
-    assert str(Usage(2**30, 3 * 2**30, is_device=True)) == "device memory 1.00 GiB, peak 3.00 GiB"
+    assert MemoryUsage(1, 2, is_device=True).recorded_bytes == 2
+    assert MemoryUsage(1, 2, is_device=False).recorded_bytes == 1
+    assert str(MemoryUsage(2**30, 3 * 2**30, is_device=True)) == "device memory 1.00 GiB, peak 3.00 GiB"

@@ -27,7 +27,7 @@ from genrun.runner.job.mesh_axes import product
 from genrun.runner.job.plan import plan
 from genrun.runner.launch import torchrun
 from genrun.runner.launch.contract import Request
-from genrun.runner.parallel.mesh import Mesh, Wish
+from genrun.runner.parallel.mesh import Mesh, MeshRequest
 from tests.fakes.jobs import BASE, items_of, problems_of
 from tests.tiny import build, call_kwargs, latents_of
 
@@ -38,15 +38,15 @@ def slot(**sizes: Any) -> Slot:
 
 def test_a_mesh_has_slots_of_ranks_in_teams_in_groups() -> None:
     mesh = Mesh(data=2, time=3, cfg=2, ring=1, ulysses=4)
-    assert (mesh.slot, mesh.team, mesh.ranks) == (8, 24, 48)
+    assert (mesh.ranks_per_slot, mesh.ranks_per_team, mesh.ranks) == (8, 24, 48)
     assert str(mesh) == "data x time x cfg x ulysses = 2 x 3 x 2 x 4"
     assert product(Mesh(1, 2).to_dict(), "parallel.") == "parallel.data x parallel.time = 1 x 2"
 
 
 @pytest.mark.parametrize(("ranks", "data"), [(None, 1), (3, 1), (4, 1), (9, 2)])
 def test_as_many_groups_as_there_are_ranks_for(ranks: int | None, data: int) -> None:
-    assert Wish(time=2, ulysses=2).mesh(ranks) == Mesh(data, 2, ulysses=2)
-    assert Wish(data=5, time=2).mesh(ranks) == Mesh(5, 2)
+    assert MeshRequest(time=2, ulysses=2).mesh(ranks) == Mesh(data, 2, ulysses=2)
+    assert MeshRequest(data=5, time=2).mesh(ranks) == Mesh(5, 2)
 
 
 @pytest.mark.parametrize("pipeline", sorted({*CONTEXT, *DOUBLED, *TWICE, "DDPMPipeline", "HunyuanVideo15Pipeline"}))
@@ -179,9 +179,9 @@ def test_more_ranks_than_a_tasks_gpus_are_refused(here: Path) -> None:
 def test_more_ranks_than_this_machines_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchrun, "gpu_names", lambda: ["H100", "H100"])
     with pytest.raises(QueueRefusedError, match="4 ranks, and this machine has 2 GPUs: one rank needs one"):
-        torchrun.mesh_of(Request(4, Wish()))
-    assert torchrun.mesh_of(Request("auto", Wish())) == Mesh(2, 1)
-    assert torchrun.mesh_of(Request(4, Wish(), uses_gpus=False)) == Mesh(4, 1)
+        torchrun.mesh_of(Request(4, MeshRequest()))
+    assert torchrun.mesh_of(Request("auto", MeshRequest())) == Mesh(2, 1)
+    assert torchrun.mesh_of(Request(4, MeshRequest(), uses_gpus=False)) == Mesh(4, 1)
 
 
 def test_a_mesh_never_enters_an_items_id(here: Path) -> None:
@@ -256,7 +256,7 @@ def test_time_is_xfusers_data_dimension(mesh: Mesh) -> None:
         found[f"{name}_degree"] for name in ("sequence_parallel", "classifier_free_guidance", "data_parallel")
     )
     ranks = module.RankGenerator(1, sequence, 1, cfg, data, 1, "tp-sp-pp-cfg-dp")
-    slots = [list(range(first, first + mesh.slot)) for first in range(0, mesh.ranks, mesh.slot)]
+    slots = [list(range(first, first + mesh.ranks_per_slot)) for first in range(0, mesh.ranks, mesh.ranks_per_slot)]
     assert sorted(ranks.get_ranks("sp-cfg")) == slots
-    columns = [list(range(place, mesh.ranks, mesh.slot)) for place in range(mesh.slot)]
+    columns = [list(range(place, mesh.ranks, mesh.ranks_per_slot)) for place in range(mesh.ranks_per_slot)]
     assert sorted(ranks.get_ranks("dp")) == columns

@@ -17,7 +17,7 @@ from genrun.adapters.sampling.generate import sample
 from genrun.runner.notes import BLANK, FPS_ASSUMED, SAFETY_CHECKER
 from genrun.runner.worker.engine import Engine
 from genrun.runner.worker.failures import DecodeError, describe
-from genrun.runner.worker.samples import Decoded
+from genrun.runner.worker.producer import Decoded
 from genrun.solvers import registry
 from tests.fakes.items import make_item
 from tests.tiny import build

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,26 @@ import pytest
 
 from genrun.adapters.parallel.slot import BrokenSlotError
 from genrun.runner.job.plan import WorkItem
-from genrun.runner.launch.order import Order
 from genrun.runner.parallel.mesh import ALONE, Mesh
-from genrun.runner.parallel.team import Solo, join
-from genrun.runner.progress import Glimpse, sentence
+from genrun.runner.parallel.team import ElasticTeam, Solo, join
+from genrun.runner.progress import Progress, ProgressFile, progress_line
 from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner, holdings
+from genrun.runner.store.order import Order
+from genrun.runner.store.output import wants_latents
 from genrun.runner.store.processes import current
 from genrun.runner.store.records import Record
 from genrun.runner.worker.failures import CancelledError, DecodeError, describe, kind_of
 from genrun.runner.worker.finish import metadata_of
 from genrun.runner.worker.log import section_of
-from genrun.runner.worker.luck import BrokenError, Luck
-from genrun.runner.worker.progress import Progress
-from genrun.runner.worker.sample import BYSTANDER, Maker, wants_latents
-from genrun.runner.worker.worker import Rank, ranks_of
+from genrun.runner.worker.loop import BrokenError, FailureBudget
+from genrun.runner.worker.main import Rank, ranks_of
+from genrun.runner.worker.queue import Queue
+from genrun.runner.worker.sample import BYSTANDER, ItemSampler
 from genrun.solvers.contract import NonFiniteError
 from tests.fakes import worker
-from tests.fakes.items import HOSTILE, dead_process, done, make_folder, make_item, process_elsewhere
+from tests.fakes.items import HOSTILE, dead_process, document, done, make_folder, make_item, process_elsewhere
 from tests.fakes.worker import FakeProducer
 
 
@@ -42,7 +43,7 @@ class FakeTeam:
     others: tuple[dict[str, Any] | None, ...]
     rank: int = 0
     leads: bool = True
-    points: None = None
+    exchange_group: None = None
     slot: None = None
     mesh: Mesh = ALONE
 
@@ -59,14 +60,14 @@ class FakeTeam:
         pass
 
 
-def make_maker(folder: RunFolder, producer: Any = None, team: Any = None) -> Maker:
+def make_sampler(folder: RunFolder, producer: Any = None, team: Any = None) -> ItemSampler:
     producer = producer or FakeProducer({}, Solo(), 0)
-    return Maker(folder, producer, team or Solo(), "job.0", "logs/job/rank-0.log", versions=versions())
+    return ItemSampler(folder, producer, team or Solo(), "job.0", "logs/job/rank-0.log", versions=versions())
 
 
-def make(maker: Maker, item: WorkItem, attempt: int = 1) -> Record | None:
-    ending = maker.sample(item, attempt, lambda *_: None)
-    return ending and ending.finish()
+def make(sampler: ItemSampler, item: WorkItem, attempt: int = 1) -> Record | None:
+    pending = sampler.sample(item, attempt, lambda *_: None)
+    return pending and pending.finish()
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def test_a_record_says_who_made_what_with_which_versions(folder: RunFolder) -> None:
-    record = make(make_maker(folder), folder.items()[0])
+    record = make(make_sampler(folder), folder.items()[0])
     assert record is not None and record.sampler is not None
     assert (record.status, record.attempt, record.device, record.job) == ("done", 1, "fake", "job.0")
     assert record.host == current().host
@@ -91,7 +92,7 @@ def test_the_second_to_finish_an_item_drops_its_result(folder: RunFolder) -> Non
             super().write(path, frames, metadata)
             done(folder, item, b"first")
 
-    assert make(make_maker(folder, Overtaken({}, Solo(), 0)), item) is None
+    assert make(make_sampler(folder, Overtaken({}, Solo(), 0)), item) is None
     assert folder.media_path(item, ".png").read_bytes() == b"first"
     assert folder.temporary_files() == []
 
@@ -99,21 +100,21 @@ def test_the_second_to_finish_an_item_drops_its_result(folder: RunFolder) -> Non
 def test_the_rank_that_failed_is_blamed_not_those_that_heard_of_it(folder: RunFolder) -> None:
     bystander = {"kind": BYSTANDER, "message": "rank 2 failed", "rank": 1}
     culprit = {"kind": "out_of_memory", "message": "no memory", "rank": 2}
-    record = make(make_maker(folder, team=FakeTeam((bystander, culprit))), folder.items()[0])
+    record = make(make_sampler(folder, team=FakeTeam((bystander, culprit))), folder.items()[0])
     assert record is not None
     assert (record.status, record.error) == ("failed", culprit)
     assert folder.result_files() == []
 
 
 def test_ranks_that_do_not_lead_write_nothing(folder: RunFolder) -> None:
-    assert make(make_maker(folder, team=FakeTeam((), rank=1, leads=False)), folder.items()[0]) is None
+    assert make(make_sampler(folder, team=FakeTeam((), rank=1, leads=False)), folder.items()[0]) is None
     assert folder.record_files() == []
 
 
 def test_nothing_is_sampled_when_a_rank_could_not_load(folder: RunFolder) -> None:
     producer = FakeProducer({}, Solo(), 0)
     team = FakeTeam(({"kind": "OSError", "message": "no such checkpoint", "rank": 1},))
-    make(make_maker(folder, producer, team), folder.items()[0])
+    make(make_sampler(folder, producer, team), folder.items()[0])
     assert producer.made == []
 
 
@@ -124,7 +125,7 @@ def test_a_rank_that_must_end_for_others_leaves_the_reason_in_the_record(folder:
 
     item = folder.items()[0]
     with pytest.raises(BrokenSlotError):
-        make(make_maker(folder, Broken({}, Solo(), 0), FakeTeam((), rank=3, leads=False)), item, 2)
+        make(make_sampler(folder, Broken({}, Solo(), 0), FakeTeam((), rank=3, leads=False)), item, 2)
     record = folder.record(item.id)
     assert record is not None and record.error is not None
     assert (record.status, record.attempt, record.error["kind"]) == ("failed", 2, "out_of_memory")
@@ -180,28 +181,26 @@ def test_the_log_of_an_item_reaches_from_its_attempt_to_the_next() -> None:
 
 
 def test_progress_is_written_at_most_once_per_interval(tmp_path: Path) -> None:
-    progress = Progress(tmp_path / "p", interval_s=1000)
-    progress.tell(1, 4)
-    progress.tell(2, 4)
+    progress = ProgressFile(tmp_path / "p", interval_s=1000)
+    progress.update(1, 4)
+    progress.update(2, 4)
     assert (tmp_path / "p").read_text() == "[1, 4]"
-    progress.close()
-    assert not (tmp_path / "p").exists()
 
 
 def test_progress_lets_others_stop_the_item(tmp_path: Path) -> None:
     def stop() -> None:
         raise CancelledError
 
-    progress = Progress(tmp_path / "p", interval_s=1000, check=stop)
+    progress = ProgressFile(tmp_path / "p", interval_s=1000, check=stop)
     with pytest.raises(CancelledError, match="taken out of the work by genrun cancel"):
-        progress.tell(1, 4)
-    progress.tell(2, 4)
+        progress.update(1, 4)
+    progress.update(2, 4)
 
 
 def test_the_end_is_foretold_from_items_made_and_items_in_work() -> None:
-    glimpse = Glimpse(total=10, done=5, failed=1, made=2, in_work=(0.5,), elapsed_s=50)
-    assert glimpse.left_s == pytest.approx(50 / 2.5 * 3.5)
-    assert sentence(glimpse) == "5/10 done, 1 failed, 0:00:50 gone, about 0:01:10 left"
+    progress = Progress(total=10, done=5, failed=1, made=2, in_work=(0.5,), elapsed_s=50)
+    assert progress.left_s == pytest.approx(50 / 2.5 * 3.5)
+    assert progress_line(progress) == "5/10 done, 1 failed, 0:00:50 elapsed, about 0:01:10 left"
 
 
 def start_worker(folder: RunFolder, order: Order) -> subprocess.Popen[bytes]:
@@ -212,21 +211,21 @@ def start_worker(folder: RunFolder, order: Order) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environ)
 
 
-def test_luck_runs_out_at_failures_without_a_success_and_never_after_one() -> None:
+def test_the_failure_budget_is_spent_by_failures_without_a_success_and_never_after_one() -> None:
     failure, success = Record("a", "failed", error={"kind": "RuntimeError"}), Record("b", "done")
     cancelled = Record("c", "failed", error={"kind": "cancelled"})
-    luck = Luck(2)
+    budget = FailureBudget(2)
     for record in (failure, None, cancelled):
-        luck.note(record)
-    luck.check()
-    luck.note(failure)
+        budget.count(record)
+    budget.check()
+    budget.count(failure)
     with pytest.raises(BrokenError, match="the first 2 items all failed here, the last one with RuntimeError"):
-        luck.check()
-    lucky = Luck(2)
+        budget.check()
+    successful = FailureBudget(2)
     for record in (failure, success, failure, failure):
-        lucky.note(record)
-    lucky.check()
-    assert not Luck(0).is_out
+        successful.count(record)
+    successful.check()
+    assert not FailureBudget(0).is_spent
 
 
 def test_a_rank_is_torchruns_or_in_a_task_without_one_slurms() -> None:
@@ -234,6 +233,69 @@ def test_a_rank_is_torchruns_or_in_a_task_without_one_slurms() -> None:
     assert ranks_of({**slurm, "RANK": "5", "LOCAL_RANK": "2"}, is_task=True) == (5, 2)
     assert ranks_of(slurm, is_task=True) == (3, 1)
     assert ranks_of(slurm, is_task=False) == (0, 0)
+
+
+class OneRankElasticTeam(ElasticTeam):
+    """The first of two data groups, which takes every wave; the other group makes nothing."""
+
+    def __init__(self) -> None:
+        self._base = self._now = Solo()
+        self.waves: list[Any] = []
+
+    def announce(self, value: Any) -> Any:
+        self.waves.append(value)
+        assert len(self.waves) < 50, "the loop does not end"
+        return value
+
+    def arrange(self, widths: Sequence[int]) -> int | None:
+        return 0
+
+
+@pytest.fixture
+def elastic_team(monkeypatch: pytest.MonkeyPatch) -> OneRankElasticTeam:
+    team = OneRankElasticTeam()
+    monkeypatch.setattr("genrun.runner.worker.main.join", lambda *_, **__: team)
+    return team
+
+
+@pytest.fixture
+def parallel_folder(tmp_path: Path) -> RunFolder:
+    items = [make_item(number, solver={"kind": "ropa", "workers": 8 if number else 1}) for number in range(3)]
+    return RunFolder.create(tmp_path / "parallel", document(), items[::-1])
+
+
+def test_an_elastic_rank_makes_items_apart_and_then_what_is_kept_back_in_waves(
+    parallel_folder: RunFolder, elastic_team: OneRankElasticTeam
+) -> None:
+    last, second, first = parallel_folder.items()
+    producer = FakeProducer({}, Solo(), 0)
+    Rank(parallel_folder, Order("job", data=2, elastic=True)).run(lambda *_: producer)
+    assert producer.made == [first.id, last.id, second.id], "what one rank alone can work on comes first"
+    assert elastic_team.waves == [1, [(second.id, 2)], None]
+    assert parallel_folder.tally().done == 3 and holdings(parallel_folder) == {}
+
+
+def test_an_elastic_rank_ends_when_its_failure_budget_is_spent_in_a_wave(
+    parallel_folder: RunFolder, elastic_team: OneRankElasticTeam
+) -> None:
+    class Failing(FakeProducer):
+        def sample(self, item: WorkItem, on_round: Any) -> Any:
+            raise RuntimeError("the model broke")
+
+    rank = Rank(parallel_folder, Order("job", data=2, elastic=True, max_attempts=3), give_up=8)
+    with pytest.raises(BrokenError, match="the first 8 items"):
+        rank.run(lambda *_: Failing({}, Solo(), 0))
+    assert len(elastic_team.waves) == 2 and holdings(parallel_folder) == {}
+
+
+def test_a_claim_goes_with_its_lease_and_its_progress(folder: RunFolder) -> None:
+    queue = Queue(Leases(folder, Owner(current(), "job.0")), Order("job"), folder.items())
+    claim = queue.next() or pytest.fail("not claimed")
+    ProgressFile(claim.progress_path).update(1, 4)
+    assert folder.progress_path(claim.item.id).exists() and list(holdings(folder)) == [claim.item.id]
+    for _ in range(2):
+        claim.release()
+        assert not folder.progress_path(claim.item.id).exists() and holdings(folder) == {}
 
 
 def wait_until(true: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

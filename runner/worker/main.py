@@ -1,6 +1,6 @@
-"""A worker process: `python -m genrun.runner.worker.worker RUN --job ID`, alone or as one of torchrun's or Slurm's ranks.
+"""A worker process: `python -m genrun.runner.worker.main RUN --job ID`, alone or as one of torchrun's or Slurm's ranks.
 
-It takes items from the run folder until none is left, and writes a record for each. Exit codes: 0 nothing is left to
+It makes items of the run until none is left (`loop.py`), and writes a record for each. Exit codes: 0 nothing is left to
 do, 3 stopped before that, 1 it could not go on (the reason is in `rank-N.error.json` beside its log).
 """
 
@@ -18,31 +18,30 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from genrun.adapters.parallel.slot import BrokenSlotError
 from genrun.runner.errors import StoreError
-from genrun.runner.launch.order import STOPPED, Order, Report, rank_log
-from genrun.runner.parallel.elastic import ElasticTeam
-from genrun.runner.parallel.tail import points_of
+from genrun.runner.job.plan import WorkItem
 from genrun.runner.parallel.team import Team, join
 from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import STALE_S, Leases, Owner
+from genrun.runner.store.order import STOPPED, Order, Report, rank_log
+from genrun.runner.store.output import wants_latents, written_with
 from genrun.runner.store.processes import ProcessName, current, is_gone
-from genrun.runner.worker.beside import Beside, is_lingering
+from genrun.runner.worker.background import has_dropped_work
 from genrun.runner.worker.log import say
-from genrun.runner.worker.luck import Luck
+from genrun.runner.worker.loop import FailureBudget, Loop
+from genrun.runner.worker.producer import Producer
 from genrun.runner.worker.queue import Queue
-from genrun.runner.worker.sample import Maker, Producer, wants_latents
-from genrun.runner.worker.shift import Shift
-from genrun.runner.worker.station import Station
-from genrun.runner.worker.written import written_with
-
-if TYPE_CHECKING:
-    from genrun.runner.job.plan import WorkItem
+from genrun.runner.worker.sample import ItemSampler
 
 GRACE_S = 20.0
+"""Seconds from the end of this process's launcher to its own: twice what background work is waited for."""
+
+WATCH_INTERVAL_S = 1.0
+"""Seconds between two looks for the launcher: reading one file of /proc costs nothing beside an item."""
 
 MakeProducer = Callable[[Mapping[str, Any], Team, int], Producer]
 """Build a producer from the resolved job, the team and the rank's number on its machine."""
@@ -50,16 +49,16 @@ MakeProducer = Callable[[Mapping[str, Any], Team, int], Producer]
 
 @dataclass(frozen=True)
 class Rank:
-    """One worker among the ranks of a launch.
+    """A worker among the ranks of a launch.
 
     Attributes:
         folder: the run.
-        order: what is to be done.
+        order: of the launch.
         rank: 0..ranks - 1.
         local_rank: the rank on this machine, which chooses the device.
         restart: how often the launch was restarted.
         task: the rank's task in the launch's array, or None when there is no array.
-        give_up: failures in a row, without one success, after which the worker itself is taken for broken; 0 for never.
+        give_up: limit of the failure budget: failures, without a success, that end this worker; 0 for no limit.
         stale_s: silence after which another machine's lease may be taken over, in seconds.
     """
 
@@ -87,24 +86,26 @@ class Rank:
 
         Raises:
             StoreError: the run folder cannot be read or written.
+            BrokenSlotError: sampling failed here alone, and other ranks wait for this one.
             BrokenError: every item failed here.
         """
-        self._run(make_producer)
-        # A worker that was killed after its record and before its lease was gone held an item that nobody comes for.
-        self._leases().sweep()
-
-    def _run(self, make_producer: MakeProducer) -> None:
+        leases = Leases(self.folder, Owner(current(), self.job, self.rank), self.stale_s)
         items = self.folder.items()
-        alone = self.order.mesh.team == 1 and not self.order.elastic
-        if alone and self._queue(items).is_empty():
-            # A task whose turn came late need not load anything. A time group cannot be sure to agree on that.
-            return
-        document = self.folder.job_document()
-        team = join(self.rank, self.order.mesh, self.local_rank, elastic=self.order.elastic, backend=self.order.backend)
+        queue = Queue(leases, self.order, items)
+        # A task whose turn came late need not load anything. A time group cannot be sure to agree on that.
+        is_alone = self.order.mesh.ranks_per_team == 1 and not self.order.elastic
+        if not (is_alone and queue.is_empty):
+            self._make(items, queue, make_producer)
+        # A worker that was killed after its record and before its lease was gone held an item that nobody comes for.
+        leases.sweep()
+
+    def _make(self, items: Sequence[WorkItem], queue: Queue, make_producer: MakeProducer) -> None:
+        document, mesh = self.folder.job_document(), self.order.mesh
+        team = join(self.rank, mesh, self.local_rank, elastic=self.order.elastic, backend=self.order.backend)
         try:
             producer = make_producer(document, team, self.local_rank)
             producer.begin(self.folder, items)
-            maker = Maker(
+            sampler = ItemSampler(
                 self.folder,
                 producer,
                 team,
@@ -115,30 +116,9 @@ class Rank:
                 written_with(document),
                 frozenset(self.order.decoded),
             )
-            self._work(maker, items)
+            Loop(sampler, queue, {item.id: item for item in items}, mesh, FailureBudget(self.give_up)).run()
         finally:
             team.close()
-
-    def _work(self, maker: Maker, items: Sequence[WorkItem]) -> None:
-        by_id, luck = {item.id: item for item in items}, Luck(self.give_up)
-        with Beside() as beside:
-            make = Station(maker, beside, luck).make
-            shift = Shift(self.order.mesh, make, beside, maker.team, self._queue(items), by_id, luck)
-            if isinstance(maker.team, ElasticTeam):
-                shift.work_apart(maker.team)
-                luck.check()
-                shift.work_together(maker.team)
-            else:
-                shift.work()
-        luck.check()
-
-    def _queue(self, items: Sequence[WorkItem]) -> Queue:
-        # What only one rank can work on comes first, so that at the end the groups of an elastic launch can share.
-        precedence = points_of if self.order.elastic else _alike
-        return Queue(self._leases(), self.order, items, precedence=precedence)
-
-    def _leases(self) -> Leases:
-        return Leases(self.folder, Owner(current(), self.job, self.rank), self.stale_s)
 
 
 def main(
@@ -150,42 +130,41 @@ def main(
 
     Args:
         argv: command line without the program's name.
-        make_producer: what samples; default: `genrun.runner.worker.engine.Engine`.
-        environ: where torchrun or Slurm say which rank this is.
+        make_producer: makes what samples; default: `genrun.runner.worker.engine.Engine`.
+        environ: variables in which torchrun or Slurm give the rank.
     """
     args = _parser().parse_args(argv)
     folder = RunFolder.open(args.run)
     order = Order.load(folder, args.job)
-    rank, local_rank = ranks_of(environ, is_task=args.task is not None)
-    member = Rank(folder, order, rank, local_rank, args.restart, args.task, args.give_up, args.stale)
-    _write_to(member.log)
+    ranks = ranks_of(environ, is_task=args.task is not None)
+    rank = Rank(folder, order, *ranks, args.restart, args.task, args.give_up, args.stale)
+    _redirect_output(rank.log)
     _watch(order.launcher)
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
-    code = _run(member, make_producer or _engine)
-    if is_lingering():
+    code = _run(rank, make_producer or _engine)
+    if has_dropped_work():
         os._exit(code)
     return code
 
 
-def _run(member: Rank, make_producer: MakeProducer) -> int:
-    """Work, and return the exit code."""
-    rank, log = member.rank, member.log
+def _run(rank: Rank, make_producer: MakeProducer) -> int:
+    """Make items, and return the exit code."""
     try:
-        member.run(make_producer)
+        rank.run(make_producer)
     except KeyboardInterrupt:
-        say(f"rank {rank}: stopped")
+        say(f"rank {rank.rank}: stopped")
         # torchrun makes one exit code of all; whoever started this tells by these files that nothing broke.
         with contextlib.suppress(OSError):
-            log.with_suffix(".stopped").touch()
+            rank.log.with_suffix(".stopped").touch()
         return STOPPED
     except BrokenSlotError as error:
         # Like a rank that was killed: whoever started this ends the others, and starts all of them again.
-        say(f"rank {rank}: {error}")
+        say(f"rank {rank.rank}: {error}")
         return STOPPED
     except Exception as error:
         traceback.print_exception(error)
-        _report(log.with_suffix(".error.json"), rank, error)
+        _report(rank.log.with_suffix(".error.json"), rank.rank, error)
         return 1
     return 0
 
@@ -203,17 +182,17 @@ def _engine(document: Mapping[str, Any], team: Team, local_rank: int) -> Produce
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m genrun.runner.worker.worker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m genrun.runner.worker.main", description=__doc__)
     parser.add_argument("run", type=Path, help="the run folder")
     parser.add_argument("--job", required=True, help="the launch, whose order lies in the run's logs")
     parser.add_argument("--restart", type=int, default=0, help="how often the launch was restarted")
     parser.add_argument("--task", type=int, help="the task of the launch's array")
-    parser.add_argument("--give-up", type=int, default=0, help="failures in a row that end a worker without a success")
+    parser.add_argument("--give-up", type=int, default=0, help="failures that end a worker without a success")
     parser.add_argument("--stale", type=float, default=STALE_S, help="seconds until a silent lease is free")
     return parser
 
 
-def _write_to(log: Path) -> None:
+def _redirect_output(log: Path) -> None:
     """Send all output of this process to its log, also that of libraries that are not Python."""
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -228,7 +207,7 @@ def _watch(launcher: ProcessName | None) -> None:
 
     def watch() -> None:
         while os.getppid() == parent and not (launcher and is_gone(launcher)):
-            time.sleep(1.0)
+            time.sleep(WATCH_INTERVAL_S)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE_S)
         os._exit(STOPPED)
@@ -243,18 +222,13 @@ def _stop(*_: object) -> None:
 
 
 def _report(path: Path, rank: int, error: Exception) -> None:
-    """Leave the reason of this rank's end for the launcher; where the disk is full it finds out by itself."""
+    """Leave the reason of this rank's end for the launcher."""
     report = Report(time.time(), rank, type(error).__name__, str(error), isinstance(error, StoreError))
     try:
+        # Where the disk is full the launcher finds out by itself.
         path.write_text(json.dumps(asdict(report)))
     except OSError as unwritten:
         say(f"{path}: {unwritten}")
-
-
-def _alike(item: WorkItem) -> int:
-    """Items in the order of the plan."""
-    del item
-    return 0
 
 
 if __name__ == "__main__":

@@ -12,16 +12,16 @@ import pytest
 import torch
 
 from genrun.runner.job.plan import WorkItem
-from genrun.runner.launch.order import Order
 from genrun.runner.parallel.team import Solo
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import holdings
+from genrun.runner.store.order import Order
 from genrun.runner.store.records import Record
 from genrun.runner.store.verify import verify
-from genrun.runner.worker.beside import Beside, is_lingering
+from genrun.runner.worker.background import Background, has_dropped_work
 from genrun.runner.worker.engine import Engine
-from genrun.runner.worker.sample import Maker
-from genrun.runner.worker.worker import Rank
+from genrun.runner.worker.main import Rank
+from genrun.runner.worker.sample import ItemSampler
 from tests.fakes.items import document, make_folder, make_item
 from tests.fakes.worker import FakeProducer, FakeSample, picture
 from tests.tiny.checkpoints import save
@@ -57,9 +57,9 @@ class Threads:
 class Watched(FakeProducer):
     """Its samples tell when they are begun and decoded; `decoding` comes first at each decoding."""
 
-    def __init__(self, decoding: Callable[[int, Threads], None], *, is_apart: bool = True) -> None:
+    def __init__(self, decoding: Callable[[int, Threads], None], *, can_overlap: bool = True) -> None:
         super().__init__({}, Solo(), 0)
-        self.threads, self.decoding, self.is_apart = Threads(), decoding, is_apart
+        self.threads, self.decoding, self.can_overlap = Threads(), decoding, can_overlap
 
     def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> FakeSample:
         self.threads.tell(f"sample {item.seed}")
@@ -69,7 +69,7 @@ class Watched(FakeProducer):
                 self.decoding(item.seed, self.threads)
                 self.threads.tell(f"decoded {item.seed}")
 
-        return replace(super().sample(item, on_round), meet=meet, is_apart=self.is_apart)
+        return replace(super().sample(item, on_round), meet=meet, can_overlap=self.can_overlap)
 
 
 def test_an_item_is_decoded_while_the_next_one_is_sampled(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_at_most_one_item_waits_to_be_decoded(tmp_path: Path) -> None:
 
 def test_what_cannot_be_decoded_apart_is_decoded_before_the_next_is_sampled(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "run", 3)
-    producer = Watched(lambda *_: None, is_apart=False)
+    producer = Watched(lambda *_: None, can_overlap=False)
     make_all(folder, producer)
     assert producer.threads.seen == [f"{what} {number}" for number in range(3) for what in ("sample", "decoded")]
 
@@ -218,24 +218,24 @@ def test_work_that_does_not_end_is_dropped_when_the_process_has_to() -> None:
     def work() -> None:
         go.wait(WAIT_S)
 
-    with pytest.raises(KeyboardInterrupt), Beside(patience_s=0.01) as beside:
-        beside.start(work, lambda: dropped.append(1))
+    with pytest.raises(KeyboardInterrupt), Background(stop_wait_s=0.01) as background:
+        background.start(work, lambda: dropped.append(1))
         raise KeyboardInterrupt
-    assert dropped == [1] and is_lingering()
+    assert dropped == [1] and has_dropped_work()
     go.set()
-    beside.wait()
-    assert not is_lingering()
+    background.wait()
+    assert not has_dropped_work()
 
 
 def test_what_the_work_raises_is_raised_where_it_is_waited_for() -> None:
     def work() -> None:
         raise ValueError("of the work")
 
-    with Beside() as beside:
-        beside.start(work, nothing)
+    with Background() as background:
+        background.start(work, nothing)
         with pytest.raises(ValueError, match="of the work"):
-            beside.start(nothing, nothing)
-        assert beside.is_idle
+            background.start(nothing, nothing)
+        assert background.is_idle
 
 
 CACHED = {"kind": "first_block", "threshold": 0.5}
@@ -253,15 +253,15 @@ def test_the_bytes_are_those_of_one_item_after_the_other(tmp_path: Path) -> None
     class Noting(Engine):
         def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> Any:
             sample = super().sample(item, on_round)
-            apart.append(sample.is_apart)
+            apart.append(sample.can_overlap)
             return sample
 
     make_all(folders[0], Noting({}))
     engine = Engine({})
     engine.begin(folders[1], items)
     for item in items:
-        ending = Maker(folders[1], engine, Solo(), "job.0", "log").sample(item, 1, lambda *_: None)
-        assert ending is not None and ending.finish() is not None
+        pending = ItemSampler(folders[1], engine, Solo(), "job.0", "log").sample(item, 1, lambda *_: None)
+        assert pending is not None and pending.finish() is not None
     torch.set_num_threads(threads)
     beside, alone = ({key: each.sha256 for key, each in folder.records().items()} for folder in folders)
     assert apart == [True] * 3

@@ -1,4 +1,4 @@
-"""What one launch is to do: written by the launcher's side, read by every worker."""
+"""The order of a launch: what its workers are to do, written before they start and read by each; and where they log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from genrun.runner.parallel.mesh import Mesh
 from genrun.runner.store.files import atomic_write
 from genrun.runner.store.processes import ProcessName
 from genrun.runner.store.reading import read_bytes, read_json, reading
-from genrun.runner.worker.failures import is_cancelled
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
@@ -26,7 +25,7 @@ STOPPED = 3
 
 @dataclass(frozen=True)
 class Report:
-    """Why a rank could not go on, in `rank-N.error.json`.
+    """A rank's reason for not going on, in `rank-N.error.json`.
 
     Attributes:
         time: seconds since 1970; the first of several reports is the cause.
@@ -45,7 +44,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Order:
-    """One launch of workers on a run.
+    """The work of a launch of workers on a run.
 
     Attributes:
         job: the launch's id, unique in its run.
@@ -85,11 +84,11 @@ class Order:
         return Mesh(self.data, self.time, self.cfg, self.ring, self.ulysses)
 
     def is_settled(self, item_id: str, record: Record | None) -> bool:
-        """Whether an item needs no more work in this launch: it is done or cancelled, or its attempts are used up."""
+        """Return True when an item needs no more work: done, cancelled, or its attempts in this launch used up."""
         if record is None:
             return False
         attempts = record.attempt - self.spent.get(item_id, 0)
-        return record.status == "done" or attempts >= self.max_attempts or (attempts > 0 and is_cancelled(record))
+        return record.status == "done" or attempts >= self.max_attempts or (attempts > 0 and record.is_cancelled)
 
     def save(self, folder: RunFolder) -> None:
         """Write the order into the run.
@@ -144,12 +143,12 @@ def open_items(folder: RunFolder, order: Order) -> list[str]:
 
 
 def log_folder(folder: RunFolder, job: str, task: int | None = None) -> Path:
-    """Where a launch, or one task of its array, writes its logs, absolute."""
+    """Return the folder of the logs of a launch, or of one task of its array, absolute."""
     return folder.logs / job if task is None else folder.logs / job / f"task-{task}"
 
 
 def rank_log(folder: RunFolder, job: str, rank: int, task: int | None = None) -> Path:
-    """The log of one rank of a launch, absolute."""
+    """Return the log of one rank of a launch, absolute."""
     return log_folder(folder, job, task) / f"rank-{rank}.log"
 
 

@@ -10,7 +10,7 @@ from genrun.runner import notes
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.report.blocks import saved_blocks
 from genrun.runner.store.records import Record, SamplerStats
-from genrun.runner.worker.cached import cache_notes
+from genrun.runner.worker.sample import cache_notes
 
 TOCA = {"kind": "toca", "interval": 2, "drift": 0.05}
 ITEM = WorkItem("a", "p", "a red circle", None, 0, {}, {"steps": 50}, {"kind": "ropa", "workers": 8}, cache=TOCA)
@@ -54,7 +54,7 @@ def test_nothing_is_told_where_something_was_saved_or_nothing_was_counted(
 
 def test_the_remedy_is_told_with_the_number_of_items() -> None:
     record = Record("a", "done", sampler=NOTHING, notes=cache_notes(ITEM, NOTHING))
-    (told,) = map(str, notes.noted([record]))
+    (told,) = map(str, notes.group_notes([record]))
     assert told.startswith("1 item: the cache left out no block")
     assert "Leave cache out" in told
 

@@ -1,12 +1,15 @@
-"""Sampled items that are not decoded yet: fresh from a pipeline, or from the latents that were saved."""
+"""The interface between the loop and what makes pictures, and the samples of diffusers pipelines.
+
+A producer samples items; a sample is an item that is sampled and not decoded yet: fresh from a pipeline, or saved latents.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from genrun.runner.store.records import Note, SamplerStats
 
@@ -16,14 +19,94 @@ if TYPE_CHECKING:
 
     from genrun.adapters.pipeline.pictures import Pictures
     from genrun.adapters.sampling.generate import Sampled
+    from genrun.runner.job.plan import WorkItem
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.worker.device import MemoryUsage
 
 LATENTS = "latents"
 """Name of the tensor in a latents file."""
 
 
+class Sample(Protocol):
+    """A sampled item that is not decoded yet."""
+
+    @property
+    def stats(self) -> SamplerStats:
+        """The cost of sampling."""
+        ...
+
+    @property
+    def can_overlap(self) -> bool:
+        """True when it may be decoded in another thread while the next item is sampled."""
+        ...
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """Notes on the item, as far as sampling shows them."""
+        ...
+
+    def decode(self) -> Any:
+        """Return the frames. Called on the leading rank only."""
+        ...
+
+    def decode_saving_memory(self) -> tuple[Any, tuple[str, ...]]:
+        """Return the frames, decoded in the least memory, and what that took: tiling, slicing."""
+        ...
+
+    def save_latents(self, path: Path) -> None:
+        """Write the final latents as safetensors."""
+        ...
+
+
+class Producer(Protocol):
+    """Turns items into pictures; kept for the life of a worker, so that it can keep its model."""
+
+    @property
+    def device(self) -> str:
+        """Name of the device, for records."""
+        ...
+
+    @property
+    def memory(self) -> MemoryUsage:
+        """Memory of this rank."""
+        ...
+
+    def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
+        """Get to know the run and its items, before the first of them."""
+        ...
+
+    def is_ready(self, item: WorkItem) -> bool:
+        """Return True when there is nothing to load for the item."""
+        ...
+
+    def prepare(self, item: WorkItem) -> None:
+        """Load what the item needs, so that its time does not count as the item's."""
+        ...
+
+    def suffix(self, item: WorkItem, frames: Any) -> str:
+        """Return the suffix of the item's media file, with its dot."""
+        ...
+
+    def notes(self, item: WorkItem, frames: Any) -> tuple[Note, ...]:
+        """Return notes on the item, as far as its frames show them."""
+        ...
+
+    def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> Sample:
+        """Sample an item. `on_round` is told the front and the number of steps."""
+        ...
+
+    def restore(self, item: WorkItem, latents: Path, stats: SamplerStats) -> Sample:
+        """Return an item as it was sampled, from its saved latents. Called on the leading rank only."""
+        ...
+
+    def write(self, path: Path, frames: Any, metadata: dict[str, Any]) -> None:
+        """Write frames as a media file with its metadata embedded."""
+        ...
+
+
 @dataclass(frozen=True)
 class Decoded:
-    """Pictures, and at which pace they are shown.
+    """Pictures, and the pace at which they are shown.
 
     Attributes:
         pictures: what the pipeline made.
@@ -48,18 +131,18 @@ class PipelineSample:
     Attributes:
         sampled: its latents.
         decode_latents: decodes them; is told whether to save memory.
-        is_apart: whether that may be done in another thread while the next item is sampled.
-        notes: what sampling shows that has to be told.
+        can_overlap: whether that may be done in another thread while the next item is sampled.
+        notes: as far as sampling shows them.
     """
 
     sampled: Sampled
     decode_latents: Callable[[Tensor, bool], tuple[Decoded, tuple[str, ...]]]
-    is_apart: bool = False
+    can_overlap: bool = False
     notes: tuple[Note, ...] = ()
 
     @property
     def stats(self) -> SamplerStats:
-        """What sampling cost."""
+        """The cost of sampling."""
         solution = self.sampled.solution
         return SamplerStats(
             self.sampled.num_steps,
@@ -96,19 +179,19 @@ class SavedSample:
     """An item whose latents were saved.
 
     Attributes:
-        stats: what sampling cost.
+        stats: the cost of sampling.
         path: the file of its latents.
         latents: what is in it.
         decode_latents: decodes them; is told whether to save memory.
-        is_apart: no: its pipeline is not in use beside it.
-        notes: none: its record has them.
+        can_overlap: no: its pipeline is not in use beside it.
+        notes: none: its record has them already.
     """
 
     stats: SamplerStats
     path: Path
     latents: Tensor
     decode_latents: Callable[[Tensor, bool], tuple[Decoded, tuple[str, ...]]]
-    is_apart: bool = False
+    can_overlap: bool = False
     notes: tuple[Note, ...] = ()
 
     def decode(self) -> Decoded:

@@ -1,4 +1,4 @@
-"""What a media file says of itself: taken when it is as genrun wrote it, and refused by name when it is anything else."""
+"""Metadata in a media file are taken when they are as genrun wrote them, and refused by name when they are not."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from genrun.runner.cli import main
 from genrun.runner.errors import UsageError
 from genrun.runner.job import load
 from genrun.runner.job.plan import plan
-from genrun.runner.worker.embedded import told_by
-from genrun.runner.worker.redo import Original, original_of, repeat
+from genrun.runner.rerun.repeat import Original, check_metadata, original_of, repeat
 
 JOB = """model: demo-image
 prompts: ["a \\"red\\" ball ${x}"]
@@ -31,7 +30,7 @@ cache: {kind: first_block, threshold: 0.1}
 
 @pytest.fixture
 def right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What genrun writes into a picture of the job above."""
+    """Return what genrun writes into a picture of the job above."""
     monkeypatch.chdir(tmp_path)
     Path("job.yaml").write_text(JOB.replace("${x}", "$${x}"))
     item = plan(load("job.yaml", environ={}))[0]
@@ -49,10 +48,10 @@ def changed(right: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
 
 
 def test_a_picture_as_genrun_wrote_it_is_taken(right: dict[str, Any]) -> None:
-    told = told_by(right, Path("a.png"))
-    assert json.loads(told.item.to_json()) == right["item"]
-    assert (told.made, told.saving) == ({"threads": 1}, ())
-    assert told_by({"item": right["item"], "saving": ["tiling"]}, Path("a.png")).saving == ("tiling",)
+    metadata = check_metadata(right, Path("a.png"))
+    assert json.loads(metadata.item.to_json()) == right["item"]
+    assert (metadata.made, metadata.saving) == ({"threads": 1}, ())
+    assert check_metadata({"item": right["item"], "saving": ["tiling"]}, Path("a.png")).saving == ("tiling",)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,7 @@ def test_a_picture_as_genrun_wrote_it_is_taken(right: dict[str, Any]) -> None:
 )
 def test_what_made_nothing_is_refused_by_name(right: dict[str, Any], place: str, value: Any, why: str) -> None:
     with pytest.raises(UsageError) as caught:
-        told_by(changed(right, place, value), Path("a.png"))
+        check_metadata(changed(right, place, value), Path("a.png"))
     assert caught.value.message.startswith("a.png: does not say how it was made: ")
     assert why in caught.value.message
 
@@ -114,7 +113,7 @@ def test_what_made_nothing_is_refused_by_name(right: dict[str, Any], place: str,
 def test_weights_that_have_changed_since_are_told(right: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genrun.runner.job.checkpoint.fingerprint", lambda _folder: "folder:other")
     with pytest.raises(UsageError, match=r"the weights in '.*demo-image' are not those that made it"):
-        told_by(right, Path("a.png"))
+        check_metadata(right, Path("a.png"))
 
 
 def test_the_command_refuses_it_before_anything_is_written(right: dict[str, Any], tmp_path: Path) -> None:
@@ -156,7 +155,7 @@ def test_metadata_that_nest_without_end_or_grow_when_they_are_unpacked_are_refus
 
 
 def test_an_original_is_never_written_over(right: dict[str, Any], tmp_path: Path) -> None:
-    item = told_by(right, Path("a.png")).item
+    item = check_metadata(right, Path("a.png")).item
     path = tmp_path / f"{item.id}.png"
     path.write_bytes(b"precious")
     with pytest.raises(UsageError, match=r"lies there, and would be written over"):

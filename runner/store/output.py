@@ -1,4 +1,4 @@
-"""What media files are written with: the keys of a job's section `output` that their bytes depend on."""
+"""Files of items as a job's section `output` asks for them: how media are written, and whether latents are kept."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 CLIP = "mp4"
+
+LATENT_METRICS = frozenset({"latent_rmse", "latent_worst_block"})
+"""Metrics that compare final latents instead of pictures."""
+
+
+def wants_latents(document: Mapping[str, Any]) -> bool:
+    """Return True when a resolved job keeps latents: when told to, or when a metric or a gate on drift needs them."""
+    metrics = {entry if isinstance(entry, str) else entry["kind"] for entry in document.get("score") or ()}
+    gated = {name.removeprefix("drift.") for name in document.get("gates") or ()}
+    is_told = bool((document.get("output") or {}).get("save_latents"))
+    return is_told or not LATENT_METRICS.isdisjoint(metrics | gated)
 
 
 def written_with(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,7 +56,7 @@ def differences(item: WorkItem, record: Record, before: Mapping[str, Any], wante
 
 
 def _format(item: WorkItem, asked: Mapping[str, Any], suffix: str) -> str:
-    """The suffix that a format leads to; where only the loaded pipeline can tell, that of the file that is there."""
+    """Return the suffix that a format leads to; where only the loaded pipeline can tell, that of the file that is there."""
     wanted = asked.get("format") or AUTO
     if wanted != AUTO:
         return str(wanted)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrun.runner.parallel.tail import kept_back, points_of, widths
+from genrun.runner.parallel.mesh import items_kept_back, points_of, share_groups
 from tests.fakes.items import make_item
 
 
@@ -28,7 +28,7 @@ from tests.fakes.items import make_item
 def test_what_would_fill_only_part_of_the_groups_is_kept_if_ranks_can_share_it(
     points: list[int], groups: int, time: int, kept: int
 ) -> None:
-    assert kept_back(points, groups, time) == kept
+    assert items_kept_back(points, groups, time) == kept
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_what_would_fill_only_part_of_the_groups_is_kept_if_ranks_can_share_it(
 def test_items_are_shared_so_that_all_of_them_end_soonest(
     points: list[int], groups: int, time: int, shares: list[int]
 ) -> None:
-    assert widths(points, groups, time) == shares
+    assert share_groups(points, groups, time) == shares
 
 
 @given(st.lists(st.integers(1, 16), min_size=1, max_size=12), st.integers(1, 9), st.integers(1, 4))
 def test_a_wave_fits_the_groups_and_leaves_no_slot_without_points(points: list[int], groups: int, time: int) -> None:
-    shares = widths(points, groups, time)
+    shares = share_groups(points, groups, time)
     assert 1 <= len(shares) <= len(points)
     assert sum(shares) <= groups
     assert all(share == 1 or share * time <= each for share, each in zip(shares, points, strict=False))
@@ -62,20 +62,20 @@ def test_a_wave_fits_the_groups_and_leaves_no_slot_without_points(points: list[i
 def test_the_makespan_in_evaluations_is_never_longer_than_with_data_groups_alone(
     items: int, groups: int, workers: int
 ) -> None:
-    kept = kept_back([workers] * items, groups, 1)
+    kept = items_kept_back([workers] * items, groups, 1)
     left, makespan = kept, float(ceil((items - kept) / groups))
     while left:
-        shares = widths([workers] * left, groups, 1)
+        shares = share_groups([workers] * left, groups, 1)
         makespan += ceil(workers / min(shares)) / workers
         left -= len(shares)
     assert makespan <= ceil(items / groups)
 
 
 def test_nine_items_on_four_ranks_take_two_and_a_quarter_items_instead_of_three() -> None:
-    assert kept_back([8] * 9, 4, 1) == 1
-    assert widths([8], 4, 1) == [4]
+    assert items_kept_back([8] * 9, 4, 1) == 1
+    assert share_groups([8], 4, 1) == [4]
 
 
 def test_points_are_the_solvers_workers() -> None:
-    assert points_of(make_item(0, solver={"kind": "ropa", "workers": 8})) == 8
-    assert points_of(make_item(0)) == 1
+    assert points_of(make_item(0, solver={"kind": "ropa", "workers": 8}).solver) == 8
+    assert points_of(make_item(0).solver) == 1

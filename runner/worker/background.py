@@ -1,4 +1,8 @@
-"""One piece of work beside the main thread: an item's decoding and writing, while the next item is sampled."""
+"""A thread for one piece of work at a time: an item's decoding and writing, while the next item is sampled.
+
+A thread of its own and no executor: an executor's threads are joined when the interpreter ends, and work that does not end
+would keep a worker alive that was told to stop.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +10,26 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-NAME = "beside"
+THREAD = "background"
 
-PATIENCE_S = 10.0
-"""How long a worker that is told to stop waits for the work beside it, in seconds: less than its launcher waits for it."""
+STOP_WAIT_S = 10.0
+"""Seconds that a worker that is told to stop waits for its background work: less than its launcher waits for the worker."""
 
 Work = Callable[[], Callable[[], object] | None]
-"""What is done beside; returns what is left for the main thread, or None."""
+"""Work for the thread; returns what is left to do in the main thread, or None."""
 
 
-class Beside:
-    """At most one piece of work at a time, in a thread of its own. Inside a with block; its end waits for the work."""
+class Background:
+    """At most one piece of work at a time, in a thread. A context manager whose end waits for the work."""
 
-    def __init__(self, patience_s: float = PATIENCE_S) -> None:
-        self._patience_s = patience_s
+    def __init__(self, stop_wait_s: float = STOP_WAIT_S) -> None:
+        self._stop_wait_s = stop_wait_s
         self._thread: threading.Thread | None = None
         self._drop: Callable[[], object] | None = None
         self._rest: Callable[[], object] | None = None
         self._error: BaseException | None = None
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> Background:
         return self
 
     def __exit__(
@@ -33,16 +37,18 @@ class Beside:
     ) -> None:
         if error is None:
             self.wait()
-        else:
-            self._stop()
+        elif self._thread is not None and self._drop is not None:
+            self._thread.join(self._stop_wait_s)
+            if self._thread.is_alive() or self._rest is not None:
+                self._drop()
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is nothing to wait for."""
+        """True when there is nothing to wait for."""
         return self._thread is None
 
     def start(self, work: Work, drop: Callable[[], object]) -> None:
-        """Begin; waits for the work before.
+        """Begin; wait for the work before.
 
         Args:
             work: what is done.
@@ -53,7 +59,7 @@ class Beside:
         """
         self.wait()
         self._drop = drop
-        self._thread = threading.Thread(target=self._run, args=(work,), name=NAME, daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(work,), name=THREAD, daemon=True)
         self._thread.start()
 
     def wait(self) -> None:
@@ -79,15 +85,7 @@ class Beside:
         except BaseException as error:
             self._error = error
 
-    def _stop(self) -> None:
-        """Let the work end if it does soon, and drop what is left of it."""
-        if self._thread is None or self._drop is None:
-            return
-        self._thread.join(self._patience_s)
-        if self._thread.is_alive() or self._rest is not None:
-            self._drop()
 
-
-def is_lingering() -> bool:
-    """Whether work that was dropped still runs in this process: then only `os._exit` ends the process safely."""
-    return any(thread.name == NAME for thread in threading.enumerate())
+def has_dropped_work() -> bool:
+    """Return True while work that was dropped still runs in this process: then only `os._exit` ends it safely."""
+    return any(thread.name == THREAD for thread in threading.enumerate())

@@ -1,0 +1,279 @@
+"""Repeating an item, from its run or from what its media file says, to see whether it comes out the same: `genrun rerun`."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrun.runner.errors import RunError, UsageError
+from genrun.runner.job.errors import JobFileError, Origin
+from genrun.runner.job.plan import ID_DIGITS, NO_CACHE, WorkItem, plan
+from genrun.runner.job.resolve import check
+from genrun.runner.job.tree import dress
+from genrun.runner.rerun.decode import read_saved_latents
+from genrun.runner.store.files import sha256_of
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.reading import read_json
+from genrun.runner.store.survey import file_of
+from genrun.runner.worker.failures import describe
+from genrun.runner.worker.finish import metadata_of
+
+if TYPE_CHECKING:
+    from genrun.runner.store.records import Record
+
+REMEDIED = frozenset({"out_of_memory", "non_finite", "not_as_asked", "load"})
+"""Kinds of failure whose remedies hold for one item by itself, too."""
+
+ONLY_GENUINE = "Only files as genrun wrote them can be made again."
+SAVING = ("tiling", "slicing")
+MADE = {"fps": (1, 1_000), "crf": (0, 51), "threads": (1, 1_000_000)}
+"""Settings that a media file was written with -> the least and the most that each can be."""
+
+_ID = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
+
+
+@dataclass(frozen=True)
+class Original:
+    """An item as it was made, with which a repetition is compared.
+
+    Attributes:
+        item: the item.
+        media: its media file, or None.
+        sha256: of the media file when it was written, or None.
+        latents: its latents file, or None.
+        document: the sections output and launch that its bytes depend on.
+        saving: what the VAE did to save memory.
+    """
+
+    item: WorkItem
+    media: Path | None
+    sha256: str | None
+    latents: Path | None
+    document: Mapping[str, Any]
+    saving: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A repetition beside its original.
+
+    Attributes:
+        media: the new media file.
+        sha256: of the new file.
+        expected: SHA-256 of the original, or None.
+        frames_max: largest difference of a pixel value, 0..255; None where there is nothing to compare.
+        latents_rms: root mean square difference of the latents; None where there are none to compare.
+    """
+
+    media: Path
+    sha256: str
+    expected: str | None
+    frames_max: int | None
+    latents_rms: float | None
+
+    @property
+    def is_identical(self) -> bool:
+        """True when the bytes of the file are the same."""
+        return self.sha256 == self.expected
+
+
+@dataclass(frozen=True)
+class EmbeddedMetadata:
+    """A media file's own account of how it was made, checked.
+
+    Attributes:
+        item: the item.
+        made: fps, crf and threads, as far as the file has them.
+        saving: what the VAE did to save memory.
+    """
+
+    item: WorkItem
+    made: Mapping[str, int]
+    saving: tuple[str, ...]
+
+
+def original_of(path: Path) -> Original:
+    """Read from a media file how it was made; use its record, too, when the file lies in a run.
+
+    Raises:
+        UsageError: the file does not say, or nothing that can have made it.
+        OSError: the file cannot be read.
+    """
+    from genrun.adapters.media import MediaError, read_metadata
+
+    remedy = "Name a file that genrun wrote, or an item's id."
+    try:
+        metadata = read_metadata(path)
+    except MediaError as error:
+        raise UsageError(f"{path}: does not say how it was made: {error}.", remedy=remedy) from error
+    embedded = check_metadata(metadata, path)
+    item, made = embedded.item, embedded.made
+    encoding = {key: made[key] for key in ("fps", "crf") if key in made}
+    document = {"launch": {"threads": made.get("threads")}, "output": {**encoding, "format": path.suffix[1:]}}
+    run = path.resolve().parents[2] if len(path.resolve().parents) > 2 else path.parent
+    record = RunFolder(run).record(item.id) if (run / "plan.jsonl").is_file() else None
+    if record is None:
+        return Original(item, path, sha256_of(path), None, document, embedded.saving)
+    return Original(item, path, record.sha256, _existing(run, record, "latents"), document, embedded.saving)
+
+
+def original_in(folder: RunFolder, item: WorkItem) -> Original:
+    """Find in a run the item as it was made."""
+    record = folder.record(item.id)
+    if record is None:
+        return Original(item, None, None, None, folder.job_document())
+    media, latents = _existing(folder.path, record, "media"), _existing(folder.path, record, "latents")
+    return Original(item, media, record.sha256, latents, folder.job_document(), record.saving)
+
+
+def repeat(original: Original, out: Path) -> Comparison:
+    """Sample an item again in this process, write it into the folder `out`, and compare.
+
+    Raises:
+        RunError: it cannot be made, or its pictures must not count.
+        UsageError: the original lies in that folder.
+        StoreError: the folder cannot be written.
+    """
+    from genrun.runner.worker.engine import Engine
+
+    item = original.item
+    for old in (original.media, original.latents):
+        if old is not None and old.resolve().parent == out.resolve():
+            raise UsageError(f"{out}: {old.name} lies there, and would be written over.", remedy="Name another: --out.")
+    engine = Engine({**original.document, "model": item.model})
+    scratch = RunFolder(out.resolve())
+    try:
+        sample = engine.sample(item, lambda front, steps: None)
+        frames = sample.decode_saving_memory()[0] if original.saving else sample.decode()
+    except Exception as error:
+        why = describe(error, rank=0, log="")
+        # Other remedies speak of a log or of kept latents, and here is neither.
+        remedy = str(why["remedy"]) if why["kind"] in REMEDIED else ""
+        raise RunError(f"{item.id}: {why['kind']}: {why['message']}", remedy=remedy) from error
+    media = scratch.path / f"{item.id}{engine.suffix(item, frames)}"
+    latents = scratch.path / f"{item.id}.safetensors"
+    _write(scratch, media, lambda path: engine.write(path, frames, metadata_of(item, original.saving)))
+    _write(scratch, latents, sample.save_latents)
+    return Comparison(
+        media,
+        sha256_of(media),
+        original.sha256,
+        None if original.media is None else _frames_max(media, original.media),
+        None if original.latents is None else _rms(latents, original.latents),
+    )
+
+
+def _write(folder: RunFolder, final: Path, write: Any) -> None:
+    with folder.staged(final) as temporary:
+        write(temporary)
+        temporary.replace(final)
+
+
+def _frames_max(new: Path, old: Path) -> int | None:
+    from genrun.adapters.media import read_frames
+
+    ours, theirs = read_frames(new), read_frames(old)
+    if ours.shape != theirs.shape:
+        return None
+    return int(abs(ours.astype(int) - theirs.astype(int)).max())
+
+
+def _rms(new: Path, old: Path) -> float | None:
+    ours, theirs = read_saved_latents(new).double(), read_saved_latents(old).double()
+    if ours.shape != theirs.shape:
+        return None
+    return math.sqrt(float(((ours - theirs) ** 2).mean()))
+
+
+def _existing(run: Path, record: Record, kind: str) -> Path | None:
+    path = file_of(run, record, kind)
+    return path if path is not None and path.is_file() else None
+
+
+def check_metadata(metadata: Mapping[str, Any], path: Path) -> EmbeddedMetadata:
+    """Check a file's account of how it was made as a job is checked.
+
+    The file may come from anywhere, and its words become paths and calls.
+
+    Args:
+        metadata: as the file has them.
+        path: the file, for messages.
+
+    Raises:
+        UsageError: nothing can have been made so here; the message says why.
+    """
+    if "item" not in metadata:
+        raise UsageError(f"{path}: does not say how it was made: no item.", remedy="Name a file that genrun wrote.")
+    try:
+        item = _item(metadata["item"], path)
+        made = metadata.get("made")
+        return EmbeddedMetadata(item, _made({} if made is None else made), _saving(metadata.get("saving") or ()))
+    except ValueError as error:
+        raise UsageError(f"{path}: does not say how it was made: {error}.", remedy=ONLY_GENUINE) from error
+
+
+def _item(data: Any, path: Path) -> WorkItem:
+    item = WorkItem.from_dict(read_json(json.dumps(data)))
+    for name in ("id", "pair"):
+        text = getattr(item, name)
+        if not isinstance(text, str) or not _ID.fullmatch(text):
+            raise ValueError(f"its {name} is {text!r:.60}, and wanted are {ID_DIGITS} hexadecimal digits")
+    if not isinstance(item.axes, dict) or not all(isinstance(label, str) for label in item.axes.values()):
+        raise ValueError("its axes are no texts")
+    again = _planned(item, path)
+    if item.fits() is not True:
+        raise ValueError(f"its id {item.id} is not that of what it says")
+    if again.model["fingerprint"] != item.model.get("fingerprint"):
+        raise ValueError(f"the weights in {again.model['checkpoint']!r:.200} are not those that made it")
+    return item
+
+
+def _planned(item: WorkItem, path: Path) -> WorkItem:
+    """Plan the item as a job of its own, which checks all that it says.
+
+    Raises:
+        ValueError: such a job would be refused; the message says why.
+    """
+    if not isinstance(item.model, dict) or not isinstance(item.sampling, dict):
+        raise ValueError("its model and its sampling are no mappings")
+    job = {
+        "name": "rerun",
+        "model": {name: value for name, value in item.model.items() if name != "fingerprint" and value is not None},
+        "prompts": [item.prompt],
+        "seeds": [item.seed],
+        "sampling": {**item.sampling, "negative_prompt": item.negative_prompt},
+        "solver": item.solver,
+        "cache": item.cache or {"kind": NO_CACHE},
+        "attention": item.attention,
+    }
+    try:
+        return plan(check(dress(job, Origin(str(path))), path, environ={}))[0]
+    except JobFileError as error:
+        first = error.problems[0]
+        named = f"{first.path}: " if first.path else ""
+        raise ValueError(f"{named}{first.message.rstrip('.')}") from error
+
+
+def _made(data: Any) -> dict[str, int]:
+    if not isinstance(data, dict):
+        raise ValueError("`made` is no object")
+    found = {}
+    for name, (least, most) in MADE.items():
+        value = data.get(name)
+        if value is None:
+            continue
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(f"{name} is {value!r:.60}, and wanted is a whole number from {least} to {most}")
+        found[name] = value
+    return found
+
+
+def _saving(data: Any) -> tuple[str, ...]:
+    if not isinstance(data, list | tuple) or any(means not in SAVING for means in data):
+        raise ValueError(f"`saving` is {data!r:.60}, and wanted is a list of {' and '.join(SAVING)}")
+    return tuple(data)

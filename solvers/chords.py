@@ -127,7 +127,7 @@ class Meeting:
 
 @dataclass
 class Core:
-    """One core.
+    """A core on its way through the trajectory.
 
     Attributes:
         gap: steps between its meetings with the next slower core; 0 for the slowest.
@@ -259,7 +259,7 @@ class Ensemble:
             self.verified = agreed
             del self.cores[0]
             self.cores[0].gap, self.cores[0].meeting = 0, None  # no slower core is left to meet
-        # A core that has ended, without a meeting to come, is compared no more, and so are those that begin from it.
+        # A core that ended without agreeing, and has no meeting to come, is never confirmed; nor are the faster ones.
         for k, core in enumerate(self.cores[1:], 1):
             if core.index == self.problem.num_steps and core.meeting is None and core.agreed is None:
                 del self.cores[k:]

@@ -136,7 +136,7 @@ def alternating(size: int) -> Elements:
 
 @dataclass(frozen=True)
 class Linear:
-    """One Gaussian N(mean, diag(scale^2)): the denoiser is linear in x, and the exact flow is known.
+    """The denoiser of a Gaussian N(mean, diag(scale^2)): linear in x, and its exact flow is known.
 
     Attributes:
         mean: (size,).

@@ -108,12 +108,12 @@ def fastest_time(workers: int) -> float:
 
 @dataclass
 class Meeting:
-    """A step that the slower core will come to, where a core began.
+    """A state that a core set out from, for the slower core to compare when it comes to that step.
 
     Attributes:
         index: s.
-        stop: s + gap, where the core was when the meeting is over.
-        x: the state x_s that the core began with.
+        stop: s + gap, which the core itself has come to by then.
+        x: the state x_s that the core set out from.
         history: the scheduler's memory there.
         jumped: G(s, stop) from it.
     """
@@ -127,7 +127,7 @@ class Meeting:
 
 @dataclass
 class Core:
-    """One core.
+    """A core on its way through the trajectory.
 
     Attributes:
         gap: steps between its meetings with the next slower core; 0 for the slowest.
@@ -209,7 +209,8 @@ class Ensemble:
 
     def _branch(self, k: int, core: Core, output: Output) -> None:
         """Use an evaluation for all else it is good for: meet the faster core, prepare a meeting, launch a new core."""
-        meets = k + 1 < len(self.cores) and self._is_met(self.cores[k + 1], core.index)
+        meeting = self.cores[k + 1].meeting if k + 1 < len(self.cores) else None
+        meets = meeting is not None and meeting.index == core.index
         begins = core.gap > 0 and core.meeting is None and core.rectification is None
         start = self._next_start(core)
         if not meets and not begins and start is None:
@@ -224,10 +225,6 @@ class Ensemble:
         if start is not None:
             self._launch(core, start, x0)
 
-    @staticmethod
-    def _is_met(faster: Core, index: int) -> bool:
-        return faster.meeting is not None and faster.meeting.index == index
-
     def _meet(self, core: Core, faster: Core, x0: State) -> None:
         """Compare the two cores where the faster one began, and rectify it by what it should have begun with."""
         meeting = faster.meeting
@@ -235,7 +232,7 @@ class Ensemble:
         difference = core.x - meeting.x
         self.residual = max(self.residual, rms(difference))
         agree = self.settled(meeting.index, difference)
-        if agree and self.options.tolerance == 0:
+        if agree and self.options.tolerance == 0:  # from equal states, steps differ where their histories do
             agree = same_history(core.history, meeting.history)
         faster.agreed = meeting.index if agree else None
         faster.rectification = self._leap(core, meeting.stop, x0)[0] - meeting.jumped
@@ -262,6 +259,7 @@ class Ensemble:
             self.verified = agreed
             del self.cores[0]
             self.cores[0].gap, self.cores[0].meeting = 0, None  # no slower core is left to meet
+        # A core that ended without agreeing, and has no meeting to come, is never confirmed; nor are the faster ones.
         for k, core in enumerate(self.cores[1:], 1):
             if core.index == self.problem.num_steps and core.meeting is None and core.agreed is None:
                 del self.cores[k:]

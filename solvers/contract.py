@@ -75,7 +75,7 @@ class Solution:
 
 @runtime_checkable
 class Problem(Protocol):
-    """One sample's sampling trajectory: a start and the scheduler's steps."""
+    """The sampling trajectory of one sample: a start and the scheduler's steps."""
 
     @property
     def num_steps(self) -> int:

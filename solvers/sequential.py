@@ -10,7 +10,7 @@ from genrun.solvers.trajectory import Trajectory
 
 @dataclass(frozen=True)
 class Sequential:
-    """One step a round: N rounds, N evaluations, no error. The reference of every other solver."""
+    """The reference of every other solver: a step a round, so N rounds, N evaluations, no error."""
 
     @property
     def workers(self) -> int:

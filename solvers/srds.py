@@ -126,7 +126,7 @@ class Pipeline:
             self.residual = 0.0
             for chain in chosen:
                 self._advance(chain, outputs.pop(0))
-            self._hand_over()
+            self._correct()
             front = self._move(front)
             at.accept(front.index, front.x, front.history, self.residual)
         return (yield from at.finish())
@@ -161,22 +161,19 @@ class Pipeline:
         chain.x, chain.history = problem.step(chain.index, chain.x, output, chain.history)
         chain.index += 1
 
-    def _hand_over(self) -> None:
-        """Correct every chain that is done by parareal's rule, with the coarse stride of the next in its block."""
+    def _correct(self) -> None:
+        """Apply parareal's rule to every chain that is done: begin the next block from its end, corrected by G - G."""
         for chains in self.chains[:-1]:
             while len(chains) > 1 and self._done(chains[0]):
                 done, later = chains[:2]
                 if done.coarse is None or later.coarse is None:
                     break
-                self._correct(done, later.coarse - done.coarse)
+                x, history, correction = done.x, done.history, later.coarse - done.coarse
+                if bool(correction.any()):  # else they are those of the fine steps, to the last bit
+                    x = self.problem.hold(done.index, x + correction)
+                    history = self.problem.moved(done.index, history, correction)
+                self._begin(done.block + 1, x, history)
                 del chains[0]
-
-    def _correct(self, done: Chain, correction: State) -> None:
-        x, history = done.x, done.history
-        if bool(correction.any()):  # else the state and its history are those of the fine steps, to the last bit
-            x = self.problem.hold(done.index, x + correction)
-            history = self.problem.moved(done.index, history, correction)
-        self._begin(done.block + 1, x, history)
 
     def _move(self, front: Chain) -> Chain:
         """Return the front after this round: gone on into the next block, or a chain ahead that began where it now is."""
@@ -184,6 +181,7 @@ class Pipeline:
             self.chains[front.block].clear()
             front = self._adopt(front.block + 1, front.x, front.history)
         chains = self.chains[front.block]
+        # A chain that is not ahead of the front, which is exact, has nothing to add to it.
         chains[:] = [c for c in chains if c is front or c.index > front.index]
         return front
 
@@ -192,7 +190,7 @@ class Pipeline:
         for chain in self.chains[block]:
             change = x - chain.start
             agree = self.settled(chain.index, change)
-            if self.options.tolerance == 0:
+            if self.options.tolerance == 0:  # from equal states, steps differ where their histories do
                 agree = agree and same_history(history, chain.before)
             if agree:
                 return chain

@@ -59,7 +59,7 @@ def same_history(a: History, b: History) -> bool:
 
 @dataclass
 class Trajectory:
-    """One sample on its way: the front, its state, the scheduler's memory there, and what it has cost.
+    """A sample on its way: the front, its state, the scheduler's memory there, and what it has cost.
 
     `x` and `history` belong to the front: both are final, and the next round evaluates `x` first.
     """

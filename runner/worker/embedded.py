@@ -14,6 +14,7 @@ from genrun.runner.job.errors import JobFileError, Origin
 from genrun.runner.job.plan import ID_DIGITS, NO_CACHE, WorkItem, plan
 from genrun.runner.job.resolve import check
 from genrun.runner.job.tree import dress
+from genrun.runner.store.reading import read_json
 
 REMEDY = "Only files as genrun wrote them can be made again."
 SAVING = ("tiling", "slicing")
@@ -59,7 +60,7 @@ def told_by(metadata: Mapping[str, Any], path: Path) -> Told:
 
 
 def _item(data: Any, path: Path) -> WorkItem:
-    item = WorkItem.from_json(json.dumps(data))
+    item = WorkItem.from_dict(read_json(json.dumps(data)))
     for name in ("id", "pair"):
         text = getattr(item, name)
         if not isinstance(text, str) or not _ID.fullmatch(text):

@@ -69,8 +69,7 @@ def put_memory(loaded: LoadedJob, gpu_bytes: int | None, *, as_json: bool) -> No
 def _subjects(cells: Sequence[Cell]) -> Iterator[Subject]:
     """What differs among the cells in what memory depends on."""
     from genrun.adapters.pipeline.load_options import LoadOptions
-    from genrun.runner.memory.cache import folder_of
-    from genrun.runner.memory.estimate import Subject, shape_of
+    from genrun.runner.memory.estimate import Subject, folder_of, shape_of
 
     seen = []
     for cell in cells:

@@ -1,8 +1,8 @@
-"""One cell of the matrix: its document resolved, section by section, to what will run."""
+"""Cells of the matrix: a document resolved, section by section, to what will run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from genrun.runner.job.validate import job_of, section
 
 @dataclass(frozen=True)
 class Cell:
-    """What one cell of the matrix runs: `prompts` x `job.seeds`.
+    """A cell of the matrix that can run: `prompts` x `job.seeds`.
 
     Attributes:
         axes: axis -> short label.
@@ -58,7 +58,7 @@ def _checkpoint(text: str, base: Path, variant: str | None) -> Checkpoint | str:
 
 @dataclass(frozen=True)
 class Sources:
-    """What cells are resolved from; the files that several cells name are read once.
+    """Registries and files that cells are resolved from; a file that several cells name is read once.
 
     Attributes:
         registries: what is installed.
@@ -68,8 +68,8 @@ class Sources:
     """
 
     registries: Registries
-    checkpoint: Any = field(default_factory=lambda: cache(_checkpoint))
-    parts: Any = field(default_factory=lambda: cache(parts_of))
+    checkpoint: Callable[[str, Path, str | None], Checkpoint | str] = field(default_factory=lambda: cache(_checkpoint))
+    parts: Callable[[Checkpoint, str | None], Parts | None] = field(default_factory=lambda: cache(parts_of))
     prompts: ReadFile = field(default_factory=file_reader)
 
 
@@ -89,7 +89,7 @@ class Draft:
 
     @property
     def registries(self) -> Registries:
-        """What is installed."""
+        """The registries of what is installed."""
         return self.sources.registries
 
     def unresolved(self) -> list[Problem]:
@@ -127,7 +127,7 @@ class Draft:
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """Where the weights are."""
+        """The folder or hub id of the weights."""
         return None if self._model[0] is None else self._model[0][1]
 
     @property

@@ -15,7 +15,7 @@ MAX_SHOWN = 100
 
 @dataclass(frozen=True, order=True)
 class Origin:
-    """Where a value came from.
+    """A place: where a value came from.
 
     Attributes:
         file: a file as the user named it, or the text of a `--set` option, or "default".
@@ -38,7 +38,7 @@ class Origin:
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing that is wrong.
+    """A value that is wrong, and why.
 
     Attributes:
         origin: where.

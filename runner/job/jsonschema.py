@@ -1,4 +1,4 @@
-"""The JSON schema of job files, for editors: shorthands, and the models, solvers and metrics that are installed."""
+"""The JSON schema of job files, for editors: with shorthands, and the models, solvers and metrics that are installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def job_schema(registries: Registries | None = None) -> dict[str, Any]:
-    """Return the schema as plain data."""
+    """Return the JSON schema as plain data."""
     registries = registries or Registries.installed()
     schema = JobSpec.model_json_schema()
     parts = schema["$defs"]
@@ -47,7 +47,7 @@ def job_schema(registries: Registries | None = None) -> dict[str, Any]:
 
 
 def _metric(names: Sequence[str]) -> dict[str, Any]:
-    """A name, or a mapping of `kind` and options; those are checked by genrun alone."""
+    # Options of metrics are checked by genrun alone.
     kind = {"type": "object", "required": ["kind"], "properties": {"kind": {"enum": list(names)}}}
     return {"anyOf": [{"enum": list(names)}, kind]}
 

@@ -28,7 +28,7 @@ MAX_SEED = 2**63 - 1
 
 @dataclasses.dataclass(frozen=True)
 class OptionDoc:
-    """One option of a solver: its name, type, default and what it means."""
+    """An option of a solver: its name, type, default and meaning."""
 
     name: str
     type: str

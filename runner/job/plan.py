@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.checkpoint.variants import changes_weights
 from genrun.runner.job.errors import Origin, Problem, raise_all
-from genrun.runner.store.reading import read_json
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
-    from genrun.runner.job import Cell, LoadedJob
+    from genrun.runner.job.cell import Cell
     from genrun.runner.job.prompt_files import Prompt
+    from genrun.runner.job.resolve import LoadedJob
 
 IDENTITY_VERSION = 1
+"""Hashed with every item: raising it makes users generate everything again."""
+
 ID_DIGITS = 20
+"""Of a SHA-256, 80 bits: among a million items two are the same with a chance of 4e-13."""
+
 MAX_ITEMS = 1_000_000
+"""A run folder has a file for each of them, and is looked through whenever a command asks how far it is."""
+
 NATIVE, NO_CACHE = "native", "none"
 LATER = ("cache", "attention")
 """Fields that items of earlier versions lack."""
@@ -77,25 +83,24 @@ class WorkItem:
 
     @property
     def is_reference(self) -> bool:
-        """Whether the item is what the others of its pair are compared with: sequential, computed in full."""
+        """True when the others of its pair are compared with it: sequential, computed in full."""
         return self.solver["kind"] == "sequential" and not self.cache and self.attention == NATIVE
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, keys in the order of the fields."""
+        """Return plain data, keys in the order of the fields."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def to_json(self) -> str:
-        """One line of ASCII."""
+        """Return one line of ASCII."""
         return json.dumps(self.to_dict(), allow_nan=False)
 
     @classmethod
-    def from_json(cls, line: str) -> WorkItem:
-        """The inverse of `to_json`.
+    def from_dict(cls, data: Any) -> WorkItem:
+        """Return the item of plain data; the inverse of `to_dict`.
 
         Raises:
-            ValueError: the line is not an item.
+            ValueError: the data are no item that a plan could hold.
         """
-        data = read_json(line)
         if not isinstance(data, dict) or {*data, *LATER} != set(cls.__dataclass_fields__):
             names = ", ".join(sorted(each.name for each in fields(cls)))
             raise ValueError(f"not an item: wanted an object with {names}")
@@ -103,22 +108,18 @@ class WorkItem:
             if name in data and (not isinstance(data[name], kind) or isinstance(data[name], bool)):
                 raise ValueError(f"not an item: its {name} is {data[name]!r:.60}, and wanted is another type")
         item = cls(**data)
-        item._check()
+        for name in ("id", "pair"):
+            if not _SAFE_ID.fullmatch(data[name]):
+                wanted = f"{ID_DIGITS} hexadecimal digits"
+                raise ValueError(f"its {name} is {data[name]!r:.60}, and wanted are {wanted}")
+        if not isinstance(item.solver.get("kind"), str):
+            raise ValueError("not an item: its solver has no kind")
+        if not all(isinstance(label, str) for label in item.axes.values()):
+            raise ValueError("not an item: a label of its axes is no text")
         return item
 
-    def _check(self) -> None:
-        """Refuse what no plan holds, so that whoever uses an item need not look again."""
-        for name in ("id", "pair"):
-            if not _SAFE_ID.fullmatch(getattr(self, name)):
-                wanted = f"{ID_DIGITS} hexadecimal digits"
-                raise ValueError(f"its {name} is {getattr(self, name)!r:.60}, and wanted are {wanted}")
-        if not isinstance(self.solver.get("kind"), str):
-            raise ValueError("not an item: its solver has no kind")
-        if not all(isinstance(label, str) for label in self.axes.values()):
-            raise ValueError("not an item: a label of its axes is no text")
-
     def fits(self) -> bool | None:
-        """Whether the id and the pair are the hashes of what the item says; None where its adapter is not there to ask."""
+        """Return True when id and pair are the hashes of what the item says; None where its adapter is not there to ask."""
         found = self.hashes()
         return None if found is None else (self.pair, self.id) == found
 
@@ -153,7 +154,7 @@ def plan(loaded: LoadedJob) -> list[WorkItem]:
 
 
 def canonical(data: Any) -> bytes:
-    """JSON that is the same for the same data: sorted keys, no spaces, ASCII."""
+    """Return JSON that is the same for the same data: sorted keys, no spaces, ASCII."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
@@ -188,7 +189,8 @@ def _model(cell: Cell, fingerprints: Mapping[tuple[str, str | None], str]) -> di
 
 
 def _identity(model: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a model changes the pixels: what is new since the first version only where it is set."""
+    """Return what of a model changes the pixels."""
+    # Fields that are new since the first version only where they are set, so that ids stay what they were.
     changes = {key: model[key] for key in ("compile", "quantization", "variant") if model.get(key)}
     if (model.get("vae") or {}).get("tiling"):
         changes["tiling"] = True
@@ -196,7 +198,7 @@ def _identity(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt]]:
-    """The items of one cell, each with the prompt that it comes from."""
+    """Yield the items of one cell, each with the prompt that it comes from."""
     sampling = {key: value for key, value in cell.sampling.items() if key != "negative_prompt"}
     solver = {"kind": cell.job.solver.kind, **cell.job.solver.options}
     # Hashing what a cell shares once keeps the planning of long prompt lists fast.
@@ -220,15 +222,15 @@ def _hash_of_cell(model: Mapping[str, Any], call: Mapping[str, Any], sampling: M
 
 
 def _suffix(solver: Mapping[str, Any], cache: Mapping[str, Any], attention: str) -> bytes:
-    """What is hashed of how an item is computed."""
-    # What is as it always was is not hashed, so that ids stay what they were.
+    """Return what is hashed of how an item is computed."""
+    # A cache or kernel that is not used is not hashed, so that ids stay what they were before there were any.
     extras: dict[str, Any] = {"cache": cache} if cache else {}
     extras |= {"attention": attention} if attention != NATIVE else {}
     return canonical(solver) + (canonical(extras) if extras else b"")
 
 
 def _ids(shared: Hash, texts: tuple[str, str | None, int], suffix: bytes) -> tuple[str, str]:
-    """The pair and the id of an item."""
+    """Return the pair and the id of an item."""
     hashed = shared.copy()
     hashed.update(canonical(texts))
     pair = hashed.hexdigest()[:ID_DIGITS]

@@ -42,7 +42,7 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt.
+    """A prompt of a job.
 
     Attributes:
         text: the prompt as written, spaces included.

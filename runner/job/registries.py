@@ -31,7 +31,7 @@ def _template_mistake(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Registries:
-    """What is installed; tests pass their own.
+    """Everything that is installed; tests pass their own.
 
     Attributes:
         adapters: of `genrun.adapters.registry`.

@@ -65,7 +65,7 @@ class _Kind(BaseModel):
 
 
 class VaeSpec(_Section):
-    """How latents are decoded."""
+    """Decoding of latents."""
 
     tiling: bool = Field(default=False, description="In overlapping tiles: less memory, and blended where they meet.")
     slicing: bool = Field(default=False, description="One picture of a batch at a time.")
@@ -103,7 +103,7 @@ class ModelSpec(_Section):
     offload: Literal["none", "model", "sequential", "group"] | None = Field(
         default=None, description="What waits in main memory: nothing, each model, each layer, or each group of blocks."
     )
-    vae: VaeSpec | None = Field(default=None, description="How latents are decoded.")
+    vae: VaeSpec | None = Field(default=None, description="Decoding of latents.")
     compile: Compile | None = Field(
         default=None, description="true: compile the denoiser; regional: the blocks it repeats."
     )
@@ -181,7 +181,7 @@ class CacheSpec(_Kind):
 
 
 class ParallelSpec(_Section):
-    """How ranks are used: data x time x cfg x ring x ulysses. Never changes the pictures beyond rounding."""
+    """The mesh of ranks: data x time x cfg x ring x ulysses. Never changes the pictures beyond rounding."""
 
     data: CountOrAuto = Field(default="auto", description="Groups of ranks that take different items.")
     time: CountOrAuto = Field(
@@ -204,14 +204,14 @@ class ParallelSpec(_Section):
 
 
 class StepSpec(_Section):
-    """What is run after the items, as a job of its own."""
+    """A job of its own that is run after the items."""
 
     step: Literal["score", "report"] = Field(description="score or report.")
     options: Options = Field(default_factory=dict, description="#SBATCH options of this job, over those of `launch`.")
 
 
 class LaunchSpec(_Section):
-    """How workers are started. Never changes the pictures."""
+    """The launcher of the workers, and its options. Never changes the pictures."""
 
     kind: Text = Field(default="inline", description="inline (this process), torchrun, or slurm.")
     processes: CountOrAuto = Field(
@@ -245,7 +245,7 @@ class LaunchSpec(_Section):
 
 
 class OutputSpec(_Section):
-    """Where and how media are written."""
+    """Folder and format of media."""
 
     dir: Folder = Field(default="runs", description="Folder of run folders.")
     save_latents: bool = Field(default=False, description="Keep the final latents of every item.")
@@ -278,7 +278,7 @@ class GateSpec(_Section):
 
 
 class NotifySpec(_Section):
-    """What is told of a night. The command reads JSON; genrun itself opens no connection."""
+    """A command that is told of a night. It reads JSON; genrun itself opens no connection."""
 
     command: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
         description="Program and arguments, without a shell; gets the night as JSON on stdin."
@@ -290,7 +290,7 @@ class NotifySpec(_Section):
 
 
 class NightlySpec(_Section):
-    """What `genrun nightly` does beside generating, scoring and reporting."""
+    """The baseline of `genrun nightly`, its time, and who is told."""
 
     baseline: Text = Field(
         default="pinned",

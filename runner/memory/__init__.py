@@ -1,1 +1,1 @@
-"""How much memory a rank will need, from what a checkpoint says of itself: nothing is loaded, torch is not imported."""
+"""The memory that a rank will need, from a checkpoint's headers: nothing is loaded, torch is not imported."""

@@ -1,4 +1,4 @@
-"""How much memory a model takes besides its weights while it works: rules of thumb, measured on the real architectures.
+"""Memory that a model takes besides its weights while it works: rules of thumb, measured on the real architectures.
 
 `python -m tests.bench.activations` measures them: it runs diffusers' own classes on tensors without storage, and adds up
 what is alive at once. Attention is taken to be one that never forms the matrix of all pairs (flash, or any of its like).
@@ -14,6 +14,7 @@ STACKED = ("StableDiffusion3Pipeline", "CogVideoXPipeline", "LTXPipeline", "Stab
 """Pipelines that evaluate both halves of the guidance in one call."""
 
 TEXT_TOKENS = 512
+"""Of a prompt, as the longest of the usual encoders pads it."""
 
 PER_TOKEN = {
     "FluxTransformer2DModel": 17.4,
@@ -25,6 +26,8 @@ PER_TOKEN = {
 """Numbers alive at once for each token and each unit of a transformer's width."""
 
 PER_TOKEN_OTHERS = 18.2
+"""For other transformers: the largest that was measured, so that the estimate is on the safe side."""
+
 PER_LATENT_PIXEL = 26.1
 """The same for each pixel that a U-Net sees and each channel of its first block."""
 
@@ -48,7 +51,7 @@ TILE = 256
 
 @dataclass(frozen=True)
 class Shape:
-    """What is made.
+    """The size of a sample.
 
     Attributes:
         height, width: pixels.
@@ -61,7 +64,7 @@ class Shape:
 
 
 def spatial_ratio(kind: str, config: Mapping[str, Any]) -> int:
-    """Pixels for each latent along a side."""
+    """Return pixels for each latent along a side."""
     for name in ("spatial_compression_ratio", "scale_factor_spatial"):
         if config.get(name):
             return int(config[name])
@@ -72,13 +75,13 @@ def spatial_ratio(kind: str, config: Mapping[str, Any]) -> int:
 
 
 def temporal_ratio(kind: str, config: Mapping[str, Any]) -> int:
-    """Frames for each latent along time."""
+    """Return frames for each latent along time."""
     usual = 8 if kind == "AutoencoderKLLTXVideo" else 4
     return int(config.get("temporal_compression_ratio") or config.get("scale_factor_temporal") or usual)
 
 
 def latent_shape(kind: str | None, config: Mapping[str, Any], shape: Shape) -> tuple[int, int, int, int]:
-    """Channels, frames, height and width of the latents; the pixels themselves where there is no VAE."""
+    """Return channels, frames, height and width of the latents; of the pixels themselves where there is no VAE."""
     if kind is None:
         return 3, 1, shape.height, shape.width
     side = spatial_ratio(kind, config)
@@ -88,7 +91,7 @@ def latent_shape(kind: str | None, config: Mapping[str, Any], shape: Shape) -> t
 
 
 def denoiser_numbers(kind: str, config: Mapping[str, Any], latents: tuple[int, int, int, int]) -> float:
-    """Numbers alive at once in one evaluation of one sample."""
+    """Return the numbers alive at once in one evaluation of one sample."""
     channels, frames, height, width = latents
     if "num_attention_heads" not in config or not isinstance(config.get("attention_head_dim"), int):
         return PER_LATENT_PIXEL * _first(config.get("block_out_channels"), 320) * height * width
@@ -100,7 +103,7 @@ def denoiser_numbers(kind: str, config: Mapping[str, Any], latents: tuple[int, i
 
 
 def decoder_numbers(kind: str, config: Mapping[str, Any], shape: Shape, *, tiled: bool) -> float:
-    """Numbers alive at once while a VAE decodes; its pixels in float32, and with tiles their row, are part of them."""
+    """Return the numbers alive at once while a VAE decodes; its pixels in float32, and with tiles their row, count too."""
     channels = _first(config.get("block_out_channels"), config.get("base_dim") or 128)
     height, width, frames = shape.height, shape.width, shape.num_frames
     pixels = 3 * height * width * frames
@@ -112,7 +115,7 @@ def decoder_numbers(kind: str, config: Mapping[str, Any], shape: Shape, *, tiled
 
 
 def _patch(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Latents of a token along time and along a side."""
+    """Return the latents of a token along time and along a side."""
     patch = config.get("patch_size", 1)
     if isinstance(patch, list | tuple):
         return int(patch[0]), int(patch[-1])

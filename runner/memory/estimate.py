@@ -1,4 +1,4 @@
-"""What a rank will need, by mode of offloading: the largest of the stages of encoding, denoising and decoding."""
+"""The memory that a rank will need, by mode of offloading: the largest of encoding, denoising and decoding."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from typing import Any
 
 from genrun.adapters.checkpoint.index import index_of
 from genrun.adapters.pipeline.load_options import LoadOptions, Offload
+from genrun.runner.errors import UsageError
+from genrun.runner.job.checkpoint import Checkpoint
 from genrun.runner.memory.activations import STACKED, Shape, decoder_numbers, denoiser_numbers, latent_shape
 from genrun.runner.memory.weights import BYTES, Component, components
 
 MODES: tuple[Offload, ...] = ("none", "model", "group", "sequential")
-"""From the fastest to the slowest."""
+"""Modes of offloading, from the fastest to the slowest."""
 
 CONTEXT_BYTES = 500 * 2**20
-"""What a GPU's driver and libraries hold besides, and what the allocator loses in gaps: part of every stage."""
+"""Part of every stage: held by a GPU's driver and libraries, or lost in gaps by the allocator."""
 
 COPIES_OF_TRAJECTORY = 4
-"""Trajectories of latents in float32 that a parallel solver keeps: states, outputs, and what a sweep makes of them."""
+"""Trajectories of latents in float32 that a parallel solver keeps: states, outputs, and two that a sweep makes of them."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Estimate:
 
     Attributes:
         mode: what is offloaded.
-        tiled: whether the VAE decodes in tiles.
+        tiled: True when the VAE decodes in tiles.
         encode_bytes: while prompts are encoded.
         denoise_bytes: while a sample is denoised.
         decode_bytes: while it is decoded.
@@ -42,26 +44,26 @@ class Estimate:
 
     @property
     def peak_bytes(self) -> int:
-        """The most at any time."""
+        """The largest of the three stages."""
         return max(self.encode_bytes, self.denoise_bytes, self.decode_bytes)
 
     @property
     def options(self) -> str:
-        """What to write below `model:`, or "" where nothing is needed."""
+        """The options to write below `model:`, or "" where none is needed."""
         offload = [] if self.mode == "none" else [f"offload: {self.mode}"]
         return ", ".join([*offload, *(["vae: {tiling: true, slicing: true}"] if self.tiled else [])])
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is estimated.
+    """A model, and the sample that it is to make.
 
     Attributes:
         folder: of the checkpoint.
         holding: how its weights are held; its offloading and tiles are those that are tried.
         shape: what is made.
         steps: N, states of a trajectory.
-        guidance: whether both halves of a guidance are evaluated.
+        guidance: True when both halves of a guidance are evaluated.
     """
 
     folder: Path
@@ -71,8 +73,21 @@ class Subject:
     guidance: bool = True
 
 
+def folder_of(checkpoint: Checkpoint, revision: str | None) -> Path:
+    """Return a checkpoint's folder: its own, or that of the hub's cache. Downloads nothing.
+
+    Raises:
+        UsageError: a hub id that is not in the cache.
+    """
+    folder = checkpoint.local_folder(revision)
+    if folder is None:
+        remedy = f"Get it first: hf download {checkpoint.name}; or --set model.checkpoint=FOLDER."
+        raise UsageError(f"{checkpoint.name}: is not on this machine, so its sizes are not known.", remedy=remedy)
+    return folder
+
+
 def estimates(subject: Subject) -> list[Estimate]:
-    """Every mode, each without and with tiles, from the fastest to the most frugal.
+    """Return every mode, each without and with tiles, from the fastest to the most frugal.
 
     Raises:
         ValueError: the folder is no pipeline, or not whole.
@@ -84,12 +99,12 @@ def estimates(subject: Subject) -> list[Estimate]:
 
 
 def fastest(found: Sequence[Estimate], size_bytes: int) -> Estimate | None:
-    """The first mode that fits into a device's memory."""
+    """Return the first mode that fits into a device's memory."""
     return next((each for each in found if each.peak_bytes <= size_bytes), None)
 
 
 def shape_of(folder: Path, sampling: Mapping[str, Any], holding: LoadOptions | None = None) -> Shape:
-    """What a job makes: its sampling's size, or what the checkpoint's denoiser was made for.
+    """Return the size that a job samples: its own, or what the checkpoint's denoiser was made for.
 
     Raises:
         ValueError: neither says.
@@ -109,7 +124,7 @@ def shape_of(folder: Path, sampling: Mapping[str, Any], holding: LoadOptions | N
 
 
 def _working_bytes(subject: Subject, parts: Sequence[Component]) -> Callable[[str, bool], int]:
-    """Memory besides weights, by stage and tiles."""
+    """Return memory besides weights, by stage and tiles."""
     vae = next((part for part in parts if part.name == "vae"), None)
     latents = latent_shape(vae and vae.kind, vae.config if vae else {}, subject.shape)
     samples = 2 if subject.guidance and index_of(subject.folder).get("_class_name") in STACKED else 1
@@ -148,7 +163,7 @@ def _estimate(mode: Offload, tiled: bool, parts: Sequence[Component], working: C
 
 
 def _held(mode: Offload, loaded: Sequence[Component], working: Sequence[Component]) -> int:
-    """Weights on the device in a stage: of all that is loaded, or of the one at work."""
+    """Return the weights on the device in a stage: of all that is loaded, or of the one at work."""
     if mode == "none":
         return sum(part.total_bytes for part in loaded)
     by_mode: dict[str, Callable[[Component], int]] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import DamagedFileError
-from genrun.runner.store.reading import MENDS, WRONG_CONTENT, read_bytes, reading
+from genrun.runner.store.reading import MENDS, WRONG_CONTENT, read_bytes, read_json, reading
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -60,7 +60,7 @@ def read_plan(path: Path) -> PlanFile:
     wrong: dict[int, str] = {}
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
-            item = WorkItem.from_json(line)
+            item = WorkItem.from_dict(read_json(line))
         except WRONG_CONTENT as error:
             wrong[number] = f"is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
             continue

@@ -20,8 +20,7 @@ from genrun.runner.cli import main
 from genrun.runner.errors import UsageError
 from genrun.runner.job.checkpoint import Checkpoint
 from genrun.runner.memory.activations import Shape, decoder_numbers, denoiser_numbers, latent_shape
-from genrun.runner.memory.cache import folder_of
-from genrun.runner.memory.estimate import Estimate, Subject, estimates, fastest, shape_of
+from genrun.runner.memory.estimate import Estimate, Subject, estimates, fastest, folder_of, shape_of
 from genrun.runner.memory.weights import Component, components
 from tests.tiny import FAMILIES, build, call_kwargs
 from tests.tiny.checkpoints import save
@@ -188,7 +187,7 @@ def test_nothing_is_loaded_for_it() -> None:
 def test_a_hub_id_that_is_not_in_the_cache_is_named_with_what_gets_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UsageError, match=r"org/model: is not on this machine") as caught:
         folder_of(Checkpoint("org/model", None), None)
     assert "hf download org/model" in caught.value.remedy

@@ -9,6 +9,7 @@ import pytest
 
 from genrun.runner.job import checkpoint
 from genrun.runner.job.plan import WorkItem
+from genrun.runner.store.reading import read_json
 from tests.fakes.checkpoints import write_checkpoint
 from tests.fakes.jobs import BASE, ids, items_of
 
@@ -119,13 +120,13 @@ def test_an_item_reads_back_from_one_line_of_ascii() -> None:
     line = item.to_json()
     assert line.isascii()
     assert len(line.splitlines()) == 1
-    assert WorkItem.from_json(line) == item
+    assert WorkItem.from_dict(read_json(line)) == item
 
 
 @pytest.mark.parametrize("line", ["", "[]", "{}", json.dumps({"id": "x"})])
 def test_a_line_that_is_no_item_is_refused(line: str) -> None:
     with pytest.raises(ValueError):
-        WorkItem.from_json(line)
+        WorkItem.from_dict(read_json(line))
 
 
 def test_the_resolved_parts_of_an_item() -> None:

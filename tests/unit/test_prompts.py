@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from genrun.runner.job import prompt_files as prompts
 from genrun.runner.job.errors import JobFileError, Origin
 from genrun.runner.job.plan import WorkItem
+from genrun.runner.store.reading import read_json
 from tests.fakes.jobs import items_of, load_text, problems_of
 
 HOSTILE = [
@@ -84,7 +85,7 @@ def test_hostile_prompts_survive_the_plan_file() -> None:
     Path("p.txt").write_text("\n".join(HOSTILE), encoding="utf-8", newline="")
     items = items_of("model: tiny-video\nprompts: {file: p.txt}\n")
     lines = "".join(item.to_json() + "\n" for item in items).splitlines()
-    assert [WorkItem.from_json(line) for line in lines] == items
+    assert [WorkItem.from_dict(read_json(line)) for line in lines] == items
     assert [item.prompt for item in items] == HOSTILE
 
 

@@ -1,4 +1,4 @@
-"""What a cell is checked for before anything is loaded.
+"""Checks of a cell before anything is loaded, in a list.
 
 To add a check, write a function `(cell: Draft) -> Iterable[Problem]` in the file of its topic and name it in `CHECKS`.
 A check says nothing of a section that is wrong itself (None): its own problem is told already.

@@ -34,7 +34,7 @@ def test_a_cache_is_part_of_the_id_and_not_of_the_pair(tmp_path: Path) -> None:
     assert len({plain.id, cached.id, other.id}) == 3
     assert len({plain.pair, cached.pair, other.pair}) == 1
     assert cached.cache == {"kind": "first_block", "threshold": 0.05}
-    assert WorkItem.from_json(cached.to_json()) == cached
+    assert WorkItem.from_dict(cached.to_dict()) == cached
 
 
 def test_a_list_of_caches_is_an_axis_and_the_reference_has_none(tmp_path: Path) -> None:
@@ -49,9 +49,7 @@ def test_items_of_earlier_versions_are_still_read(tmp_path: Path) -> None:
     (item,) = items(tmp_path, "")
     data = item.to_dict()
     del data["cache"], data["attention"]
-    import json
-
-    assert WorkItem.from_json(json.dumps(data)) == item
+    assert WorkItem.from_dict(data) == item
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
+from genrun.runner.job import checks
+from genrun.runner.job.cell import Draft
+from genrun.runner.job.checks.values import check_keys, check_secrets, check_values
 from genrun.runner.job.errors import JobFileError
 from tests.fakes.checkpoints import write_checkpoint
 from tests.fakes.jobs import BASE, load_text, problems_of
@@ -252,3 +257,16 @@ def test_a_key_with_nothing_behind_it_means_the_default() -> None:
 def test_a_job_is_named_by_its_file() -> None:
     assert load_text(BASE, name="My job (2).yaml").job.name == "My-job-2"
     assert load_text(BASE, name="\N{PILE OF POO}.yaml").job.name == "job"
+
+
+def test_every_check_is_in_the_list() -> None:
+    modules = [import_module(f"{checks.__name__}.{module.name}") for module in iter_modules(checks.__path__)]
+    written = {
+        member
+        for module in modules
+        for name, member in vars(module).items()
+        if name.startswith("check_") and member.__module__ == module.__name__
+    }
+    of_documents = {check_keys, check_secrets, check_values}
+    assert written - of_documents == set(checks.CHECKS) - {Draft.unresolved}
+    assert {*checks.LAUNCH_CHECKS, *checks.MESH_CHECKS} <= set(checks.CHECKS)

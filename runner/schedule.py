@@ -15,7 +15,7 @@ from pathlib import Path
 
 from genrun.runner.errors import RunError, UsageError
 from genrun.runner.store.files import atomic_write
-from genrun.slurm.script import Option, ScriptError, directives, log_pattern, shell
+from genrun.slurm.template import Option, ScriptError, directives, log_pattern, shell
 
 TIMEOUT_S = 60
 CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from genrun.slurm.accounting import is_disabled
+from genrun.slurm.sacct import is_disabled
 from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, rows
-from genrun.slurm.launcher import max_array
+from genrun.slurm.jobs import max_array
 
 OLDEST = (20, 11)
 """The first version whose squeue takes separators of the caller's own."""

@@ -1,182 +1,310 @@
-"""Submitting, polling and cancelling jobs, and finding their logs. A job is known by its name, which is never used again."""
+"""Arrays of tasks in Slurm's queue, each with ranks on one node or several."""
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from genrun.slurm import accounting, queue
-from genrun.slurm.commands import Commands, SlurmError, UnreachableError
-from genrun.slurm.tasks import LIVE, Event, Task, amended, events, remembered
+from genrun import __version__
+from genrun.runner.errors import LaunchError, RefusedError, UsageError
+from genrun.runner.launch.protocol import Cluster, Request, State, Step
+from genrun.slurm.lookout import Lookout
+from genrun.runner.launch.order import log_folder, open_items
+from genrun.slurm.submissions import ITEMS, SCRIPT, Entry, Standing, Submission, job_folder, standing
+from genrun.runner.parallel.mesh import Mesh, product
+from genrun.runner.store.files import atomic_write
+from genrun.slurm import jobs as slurm
+from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, UnreachableError
+from genrun.slurm.refusals import blame
+from genrun.slurm.template import GENERATION, STEP, Script, ScriptError, log_pattern
 
-PAUSES_S = (2.0, 10.0, 30.0)
-"""Waits before looking up whether a submission that gave no answer was accepted after all."""
+if TYPE_CHECKING:
+    from genrun.runner.launch.order import Order
+    from genrun.runner.store.folder import RunFolder
 
-DEFAULT_MAX_ARRAY = 1001
+WARNING_S = 60
+"""How long before a task's time is up it is warned, to drop its items and be queued again."""
+
+TRIES = 4
+"""Failures of a task's workers after which it is not started again: two on one node, and two elsewhere."""
+
+GIVE_UP = 2
+"""Failures of a rank's first items after which the rank takes its node for broken."""
+
+POLL_S = 10.0
+STEP_PROGRAM = ("-m", "genrun.slurm.step")
+
+FIELDS = {
+    "partition": "launch.partition",
+    "time": "launch.time",
+    "array": "launch.array",
+    "nodes": "launch.nodes",
+    "gpus-per-node": "launch.gpus",
+}
+"""Keys of a job file that become options of sbatch."""
+
+
+def make(request: Request) -> SlurmLauncher:
+    """Return the launcher.
+
+    Raises:
+        UsageError: the ranks of a task are not data x time, or not the same number on every node.
+    """
+    cluster = request.cluster or Cluster("genrun")
+    return SlurmLauncher(request, cluster, mesh_of(request, cluster), Commands(request.environ))
+
+
+def mesh_of(request: Request, cluster: Cluster) -> Mesh:
+    """Return the ranks of one task: as told, one per GPU, or one group.
+
+    Raises:
+        UsageError: they are not those of the mesh, or not the same number on every node.
+    """
+    wish, gpus = request.wish, int(cluster.gpus.rpartition(":")[2])
+    if request.processes != "auto":
+        ranks = request.processes
+    elif gpus:
+        ranks = cluster.nodes * gpus
+    elif wish.data != "auto":
+        ranks = wish.mesh().ranks
+    else:
+        ranks = math.lcm(wish.mesh().team, cluster.nodes)
+    mesh = wish.mesh(ranks)
+    if mesh.ranks != ranks or ranks % cluster.nodes:
+        raise UsageError(
+            f"launch: {ranks} ranks of a task are not {product(mesh.to_dict(), 'parallel.')}, "
+            f"in equal parts on {cluster.nodes} nodes.",
+            remedy="Leave launch.processes out, or set launch.gpus, launch.nodes and parallel to fit.",
+        )
+    return mesh
 
 
 @dataclass(frozen=True)
-class Job:
-    """A job as the run folder remembers it.
+class SlurmLauncher:
+    """Submits arrays, and finds them again by what the run folder remembers.
 
     Attributes:
-        name: its name, unique.
-        id: its number, or "" when sbatch's answer was never heard.
-        tasks: how many tasks its array has.
-        logs: the folder of its scripts, logs and notes.
-    """
-
-    name: str
-    id: str
-    tasks: int
-    logs: Path
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is known of the tasks of several jobs.
-
-    Attributes:
-        tasks: every task of every job, in order.
-        trouble: why slurmctld could not be asked, or "".
-        has_accounting: whether the cluster keeps accounts; None when they were not needed.
-    """
-
-    tasks: Sequence[Task]
-    trouble: str = ""
-    has_accounting: bool | None = None
-
-
-def submit(
-    commands: Commands, script: Path, name: str, user: str, *, sleep: Callable[[float], None] = time.sleep
-) -> str:
-    """Hand a script to sbatch, and return the job's number; never twice, also when sbatch gives no answer.
-
-    Args:
+        request: what was asked for.
+        cluster: what was asked of the queue.
+        mesh: the ranks of one task.
         commands: Slurm's programs.
-        script: the batch script, whose job has the name `name`.
-        name: under which the job is looked up when sbatch gave no answer.
-        user: whose job it will be.
-        sleep: waits.
-
-    Raises:
-        UnreachableError: slurmctld does not answer; whether it took the job is looked up by the next submission.
-        SlurmError: it refused the job.
+        poll_s: the queue is asked no more often, in seconds.
     """
-    trouble: UnreachableError | None = None
-    for pause in (0.0, *PAUSES_S):
-        if trouble is not None:
-            sleep(pause)
-            if found := look_up(commands, name, user):
-                return found
+
+    request: Request
+    cluster: Cluster
+    mesh: Mesh
+    commands: Commands
+    poll_s: float = POLL_S
+    follows: bool = False
+    _folders: dict[str, RunFolder] = field(default_factory=dict)
+    _lookouts: dict[RunFolder, Lookout] = field(default_factory=dict)
+
+    def submit(self, folder: RunFolder, order: Order, restart: int) -> str:
+        """Submit the array and the steps that follow it; returns the array's job id.
+
+        What is to be submitted is written down before, so that a job whose number was never heard is found by its name.
+
+        Raises:
+            RefusedError: Slurm does not take the job.
+            LaunchError: Slurm does not answer.
+            StoreError: the run folder cannot be written.
+        """
+        del restart
+        count = self._tasks(len(open_items(folder, order)))
+        submission = Submission(order.job, str(os.getuid()))
+        text = self._script(folder, order, count)
+        submission = self._hand_in(folder, submission, ITEMS, text, count)
+        job = before = submission.jobs[ITEMS].id
+        self._folders[job] = folder
+        for step in self.cluster.then:
+            text = self._step_script(folder, order, step, before)
+            try:
+                submission = self._hand_in(folder, submission, step.name, text, 1)
+            except RefusedError:
+                slurm.cancel(self.commands, submission.user, submission.jobs[ITEMS].name, [job])
+                raise
+            before = submission.jobs[step.name].id
+        return job
+
+    def poll(self, job: str) -> State:
+        """Return what has become of a job; asks the queue only when the last answer is old enough."""
+        return self._lookout(self._folders[job]).state(job)
+
+    def cancel(self, job: str) -> None:
+        """Cancel a job and the steps that wait for it."""
+        for submission in standing(self._folders[job], self.commands).submissions:
+            if any(entry.id == job for entry in submission.jobs.values()):
+                for entry in submission.jobs.values():
+                    slurm.cancel(self.commands, submission.user, entry.name, [entry.id])
+
+    def logs(self, folder: RunFolder, order: Order) -> list[Path]:
+        """Return the logs of all ranks, task by task, each task's batch log after them."""
+        return slurm.logs(slurm.Job("", "", 0, log_folder(folder, order.job)))
+
+    def script(self, folder: RunFolder, order: Order, items: int) -> str:
+        """Return the batch script for so many items.
+
+        Raises:
+            LaunchError: it cannot be written.
+        """
+        return self._script(folder, order, self._tasks(items))
+
+    def at_work(self, folder: RunFolder) -> dict[str, str]:
+        """Return the launches of a run whose tasks wait or work: the order's job -> the array's job id.
+
+        Tasks that Slurm holds because it could not start them are let go.
+
+        Raises:
+            LaunchError: slurmctld does not answer, so that it is not known.
+        """
+        found = self._lookout(folder).look()
+        if found.trouble:
+            raise LaunchError(
+                f"{folder.path}: has jobs in Slurm's queue, and what has become of them is not known: {found.trouble}",
+                remedy="Nothing was submitted. Try again when slurmctld answers; running tasks go on meanwhile.",
+            )
+        live = {submission.order: _note_id(folder, found, submission) for submission, _ in found.live(ITEMS)}
+        self._folders.update(dict.fromkeys(live.values(), folder))
+        return live
+
+    def _lookout(self, folder: RunFolder) -> Lookout:
+        return self._lookouts.setdefault(folder, Lookout(folder, self.commands, self.poll_s))
+
+    def _tasks(self, items: int) -> int:
+        """How many tasks can be of use, and are allowed."""
+        useful = max(1, math.ceil(items / self.mesh.data))
+        wanted = useful if self.cluster.array == "auto" else min(useful, self.cluster.array)
         try:
-            return _sbatch(commands, script)
-        except UnreachableError as error:
-            trouble = error
-    raise trouble or UnreachableError("sbatch: gave no answer.")
-
-
-def look_up(commands: Commands, name: str, user: str) -> str:
-    """Return the number of the job of that name, or "" when slurmctld knows none.
-
-    Raises:
-        SlurmError: there is no answer.
-    """
-    return max((task.job for task in queue.ask(commands, user, [name])), key=int, default="")
-
-
-def poll(commands: Commands, user: str, jobs: Sequence[Job]) -> Answer:
-    """Return what has become of every task: by slurmctld, then by the accounts, then by the tasks' own notes."""
-    notes = {job.name: events(job.logs) for job in jobs}
-    try:
-        seen = queue.ask(commands, user, [job.name for job in jobs])
-    except SlurmError as error:
-        known = [task for job in jobs for task in remembered(job.name, job.tasks, notes[job.name], is_forgotten=False)]
-        return Answer(known, trouble=str(error))
-    found = {(task.name, task.task): task for task in seen}
-    has_accounting = None
-    missing = [job for job in jobs if job.id and any((job.name, task) not in found for task in range(job.tasks))]
-    if missing:
-        try:
-            accounted = accounting.ask(commands, {job.id: job.name for job in missing})
-            found = {(task.name, task.task): task for task in accounted} | found
-            has_accounting = True
+            return min(wanted, slurm.max_array(self.commands))
         except SlurmError:
-            has_accounting = False
-    return Answer(_merged(jobs, found, notes), has_accounting=has_accounting)
+            return min(wanted, slurm.DEFAULT_MAX_ARRAY)
+
+    def _hand_in(self, folder: RunFolder, submission: Submission, step: str, text: str, tasks: int) -> Submission:
+        entry = Entry(_name(self.cluster, submission.order, step), tasks=tasks)
+        submission = submission.with_job(step, entry)
+        script = job_folder(folder, submission.order, step) / SCRIPT
+        atomic_write(script, text.encode())
+        submission.save(folder)
+        try:
+            job = slurm.submit(self.commands, script, entry.name, submission.user)
+        except SlurmError as error:
+            if not isinstance(error, UnreachableError):
+                submission.without_job(step).save(folder)
+            raise self._told(error, script, step) from error
+        submission = submission.with_job(step, replace(entry, id=job))
+        submission.save(folder)
+        return submission
+
+    def _told(self, error: SlurmError, script: Path, step: str) -> LaunchError:
+        if isinstance(error, NoSlurmError):
+            return LaunchError(f"launch: slurm: {error}")
+        if isinstance(error, UnreachableError):
+            remedy = "Run the same command again: it looks the job up before it submits another."
+            return LaunchError(f"{script}: whether Slurm has taken it is not known: {error}", remedy=remedy)
+        option = blame(str(error), self._options(Path(), 1))
+        for index, each in enumerate(self.cluster.then):
+            if each.name == step:
+                at = f"launch.then[{index}]"
+                return RefusedError(f"{at}.options.{option}" if option in each.options else at, str(error))
+        named = f"launch.options.{option}" if option in self.cluster.options else "launch.kind"
+        return RefusedError(FIELDS.get(option, named), str(error))
+
+    def _script(self, folder: RunFolder, order: Order, tasks: int) -> str:
+        logs = log_folder(folder, order.job)
+        values = {
+            **self._values(folder, order),
+            "redirect": log_pattern(logs / "x") is None,
+            "worker": list(self.request.program),
+            "nodes": self.cluster.nodes,
+            "ranks_per_node": self.mesh.ranks // self.cluster.nodes,
+            "agent": self.cluster.agent,
+            "exclude": self.cluster.options.get("exclude") or "",
+            "warning_s": WARNING_S,
+            "tries": TRIES,
+            "give_up": GIVE_UP,
+        }
+        name = _name(self.cluster, order.job, ITEMS)
+        return _rendered(Script(name, self._options(logs, tasks), values, self.cluster.template), GENERATION)
+
+    def _step_script(self, folder: RunFolder, order: Order, step: Step, before: str) -> str:
+        logs = job_folder(folder, order.job, step.name)
+        options = {
+            "partition": self.cluster.partition,
+            "time": self.cluster.time,
+            "gpus-per-node": "1" if self.cluster.gpus != "0" and step.name == "score" else None,
+            "cpus-per-task": self.request.threads,
+            "requeue": True,
+            "open-mode": "append",
+            "output": log_pattern(logs / "task-0.log") or "/dev/null",
+            **{
+                name: value for name, value in self.cluster.options.items() if name in ("account", "qos", "reservation")
+            },
+            **step.options,
+            "dependency": f"afterany:{before}",
+        }
+        values = {
+            **self._values(folder, order),
+            "redirect": log_pattern(logs / "x") is None,
+            "logs": str(logs),
+            "worker": list(STEP_PROGRAM),
+            "step": step.name,
+        }
+        return _rendered(Script(_name(self.cluster, order.job, step.name), options, values), STEP)
+
+    def _values(self, folder: RunFolder, order: Order) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "run": str(folder.path),
+            "order": order.job,
+            "cwd": str(self.cluster.cwd),
+            "python": sys.executable,
+            "setup": list(self.cluster.setup),
+            "threads": self.request.threads,
+        }
+
+    def _options(self, logs: Path, tasks: int) -> Mapping[str, Any]:
+        by_srun = self.cluster.agent == "srun"
+        ranks = self.mesh.ranks // self.cluster.nodes
+        limit = f"%{self.cluster.at_once}" if self.cluster.at_once else ""
+        return {
+            "partition": self.cluster.partition,
+            "array": f"0-{tasks - 1}{limit}",
+            "nodes": self.cluster.nodes,
+            "ntasks-per-node": ranks if by_srun else 1,
+            "cpus-per-task": self.request.threads * (1 if by_srun else ranks),
+            "gpus-per-node": None if self.cluster.gpus == "0" else self.cluster.gpus,
+            "time": self.cluster.time,
+            "signal": f"B:USR1@{WARNING_S}",
+            "requeue": True,
+            "open-mode": "append",
+            "output": log_pattern(logs / "task-%a.log") or "/dev/null",
+            **self.cluster.options,
+        }
 
 
-def cancel(commands: Commands, user: str, name: str, ids: Sequence[str]) -> None:
-    """Cancel a job, or some of its tasks ("123_4"); nothing of another name, should a number be used again.
-
-    Raises:
-        SlurmError: scancel failed.
-    """
-    commands.run("scancel", f"--user={user}", f"--name={name}", *ids)
+def _name(cluster: Cluster, order: str, step: str) -> str:
+    """The job's name in the queue: no other job has it, since an order's job ends in the time and eight random digits."""
+    name = f"{cluster.name}.{order.partition('-')[2]}"
+    return name if step == ITEMS else f"{name}.{step}"
 
 
-def release(commands: Commands, tasks: Sequence[Task]) -> None:
-    """Let tasks go that are held.
-
-    Raises:
-        SlurmError: Slurm does not.
-    """
-    commands.run("scontrol", "release", *(task.id for task in tasks))
-
-
-def wait_behind(commands: Commands, job: str, others: Sequence[str]) -> None:
-    """Put the running job `job` back into the queue until all `others` are over; its processes are ended.
-
-    Raises:
-        SlurmError: it could not be put back.
-    """
-    commands.run("scontrol", "requeue", "incomplete", job)
-    commands.run("scontrol", "update", f"JobId={job}", f"Dependency=afterany:{':'.join(others)}")
-
-
-def max_array(commands: Commands) -> int:
-    """Return how many tasks an array may have (MaxArraySize caps the largest index, so that 0 .. size - 1 fit).
-
-    Raises:
-        SlurmError: there is no answer.
-    """
-    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", commands.run("scontrol", "show", "config"), re.MULTILINE)
-    return int(match[1]) if match else DEFAULT_MAX_ARRAY
-
-
-def logs(job: Job, task: int | None = None) -> list[Path]:
-    """Return the logs of a job or of one of its tasks: those of the ranks, then what the batch script wrote."""
-    one = "*" if task is None else str(task)
-    found = [*job.logs.glob(f"task-{one}/rank-*.log"), *job.logs.glob(f"task-{one}.log")]
-    return sorted(found, key=lambda path: [int(part) if part.isdigit() else part for part in _parts(path, job.logs)])
-
-
-def _sbatch(commands: Commands, script: Path) -> str:
-    output = commands.run("sbatch", "--parsable", str(script), cwd=script.parent)
-    job = output.strip().splitlines()[-1].partition(";")[0] if output.strip() else ""
-    if not job.isdigit():
-        raise UnreachableError(f"sbatch: answered {output.strip()!r}, which is no job number.")
+def _note_id(folder: RunFolder, found: Standing, submission: Submission) -> str:
+    """Return the number of a live array, and write it down if sbatch's answer was never heard."""
+    entry, job = submission.jobs[ITEMS], found.tasks_of(submission)[0].job
+    if not entry.id:
+        submission.with_job(ITEMS, replace(entry, id=job)).save(folder)
     return job
 
 
-def _merged(
-    jobs: Sequence[Job], found: Mapping[tuple[str, int], Task], notes: Mapping[str, Mapping[int, Sequence[Event]]]
-) -> list[Task]:
-    tasks = []
-    for job in jobs:
-        for task in remembered(job.name, job.tasks, notes[job.name], is_forgotten=True):
-            seen = found.get((job.name, task.task))
-            tasks.append(task if seen is None else amended(seen, notes[job.name].get(task.task, ())))
-    return tasks
-
-
-def _parts(path: Path, logs: Path) -> list[str]:
-    return re.split(r"(\d+)", path.relative_to(logs).as_posix())
-
-
-def is_over(tasks: Sequence[Task]) -> bool:
-    """Whether none of these tasks is live."""
-    return all(task.state not in LIVE for task in tasks)
+def _rendered(script: Script, ours: str) -> str:
+    try:
+        return script.render(ours)
+    except ScriptError as error:
+        field_ = f"launch.options.{error.option}" if error.option else "launch.template"
+        raise RefusedError(field_, str(error)) from error

@@ -21,7 +21,7 @@ def tell_forecast(loaded: LoadedJob, items: Sequence[WorkItem]) -> None:
     from genrun.runner.errors import GenrunError
     from genrun.runner.parallel.calibration import observations
     from genrun.runner.parallel.predict import costs_of
-    from genrun.runner.submit.orders import is_elastic, wish_of
+    from genrun.runner.submit.launch_order import is_elastic, wish_of
 
     spec = loaded.job
     try:

@@ -94,7 +94,7 @@ class _End:
     def is_there(self, launch: str) -> bool:
         """Whether the workers of a launch have ended, so that their logs grow no more."""
         from genrun.runner.launch.order import Order, log_folder
-        from genrun.runner.launch.submissions import FILE, standing
+        from genrun.slurm.submissions import FILE, standing
         from genrun.runner.store.processes import is_gone
 
         if not (log_folder(self._folder, launch) / FILE).exists():

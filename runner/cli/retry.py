@@ -31,11 +31,11 @@ def retry(run: str | None, base: Path, wanted: tuple[str, ...], wait: bool, as_j
     """
     from genrun.runner.cli.launching import Wishes, launch, make_launcher
     from genrun.runner.job import restore
-    from genrun.runner.store.mend import mend
+    from genrun.runner.store.repair import mend
     from genrun.runner.store.runs import resolve
     from genrun.runner.submit.lock import of_run
-    from genrun.runner.submit.others import at_work
-    from genrun.runner.submit.renewal import rebuild
+    from genrun.runner.submit.active import at_work
+    from genrun.runner.submit.rebuild import rebuild
 
     folder = resolve(run, base)
     for note in rebuild(folder):

@@ -16,9 +16,9 @@ from genrun.runner.notes import Noted, noted
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
-    from genrun.runner.launch.submissions import Standing
+    from genrun.slurm.submissions import Standing
     from genrun.runner.store.folder import RunFolder
-    from genrun.runner.store.survey import Survey
+    from genrun.runner.store.results import Survey
 
 COUNTED = ("items", "done", "failed", "running", "pending")
 SHOWN_FAILURES = 10
@@ -36,7 +36,7 @@ def status(run: str | None, base: Path, as_json: bool) -> None:
     """
     import os
 
-    from genrun.runner.launch.submissions import standing
+    from genrun.slurm.submissions import standing
     from genrun.runner.store.folder import Tally
     from genrun.runner.store.runs import resolve
     from genrun.slurm.commands import Commands

@@ -17,7 +17,7 @@ from genrun.runner.job.tree import Path as TreePath
 from genrun.runner.job.tree import Value, bare, dotted
 from genrun.runner.job.wording import place
 from genrun.runner.parallel.mesh import AXES, product
-from genrun.slurm.script import mistake_in
+from genrun.slurm.template import mistake_in
 
 if TYPE_CHECKING:
     from genrun.runner.job.prompts import Prompt

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from genrun.runner.launch.contract import Request
+from genrun.runner.launch.protocol import Request
 from genrun.runner.launch.local import LocalLauncher
 from genrun.runner.parallel.mesh import Mesh
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import LaunchError
-from genrun.runner.launch.contract import Request, State
+from genrun.runner.launch.protocol import Request, State
 from genrun.runner.launch.order import Order, log_folder
 from genrun.runner.parallel.mesh import Mesh
 from genrun.runner.store.files import write_error

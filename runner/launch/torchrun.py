@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from genrun.runner.errors import RefusedError, UsageError
-from genrun.runner.launch.contract import Request
+from genrun.runner.launch.protocol import Request
 from genrun.runner.launch.local import LocalLauncher
 from genrun.runner.parallel.mesh import Mesh, product
 from genrun.runner.store.environment import gpu_names

@@ -23,8 +23,8 @@ from genrun.runner.store.leftovers import remove_from_job
 from genrun.runner.store.processes import ProcessName, current
 from genrun.runner.store.runs import new_path, point_latest
 from genrun.runner.submit import lock
-from genrun.runner.submit.renewal import is_run_of
-from genrun.runner.submit.runs import Job, take_up
+from genrun.runner.submit.rebuild import is_run_of
+from genrun.runner.submit.find import Job, take_up
 
 EXIT_CODES = {"passed": 0, "failed": 1}
 INCOMPLETE = 3

@@ -39,7 +39,7 @@ from genrun.runner.store.jobfile import read_job
 from genrun.runner.store.planfile import PlanFile, read_plan
 from genrun.runner.store.reading import read_bytes, read_error, read_json, reading
 from genrun.runner.store.records import Record
-from genrun.runner.store.survey import (
+from genrun.runner.store.results import (
     Survey,
     damaged_record,
     format_record,

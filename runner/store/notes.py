@@ -73,7 +73,7 @@ def _check(folder: RunFolder, path: Path) -> None:
     """Read one of them as its readers do."""
     from genrun.runner.history.night import Night
     from genrun.runner.launch.order import Order
-    from genrun.runner.launch.submissions import parse
+    from genrun.slurm.submissions import parse
 
     try:
         path.lstat()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.store.files import sync, write_error
-from genrun.runner.store.mend import set_aside
+from genrun.runner.store.repair import set_aside
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from genrun.runner.errors import DamagedFileError, StoreError, UnreadableError
 from genrun.runner.store.files import is_temporary
 from genrun.runner.store.lease import Holding, holdings, is_ahead, looks_alive
-from genrun.runner.store.mend import ROOMS
+from genrun.runner.store.repair import ROOMS
 from genrun.runner.store.notes import damaged_encodings, damaged_notes
 from genrun.runner.store.planfile import FILE, misfits
 from genrun.runner.store.reading import read_error
-from genrun.runner.store.survey import is_inside, lost_file, uncollected
+from genrun.runner.store.results import is_inside, lost_file, uncollected
 from genrun.runner.worker.finish import sha256_of
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _notes(folder: RunFolder) -> Iterator[Flaw]:
 
 
 def _read_plan(folder: RunFolder) -> tuple[set[str], list[Flaw]]:
-    from genrun.runner.submit.renewal import is_ours
+    from genrun.runner.submit.rebuild import is_ours
 
     path = folder.path / FILE
     try:

@@ -10,14 +10,14 @@ from typing import Protocol
 
 from genrun.runner.errors import IncompleteError, StoppedError
 from genrun.runner.launch.cause import Cause, find, forget
-from genrun.runner.launch.contract import Launcher, State
+from genrun.runner.launch.protocol import Launcher, State
 from genrun.runner.launch.order import Order, open_items
 from genrun.runner.store.files import sync, temporary_name, write_error, write_whole
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
 from genrun.runner.store.leftovers import remove_from_run
 from genrun.runner.store.processes import current
-from genrun.runner.submit.others import at_work, told
+from genrun.runner.submit.active import at_work, told
 
 POLL_S = 0.25
 PATIENCE_S = 10.0

@@ -57,7 +57,7 @@ def of_run(folder: RunFolder, say: Say) -> Iterator[None]:
     Raises:
         StoreError: the run cannot be written.
     """
-    from genrun.runner.store.mend import clear_rooms
+    from genrun.runner.store.repair import clear_rooms
 
     for note in clear_rooms(folder):
         say(note)

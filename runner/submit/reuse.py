@@ -19,7 +19,7 @@ from genrun.runner.errors import GenrunError, UnreadableError
 from genrun.runner.store.files import sync, write_error, write_whole
 from genrun.runner.store.folder import RESULTS, RunFolder, format_record
 from genrun.runner.store.runs import runs_of
-from genrun.runner.store.survey import lost_file
+from genrun.runner.store.results import lost_file
 from genrun.runner.worker.finish import sha256_of
 from genrun.runner.worker.sample import wants_latents
 from genrun.runner.worker.written import differences, written_with
@@ -27,7 +27,7 @@ from genrun.runner.worker.written import differences, written_with
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.records import Record
-    from genrun.runner.submit.runs import Job
+    from genrun.runner.submit.find import Job
 
 WORKERS = 8
 """Threads that read, link and write files."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import DamagedFileError, MixError, UnreadableError
-from genrun.runner.store.mend import set_aside
-from genrun.runner.store.survey import lost_file
+from genrun.runner.store.repair import set_aside
+from genrun.runner.store.results import lost_file
 from genrun.runner.worker.failures import LostError, OutdatedError, describe
 from genrun.runner.worker.finish import sha256_of
 from genrun.runner.worker.sample import wants_latents

@@ -15,7 +15,7 @@ from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
 from genrun.runner.store.processes import current
 from genrun.runner.store.records import Record
-from genrun.runner.store.survey import file_of
+from genrun.runner.store.results import file_of
 from genrun.runner.worker.embedded import told_by
 from genrun.runner.worker.failures import DecodeError, describe
 from genrun.runner.worker.finish import metadata_of, sha256_of, size_of

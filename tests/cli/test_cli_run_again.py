@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from genrun.runner.store import mend
+from genrun.runner.store import repair as mend
 from genrun.runner.store.folder import RunFolder
 from tests.cli.conftest import Genrun, last_json
 from tests.fakes import faults

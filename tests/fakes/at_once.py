@@ -7,7 +7,7 @@ from typing import Any
 
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.job.schema import JobSpec
-from genrun.runner.launch.contract import State
+from genrun.runner.launch.protocol import State
 from genrun.runner.launch.order import Order, log_folder, open_items
 from genrun.runner.parallel.mesh import ALONE, Mesh
 from genrun.runner.store.folder import RunFolder

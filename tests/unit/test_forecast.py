@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from genrun.runner.launch.contract import Request
+from genrun.runner.launch.protocol import Request
 from genrun.runner.launch.torchrun import mesh_of
 from genrun.runner.parallel.calibration import Cost, Observation, cost_of, keys_of, observations, observe
 from genrun.runner.parallel.choose import choose

@@ -26,7 +26,7 @@ from genrun.runner.errors import RefusedError as QueueRefusedError
 from genrun.runner.job import LoadedJob, load
 from genrun.runner.job.plan import plan
 from genrun.runner.launch import torchrun
-from genrun.runner.launch.contract import Request
+from genrun.runner.launch.protocol import Request
 from genrun.runner.parallel.mesh import Mesh, Wish, product
 from tests.fakes.jobs import BASE, items_of, load_text, problems_of
 from tests.tiny import build, call_kwargs, latents_of

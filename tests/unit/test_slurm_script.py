@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genrun.slurm.refusals import blame
-from genrun.slurm.script import (
+from genrun.slurm.template import (
     GENERATION,
     Script,
     ScriptError,

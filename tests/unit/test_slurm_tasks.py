@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from genrun.slurm import launcher, queue
+from genrun.slurm import jobs as launcher
+from genrun.slurm import squeue as queue
 from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, UnreachableError, clean
-from genrun.slurm.launcher import Job
+from genrun.slurm.jobs import Job
 from genrun.slurm.tasks import Task, events, explain, remembered
 
 

@@ -13,9 +13,9 @@ from genrun.runner.errors import DamagedFileError
 from genrun.runner.launch.order import log_folder
 from genrun.runner.store.files import atomic_write
 from genrun.runner.store.reading import read_bytes, read_json, reading
-from genrun.slurm import launcher as slurm
+from genrun.slurm import jobs as slurm
 from genrun.slurm.commands import Commands
-from genrun.slurm.launcher import Answer, Job
+from genrun.slurm.jobs import Answer, Job
 from genrun.slurm.tasks import Task
 
 if TYPE_CHECKING:

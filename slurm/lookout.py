@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from genrun.runner.launch.contract import State
-from genrun.runner.launch.submissions import Standing, standing
-from genrun.slurm import launcher as slurm
+from genrun.runner.launch.protocol import State
+from genrun.slurm.submissions import Standing, standing
+from genrun.slurm import jobs as slurm
 from genrun.slurm.commands import Commands, SlurmError
 from genrun.slurm.tasks import Task, tally
 

@@ -10,12 +10,12 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import DamagedFileError, JobFileError
-from genrun.runner.store.mend import set_aside
+from genrun.runner.store.repair import set_aside
 from genrun.runner.store.planfile import misfits
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
-    from genrun.runner.submit.runs import Job
+    from genrun.runner.submit.find import Job
 
 
 def is_run_of(job: Job, folder: RunFolder) -> bool:
@@ -81,7 +81,7 @@ def rebuild(folder: RunFolder) -> list[str]:
     """
     from genrun.runner.job import load
     from genrun.runner.job.plan import plan
-    from genrun.runner.submit.runs import Job
+    from genrun.runner.submit.find import Job
 
     if not _planned(folder, ())[1]:
         return []
@@ -122,7 +122,7 @@ def is_ours(folder: RunFolder) -> bool:
 
 
 def _same_pictures(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    from genrun.runner.submit.runs import changed_fields
+    from genrun.runner.submit.find import changed_fields
 
     return not changed_fields(old, new)
 

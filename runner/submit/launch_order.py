@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.launch.contract import Cluster, Launcher, Request, Step
+from genrun.runner.launch.protocol import Cluster, Launcher, Request, Step
 from genrun.runner.launch.order import Order
 from genrun.runner.parallel.mesh import Wish
 from genrun.runner.parallel.tail import points_of

@@ -1,4 +1,4 @@
-"""A job that follows the items: `python -m genrun.runner.launch.step RUN --job ORDER --step score`.
+"""A job that follows the items: `python -m genrun.slurm.step RUN --job ORDER --step score`.
 
 Slurm starts it when the items' job is over, or believes so: an unknown job counts as over, and so does one whose tasks
 failed. So it looks at the run itself. While others are at work on it, it goes back into the queue behind them; when
@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 from genrun.runner.errors import GenrunError, IncompleteError, LaunchError
 from genrun.runner.launch.order import Order, open_items
-from genrun.runner.launch.submissions import ITEMS, load, standing
+from genrun.slurm.submissions import ITEMS, load, standing
 from genrun.runner.score.choose import metric_name
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.submit.follow import incomplete
-from genrun.slurm import launcher as slurm
+from genrun.slurm import jobs as slurm
 from genrun.slurm.commands import Commands, SlurmError
 
 if TYPE_CHECKING:
-    from genrun.runner.launch.submissions import Standing
+    from genrun.slurm.submissions import Standing
 
 QUEUED_AGAIN = 75
 """Exit code of a step that Slurm has put back into the queue; nobody looks at it."""
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         argv: command line without the program's name.
         environ: where Slurm says which job this is: SLURM_JOB_ID.
     """
-    parser = argparse.ArgumentParser(prog="python -m genrun.runner.launch.step", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m genrun.slurm.step", description=__doc__)
     parser.add_argument("run", type=Path, help="the run folder")
     parser.add_argument("--job", required=True, help="the launch that this follows")
     parser.add_argument("--step", required=True, choices=sorted(_STEPS), help="what to do")

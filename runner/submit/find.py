@@ -11,7 +11,7 @@ from genrun.runner.errors import MixError
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.runs import new_path, point_latest, runs_of
 from genrun.runner.submit.lock import Say, of_run
-from genrun.runner.submit.renewal import is_run_of, renew
+from genrun.runner.submit.rebuild import is_run_of, renew
 from genrun.runner.submit.stale import Mended
 from genrun.runner.worker.written import written_with
 
@@ -159,8 +159,8 @@ def take_up(job: Job, folder: RunFolder, is_at_work: Callable[[RunFolder], bool]
         MixError: media of the run cannot be written as the job says.
         StoreError: the run cannot be read or written.
     """
-    from genrun.runner.store.mend import mend
-    from genrun.runner.submit.others import at_work
+    from genrun.runner.store.repair import mend
+    from genrun.runner.submit.active import at_work
     from genrun.runner.submit.stale import set_back, stored
 
     with of_run(folder, say):

@@ -16,9 +16,9 @@ from genrun.runner.cli.runs import find_item, run_argument
 from genrun.runner.errors import LaunchError, UsageError
 
 if TYPE_CHECKING:
-    from genrun.slurm.submissions import Standing
     from genrun.runner.store.folder import RunFolder
     from genrun.slurm.commands import Commands
+    from genrun.slurm.submissions import Standing
 
 
 @click.command(
@@ -99,7 +99,7 @@ def _standing(folder: RunFolder, commands: Commands) -> Standing:
 
 
 def _ask(commands: Commands, user: str, name: str, ids: list[str]) -> None:
-    from genrun.slurm import jobs as slurm
+    from genrun.slurm import sbatch as slurm
     from genrun.slurm.commands import SlurmError
 
     try:

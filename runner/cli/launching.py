@@ -115,9 +115,9 @@ def launch(
 
 def is_at_work(folder: RunFolder) -> bool:
     """Whether a worker holds an item of a run, or a job of it waits or works in a queue."""
-    from genrun.slurm.submissions import standing
     from genrun.runner.submit.active import at_work
     from genrun.slurm.commands import Commands
+    from genrun.slurm.submissions import standing
 
     if at_work(folder):
         return True
@@ -197,9 +197,9 @@ def _let_finish(folder: RunFolder, order: Order, held: contextlib.ExitStack) -> 
 
     Workers beside its own would load the model once more, into memory that may not be there.
     """
+    from genrun.runner.submit.active import at_work, told
     from genrun.runner.submit.follow import await_others
     from genrun.runner.submit.lock import of_run
-    from genrun.runner.submit.active import at_work, told
 
     while open_items(folder, order) and (others := at_work(folder)):
         say(f"{folder.path}: at work already: {told(others)}. More workers: genrun submit --join RUN.")

@@ -94,8 +94,8 @@ class _End:
     def is_there(self, launch: str) -> bool:
         """Whether the workers of a launch have ended, so that their logs grow no more."""
         from genrun.runner.launch.order import Order, log_folder
-        from genrun.slurm.submissions import FILE, standing
         from genrun.runner.store.processes import is_gone
+        from genrun.slurm.submissions import FILE, standing
 
         if not (log_folder(self._folder, launch) / FILE).exists():
             order = Order.load(self._folder, launch)

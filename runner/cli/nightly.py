@@ -19,7 +19,7 @@ from genrun.runner.errors import UsageError
 if TYPE_CHECKING:
     from genrun.runner.job.schema import JobSpec
     from genrun.runner.nightly.run import Outcome, Tools
-    from genrun.runner.submit.find import Job
+    from genrun.runner.submit.match import Job
 
 AT = "02:00"
 
@@ -87,7 +87,7 @@ def _show(outcome: Outcome) -> None:
 def _load(path: Path, sets: Sequence[str]) -> Job:
     from genrun.runner.job import load
     from genrun.runner.job.plan import plan
-    from genrun.runner.submit.find import Job
+    from genrun.runner.submit.match import Job
 
     loaded = load(path, sets)
     return Job(loaded.job, loaded.document, plan(loaded))

@@ -16,9 +16,9 @@ from genrun.runner.notes import Noted, noted
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
-    from genrun.slurm.submissions import Standing
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.results import Survey
+    from genrun.slurm.submissions import Standing
 
 COUNTED = ("items", "done", "failed", "running", "pending")
 SHOWN_FAILURES = 10
@@ -36,10 +36,10 @@ def status(run: str | None, base: Path, as_json: bool) -> None:
     """
     import os
 
-    from genrun.slurm.submissions import standing
     from genrun.runner.store.folder import Tally
     from genrun.runner.store.runs import resolve
     from genrun.slurm.commands import Commands
+    from genrun.slurm.submissions import standing
 
     folder = resolve(run, base)
     items = folder.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.parallel.support import no_ring, refusals, uneven, unguided
@@ -17,7 +18,6 @@ from genrun.runner.job.tree import Path as TreePath
 from genrun.runner.job.tree import Value, bare, dotted
 from genrun.runner.job.wording import place
 from genrun.runner.parallel.mesh import AXES, product
-from genrun.slurm.template import mistake_in
 
 if TYPE_CHECKING:
     from genrun.runner.job.prompts import Prompt
@@ -244,5 +244,6 @@ def _template(root: Value) -> list[Problem]:
     wrong = unusable(path)
     if not wrong and not is_there(path):
         wrong = f"there is no file {value.data!r} in {str(value.origin.folder)!r}"
-    wrong = wrong or mistake_in(path)
+    # By name: launchers import jobs, and not the other way round.
+    wrong = wrong or import_module("genrun.runner.launch.registry").get("slurm").mistake_in(path)
     return [Problem(value.origin, dotted(at), f"{wrong}.")] if wrong else []

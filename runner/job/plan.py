@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.variants import changes_weights
 from genrun.runner.job.problems import Origin, Problem, raise_all
-from genrun.runner.store.reading import read_json
+from genrun.runner.strict_json import read_json
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash

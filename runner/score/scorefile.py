@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genrun.adapters.scorers.contract import Described, settings_of
+from genrun.runner.errors import DamagedFileError
 from genrun.runner.store.files import LOCK, atomic_write, locked, write_error
-from genrun.runner.store.reading import WRONG_CONTENT, read_bytes, read_json, reading
+from genrun.runner.store.reading import WRONG_CONTENT, read_bytes, reading
 from genrun.runner.store.records import Score
+from genrun.runner.strict_json import read_json
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
@@ -207,6 +209,20 @@ def _whole(grouped: Mapping[Key, Sequence[Row]], path: Path, note: Note) -> dict
     if len(grouped) < listed:
         note(f"{path}: cut off: {len(grouped)} of {listed} entries are there; the others are measured again.")
     return whole
+
+
+def check_file(folder: RunFolder, path: Path) -> None:
+    """Read a score file as `genrun verify` does.
+
+    Raises:
+        StoreError: a line of it is broken, or it may not be looked into.
+    """
+    del folder
+    told: list[str] = []
+    read(path, told.append)
+    if told:
+        message = f"{path}: {told[0].removeprefix(str(path)).lstrip(':')}"
+        raise DamagedFileError(message, remedy="genrun score measures it again.")
 
 
 def whole_lines(path: Path) -> str:

@@ -31,6 +31,9 @@ FORGOTTEN_S = 3600.0
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
 """What a file system without locks answers to one who wants a lock."""
 
+HASHED_AT_ONCE = 1 << 18
+"""Bytes that are read before they are hashed; larger pieces are no faster, and leave the processor's cache."""
+
 _TEMPORARY = re.compile(
     r"^\..+\.(?:[0-9a-f]{8}|(?P<pid>[0-9a-f]+)-(?P<host>[0-9a-f]{8})-(?P<start>[0-9a-f]{8})-[0-9a-f]{4})"
     r"\.tmp(\.[A-Za-z0-9]+)?(-wal|-shm|-journal)?$"
@@ -198,6 +201,23 @@ def write_whole(path: Path, data: bytes) -> None:
             view = view[os.write(descriptor, view) :]
     finally:
         os.close(descriptor)
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    # Without `hashlib.file_digest` and pathlib, which for a small picture take a fifth of the time.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while data := os.read(descriptor, HASHED_AT_ONCE):
+            digest.update(data)
+    finally:
+        os.close(descriptor)
+    return digest.hexdigest()
 
 
 def sync(path: Path) -> None:

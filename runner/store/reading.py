@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
 
 from genrun.runner.errors import DamagedFileError, UnreadableError
 
@@ -45,7 +42,7 @@ def reading(path: Path, *, remedy: str = MENDS) -> Iterator[None]:
     except OSError as error:
         raise read_error(path, error, remedy=remedy) from error
     except WRONG_CONTENT as error:
-        raise DamagedFileError(f"{path}: is damaged: {_told(error)}.", remedy=remedy) from error
+        raise DamagedFileError(f"{path}: is damaged: {_summary(error)}.", remedy=remedy) from error
 
 
 def read_error(path: Path, error: OSError, *, remedy: str = MENDS) -> DamagedFileError | UnreadableError:
@@ -59,16 +56,6 @@ def read_error(path: Path, error: OSError, *, remedy: str = MENDS) -> DamagedFil
         f"{path}: cannot be read: {why}.",
         remedy="Nothing was changed. When the file system gives it again, run the same command.",
     )
-
-
-def read_json(data: bytes | str) -> Any:
-    """Parse JSON as genrun writes it.
-
-    Raises:
-        ValueError: it is no JSON, or holds NaN or an infinite number.
-        RecursionError: it is nested too deeply.
-    """
-    return _DECODER.decode(data if isinstance(data, str) else data.decode("utf-8"))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -92,23 +79,7 @@ def read_stamped(path: str) -> tuple[bytes, os.stat_result]:
         os.close(descriptor)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"holds {name}, which is no number")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"holds {digits:.30}, which is too large")
-    return value
-
-
-# Made once: making one takes longer than most files of a run take to parse.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
-
-
-def _told(error: Exception) -> str:
-    """One line about what was found."""
+def _summary(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it lacks {error}"
     text = str(error).splitlines()

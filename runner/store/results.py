@@ -1,41 +1,42 @@
-"""Every record of a run as it counts: one that is damaged, or whose files are lost, is that of an item to make again."""
+"""Results of items: the files that records name, whether they still count, and the moment in which they are published."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import gc
-import json
-import math
 import os
 import re
+import secrets
+import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from genrun.runner.errors import DamagedFileError, UnreadableError
-from genrun.runner.store.reading import WRONG_CONTENT, read_error, read_json, read_stamped
-from genrun.runner.store.records import Note, Record, SamplerStats
+from genrun.runner.store.files import sync, write_error
+from genrun.runner.store.reading import WRONG_CONTENT, read_error, read_stamped
+from genrun.runner.store.records import Record, parse_record
 
 LOST = "lost"
 DAMAGED = "damaged_record"
 """Kinds of failure of items that were made, and of which that cannot be shown any more."""
 
 AGAIN = "It is made again by: genrun submit, genrun retry."
-FIELDS = frozenset(each.name for each in fields(Record))
-STATS = frozenset(each.name for each in fields(SamplerStats))
-TEXTS = ("host", "job", "device", "finished_at")
-TOLD = frozenset({"kind", "message", "remedy", "log"})
-"""What every error has."""
 
-OPTIONAL_TEXTS = ("media", "sha256", "latents", "latents_sha256")
+ASIDE = "damaged"
+"""Folder of a run for what was in the way."""
+
+FILES = ("media", "sha256", "media_bytes", "latents", "latents_sha256", "latents_bytes")
+"""Fields of a record that are about its files."""
+
 _REST = re.compile(r"[./][A-Za-z0-9][A-Za-z0-9_./-]{0,200}")
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What the records of a run say.
+    """All records of a run.
 
     Attributes:
         records: by item id; items of damaged records, and where files are checked those of lost files, as failed.
@@ -48,34 +49,31 @@ class Survey:
     unreadable: dict[Path, UnreadableError] = field(default_factory=dict)
 
     def hides(self, record: Path) -> bool:
-        """Whether a record may be there, but in a file or folder that cannot be looked into."""
+        """Tell whether a record may be there, but in a file or folder that cannot be looked into."""
         return bool(self.unreadable) and any(path in self.unreadable for path in (record, *record.parents[:2]))
 
 
 def survey(run: Path, *, check_files: bool = False) -> Survey:
     """Read every record of the run in `run`, also of items that are in no plan; see `read_record`."""
-    with uncollected():
-        return _survey(run, check_files=check_files)
-
-
-def _survey(run: Path, *, check_files: bool) -> Survey:
     found = Survey()
     # Without pathlib, which takes longer than reading: `status` does this for every record of a run.
-    for name in _record_files(run, found):
-        _, part, file = name.rsplit("/", 2)
-        item_id = file.removesuffix(".json")
-        if part != item_id[:2]:
-            found.damaged[Path(name)] = DamagedFileError(f"{name}: lies in the folder of other records.", remedy=AGAIN)
-            continue
-        try:
-            found.records[item_id] = read_record(run, name, item_id, check_files=check_files)
-        except FileNotFoundError:
-            continue
-        except DamagedFileError as error:
-            found.damaged[Path(name)] = error
-            found.records[item_id] = damaged_record(item_id, error)
-        except UnreadableError as error:
-            found.unreadable[Path(name)] = error
+    with uncollected():
+        for name in _record_files(run, found):
+            _, part, file = name.rsplit("/", 2)
+            item_id = file.removesuffix(".json")
+            if part != item_id[:2]:
+                told = DamagedFileError(f"{name}: lies in the folder of other records.", remedy=AGAIN)
+                found.damaged[Path(name)] = told
+                continue
+            try:
+                found.records[item_id] = read_record(run, name, item_id, check_files=check_files)
+            except FileNotFoundError:
+                continue
+            except DamagedFileError as error:
+                found.damaged[Path(name)] = error
+                found.records[item_id] = damaged_record(item_id, error)
+            except UnreadableError as error:
+                found.unreadable[Path(name)] = error
     return found
 
 
@@ -129,12 +127,19 @@ def file_of(run: Path, record: Record, room: str) -> Path | None:
     return run / name if name and is_inside(record.item_id, name) else None
 
 
-def _lost(run: Path, record: Record, room: str) -> str:
-    if file_of(run, record, room) is None:
-        return "is named by no record" if getattr(record, room) is None else "is not a file of this item"
-    if not (record.sha256 if room == "media" else record.latents_sha256):
-        return "has no SHA-256 in its record"
-    return lost_file(f"{run}/{getattr(record, room)}", getattr(record, f"{room}_bytes"))
+def result_path(run: Path, room: str, item_id: str, suffix: str) -> Path:
+    """Return where a file of an item lies in `room`, "media" or "latents"."""
+    return run / room / item_id[:2] / f"{item_id}{suffix}"
+
+
+def is_inside(item_id: str, name: str) -> bool:
+    """Tell whether a path of a record is one that genrun gives to this item's files: never one outside the run."""
+    room, _, rest = name.partition("/")
+    own = f"{item_id[:2]}/{item_id}"
+    if room not in ("media", "latents") or not rest.startswith(own):
+        return False
+    tail = rest[len(own) :]
+    return _REST.fullmatch(tail) is not None and ".." not in tail
 
 
 def lost_file(path: str, size: int | None) -> str:
@@ -144,7 +149,10 @@ def lost_file(path: str, size: int | None) -> str:
         UnreadableError: whether it is there cannot be told.
     """
     try:
-        found = Path(path).stat()
+        # Links are rare, and a Path for each file takes longer than asking the system.
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode):
+            found = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
         return "is not there"
     except OSError as error:
@@ -152,11 +160,22 @@ def lost_file(path: str, size: int | None) -> str:
         if isinstance(told, UnreadableError):
             raise told from error
         return "is not there"
-    if found.st_mode & 0o170000 != 0o100000:
+    if not stat.S_ISREG(found.st_mode):
         return "is no file"
     if size is not None and found.st_size != size:
         return f"has {found.st_size:,} bytes, and was written with {size:,}"
     return "" if found.st_size else "is empty"
+
+
+def written_since(path: Path, recorded_ns: int) -> bool:
+    """Tell whether a file was written since its record was, so that only its bytes can say whether it is still the same.
+
+    Reading every file would take minutes in a large run. Records are written last: an untouched file is older than its own.
+
+    Raises:
+        OSError: the file is not there.
+    """
+    return path.stat().st_mtime_ns >= recorded_ns
 
 
 @contextlib.contextmanager
@@ -172,7 +191,7 @@ def uncollected() -> Iterator[None]:
 
 
 def is_lost(record: Record) -> bool:
-    """Whether an item was made, and is to be made again as its record or a file of it is lost."""
+    """Tell whether an item was made, and is to be made again as its record or a file of it is lost."""
     return record.status == "failed" and (record.error or {}).get("kind") in (LOST, DAMAGED)
 
 
@@ -181,112 +200,91 @@ def damaged_record(item_id: str, error: DamagedFileError) -> Record:
     return _again(Record(item_id, "failed"), error.message, DAMAGED)
 
 
-def format_record(record: Record) -> bytes:
-    """Return a record as JSON."""
-    return (json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False) + "\n").encode()
+def record_names(run: Path) -> Iterator[str]:
+    """List the files of a run's records, as far as its folders can be listed."""
+    return _record_files(run, Survey())
 
 
-def parse_record(data: bytes, item_id: str | None = None) -> Record:
-    """Read a record from JSON. Keys that this version does not know are left out.
+def place_files(run: Path, record: Record, before: Record | None, staged_files: Mapping[Path, Path]) -> Record:
+    """Give an item's new files their final names, and return the record to write. Call while holding the run's lock.
 
     Args:
-        data: the file.
-        item_id: the item whose record it should be.
+        run: the run folder.
+        record: the outcome.
+        before: the item's record until now, which is not "done".
+        staged_files: temporary file -> final file.
 
     Raises:
-        ValueError, TypeError: it is not one.
+        StoreError: the run cannot be written.
     """
-    found = read_json(data)
-    if not isinstance(found, dict):
-        raise TypeError(f"holds {type(found).__name__}, not an object")
-    known = {name: value for name, value in found.items() if name in FIELDS}
-    for name in ("item_id", "status"):
-        if name not in known:
-            raise ValueError(f"it lacks {name!r}")
-    if item_id is not None and known["item_id"] != item_id:
-        raise ValueError(f"holds the record of another item: {known['item_id']!r:.60}")
-    if known.get("sampler") is not None:
-        known["sampler"] = _stats(known["sampler"])
-    for name in ("memory_bytes", "saving"):
-        if name in known:
-            known[name] = tuple(known[name])
-    if "notes" in known:
-        known["notes"] = tuple(_note(each) for each in known["notes"])
-    record = Record(**known)
-    _check(record)
+    if record.status != "done":
+        # The files that an earlier attempt left are kept while the item fails.
+        kept = (
+            {} if before is None else {name: getattr(before, name) for name in FILES if getattr(record, name) is None}
+        )
+        record = dataclasses.replace(record, **kept)
+    else:
+        known = () if before is None else (before.media, before.latents)
+        if before is not None and before.latents and not record.latents:
+            # Before the record is written: a worker that is killed here comes back to this item.
+            result_path(run, "latents", record.item_id, ".safetensors").unlink(missing_ok=True)
+        named = {*staged_files.values(), *(run / name for name in (*known, record.media, record.latents) if name)}
+        for room in ("media", "latents"):
+            # Files that the item has from before its record was lost, and that get no successor.
+            for path in (run / room / record.item_id[:2]).glob(f"{record.item_id}.*"):
+                if path not in named:
+                    set_aside(run, path)
+    for temporary, final in staged_files.items():
+        move_into_place(temporary, final)
     return record
 
 
-def is_inside(item_id: str, name: str) -> bool:
-    """Whether a path of a record is one that genrun gives to this item's files: never one outside the run."""
-    room, _, rest = name.partition("/")
-    own = f"{item_id[:2]}/{item_id}"
-    if room not in ("media", "latents") or not rest.startswith(own):
-        return False
-    tail = rest[len(own) :]
-    return _REST.fullmatch(tail) is not None and ".." not in tail
+def move_into_place(temporary: Path, final: Path) -> None:
+    """Give a file that is written to the end its final name, durably.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    try:
+        sync(temporary)
+        temporary.replace(final)
+        sync(final.parent)
+    except OSError as error:
+        raise write_error(final, error) from error
 
 
-def _check(record: Record) -> None:
-    """Refuse values that no genrun writes, so that whoever uses a record need not look at them again."""
-    _want(isinstance(record.item_id, str), "item_id", record.item_id)
-    _want(record.status in ("done", "failed"), "status", record.status)
-    _want(_is_count(record.attempt), "attempt", record.attempt)
-    for name in TEXTS:
-        _want(isinstance(getattr(record, name), str), name, getattr(record, name))
-    for name in OPTIONAL_TEXTS:
-        _want(isinstance(getattr(record, name), str | None), name, getattr(record, name))
-    for name in ("media_bytes", "latents_bytes"):
-        _want(getattr(record, name) is None or _is_count(getattr(record, name), 0), name, getattr(record, name))
-    _want(_is_number(record.elapsed_s) and record.elapsed_s >= 0, "elapsed_s", record.elapsed_s)
-    _want(all(_is_count(size, 0) for size in record.memory_bytes), "memory_bytes", record.memory_bytes)
-    _want(all(isinstance(each, str) for each in record.saving), "saving", record.saving)
-    _want(_is_mapping(record.versions, str), "versions", record.versions)
-    _want(_is_mapping(record.mesh, int), "mesh", record.mesh)
-    _want(isinstance(record.output, dict), "output", record.output)
-    _want(isinstance(record.reused_from, str | None), "reused_from", record.reused_from)
-    _want(record.error is None or isinstance(record.error, dict), "error", record.error)
-    if record.error is not None:
-        for name in TOLD & record.error.keys():
-            _want(isinstance(record.error[name], str), f"error.{name}", record.error[name])
+def remove_replaced(run: Path, record: Record, before: Record | None) -> None:
+    """Remove the media file that a published record's file has taken the place of; never anything but a media file."""
+    if record.status == "done" and before is not None and before.media not in (None, record.media):
+        path = run / str(before.media)
+        if path.parent == run / "media" / record.item_id[:2]:
+            path.unlink(missing_ok=True)
 
 
-def _stats(data: Any) -> SamplerStats:
-    if not isinstance(data, dict):
-        raise TypeError(f"sampler: {data!r:.60}")
-    known = {name: value for name, value in data.items() if name in STATS}
-    found = SamplerStats(**{**known, "fronts": tuple(known.get("fronts", ()))})
-    for name in ("num_steps", "rounds"):
-        _want(_is_count(getattr(found, name)), f"sampler.{name}", getattr(found, name))
-    for name in ("nfe", "skipped"):
-        _want(_is_count(getattr(found, name), 0), f"sampler.{name}", getattr(found, name))
-    _want(all(_is_count(front, 0) for front in found.fronts), "sampler.fronts", found.fronts)
-    _want(isinstance(found.converged_by, str), "sampler.converged_by", found.converged_by)
-    _want(_is_number(found.blocks) and found.blocks >= 0, "sampler.blocks", found.blocks)
-    return found
+def set_aside(run: Path, path: Path) -> Path:
+    """Move a file or folder of the run in `run` into its folder `damaged`, and return where it lies then.
+
+    Raises:
+        StoreError: the run cannot be written.
+    """
+    target = run / ASIDE / path.relative_to(run)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(target):
+            target = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
+        path.rename(target)
+    except OSError as error:
+        raise write_error(path, error) from error
+    return target
 
 
-def _note(data: Any) -> Note:
-    if not (isinstance(data, dict) and all(isinstance(data.get(name), str) for name in ("kind", "message"))):
-        raise TypeError(f"notes: {data!r:.60}")
-    return Note(data["kind"], data["message"])
-
-
-def _want(is_right: bool, name: str, value: object) -> None:
-    if not is_right:
-        raise ValueError(f"{name} is {value!r:.60}")
-
-
-def _is_count(value: object, least: int = 1) -> bool:
-    return type(value) is int and least <= value < 1 << 63
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # pyright: ignore[reportArgumentType]
-
-
-def _is_mapping(value: object, kind: type) -> bool:
-    return isinstance(value, Mapping) and all(type(each) is kind for each in value.values())
+def _lost(run: Path, record: Record, room: str) -> str:
+    name = getattr(record, room)
+    if not name or not is_inside(record.item_id, name):
+        return "is named by no record" if name is None else "is not a file of this item"
+    if not (record.sha256 if room == "media" else record.latents_sha256):
+        return "has no SHA-256 in its record"
+    return lost_file(f"{run}/{name}", getattr(record, f"{room}_bytes"))
 
 
 def _again(record: Record, message: str, kind: str) -> Record:
@@ -294,13 +292,8 @@ def _again(record: Record, message: str, kind: str) -> Record:
     return dataclasses.replace(record, status="failed", error=error)
 
 
-def record_names(run: Path) -> Iterator[str]:
-    """List the files of a run's records, as far as its folders can be listed."""
-    return _record_files(run, Survey())
-
-
 def _record_files(run: Path, found: Survey) -> Iterator[str]:
-    """The files of records; folders that cannot be listed are noted in `found`."""
+    """List the files of records; folders that cannot be listed are noted in `found`."""
     for folder in _listed(f"{run}/items", found):
         for name in _listed(folder, found):
             if name.endswith(".json") and name[name.rfind("/") + 1] != ".":

@@ -57,9 +57,9 @@ def of_run(folder: RunFolder, say: Say) -> Iterator[None]:
     Raises:
         StoreError: the run cannot be written.
     """
-    from genrun.runner.store.repair import clear_rooms
+    from genrun.runner.store.repair import clear_folders
 
-    for note in clear_rooms(folder):
+    for note in clear_folders(folder):
         say(note)
     try:
         folder.leases.mkdir(exist_ok=True)

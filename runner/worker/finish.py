@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import platform
 import time
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrun.runner.store.files import sha256_of
 from genrun.runner.worker.failures import OUT_OF_MEMORY, DecodeError, OutOfVaeMemoryError, describe, kind_of
 from genrun.runner.worker.log import say
 
@@ -183,13 +183,6 @@ def metadata_of(item: WorkItem, saving: tuple[str, ...] = ()) -> dict[str, Any]:
 
     metadata = {"genrun": __version__, "item": json.loads(item.to_json())}
     return {**metadata, "saving": list(saving)} if saving else metadata
-
-
-def sha256_of(path: str | Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    # Unbuffered: `file_digest` has a buffer of its own.
-    with Path(path).open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def size_of(path: Path) -> int:

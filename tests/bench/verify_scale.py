@@ -21,9 +21,9 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from genrun.runner.cli import main as genrun
+from genrun.runner.store.files import sha256_of
 from genrun.runner.store.folder import RunFolder, format_record
 from genrun.runner.store.verify import verify
-from genrun.runner.worker.finish import sha256_of
 from tests.large_run import make_large_run
 
 

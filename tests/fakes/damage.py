@@ -15,10 +15,9 @@ import torch
 
 from genrun.adapters.embeddings import pack
 from genrun.runner.history.night import write_night
-from genrun.runner.store.files import atomic_write
+from genrun.runner.store.files import atomic_write, sha256_of
 from genrun.runner.store.folder import RunFolder, format_record
 from genrun.runner.store.lease import Leases, Owner
-from genrun.runner.worker.finish import sha256_of
 from tests.fakes.items import dead_process
 from tests.fakes.nights import night
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from genrun.runner.launch.local import mesh_of
 from genrun.runner.launch.protocol import Request
-from genrun.runner.launch.torchrun import mesh_of
 from genrun.runner.parallel.calibration import Cost, Observation, cost_of, keys_of, observations, observe
 from genrun.runner.parallel.choose import choose
 from genrun.runner.parallel.measure import calibrate

@@ -25,7 +25,7 @@ from genrun.runner.errors import JobFileError
 from genrun.runner.errors import RefusedError as QueueRefusedError
 from genrun.runner.job import LoadedJob, load
 from genrun.runner.job.plan import plan
-from genrun.runner.launch import torchrun
+from genrun.runner.launch import local
 from genrun.runner.launch.protocol import Request
 from genrun.runner.parallel.mesh import Mesh, Wish, product
 from tests.fakes.jobs import BASE, items_of, load_text, problems_of
@@ -177,11 +177,11 @@ def test_more_ranks_than_a_tasks_gpus_are_refused(here: Path) -> None:
 
 
 def test_more_ranks_than_this_machines_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torchrun, "gpu_names", lambda: ["H100", "H100"])
+    monkeypatch.setattr(local, "gpu_names", lambda: ["H100", "H100"])
     with pytest.raises(QueueRefusedError, match="4 ranks, and this machine has 2 GPUs: one rank needs one"):
-        torchrun.mesh_of(Request(4, Wish()))
-    assert torchrun.mesh_of(Request("auto", Wish())) == Mesh(2, 1)
-    assert torchrun.mesh_of(Request(4, Wish(), uses_gpus=False)) == Mesh(4, 1)
+        local.mesh_of(Request(4, Wish()))
+    assert local.mesh_of(Request("auto", Wish())) == Mesh(2, 1)
+    assert local.mesh_of(Request(4, Wish(), uses_gpus=False)) == Mesh(4, 1)
 
 
 def test_a_mesh_never_enters_an_items_id(here: Path) -> None:

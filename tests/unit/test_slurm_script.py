@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrun.slurm.refusals import blame
+from genrun.slurm.sbatch import blame
 from genrun.slurm.template import (
     GENERATION,
     Script,

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SAVE_EVERY = 50
 SCORE_FIELDS = tuple(field.name for field in fields(Score))
+_score_values = itemgetter(*SCORE_FIELDS)
 
 Key = tuple[str, str]
 """Item (or set) and part: the number that is measured by itself, for most metrics its name."""
@@ -235,7 +237,7 @@ def _parsed(line: str, metric: str) -> Row | None:
     """One row, or None when it was cut off, or an editor broke it."""
     try:
         found = read_json(line)
-        score = Score(**{name: found[name] for name in SCORE_FIELDS})
+        score = Score(*_score_values(found))
         inputs = found["inputs"]
         get = found.get
         row = Row(score, get("part", metric), get("settings", {}), tuple(inputs), get("rows", 0), get("entries", 0))

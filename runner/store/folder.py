@@ -40,6 +40,7 @@ from genrun.runner.store.reading import read_bytes, read_error, reading
 from genrun.runner.store.records import Record, format_record
 from genrun.runner.store.results import (
     Survey,
+    Tally,
     damaged_record,
     place_files,
     read_record,
@@ -61,20 +62,6 @@ FOLDERS = (*RESULTS, "leases", "logs", "scores", "report")
 
 HASHED = ("job.yaml", "plan.jsonl")
 """Files whose hashes env.json holds."""
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Progress of a run, as counts of items. `pending` items have no record yet."""
-
-    items: int
-    done: int
-    failed: int
-
-    @property
-    def pending(self) -> int:
-        """Items without a record."""
-        return self.items - self.done - self.failed
 
 
 @dataclass(frozen=True)

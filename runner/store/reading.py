@@ -74,7 +74,11 @@ def read_stamped(path: str) -> tuple[bytes, os.stat_result]:
         found = os.fstat(descriptor)
         if found.st_mode & 0o170000 != 0o100000:
             raise IsADirectoryError(errno.EISDIR, "not an ordinary file", path)
-        return b"".join(iter(lambda: os.read(descriptor, 1 << 20), b"")), found
+        data = os.read(descriptor, found.st_size + 1)
+        if len(data) != found.st_size:
+            # It grows meanwhile, or is too large for one read.
+            data += b"".join(iter(lambda: os.read(descriptor, 1 << 20), b""))
+        return data, found
     finally:
         os.close(descriptor)
 

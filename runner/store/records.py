@@ -160,7 +160,7 @@ def parse_record(data: bytes, item_id: str | None = None) -> Record:
     found = read_json(data)
     if not isinstance(found, dict):
         raise TypeError(f"holds {type(found).__name__}, not an object")
-    known = {name: value for name, value in found.items() if name in _FIELDS}
+    known = found if found.keys() <= _FIELDS else {name: found[name] for name in found.keys() & _FIELDS}
     for name in ("item_id", "status"):
         if name not in known:
             raise ValueError(f"it lacks {name!r}")
@@ -215,9 +215,8 @@ def _check(record: Record) -> None:
 def _parse_stats(data: Any) -> SamplerStats:
     if not isinstance(data, dict):
         raise TypeError(f"sampler: {data!r:.60}")
-    known = {name: value for name, value in data.items() if name in _STATS}
-    known["fronts"] = tuple(known.get("fronts", ()))
-    found = SamplerStats(**known)
+    known = data if data.keys() <= _STATS else {name: data[name] for name in data.keys() & _STATS}
+    found = SamplerStats(**{**known, "fronts": tuple(known.get("fronts", ()))})
     _want(_is_count(found.num_steps), "sampler.num_steps", found.num_steps)
     _want(_is_count(found.rounds), "sampler.rounds", found.rounds)
     _want(_is_count(found.nfe, 0), "sampler.nfe", found.nfe)

@@ -35,6 +35,20 @@ _REST = re.compile(r"[./][A-Za-z0-9][A-Za-z0-9_./-]{0,200}")
 
 
 @dataclass(frozen=True)
+class Tally:
+    """Progress of a run, as counts of items. `pending` items have no record yet."""
+
+    items: int
+    done: int
+    failed: int
+
+    @property
+    def pending(self) -> int:
+        """Items without a record."""
+        return self.items - self.done - self.failed
+
+
+@dataclass(frozen=True)
 class Survey:
     """All records of a run.
 

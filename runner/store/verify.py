@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,16 +68,18 @@ class Flaw:
 
 def verify(folder: RunFolder) -> list[Flaw]:
     """Return everything that is wrong with a run, reading every file; empty for a run that is whole."""
-    with uncollected():
+    with uncollected(), ThreadPoolExecutor(READERS) as pool:
+        records, unread = _read_records(folder)
+        # Hashing and waiting for disks let other threads run: all else is read meanwhile.
+        files = _files(folder, list(records.values()), pool)
         flaws = [*_folders(folder), *_small_files(folder)]
         planned, wrong = _read_plan(folder)
-        records, unread = _read_records(folder)
         flaws += wrong + unread
         flaws += _unfinished(folder, planned, records, {flaw.path for flaw in unread})
         if not wrong:
             strangers = (item_id for item_id in records if item_id not in planned)
             flaws += [Flaw("unplanned", item_id, "has a record, but is not in plan.jsonl") for item_id in strangers]
-        flaws += _files(folder, list(records.values()))
+        flaws += files
         flaws += _orphans(folder, records, {flaw.path for flaw in unread if flaw.kind == "denied"})
         flaws += [
             Flaw("temporary", folder.relative(path), "left behind by a killed worker; the next submit removes it")
@@ -217,15 +219,14 @@ def _is_unread(folder: RunFolder, item_id: str, unread: set[str]) -> bool:
     return not unread.isdisjoint(map(folder.relative, (path, *path.parents[:2])))
 
 
-def _files(folder: RunFolder, records: Sequence[Record]) -> Iterator[Flaw]:
-    """Hash the files of all records, several at a time: hashing and waiting for disks both let other threads run."""
+def _files(folder: RunFolder, records: Sequence[Record], pool: Executor) -> Iterator[Flaw]:
+    """Begin to hash the files of all records, several at a time, and return what will be found."""
 
     def flaws_of(part: Sequence[Record]) -> list[Flaw]:
         return [flaw for record in part for flaw in _files_of(folder, record)]
 
     parts = [records[start : start + AT_ONCE] for start in range(0, len(records), AT_ONCE)]
-    with ThreadPoolExecutor(READERS) as pool:
-        yield from itertools.chain.from_iterable(pool.map(flaws_of, parts))
+    return itertools.chain.from_iterable(pool.map(flaws_of, parts))
 
 
 def _files_of(folder: RunFolder, record: Record) -> Iterator[Flaw]:

@@ -111,7 +111,8 @@ def _tools(spec: JobSpec, job: Job) -> Tools:
 
 def _install(job: Path, sets: Sequence[str], kind: str, at: str | None, dry_run: bool) -> None:
     from genrun.runner.job import load
-    from genrun.runner.schedule import Night, plan
+    from genrun.runner.schedule import ScheduledCommand as Night
+    from genrun.runner.schedule import plan
 
     spec = load(job, sets).job
     due = spec.nightly.at if spec.nightly is not None else AT

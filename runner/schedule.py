@@ -29,9 +29,9 @@ KINDS = Registry(
     group="genrun.schedules",
     package="genrun",
     own={
-        "begin": "slurm.nights:begin",
+        "begin": "slurm.scrontab:begin",
         "cron": "runner.schedule:cron",
-        "scron": "slurm.nights:scron",
+        "scron": "slurm.scrontab:scron",
         "systemd": "runner.schedule:systemd",
     },
 )

@@ -22,7 +22,7 @@ from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, Unreachabl
 from genrun.slurm.doctor import examine
 from genrun.slurm.requeue import release
 from genrun.slurm.sbatch import Scripts
-from genrun.slurm.submissions import ITEMS, SCRIPT, Entry, Standing, Submission, job_folder, standing
+from genrun.slurm.submissions import ITEMS, SCRIPT, Entry, QueueState, Submission, job_folder, queue_state
 from genrun.slurm.tasks import Task, tally
 from genrun.slurm.template import mistake_in
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
 
 POLL_S = 10.0
-"""How often the queue is asked: slurmctld serves a whole cluster, and tasks take minutes."""
+"""Pause between two questions to the queue, in seconds: slurmctld serves a whole cluster, and tasks take minutes."""
 
 
 def mesh_of(request: Request, cluster: Cluster) -> Mesh:
@@ -119,7 +119,7 @@ class SlurmLauncher:
         Raises:
             LaunchError: Slurm does not.
         """
-        found, number = standing(folder, self._commands), job.partition("_")[0]
+        found, number = queue_state(folder, self._commands), job.partition("_")[0]
         for submission in found.submissions:
             for step, entry in submission.jobs.items():
                 if number == entry.id or any(task.job == number for task in found.tasks_of(submission, step)):
@@ -144,9 +144,9 @@ class SlurmLauncher:
         """
         return self._scripts.items(folder, order, self._tasks(items))
 
-    def queue(self, folder: RunFolder) -> Standing:
+    def queue(self, folder: RunFolder) -> QueueState:
         """Return the state of every job of a run: one call of squeue, and where it has forgotten some, one of sacct."""
-        return standing(folder, self._commands)
+        return queue_state(folder, self._commands)
 
     def at_work(self, folder: RunFolder) -> dict[str, str]:
         """Return the launches of a run whose tasks wait or work: the order's job -> the array's job id.
@@ -213,11 +213,11 @@ class QueueWatch:
     commands: Commands
     poll_s: float
     _asked: float = -math.inf
-    _found: Standing | None = None
+    _found: QueueState | None = None
     _released: set[str] = field(default_factory=set)
     _stuck: frozenset[str] = frozenset()
 
-    def look(self) -> Standing:
+    def look(self) -> QueueState:
         """Ask the queue now, and let go the tasks that it holds because a node could not start them.
 
         A task that is held again after that is left alone: its own node may not be the only one that is broken.
@@ -225,7 +225,7 @@ class QueueWatch:
         Raises:
             StoreError: the run cannot be read.
         """
-        found = standing(self.folder, self.commands)
+        found = queue_state(self.folder, self.commands)
         self._found, self._asked = found, time.monotonic()
         held = {task.id: task for task in found.held()}
         self._stuck = frozenset(held.keys() & self._released)
@@ -262,7 +262,7 @@ def _parts(path: Path, logs: Path) -> list[str]:
     return re.split(r"(\d+)", path.relative_to(logs).as_posix())
 
 
-def _tasks_of(found: Standing, job: str) -> Sequence[Task] | None:
+def _tasks_of(found: QueueState, job: str) -> Sequence[Task] | None:
     """Return the tasks of the job of that number, also when sbatch's answer was never heard; None where there is none."""
     for submission in found.submissions:
         for step, entry in submission.jobs.items():
@@ -272,7 +272,7 @@ def _tasks_of(found: Standing, job: str) -> Sequence[Task] | None:
     return None
 
 
-def _note_id(folder: RunFolder, found: Standing, submission: Submission) -> str:
+def _note_id(folder: RunFolder, found: QueueState, submission: Submission) -> str:
     """Return the number of a live array, and write it down if sbatch's answer was never heard."""
     entry, job = submission.jobs[ITEMS], found.tasks_of(submission)[0].job
     if not entry.id:

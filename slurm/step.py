@@ -21,10 +21,10 @@ from genrun.runner.launch.order import Order, incomplete, open_items
 from genrun.runner.store.folder import RunFolder
 from genrun.slurm.commands import Commands, SlurmError
 from genrun.slurm.requeue import wait_behind
-from genrun.slurm.submissions import ITEMS, load, standing
+from genrun.slurm.submissions import ITEMS, load, queue_state
 
 if TYPE_CHECKING:
-    from genrun.slurm.submissions import Standing
+    from genrun.slurm.submissions import QueueState
 
 STEPS = Registry(
     what="step",
@@ -71,7 +71,7 @@ def is_ready(folder: RunFolder, order: Order, step: str, commands: Commands, env
     missing = _missing(folder, order, step)
     if not missing:
         return True
-    found = standing(folder, commands)
+    found = queue_state(folder, commands)
     if found.trouble:
         raise LaunchError(f"{folder.path}: {missing}, and Slurm does not say who is at work on it: {found.trouble}")
     others = _before(found, step)
@@ -101,7 +101,7 @@ def _missing(folder: RunFolder, order: Order, step: str) -> str:
     return ""
 
 
-def _before(found: Standing, step: str) -> list[str]:
+def _before(found: QueueState, step: str) -> list[str]:
     """List the live jobs that do what this step lacks."""
     steps = (ITEMS,) if step == "score" else (ITEMS, "score")
     return sorted({found.tasks_of(submission, each)[0].job for submission, each in found.live(*steps)})

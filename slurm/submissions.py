@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
 
 ITEMS = "items"
-"""The job that makes items, beside the steps that follow it."""
+"""Name of the job that makes items, beside the steps that follow it."""
 
 _OPTION = re.compile(r"^#SBATCH --([a-z-]+)=(.*)$", re.MULTILINE)
 
@@ -54,7 +54,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of the tasks of several jobs.
+    """State of the tasks of several jobs.
 
     Attributes:
         tasks: every task of every job, in order.
@@ -69,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Entry:
-    """One job as it is stored.
+    """A job as it is stored.
 
     Attributes:
         name: the job's name in the queue, unique.
@@ -120,7 +120,7 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Standing:
+class QueueState:
     """State of all jobs of a run.
 
     Attributes:
@@ -242,7 +242,7 @@ def load(folder: RunFolder) -> list[Submission]:
     return [submission for _, submission in sorted(found, key=lambda pair: pair[0].parent.name)]
 
 
-def standing(folder: RunFolder, commands: Commands) -> Standing:
+def queue_state(folder: RunFolder, commands: Commands) -> QueueState:
     """Ask what has become of every job of a run: one call of squeue, and where it has forgotten some, one of sacct.
 
     Raises:
@@ -251,13 +251,13 @@ def standing(folder: RunFolder, commands: Commands) -> Standing:
     submissions = load(folder)
     jobs = [submission.job(folder, step) for submission in submissions for step in submission.jobs]
     if not jobs:
-        return Standing(folder, submissions, {})
+        return QueueState(folder, submissions, {})
     # A run is submitted by one user; one who joins in with another account is asked for by the first's.
     answer = poll(commands, ",".join(sorted({submission.user for submission in submissions})), jobs)
     by_name: dict[str, list[Task]] = {}
     for task in answer.tasks:
         by_name.setdefault(task.name, []).append(task)
-    return Standing(folder, submissions, by_name, answer.trouble)
+    return QueueState(folder, submissions, by_name, answer.trouble)
 
 
 def poll(commands: Commands, user: str, jobs: Sequence[Job]) -> Answer:

@@ -18,7 +18,7 @@ from genrun.runner.errors import LaunchError, UsageError
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
     from genrun.slurm.commands import Commands
-    from genrun.slurm.submissions import Standing
+    from genrun.slurm.submissions import QueueState as Standing
 
 
 @click.command(
@@ -90,7 +90,7 @@ def _cancel_tasks(folder: RunFolder, commands: Commands, wanted: tuple[str, ...]
 
 
 def _standing(folder: RunFolder, commands: Commands) -> Standing:
-    from genrun.slurm.submissions import standing
+    from genrun.slurm.submissions import queue_state as standing
 
     found = standing(folder, commands)
     if found.trouble:

@@ -117,7 +117,7 @@ def is_at_work(folder: RunFolder) -> bool:
     """Whether a worker holds an item of a run, or a job of it waits or works in a queue."""
     from genrun.runner.submit.active import at_work
     from genrun.slurm.commands import Commands
-    from genrun.slurm.submissions import standing
+    from genrun.slurm.submissions import queue_state as standing
 
     if at_work(folder):
         return True

@@ -95,7 +95,8 @@ class _End:
         """Whether the workers of a launch have ended, so that their logs grow no more."""
         from genrun.runner.launch.order import Order, log_folder
         from genrun.runner.store.processes import is_gone
-        from genrun.slurm.submissions import FILE, standing
+        from genrun.slurm.submissions import FILE
+        from genrun.slurm.submissions import queue_state as standing
 
         if not (log_folder(self._folder, launch) / FILE).exists():
             order = Order.load(self._folder, launch)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.results import Survey
-    from genrun.slurm.submissions import Standing
+    from genrun.slurm.submissions import QueueState as Standing
 
 COUNTED = ("items", "done", "failed", "running", "pending")
 SHOWN_FAILURES = 10
@@ -39,7 +39,7 @@ def status(run: str | None, base: Path, as_json: bool) -> None:
     from genrun.runner.store.folder import Tally
     from genrun.runner.store.runs import resolve
     from genrun.slurm.commands import Commands
-    from genrun.slurm.submissions import standing
+    from genrun.slurm.submissions import queue_state as standing
 
     folder = resolve(run, base)
     items = folder.items()

@@ -1,4 +1,4 @@
-"""What one launch is to do: written by the launcher's side, read by every worker."""
+"""Orders: the work of one launch, written by the launcher's side and read by every worker; and what is left of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STOPPED = 3
 
 @dataclass(frozen=True)
 class Report:
-    """Why a rank could not go on, in `rank-N.error.json`.
+    """Reason for which a rank could not go on, in `rank-N.error.json`.
 
     Attributes:
         time: seconds since 1970; the first of several reports is the cause.
@@ -47,7 +47,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Order:
-    """One launch of workers on a run.
+    """Work of one launch on a run.
 
     Attributes:
         job: the launch's id, unique in its run.
@@ -87,7 +87,7 @@ class Order:
         return Mesh(self.data, self.time, self.cfg, self.ring, self.ulysses)
 
     def is_settled(self, item_id: str, record: Record | None) -> bool:
-        """Whether an item needs no more work in this launch: it is done or cancelled, or its attempts are used up."""
+        """Tell whether an item needs no more work in this launch: done, cancelled, or out of attempts."""
         if record is None:
             return False
         attempts = record.attempt - self.spent.get(item_id, 0)
@@ -164,12 +164,12 @@ def incomplete(folder: RunFolder, why: str, kind: type[IncompleteError] = Incomp
 
 
 def log_folder(folder: RunFolder, job: str, task: int | None = None) -> Path:
-    """Where a launch, or one task of its array, writes its logs, absolute."""
+    """Return where a launch, or one task of its array, writes its logs, absolute."""
     return folder.logs / job if task is None else folder.logs / job / f"task-{task}"
 
 
 def rank_log(folder: RunFolder, job: str, rank: int, task: int | None = None) -> Path:
-    """The log of one rank of a launch, absolute."""
+    """Return the log of one rank of a launch, absolute."""
     return log_folder(folder, job, task) / f"rank-{rank}.log"
 
 

@@ -66,7 +66,7 @@ HASHED = ("job.yaml", "plan.jsonl")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run on disk.
+    """A run on disk.
 
     Attributes:
         path: the folder, absolute.

@@ -1,4 +1,4 @@
-"""What a run is to make: plan.jsonl, an item a line, and job.yaml, the resolved job; read, and checked while reading."""
+"""The plan of a run, plan.jsonl with an item a line, and its resolved job, job.yaml: read, and checked while reading."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHAPES: dict[str, Any] = {
 
 DEEPEST = 100
 LARGEST = 2_000_000
-"""Levels and values of a stored job; those of job files are fewer."""
+"""Levels and values of a stored job; those of job files are fewer. More is a file that would fill the memory."""
 
 TOO_DEEP = f"nested deeper than {DEEPEST} levels"
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from genrun.runner.errors import DamagedFileError, UnreadableError
 
 NOT_A_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
-"""What the system says where something else lies in a file's place, or nothing."""
+"""Errors of the system where something else lies in a file's place, or nothing."""
 
 WRONG_CONTENT = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
-"""What parsing raises on content that is not what was written."""
+"""Exceptions of parsing content that is not what was written."""
 
 MENDS = "Run the same genrun submit again: it makes that file again, and keeps the old one in damaged/."
 BARRED = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EROFS})
-"""What the system says of files that it does not give, so that it is no fault of the program's."""
+"""Errors of the system for files that it does not give, so that it is no fault of the program's."""
 
 _DENIED = (errno.EACCES, errno.EPERM)
 

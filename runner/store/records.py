@@ -16,7 +16,7 @@ Status = Literal["done", "failed"]
 
 @dataclass(frozen=True)
 class SamplerStats:
-    """What sampling an item cost.
+    """Cost of sampling an item.
 
     Attributes:
         num_steps: N, the sequential steps of the scheduler.
@@ -46,7 +46,7 @@ class SamplerStats:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that whoever uses a done item has to be told.
+    """Remark that whoever uses a done item has to be told.
 
     Attributes:
         kind: of `runner.notes`, which knows what to do about it.
@@ -59,7 +59,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Record:
-    """One item's outcome. Paths are relative to the run folder.
+    """Outcome of one item. Paths are relative to the run folder.
 
     Attributes:
         item_id: the item's content address.
@@ -115,12 +115,12 @@ class Record:
 
 
 SET = "set:"
-"""How the id of a set of items begins."""
+"""Beginning of the id of a set of items."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one item, or of a set of items (`set_id`).
+    """Value of a metric for one item, or of a set of items (`set_id`).
 
     `value` is None when it could not be measured, and `reason` says why.
     """
@@ -134,7 +134,7 @@ class Score:
 
 
 def set_id(axes: Mapping[str, str]) -> str:
-    """The id under which the scores of a cell of the matrix are kept: `set:` and the labels of its axes."""
+    """Return the id under which the scores of a cell of the matrix are kept: `set:` and the labels of its axes."""
     return SET + ", ".join(axes.values())
 
 

@@ -49,7 +49,7 @@ AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Flaw:
-    """One thing that is wrong with a run.
+    """Finding of `verify`: something that is wrong with a run.
 
     Attributes:
         kind: missing, failed, unreadable (a record that is none), unplanned, lost, changed, orphan, temporary, lease, plan

@@ -20,16 +20,21 @@ from genrun.runner.store.repair import remove_from_run
 from genrun.runner.submit.active import at_work, told
 
 POLL_S = 0.25
+"""Pause between two looks at workers, in seconds: a short run ends without a delay that anybody notices."""
+
 PATIENCE_S = 10.0
+"""Patience with workers that have made the last item and not yet let go of it, in seconds."""
+
 PROBE_BYTES = 1 << 16
+"""Bytes that are written to find a full disk: file systems keep smaller files in their tables, and find room for those."""
 
 
 class Watch(Protocol):
-    """Somebody who looks at a run now and then."""
+    """Progress display that looks at a run now and then."""
 
     @property
     def is_over(self) -> bool:
-        """Whether every item was settled at the last look."""
+        """True when every item was settled at the last look."""
         ...
 
     def __call__(self) -> None:

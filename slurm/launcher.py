@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import LaunchError, RefusedError, UsageError
-from genrun.runner.launch.order import log_folder, open_items
 from genrun.runner.launch.protocol import Check, Cluster, Request, State
 from genrun.runner.parallel.mesh import Mesh, product
 from genrun.runner.store.files import atomic_write
+from genrun.runner.store.order import log_folder, open_items
 from genrun.slurm import sbatch
 from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, UnreachableError
 from genrun.slurm.doctor import examine
@@ -27,8 +27,8 @@ from genrun.slurm.tasks import Task, tally
 from genrun.slurm.template import mistake_in
 
 if TYPE_CHECKING:
-    from genrun.runner.launch.order import Order
     from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.order import Order
 
 POLL_S = 10.0
 """Pause between two questions to the queue, in seconds: slurmctld serves a whole cluster, and tasks take minutes."""

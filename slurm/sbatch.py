@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from genrun import __version__
 from genrun.runner.errors import RefusedError
-from genrun.runner.launch.order import log_folder
 from genrun.runner.launch.protocol import Cluster, Request, Step
 from genrun.runner.parallel.mesh import Mesh
+from genrun.runner.store.order import log_folder
 from genrun.slurm import squeue
 from genrun.slurm.commands import Commands, SlurmError, UnreachableError
 from genrun.slurm.requeue import GIVE_UP, TRIES, WARNING_S
@@ -22,8 +22,8 @@ from genrun.slurm.submissions import ITEMS, job_folder
 from genrun.slurm.template import GENERATION, STEP, Script, ScriptError, log_pattern
 
 if TYPE_CHECKING:
-    from genrun.runner.launch.order import Order
     from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.order import Order
 
 STEP_PROGRAM = ("-m", "genrun.slurm.step")
 

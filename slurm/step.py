@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from genrun.registry import Registry
 from genrun.runner.errors import GenrunError, LaunchError
-from genrun.runner.launch.order import Order, incomplete, open_items
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.order import Order, incomplete, open_items
 from genrun.slurm.commands import Commands, SlurmError
 from genrun.slurm.requeue import wait_behind
 from genrun.slurm.submissions import ITEMS, load, queue_state

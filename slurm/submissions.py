@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import DamagedFileError
-from genrun.runner.launch.order import log_folder
 from genrun.runner.launch.protocol import TaskGroup
 from genrun.runner.store.files import atomic_write
+from genrun.runner.store.order import log_folder
 from genrun.runner.store.reading import read_bytes, reading
 from genrun.runner.strict_json import read_json
 from genrun.slurm import sacct, squeue

@@ -110,7 +110,7 @@ def _ask(commands: Commands, user: str, name: str, ids: list[str]) -> None:
 
 def _stop_local(folder: RunFolder) -> bool:
     """Tell launchers of this machine to stop, as Ctrl-C does; whether there were any."""
-    from genrun.runner.launch.order import Order
+    from genrun.runner.store.order import Order
     from genrun.runner.store.processes import is_gone
 
     stopped = False

@@ -16,8 +16,8 @@ import click
 from genrun.runner.cli.output import on_terminal, one_line, put, put_json, say
 from genrun.runner.cli.runs import counts, notes_json
 from genrun.runner.errors import UsageError
-from genrun.runner.launch.order import Order, open_items
 from genrun.runner.notes import noted
+from genrun.runner.store.order import Order, open_items
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem

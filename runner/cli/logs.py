@@ -93,7 +93,7 @@ class _End:
 
     def is_there(self, launch: str) -> bool:
         """Whether the workers of a launch have ended, so that their logs grow no more."""
-        from genrun.runner.launch.order import Order, log_folder
+        from genrun.runner.store.order import Order, log_folder
         from genrun.runner.store.processes import is_gone
         from genrun.slurm.submissions import FILE
         from genrun.slurm.submissions import queue_state as standing

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrun.runner.errors import LaunchError, RunError, StoreError
-from genrun.runner.launch.order import STOPPED, Order, Report, log_folder, rank_log
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.order import STOPPED, Order, Report, log_folder, rank_log
 
 TAIL_LINES = 6
 """Lines of a log in a message: the end of a traceback, and the error."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from genrun.registry import UnknownNameError
 from genrun.runner.errors import LaunchError, UsageError
 from genrun.runner.launch import registry
-from genrun.runner.launch.order import Order
 from genrun.runner.launch.protocol import Check, Launcher, Queue, Request
+from genrun.runner.store.order import Order
 from genrun.runner.store.processes import is_gone
 
 if TYPE_CHECKING:

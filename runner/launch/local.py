@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import LaunchError, RefusedError, UsageError
-from genrun.runner.launch.order import Order, log_folder
 from genrun.runner.launch.protocol import Check, Request, State
 from genrun.runner.parallel.mesh import ALONE, Mesh, product
 from genrun.runner.store.environment import gpu_names
 from genrun.runner.store.files import write_error
+from genrun.runner.store.order import Order, log_folder
 from genrun.runner.store.processes import is_gone
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from genrun.runner.parallel.mesh import Mesh, Wish
 
 if TYPE_CHECKING:
-    from genrun.runner.launch.order import Order
     from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.order import Order
 
 WORKER = ("-m", "genrun.runner.worker.worker")
 """Arguments of Python in a worker process."""

@@ -13,6 +13,9 @@ from genrun.runner.strict_json import read_json
 
 Status = Literal["done", "failed"]
 
+CANCELLED = "cancelled"
+"""Kind of failure of an item that somebody took out of the work."""
+
 
 @dataclass(frozen=True)
 class SamplerStats:
@@ -112,6 +115,11 @@ class Record:
     reused_from: str | None = None
     media_bytes: int | None = None
     latents_bytes: int | None = None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """True when somebody took the item out of the work."""
+        return self.error is not None and self.error.get("kind") == CANCELLED
 
 
 SET = "set:"

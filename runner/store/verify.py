@@ -30,7 +30,7 @@ CHECKS = Registry(
     package="genrun",
     own={
         "night.json": "runner.history.night:check_file",
-        "order.json": "runner.launch.order:check_file",
+        "order.json": "runner.store.order:check_file",
         "slurm.json": "slurm.submissions:check_file",
         "scores": "runner.score.scorefile:check_file",
     },

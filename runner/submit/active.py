@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from genrun.runner.errors import StoreError
 from genrun.runner.launch.jobs import queues_of
-from genrun.runner.launch.order import Order, open_items
 from genrun.runner.store.lease import holdings, looks_alive
+from genrun.runner.store.order import Order, open_items
 from genrun.runner.store.processes import ProcessName, current, is_gone
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import Protocol
 
 from genrun.runner.errors import IncompleteError, StoppedError
 from genrun.runner.launch.cause import Cause, find, forget
-from genrun.runner.launch.order import Order, incomplete, open_items
 from genrun.runner.launch.protocol import Launcher, State
 from genrun.runner.store.files import sync, temporary_name, write_error, write_whole
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
+from genrun.runner.store.order import Order, incomplete, open_items
 from genrun.runner.store.processes import current
 from genrun.runner.store.repair import remove_from_run
 from genrun.runner.submit.active import at_work, told

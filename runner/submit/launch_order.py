@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.launch.order import Order
 from genrun.runner.launch.protocol import Cluster, Launcher, Request, Step
 from genrun.runner.parallel.mesh import Wish
 from genrun.runner.parallel.tail import points_of
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.order import Order
 from genrun.runner.store.processes import current
 from genrun.runner.worker.failures import is_decoded_again
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from genrun.runner.job.plan import WorkItem
-    from genrun.runner.launch.order import Order
     from genrun.runner.store.lease import Lease, Leases
+    from genrun.runner.store.order import Order
 
 
 @dataclass(frozen=True)

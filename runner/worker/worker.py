@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.parallel.alarm import BrokenSlotError
 from genrun.runner.errors import StoreError
-from genrun.runner.launch.order import STOPPED, Order, Report, rank_log
 from genrun.runner.parallel.elastic import ElasticTeam
 from genrun.runner.parallel.tail import points_of
 from genrun.runner.parallel.team import Team, join
 from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import STALE_S, Leases, Owner
+from genrun.runner.store.order import STOPPED, Order, Report, rank_log
 from genrun.runner.store.processes import ProcessName, current, is_gone
 from genrun.runner.worker.beside import Beside, is_lingering
 from genrun.runner.worker.log import say

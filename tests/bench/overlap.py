@@ -18,9 +18,9 @@ from statistics import median
 from typing import Any
 
 from genrun.runner.job.plan import WorkItem
-from genrun.runner.launch.order import Order
 from genrun.runner.parallel.team import Solo
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.order import Order
 from genrun.runner.worker.engine import Engine
 from genrun.runner.worker.sample import Maker
 from genrun.runner.worker.worker import Rank

@@ -7,10 +7,10 @@ from typing import Any
 
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.job.schema import JobSpec
-from genrun.runner.launch.order import Order, log_folder, open_items
 from genrun.runner.launch.protocol import Check, State
 from genrun.runner.parallel.mesh import ALONE, Mesh
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.order import Order, log_folder, open_items
 from tests.fakes.items import done
 from tests.fakes.worker import picture
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from genrun.runner.job.plan import WorkItem
-from genrun.runner.launch.order import Order
 from genrun.runner.parallel.team import Solo
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import holdings
+from genrun.runner.store.order import Order
 from genrun.runner.store.records import Record
 from genrun.runner.store.verify import verify
 from genrun.runner.worker.beside import Beside, is_lingering

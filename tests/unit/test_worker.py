@@ -13,13 +13,13 @@ import pytest
 
 from genrun.adapters.parallel.alarm import BrokenSlotError
 from genrun.runner.job.plan import WorkItem
-from genrun.runner.launch.order import Order
 from genrun.runner.parallel.mesh import ALONE, Mesh
 from genrun.runner.parallel.team import Solo, join
 from genrun.runner.progress import Glimpse, sentence
 from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner, holdings
+from genrun.runner.store.order import Order
 from genrun.runner.store.processes import current
 from genrun.runner.store.records import Record
 from genrun.runner.worker.failures import CancelledError, DecodeError, describe, kind_of

@@ -1,4 +1,4 @@
-"""Orders: the work of one launch, written by the launcher's side and read by every worker; and what is left of it."""
+"""The order of a launch: what its workers are to do, written before they start and read by each; and where they log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from genrun.runner.store.files import atomic_write
 from genrun.runner.store.processes import ProcessName
 from genrun.runner.store.reading import read_bytes, reading
 from genrun.runner.strict_json import read_json
-from genrun.runner.worker.failures import is_cancelled
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
@@ -28,7 +27,7 @@ STOPPED = 3
 
 @dataclass(frozen=True)
 class Report:
-    """Reason for which a rank could not go on, in `rank-N.error.json`.
+    """A rank's reason for not going on, in `rank-N.error.json`.
 
     Attributes:
         time: seconds since 1970; the first of several reports is the cause.
@@ -47,7 +46,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Order:
-    """Work of one launch on a run.
+    """The work of a launch of workers on a run.
 
     Attributes:
         job: the launch's id, unique in its run.
@@ -87,11 +86,11 @@ class Order:
         return Mesh(self.data, self.time, self.cfg, self.ring, self.ulysses)
 
     def is_settled(self, item_id: str, record: Record | None) -> bool:
-        """Tell whether an item needs no more work in this launch: done, cancelled, or out of attempts."""
+        """Return True when an item needs no more work: done, cancelled, or its attempts in this launch used up."""
         if record is None:
             return False
         attempts = record.attempt - self.spent.get(item_id, 0)
-        return record.status == "done" or attempts >= self.max_attempts or (attempts > 0 and is_cancelled(record))
+        return record.status == "done" or attempts >= self.max_attempts or (attempts > 0 and record.is_cancelled)
 
     def save(self, folder: RunFolder) -> None:
         """Write the order into the run.
@@ -164,7 +163,7 @@ def incomplete(folder: RunFolder, why: str, kind: type[IncompleteError] = Incomp
 
 
 def log_folder(folder: RunFolder, job: str, task: int | None = None) -> Path:
-    """Return where a launch, or one task of its array, writes its logs, absolute."""
+    """Return the folder of the logs of a launch, or of one task of its array, absolute."""
     return folder.logs / job if task is None else folder.logs / job / f"task-{task}"
 
 

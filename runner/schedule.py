@@ -1,4 +1,4 @@
-"""Having a command run every night: by Slurm's own crontab, cron, systemd, or a job that submits itself again.
+"""Scheduling of a command every night: by cron, systemd, or a launcher's queue, found by name.
 
 Everything that is foreign (folders, job files) stands in one small shell script, quoted for a shell; crontabs and
 units name that script alone.
@@ -8,22 +8,39 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from genrun.registry import Registry
 from genrun.runner.errors import RunError, UsageError
 from genrun.runner.store.files import atomic_write
-from genrun.slurm.script import Option, ScriptError, directives, log_pattern, shell
 
 TIMEOUT_S = 60
+"""Patience with a program that installs something, in seconds: longer than sbatch waits for slurmctld."""
+
 CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+
+KINDS = Registry(
+    what="schedule",
+    group="genrun.schedules",
+    package="genrun",
+    own={
+        "begin": "slurm.scrontab:begin",
+        "cron": "runner.schedule:cron",
+        "scron": "slurm.scrontab:scron",
+        "systemd": "runner.schedule:systemd",
+    },
+)
+"""Ways of having a command run every night, each a function of `ScheduledCommand` that returns an `Installation`."""
 
 
 @dataclass(frozen=True)
-class Night:
-    """What is to run every night.
+class ScheduledCommand:
+    """A command that is to run every night.
 
     Attributes:
         name: of the job, letters, digits, ".", "_" and "-".
@@ -31,7 +48,7 @@ class Night:
         cwd: where it runs, absolute.
         at: "HH:MM", local time.
         folder: where the script goes, absolute.
-        options: #SBATCH options of a job that runs it.
+        options: of a job that runs it, where a queue does.
     """
 
     name: str
@@ -39,7 +56,7 @@ class Night:
     cwd: Path
     at: str
     folder: Path
-    options: Mapping[str, Option] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -54,7 +71,7 @@ class Night:
 
     @property
     def log(self) -> Path:
-        """What the command writes, night after night."""
+        """The log of the command, night after night."""
         return self.folder / f"{self.key}.log"
 
 
@@ -83,11 +100,11 @@ class Installation:
     calls: Sequence[Call]
 
     def describe(self) -> str:
-        """Say what would be written and called."""
+        """Describe the files and calls."""
         parts = [f"# {path}\n{text}" for path, text in self.files.items()]
         for call in self.calls:
             what = f" (what it has already is kept), with\n{call.stdin}" if call.stdin else "\n"
-            parts.append(f"# {shell(call.command)}{what}")
+            parts.append(f"# {shlex.join(call.command)}{what}")
         return "\n".join(parts)
 
     def install(self, environ: Mapping[str, str]) -> None:
@@ -106,15 +123,15 @@ class Installation:
             _call(call.command, stdin, environ)
 
 
-def plan(kind: str, night: Night) -> Installation:
+def plan(kind: str, night: ScheduledCommand) -> Installation:
     """Return how a night is installed.
 
     Args:
-        kind: "scron", "cron", "systemd" or "begin".
+        kind: a name of `KINDS`.
         night: what is to run.
 
     Raises:
-        UsageError: the time is none, or a path cannot be written into such a file.
+        UsageError: the time is none, or a path or option cannot be written into such a file.
     """
     if not CLOCK.fullmatch(night.at):
         raise UsageError(f"--at {night.at}: wanted a time such as 02:00.")
@@ -122,15 +139,12 @@ def plan(kind: str, night: Night) -> Installation:
         raise UsageError(
             f"{str(night.folder)!r}: a folder with control characters cannot stand in a crontab or a unit."
         )
-    try:
-        return _KINDS[kind](night)
-    except ScriptError as error:
-        raise UsageError(f"launch.options.{error.option}: {error}") from error
+    return KINDS.get(kind)(night)
 
 
 def kinds() -> list[str]:
     """Return the ways of installing, sorted."""
-    return sorted(_KINDS)
+    return sorted(KINDS.names())
 
 
 def merged(present: str, key: str, block: str) -> str:
@@ -146,37 +160,32 @@ def merged(present: str, key: str, block: str) -> str:
     return "\n".join([*kept, begin, block.rstrip("\n"), end]) + "\n"
 
 
-def _script(night: Night, before: str = "", header: Sequence[str] = ()) -> str:
+def script_of(night: ScheduledCommand, before: str = "", header: Sequence[str] = ()) -> str:
+    """Return the shell script that runs a command, with lines of a header and one that runs before it."""
     lines = ["#!/usr/bin/env bash", *header, "# Written by genrun nightly --install.", "set -euo pipefail"]
-    return "\n".join([*lines, *([before] if before else []), f"cd -- {shell(str(night.cwd))}", _exec(night)]) + "\n"
+    run = f"exec {shlex.join(night.command)} >>{shlex.quote(str(night.log))} 2>&1"
+    return "\n".join([*lines, *([before] if before else []), f"cd -- {shlex.quote(str(night.cwd))}", run]) + "\n"
 
 
-def _exec(night: Night) -> str:
-    return f"exec {shell(night.command)} >>{shell(str(night.log))} 2>&1"
+def cron(night: ScheduledCommand) -> Installation:
+    """Return the installation of a command in the user's crontab."""
+    return in_crontab(night, "crontab", "")
 
 
-def _cron(night: Night) -> Installation:
-    return _crontab(night, "crontab", "")
-
-
-def _scron(night: Night) -> Installation:
-    options = {"job-name": night.key, "time": "1-00:00:00", "output": "/dev/null", **night.options}
-    lines = [line.replace("#SBATCH", "#SCRON", 1) for line in directives(options)]
-    return _crontab(night, "scrontab", "\n".join(lines) + "\n")
-
-
-def _crontab(night: Night, program: str, header: str) -> Installation:
+def in_crontab(night: ScheduledCommand, program: str, header: str) -> Installation:
+    """Return the installation of a command in a crontab that `program` writes, with lines of `header` before it."""
     hour, minute = night.at.split(":")
     # A percent sign ends a line of a crontab.
-    line = f"{int(minute)} {int(hour)} * * * bash {shell(str(night.script))}".replace("%", r"\%")
+    line = f"{int(minute)} {int(hour)} * * * bash {shlex.quote(str(night.script))}".replace("%", r"\%")
     block = header + line
     call = Call(
         (program, "-"), merged("", night.key, block), (program, "-l"), lambda old: merged(old, night.key, block)
     )
-    return Installation({night.script: _script(night)}, [call])
+    return Installation({night.script: script_of(night)}, [call])
 
 
-def _systemd(night: Night) -> Installation:
+def systemd(night: ScheduledCommand) -> Installation:
+    """Return the installation of a command as a timer of the user's systemd."""
     units = night.folder.parent / "systemd" / "user"
     quoted = re.sub(r'(["\\])', r"\\\1", str(night.script)).replace("%", "%%").replace("$", "$$")
     service = f'[Unit]\nDescription=genrun nightly\n\n[Service]\nType=oneshot\nExecStart=/usr/bin/env bash "{quoted}"\n'
@@ -185,28 +194,12 @@ def _systemd(night: Night) -> Installation:
         "[Install]\nWantedBy=timers.target\n"
     )
     files = {
-        night.script: _script(night),
+        night.script: script_of(night),
         units / f"{night.key}.service": service,
         units / f"{night.key}.timer": timer,
     }
     user = ("systemctl", "--user")
     return Installation(files, [Call((*user, "daemon-reload")), Call((*user, "enable", "--now", f"{night.key}.timer"))])
-
-
-def _begin(night: Night) -> Installation:
-    options = {
-        "job-name": night.key,
-        "begin": night.at,
-        "dependency": "singleton",
-        "time": "1-00:00:00",
-        "open-mode": "append",
-        "output": log_pattern(night.log) or "/dev/null",
-        **night.options,
-    }
-    # Tomorrow's night first, so that one that fails does not end them all.
-    again = f"sbatch {shell(str(night.script))} || echo 'genrun: tomorrow is not in the queue' >&2"
-    text = _script(night, again, directives(options))
-    return Installation({night.script: text}, [Call(("sbatch", str(night.script)))])
 
 
 def _call(command: Sequence[str], stdin: str | None, environ: Mapping[str, str], *, may_fail: bool = False) -> str:
@@ -223,15 +216,7 @@ def _call(command: Sequence[str], stdin: str | None, environ: Mapping[str, str],
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         remedy = f"This machine may lack it. Other ways: --install {', '.join(kinds())}."
-        raise RunError(f"{shell(command)}: {error}", remedy=remedy) from error
+        raise RunError(f"{shlex.join(command)}: {error}", remedy=remedy) from error
     if ran.returncode and not may_fail:
-        raise RunError(f"{shell(command)}: {(ran.stderr or ran.stdout).strip()}")
+        raise RunError(f"{shlex.join(command)}: {(ran.stderr or ran.stdout).strip()}")
     return "" if ran.returncode else ran.stdout
-
-
-_KINDS: Mapping[str, Callable[[Night], Installation]] = {
-    "begin": _begin,
-    "cron": _cron,
-    "scron": _scron,
-    "systemd": _systemd,
-}

@@ -1,34 +1,17 @@
-"""What there is of Slurm on a machine, and what it lacks for genrun."""
+"""Examination of a machine's Slurm: what there is of it, and what it lacks for genrun."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from genrun.slurm.accounting import is_disabled
+from genrun.runner.launch.protocol import Check
 from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, rows
-from genrun.slurm.launcher import max_array
+from genrun.slurm.sacct import is_disabled
+from genrun.slurm.sbatch import max_array
 
 OLDEST = (20, 11)
 """The first version whose squeue takes separators of the caller's own."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-        name: what.
-        ok: whether it will do.
-        found: what was found.
-        fix: what helps, or "".
-    """
-
-    name: str
-    ok: bool
-    found: str
-    fix: str = ""
 
 
 def examine(commands: Commands) -> list[Check]:

@@ -1,182 +1,281 @@
-"""Submitting, polling and cancelling jobs, and finding their logs. A job is known by its name, which is never used again."""
+"""The launcher of Slurm: arrays of tasks in a queue, each with ranks on one node or several."""
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from genrun.slurm import accounting, queue
-from genrun.slurm.commands import Commands, SlurmError, UnreachableError
-from genrun.slurm.tasks import LIVE, Event, Task, amended, events, remembered
+from genrun.runner.errors import LaunchError, RefusedError, UsageError
+from genrun.runner.job.mesh_axes import product
+from genrun.runner.launch.protocol import Check, Cluster, Request, State
+from genrun.runner.parallel.mesh import Mesh
+from genrun.runner.store.files import atomic_write
+from genrun.runner.store.order import log_folder, open_items
+from genrun.slurm import sbatch
+from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, UnreachableError
+from genrun.slurm.doctor import examine
+from genrun.slurm.requeue import release
+from genrun.slurm.sbatch import Scripts
+from genrun.slurm.submissions import ITEMS, SCRIPT, Entry, QueueState, Submission, job_folder, queue_state
+from genrun.slurm.tasks import Task, tally
+from genrun.slurm.template import mistake_in
 
-PAUSES_S = (2.0, 10.0, 30.0)
-"""Waits before looking up whether a submission that gave no answer was accepted after all."""
+if TYPE_CHECKING:
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.order import Order
 
-DEFAULT_MAX_ARRAY = 1001
+POLL_S = 10.0
+"""Pause between two questions to the queue, in seconds: slurmctld serves a whole cluster, and tasks take minutes."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """A job as the run folder remembers it.
+def mesh_of(request: Request, cluster: Cluster) -> Mesh:
+    """Return the ranks of one task: as told, one per GPU, or one group.
 
-    Attributes:
-        name: its name, unique.
-        id: its number, or "" when sbatch's answer was never heard.
-        tasks: how many tasks its array has.
-        logs: the folder of its scripts, logs and notes.
+    Raises:
+        UsageError: they are not those of the mesh, or not the same number on every node.
     """
-
-    name: str
-    id: str
-    tasks: int
-    logs: Path
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is known of the tasks of several jobs.
-
-    Attributes:
-        tasks: every task of every job, in order.
-        trouble: why slurmctld could not be asked, or "".
-        has_accounting: whether the cluster keeps accounts; None when they were not needed.
-    """
-
-    tasks: Sequence[Task]
-    trouble: str = ""
-    has_accounting: bool | None = None
+    wish, gpus = request.wish, int(cluster.gpus.rpartition(":")[2])
+    if request.processes != "auto":
+        ranks = request.processes
+    elif gpus:
+        ranks = cluster.nodes * gpus
+    elif wish.data != "auto":
+        ranks = wish.mesh().ranks
+    else:
+        ranks = math.lcm(wish.mesh().ranks_per_team, cluster.nodes)
+    mesh = wish.mesh(ranks)
+    if mesh.ranks != ranks or ranks % cluster.nodes:
+        raise UsageError(
+            f"launch: {ranks} ranks of a task are not {product(mesh.to_dict(), 'parallel.')}, "
+            f"in equal parts on {cluster.nodes} nodes.",
+            remedy="Leave launch.processes out, or set launch.gpus, launch.nodes and parallel to fit.",
+        )
+    return mesh
 
 
-def submit(
-    commands: Commands, script: Path, name: str, user: str, *, sleep: Callable[[float], None] = time.sleep
-) -> str:
-    """Hand a script to sbatch, and return the job's number; never twice, also when sbatch gives no answer.
+class SlurmLauncher:
+    """Submits arrays, and finds them again by what the run folder remembers.
 
     Args:
-        commands: Slurm's programs.
-        script: the batch script, whose job has the name `name`.
-        name: under which the job is looked up when sbatch gave no answer.
-        user: whose job it will be.
-        sleep: waits.
+        request: what was asked for.
 
     Raises:
-        UnreachableError: slurmctld does not answer; whether it took the job is looked up by the next submission.
-        SlurmError: it refused the job.
+        UsageError: the ranks of a task are not those of the mesh, or not the same number on every node.
     """
-    trouble: UnreachableError | None = None
-    for pause in (0.0, *PAUSES_S):
-        if trouble is not None:
-            sleep(pause)
-            if found := look_up(commands, name, user):
-                return found
+
+    follows = False
+
+    def __init__(self, request: Request) -> None:
+        self._cluster = request.cluster or Cluster("genrun")
+        self.mesh = mesh_of(request, self._cluster)
+        self._scripts = Scripts(request, self._cluster, self.mesh)
+        self._commands = Commands(request.environ)
+        self._watches: dict[RunFolder, QueueWatch] = {}
+
+    @staticmethod
+    def mistake_in(template: Path) -> str:
+        """Return what is wrong with a template of the batch script, as far as that shows without a job; or ""."""
+        return mistake_in(template)
+
+    def submit(self, folder: RunFolder, order: Order, restart: int) -> str:
+        """Submit the array and the steps that follow it; return the array's job id.
+
+        What is to be submitted is written down before, so that a job whose number was never heard is found by its name.
+
+        Raises:
+            RefusedError: Slurm does not take the job.
+            LaunchError: Slurm does not answer.
+            StoreError: the run folder cannot be written.
+        """
+        del restart
+        count = self._tasks(len(open_items(folder, order)))
+        submission = Submission(order.job, str(os.getuid()))
+        text = self._scripts.items(folder, order, count)
+        submission = self._hand_in(folder, submission, ITEMS, text, count)
+        job = before = submission.jobs[ITEMS].id
+        for step in self._cluster.then:
+            text = self._scripts.step(folder, order, step, before)
+            try:
+                submission = self._hand_in(folder, submission, step.name, text, 1)
+            except RefusedError:
+                sbatch.cancel(self._commands, submission.user, submission.jobs[ITEMS].name, [job])
+                raise
+            before = submission.jobs[step.name].id
+        return job
+
+    def poll(self, folder: RunFolder, job: str) -> State:
+        """Return the state of a job; ask the queue only when the last answer is old enough."""
+        return self._watch(folder).state(job)
+
+    def cancel(self, folder: RunFolder, job: str) -> None:
+        """Cancel a job, or one task of it ("1234_5").
+
+        Raises:
+            LaunchError: Slurm does not.
+        """
+        found, number = queue_state(folder, self._commands), job.partition("_")[0]
+        for submission in found.submissions:
+            for step, entry in submission.jobs.items():
+                if number == entry.id or any(task.job == number for task in found.tasks_of(submission, step)):
+                    try:
+                        sbatch.cancel(self._commands, submission.user, entry.name, [job])
+                    except SlurmError as error:
+                        raise LaunchError(f"{job}: not cancelled: {error}") from error
+
+    def logs(self, folder: RunFolder, order: Order) -> list[Path]:
+        """Return the logs of all ranks, task by task, each task's batch log before them."""
+        return task_logs(log_folder(folder, order.job))
+
+    def doctor(self) -> list[Check]:
+        """Look at the commands, the controller, the accounts and the partitions; nothing is submitted."""
+        return examine(self._commands)
+
+    def script(self, folder: RunFolder, order: Order, items: int) -> str:
+        """Return the batch script for so many items.
+
+        Raises:
+            LaunchError: it cannot be written.
+        """
+        return self._scripts.items(folder, order, self._tasks(items))
+
+    def queue(self, folder: RunFolder) -> QueueState:
+        """Return the state of every job of a run: one call of squeue, and where it has forgotten some, one of sacct."""
+        return queue_state(folder, self._commands)
+
+    def at_work(self, folder: RunFolder) -> dict[str, str]:
+        """Return the launches of a run whose tasks wait or work: the order's job -> the array's job id.
+
+        Tasks that Slurm holds because it could not start them are let go.
+
+        Raises:
+            LaunchError: slurmctld does not answer, so that it is not known.
+        """
+        found = self._watch(folder).look()
+        if found.trouble:
+            raise LaunchError(
+                f"{folder.path}: has jobs in Slurm's queue, and what has become of them is not known: {found.trouble}",
+                remedy="Nothing was submitted. Try again when slurmctld answers; running tasks go on meanwhile.",
+            )
+        return {submission.order: _note_id(folder, found, submission) for submission, _ in found.live(ITEMS)}
+
+    def _watch(self, folder: RunFolder) -> QueueWatch:
+        return self._watches.setdefault(folder, QueueWatch(folder, self._commands, POLL_S))
+
+    def _tasks(self, items: int) -> int:
+        """Return how many tasks can be of use, and are allowed."""
+        useful = max(1, math.ceil(items / self.mesh.data))
+        wanted = useful if self._cluster.array == "auto" else min(useful, self._cluster.array)
         try:
-            return _sbatch(commands, script)
-        except UnreachableError as error:
-            trouble = error
-    raise trouble or UnreachableError("sbatch: gave no answer.")
-
-
-def look_up(commands: Commands, name: str, user: str) -> str:
-    """Return the number of the job of that name, or "" when slurmctld knows none.
-
-    Raises:
-        SlurmError: there is no answer.
-    """
-    return max((task.job for task in queue.ask(commands, user, [name])), key=int, default="")
-
-
-def poll(commands: Commands, user: str, jobs: Sequence[Job]) -> Answer:
-    """Return what has become of every task: by slurmctld, then by the accounts, then by the tasks' own notes."""
-    notes = {job.name: events(job.logs) for job in jobs}
-    try:
-        seen = queue.ask(commands, user, [job.name for job in jobs])
-    except SlurmError as error:
-        known = [task for job in jobs for task in remembered(job.name, job.tasks, notes[job.name], is_forgotten=False)]
-        return Answer(known, trouble=str(error))
-    found = {(task.name, task.task): task for task in seen}
-    has_accounting = None
-    missing = [job for job in jobs if job.id and any((job.name, task) not in found for task in range(job.tasks))]
-    if missing:
-        try:
-            accounted = accounting.ask(commands, {job.id: job.name for job in missing})
-            found = {(task.name, task.task): task for task in accounted} | found
-            has_accounting = True
+            return min(wanted, sbatch.max_array(self._commands))
         except SlurmError:
-            has_accounting = False
-    return Answer(_merged(jobs, found, notes), has_accounting=has_accounting)
+            return min(wanted, sbatch.DEFAULT_MAX_ARRAY)
+
+    def _hand_in(self, folder: RunFolder, submission: Submission, step: str, text: str, tasks: int) -> Submission:
+        entry = Entry(self._scripts.name(submission.order, step), tasks=tasks)
+        submission = submission.with_job(step, entry)
+        script = job_folder(folder, submission.order, step) / SCRIPT
+        atomic_write(script, text.encode())
+        submission.save(folder)
+        try:
+            job = sbatch.submit(self._commands, script, entry.name, submission.user)
+        except NoSlurmError as error:
+            submission.without_job(step).save(folder)
+            raise LaunchError(f"launch: slurm: {error}") from error
+        except UnreachableError as error:
+            remedy = "Run the same command again: it looks the job up before it submits another."
+            said = f"{script}: whether Slurm has taken it is not known: {error}"
+            raise LaunchError(said, remedy=remedy) from error
+        except SlurmError as error:
+            submission.without_job(step).save(folder)
+            raise self._scripts.refused(error, step) from error
+        submission = submission.with_job(step, replace(entry, id=job))
+        submission.save(folder)
+        return submission
 
 
-def cancel(commands: Commands, user: str, name: str, ids: Sequence[str]) -> None:
-    """Cancel a job, or some of its tasks ("123_4"); nothing of another name, should a number be used again.
+@dataclass
+class QueueWatch:
+    """Polls squeue for all jobs of a run at once, rate-limited, and releases held tasks once.
 
-    Raises:
-        SlurmError: scancel failed.
+    Attributes:
+        folder: the run.
+        commands: Slurm's programs.
+        poll_s: answers are kept so long, in seconds.
     """
-    commands.run("scancel", f"--user={user}", f"--name={name}", *ids)
+
+    folder: RunFolder
+    commands: Commands
+    poll_s: float
+    _asked: float = -math.inf
+    _found: QueueState | None = None
+    _released: set[str] = field(default_factory=set)
+    _stuck: frozenset[str] = frozenset()
+
+    def look(self) -> QueueState:
+        """Ask the queue now, and let go the tasks that it holds because a node could not start them.
+
+        A task that is held again after that is left alone: its own node may not be the only one that is broken.
+
+        Raises:
+            StoreError: the run cannot be read.
+        """
+        found = queue_state(self.folder, self.commands)
+        self._found, self._asked = found, time.monotonic()
+        held = {task.id: task for task in found.held()}
+        self._stuck = frozenset(held.keys() & self._released)
+        new = [task for name, task in held.items() if name not in self._released]
+        self._released.update(task.id for task in new)
+        if new:
+            with contextlib.suppress(SlurmError):
+                release(self.commands, new)
+        return found
+
+    def state(self, job: str) -> State:
+        """Return the state of a job, by the last answer unless that is old."""
+        found = self._found
+        if found is None or time.monotonic() - self._asked >= self.poll_s:
+            found = self.look()
+        if found.trouble:
+            return State(running=True, trouble=found.trouble)
+        tasks = _tasks_of(found, job)
+        # Submitted after that answer: the next one will tell.
+        if tasks is None or any(task.is_live and task.id not in self._stuck for task in tasks):
+            return State(running=True)
+        ended = [f"{len(group)} {state}: {why}" for (state, why), group in tally(tasks).items() if state != "COMPLETED"]
+        return State(running=False, exit_code=1 if ended else 0, trouble="; ".join(ended))
 
 
-def release(commands: Commands, tasks: Sequence[Task]) -> None:
-    """Let tasks go that are held.
-
-    Raises:
-        SlurmError: Slurm does not.
-    """
-    commands.run("scontrol", "release", *(task.id for task in tasks))
-
-
-def wait_behind(commands: Commands, job: str, others: Sequence[str]) -> None:
-    """Put the running job `job` back into the queue until all `others` are over; its processes are ended.
-
-    Raises:
-        SlurmError: it could not be put back.
-    """
-    commands.run("scontrol", "requeue", "incomplete", job)
-    commands.run("scontrol", "update", f"JobId={job}", f"Dependency=afterany:{':'.join(others)}")
-
-
-def max_array(commands: Commands) -> int:
-    """Return how many tasks an array may have (MaxArraySize caps the largest index, so that 0 .. size - 1 fit).
-
-    Raises:
-        SlurmError: there is no answer.
-    """
-    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", commands.run("scontrol", "show", "config"), re.MULTILINE)
-    return int(match[1]) if match else DEFAULT_MAX_ARRAY
-
-
-def logs(job: Job, task: int | None = None) -> list[Path]:
-    """Return the logs of a job or of one of its tasks: those of the ranks, then what the batch script wrote."""
+def task_logs(logs: Path, task: int | None = None) -> list[Path]:
+    """Return the logs of a job or of one of its tasks: what the batch script wrote, then those of the ranks."""
     one = "*" if task is None else str(task)
-    found = [*job.logs.glob(f"task-{one}/rank-*.log"), *job.logs.glob(f"task-{one}.log")]
-    return sorted(found, key=lambda path: [int(part) if part.isdigit() else part for part in _parts(path, job.logs)])
-
-
-def _sbatch(commands: Commands, script: Path) -> str:
-    output = commands.run("sbatch", "--parsable", str(script), cwd=script.parent)
-    job = output.strip().splitlines()[-1].partition(";")[0] if output.strip() else ""
-    if not job.isdigit():
-        raise UnreachableError(f"sbatch: answered {output.strip()!r}, which is no job number.")
-    return job
-
-
-def _merged(
-    jobs: Sequence[Job], found: Mapping[tuple[str, int], Task], notes: Mapping[str, Mapping[int, Sequence[Event]]]
-) -> list[Task]:
-    tasks = []
-    for job in jobs:
-        for task in remembered(job.name, job.tasks, notes[job.name], is_forgotten=True):
-            seen = found.get((job.name, task.task))
-            tasks.append(task if seen is None else amended(seen, notes[job.name].get(task.task, ())))
-    return tasks
+    found = [*logs.glob(f"task-{one}/rank-*.log"), *logs.glob(f"task-{one}.log")]
+    return sorted(found, key=lambda path: [int(part) if part.isdigit() else part for part in _parts(path, logs)])
 
 
 def _parts(path: Path, logs: Path) -> list[str]:
     return re.split(r"(\d+)", path.relative_to(logs).as_posix())
 
 
-def is_over(tasks: Sequence[Task]) -> bool:
-    """Whether none of these tasks is live."""
-    return all(task.state not in LIVE for task in tasks)
+def _tasks_of(found: QueueState, job: str) -> Sequence[Task] | None:
+    """Return the tasks of the job of that number, also when sbatch's answer was never heard; None where there is none."""
+    for submission in found.submissions:
+        for step, entry in submission.jobs.items():
+            tasks = found.tasks_of(submission, step)
+            if entry.id == job or any(task.job == job for task in tasks):
+                return tasks
+    return None
+
+
+def _note_id(folder: RunFolder, found: QueueState, submission: Submission) -> str:
+    """Return the number of a live array, and write it down if sbatch's answer was never heard."""
+    entry, job = submission.jobs[ITEMS], found.tasks_of(submission)[0].job
+    if not entry.id:
+        submission.with_job(ITEMS, replace(entry, id=job)).save(folder)
+    return job

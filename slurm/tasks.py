@@ -1,4 +1,4 @@
-"""Tasks of arrays as Slurm and their own notes tell of them."""
+"""Tasks of arrays, as Slurm and their own notes tell of them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _EVENTS = re.compile(r"task-(\d+)\.events")
 
 @dataclass(frozen=True)
 class Task:
-    """One task of an array.
+    """A task of an array.
 
     Attributes:
         name: the job's name, which no other submission has.
@@ -80,28 +80,28 @@ class Task:
 
     @property
     def id(self) -> str:
-        """What Slurm's commands call it."""
+        """Name of the task in Slurm's commands."""
         return f"{self.job}_{self.task}"
 
     @property
     def is_live(self) -> bool:
-        """Whether it is not over."""
+        """True while it is not over."""
         return self.state in LIVE
 
     @property
     def is_held(self) -> bool:
-        """Whether it waits to be released after Slurm could not start it."""
+        """True when it waits to be released after Slurm could not start it."""
         return self.state == "PENDING" and self.reason.replace("_", " ") == HELD
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it has not begun, or not again."""
+        """True when it has not begun, or not again."""
         return self.state in WAITING
 
 
 @dataclass(frozen=True)
 class Event:
-    """One line of a task's notes.
+    """A line of a task's notes.
 
     Attributes:
         time: seconds since 1970.

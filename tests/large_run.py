@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from genrun.runner.job.plan import WorkItem
-from genrun.runner.store.folder import RunFolder, format_record
-from genrun.runner.store.records import Record, SamplerStats, Score
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import Record, SamplerStats, Score, format_record
 from tests.sample_run import ALL_SOLVERS, NUM_STEPS, FakeSolver, fronts, work_item
 
 WORDS = [

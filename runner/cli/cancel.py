@@ -16,9 +16,9 @@ from genrun.runner.cli.runs import find_item, run_argument
 from genrun.runner.errors import LaunchError, UsageError
 
 if TYPE_CHECKING:
-    from genrun.runner.launch.submissions import Standing
     from genrun.runner.store.folder import RunFolder
     from genrun.slurm.commands import Commands
+    from genrun.slurm.submissions import QueueState as Standing
 
 
 @click.command(
@@ -73,7 +73,7 @@ def _cancel_all(folder: RunFolder, commands: Commands) -> None:
 
 
 def _cancel_tasks(folder: RunFolder, commands: Commands, wanted: tuple[str, ...]) -> None:
-    from genrun.runner.launch.submissions import ITEMS
+    from genrun.slurm.submissions import ITEMS
 
     found = _standing(folder, commands)
     live = [(submission, task) for submission, _ in found.live(ITEMS) for task in found.tasks_of(submission)]
@@ -90,16 +90,17 @@ def _cancel_tasks(folder: RunFolder, commands: Commands, wanted: tuple[str, ...]
 
 
 def _standing(folder: RunFolder, commands: Commands) -> Standing:
-    from genrun.runner.launch.submissions import standing
 
-    found = standing(folder, commands)
+    from genrun.slurm.submissions import queue_state
+
+    found = queue_state(folder, commands)
     if found.trouble:
         raise LaunchError(f"{folder.path}: nothing was cancelled: {found.trouble}")
     return found
 
 
 def _ask(commands: Commands, user: str, name: str, ids: list[str]) -> None:
-    from genrun.slurm import launcher as slurm
+    from genrun.slurm import sbatch as slurm
     from genrun.slurm.commands import SlurmError
 
     try:

@@ -20,7 +20,7 @@ def tell_forecast(loaded: LoadedJob, items: Sequence[WorkItem]) -> None:
     from genrun.runner.cli.launching import make_launcher
     from genrun.runner.errors import GenrunError
     from genrun.runner.forecast import costs_of, observations
-    from genrun.runner.submit.orders import is_elastic, wish_of
+    from genrun.runner.submit.launch_order import is_elastic, wish_of
 
     spec = loaded.job
     try:

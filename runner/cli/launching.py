@@ -22,7 +22,7 @@ from genrun.runner.store.order import Order, open_items
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.job.schema import JobSpec
-    from genrun.runner.launch.contract import Launcher
+    from genrun.runner.launch.protocol import Launcher
     from genrun.runner.progress import Display, Watcher
     from genrun.runner.store.folder import RunFolder
 
@@ -43,7 +43,7 @@ def make_launcher(spec: JobSpec, document: Mapping[str, Any], items: Sequence[Wo
     """
     from genrun.registry import UnknownNameError
     from genrun.runner.launch import registry
-    from genrun.runner.submit.orders import request_of
+    from genrun.runner.submit.launch_order import request_of
 
     try:
         make = registry.get(spec.launch.kind)
@@ -115,13 +115,14 @@ def launch(
 
 def is_at_work(folder: RunFolder) -> bool:
     """Whether a worker holds an item of a run, or a job of it waits or works in a queue."""
-    from genrun.runner.launch.submissions import standing
-    from genrun.runner.submit.others import at_work
+    from genrun.runner.submit.active import at_work
     from genrun.slurm.commands import Commands
 
     if at_work(folder):
         return True
-    found = standing(folder, Commands(os.environ))
+    from genrun.slurm.submissions import queue_state
+
+    found = queue_state(folder, Commands(os.environ))
     # While the queue gives no answer, a run that was ever in it may still be.
     return bool(found.live() or (found.trouble and found.submissions))
 
@@ -177,7 +178,7 @@ def _work(
 ) -> None:
     """Start workers, or follow those that are at work; `jobs` gets the names of what is put into a queue."""
     from genrun.runner.submit.follow import wait_for
-    from genrun.runner.submit.orders import make_order
+    from genrun.runner.submit.launch_order import make_order
 
     if at_work and not wishes.join:
         say(f"{folder.path}: at work already: job {', '.join(jobs)}. More workers: genrun submit --join RUN.")
@@ -197,9 +198,9 @@ def _let_finish(folder: RunFolder, order: Order, held: contextlib.ExitStack) -> 
 
     Workers beside its own would load the model once more, into memory that may not be there.
     """
+    from genrun.runner.submit.active import at_work, told
     from genrun.runner.submit.follow import await_others
     from genrun.runner.submit.lock import of_run
-    from genrun.runner.submit.others import at_work, told
 
     while open_items(folder, order) and (others := at_work(folder)):
         say(f"{folder.path}: at work already: {told(others)}. More workers: genrun submit --join RUN.")

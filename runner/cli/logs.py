@@ -93,15 +93,15 @@ class _End:
 
     def is_there(self, launch: str) -> bool:
         """Whether the workers of a launch have ended, so that their logs grow no more."""
-        from genrun.runner.launch.submissions import FILE, standing
         from genrun.runner.store.order import Order, log_folder
         from genrun.runner.store.processes import is_gone
+        from genrun.slurm.submissions import FILE, queue_state
 
         if not (log_folder(self._folder, launch) / FILE).exists():
             order = Order.load(self._folder, launch)
             return not order.launcher or is_gone(order.launcher) is not False
         if time.monotonic() - self._asked >= QUEUE_POLL_S:
-            found = standing(self._folder, self._commands)
+            found = queue_state(self._folder, self._commands)
             self._is_over = not found.trouble and not found.live()
             self._asked = time.monotonic()
         return self._is_over

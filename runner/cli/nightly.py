@@ -19,7 +19,7 @@ from genrun.runner.errors import UsageError
 if TYPE_CHECKING:
     from genrun.runner.job.schema import JobSpec
     from genrun.runner.nightly.run import Outcome, Tools
-    from genrun.runner.submit.runs import Job
+    from genrun.runner.submit.match import Job
 
 AT = "02:00"
 
@@ -87,7 +87,7 @@ def _show(outcome: Outcome) -> None:
 def _load(path: Path, sets: Sequence[str]) -> Job:
     from genrun.runner.job import load
     from genrun.runner.job.plan import plan
-    from genrun.runner.submit.runs import Job
+    from genrun.runner.submit.match import Job
 
     loaded = load(path, sets)
     return Job(loaded.job, loaded.document, plan(loaded))
@@ -111,7 +111,8 @@ def _tools(spec: JobSpec, job: Job) -> Tools:
 
 def _install(job: Path, sets: Sequence[str], kind: str, at: str | None, dry_run: bool) -> None:
     from genrun.runner.job import load
-    from genrun.runner.schedule import Night, plan
+    from genrun.runner.schedule import ScheduledCommand as Night
+    from genrun.runner.schedule import plan
 
     spec = load(job, sets).job
     due = spec.nightly.at if spec.nightly is not None else AT

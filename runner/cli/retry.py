@@ -31,11 +31,11 @@ def retry(run: str | None, base: Path, wanted: tuple[str, ...], wait: bool, as_j
     """
     from genrun.runner.cli.launching import Wishes, launch, make_launcher
     from genrun.runner.job import restore
-    from genrun.runner.store.mend import mend
+    from genrun.runner.store.repair import repair
     from genrun.runner.store.runs import resolve
+    from genrun.runner.submit.active import at_work
     from genrun.runner.submit.lock import of_run
-    from genrun.runner.submit.others import at_work
-    from genrun.runner.submit.renewal import rebuild
+    from genrun.runner.submit.rebuild import rebuild
 
     folder = resolve(run, base)
     for note in rebuild(folder):
@@ -48,7 +48,7 @@ def retry(run: str | None, base: Path, wanted: tuple[str, ...], wait: bool, as_j
     launcher = make_launcher(spec, document, planned)
     with of_run(folder, say):
         if not at_work(folder):
-            for note in mend(folder, items):
+            for note in repair(folder, items):
                 say(note)
         _set_back(folder, chosen, planned, document)
     tally = folder.tally()

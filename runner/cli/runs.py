@@ -13,8 +13,9 @@ from genrun.runner.notes import count_notes
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
-    from genrun.runner.store.folder import RunFolder, Tally
+    from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
+    from genrun.runner.store.results import Tally
 
 RUNS = "runs"
 """The folder of runs, unless told otherwise."""

@@ -16,9 +16,9 @@ from genrun.runner.notes import NoteGroup, group_notes
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
-    from genrun.runner.launch.submissions import Standing
     from genrun.runner.store.folder import RunFolder
-    from genrun.runner.store.survey import Survey
+    from genrun.runner.store.results import Survey
+    from genrun.slurm.submissions import QueueState as Standing
 
 COUNTED = ("items", "done", "failed", "running", "pending")
 SHOWN_FAILURES = 10
@@ -36,14 +36,15 @@ def status(run: str | None, base: Path, as_json: bool) -> None:
     """
     import os
 
-    from genrun.runner.launch.submissions import standing
-    from genrun.runner.store.folder import Tally
+    from genrun.runner.store.results import Tally
     from genrun.runner.store.runs import resolve
     from genrun.slurm.commands import Commands
 
     folder = resolve(run, base)
     items = folder.items()
-    found = standing(folder, Commands(os.environ))
+    from genrun.slurm.submissions import queue_state
+
+    found = queue_state(folder, Commands(os.environ))
     # Records after leases: an item that is finished in between counts as done, and never as pending.
     held = _in_work(folder, found)
     survey = folder.survey(check_files=True)

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from genrun.runner.cli.launching import Wishes
     from genrun.runner.job.errors import Origin
     from genrun.runner.job.plan import WorkItem
-    from genrun.runner.launch.contract import Launcher
+    from genrun.runner.launch.protocol import Launcher
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
-    from genrun.runner.submit.runs import Job
+    from genrun.runner.submit.match import Job
 
 NEW, DONE, FAILED, REUSED = "new", "done", "failed", "reused"
 STATES = (NEW, DONE, FAILED)
@@ -93,10 +93,11 @@ def _submit(
 ) -> None:
     from genrun.runner.cli.launching import is_at_work, launch, make_launcher
     from genrun.runner.nightly.retention import sweep_alone
-    from genrun.runner.store.leftovers import remove_from_job
+    from genrun.runner.store.repair import remove_from_job
     from genrun.runner.store.runs import resolve
     from genrun.runner.submit.lock import of_job
-    from genrun.runner.submit.runs import check_same, find_run, open_run
+    from genrun.runner.submit.match import check_same, find_run
+    from genrun.runner.submit.resume import open_run
 
     job, origin = _load(path, sets)
     runs = Path(job.spec.output.dir)
@@ -127,7 +128,7 @@ def _states(job: Job, runs: Path, folder: RunFolder | None, *, fresh: bool) -> d
         MixError: the files of the run cannot be written as the job says.
     """
     from genrun.runner.submit.reuse import reusable
-    from genrun.runner.submit.stale import survey
+    from genrun.runner.submit.stale import find_stale as survey
 
     states = dict.fromkeys((item.id for item in job.items), NEW)
     if folder is None:
@@ -154,7 +155,7 @@ def _join(run: str, base: Path, sets: Sequence[str], wishes: Wishes) -> None:
 def _load(path: Path, sets: Sequence[str]) -> tuple[Job, Mapping[str, Origin]]:
     from genrun.runner.job import load
     from genrun.runner.job.plan import plan
-    from genrun.runner.submit.runs import Job
+    from genrun.runner.submit.match import Job
 
     loaded = load(path, sets)
     for warning in loaded.warnings:
@@ -204,7 +205,7 @@ def _script(job: Job, folder: RunFolder | None, launcher: Launcher, items: int) 
     """The batch script as it would be, but for the times in the names of the run and the launch."""
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.runs import new_path
-    from genrun.runner.submit.orders import new_order
+    from genrun.runner.submit.launch_order import new_order
 
     run = folder or RunFolder(new_path(Path(job.spec.output.dir), job.spec.name))
     return launcher.script(run, new_order(launcher, job.spec.launch.kind, job.spec), items)
@@ -212,7 +213,7 @@ def _script(job: Job, folder: RunFolder | None, launcher: Launcher, items: int) 
 
 def _price(job: Job, records: Mapping[str, Record]) -> str:
     """The rank-hours that the missing items will take at the pace of those that are done; "" before there are any."""
-    from genrun.runner.submit.orders import wish_of
+    from genrun.runner.submit.launch_order import wish_of
 
     times = [record.elapsed_s for record in records.values() if record.status == "done"]
     if not times or len(times) == len(job.items):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from genrun.runner.cli.output import put, put_table, say
 
 if TYPE_CHECKING:
-    from genrun.runner.launch.submissions import Standing, Submission
+    from genrun.slurm.submissions import QueueState as Standing
+    from genrun.slurm.submissions import Submission
 
 COLUMNS = ("job", "step", "tasks", "state", "restarted", "why", "nodes")
 SHOWN_NODES = 40

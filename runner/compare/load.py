@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from genrun.adapters.scorers import registry
 from genrun.runner.job.schema import COSTS
 from genrun.runner.score.choose import metric_name
-from genrun.runner.score.run import IS_REFERENCE, read_scores
+from genrun.runner.score.run import read_scores
+from genrun.runner.score.samples import IS_REFERENCE
 from genrun.runner.store.records import SET, Record, Score
 
 if TYPE_CHECKING:

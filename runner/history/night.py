@@ -13,6 +13,8 @@ from genrun.runner.compare.results import CellComparison, Comparison, GateResult
 from genrun.runner.store.files import atomic_write
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.processes import ProcessName, is_gone
+from genrun.runner.store.reading import read_bytes, reading
+from genrun.runner.strict_json import read_json
 
 VERSION = 1
 GRACE_S = 3600.0
@@ -183,6 +185,17 @@ def read_night(path: Path) -> Night | None:
         return Night.from_dict(json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def check_file(folder: RunFolder, path: Path) -> None:
+    """Read a night's file as `genrun verify` does.
+
+    Raises:
+        StoreError: it is damaged, or may not be looked into.
+    """
+    del folder
+    with reading(path):
+        Night.from_dict(read_json(read_bytes(path)))
 
 
 def write_night(path: Path, night: Night) -> None:

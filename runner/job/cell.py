@@ -15,7 +15,8 @@ from genrun.runner.job.checkpoint import Checkpoint, locate, parts_of
 from genrun.runner.job.errors import Problem
 from genrun.runner.job.files import expanded, located
 from genrun.runner.job.options import DEFAULT_SOLVER, NO_CACHE, kind_options
-from genrun.runner.job.prompts import Prompt, ReadFile, file_reader, prompts_of
+from genrun.runner.job.prompt_files import Prompt
+from genrun.runner.job.prompts import ReadFile, file_reader, prompts_of
 from genrun.runner.job.registries import Registries
 from genrun.runner.job.schema import CacheSpec, JobSpec, LaunchSpec, ModelSpec, ParallelSpec, SamplingSpec, SolverSpec
 from genrun.runner.job.tree import Value, unknown

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 LAUNCHERS = "genrun.runner.launch.registry"
-SLURM_TEMPLATES = "genrun.slurm.script"
 """Launchers are built on job files, so this package asks for them by name and imports none."""
 
 
@@ -26,7 +25,7 @@ class Registry(Protocol):
 
 
 def _template_mistake(path: Path) -> str:
-    return import_module(SLURM_TEMPLATES).mistake_in(path)
+    return import_module(LAUNCHERS).get("slurm").mistake_in(path)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Launchers: one module each, found by name in `registry`."""
+"""Launching: orders for workers, the protocol of launchers, and those of this machine; Slurm's is in `genrun.slurm`."""

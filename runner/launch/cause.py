@@ -1,4 +1,4 @@
-"""Why a launch ended early: the first error among its ranks, and the log that tells more."""
+"""Cause of a launch that ended early: the first error among its ranks, and the log that tells more."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.order import STOPPED, Order, Report, log_folder, rank_log
 
 TAIL_LINES = 6
+"""Lines of a log in a message: the end of a traceback, and the error."""
 
 _ROOT_CAUSE = re.compile(r"Root Cause.*?rank\s*:\s*(\d+).*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Cause:
-    """Why a launch ended.
+    """Cause of a launch that ended early.
 
     Attributes:
         message: what happened, one line.
-        rank: where it happened first, or None when the launcher itself failed.
+        rank: the rank on which it happened first, or None when the launcher itself failed.
         log: where to read on.
         is_store: whether the run folder could not be read or written.
         is_kill: whether a process was killed or stopped from outside, so that starting again may help.
@@ -46,7 +47,7 @@ class Cause:
 
 
 def find(folder: RunFolder, order: Order, restart: int, exit_code: int | None) -> Cause:
-    """Find why a launch ended: torchrun's word on a killed rank, a rank's own report, or the child's exit code."""
+    """Find the cause: torchrun's word on a killed rank, a rank's own report, or the child's exit code."""
     own = log_folder(folder, order.job) / f"launch-{restart}.log"
     told = _ROOT_CAUSE.findall(_text(own))
     rank, code = (int(told[-1][0]), int(told[-1][1])) if told else (None, exit_code or 0)
@@ -79,7 +80,7 @@ def _reported(folder: RunFolder, order: Order, report: Report) -> Cause:
 
 
 def _log(folder: RunFolder, order: Order, rank: int | None, own: Path) -> Path:
-    """The log of a rank if it wrote one; else the launcher's own if it wrote one; else rank 0's."""
+    """Return the log of a rank if it wrote one; else the launcher's own if it wrote one; else rank 0's."""
     log = rank_log(folder, order.job, rank or 0)
     return log if log.exists() and (rank is not None or not _text(own)) else own
 

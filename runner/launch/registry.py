@@ -1,6 +1,6 @@
-"""Launchers by name: one module each in this package, others by the entry point `genrun.launchers`.
+"""Launchers by name: genrun's own, and others by the entry point `genrun.launchers`.
 
-A launcher is a function `make(request: Request) -> Launcher`.
+A launcher is made by calling what is registered with a `Request`; see `protocol.Launcher`.
 """
 
 from genrun.registry import Registry
@@ -8,8 +8,12 @@ from genrun.registry import Registry
 _REGISTRY = Registry(
     what="launcher",
     group="genrun.launchers",
-    package="genrun.runner.launch",
-    own={"inline": "inline:make", "slurm": "slurm:make", "torchrun": "torchrun:make"},
+    package="genrun",
+    own={
+        "inline": "runner.launch.local:InlineLauncher",
+        "slurm": "slurm.launcher:SlurmLauncher",
+        "torchrun": "runner.launch.local:TorchrunLauncher",
+    },
 )
 names = _REGISTRY.names
 get = _REGISTRY.get

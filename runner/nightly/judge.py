@@ -13,7 +13,8 @@ from genrun.runner.compare.results import State
 from genrun.runner.errors import GenrunError
 from genrun.runner.history.night import NightGate, measures_of
 from genrun.runner.nightly.summary import changes
-from genrun.runner.score.run import score_run, wanted_metrics
+from genrun.runner.score.choose import wanted_metrics
+from genrun.runner.score.run import score_run
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.runs import pinned, resolve
 

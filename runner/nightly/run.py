@@ -19,12 +19,12 @@ from genrun.runner.nightly.judge import Found, judge, score
 from genrun.runner.nightly.notify import notify
 from genrun.runner.nightly.summary import summary
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.leftovers import remove_from_job
 from genrun.runner.store.processes import ProcessName, current
+from genrun.runner.store.repair import remove_from_job
 from genrun.runner.store.runs import new_path, point_latest
 from genrun.runner.submit import lock
-from genrun.runner.submit.renewal import is_run_of
-from genrun.runner.submit.runs import Job, take_up
+from genrun.runner.submit.match import Job, is_run_of
+from genrun.runner.submit.resume import take_up
 
 EXIT_CODES = {"passed": 0, "failed": 1}
 INCOMPLETE = 3

@@ -23,7 +23,7 @@ from genrun.runner.report.worst import ROOM
 from genrun.runner.score.run import read_scores
 from genrun.runner.store.files import atomic_write, staged
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.leftovers import remove_below
+from genrun.runner.store.repair import remove_below
 
 TEMPLATE = "index.html.j2"
 

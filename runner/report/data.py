@@ -23,7 +23,8 @@ from genrun.runner.report.vbench import Bars, collect_bars
 from genrun.runner.report.verdict import Verdict, judge
 from genrun.runner.report.versus import Versus, hold_against
 from genrun.runner.report.worst import ROOM
-from genrun.runner.score.run import IS_REFERENCE, read_scores
+from genrun.runner.score.run import read_scores
+from genrun.runner.score.samples import IS_REFERENCE
 from genrun.runner.score.summary import Group, summarize
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import SET, Record, Score

@@ -18,8 +18,8 @@ from genrun.runner.job.tree import dress
 from genrun.runner.rerun.decode import read_saved_latents
 from genrun.runner.store.files import sha256_of
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.reading import read_json
-from genrun.runner.store.survey import file_of
+from genrun.runner.store.results import file_of
+from genrun.runner.strict_json import read_json
 from genrun.runner.worker.failures import describe
 from genrun.runner.worker.finish import metadata_of
 

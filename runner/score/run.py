@@ -15,8 +15,8 @@ from genrun.runner.score.samples import IS_REFERENCE, SEQUENTIAL, Bench, referen
 from genrun.runner.score.scorefile import Book, Note, read
 from genrun.runner.score.sets import measure_set, sets_of
 from genrun.runner.score.shard import WHOLE, Shard
-from genrun.runner.store.leftovers import remove_below
 from genrun.runner.store.records import Score
+from genrun.runner.store.repair import remove_below
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from genrun.adapters.scorers.contract import Described, Metric, Sample, UnscoredError
 from genrun.runner.notes import unscorable_note
 from genrun.runner.store.records import Record, Score
-from genrun.runner.store.survey import file_of
+from genrun.runner.store.results import file_of
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem

@@ -10,19 +10,23 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genrun.adapters.scorers.contract import Described, settings_of
+from genrun.runner.errors import DamagedFileError
 from genrun.runner.store.files import LOCK, atomic_write, locked, write_error
-from genrun.runner.store.reading import WRONG_CONTENT, read_bytes, read_json, reading
+from genrun.runner.store.reading import WRONG_CONTENT, read_bytes, reading
 from genrun.runner.store.records import Score
+from genrun.runner.strict_json import read_json
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
 
 SAVE_EVERY = 50
 SCORE_FIELDS = tuple(field.name for field in fields(Score))
+_score_values = itemgetter(*SCORE_FIELDS)
 
 Key = tuple[str, str]
 """Item (or set) and part: the number that is measured by itself, for most metrics its name."""
@@ -209,6 +213,20 @@ def _whole(grouped: Mapping[Key, Sequence[Row]], path: Path, note: Note) -> dict
     return whole
 
 
+def check_file(folder: RunFolder, path: Path) -> None:
+    """Read a score file as `genrun verify` does.
+
+    Raises:
+        StoreError: a line of it is broken, or it may not be looked into.
+    """
+    del folder
+    told: list[str] = []
+    read(path, told.append)
+    if told:
+        message = f"{path}: {told[0].removeprefix(str(path)).lstrip(':')}"
+        raise DamagedFileError(message, remedy="genrun score measures it again.")
+
+
 def whole_lines(path: Path) -> str:
     """Return what of a score file is whole, as it would be written."""
     entries = read(path)
@@ -219,7 +237,7 @@ def _parsed(line: str, metric: str) -> Row | None:
     """One row, or None when it was cut off, or an editor broke it."""
     try:
         found = read_json(line)
-        score = Score(**{name: found[name] for name in SCORE_FIELDS})
+        score = Score(*_score_values(found))
         inputs = found["inputs"]
         get = found.get
         row = Row(score, get("part", metric), get("settings", {}), tuple(inputs), get("rows", 0), get("entries", 0))

@@ -26,10 +26,16 @@ LOCK = ".lock"
 """Name of the file that `locked` takes in a folder of leases."""
 
 FORGOTTEN_S = 3600.0
-"""Age at which a temporary file of another machine's process counts as left behind, in seconds since its last change."""
+"""Age at which a temporary file of another machine's process counts as left behind, in seconds since its last change.
+
+Longer than any one file takes to be written: only its own machine can tell whether a process lives.
+"""
 
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
-"""What a file system without locks answers to one who wants a lock."""
+"""Errors of a file system without locks."""
+
+HASHED_AT_ONCE = 1 << 18
+"""Bytes that are read before they are hashed; larger pieces are no faster, and leave the processor's cache."""
 
 HASHED_AT_ONCE = 1 << 18
 """Bytes that are read before they are hashed; larger pieces are no faster, and leave the processor's cache."""
@@ -130,12 +136,12 @@ def temporary_name(path: Path) -> Path:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file name is one that `staged` lends."""
+    """Tell whether a file name is one that `staged` lends."""
     return _TEMPORARY.match(name) is not None
 
 
 def is_left_behind(path: Path, patience_s: float = FORGOTTEN_S) -> bool:
-    """Whether a temporary file or folder belongs to nobody: its process is gone.
+    """Tell whether a temporary file or folder belongs to nobody: its process is gone.
 
     That is certain for processes of this machine. One of another machine is taken for gone when it has not touched the
     file for `patience_s`. A name without a process is that of an earlier version.

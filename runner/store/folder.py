@@ -35,49 +35,38 @@ from genrun.runner.store.files import (
     temporary_name,
     write_error,
 )
-from genrun.runner.store.jobfile import read_job
-from genrun.runner.store.planfile import PlanFile, read_plan
-from genrun.runner.store.reading import read_bytes, read_error, read_json, reading
-from genrun.runner.store.records import Record
-from genrun.runner.store.survey import (
+from genrun.runner.store.planfile import PlanFile, read_job, read_plan
+from genrun.runner.store.reading import read_bytes, read_error, reading
+from genrun.runner.store.records import Record, format_record
+from genrun.runner.store.results import (
     Survey,
+    Tally,
     damaged_record,
-    format_record,
-    parse_record,
+    place_files,
     read_record,
     record_names,
+    remove_replaced,
+    result_path,
     survey,
 )
+from genrun.runner.strict_json import read_json
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
 
-__all__ = ["RunFolder", "Tally", "format_record", "parse_record"]
-
 RESULTS = ("items", "media", "latents", "prompts")
 """Folders that only the holders of leases write into."""
+
+FOLDERS = (*RESULTS, "leases", "logs", "scores", "report")
+"""All folders of a run."""
 
 HASHED = ("job.yaml", "plan.jsonl")
 """Files whose hashes env.json holds."""
 
 
 @dataclass(frozen=True)
-class Tally:
-    """How far a run is: counts of items. `pending` items have no record yet."""
-
-    items: int
-    done: int
-    failed: int
-
-    @property
-    def pending(self) -> int:
-        """Items without a record."""
-        return self.items - self.done - self.failed
-
-
-@dataclass(frozen=True)
 class RunFolder:
-    """One run on disk.
+    """A run on disk.
 
     Attributes:
         path: the folder, absolute.
@@ -189,27 +178,36 @@ class RunFolder:
         atomic_write(self.path / "env.json", json.dumps({**found, "sha256": sums}, indent=1).encode())
 
     def is_as_written(self, name: str) -> bool:
-        """Whether job.yaml or plan.jsonl is what was written, byte for byte, as far as env.json tells."""
+        """Tell whether job.yaml or plan.jsonl is what was written, byte for byte, as far as env.json tells."""
         try:
             noted = self.environment().get("sha256") or {}
         except DamagedFileError:
             return True
         return noted.get(name) in (None, hashlib.sha256(read_bytes(self.path / name)).hexdigest())
 
+    def is_of_this_version(self) -> bool:
+        """Tell whether this version of genrun made the run, as far as env.json tells."""
+        from genrun import __version__
+
+        try:
+            return self.environment()["versions"].get("genrun") == __version__
+        except DamagedFileError:
+            return False
+
     def record_path(self, item_id: str) -> Path:
-        """Where the record of an item lies, absolute."""
+        """Return where the record of an item lies, absolute."""
         return self.path / "items" / item_id[:2] / f"{item_id}.json"
 
     def media_path(self, item: WorkItem, suffix: str) -> Path:
-        """Where the picture or clip of an item lies, absolute. `suffix` is ".mp4" or ".png"."""
-        return self.path / "media" / item.id[:2] / f"{item.id}{suffix}"
+        """Return where the picture or clip of an item lies, absolute. `suffix` is ".mp4" or ".png"."""
+        return result_path(self.path, "media", item.id, suffix)
 
     def latents_path(self, item_id: str) -> Path:
-        """Where the final latents of an item lie if they were saved, absolute."""
-        return self.path / "latents" / item_id[:2] / f"{item_id}.safetensors"
+        """Return where the final latents of an item lie if they were saved, absolute."""
+        return result_path(self.path, "latents", item_id, ".safetensors")
 
     def encodings_path(self, key: str) -> Path:
-        """Where the encodings of a prompt lie, absolute; `key` is that of `runner.worker.prompts`."""
+        """Return where the encodings of a prompt lie, absolute; `key` is a hash of all that they depend on."""
         return self.path / "prompts" / key[:2] / f"{key}.safetensors"
 
     @property
@@ -218,11 +216,11 @@ class RunFolder:
         return self.path / "prompts" / LOCK
 
     def scores_path(self, metric: str) -> Path:
-        """Where the scores of one metric lie, absolute: one JSON object per line."""
+        """Return where the scores of one metric lie, absolute: one JSON object per line."""
         return self.path / "scores" / f"{metric}.jsonl"
 
     def scores_workspace(self, metric: str) -> Path:
-        """A folder in which a metric may keep what it wants to find again, absolute; perhaps not there."""
+        """Return a folder in which a metric may keep what it wants to find again, absolute; perhaps not there."""
         return self.path / "scores" / f".{metric}"
 
     @property
@@ -231,7 +229,7 @@ class RunFolder:
         return self.path / "leases"
 
     def progress_path(self, item_id: str) -> Path:
-        """Where the worker notes how far an item in work is: [front, steps] as JSON. Only for show."""
+        """Return where the worker notes how far an item in work is: [front, steps] as JSON. Only for show."""
         return self.leases / f".{item_id}.progress"
 
     @property
@@ -241,7 +239,7 @@ class RunFolder:
 
     @property
     def night_path(self) -> Path:
-        """Where a nightly run tells what came of its night."""
+        """The file in which a nightly run tells what came of its night."""
         return self.path / "night.json"
 
     @property
@@ -290,11 +288,11 @@ class RunFolder:
         return (Path(name).stem for name in record_names(self.path))
 
     def record_files(self) -> list[Path]:
-        """The files of the records, sorted."""
+        """List the files of the records, sorted."""
         return sorted(path for path in self.path.glob("items/*/*.json") if not is_temporary(path.name))
 
     def result_files(self) -> list[Path]:
-        """Every media and latents file under its final name, sorted; absolute."""
+        """List every media and latents file under its final name, sorted; absolute."""
         found = (path for room in ("media", "latents") for path in self.path.glob(f"{room}/*/*"))
         return sorted(path for path in found if not is_temporary(path.name))
 
@@ -318,9 +316,14 @@ class RunFolder:
         Raises:
             StoreError: the disk is full, or the folder cannot be written.
         """
-        from genrun.runner.store.publishing import publish
-
-        return publish(self, record, staged_files)
+        with self.lock():
+            before = self.record(record.item_id, check_files=True)
+            if before is not None and before.status == "done":
+                return False
+            record = place_files(self.path, record, before, staged_files)
+            self.replace_record(record)
+            remove_replaced(self.path, record, before)
+        return True
 
     def replace_record(self, record: Record) -> None:
         """Write a record in place of whatever is there. Call while holding the run's lock.
@@ -359,7 +362,7 @@ class RunFolder:
             yield
 
     def temporary_files(self, item_id: str = "") -> list[Path]:
-        """Temporary files of one item's results; or of all results, and all that was left behind elsewhere in the run.
+        """List temporary files of one item's results; or of all results, and all that was left behind elsewhere in the run.
 
         Results are written by the holder of their item's lease. Elsewhere a file is left alone as long as its process may
         be alive.
@@ -378,7 +381,7 @@ class RunFolder:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is a run: it has a plan, or what else a run has that has lost its plan.
+    """Tell whether a folder is a run: it has a plan, or what else a run has that has lost its plan.
 
     Raises:
         UnreadableError: the folder may not be looked into.

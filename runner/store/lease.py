@@ -1,4 +1,4 @@
-"""Leases: which worker is making which item.
+"""Leases: the claims of workers on the items that they are making.
 
 A lease is one small file. It is created exclusively, its time stamp is renewed by a thread while its owner lives, and
 it is taken over when the owner is provably gone (same machine: no such process), was given up and started again as
@@ -22,26 +22,28 @@ from typing import TYPE_CHECKING, Any
 from genrun.runner.errors import UnreadableError
 from genrun.runner.store.files import LOCK, locked, write_error, write_whole
 from genrun.runner.store.processes import ProcessName, is_gone
-from genrun.runner.store.reading import WRONG_CONTENT, read_error, read_json, read_stamped
+from genrun.runner.store.reading import WRONG_CONTENT, read_error, read_stamped
+from genrun.runner.strict_json import read_json
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
 
 BEATS_PER_TERM = 6
+"""Renewals within `stale_s`, so that some may be late or lost on a busy file server."""
 
 STALE_S = 120.0
-"""Silence after which a lease of another machine is free, in seconds."""
+"""Silence after which a lease of another machine is free, in seconds: NFS caches times for up to a minute."""
 
 FUTURE_S = 3600.0
-"""How far the clock of a file server may be ahead of this machine's while its stamps are believed, in seconds."""
+"""Lead of a file server's clock over this machine's up to which its stamps are believed, in seconds."""
 
 AHEAD_S = 60.0
-"""How far the clock of a file server may be ahead of this machine's before that is worth telling, in seconds."""
+"""Lead of a file server's clock over this machine's from which it is worth telling, in seconds."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lease.
+    """Holder of a lease.
 
     Attributes:
         process: the worker.
@@ -54,7 +56,7 @@ class Owner:
     rank: int = 0
 
     def succeeds(self, other: Owner) -> bool:
-        """Whether this is a later start of what `other` was a start of, so that `other` has been given up."""
+        """Tell whether this is a later start of what `other` was a start of, so that `other` has been given up."""
         (name, _, restart), (old_name, _, old_restart) = self.job.rpartition("."), other.job.rpartition(".")
         return name == old_name and restart.isdigit() and old_restart.isdigit() and int(restart) > int(old_restart)
 
@@ -90,7 +92,7 @@ class Lease:
         self.release()
 
     def is_ours(self) -> bool:
-        """Whether nobody has taken the lease over."""
+        """Tell whether nobody has taken the lease over."""
         holding = read(self._path)
         return holding is not None and holding.owner == self._owner
 
@@ -158,13 +160,13 @@ class Leases:
         return read(self._path(item_id))
 
     def held(self) -> frozenset[str]:
-        """The items that have a lease which is not to be taken over."""
+        """Return the items that have a lease which is not to be taken over."""
         with self.folder.lock():
             found = holdings(self.folder)
             return frozenset(item_id for item_id, holding in found.items() if not self.is_abandoned(holding))
 
     def is_abandoned(self, holding: Holding) -> bool:
-        """Whether a lease may be taken over. Call while holding the run's lock."""
+        """Tell whether a lease may be taken over. Call while holding the run's lock."""
         if holding.owner is None:
             return True
         gone = is_gone(holding.owner.process)
@@ -205,7 +207,7 @@ def _discard(path: Path) -> None:
 
 
 def looks_alive(holding: Holding, now_ns: int, stale_s: float = STALE_S) -> bool:
-    """Whether the owner of a lease seems to be at work, as far as that can be told without writing anything.
+    """Tell whether the owner of a lease seems to be at work, as far as that can be told without writing anything.
 
     Args:
         holding: the lease.
@@ -218,7 +220,7 @@ def looks_alive(holding: Holding, now_ns: int, stale_s: float = STALE_S) -> bool
 
 
 def is_ahead(holding: Holding, now_ns: int) -> bool:
-    """Whether a lease was renewed later than now by more than clocks of machines may differ."""
+    """Tell whether a lease was renewed later than now by more than clocks of machines may differ."""
     return holding.beat - now_ns > AHEAD_S * 1e9
 
 

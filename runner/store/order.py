@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genrun.runner.errors import IncompleteError
 from genrun.runner.parallel.mesh import Mesh
 from genrun.runner.store.files import atomic_write
 from genrun.runner.store.processes import ProcessName
-from genrun.runner.store.reading import read_bytes, read_json, reading
+from genrun.runner.store.reading import read_bytes, reading
+from genrun.runner.strict_json import read_json
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
@@ -135,11 +137,29 @@ class Order:
             raise ValueError("holds no launcher")
 
 
+def check_file(folder: RunFolder, path: Path) -> None:
+    """Read an order's file as `genrun verify` does.
+
+    Raises:
+        StoreError: it is damaged, or may not be looked into.
+    """
+    Order.load(folder, path.parent.name)
+
+
 def open_items(folder: RunFolder, order: Order) -> list[str]:
     """Return the ids of the items that an order still has to make."""
     wanted = [item.id for item in folder.items()] if order.items is None else order.items
     records = folder.records(check_files=True)
     return [item_id for item_id in wanted if not order.is_settled(item_id, records.get(item_id))]
+
+
+def incomplete(folder: RunFolder, why: str, kind: type[IncompleteError] = IncompleteError) -> IncompleteError:
+    """Return the error of a run that has not come to its end, with the command that goes on."""
+    tally = folder.tally()
+    return kind(
+        f"{folder.path}: {why}: {tally.done} of {tally.items} items are done.",
+        remedy="To go on, run the same command again; finished items are kept.",
+    )
 
 
 def log_folder(folder: RunFolder, job: str, task: int | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""Who a process is, so that another process can prove that it is gone."""
+"""Identity of processes across machines and restarts, so that another process can prove that one is gone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class ProcessName:
-    """One process among all that ever ran on all machines.
+    """Name of a process among all that ever ran on all machines.
 
     Attributes:
         host: name of the machine.
@@ -38,7 +38,7 @@ def name_of(pid: int) -> ProcessName:
 
 
 def is_gone(name: ProcessName) -> bool | None:
-    """Whether a process has ended: True or False with certainty, None for a process of another machine."""
+    """Tell whether a process has ended: True or False with certainty, None for a process of another machine."""
     if not name.boot or (name.host, name.boot) != (platform.node(), _boot()):
         return None
     return _start_time(name.pid) != name.started

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
 
 from genrun.runner.errors import DamagedFileError, UnreadableError
 
 NOT_A_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
-"""What the system says where something else lies in a file's place, or nothing."""
+"""Errors of the system where something else lies in a file's place, or nothing."""
 
 WRONG_CONTENT = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError)
-"""What parsing raises on content that is not what was written."""
+"""Exceptions of parsing content that is not what was written."""
 
 MENDS = "Run the same genrun submit again: it makes that file again, and keeps the old one in damaged/."
 BARRED = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EROFS})
-"""What the system says of files that it does not give, so that it is no fault of the program's."""
+"""Errors of the system for files that it does not give, so that it is no fault of the program's."""
 
 _DENIED = (errno.EACCES, errno.EPERM)
 
@@ -45,7 +42,7 @@ def reading(path: Path, *, remedy: str = MENDS) -> Iterator[None]:
     except OSError as error:
         raise read_error(path, error, remedy=remedy) from error
     except WRONG_CONTENT as error:
-        raise DamagedFileError(f"{path}: is damaged: {_told(error)}.", remedy=remedy) from error
+        raise DamagedFileError(f"{path}: is damaged: {_summary(error)}.", remedy=remedy) from error
 
 
 def read_error(path: Path, error: OSError, *, remedy: str = MENDS) -> DamagedFileError | UnreadableError:
@@ -59,16 +56,6 @@ def read_error(path: Path, error: OSError, *, remedy: str = MENDS) -> DamagedFil
         f"{path}: cannot be read: {why}.",
         remedy="Nothing was changed. When the file system gives it again, run the same command.",
     )
-
-
-def read_json(data: bytes | str) -> Any:
-    """Parse JSON as genrun writes it.
-
-    Raises:
-        ValueError: it is no JSON, or holds NaN or an infinite number.
-        RecursionError: it is nested too deeply.
-    """
-    return _DECODER.decode(data if isinstance(data, str) else data.decode("utf-8"))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -87,28 +74,16 @@ def read_stamped(path: str) -> tuple[bytes, os.stat_result]:
         found = os.fstat(descriptor)
         if found.st_mode & 0o170000 != 0o100000:
             raise IsADirectoryError(errno.EISDIR, "not an ordinary file", path)
-        return b"".join(iter(lambda: os.read(descriptor, 1 << 20), b"")), found
+        data = os.read(descriptor, found.st_size + 1)
+        if len(data) != found.st_size:
+            # It grows meanwhile, or is too large for one read.
+            data += b"".join(iter(lambda: os.read(descriptor, 1 << 20), b""))
+        return data, found
     finally:
         os.close(descriptor)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"holds {name}, which is no number")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"holds {digits:.30}, which is too large")
-    return value
-
-
-# Made once: making one takes longer than most files of a run take to parse.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
-
-
-def _told(error: Exception) -> str:
-    """One line about what was found."""
+def _summary(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it lacks {error}"
     text = str(error).splitlines()

@@ -112,7 +112,7 @@ def pinned(job_folder: Path) -> RunFolder | None:
 
 
 def _may_be_run(path: Path) -> bool:
-    """Whether a folder is a run, or one that may not be looked into; to open it then says so."""
+    """Tell whether a folder is a run, or one that may not be looked into; to open it then says so."""
     try:
         return is_run(path)
     except UnreadableError:

@@ -1,4 +1,4 @@
-"""Checks a run: every planned item has its record, every record its files, every file its record, and each is whole."""
+"""Verification of a run: every planned item has its record, every record its files, every file its record, each is whole."""
 
 from __future__ import annotations
 
@@ -6,35 +6,50 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genrun.adapters.tensor_files import check
+from genrun.registry import Registry
 from genrun.runner.errors import DamagedFileError, StoreError, UnreadableError
 from genrun.runner.store.files import is_temporary, sha256_of
+from genrun.runner.store.folder import FOLDERS, HASHED, RunFolder
 from genrun.runner.store.lease import Holding, holdings, is_ahead, looks_alive
-from genrun.runner.store.mend import ROOMS
-from genrun.runner.store.notes import damaged_encodings, damaged_notes
 from genrun.runner.store.planfile import FILE, misfits
-from genrun.runner.store.reading import read_error
-from genrun.runner.store.survey import is_inside, lost_file, uncollected
+from genrun.runner.store.reading import MENDS, read_error, reading
+from genrun.runner.store.results import is_inside, lost_file, uncollected
 
 if TYPE_CHECKING:
-    from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
 
+CHECKS = Registry(
+    what="file of a run",
+    group="genrun.run_files",
+    package="genrun",
+    own={
+        "night.json": "runner.history.night:check_file",
+        "order.json": "runner.store.order:check_file",
+        "slurm.json": "slurm.submissions:check_file",
+        "scores": "runner.score.scorefile:check_file",
+    },
+)
+"""Checks of files that other packages keep in a run, each `check(folder, path)`, which raises StoreError.
+
+"night.json" lies in the run, "scores" are its score files, and every other name is that of a file in the folder of a launch.
+"""
 
 READERS = 4
-"""Threads that hash files."""
+"""Threads that hash files: a file is read while another is hashed, and few processors hash faster than disks read."""
 
 AT_ONCE = 64
-"""Records that a thread takes at a time."""
+"""Records that a thread takes at a time: handing out single ones takes as long as hashing a small picture."""
 
 
 @dataclass(frozen=True)
 class Flaw:
-    """One thing that is wrong with a run.
+    """Finding of `verify`: something that is wrong with a run.
 
     Attributes:
         kind: missing, failed, unreadable (a record that is none), unplanned, lost, changed, orphan, temporary, lease, plan
@@ -53,36 +68,73 @@ class Flaw:
 
 def verify(folder: RunFolder) -> list[Flaw]:
     """Return everything that is wrong with a run, reading every file; empty for a run that is whole."""
-    with uncollected():
-        return _verify(folder)
+    with uncollected(), ThreadPoolExecutor(READERS) as pool:
+        records, unread = _read_records(folder)
+        # Hashing and waiting for disks let other threads run: all else is read meanwhile.
+        files = _files(folder, list(records.values()), pool)
+        flaws = [*_folders(folder), *_small_files(folder)]
+        planned, wrong = _read_plan(folder)
+        flaws += wrong + unread
+        flaws += _unfinished(folder, planned, records, {flaw.path for flaw in unread})
+        if not wrong:
+            strangers = (item_id for item_id in records if item_id not in planned)
+            flaws += [Flaw("unplanned", item_id, "has a record, but is not in plan.jsonl") for item_id in strangers]
+        flaws += files
+        flaws += _orphans(folder, records, {flaw.path for flaw in unread if flaw.kind == "denied"})
+        flaws += [
+            Flaw("temporary", folder.relative(path), "left behind by a killed worker; the next submit removes it")
+            for path in folder.temporary_files()
+        ]
+        return flaws + _leases(folder)
 
 
-def _verify(folder: RunFolder) -> list[Flaw]:
-    flaws = [*_rooms(folder), *_notes(folder)]
-    planned, wrong = _read_plan(folder)
-    records, unread = _read_records(folder)
-    flaws += wrong + unread
-    flaws += _unfinished(folder, planned, records, {flaw.path for flaw in unread})
-    if not wrong:
-        strangers = (item_id for item_id in records if item_id not in planned)
-        flaws += [Flaw("unplanned", item_id, "has a record, but is not in plan.jsonl") for item_id in strangers]
-    flaws += _files(folder, list(records.values()))
-    flaws += _orphans(folder, records, {flaw.path for flaw in unread if flaw.kind == "denied"})
-    flaws += [
-        Flaw("temporary", folder.relative(path), "left behind by a killed worker; the next submit removes it")
-        for path in folder.temporary_files()
-    ]
-    return flaws + _leases(folder)
+def damaged_extras(folder: RunFolder) -> Iterator[tuple[Path, StoreError]]:
+    """Yield the files that a run need not have, and that are damaged or may not be looked into: night, launches, scores."""
+    of_launches = [name for name in CHECKS.names() if name not in ("night.json", "scores")]
+    for name, paths in (
+        ("night.json", [folder.night_path]),
+        *((name, sorted(folder.logs.glob(f"*/{name}"))) for name in of_launches),
+        ("scores", sorted(folder.scores_path("any").parent.glob("*.jsonl"))),
+    ):
+        for path in paths:
+            try:
+                path.lstat()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                # The check tells why.
+                pass
+            try:
+                CHECKS.get(name)(folder, path)
+            except StoreError as error:
+                yield path, error
 
 
-def _rooms(folder: RunFolder) -> Iterator[Flaw]:
-    """Folders that are none, and those that may not be listed."""
-    for name in ROOMS:
+def damaged_encodings(folder: RunFolder, most_bytes: int | None = None) -> Iterator[tuple[Path, StoreError]]:
+    """Yield the encodings of prompts that are damaged, or may not be looked into.
+
+    Args:
+        folder: the run.
+        most_bytes: of more than that in all, only headers and lengths are looked at.
+    """
+    paths = [path for path in sorted(folder.path.glob("prompts/*/*")) if not path.name.startswith(".")]
+    is_whole = most_bytes is None or sum(path.stat().st_size for path in paths if path.is_file()) <= most_bytes
+    for path in paths:
+        try:
+            with reading(path):
+                check(path, whole=is_whole)
+        except StoreError as error:
+            yield path, error
+
+
+def _folders(folder: RunFolder) -> Iterator[Flaw]:
+    """Tell of folders that are none, and of those that may not be listed."""
+    for name in FOLDERS:
         room = folder.path / name
         if os.path.lexists(room) and not room.is_dir():
             yield Flaw("damaged", name, "is no folder; the next submit moves it out of the way")
     # Records tell of their own room; of the others, what cannot be listed cannot be called whole either.
-    for name in ROOMS[1:]:
+    for name in FOLDERS[1:]:
         for room in (folder.path / name, *_parts(folder.path / name)):
             try:
                 with os.scandir(room):
@@ -100,18 +152,28 @@ def _parts(room: Path) -> list[Path]:
         return []
 
 
-def _notes(folder: RunFolder) -> Iterator[Flaw]:
-    """The small files beside the plan."""
-    for path, error in (*damaged_notes(folder), *damaged_encodings(folder)):
+def _small_files(folder: RunFolder) -> Iterator[Flaw]:
+    """Tell of damaged files beside plan and records."""
+    for path, error in (*_damaged_documents(folder), *damaged_extras(folder), *damaged_encodings(folder)):
         if isinstance(error, UnreadableError):
             yield _denied(folder, path, error)
         else:
             yield Flaw("damaged", folder.relative(path), _without_path(error, path))
 
 
-def _read_plan(folder: RunFolder) -> tuple[set[str], list[Flaw]]:
-    from genrun.runner.submit.renewal import is_ours
+def _damaged_documents(folder: RunFolder) -> Iterator[tuple[Path, StoreError]]:
+    for name, read in (("job.yaml", folder.job_document), ("env.json", folder.environment)):
+        path = folder.path / name
+        try:
+            read()
+            if name in HASHED and not folder.is_as_written(name):
+                why = "is not the file that was written: its SHA-256 differs from that in env.json"
+                yield path, DamagedFileError(f"{path}: {why}.", remedy=MENDS)
+        except StoreError as error:
+            yield path, error
 
+
+def _read_plan(folder: RunFolder) -> tuple[set[str], list[Flaw]]:
     path = folder.path / FILE
     try:
         plan = folder.plan()
@@ -120,7 +182,7 @@ def _read_plan(folder: RunFolder) -> tuple[set[str], list[Flaw]]:
     except DamagedFileError as error:
         return set(), [Flaw("plan", FILE, _without_path(error, path))]
     items = {item.id for item in plan.items}
-    wrong = {**plan.wrong, **misfits(plan, is_ours=is_ours(folder))}
+    wrong = {**plan.wrong, **misfits(plan, is_ours=folder.is_of_this_version())}
     if not wrong and not folder.is_as_written(FILE):
         why = "is not the file that was written: its SHA-256 differs from that in env.json"
         return items, [Flaw("plan", FILE, f"{why}; the next submit writes it again")]
@@ -152,20 +214,19 @@ def _unfinished(folder: RunFolder, planned: set[str], records: dict[str, Record]
 
 
 def _is_unread(folder: RunFolder, item_id: str, unread: set[str]) -> bool:
-    """Whether another flaw tells of an item's record, or of a folder in which it may lie."""
+    """Tell whether another flaw tells of an item's record, or of a folder in which it may lie."""
     path = folder.record_path(item_id)
     return not unread.isdisjoint(map(folder.relative, (path, *path.parents[:2])))
 
 
-def _files(folder: RunFolder, records: Sequence[Record]) -> Iterator[Flaw]:
-    """Hash the files of all records, several at a time: hashing and waiting for disks both let other threads run."""
+def _files(folder: RunFolder, records: Sequence[Record], pool: Executor) -> Iterator[Flaw]:
+    """Begin to hash the files of all records, several at a time, and return what will be found."""
 
     def flaws_of(part: Sequence[Record]) -> list[Flaw]:
         return [flaw for record in part for flaw in _files_of(folder, record)]
 
     parts = [records[start : start + AT_ONCE] for start in range(0, len(records), AT_ONCE)]
-    with ThreadPoolExecutor(READERS) as pool:
-        yield from itertools.chain.from_iterable(pool.map(flaws_of, parts))
+    return itertools.chain.from_iterable(pool.map(flaws_of, parts))
 
 
 def _files_of(folder: RunFolder, record: Record) -> Iterator[Flaw]:
@@ -198,7 +259,7 @@ def _files_of(folder: RunFolder, record: Record) -> Iterator[Flaw]:
 
 
 def _orphans(folder: RunFolder, records: dict[str, Record], denied: set[str]) -> Iterator[Flaw]:
-    """Files that no record names, but for those whose record may not be looked into."""
+    """Tell of files that no record names, but for those whose record may not be looked into."""
     named = {name for record in records.values() for name in (record.media, record.latents)}
     for room in ("media", "latents"):
         for part in _parts(folder.path / room):

@@ -10,26 +10,31 @@ from typing import Protocol
 
 from genrun.runner.errors import IncompleteError, StoppedError
 from genrun.runner.launch.cause import Cause, find, forget
-from genrun.runner.launch.contract import Launcher, State
+from genrun.runner.launch.protocol import Launcher, State
 from genrun.runner.store.files import sync, temporary_name, write_error, write_whole
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
-from genrun.runner.store.leftovers import remove_from_run
-from genrun.runner.store.order import Order, open_items
+from genrun.runner.store.order import Order, incomplete, open_items
 from genrun.runner.store.processes import current
-from genrun.runner.submit.others import at_work, told
+from genrun.runner.store.repair import remove_from_run
+from genrun.runner.submit.active import at_work, told
 
 POLL_S = 0.25
+"""Pause between two looks at workers, in seconds: a short run ends without a delay that anybody notices."""
+
 PATIENCE_S = 10.0
+"""Patience with workers that have made the last item and not yet let go of it, in seconds."""
+
 PROBE_BYTES = 1 << 16
+"""Bytes that are written to find a full disk: file systems keep smaller files in their tables, and find room for those."""
 
 
 class Watch(Protocol):
-    """Somebody who looks at a run now and then."""
+    """Progress display that looks at a run now and then."""
 
     @property
     def is_over(self) -> bool:
-        """Whether every item was settled at the last look."""
+        """True when every item was settled at the last look."""
         ...
 
     def __call__(self) -> None:
@@ -117,7 +122,9 @@ def wait_for(
     """
     trouble = ""
     try:
-        while not watch.is_over and (states := [state for job in jobs if (state := launcher.poll(job)).running]):
+        while not watch.is_over and (
+            states := [state for job in jobs if (state := launcher.poll(folder, job)).running]
+        ):
             if states[0].trouble != trouble:
                 trouble = states[0].trouble
                 say(trouble or "The queue answers again.")
@@ -128,19 +135,10 @@ def wait_for(
         raise incomplete(folder, why, StoppedError) from None
     watch()
     if open_items(folder, order):
-        ended = "; ".join(filter(None, (launcher.poll(job).trouble for job in jobs)))
+        ended = "; ".join(filter(None, (launcher.poll(folder, job).trouble for job in jobs)))
         raise incomplete(folder, f"the queue has no more of its tasks{f' ({ended})' if ended else ''}")
     # Its last item is done, but whoever made it may not have let it go.
     tidy(folder, PATIENCE_S)
-
-
-def incomplete(folder: RunFolder, why: str, kind: type[IncompleteError] = IncompleteError) -> IncompleteError:
-    """Return the error of a run that has not come to its end, with the command that goes on."""
-    tally = folder.tally()
-    return kind(
-        f"{folder.path}: {why}: {tally.done} of {tally.items} items are done.",
-        remedy="To go on, run the same command again; finished items are kept.",
-    )
 
 
 def tidy(folder: RunFolder, patience_s: float = 0.0) -> None:
@@ -212,15 +210,15 @@ def _follow(
     job = launcher.submit(folder, order, restart)
     started()
     try:
-        while (state := launcher.poll(job)).running:
+        while (state := launcher.poll(folder, job)).running:
             watch()
             time.sleep(POLL_S)
     except KeyboardInterrupt:
-        launcher.cancel(job)
+        launcher.cancel(folder, job)
         tidy(folder)
         raise incomplete(folder, "stopped", StoppedError) from None
     except BaseException:
-        launcher.cancel(job)
+        launcher.cancel(folder, job)
         raise
     watch()
     return state

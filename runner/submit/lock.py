@@ -1,4 +1,4 @@
-"""One submission at a time: a job's from looking for its run, a run's until its workers are started or queued."""
+"""Locks of submissions: one at a time looks for a job's run, and one at a time starts or queues workers on a run."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 FILE = ".submit.lock"
 SOFT = ".submit.lock.soft"
 PATIENCE_S = 1.0
-"""How long a submission waits without a word, in seconds."""
+"""Wait of a submission without a word, in seconds."""
 
 POLL_S = 0.1
-"""How often a lock that another submission holds is tried again, in seconds."""
+"""Pause before a lock that another submission holds is tried again, in seconds."""
 
 Say = Callable[[str], None]
 
@@ -57,9 +57,9 @@ def of_run(folder: RunFolder, say: Say) -> Iterator[None]:
     Raises:
         StoreError: the run cannot be written.
     """
-    from genrun.runner.store.mend import clear_rooms
+    from genrun.runner.store.repair import clear_folders
 
-    for note in clear_rooms(folder):
+    for note in clear_folders(folder):
         say(note)
     try:
         folder.leases.mkdir(exist_ok=True)
@@ -124,7 +124,7 @@ def _sign(path: Path) -> None:
 
 
 def _holder(path: Path) -> str:
-    """Who holds a lock, as far as its file tells."""
+    """Name the holder of a lock, as far as its file tells."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:

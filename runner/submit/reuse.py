@@ -17,18 +17,19 @@ from typing import TYPE_CHECKING
 
 from genrun.runner.errors import GenrunError, UnreadableError
 from genrun.runner.store.files import sha256_of, sync, write_error, write_whole
-from genrun.runner.store.folder import RESULTS, RunFolder, format_record
+from genrun.runner.store.folder import RESULTS, RunFolder
 from genrun.runner.store.output import differences, wants_latents, written_with
+from genrun.runner.store.records import format_record
+from genrun.runner.store.results import lost_file
 from genrun.runner.store.runs import runs_of
-from genrun.runner.store.survey import lost_file
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.records import Record
-    from genrun.runner.submit.runs import Job
+    from genrun.runner.submit.match import Job
 
 WORKERS = 8
-"""Threads that read, link and write files."""
+"""Threads that read, link and write files: on network file systems nearly all of the time is waiting."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,13 @@ class Found:
 
     @property
     def files(self) -> list[tuple[Path, str | None]]:
-        """Its files, absolute, each with its SHA-256."""
+        """Files of the item, absolute, each with its SHA-256."""
         record = self.record
         pairs = ((record.media, record.sha256), (record.latents, record.latents_sha256))
         return [(self.folder.path / name, sha256) for name, sha256 in pairs if name is not None]
 
     def is_whole(self) -> bool:
-        """Whether its files are there, may be read, and are what was written; reads them."""
+        """Tell whether its files are there, may be read, and are what was written; reads them."""
         try:
             return all(not lost_file(str(path), None) and sha256_of(path) == sha256 for path, sha256 in self.files)
         except (OSError, UnreadableError):
@@ -101,7 +102,7 @@ def fill(new: RunFolder, job: Job, job_folder: Path) -> int:
 
 
 def _fits(folder: RunFolder, job: Job) -> Callable[[WorkItem, Record], bool]:
-    """What tells whether a record of an earlier run is of use as it is."""
+    """Return a function that tells whether a record of an earlier run is of use as it is."""
     wanted, needs_latents = written_with(job.document), wants_latents(dict(job.document))
     try:
         before: Mapping[str, object] | None = written_with(folder.job_document())
@@ -123,7 +124,7 @@ def _fits(folder: RunFolder, job: Job) -> Callable[[WorkItem, Record], bool]:
 
 
 def _is_in_place(folder: RunFolder, item: WorkItem, record: Record) -> bool:
-    """Whether a record names the files that its item has: names that lead elsewhere are not followed."""
+    """Tell whether a record names the files that its item has: names that lead elsewhere are not followed."""
     media = None if record.media is None else folder.media_path(item, Path(record.media).suffix)
     latents = None if record.latents is None else folder.latents_path(item.id)
     names = ((media, record.media), (latents, record.latents))

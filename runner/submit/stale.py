@@ -1,4 +1,4 @@
-"""Results of a run that are not what its records and its job say: files that are lost, and files written otherwise.
+"""Stale results: files of a run that are lost or changed, or not written as its job now says; their items are set back.
 
 Such an item's record is set back to failed, which is the truth, and its next workers make it again: from its latents where
 these are whole, else from the start.
@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import DamagedFileError, MixError, UnreadableError
 from genrun.runner.store.files import sha256_of
-from genrun.runner.store.mend import set_aside
 from genrun.runner.store.output import differences, wants_latents, written_with
-from genrun.runner.store.survey import lost_file
+from genrun.runner.store.results import lost_file, set_aside, written_since
 from genrun.runner.worker.failures import LostError, OutdatedError, describe
 
 if TYPE_CHECKING:
@@ -25,11 +24,12 @@ if TYPE_CHECKING:
     from genrun.runner.store.records import Record
 
 SHOWN = 3
+"""Reasons that a message names."""
 
 
 @dataclass(frozen=True)
-class Mended:
-    """What was set back.
+class SetBack:
+    """Items that were set back, to be made again.
 
     Attributes:
         lost: items whose files are gone or changed, each with the reason.
@@ -54,8 +54,7 @@ class Mended:
 def damage(path: Path, sha256: str | None, recorded_ns: int) -> str:
     """Say how a file differs from what its record says, or return "".
 
-    A file is read only where it was changed after its record was written: reading all would take minutes in a large run.
-    One that may not be looked at counts as whole.
+    A file is read only where it was written since its record was. One that may not be looked at counts as whole.
 
     Args:
         path: the file.
@@ -65,19 +64,19 @@ def damage(path: Path, sha256: str | None, recorded_ns: int) -> str:
     try:
         if why := lost_file(str(path), None):
             return why
-        is_changed = path.stat().st_mtime_ns >= recorded_ns and sha256_of(path) != sha256
+        is_changed = written_since(path, recorded_ns) and sha256_of(path) != sha256
     except (OSError, UnreadableError):
         return ""
     return "has changed since it was written" if is_changed else ""
 
 
 @dataclass
-class Survey:
-    """What is wrong with the results of a run.
+class Stale:
+    """Stale results of a run.
 
     Attributes:
-        lost: as in `Mended`.
-        outdated: as in `Mended`.
+        lost: as in `SetBack`.
+        outdated: as in `SetBack`.
         changed: the records that put it right.
         refused: items whose files cannot be written as the job says, each with what differs.
     """
@@ -87,7 +86,7 @@ class Survey:
     changed: list[Record] = field(default_factory=list)
     refused: dict[str, list[str]] = field(default_factory=dict)
 
-    def mended(self, folder: RunFolder) -> Mended:
+    def mended(self, folder: RunFolder) -> SetBack:
         """Return what is to be set back.
 
         Raises:
@@ -95,12 +94,12 @@ class Survey:
         """
         if self.refused:
             raise _refusal(folder, self.refused)
-        return Mended(self.lost, self.outdated)
+        return SetBack(self.lost, self.outdated)
 
 
 def set_back(
     folder: RunFolder, items: Sequence[WorkItem], document: Mapping[str, Any], *, thorough: bool = False
-) -> Mended:
+) -> SetBack:
     """Set the items back whose files are lost, or not written as the job now says. Call while holding the run's lock.
 
     Args:
@@ -113,25 +112,25 @@ def set_back(
         MixError: the job asks for other files, and there are no latents to write them from; nothing was changed.
         StoreError: the run cannot be read or written.
     """
-    found = survey(folder, items, document, thorough=thorough)
+    found = find_stale(folder, items, document, thorough=thorough)
     mended = found.mended(folder)
     for record in found.changed:
         # Before the record: who is killed in between finds a file that is named and not there.
         latents = folder.latents_path(record.item_id)
         if record.latents is None and os.path.lexists(latents):
-            set_aside(folder, latents)
+            set_aside(folder.path, latents)
         _replace(folder, record)
     return mended
 
 
-def survey(
+def find_stale(
     folder: RunFolder, items: Sequence[WorkItem], document: Mapping[str, Any], *, thorough: bool = False
-) -> Survey:
+) -> Stale:
     """Look at the results of a run, and change nothing; arguments and errors as those of `set_back`, but for MixError."""
     needs_latents, wanted = wants_latents(dict(document)), written_with(document)
     old = stored(folder, document)
     before, new_latents = written_with(old), _saves_latents(document) and not _saves_latents(old)
-    found = Survey()
+    found = Stale()
     for item, record, recorded_ns in _done(folder, items):
         missing = _missing(folder, record, 0 if thorough else recorded_ns)
         others = differences(item, record, record.output or before, wanted) if record.media else []
@@ -160,7 +159,7 @@ def stored(folder: RunFolder, document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _done(folder: RunFolder, items: Sequence[WorkItem]) -> list[tuple[WorkItem, Record, int]]:
-    """The items that are done, with their records and when these were written."""
+    """List the items that are done, with their records and when these were written."""
     records = folder.records()
     found = ((item, records[item.id]) for item in items if item.id in records)
     done = [(item, record) for item, record in found if record.status == "done"]
@@ -168,7 +167,7 @@ def _done(folder: RunFolder, items: Sequence[WorkItem]) -> list[tuple[WorkItem, 
 
 
 def _missing(folder: RunFolder, record: Record, recorded_ns: int) -> dict[str, str]:
-    """What is wrong with the files of a record that is done: "media" or "latents" -> the file and why."""
+    """Find what is wrong with the files of a record that is done: "media" or "latents" -> the file and why."""
     if record.media is None:
         return {"media": f"{record.item_id} has no media file"}
     files = {"media": (record.media, record.sha256)}
@@ -179,7 +178,7 @@ def _missing(folder: RunFolder, record: Record, recorded_ns: int) -> dict[str, s
 
 
 def _saves_latents(document: Mapping[str, Any]) -> bool:
-    """Whether a job asks for latents in so many words, and not for a metric's sake."""
+    """Tell whether a job asks for latents in so many words, and not for a metric's sake."""
     return bool((document.get("output") or {}).get("save_latents"))
 
 

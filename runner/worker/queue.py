@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from genrun.runner.store.lease import Lease, Leases
     from genrun.runner.store.order import Order
 
+
 POLL_S = 1.0
 """Seconds between two looks at items that others hold: short beside an item, and little traffic on a file server."""
 

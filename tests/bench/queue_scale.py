@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from genrun.runner.store.folder import RunFolder, format_record
-from genrun.runner.store.records import Record, SamplerStats
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import Record, SamplerStats, format_record
 
 MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"
 ANSWERS = {

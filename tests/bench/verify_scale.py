@@ -22,7 +22,8 @@ from click.testing import CliRunner
 
 from genrun.runner.cli import main as genrun
 from genrun.runner.store.files import sha256_of
-from genrun.runner.store.folder import RunFolder, format_record
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import format_record
 from genrun.runner.store.verify import verify
 from tests.large_run import make_large_run
 

@@ -11,8 +11,8 @@ from xml.etree.ElementTree import parse
 import pytest
 
 from genrun.runner.notes import SAFETY_CHECKER
-from genrun.runner.store.folder import RunFolder, format_record
-from genrun.runner.store.records import Note
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import Note, format_record
 from tests.cli.conftest import Genrun
 from tests.fakes.scores import Value, scored_run
 

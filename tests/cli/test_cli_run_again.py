@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from genrun.runner.store import mend
+from genrun.runner.store import repair
 from genrun.runner.store.folder import RunFolder
 from tests.cli.conftest import Genrun, last_json
 from tests.fakes import faults
@@ -115,7 +115,7 @@ def test_retry_makes_a_lost_item_again_whatever_its_time_stamp_says(
     genrun: Genrun, write_job: WriteJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Of a large run, submit reads what was written since; retry reads the item that is named.
-    monkeypatch.setattr(mend, "READ_ANYWAY", 0)
+    monkeypatch.setattr(repair, "READ_ANYWAY", 0)
     write_job(prompts=PROMPTS[:1])
     genrun("submit", "job.yaml")
     folder = run_of(tmp_path)

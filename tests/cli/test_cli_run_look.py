@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from genrun.runner.cli import main
 from genrun.runner.notes import PROMPT_TRUNCATED
-from genrun.runner.store.folder import RunFolder, format_record
+from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
 from genrun.runner.store.processes import current
-from genrun.runner.store.records import Note
+from genrun.runner.store.records import Note, format_record
 from tests.cli.conftest import Genrun
 from tests.fakes import faults
 from tests.fakes.items import dead_process, failed, make_folder

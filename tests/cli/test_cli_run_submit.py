@@ -245,9 +245,9 @@ def test_setup_lines_run_before_the_workers(genrun: Genrun, write_job: WriteJob,
 def test_more_ranks_than_gpus_are_refused_with_their_place_in_the_job(
     genrun: Genrun, write_job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from genrun.runner.launch import torchrun
+    from genrun.runner.launch import local
 
-    monkeypatch.setattr(torchrun, "gpu_names", lambda: ["H100", "H100"])
+    monkeypatch.setattr(local, "gpu_names", lambda: ["H100", "H100"])
     write_job(launch={"kind": "torchrun", "processes": 4})
     result = genrun("submit", "job.yaml", "-n", exit_code=2)
     assert "launch.processes: 4 ranks, and this machine has 2 GPUs" in result.stderr

@@ -18,8 +18,8 @@ import yaml
 from genrun.adapters.media import read_frames, write_video
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.store.files import sha256_of
-from genrun.runner.store.folder import RunFolder, format_record
-from genrun.runner.store.records import Record
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import Record, format_record
 
 pytestmark = pytest.mark.e2e
 

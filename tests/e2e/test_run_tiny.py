@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from genrun.runner.store.folder import RunFolder, format_record
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import format_record
 
 pytestmark = pytest.mark.e2e
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.job.schema import JobSpec
-from genrun.runner.launch.contract import State
+from genrun.runner.launch.protocol import Check, State
 from genrun.runner.parallel.mesh import ALONE, Mesh
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.order import Order, log_folder, open_items
@@ -28,16 +28,22 @@ class AtOnce:
             done(folder, items[item_id], picture(items[item_id]))
         return order.job
 
-    def poll(self, job: str) -> State:
+    def poll(self, folder: RunFolder, job: str) -> State:
         return State(running=False, exit_code=0)
 
-    def cancel(self, job: str) -> None:
+    def cancel(self, folder: RunFolder, job: str) -> None:
         pass
 
     def logs(self, folder: RunFolder, order: Order) -> list[Path]:
         return sorted(log_folder(folder, order.job).glob("*.log"))
 
     def script(self, folder: RunFolder, order: Order, items: int) -> str | None:
+        return None
+
+    def doctor(self) -> list[Check]:
+        return []
+
+    def queue(self, folder: RunFolder) -> None:
         return None
 
     def at_work(self, folder: RunFolder) -> dict[str, str]:

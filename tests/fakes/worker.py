@@ -12,7 +12,7 @@ from typing import Any
 
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.parallel.team import Team
-from genrun.runner.store import publishing
+from genrun.runner.store import results
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Note, SamplerStats
 from genrun.runner.worker.device import GIB, MemoryUsage
@@ -114,7 +114,7 @@ def run() -> int:
     folder = RunFolder.open(Path(sys.argv[1]))
     order = json.loads((folder.logs / sys.argv[sys.argv.index("--job") + 1] / "order.json").read_text())
     launcher = order["launcher"] and order["launcher"]["pid"]
-    move, publish = publishing._move, RunFolder.publish
+    move, publish = results.move_into_place, RunFolder.publish
 
     def move_and_meet(temporary: Path, final: Path) -> None:
         move(temporary, final)
@@ -125,7 +125,10 @@ def run() -> int:
         faults.meet("recorded", launcher)
         return written
 
-    for owner, name, replacement in ((publishing, "_move", move_and_meet), (RunFolder, "publish", publish_and_meet)):
+    for owner, name, replacement in (
+        (results, "move_into_place", move_and_meet),
+        (RunFolder, "publish", publish_and_meet),
+    ):
         setattr(owner, name, replacement)
     return main(make_producer=lambda *args: FakeProducer(*args, launcher=launcher))
 

@@ -12,7 +12,8 @@ from genrun.adapters.scorers import latent_rmse
 from genrun.runner.compare import Comparison, compare_runs
 from genrun.runner.compare.compare import Options
 from genrun.runner.compare.gates import Gate, Limit
-from genrun.runner.store.folder import RunFolder, format_record
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import format_record
 from tests.sample_run import ROPA, FakeSolver, make_run
 
 GATES = [Gate("drift.latent_rmse", "max", Limit.read(0.05))]

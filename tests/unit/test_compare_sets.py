@@ -18,7 +18,8 @@ from genrun.runner.compare import format as formatting
 from genrun.runner.report.build import build_report
 from genrun.runner.report.versus import hold_against
 from genrun.runner.score.run import score_run
-from genrun.runner.store.folder import RunFolder, format_record
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import format_record
 from genrun.runner.store.runs import pin
 from tests.fakes.scores import give, give_set, scored_run
 from tests.sample_run import CAPTIONS, ROPA, SEQUENTIAL, make_run

@@ -20,8 +20,8 @@ from genrun.runner.forecast import (
     observe,
     predict,
 )
-from genrun.runner.launch.contract import Request
-from genrun.runner.launch.torchrun import mesh_of
+from genrun.runner.launch.local import mesh_of
+from genrun.runner.launch.protocol import Request
 from genrun.runner.parallel.mesh import Mesh, MeshRequest, choose
 from genrun.runner.parallel.team import Solo
 from genrun.runner.store.records import Record, SamplerStats

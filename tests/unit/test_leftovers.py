@@ -18,8 +18,8 @@ from genrun.runner.score.run import score_run
 from genrun.runner.store import files
 from genrun.runner.store.files import atomic_write, is_left_behind, is_temporary, temporary_name
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.leftovers import remove_from_job, remove_from_run
 from genrun.runner.store.processes import ProcessName, current
+from genrun.runner.store.repair import remove_from_job, remove_from_run
 from genrun.runner.store.verify import verify
 from tests.fakes.items import dead_process, done, make_folder, process_elsewhere
 

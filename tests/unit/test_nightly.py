@@ -23,7 +23,7 @@ from genrun.runner.nightly.run import Outcome, Tools, run_night
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.processes import current
 from genrun.runner.store.runs import pin
-from genrun.runner.submit.runs import Job
+from genrun.runner.submit.match import Job
 from tests.fakes.items import dead_process, done, failed, make_item
 from tests.fakes.scores import give
 

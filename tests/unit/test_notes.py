@@ -8,9 +8,10 @@ from genrun.runner.compare.drift import measure
 from genrun.runner.compare.load import Entry
 from genrun.runner.report.build import build_report
 from genrun.runner.report.clips import where_of
-from genrun.runner.score.run import read_scores, score_run, wanted_metrics
-from genrun.runner.store.folder import RunFolder, format_record, parse_record
-from genrun.runner.store.records import Note, Record, SamplerStats
+from genrun.runner.score.choose import wanted_metrics
+from genrun.runner.score.run import read_scores, score_run
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import Note, Record, SamplerStats, format_record, parse_record
 from tests.fakes.items import make_item
 from tests.sample_run import ROPA, SEQUENTIAL, make_run
 

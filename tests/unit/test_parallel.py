@@ -25,8 +25,8 @@ from genrun.runner.job import LoadedJob, load
 from genrun.runner.job.errors import JobFileError
 from genrun.runner.job.mesh_axes import product
 from genrun.runner.job.plan import plan
-from genrun.runner.launch import torchrun
-from genrun.runner.launch.contract import Request
+from genrun.runner.launch import local
+from genrun.runner.launch.protocol import Request
 from genrun.runner.parallel.mesh import Mesh, MeshRequest
 from tests.fakes.jobs import BASE, items_of, problems_of
 from tests.tiny import build, call_kwargs, latents_of
@@ -177,11 +177,11 @@ def test_more_ranks_than_a_tasks_gpus_are_refused(here: Path) -> None:
 
 
 def test_more_ranks_than_this_machines_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torchrun, "gpu_names", lambda: ["H100", "H100"])
+    monkeypatch.setattr(local, "gpu_names", lambda: ["H100", "H100"])
     with pytest.raises(QueueRefusedError, match="4 ranks, and this machine has 2 GPUs: one rank needs one"):
-        torchrun.mesh_of(Request(4, MeshRequest()))
-    assert torchrun.mesh_of(Request("auto", MeshRequest())) == Mesh(2, 1)
-    assert torchrun.mesh_of(Request(4, MeshRequest(), uses_gpus=False)) == Mesh(4, 1)
+        local.mesh_of(Request(4, MeshRequest()))
+    assert local.mesh_of(Request("auto", MeshRequest())) == Mesh(2, 1)
+    assert local.mesh_of(Request(4, MeshRequest(), uses_gpus=False)) == Mesh(4, 1)
 
 
 def test_a_mesh_never_enters_an_items_id(here: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from genrun.runner.job import checkpoint
 from genrun.runner.job.plan import WorkItem
-from genrun.runner.store.reading import read_json
+from genrun.runner.strict_json import read_json
 from tests.fakes.checkpoints import write_checkpoint
 from tests.fakes.jobs import BASE, ids, items_of
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from genrun.runner.job import prompt_files as prompts
 from genrun.runner.job.errors import JobFileError, Origin
 from genrun.runner.job.plan import WorkItem
-from genrun.runner.store.reading import read_json
+from genrun.runner.strict_json import read_json
 from tests.fakes.jobs import items_of, load_text, problems_of
 
 HOSTILE = [

@@ -13,8 +13,8 @@ from genrun.runner.report.about import about
 from genrun.runner.report.blocks import has_caches, saved_blocks
 from genrun.runner.report.build import build_report
 from genrun.runner.report.data import collect
-from genrun.runner.store.folder import RunFolder, format_record
-from genrun.runner.store.records import Record, SamplerStats
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import Record, SamplerStats, format_record
 from tests.fakes.items import make_item
 from tests.fakes.scores import scored_run
 

@@ -14,7 +14,8 @@ from genrun.runner.history import Night
 from genrun.runner.history.night import write_night
 from genrun.runner.report.build import build_report
 from genrun.runner.report.versus import Versus, hold_against
-from genrun.runner.store.folder import RunFolder, format_record
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import format_record
 from genrun.runner.store.runs import pin
 from tests.fakes.scores import Value, scored_run
 

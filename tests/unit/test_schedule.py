@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from genrun.runner.errors import RunError, UsageError
-from genrun.runner.schedule import Night, kinds, merged, plan
+from genrun.runner.schedule import ScheduledCommand, kinds, merged, plan
 
 HOSTILE = 'we\'ird $(touch pwned) `x`; %a "b" \\c'
 
 
-def night(here: Path, **changes: Any) -> Night:
+def night(here: Path, **changes: Any) -> ScheduledCommand:
     job = here / HOSTILE / "job.yaml"
-    return replace(Night("demo", ("touch", str(job)), here, "02:05", here / "config"), **changes)
+    return replace(ScheduledCommand("demo", ("touch", str(job)), here, "02:05", here / "config"), **changes)
 
 
 def program(folder: Path, name: str, text: str) -> None:

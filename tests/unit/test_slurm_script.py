@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genrun.slurm.refusals import blame
-from genrun.slurm.script import (
+from genrun.slurm.sbatch import blame
+from genrun.slurm.template import (
     GENERATION,
     Script,
     ScriptError,

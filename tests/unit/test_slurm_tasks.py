@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from genrun.slurm import launcher, queue
+from genrun.slurm import sbatch, squeue
 from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, UnreachableError, clean
-from genrun.slurm.launcher import Job
+from genrun.slurm.launcher import task_logs
+from genrun.slurm.submissions import Job, poll
 from genrun.slurm.tasks import Task, events, explain, remembered
 
 
@@ -62,11 +63,11 @@ def test_only_tasks_of_our_names_are_ours(tmp_path: Path, commands: Commands) ->
         "cat <<'END'\nx.1|7|0|RUNNING|None|node1|2|\nx.1|7|1|PENDING|Resources||0|\n"
         "x.10|7|0|RUNNING|None|n|0|\nnonsense\nEND",
     )
-    assert queue.ask(commands, "0", ["x.1"]) == [
+    assert squeue.ask(commands, "0", ["x.1"]) == [
         Task("x.1", "7", 0, "RUNNING", "", "node1", 2),
         Task("x.1", "7", 1, "PENDING", "Resources", "", 0),
     ]
-    assert queue.ask(commands, "0", []) == []
+    assert squeue.ask(commands, "0", []) == []
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_a_task_that_slurm_has_forgotten_is_told_by_its_notes(
 def test_without_an_answer_nothing_is_said_to_be_over(tmp_path: Path, commands: Commands) -> None:
     program(tmp_path / "bin", "squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
     note(tmp_path / "logs", 0, "1|7_0|3|node1|start|")
-    answer = launcher.poll(commands, "0", [Job("x.1", "7", 2, tmp_path / "logs")])
+    answer = poll(commands, "0", [Job("x.1", "7", 2, tmp_path / "logs")])
     assert "Unable to contact slurm controller" in answer.trouble
     assert [(task.state, task.reason, task.restarts) for task in answer.tasks] == [
         ("UNKNOWN", "was at work when last heard of", 3),
@@ -108,7 +109,7 @@ def test_accounts_of_another_job_of_the_same_number_are_not_ours(tmp_path: Path,
         tmp_path / "bin", "sacct", "echo '7_0|stranger|COMPLETED|0:0|node1'; echo '7_1|x.1|CANCELLED by 0|0:0|node2'"
     )
     note(tmp_path / "logs", 0, "1|7_0|0|node9|start|")
-    answer = launcher.poll(commands, "0", [Job("x.1", "7", 2, tmp_path / "logs")])
+    answer = poll(commands, "0", [Job("x.1", "7", 2, tmp_path / "logs")])
     assert [(task.state, task.nodes) for task in answer.tasks] == [("LOST", "node9"), ("CANCELLED", "node2")]
     assert answer.has_accounting
 
@@ -116,7 +117,7 @@ def test_accounts_of_another_job_of_the_same_number_are_not_ours(tmp_path: Path,
 def test_a_task_that_gave_up_tells_why_whatever_slurm_calls_it(tmp_path: Path, commands: Commands) -> None:
     program(tmp_path / "bin", "squeue", "echo 'x.1|7|0|FAILED|NonZeroExitCode|node1|0|'")
     note(tmp_path / "logs", 0, "1|7_0|2|node1|start|", "2|7_0|2|node1|gave-up|no disk")
-    (task,) = launcher.poll(commands, "0", [Job("x.1", "7", 1, tmp_path / "logs")]).tasks
+    (task,) = poll(commands, "0", [Job("x.1", "7", 1, tmp_path / "logs")]).tasks
     assert (task.state, task.reason, task.restarts) == ("FAILED", "no disk", 2)
 
 
@@ -130,10 +131,10 @@ def test_a_submission_without_an_answer_is_looked_up_before_it_is_repeated(tmp_p
     )
     program(tmp_path / "bin", "squeue", "exit 0")
     script = tmp_path / "job.sbatch"
-    assert launcher.submit(commands, script, "x.1", "0", sleep=waits.append) == "8"
+    assert sbatch.submit(commands, script, "x.1", "0", sleep=waits.append) == "8"
     assert waits == [2.0]
     program(tmp_path / "bin", "squeue", "echo 'x.1|9|0|PENDING|Priority||0|'")
-    assert launcher.submit(commands, script, "x.1", "0", sleep=waits.append) == "9"
+    assert sbatch.submit(commands, script, "x.1", "0", sleep=waits.append) == "9"
     assert len((tmp_path / "calls").read_text().splitlines()) == 3
 
 
@@ -141,13 +142,13 @@ def test_a_submission_that_nobody_answers_is_given_up(tmp_path: Path, commands: 
     for name in ("sbatch", "squeue"):
         program(tmp_path / "bin", name, "echo 'Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(UnreachableError):
-        launcher.submit(commands, tmp_path / "job.sbatch", "x.1", "0", sleep=lambda _: None)
+        sbatch.submit(commands, tmp_path / "job.sbatch", "x.1", "0", sleep=lambda _: None)
 
 
 def test_a_refusal_is_not_repeated(tmp_path: Path, commands: Commands) -> None:
     program(tmp_path / "bin", "sbatch", f"echo once >>{tmp_path}/calls; echo 'Invalid qos specification' >&2; exit 1")
     with pytest.raises(SlurmError, match="Invalid qos specification"):
-        launcher.submit(commands, tmp_path / "job.sbatch", "x.1", "0")
+        sbatch.submit(commands, tmp_path / "job.sbatch", "x.1", "0")
     assert (tmp_path / "calls").read_text() == "once\n"
 
 
@@ -155,10 +156,9 @@ def test_the_logs_of_tasks_come_in_the_order_of_their_numbers(tmp_path: Path) ->
     for name in ("task-10/rank-0.log", "task-2/rank-10.log", "task-2/rank-9.log", "task-2.log", "task-10.log"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    job = Job("x.1", "7", 11, tmp_path)
-    names = [path.relative_to(tmp_path).as_posix() for path in launcher.logs(job)]
+    names = [path.relative_to(tmp_path).as_posix() for path in task_logs(tmp_path)]
     assert names == ["task-2.log", "task-2/rank-9.log", "task-2/rank-10.log", "task-10.log", "task-10/rank-0.log"]
-    assert [path.name for path in launcher.logs(job, 10)] == ["task-10.log", "rank-0.log"]
+    assert [path.name for path in task_logs(tmp_path, 10)] == ["task-10.log", "rank-0.log"]
 
 
 def test_reasons_that_need_a_word_have_one() -> None:

@@ -12,10 +12,10 @@ import pytest
 from genrun.runner.errors import StoreError
 from genrun.runner.store import files
 from genrun.runner.store.files import atomic_write, is_temporary, staged, temporary_name
-from genrun.runner.store.folder import RunFolder, format_record, parse_record
+from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.order import Order, open_items
-from genrun.runner.store.records import Record, SamplerStats
-from genrun.runner.store.survey import is_lost
+from genrun.runner.store.records import Record, SamplerStats, format_record, parse_record
+from genrun.runner.store.results import is_lost
 from tests.fakes.items import HOSTILE, digest, document, done, failed, make_folder, make_item
 
 

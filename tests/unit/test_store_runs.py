@@ -9,10 +9,11 @@ import pytest
 
 from genrun.runner.errors import DamagedFileError, MixError, UsageError
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.jobfile import read_job
+from genrun.runner.store.planfile import read_job
 from genrun.runner.store.runs import names, new_path, point_latest, resolve
+from genrun.runner.submit.match import Job, changed_fields, check_same, find_run
+from genrun.runner.submit.resume import open_run
 from genrun.runner.submit.reuse import Found
-from genrun.runner.submit.runs import Job, changed_fields, check_same, find_run, open_run
 from tests.fakes.damage import denied
 from tests.fakes.items import document, done, make_folder, make_item
 

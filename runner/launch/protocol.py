@@ -1,4 +1,4 @@
-"""What a launcher is: small methods around processes that genrun does not know."""
+"""The protocol of launchers: what they are made from, five methods, and what those return."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from genrun.runner.store.order import Order
 
 WORKER = ("-m", "genrun.runner.worker.main")
-"""What Python is to run in a worker process."""
+"""Arguments of Python in a worker process."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a job asks of a cluster's queue.
+    """Resources that a job asks of a cluster's queue.
 
     Attributes:
         name: the job's name, for the names of its jobs in the queue.
@@ -67,7 +67,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Request:
-    """What a launcher is made from.
+    """Arguments from which a launcher is made.
 
     Attributes:
         processes: worker processes, or "auto".
@@ -92,7 +92,7 @@ class Request:
 
 @dataclass(frozen=True)
 class State:
-    """What has become of a launch.
+    """State of a launch.
 
     Attributes:
         running: whether it is not over yet.
@@ -105,17 +105,98 @@ class State:
     trouble: str = ""
 
 
+@dataclass(frozen=True)
+class Check:
+    """A finding of `doctor` about what a launcher needs.
+
+    Attributes:
+        name: what was looked at.
+        ok: whether it will do.
+        found: what was found.
+        fix: what helps, or "".
+    """
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class TaskGroup:
+    """Tasks of one queued job that are in the same state for the same reason.
+
+    Attributes:
+        job: the job's number, "?" where it was never heard.
+        step: "items", or the step that follows them.
+        tasks: how many.
+        state: the queue's word for it.
+        restarted: how many of them were started again.
+        why: why they wait, or how they ended.
+        nodes: where they run, or ran last.
+        bad_log: a log to read where they ended badly, else None.
+    """
+
+    job: str
+    step: str
+    tasks: int
+    state: str
+    restarted: int
+    why: str
+    nodes: str
+    bad_log: Path | None = None
+
+
+class Queue(Protocol):
+    """State of a run's jobs in a launcher's queue, at one moment."""
+
+    @property
+    def trouble(self) -> str:
+        """The reason why the queue could not be asked, or ""; what is known without it is told all the same."""
+        ...
+
+    @property
+    def is_empty(self) -> bool:
+        """True for a run that was never in the queue."""
+        ...
+
+    @property
+    def live_jobs(self) -> Sequence[str]:
+        """Names of the jobs that wait or work."""
+        ...
+
+    def job_ids(self) -> Sequence[str]:
+        """Return the names of the jobs that make items, oldest first."""
+        ...
+
+    def live_tasks(self, task: str) -> Sequence[str]:
+        """Return the full names of the tasks called `task` ("3", "1234_3") that wait or work."""
+        ...
+
+    def has_ended(self, worker: str) -> bool:
+        """Tell whether the task of a worker, named as in its leases, is over for certain."""
+        ...
+
+    def groups(self) -> Sequence[TaskGroup]:
+        """Group the tasks by job, state and reason."""
+        ...
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """List every task for scripts: job, step, task, state, reason, nodes, restarts."""
+        ...
+
+
 class Launcher(Protocol):
-    """Starts workers for an order, and looks after them."""
+    """Starts workers for an order, and looks after them; made from a `Request`, found by name in `registry`."""
 
     @property
     def mesh(self) -> Mesh:
-        """The ranks it will start."""
+        """The ranks that a submission starts."""
         ...
 
     @property
     def follows(self) -> bool:
-        """Whether a submission returns when the work is done, rather than when it is queued."""
+        """True where a submission is followed until the work is done, False where it is queued and outlives the command."""
         ...
 
     def submit(self, folder: RunFolder, order: Order, restart: int) -> str:
@@ -126,23 +207,41 @@ class Launcher(Protocol):
         """
         ...
 
-    def poll(self, job: str) -> State:
-        """Return what has become of a launch."""
+    def poll(self, folder: RunFolder, job: str) -> State:
+        """Return the state of a launch."""
         ...
 
-    def cancel(self, job: str) -> None:
-        """Stop the workers and wait until they have gone; items in work are dropped."""
+    def cancel(self, folder: RunFolder, job: str) -> None:
+        """Stop a launch, or a task of one; items in work are dropped.
+
+        Raises:
+            LaunchError: it cannot be stopped.
+        """
         ...
 
     def logs(self, folder: RunFolder, order: Order) -> list[Path]:
-        """Return the logs of a launch, the launcher's own last."""
+        """Return the logs of a launch."""
         ...
 
+    def doctor(self) -> Sequence[Check]:
+        """Look at what this launcher needs of the machine, and start nothing."""
+        ...
+
+    # What follows has an empty answer where there is no queue.
+
     def script(self, folder: RunFolder, order: Order, items: int) -> str | None:
-        """Return the batch script that would start the workers for so many items; None where there is none.
+        """Return the batch script that would start the workers for so many items.
 
         Raises:
             LaunchError: it cannot be written.
+        """
+        ...
+
+    def queue(self, folder: RunFolder) -> Queue | None:
+        """Return the state of all of a run's jobs that this launcher has queued, also by other commands.
+
+        Raises:
+            StoreError: what was queued cannot be read.
         """
         ...
 

@@ -1,13 +1,14 @@
-"""Who else is at work on a run: commands that follow workers on this machine, and workers that hold items anywhere."""
+"""Active workers of a run: commands that follow workers on this machine, workers that hold items anywhere, queued jobs."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import StoreError
+from genrun.runner.launch.jobs import queues_of
 from genrun.runner.store.lease import holdings, looks_alive
 from genrun.runner.store.order import Order, open_items
 from genrun.runner.store.processes import ProcessName, current, is_gone
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
 
 SHOWN = 3
+"""Processes that a message names."""
 
 
 def at_work(folder: RunFolder) -> list[ProcessName]:
@@ -28,6 +30,12 @@ def at_work(folder: RunFolder) -> list[ProcessName]:
     return [process for process in dict.fromkeys(found) if process != current()]
 
 
+def is_at_work(folder: RunFolder, environ: Mapping[str, str]) -> bool:
+    """Tell whether a worker holds an item of a run, or a job of it waits or works in a queue."""
+    # While a queue gives no answer, a run that was ever in it may still be.
+    return bool(at_work(folder)) or any(queue.live_jobs or queue.trouble for queue in queues_of(folder, environ))
+
+
 def told(processes: Sequence[ProcessName]) -> str:
     """Name processes: "process 1234 on node7"."""
     names = [f"process {process.pid} on {process.host}" for process in processes[:SHOWN]]
@@ -35,7 +43,7 @@ def told(processes: Sequence[ProcessName]) -> str:
 
 
 def _launches(folder: RunFolder) -> Iterator[tuple[str, ProcessName]]:
-    """The launches that are followed by a process of this machine and have something left to do."""
+    """Yield the launches that a process of this machine follows, and that have something left to do."""
     for path in folder.logs.glob("*/order.json"):
         with contextlib.suppress(StoreError, TypeError, KeyError):
             order = Order.load(folder, path.parent.name)

@@ -1,4 +1,4 @@
-"""What a job asks of its launcher, and what the workers are told to do."""
+"""Orders of launches: what a job asks of its launcher, and what the workers are told to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.launch.contract import Cluster, Launcher, Request, Step
+from genrun.runner.launch.protocol import Cluster, Launcher, Request, Step
 from genrun.runner.parallel.mesh import MeshRequest, points_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.order import Order
@@ -45,7 +45,7 @@ def request_of(
 
 
 def is_elastic(spec: JobSpec) -> bool:
-    """Whether data groups that run out of items join the others: as told, and with `parallel: auto`."""
+    """Tell whether data groups that run out of items join the others: as told, and with `parallel: auto`."""
     return spec.parallel.elastic or spec.parallel.time == "auto"
 
 
@@ -59,10 +59,15 @@ def wish_of(spec: JobSpec, items: Sequence[WorkItem] = ()) -> MeshRequest:
 
 
 def new_order(launcher: Launcher, kind: str, spec: JobSpec) -> Order:
-    """Say what a launch is to do: all items, by a name that no other launch has."""
+    """Return the order of a launch: all items, by a name that no other launch has."""
+    mesh = launcher.mesh
     return Order(
         job=f"{kind}-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(4)}",
-        **launcher.mesh.to_dict(),
+        data=mesh.data,
+        time=mesh.time,
+        cfg=mesh.cfg,
+        ring=mesh.ring,
+        ulysses=mesh.ulysses,
         elastic=is_elastic(spec),
         backend=spec.parallel.backend,
         threads=spec.launch.threads,
@@ -74,7 +79,7 @@ def new_order(launcher: Launcher, kind: str, spec: JobSpec) -> Order:
 def make_order(
     folder: RunFolder, launcher: Launcher, kind: str, spec: JobSpec, items: Sequence[str] | None = None
 ) -> Order:
-    """Say what a launch on a run is to do. Attempts made before it do not count."""
+    """Return the order of a launch on a run. Attempts made before it do not count."""
     records = folder.records(check_files=True)
     return replace(
         new_order(launcher, kind, spec),

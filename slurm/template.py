@@ -1,4 +1,4 @@
-"""Writing batch scripts: one readable text per submission, in which nothing foreign reaches a shell unquoted."""
+"""Templates of batch scripts: one readable text per submission, in which nothing foreign reaches a shell unquoted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ VALUES = frozenset(
         "worker",
     }
 )
-"""What a template of the array's script can show."""
+"""Names that a template of the array's script can show."""
 
 _OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:,=@%+\[\]-]*")
@@ -66,7 +66,7 @@ class ScriptError(ValueError):
 
 @dataclass(frozen=True)
 class Script:
-    """What a batch script is made from.
+    """Contents of a batch script.
 
     Attributes:
         name: the job's name, unique among all jobs, which is how the job is found again.
@@ -216,6 +216,6 @@ def _fill(source: str, name: str, values: Mapping[str, Any]) -> str:
 
 
 def _line_in(error: Exception, name: str) -> int:
-    """The line of a template at which rendering it failed, or 0."""
+    """Return the line of a template at which rendering it failed, or 0."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
     return (frames[-1].lineno or 0) if frames else 0

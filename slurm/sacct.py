@@ -1,4 +1,4 @@
-"""Asking Slurm's accounting, where there is one, for jobs that slurmctld has forgotten."""
+"""sacct: asking the accounting, where there is one, for jobs that slurmctld has forgotten."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def ask(commands: Commands, jobs: Mapping[str, str]) -> list[Task]:
 
 
 def is_disabled(error: SlurmError) -> bool:
-    """Whether sacct failed because there are no accounts to look at."""
+    """Tell whether sacct failed because there are no accounts to look at."""
     return _DISABLED.search(str(error)) is not None
 
 

@@ -1,4 +1,4 @@
-"""A job that follows the items: `python -m genrun.runner.launch.step RUN --job ORDER --step score`.
+"""A job that follows the items: `python -m genrun.slurm.step RUN --job ORDER --step score`.
 
 Slurm starts it when the items' job is over, or believes so: an unknown job counts as over, and so does one whose tasks
 failed. So it looks at the run itself. While others are at work on it, it goes back into the queue behind them; when
@@ -15,17 +15,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrun.runner.errors import GenrunError, IncompleteError, LaunchError
-from genrun.runner.launch.submissions import ITEMS, load, standing
-from genrun.runner.score.choose import metric_name
+from genrun.registry import Registry
+from genrun.runner.errors import GenrunError, LaunchError
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.order import Order, open_items
-from genrun.runner.submit.follow import incomplete
-from genrun.slurm import launcher as slurm
+from genrun.runner.store.order import Order, incomplete, open_items
 from genrun.slurm.commands import Commands, SlurmError
+from genrun.slurm.requeue import wait_behind
+from genrun.slurm.submissions import ITEMS, load, queue_state
 
 if TYPE_CHECKING:
-    from genrun.runner.launch.submissions import Standing
+    from genrun.slurm.submissions import QueueState
+
+STEPS = Registry(
+    what="step",
+    group="genrun.steps",
+    package="genrun.runner",
+    own={"report": "steps:report", "score": "steps:score"},
+)
+"""Steps that follow the items, each `step(folder)`."""
 
 QUEUED_AGAIN = 75
 """Exit code of a step that Slurm has put back into the queue; nobody looks at it."""
@@ -38,16 +45,16 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         argv: command line without the program's name.
         environ: where Slurm says which job this is: SLURM_JOB_ID.
     """
-    parser = argparse.ArgumentParser(prog="python -m genrun.runner.launch.step", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m genrun.slurm.step", description=__doc__)
     parser.add_argument("run", type=Path, help="the run folder")
     parser.add_argument("--job", required=True, help="the launch that this follows")
-    parser.add_argument("--step", required=True, choices=sorted(_STEPS), help="what to do")
+    parser.add_argument("--step", required=True, choices=sorted(STEPS.names()), help="what to do")
     args = parser.parse_args(argv)
     try:
         folder = RunFolder.open(args.run)
         if not is_ready(folder, Order.load(folder, args.job), args.step, Commands(environ), environ):
             return QUEUED_AGAIN
-        _STEPS[args.step](folder)
+        STEPS.get(args.step)(folder)
     except GenrunError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -55,7 +62,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
 
 
 def is_ready(folder: RunFolder, order: Order, step: str, commands: Commands, environ: Mapping[str, str]) -> bool:
-    """Whether the step can begin; False when it was put back into the queue.
+    """Tell whether the step can begin; False when it was put back into the queue.
 
     Raises:
         IncompleteError: it cannot, and nobody is at work on what is missing.
@@ -64,7 +71,7 @@ def is_ready(folder: RunFolder, order: Order, step: str, commands: Commands, env
     missing = _missing(folder, order, step)
     if not missing:
         return True
-    found = standing(folder, commands)
+    found = queue_state(folder, commands)
     if found.trouble:
         raise LaunchError(f"{folder.path}: {missing}, and Slurm does not say who is at work on it: {found.trouble}")
     others = _before(found, step)
@@ -74,50 +81,31 @@ def is_ready(folder: RunFolder, order: Order, step: str, commands: Commands, env
     # Slurm ends this job's processes once it is in the queue again; the second of the two commands has to be spared.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        slurm.wait_behind(commands, environ["SLURM_JOB_ID"], others)
+        wait_behind(commands, environ["SLURM_JOB_ID"], others)
     except SlurmError as error:
         raise LaunchError(f"{folder.path}: {missing}, and this job cannot wait for it: {error}") from error
     return False
 
 
 def _missing(folder: RunFolder, order: Order, step: str) -> str:
-    """What the step lacks, or ""."""
+    """Say what the step lacks, or ""."""
     left = len(open_items(folder, order))
     if left:
         return f"{left} items are not finished"
     steps = [submission.jobs for submission in load(folder) if submission.order == order.job]
     if step == "report" and any("score" in jobs for jobs in steps):
-        named = map(metric_name, folder.job_document().get("score") or ())
+        entries = folder.job_document().get("score") or ()
+        named = (entry if isinstance(entry, str) else str(entry["kind"]) for entry in entries)
         metrics = [name for name in named if not folder.scores_path(name).exists()]
         return f"there are no scores of {', '.join(metrics)}" if metrics else ""
     return ""
 
 
-def _before(found: Standing, step: str) -> list[str]:
-    """The live jobs that do what this step lacks."""
+def _before(found: QueueState, step: str) -> list[str]:
+    """List the live jobs that do what this step lacks."""
     steps = (ITEMS,) if step == "score" else (ITEMS, "score")
     return sorted({found.tasks_of(submission, each)[0].job for submission, each in found.live(*steps)})
 
-
-def _score(folder: RunFolder) -> None:
-    from genrun.adapters.scorers.vbench.environment import metric_defaults
-    from genrun.runner.score.run import score_run, wanted_metrics
-
-    metrics = wanted_metrics(folder, defaults=metric_defaults(folder.path.parents[1]))
-    rows = score_run(folder, metrics, note=print)
-    scored = sum(row.value is not None for row in rows)
-    print(f"{folder.path}: {scored} values of {len(metrics)} metrics", flush=True)
-    if metrics and not scored:
-        raise IncompleteError(f"{folder.path}: nothing could be scored.", remedy="Why: genrun score.")
-
-
-def _report(folder: RunFolder) -> None:
-    from genrun.runner.report.build import build_report
-
-    print(build_report(folder).path, flush=True)
-
-
-_STEPS = {"score": _score, "report": _report}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,7 @@
-"""What a run folder remembers of its jobs in Slurm's queue, and what has become of them."""
+"""Submissions of a run: what was queued is written down in the run, and what has become of it is asked of Slurm.
+
+A job is known by its name, which is never used again: numbers start again at 1 when a controller's state is wiped.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,24 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import DamagedFileError
+from genrun.runner.launch.protocol import TaskGroup
 from genrun.runner.store.files import atomic_write
 from genrun.runner.store.order import log_folder
-from genrun.runner.store.reading import read_bytes, read_json, reading
-from genrun.slurm import launcher as slurm
-from genrun.slurm.commands import Commands
-from genrun.slurm.launcher import Answer, Job
-from genrun.slurm.tasks import Task
+from genrun.runner.store.reading import read_bytes, reading
+from genrun.runner.strict_json import read_json
+from genrun.slurm import sacct, squeue
+from genrun.slurm.commands import Commands, SlurmError
+from genrun.slurm.tasks import Task, amended, events, remembered, tally
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from genrun.runner.store.folder import RunFolder
 
 ITEMS = "items"
-"""The job that makes items, beside the steps that follow it."""
+"""Name of the job that makes items, beside the steps that follow it."""
 
 _OPTION = re.compile(r"^#SBATCH --([a-z-]+)=(.*)$", re.MULTILINE)
 
@@ -33,8 +36,40 @@ SCRIPT = "job.sbatch"
 
 
 @dataclass(frozen=True)
+class Job:
+    """A job as Slurm is asked for it.
+
+    Attributes:
+        name: its name, unique.
+        id: its number, or "" when sbatch's answer was never heard.
+        tasks: how many tasks its array has.
+        logs: the folder of its scripts, logs and notes.
+    """
+
+    name: str
+    id: str
+    tasks: int
+    logs: Path
+
+
+@dataclass(frozen=True)
+class Answer:
+    """State of the tasks of several jobs.
+
+    Attributes:
+        tasks: every task of every job, in order.
+        trouble: why slurmctld could not be asked, or "".
+        has_accounting: whether the cluster keeps accounts; None when they were not needed.
+    """
+
+    tasks: Sequence[Task]
+    trouble: str = ""
+    has_accounting: bool | None = None
+
+
+@dataclass(frozen=True)
 class Entry:
-    """One job as it is stored.
+    """A job as it is stored.
 
     Attributes:
         name: the job's name in the queue, unique.
@@ -79,14 +114,14 @@ class Submission:
         atomic_write(log_folder(folder, self.order) / FILE, json.dumps(data, indent=1).encode())
 
     def job(self, folder: RunFolder, step: str) -> Job:
-        """Return one of the jobs as the Slurm package knows it."""
+        """Return one of the jobs as Slurm is asked for it."""
         entry = self.jobs[step]
         return Job(entry.name, entry.id, entry.tasks, job_folder(folder, self.order, step))
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What has become of the jobs of a run.
+class QueueState:
+    """State of all jobs of a run.
 
     Attributes:
         folder: the run.
@@ -107,11 +142,11 @@ class Standing:
         return [job for job in ids if job]
 
     def log(self, submission: Submission, step: str, task: Task) -> Path:
-        """Where the batch log of a task lies."""
+        """Return where the batch log of a task lies."""
         return job_folder(self.folder, submission.order, step) / f"task-{task.task}.log"
 
     def has_ended(self, worker: str) -> bool:
-        """Whether the task of a worker, named as in its leases, is over for certain."""
+        """Tell whether the task of a worker, named as in its leases, is over for certain."""
         order, _, rest = worker.partition(".")
         task = rest.partition(".")[0]
         found = [each for each in self.submissions if each.order == order]
@@ -133,12 +168,65 @@ class Standing:
             (submission, step)
             for submission in self.submissions
             for step in submission.jobs
-            if (not steps or step in steps) and not slurm.is_over(self.tasks_of(submission, step))
+            if (not steps or step in steps) and any(task.is_live for task in self.tasks_of(submission, step))
+        ]
+
+    @property
+    def is_empty(self) -> bool:
+        """True for a run that was never in the queue."""
+        return not self.submissions
+
+    @property
+    def live_jobs(self) -> list[str]:
+        """Numbers of the jobs that are not over."""
+        return [self.tasks_of(submission, step)[0].job for submission, step in self.live()]
+
+    def live_tasks(self, task: str) -> list[str]:
+        """Return the tasks of that number ("3" or "1234_3") that are not over, as Slurm's commands call them."""
+        found = [each for submission, _ in self.live(ITEMS) for each in self.tasks_of(submission)]
+        return [each.id for each in found if task in (each.id, str(each.task)) and each.is_live]
+
+    def groups(self) -> list[TaskGroup]:
+        """Group the tasks by job, state and reason."""
+        groups = []
+        for submission in self.submissions:
+            for step, entry in submission.jobs.items():
+                for (state, why), tasks in tally(self.tasks_of(submission, step)).items():
+                    is_bad = not tasks[0].is_live and state not in ("COMPLETED", "CANCELLED", "UNKNOWN")
+                    groups.append(
+                        TaskGroup(
+                            job=entry.id or "?",
+                            step=step,
+                            tasks=len(tasks),
+                            state=state,
+                            restarted=sum(task.restarts > 0 for task in tasks),
+                            why=why,
+                            nodes=",".join(sorted({task.nodes for task in tasks if task.nodes})),
+                            bad_log=self.log(submission, step, tasks[0]) if is_bad else None,
+                        )
+                    )
+        return groups
+
+    def rows(self) -> list[dict[str, Any]]:
+        """List every task for scripts."""
+        return [
+            {
+                "job": task.job or entry.id,
+                "step": step,
+                "task": task.task,
+                "state": task.state,
+                "reason": task.reason,
+                "nodes": task.nodes,
+                "restarts": task.restarts,
+            }
+            for submission in self.submissions
+            for step, entry in submission.jobs.items()
+            for task in self.tasks_of(submission, step)
         ]
 
 
 def job_folder(folder: RunFolder, order: str, step: str) -> Path:
-    """Where a job's script, logs and notes lie."""
+    """Return where a job's script, logs and notes lie."""
     logs = log_folder(folder, order)
     return logs if step == ITEMS else logs / step
 
@@ -154,7 +242,7 @@ def load(folder: RunFolder) -> list[Submission]:
     return [submission for _, submission in sorted(found, key=lambda pair: pair[0].parent.name)]
 
 
-def standing(folder: RunFolder, commands: Commands) -> Standing:
+def queue_state(folder: RunFolder, commands: Commands) -> QueueState:
     """Ask what has become of every job of a run: one call of squeue, and where it has forgotten some, one of sacct.
 
     Raises:
@@ -163,17 +251,39 @@ def standing(folder: RunFolder, commands: Commands) -> Standing:
     submissions = load(folder)
     jobs = [submission.job(folder, step) for submission in submissions for step in submission.jobs]
     if not jobs:
-        return Standing(folder, submissions, {})
+        return QueueState(folder, submissions, {})
     # A run is submitted by one user; one who joins in with another account is asked for by the first's.
-    answer = slurm.poll(commands, ",".join(sorted({submission.user for submission in submissions})), jobs)
-    return Standing(folder, submissions, _by_name(answer), answer.trouble)
-
-
-def _by_name(answer: Answer) -> dict[str, list[Task]]:
-    tasks: dict[str, list[Task]] = {}
+    answer = poll(commands, ",".join(sorted({submission.user for submission in submissions})), jobs)
+    by_name: dict[str, list[Task]] = {}
     for task in answer.tasks:
-        tasks.setdefault(task.name, []).append(task)
-    return tasks
+        by_name.setdefault(task.name, []).append(task)
+    return QueueState(folder, submissions, by_name, answer.trouble)
+
+
+def poll(commands: Commands, user: str, jobs: Sequence[Job]) -> Answer:
+    """Return what has become of every task: by slurmctld, then by the accounts, then by the tasks' own notes."""
+    notes = {job.name: events(job.logs) for job in jobs}
+    try:
+        seen = squeue.ask(commands, user, [job.name for job in jobs])
+    except SlurmError as error:
+        known = [task for job in jobs for task in remembered(job.name, job.tasks, notes[job.name], is_forgotten=False)]
+        return Answer(known, trouble=str(error))
+    found = {(task.name, task.task): task for task in seen}
+    has_accounting = None
+    missing = [job for job in jobs if job.id and any((job.name, task) not in found for task in range(job.tasks))]
+    if missing:
+        try:
+            accounted = sacct.ask(commands, {job.id: job.name for job in missing})
+            found = {(task.name, task.task): task for task in accounted} | found
+            has_accounting = True
+        except SlurmError:
+            has_accounting = False
+    tasks = []
+    for job in jobs:
+        for task in remembered(job.name, job.tasks, notes[job.name], is_forgotten=True):
+            present = found.get((job.name, task.task))
+            tasks.append(task if present is None else amended(present, notes[job.name].get(task.task, ())))
+    return Answer(tasks, has_accounting=has_accounting)
 
 
 def parse(order: str, data: Any) -> Submission:
@@ -190,6 +300,17 @@ def parse(order: str, data: Any) -> Submission:
     if not all(isinstance(text, str) for text in texts) or not all(type(entry.tasks) is int for entry in jobs.values()):
         raise TypeError("holds no submission")
     return Submission(order, data["user"], jobs)
+
+
+def check_file(folder: RunFolder, path: Path) -> None:
+    """Read a submission's file as `genrun verify` does.
+
+    Raises:
+        StoreError: it is damaged, or may not be looked into.
+    """
+    del folder
+    with reading(path):
+        parse(path.parent.name, read_json(read_bytes(path)))
 
 
 def _read(path: Path) -> Submission:

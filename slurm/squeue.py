@@ -1,4 +1,4 @@
-"""Asking slurmctld for tasks: one call for all jobs of one user, found by their names and never by their numbers."""
+"""squeue: asking slurmctld for tasks, one call for all jobs of one user, found by their names and never by their numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from genrun.slurm.tasks import Task
 
 FIELDS = ("Name", "ArrayJobID", "ArrayTaskID", "State", "Reason", "NodeList", "RestartCnt")
 NAMES_A_CALL = 500
+"""Names in one call; of more jobs all of the user's are asked for. 500 names are 20 to 40 KiB."""
 
 
 def ask(commands: Commands, user: str, names: Sequence[str]) -> list[Task]:

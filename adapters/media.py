@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from PIL import Image
 
+    from genrun.adapters.shapes import RgbFrames
+
 KEY = "genrun"
 """Name of the metadata entry; its value is JSON in ASCII."""
 
@@ -165,7 +167,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return metadata
 
 
-def read_frames(path: Path) -> np.ndarray:
+def read_frames(path: Path) -> RgbFrames:
     """Return the frames of a picture or clip: uint8, (T, H, W, 3), RGB; T = 1 for a picture.
 
     Grey is read as RGB, and what is transparent as it looks on white.
@@ -228,7 +230,7 @@ def read_fps(path: Path) -> float:
     return float(rate)
 
 
-def _picture(path: Path) -> np.ndarray:
+def _picture(path: Path) -> RgbFrames:
     import numpy as np
     from PIL import Image
 

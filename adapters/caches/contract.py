@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from genrun.adapters import errors
 from genrun.adapters.parallel.support import BATCH, TOKENS
@@ -50,6 +50,7 @@ class Place:
     in_order: bool = True
 
 
+@runtime_checkable
 class States(Protocol):
     """What a cache remembers of one model."""
 
@@ -70,6 +71,7 @@ class States(Protocol):
         ...
 
 
+@runtime_checkable
 class Cache(Protocol):
     """A frozen dataclass whose fields are its options in a job file.
 

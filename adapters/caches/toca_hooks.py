@@ -21,6 +21,8 @@ from genrun.adapters.caches.toca_ranks import Streams, Tokens
 from genrun.adapters.caches.toca_scores import control, influence, spread
 from genrun.adapters.parallel.sharing import sharing_of
 from genrun.adapters.pipeline.denoisers import blocks_of
+from genrun.adapters.shapes import Chosen, ChosenTokens, Scores
+from genrun.adapters.shapes import Tokens as TokenTensor
 
 HOOK = "genrun_toca"
 ATTENTION, FEED_FORWARD = ("attn", "attn1", "attn2"), ("ff", "ffn")
@@ -62,8 +64,8 @@ class BlockState:
     """
 
     outputs: dict[str, Any] = field(default_factory=dict)
-    score: Tensor | None = None
-    age: Tensor | None = None
+    score: Scores | None = None
+    age: Scores | None = None
     chosen: Tensor | None = None
     tokens: Tokens | None = None
     size_bytes: int = 0
@@ -147,7 +149,7 @@ class TocaStates:
         """What is remembered of a block; None where it is to be computed in full."""
         return None if self.fresh else self.current.blocks.get(depth)
 
-    def choose(self, state: BlockState, tokens: Tensor, depth_part: float, streams: Streams) -> Tensor:
+    def choose(self, state: BlockState, tokens: TokenTensor, depth_part: float, streams: Streams) -> Chosen:
         """The tokens of a block to compute in this evaluation; their age starts again."""
         if state.tokens is None and self.sharing.tokens is not None:
             state.tokens = streams.tokens(self.sharing.tokens, tokens)
@@ -319,19 +321,19 @@ def _parts(output: Any) -> list[Tensor]:
     return [part for part in parts if isinstance(part, Tensor)]
 
 
-def _some(chosen: Tensor) -> bool:
+def _some(chosen: Chosen) -> bool:
     """Whether there is a token to compute."""
     return bool(chosen.any()) if chosen.dtype == torch.bool else chosen.shape[1] > 0
 
 
-def _take(tokens: Tensor, chosen: Tensor) -> Tensor:
+def _take(tokens: TokenTensor, chosen: Chosen) -> ChosenTokens:
     """The chosen tokens, (B, k, C); (1, k, C) of all rows where they are chosen by a mask."""
     if chosen.dtype == torch.bool:
         return tokens[chosen].unsqueeze(0)
     return tokens.gather(1, chosen.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
-def _put(tokens: Tensor, chosen: Tensor, fresh: Tensor) -> Tensor:
+def _put(tokens: TokenTensor, chosen: Chosen, fresh: ChosenTokens) -> TokenTensor:
     """The tokens with those that were chosen made anew."""
     if chosen.dtype == torch.bool:
         return tokens.masked_scatter(chosen.unsqueeze(-1), fresh)

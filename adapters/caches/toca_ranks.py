@@ -9,6 +9,8 @@ import torch
 from diffusers.hooks.hooks import ModelHook
 from torch import Tensor, nn
 
+from genrun.adapters.shapes import PartOfTokens, PerToken
+
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
@@ -50,7 +52,7 @@ class Tokens:
         """Tokens of the text on all ranks, where this one has so many in the layer."""
         return sum(part[self.text_is_last] for part in self.parts) if mine else 0
 
-    def gather(self, mine: Tensor) -> Tensor:
+    def gather(self, mine: PartOfTokens) -> PerToken:
         """Every rank's (B, n, ...), as one."""
         # gloo gathers tensors of one size only.
         most = max(map(sum, self.parts))
@@ -61,7 +63,7 @@ class Tokens:
         seconds = [x[:, first : first + second] for x, (first, second) in zip(everyone, self.parts, strict=True)]
         return torch.cat([*firsts, *seconds], dim=1)
 
-    def mine(self, everyone: Tensor) -> Tensor:
+    def mine(self, everyone: PerToken) -> PartOfTokens:
         """This rank's part of (B, n, ...)."""
         rank, of_first = self.group.rank(), sum(first for first, _ in self.parts)
         first, second = self.parts[rank]

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from genrun.adapters.errors import RefusedError
@@ -22,6 +21,7 @@ from genrun.adapters.parallel.slot import Slot
 from genrun.adapters.parallel.support import no_ring, uneven
 from genrun.adapters.pipeline.attention import set_kernel
 from genrun.adapters.pipeline.denoisers import transformers_of
+from genrun.adapters.shapes import Mask
 
 RING_BACKEND = "_native_flash"
 """diffusers' name of an attention that comes with torch and returns its log-sum-exp; its default one does not."""
@@ -115,7 +115,7 @@ class MaskOrder:
         return (*before, rank_by_rank(mask, mask.shape[-1] - self._text, self._ranks), *after)
 
 
-def rank_by_rank(mask: Tensor, image: int, ranks: int) -> Tensor:
+def rank_by_rank(mask: Mask, image: int, ranks: int) -> Mask:
     """A mask over [image, text] tokens, (..., S), in the order [image of rank 0, text of rank 0, image of rank 1, ...]."""
     of_image, of_text = mask.split([image, mask.shape[-1] - image], dim=-1)
     parts = zip(of_image.tensor_split(ranks, dim=-1), of_text.tensor_split(ranks, dim=-1), strict=True)

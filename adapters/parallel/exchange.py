@@ -5,10 +5,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from genrun.adapters.shapes import Bytes, Messages
 
 NOTES = 2
 HEADER_NUMBERS = 2 + NOTES
@@ -22,6 +24,7 @@ class ExchangeError(RuntimeError):
     """Ranks of one item disagree, or one of them failed."""
 
 
+@runtime_checkable
 class Exchange(Protocol):
     """Splits a round's evaluations over ranks and gathers their outputs."""
 
@@ -124,7 +127,7 @@ class Layout:
         strides = torch.empty_like(like).stride()
         return cls(tuple(like.shape), strides, like.dtype, like.numel() * like.element_size())
 
-    def read(self, data: Tensor) -> Tensor:
+    def read(self, data: Bytes) -> Tensor:
         """A tensor of this layout from its elements as bytes, in the order of a contiguous tensor."""
         tensor = torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=data.device)
         return tensor.copy_(data.view(self.dtype).view(self.shape))
@@ -202,7 +205,7 @@ class GroupExchange:
         rows = everyone[:, HEADER_BYTES:].view(self.size, self._rows, -1) if self._rows else everyone
         return rows, (sum(h[2] for h in headers), sum(h[3] for h in headers))
 
-    def _message(self, state: int, check: int, outputs: Sequence[Tensor] = (), notes: Notes = NOTHING) -> Tensor:
+    def _message(self, state: int, check: int, outputs: Sequence[Tensor] = (), notes: Notes = NOTHING) -> Bytes:
         row_bytes = 0 if self._layout is None else self._layout.size_bytes
         message = torch.zeros(HEADER_BYTES + self._rows * row_bytes, dtype=torch.uint8, device=self._device)
         message[:HEADER_BYTES] = torch.tensor([state, check, *notes], dtype=torch.int64).view(torch.uint8)
@@ -210,7 +213,7 @@ class GroupExchange:
             row.copy_(output.contiguous().view(torch.uint8).reshape(-1))
         return message
 
-    def _collect(self, mine: Tensor) -> Tensor:
+    def _collect(self, mine: Bytes) -> Messages:
         everyone = torch.empty((self.size, len(mine)), dtype=torch.uint8, device=mine.device)
         self._all_gather(everyone.view(-1), mine, group=self._group)
         return everyone

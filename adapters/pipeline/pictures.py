@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genrun.adapters.shapes import AnyFrames, Frames
+
 CHANNELS = (1, 2, 3, 4)
 """Grey, grey with transparency, colour, colour with transparency."""
 
@@ -41,7 +43,7 @@ class Pictures:
         flagged: whether the checkpoint's safety checker has replaced them by black ones.
     """
 
-    frames: np.ndarray
+    frames: Frames
     flagged: bool = False
 
     @property
@@ -93,7 +95,7 @@ def check_asked(pictures: Pictures, sampling: Mapping[str, Any]) -> None:
     raise PictureError(NOT_AS_ASKED, f"not what was asked for: {told}", remedy)
 
 
-def _bytes(pictures: np.ndarray) -> np.ndarray:
+def _bytes(pictures: AnyFrames) -> Frames:
     if pictures.dtype == np.uint8:
         return pictures
     if pictures.dtype.kind != "f":

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+
+from genrun.adapters.shapes import Bytes
 
 Generators = torch.Generator | list[torch.Generator] | None
-State = list[Tensor]
+State = list[Bytes]
 """States of the generators handed to `step`, then those of torch's global ones, on the CPU and on the latents' device."""
 
 _MOST = 2**63 - 1

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from genrun.solvers.problems import output_from_x0, predict_x0
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from genrun.adapters.shapes import Sample
 
 
 K_DIFFUSION = ("EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "LMSDiscrete", "KDPM2", "DPMSolverSDE")
@@ -44,7 +44,7 @@ class NoiseLevels:
     unscaled: bool = False
     sigma_data: float = 0.0
 
-    def predict_x0(self, index: int, x: Tensor, output: Tensor) -> Tensor:
+    def predict_x0(self, index: int, x: Sample, output: Sample) -> Sample:
         """X0 of a model output at x_index."""
         if self.sigma_data:
             skip, out = self._preconditioning(index)
@@ -54,7 +54,7 @@ class NoiseLevels:
             return x + output * sigma
         return predict_x0(self.prediction, alpha, sigma, x, output)
 
-    def from_x0(self, index: int, x: Tensor, x0: Tensor) -> Tensor:
+    def from_x0(self, index: int, x: Sample, x0: Sample) -> Sample:
         """The model output at x_index whose prediction is x0."""
         if self.sigma_data:
             skip, out = self._preconditioning(index)
@@ -64,7 +64,7 @@ class NoiseLevels:
             return (x0 - x) / sigma
         return output_from_x0(self.prediction, alpha, sigma, x, x0)
 
-    def _as_model_sees(self, index: int, x: Tensor) -> tuple[float, float, Tensor]:
+    def _as_model_sees(self, index: int, x: Sample) -> tuple[float, float, Sample]:
         alpha, sigma = self.alphas[index], self.sigmas[index]
         if not self.unscaled:
             return alpha, sigma, x

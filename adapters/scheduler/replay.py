@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genrun.adapters.scheduler.noise import Generators, Noise, State, moved
 from genrun.adapters.scheduler.noise_levels import NoiseLevels
+from genrun.adapters.shapes import Latents, Output, Sample, SampleOutput
 from genrun.solvers.contract import History
 
 Memory = dict[str, Any]
@@ -26,7 +27,7 @@ OLD_PREDICTION = "old_pred_original_sample"
 class Stepped:
     """What a scheduler's step returned: the next latents, and what it returned beside them."""
 
-    x: Tensor
+    x: Latents
     others: tuple[Any, ...]
 
 
@@ -53,8 +54,8 @@ class Replay:
     def __init__(
         self,
         scheduler: Any,
-        x_start: Tensor,
-        output: Tensor,
+        x_start: Latents,
+        output: Output,
         generator: Generators = None,
         arguments: Mapping[str, Any] | None = None,
         held: torch.dtype | None = None,
@@ -79,7 +80,7 @@ class Replay:
         """Memory before step 0."""
         return self._start, None
 
-    def step(self, index: int, x: Tensor, output: Tensor, history: History) -> tuple[Stepped, History]:
+    def step(self, index: int, x: Latents, output: Output, history: History) -> tuple[Stepped, History]:
         """The scheduler's step, on tensors of the pipeline's own dtypes, (B, ...)."""
         if self._states is not None:
             self._noise.set_state(self._states[index])
@@ -101,7 +102,7 @@ class Replay:
         corrects = index > 0 and hasattr(self.scheduler, "last_sample")
         return corrects and index - 1 not in self.scheduler.config.get("disable_corrector", ())
 
-    def as_held(self, index: int, x: Tensor) -> Tensor:
+    def as_held(self, index: int, x: Latents) -> Latents:
         """Latents as the plain pipeline would hold them before step `index`: same dtype, same memory layout."""
         x = x.to(self.dtype_at(index))
         if index == 0 or x.stride() == self._strides:
@@ -112,7 +113,7 @@ class Replay:
         """The dtype of the latents that the plain pipeline holds before step `index`."""
         return self.start_dtype if index == 0 else self.dtype
 
-    def _call(self, index: int, x: Tensor, output: Tensor, history: History) -> tuple[Stepped, Memory, Any]:
+    def _call(self, index: int, x: Latents, output: Output, history: History) -> tuple[Stepped, Memory, Any]:
         memory, extra = history
         _recall(self.scheduler, {key: _copy(v) if key in self._changed_in_place else v for key, v in memory.items()})
         arguments = dict(self._arguments)
@@ -127,7 +128,7 @@ class Replay:
         extra = others[0] if OLD_PREDICTION in self._parameters else None
         return Stepped(stepped, tuple(others)), _remember(self.scheduler), extra
 
-    def _rehearse(self, x: Tensor, output: Tensor) -> tuple[list[Memory], bool]:
+    def _rehearse(self, x: Latents, output: Output) -> tuple[list[Memory], bool]:
         """Take all steps on a corner of the latents, to learn what does not depend on values.
 
         Finds out which parts of its memory a scheduler changes in place, for these must not be shared by histories; and
@@ -154,7 +155,7 @@ class Replay:
         self._noise.set_state(self._noise_start)
         return memories, any(moved(before, after) for before, after in pairwise(states))
 
-    def _trace_noise(self, x: Tensor, output: Tensor) -> list[State]:
+    def _trace_noise(self, x: Latents, output: Output) -> list[State]:
         """Find the state of the noise before each step: how much one draws depends on shapes, and not on values."""
         self._noise.set_state(self._noise_start)
         states, history = [self._noise_start], self.begin()
@@ -178,7 +179,7 @@ class Lane:
         last: what the last step has returned most recently, this sample's alone; None until it is taken.
     """
 
-    def __init__(self, replay: Replay, levels: NoiseLevels, x_start: Tensor, row: int) -> None:
+    def __init__(self, replay: Replay, levels: NoiseLevels, x_start: Latents, row: int) -> None:
         self._replay, self._levels, self._row, self._batch = replay, levels, row, x_start.shape[0]
         self.x_start = x_start[row : row + 1].float()
         self.num_steps = len(replay.timesteps)
@@ -195,7 +196,7 @@ class Lane:
         """Memory before step 0."""
         return self._replay.begin()
 
-    def step(self, index: int, x: Tensor, output: Tensor, history: History) -> tuple[Tensor, History]:
+    def step(self, index: int, x: Sample, output: SampleOutput, history: History) -> tuple[Sample, History]:
         """The scheduler's step; in a batch, the other rows are fillers, so that noise is drawn as for the batch."""
         if self._batch > 1:
             x, output = _fill(x, self._batch), _fill(output, self._batch)
@@ -211,7 +212,7 @@ class Lane:
         """Whether step `index` takes its state from the scheduler's memory."""
         return self._replay.carries(index)
 
-    def moved(self, index: int, history: History, change: Tensor) -> History:
+    def moved(self, index: int, history: History, change: Sample) -> History:
         """The memory with its last sample, x_{i-1} as corrected, moved so that x_i moves by `change` while X0 is held."""
         memory, extra = history
         if index == self.num_steps or not self.carries(index):
@@ -220,17 +221,17 @@ class Lane:
         moved = last + change * (self.sigma(index - 1) / self.sigma(index))
         return {**memory, "last_sample": moved.to(last.dtype)}, extra
 
-    def hold(self, index: int, x: Tensor) -> Tensor:
+    def hold(self, index: int, x: Sample) -> Sample:
         """Round to the dtype of the pipeline's latents."""
         return x.to(self._replay.dtype_at(index)).float()
 
-    def predict_x0(self, index: int, x: Tensor, output: Tensor) -> Tensor:
+    def predict_x0(self, index: int, x: Sample, output: SampleOutput) -> Sample:
         """X0, float32; of an output that predicts the variance too, its other half is kept for guesses."""
         if x.ndim > 1 and output.shape[1] == 2 * x.shape[1]:
             output, self._variance = output.split(x.shape[1], dim=1)
         return self._levels.predict_x0(index, x, output.float())
 
-    def from_x0(self, index: int, x: Tensor, x0: Tensor) -> Tensor:
+    def from_x0(self, index: int, x: Sample, x0: Sample) -> SampleOutput:
         """The model output whose prediction is x0, float32."""
         output = self._levels.from_x0(index, x, x0)
         return output if self._variance is None else torch.cat([output, self._variance.to(output.dtype)], dim=1)
@@ -244,7 +245,7 @@ class Lane:
         return self._levels.sigmas[index]
 
 
-def _fill(x: Tensor, batch: int) -> Tensor:
+def _fill(x: SampleOutput, batch: int) -> Output:
     return x.expand(batch, *x.shape[1:])
 
 

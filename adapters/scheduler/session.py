@@ -16,6 +16,7 @@ from genrun.adapters.parallel.exchange import Exchange
 from genrun.adapters.scheduler.noise import Generators
 from genrun.adapters.scheduler.noise_levels import noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
+from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows, Sample, SampleOutput
 from genrun.solvers.contract import Point, Run, Solution, Solver
 
 
@@ -50,7 +51,7 @@ class Evaluation:
 
     index: int
     turn: int
-    x: Tensor
+    x: Latents
 
 
 @dataclass
@@ -60,10 +61,10 @@ class Row:
     lane: Lane
     run: Run
     points: Sequence[Point]
-    filler: Tensor
+    filler: Sample
     solution: Solution | None = None
 
-    def send(self, outputs: list[Tensor]) -> None:
+    def send(self, outputs: list[SampleOutput]) -> None:
         """Hand over a round's outputs."""
         self.points = ()
         try:
@@ -163,7 +164,7 @@ class Session:
         self.index, self.turn = evaluation.index, evaluation.turn
         return self._hand_over(evaluation.index, evaluation.x)
 
-    def _hand_over(self, index: int, x: Tensor) -> Tensor:
+    def _hand_over(self, index: int, x: Latents) -> Latents:
         assert self.replay is not None
         self._handed = self.replay.as_held(max(index, 1), x)
         self.replay.show(index)
@@ -178,7 +179,7 @@ class Session:
             )
         self._handed = None
 
-    def _open(self, output: Tensor, x: Tensor, generator: Generators, arguments: dict[str, Any]) -> None:
+    def _open(self, output: Output, x: AnyLatents, generator: Generators, arguments: dict[str, Any]) -> None:
         """Start every sample's solver.
 
         A loop's first evaluation can only be that of x_start at step 0, which every solver asks for in its first round:
@@ -213,7 +214,7 @@ class Session:
                 f"{len(timesteps)} steps and would leave out the first; take fewer steps, or a smaller shift"
             )
 
-    def _lanes(self, x: Tensor, output: Tensor, generator: Generators, arguments: dict[str, Any]) -> list[Lane]:
+    def _lanes(self, x: Latents, output: Output, generator: Generators, arguments: dict[str, Any]) -> list[Lane]:
         """A problem for each sample; one with a generator of its own is stepped apart: its noise is what it is alone."""
         assert self.replay is not None
         rows = range(x.shape[0])
@@ -239,7 +240,7 @@ class Session:
         ]
 
     @staticmethod
-    def _stack(samples: list[Tensor]) -> Tensor:
+    def _stack(samples: list[Rows]) -> Rows:
         return samples[0] if len(samples) == 1 else torch.cat(samples)
 
     def _close_round(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from genrun.adapters.shapes import RgbFrames, SomeFrames
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -24,7 +24,7 @@ def device_of(device: Device) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def spread(frames: NDArray, count: int) -> NDArray:
+def spread(frames: RgbFrames, count: int) -> SomeFrames:
     """At most `count` frames, evenly spaced over a clip, in the middle of as many equal stretches.
 
     Args:

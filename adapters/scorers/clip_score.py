@@ -23,8 +23,7 @@ from genrun.adapters.scorers._options import Device, Dtype, device_of, identity,
 from genrun.adapters.scorers.contract import Sample, UnscoredError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
+    from genrun.adapters.shapes import PerFrame, RgbFrames, SomeFrames, Vectors
 
 VIT_G_14 = "laion/CLIP-ViT-g-14-laion2B-s12B-b42K"
 DEMO = Path(__file__).parents[1] / "demo" / "weights" / "demo-clip"
@@ -126,7 +125,7 @@ class LoadedClip:
     processor: Any
     batch: int
 
-    def cosines(self, frames: NDArray, caption: str) -> Tensor:
+    def cosines(self, frames: RgbFrames, caption: str) -> PerFrame:
         """Cosine of each frame with the caption, (T,) float32 on the CPU.
 
         Args:
@@ -140,12 +139,12 @@ class LoadedClip:
             images = torch.cat([self._images(part) for part in _parts(frames, self.batch)])
         return (_unit(images) @ _unit(text)[0]).float().cpu()
 
-    def _text(self, caption: str) -> Tensor:
+    def _text(self, caption: str) -> Vectors:
         limit = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer([caption], truncation=True, max_length=limit, return_tensors="pt")
         return _embedding(self.model.get_text_features(**tokens.to(self.model.device)))
 
-    def _images(self, frames: NDArray) -> Tensor:
+    def _images(self, frames: RgbFrames) -> Vectors:
         pixels = self.processor(list(frames), return_tensors="pt")["pixel_values"]
         return _embedding(self.model.get_image_features(pixel_values=pixels.to(self.model.device, self.model.dtype)))
 
@@ -198,16 +197,16 @@ def _check_folder(checkpoint: str) -> None:
         raise UnscoredError(f"{checkpoint}: there are no weights: no model.safetensors in that folder")
 
 
-def _parts(frames: NDArray, size: int) -> list[NDArray]:
+def _parts(frames: RgbFrames, size: int) -> list[SomeFrames]:
     return [frames[start : start + size] for start in range(0, len(frames), size)]
 
 
-def _embedding(features: Any) -> Tensor:
+def _embedding(features: Any) -> Vectors:
     """The projected embedding, (B, D) float32; transformers 5 wraps it with the tower's other outputs."""
     return getattr(features, "pooler_output", features).float()
 
 
-def _unit(vectors: Tensor) -> Tensor:
+def _unit(vectors: Vectors) -> Vectors:
     return vectors / vectors.norm(dim=-1, keepdim=True)
 
 

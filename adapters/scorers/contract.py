@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
+    from genrun.adapters.shapes import LatentState, RgbFrames
 
 
 ROUNDED_PX = 16
@@ -54,7 +53,7 @@ class Sample:
     seed: int = 0
 
     @cached_property
-    def frames(self) -> NDArray:
+    def frames(self) -> RgbFrames:
         """The decoded frames, uint8 of shape (T, H, W, 3); T = 1 for an image.
 
         Raises:
@@ -75,7 +74,7 @@ class Sample:
         return frames
 
     @cached_property
-    def state(self) -> Tensor:
+    def state(self) -> LatentState:
         """The final latents, float32, in the pipeline's own layout.
 
         Raises:
@@ -99,6 +98,7 @@ class Sample:
             raise UnscoredError(f"{name} is {sides[1]}x{sides[0]} pixels, {self.size[1]}x{self.size[0]} were asked for")
 
 
+@runtime_checkable
 class Described(Protocol):
     """What is known of a metric without measuring."""
 
@@ -235,7 +235,7 @@ def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _read_latents(path: Path) -> Tensor:
+def _read_latents(path: Path) -> LatentState:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

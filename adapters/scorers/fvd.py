@@ -19,8 +19,7 @@ from genrun.adapters.scorers._options import device_of, spread
 from genrun.adapters.scorers.contract import Sample, SetPart, UnscoredError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
+    from genrun.adapters.shapes import Features, RgbFrames
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Fvd:
         device = device_of(self.options.device)
         network = load_network(self.options.network, self.name, "i3d_torchscript.pt", device)
 
-        def features(frames: NDArray) -> Tensor:
+        def features(frames: RgbFrames) -> Features:
             import torch
 
             if len(frames) < self.options.frames:

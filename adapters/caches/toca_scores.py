@@ -14,7 +14,7 @@ NEIGHBOURS = 4
 
 
 def influence(query: Queries, key: Tokens, heads: int) -> Scores:
-    """s1: attention that each token receives, on average 1.
+    """Compute s1: the attention that each token receives, on average 1.
 
     Args:
         query: (B, n, heads d), before positional rotation.
@@ -30,7 +30,7 @@ def influence(query: Queries, key: Tokens, heads: int) -> Scores:
 
 
 def control(query: Tokens, text_key: TextTokens, heads: int) -> Scores:
-    """s2: entropy of each token's attention to the text, between 0 and 1, (B, n)."""
+    """Compute s2: the entropy of each token's attention to the text, between 0 and 1, (B, n)."""
     length = text_key.shape[1]
     if length < 2:
         return query.new_zeros(query.shape[:2], dtype=torch.float32)
@@ -42,7 +42,7 @@ def control(query: Tokens, text_key: TextTokens, heads: int) -> Scores:
 
 
 def spread(score: Scores, bonus: float) -> Scores:
-    """s4: the best of every run of four neighbours, raised by `bonus` times its own score; (B, n)."""
+    """Raise the best of every run of four neighbours (s4) by `bonus` times its own score; (B, n)."""
     batch, count = score.shape
     padded = torch.nn.functional.pad(score, (0, -count % NEIGHBOURS), value=-torch.inf)
     runs = padded.view(batch, -1, NEIGHBOURS)
@@ -52,7 +52,7 @@ def spread(score: Scores, bonus: float) -> Scores:
 
 
 def _attention(query: Queries, key: Tokens, heads: int) -> Attention:
-    """Softmax of the products of unit heads, (B, heads, q, n), float32."""
+    """Return the softmax of the products of heads of unit RMS, (B, heads, q, n), float32."""
     q, k = (x.float().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))
     q, k = (x / x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6) for x in (q, k))
     return (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(dim=-1)

@@ -125,7 +125,7 @@ def _run_loop(
 
 @contextmanager
 def scheduler_of(pipe: Any, sampling: Mapping[str, Any]) -> Iterator[None]:
-    """The pipeline with the scheduler that a sampling section names, if it does: {"kind": class name, **config}.
+    """Put in the scheduler that a sampling section names, if it does, inside a with block: {"kind": class, **config}.
 
     Raises:
         RefusedError: it is for models of another kind than the pipeline's own.

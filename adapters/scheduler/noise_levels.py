@@ -45,7 +45,7 @@ class NoiseLevels:
     sigma_data: float = 0.0
 
     def predict_x0(self, index: int, x: Sample, output: Sample) -> Sample:
-        """X0 of a model output at x_index."""
+        """Return the x0-prediction of a model output at x_index."""
         if self.sigma_data:
             skip, out = self._preconditioning(index)
             return x * skip + output * out
@@ -55,7 +55,7 @@ class NoiseLevels:
         return predict_x0(self.prediction, alpha, sigma, x, output)
 
     def from_x0(self, index: int, x: Sample, x0: Sample) -> Sample:
-        """The model output at x_index whose prediction is x0."""
+        """Return the model output at x_index whose prediction is x0."""
         if self.sigma_data:
             skip, out = self._preconditioning(index)
             return (x0 - x * skip) / out
@@ -72,7 +72,7 @@ class NoiseLevels:
         return alpha / norm, sigma / norm, x / norm
 
     def _preconditioning(self, index: int) -> tuple[float, float]:
-        """c_skip and c_out of EDM, table 1."""
+        """Return c_skip and c_out of EDM, table 1."""
         sigma, data = self.sigmas[index], self.sigma_data
         square = sigma**2 + data**2
         sign = -1 if self.prediction == "v_prediction" else 1
@@ -115,7 +115,7 @@ def _flow(sigmas: tuple[float, ...], *, inverted: bool) -> NoiseLevels:
 
 
 def _stages(scheduler: Any) -> tuple[float, ...]:
-    """Levels of KDPM2, whose every second step is a stage between two levels."""
+    """Return the levels of KDPM2, whose every second step is a stage between two levels."""
     count = len(scheduler.timesteps)
     sigmas, between = _floats(scheduler.sigmas)[: count + 1], _floats(scheduler.sigmas_interpol)
     back = 1 if "Ancestral" in type(scheduler).__name__ else 0
@@ -123,7 +123,7 @@ def _stages(scheduler: Any) -> tuple[float, ...]:
 
 
 def _usable(levels: NoiseLevels, steps: int) -> bool:
-    """Whether there is a level for each step, none divides by zero, and the prediction is a known one."""
+    """Return whether there is a level for each step, none divides by zero, and the prediction is a known one."""
     return (
         levels.prediction in PREDICTIONS
         and len(levels.sigmas) == steps + 1
@@ -132,7 +132,7 @@ def _usable(levels: NoiseLevels, steps: int) -> bool:
 
 
 def _rough(steps: int) -> NoiseLevels:
-    """Levels that fall evenly: they can be computed with, and all that they cost is rounds."""
+    """Return levels that fall evenly: they can be computed with, and all that they cost is rounds."""
     return _flow(tuple(1 - index / steps for index in range(steps + 1)), inverted=False)
 
 

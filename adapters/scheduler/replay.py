@@ -25,7 +25,7 @@ OLD_PREDICTION = "old_pred_original_sample"
 
 @dataclass(frozen=True)
 class Stepped:
-    """What a scheduler's step returned: the next latents, and what it returned beside them."""
+    """The return value of a scheduler's step: the next latents, and the rest."""
 
     x: Latents
     others: tuple[Any, ...]
@@ -77,11 +77,11 @@ class Replay:
         self._states = self._trace_noise(x_start, output) if self.stochastic else None
 
     def begin(self) -> History:
-        """Memory before step 0."""
+        """Return the memory before step 0."""
         return self._start, None
 
     def step(self, index: int, x: Latents, output: Output, history: History) -> tuple[Stepped, History]:
-        """The scheduler's step, on tensors of the pipeline's own dtypes, (B, ...)."""
+        """Take the scheduler's step, on tensors of the pipeline's own dtypes, (B, ...)."""
         if self._states is not None:
             self._noise.set_state(self._states[index])
         x, output = x.to(self.dtype_at(index)), output.to(self.output_dtype)
@@ -98,19 +98,19 @@ class Replay:
         _recall(self.scheduler, self._memories[index])
 
     def carries(self, index: int) -> bool:
-        """Whether a corrector (UniPC) makes step `index` from the last sample that it remembers, not from the one given."""
+        """Return whether a corrector (UniPC) makes step `index` from the sample that it remembers, not the one given."""
         corrects = index > 0 and hasattr(self.scheduler, "last_sample")
         return corrects and index - 1 not in self.scheduler.config.get("disable_corrector", ())
 
     def as_held(self, index: int, x: Latents) -> Latents:
-        """Latents as the plain pipeline would hold them before step `index`: same dtype, same memory layout."""
+        """Return latents as the plain pipeline would hold them before step `index`: same dtype, same memory layout."""
         x = x.to(self.dtype_at(index))
         if index == 0 or x.stride() == self._strides:
             return x
         return torch.empty_strided(x.shape, self._strides, dtype=x.dtype, device=x.device).copy_(x)
 
     def dtype_at(self, index: int) -> torch.dtype:
-        """The dtype of the latents that the plain pipeline holds before step `index`."""
+        """Return the dtype of the latents that the plain pipeline holds before step `index`."""
         return self.start_dtype if index == 0 else self.dtype
 
     def _call(self, index: int, x: Latents, output: Output, history: History) -> tuple[Stepped, Memory, Any]:
@@ -167,7 +167,7 @@ class Replay:
 
 
 class Lane:
-    """One sample of a pipeline call, as a solver's problem. States are float32 with a batch dimension of 1.
+    """A sample of a pipeline call, as a solver's problem. States are float32 with a batch dimension of 1.
 
     Args:
         replay: the call's steps.
@@ -189,15 +189,15 @@ class Lane:
 
     @property
     def stochastic(self) -> bool:
-        """Whether steps draw noise."""
+        """True when steps draw noise."""
         return self._replay.stochastic
 
     def begin(self) -> History:
-        """Memory before step 0."""
+        """Return the memory before step 0."""
         return self._replay.begin()
 
     def step(self, index: int, x: Sample, output: SampleOutput, history: History) -> tuple[Sample, History]:
-        """The scheduler's step; in a batch, the other rows are fillers, so that noise is drawn as for the batch."""
+        """Take the scheduler's step; in a batch, other rows are fillers, so that noise is drawn as for the batch."""
         if self._batch > 1:
             x, output = _fill(x, self._batch), _fill(output, self._batch)
         stepped, history = self._replay.step(index, x, output, history)
@@ -209,11 +209,11 @@ class Lane:
         return value[self._row : self._row + 1] if isinstance(value, Tensor) and value.ndim else value
 
     def carries(self, index: int) -> bool:
-        """Whether step `index` takes its state from the scheduler's memory."""
+        """Return whether step `index` takes its state from the scheduler's memory."""
         return self._replay.carries(index)
 
     def moved(self, index: int, history: History, change: Sample) -> History:
-        """The memory with its last sample, x_{i-1} as corrected, moved so that x_i moves by `change` while X0 is held."""
+        """Return the memory with its last sample, x_{i-1} as corrected, moved so that x_i moves by `change` with x0 held."""
         memory, extra = history
         if index == self.num_steps or not self.carries(index):
             return history
@@ -226,22 +226,22 @@ class Lane:
         return x.to(self._replay.dtype_at(index)).float()
 
     def predict_x0(self, index: int, x: Sample, output: SampleOutput) -> Sample:
-        """X0, float32; of an output that predicts the variance too, its other half is kept for guesses."""
+        """Return x0, float32; of an output that predicts the variance too, its other half is kept for guesses."""
         if x.ndim > 1 and output.shape[1] == 2 * x.shape[1]:
             output, self._variance = output.split(x.shape[1], dim=1)
         return self._levels.predict_x0(index, x, output.float())
 
     def from_x0(self, index: int, x: Sample, x0: Sample) -> SampleOutput:
-        """The model output whose prediction is x0, float32."""
+        """Return the model output whose prediction is x0, float32."""
         output = self._levels.from_x0(index, x, x0)
         return output if self._variance is None else torch.cat([output, self._variance.to(output.dtype)], dim=1)
 
     def alpha(self, index: int) -> float:
-        """Signal level."""
+        """Return the signal level."""
         return self._levels.alphas[index]
 
     def sigma(self, index: int) -> float:
-        """Noise level."""
+        """Return the noise level."""
         return self._levels.sigmas[index]
 
 
@@ -250,7 +250,7 @@ def _fill(x: SampleOutput, batch: int) -> Output:
 
 
 def _corner(x: Tensor) -> Tensor:
-    """A few of the values of each sample and channel."""
+    """Return a few of the values of each sample and channel."""
     return x[..., :2, :2] if x.ndim > 3 else x[..., :2] if x.ndim > 2 else x
 
 
@@ -266,14 +266,14 @@ def _recall(scheduler: Any, memory: Memory) -> None:
 
 
 def _copy(value: Any) -> Any:
-    """Tensors apart from those of a memory, alone or in a list."""
+    """Copy tensors, alone or in a list."""
     if isinstance(value, list):
         return [_copy(each) for each in value]
     return value.clone() if isinstance(value, Tensor) else value
 
 
 def _versions(value: Any) -> list[int]:
-    """How often tensors were changed in place, alone or in a list."""
+    """Count how often tensors were changed in place, alone or in a list."""
     if isinstance(value, list):
         return [version for each in value for version in _versions(each)]
     return [value._version] if isinstance(value, Tensor) else []

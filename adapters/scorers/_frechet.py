@@ -97,7 +97,7 @@ def fitted(rows: Iterable[shapes.FeaturePart]) -> Gaussian:
 
 
 def distance(ours: Gaussian, theirs: Gaussian) -> float:
-    """The squared Fréchet distance, at least 0.
+    """Return the squared Fréchet distance, at least 0.
 
     Raises:
         UnscoredError: features of different length.
@@ -115,7 +115,7 @@ def distance(ours: Gaussian, theirs: Gaussian) -> float:
 def measured(
     name: str, samples: Sequence[Sample], features: Features, options: FrechetOptions, workspace: Path
 ) -> SetPart:
-    """The distance of samples to a reference; samples that cannot be read are left out by name.
+    """Measure the distance of samples to a reference; samples that cannot be read are left out by name.
 
     Raises:
         UnscoredError: no reference, or too few samples.
@@ -139,7 +139,7 @@ def measured(
 
 
 def reference(name: str, features: Features, options: FrechetOptions, workspace: Path) -> Gaussian:
-    """The Gaussian of the real pictures: from a statistics file, or of a folder, whose statistics are kept."""
+    """Return the Gaussian of the real pictures: from a statistics file, or of a folder, whose statistics are kept."""
     given = options.check_reference(name)
     if given.is_file():
         return _read(given)
@@ -157,7 +157,7 @@ def reference(name: str, features: Features, options: FrechetOptions, workspace:
 
 
 def _frames(path: Path) -> RgbFrames:
-    """Frames of a real picture or clip of any kind that Pillow or FFmpeg reads."""
+    """Read a real picture or clip of any kind that Pillow or FFmpeg reads."""
     import numpy as np
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""What metrics with weights of the user's have in common: devices, frames, and what identifies a file or folder."""
+"""Devices, frames and file hashes of metrics with weights of the user's."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+# Larger files, such as weights, are told apart by size and ends, so that scoring need not read gigabytes.
 WHOLE_UP_TO_BYTES = 64 * 2**20
 ENDS_BYTES = 2**20
 
 
 def device_of(device: Device) -> str:
-    """`auto` is the GPU where there is one."""
+    """Choose the device: `auto` is the GPU where there is one."""
     import torch
 
     if device != "auto":
@@ -25,7 +26,7 @@ def device_of(device: Device) -> str:
 
 
 def spread(frames: RgbFrames, count: int) -> SomeFrames:
-    """At most `count` frames, evenly spaced over a clip, in the middle of as many equal stretches.
+    """Pick at most `count` frames, evenly spaced over a clip, in the middle of as many equal stretches.
 
     Args:
         frames: (T, H, W, 3).
@@ -39,7 +40,7 @@ def spread(frames: RgbFrames, count: int) -> SomeFrames:
 
 
 def identity(path: Path) -> str:
-    """What identifies a file or folder in the key of the cache; "missing" when there is none.
+    """Hash a file or folder for the key of the cache; "missing" when there is none.
 
     Names, sizes and content; of a file above 64 MiB its first and last MiB, so that scoring need not read gigabytes.
     """

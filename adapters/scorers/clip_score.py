@@ -1,4 +1,4 @@
-"""How well pictures fit their caption, to CLIP (Radford et al., 2021; CLIPScore: Hessel et al., 2021).
+"""CLIP score: how well pictures fit their caption (Radford et al., 2021; CLIPScore: Hessel et al., 2021).
 
     cosine(frame) = <e_image, e_text> / (|e_image| |e_text|)
     clip_score    = mean over frames of 100 max(cosine, 0)
@@ -78,7 +78,7 @@ class ClipScore:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What decides values: everything but the device and the batch, and the weights of a folder."""
+        """The options that decide values: all but the device and the batch, and the weights of a folder."""
         options = self.options
         folder = DEMO if options.checkpoint is None else Path(options.checkpoint)
         chosen = {name: value for name, value in vars(options).items() if name not in {"device", "batch"}}
@@ -98,7 +98,7 @@ class ClipScore:
         return {self.name: scores.mean().item(), f"{self.name}.cosine": cosines.mean().item()}
 
     def _clip(self, adapter: str) -> LoadedClip:
-        """The model for an adapter's items, loaded once; a failure is remembered too, since hubs are slow to say no."""
+        """Return the model for an adapter's items, loaded once; a failure is kept too, since hubs are slow to say no."""
         folder = str(DEMO) if adapter.startswith(DEMO_PREFIX) else VIT_G_14
         checkpoint = self.options.checkpoint or folder
         if checkpoint not in self._loaded:
@@ -126,7 +126,7 @@ class LoadedClip:
     batch: int
 
     def cosines(self, frames: RgbFrames, caption: str) -> PerFrame:
-        """Cosine of each frame with the caption, (T,) float32 on the CPU.
+        """Return the cosine of each frame with the caption, (T,) float32 on the CPU.
 
         Args:
             frames: (T, H, W, 3) uint8.
@@ -202,7 +202,7 @@ def _parts(frames: RgbFrames, size: int) -> list[SomeFrames]:
 
 
 def _embedding(features: Any) -> Vectors:
-    """The projected embedding, (B, D) float32; transformers 5 wraps it with the tower's other outputs."""
+    """Return the projected embedding, (B, D) float32; transformers 5 wraps it with the tower's other outputs."""
     return getattr(features, "pooler_output", features).float()
 
 

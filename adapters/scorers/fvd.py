@@ -43,12 +43,12 @@ class Fvd:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """One number."""
+        """The one number."""
         return (self.name,)
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What decides values: network, reference and frames."""
+        """The options that decide values: network, reference and frames."""
         return self.options.settings()
 
     def measure_set(self, samples: Sequence[Sample], _parts: Sequence[str], workspace: Path, /) -> Iterator[SetPart]:
@@ -71,7 +71,7 @@ class Fvd:
         yield measured(self.name, samples, features, self.options, workspace)
 
     def combine(self, values: Mapping[str, float], /) -> Mapping[str, float]:
-        """Nothing follows."""
+        """Return nothing: no other number follows from it."""
         return {}
 
 

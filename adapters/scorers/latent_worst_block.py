@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
     from genrun.adapters.shapes import Errors
 
+# 64 x 64 pixels under a VAE that shrinks sides by 8.
 BLOCK_SIDE = 8
-BLOCK_TOKENS = 64
+BLOCK_TOKENS = BLOCK_SIDE**2
+
+# By which video VAEs shrink time.
 STRIDES = (1, 2, 4, 8)
 
 

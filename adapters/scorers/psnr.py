@@ -18,6 +18,7 @@ from genrun.adapters.scorers.contract import Sample, UnscoredError
 if TYPE_CHECKING:
     from genrun.adapters.shapes import Pixels
 
+# Of identical frames, as said above.
 CAP_DB = 100.0
 
 

@@ -1,4 +1,4 @@
-"""What a model adapter says: only what is particular to its model."""
+"""Model adapters: what is particular to one model."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ class Adapter:
 
     @property
     def label(self) -> str:
-        """What messages call it: its name, or the class of the pipeline that it stands for."""
+        """The name in messages: its own, or the class of the pipeline that it stands for."""
         return self.loads or self.name
 
     def for_checkpoint(self, name: str) -> Adapter:
-        """This adapter with the defaults of a checkpoint, named by its hub id."""
+        """Return this adapter with the defaults of a checkpoint, named by its hub id."""
         return replace(self, defaults={**self.defaults, **self.variants.get(name, {})}, variants={})
 
     def validate(self, sampling: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """Problems of a sampling section that need no weights: (field, message with the nearest possible value)."""
+        """List problems of a sampling section that need no weights: (field, message with the nearest possible value)."""
         return [*self._sizes(sampling), *self._frame_count(sampling), *self._useless(sampling)]
 
     def _sizes(self, sampling: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -100,7 +100,7 @@ class Adapter:
         return " or ".join(f"{stride} n + {offset}" if offset else f"{stride} n" for stride, offset in self.rules)
 
     def nearest_frames(self, frames: int) -> int:
-        """The number nearest to `frames` that can be had."""
+        """Return the number nearest to `frames` that can be had."""
         near = (
             n * stride + offset
             for stride, offset in self.rules
@@ -117,7 +117,7 @@ class Adapter:
             yield "negative_prompt", f"{self.label} ignores it without options: {{true_cfg_scale: 4.0}}, or any above 1"
 
     def resolve(self, sampling: Mapping[str, Any]) -> dict[str, Any]:
-        """The sampling section with this model's defaults filled in, where the job leaves a field out."""
+        """Fill the fields that a job's sampling section leaves out with this model's defaults."""
         return {**self.defaults, **{key: value for key, value in sampling.items() if value is not None}}
 
 

@@ -1,4 +1,4 @@
-"""Reading what others wrote: regular files within a limit, never a device, a pipe or more than was asked for.
+"""Bounded reads of files that others wrote: regular files within a limit, never a device or a pipe.
 
 The size of a file is known only once it is read: another may be put in its place meanwhile, and files of /proc have none.
 So the limit holds for what is read, and a file is opened so that no pipe can keep a command waiting.
@@ -104,17 +104,17 @@ def unusable(path: str | Path) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is anything of that name; also no where that cannot be looked at, or nothing can have that name."""
+    """Return whether anything has that name; False too where it cannot be looked at, or nothing can have that name."""
     return _has_kind(path, lambda _: True)
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a regular file; also no where it cannot be looked at, or no file can have that name."""
+    """Return whether there is a regular file; False too where it cannot be looked at, or no file can have that name."""
     return _has_kind(path, stat.S_ISREG)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; also no where it cannot be looked at, or no folder can have that name."""
+    """Return whether there is a folder; False too where it cannot be looked at, or no folder can have that name."""
     return _has_kind(path, stat.S_ISDIR)
 
 

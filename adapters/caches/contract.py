@@ -1,4 +1,4 @@
-"""What a cache is: options of a job file that attach themselves to a diffusion transformer.
+"""The contract of caches: options of a job file that attach themselves to a diffusion transformer.
 
 A cache's states are kept apart by **context**, the name of the evaluation that may read them. Under a solver that evaluates
 one point a round, steps come in order, and a context is a branch of the guidance ("cond"): what one step computed is used at
@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from genrun.adapters import errors
 from genrun.adapters.parallel.support import BATCH, TOKENS
@@ -50,8 +50,9 @@ class Place:
     in_order: bool = True
 
 
+@runtime_checkable
 class States(Protocol):
-    """What a cache remembers of one model."""
+    """The states of a cache on one model."""
 
     def select(self, place: Place) -> None:
         """Let the next call of the model read and write the states of `place.context`."""
@@ -62,7 +63,7 @@ class States(Protocol):
         ...
 
     def contexts(self) -> set[str]:
-        """Contexts of which something is remembered."""
+        """Return the contexts that have states."""
         ...
 
     def detach(self) -> None:
@@ -70,6 +71,7 @@ class States(Protocol):
         ...
 
 
+@runtime_checkable
 class Cache(Protocol):
     """A frozen dataclass whose fields are its options in a job file.
 
@@ -112,7 +114,7 @@ SPLIT_BY = {
 
 
 def split_refusal(kind: str, cache: Cache, splits: Collection[str]) -> str | None:
-    """Why a cache cannot be used on a mesh that splits an evaluation so, with a remedy, or None."""
+    """Say why a cache cannot be used on a mesh that splits an evaluation so, with a remedy; None where it can."""
     needs = getattr(cache, "needs_whole", UNKNOWN_SPLITS)
     for split in sorted({*splits} & {*needs}):
         what, how, instead = SPLIT_BY[split]
@@ -123,7 +125,7 @@ def split_refusal(kind: str, cache: Cache, splits: Collection[str]) -> str | Non
 def refusal(
     kind: str, cache: Cache, model: str | None, workers: int, *, sequential: bool, splits: Collection[str] = ()
 ) -> str | None:
-    """Why a cache cannot be used, with a remedy, or None. Loads nothing.
+    """Say why a cache cannot be used, with a remedy; None where it can. Loads nothing.
 
     Args:
         kind: the cache's name.

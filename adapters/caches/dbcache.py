@@ -103,7 +103,7 @@ class _Contexts:
 
     @staticmethod
     def _silence(level: int) -> None:
-        """Every module of the package has a logger of its own."""
+        """Set the level of the package's loggers, of which every module has its own."""
         import logging
 
         for name in list(logging.root.manager.loggerDict):
@@ -127,7 +127,7 @@ class _Contexts:
                 self._current[name] = self._context(name=name, cache_config=self._config)
 
     def contexts(self) -> set[str]:
-        """Contexts of which something is remembered."""
+        """Return the contexts that have states."""
         return set(self._states)
 
     def detach(self) -> None:

@@ -63,7 +63,7 @@ class HookedStates:
             hook.state = type(hook.state)()
 
     def contexts(self) -> set[str]:
-        """Contexts of which something is remembered."""
+        """Return the contexts that have states."""
         return {context for manager in self._managers for context in manager._state_cache}.union(*self._swapped)
 
     def detach(self) -> None:
@@ -100,7 +100,7 @@ def beneath_split(model: Module) -> Iterator[None]:
 
 
 def hooks_of(model: Module, names: Collection[str]) -> Iterator[Any]:
-    """The hooks of those names of a model and its modules."""
+    """Iterate over the hooks of those names in a model and its modules."""
     for module in model.modules():
         registry = getattr(module, "_diffusers_hook", None)
         if registry is not None:

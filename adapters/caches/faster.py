@@ -88,7 +88,7 @@ class Faster:
             logger.setLevel(level)
 
         def compute_first(state: Any, _: Place) -> None:
-            """With nothing remembered, a multiple of n: diffusers takes it for granted that sampling starts at time 1000."""
+            """Compute where nothing is remembered: diffusers takes it for granted that sampling starts at time 1000."""
             if isinstance(state, FasterCacheBlockState) and state.cache is None:
                 state.iteration = self.attention
 

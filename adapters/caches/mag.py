@@ -51,7 +51,7 @@ class Mag:
             raise ValueError("ratios: must be two or more numbers above 0")
 
     def unmet(self, model: str | None) -> str | None:
-        """What is missing for a transformer, with a remedy."""
+        """Say what is missing for a transformer, with a remedy; None where nothing is."""
         if self.ratios is not None or model in (None, denoisers.FLUX):
             return None
         return (

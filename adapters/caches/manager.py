@@ -89,7 +89,7 @@ class CacheManager:
 
     @contextmanager
     def attached(self, now: Callable[[], CurrentEvaluation]) -> Iterator[None]:
-        """The pipeline's transformers with the cache on them."""
+        """Attach the cache to the pipeline's transformers, inside a with block."""
         with ExitStack() as stack:
             for model in self._models:
                 meter = BlockMeter(model, None if self.cache is None else lambda: self._place.branch)
@@ -108,7 +108,7 @@ class CacheManager:
             meter.begin()
 
     def owners(self, indices: Sequence[int], size: int, rank: int) -> list[int]:
-        """Which rank evaluates each point of a round: the one that did before, else the one with the least to do.
+        """Assign each point of a round to a rank: the one that evaluated it before, else the one with the least to do.
 
         Every rank comes to the same answer. What this rank remembers of points that are no longer kept is dropped. An index
         that comes again is a probe, which has no state and goes to whoever has the least to do.

@@ -63,7 +63,7 @@ class BlockMeter:
                 layer.forward = before
 
     def _counting(self, layer: nn.Linear) -> Callable[..., Tensor]:
-        """The layer's forward with its rows counted: beneath a cache's hook, which may hand out rows that it remembers."""
+        """Wrap a layer's forward to count its rows, beneath a cache's hook, which may hand out rows that it remembers."""
         plain = layer.forward
 
         @wraps(plain)
@@ -75,7 +75,7 @@ class BlockMeter:
         return forward
 
     def _close(self, _: nn.Module, __: Any, output: Any) -> None:
-        """The end of a call of the model."""
+        """Count a call of the model at its end."""
         work, self._work = self._work, 0
         sharing, whole = self._sharing, 0.0
         if self._branch is not None:
@@ -91,5 +91,4 @@ class BlockMeter:
 
 
 def _tensor(output: Any) -> Tensor:
-    """The tensor that a model returned."""
     return output if isinstance(output, Tensor) else output[0]

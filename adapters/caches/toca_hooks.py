@@ -21,6 +21,8 @@ from genrun.adapters.caches.toca_ranks import Streams, Tokens
 from genrun.adapters.caches.toca_scores import control, influence, spread
 from genrun.adapters.parallel.sharing import sharing_of
 from genrun.adapters.pipeline.denoisers import blocks_of
+from genrun.adapters.shapes import Chosen, ChosenTokens, Scores
+from genrun.adapters.shapes import Tokens as TokenTensor
 
 HOOK = "genrun_toca"
 ATTENTION, FEED_FORWARD = ("attn", "attn1", "attn2"), ("ff", "ffn")
@@ -50,7 +52,7 @@ class Settings:
 
 @dataclass
 class BlockState:
-    """What is remembered of a block in one context.
+    """The states of a block in one context.
 
     Attributes:
         outputs: of the layers that are hooked, by name.
@@ -62,8 +64,8 @@ class BlockState:
     """
 
     outputs: dict[str, Any] = field(default_factory=dict)
-    score: Tensor | None = None
-    age: Tensor | None = None
+    score: Scores | None = None
+    age: Scores | None = None
     chosen: Tensor | None = None
     tokens: Tokens | None = None
     size_bytes: int = 0
@@ -71,7 +73,7 @@ class BlockState:
 
 @dataclass
 class ContextState:
-    """What is remembered in one context.
+    """The states of one context.
 
     Attributes:
         visits: evaluations so far.
@@ -114,11 +116,11 @@ class TocaStates:
         self.current = ContextState()
 
     def contexts(self) -> set[str]:
-        """Contexts of which something is remembered."""
+        """Return the contexts that have states."""
         return set(self._states)
 
     def size_bytes(self) -> int:
-        """Memory of all outputs."""
+        """Return the size of all remembered outputs."""
         return sum(state.size_bytes for state in self._states.values())
 
     def detach(self) -> None:
@@ -144,11 +146,11 @@ class TocaStates:
         block.size_bytes += size
 
     def block(self, depth: int) -> BlockState | None:
-        """What is remembered of a block; None where it is to be computed in full."""
+        """Return the states of a block; None where it is to be computed in full."""
         return None if self.fresh else self.current.blocks.get(depth)
 
-    def choose(self, state: BlockState, tokens: Tensor, depth_part: float, streams: Streams) -> Tensor:
-        """The tokens of a block to compute in this evaluation; their age starts again."""
+    def choose(self, state: BlockState, tokens: TokenTensor, depth_part: float, streams: Streams) -> Chosen:
+        """Choose the tokens of a block to compute in this evaluation, and start their age again."""
         if state.tokens is None and self.sharing.tokens is not None:
             state.tokens = streams.tokens(self.sharing.tokens, tokens)
         batch, count = tokens.shape[0], tokens.shape[1] if state.tokens is None else state.tokens.count
@@ -197,7 +199,7 @@ class _BlockHooks:
         HookRegistry.check_if_exists_or_initialize(layer).register_hook(hook, HOOK)
 
     def watch(self, name: str) -> Any:
-        """A hook that keeps what a projection of attention returns."""
+        """Return a hook that keeps the output of a projection of attention."""
 
         def see(_: nn.Module, __: Any, output: Tensor) -> None:
             self.seen[name] = output
@@ -306,7 +308,7 @@ class _Enter(ModelHook):
 
 
 def _forward(hook: ModelHook) -> Any:
-    """What the hooked layer does by itself."""
+    """Return the hooked layer's own forward."""
     return hook.fn_ref.original_forward
 
 
@@ -319,20 +321,19 @@ def _parts(output: Any) -> list[Tensor]:
     return [part for part in parts if isinstance(part, Tensor)]
 
 
-def _some(chosen: Tensor) -> bool:
-    """Whether there is a token to compute."""
+def _some(chosen: Chosen) -> bool:
     return bool(chosen.any()) if chosen.dtype == torch.bool else chosen.shape[1] > 0
 
 
-def _take(tokens: Tensor, chosen: Tensor) -> Tensor:
-    """The chosen tokens, (B, k, C); (1, k, C) of all rows where they are chosen by a mask."""
+def _take(tokens: TokenTensor, chosen: Chosen) -> ChosenTokens:
+    """Gather the chosen tokens, (B, k, C); (1, k, C) of all rows where they are chosen by a mask."""
     if chosen.dtype == torch.bool:
         return tokens[chosen].unsqueeze(0)
     return tokens.gather(1, chosen.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
-def _put(tokens: Tensor, chosen: Tensor, fresh: Tensor) -> Tensor:
-    """The tokens with those that were chosen made anew."""
+def _put(tokens: TokenTensor, chosen: Chosen, fresh: ChosenTokens) -> TokenTensor:
+    """Replace the chosen tokens by those computed anew."""
     if chosen.dtype == torch.bool:
         return tokens.masked_scatter(chosen.unsqueeze(-1), fresh)
     return tokens.scatter(1, chosen.unsqueeze(-1).expand(-1, -1, fresh.shape[-1]), fresh)

@@ -9,6 +9,8 @@ import torch
 from diffusers.hooks.hooks import ModelHook
 from torch import Tensor, nn
 
+from genrun.adapters.shapes import PartOfTokens, PerToken
+
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
@@ -35,7 +37,7 @@ class Tokens:
 
     @classmethod
     def seen(cls, group: ProcessGroup, first: int, second: int, like: Tensor, *, text_is_last: bool = False) -> Tokens:
-        """Tokens of which this rank has so many; all ranks call this alike."""
+        """Exchange how many tokens each rank has; all ranks call this alike."""
         mine = torch.tensor([first, second], device=like.device)
         everyone = [torch.empty_like(mine) for _ in range(group.size())]
         torch.distributed.all_gather(everyone, mine, group=group)
@@ -47,11 +49,11 @@ class Tokens:
         return sum(map(sum, self.parts))
 
     def count_of_text(self, mine: int) -> int:
-        """Tokens of the text on all ranks, where this one has so many in the layer."""
+        """Count the tokens of the text on all ranks, where this one has `mine` in the layer."""
         return sum(part[self.text_is_last] for part in self.parts) if mine else 0
 
-    def gather(self, mine: Tensor) -> Tensor:
-        """Every rank's (B, n, ...), as one."""
+    def gather(self, mine: PartOfTokens) -> PerToken:
+        """Gather every rank's tokens, (B, n, ...), in the order of one rank."""
         # gloo gathers tensors of one size only.
         most = max(map(sum, self.parts))
         padded = torch.cat([mine, mine.new_zeros(mine.shape[0], most - mine.shape[1], *mine.shape[2:])], dim=1)
@@ -61,8 +63,8 @@ class Tokens:
         seconds = [x[:, first : first + second] for x, (first, second) in zip(everyone, self.parts, strict=True)]
         return torch.cat([*firsts, *seconds], dim=1)
 
-    def mine(self, everyone: Tensor) -> Tensor:
-        """This rank's part of (B, n, ...)."""
+    def mine(self, everyone: PerToken) -> PartOfTokens:
+        """Return this rank's part of (B, n, ...)."""
         rank, of_first = self.group.rank(), sum(first for first, _ in self.parts)
         first, second = self.parts[rank]
         start = sum(first for first, _ in self.parts[:rank])
@@ -86,7 +88,7 @@ class Streams(ModelHook):
         return args, kwargs
 
     def tokens(self, group: ProcessGroup, mine: Tensor) -> Tokens:
-        """The tokens of a layer that sees these of this rank, (B, n, ...): the image's alone, or both streams'."""
+        """Describe the tokens of a layer that is given `mine`, (B, n, ...), here: the image's alone, or both streams'."""
         if mine.shape[1] == self._image:
             return Tokens.seen(group, self._image, 0, mine)
         first, second = (self._image, self._text) if self._text_is_last else (self._text, self._image)

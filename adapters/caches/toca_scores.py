@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+
+from genrun.adapters.shapes import Attention, Queries, Scores, TextTokens, Tokens
 
 QUERIES = 64
 """Queries that see the attention map: it costs 64 n products a head instead of n^2."""
@@ -12,8 +13,8 @@ CHUNK = 4096
 NEIGHBOURS = 4
 
 
-def influence(query: Tensor, key: Tensor, heads: int) -> Tensor:
-    """s1: attention that each token receives, on average 1.
+def influence(query: Queries, key: Tokens, heads: int) -> Scores:
+    """Compute s1: the attention that each token receives, on average 1.
 
     Args:
         query: (B, n, heads d), before positional rotation.
@@ -28,8 +29,8 @@ def influence(query: Tensor, key: Tensor, heads: int) -> Tensor:
     return weights.mean(dim=(1, 2)) * key.shape[1]
 
 
-def control(query: Tensor, text_key: Tensor, heads: int) -> Tensor:
-    """s2: entropy of each token's attention to the text, between 0 and 1, (B, n)."""
+def control(query: Tokens, text_key: TextTokens, heads: int) -> Scores:
+    """Compute s2: the entropy of each token's attention to the text, between 0 and 1, (B, n)."""
     length = text_key.shape[1]
     if length < 2:
         return query.new_zeros(query.shape[:2], dtype=torch.float32)
@@ -40,8 +41,8 @@ def control(query: Tensor, text_key: Tensor, heads: int) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def spread(score: Tensor, bonus: float) -> Tensor:
-    """s4: the best of every run of four neighbours, raised by `bonus` times its own score; (B, n)."""
+def spread(score: Scores, bonus: float) -> Scores:
+    """Raise the best of every run of four neighbours (s4) by `bonus` times its own score; (B, n)."""
     batch, count = score.shape
     padded = torch.nn.functional.pad(score, (0, -count % NEIGHBOURS), value=-torch.inf)
     runs = padded.view(batch, -1, NEIGHBOURS)
@@ -50,8 +51,8 @@ def spread(score: Tensor, bonus: float) -> Tensor:
     return raised.view(batch, -1)[:, :count]
 
 
-def _attention(query: Tensor, key: Tensor, heads: int) -> Tensor:
-    """Softmax of the products of unit heads, (B, heads, q, n), float32."""
+def _attention(query: Queries, key: Tokens, heads: int) -> Attention:
+    """Return the softmax of the products of heads of unit RMS, (B, heads, q, n), float32."""
     q, k = (x.float().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))
     q, k = (x / x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6) for x in (q, k))
     return (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(dim=-1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 INDEX = "model_index.json"
+# An index of shards lists every tensor.
 MAX_JSON_BYTES = 64 * 2**20
 LIBRARIES = ("diffusers", "transformers")
 NO_WEIGHTS = ("tokenizer", "processor", "scheduler", "feature_extractor", "image_processor", "guider")

@@ -1,4 +1,4 @@
-"""What is wrong with a checkpoint that cannot be loaded, and what to do about it."""
+"""Errors of loading a checkpoint: what is wrong in one sentence, and a remedy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from genrun.adapters.checkpoint.index import AGAIN, CheckpointError, download_command
 
 HUB = "https://huggingface.co"
+# Of an exception's own text, which may list every tensor of a model.
 MESSAGE_LENGTH = 600
 
 
@@ -47,7 +48,7 @@ def explained(source: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing that can be wrong, how it is known, and what to say.
+    """A known error: how its exception is recognised, its message and its remedy.
 
     Attributes:
         kinds: classes of the exception, by name: the hub's are not imported before they are met.
@@ -62,7 +63,7 @@ class Rule:
     says: tuple[str, ...] = ()
 
     def fits(self, error: BaseException) -> bool:
-        """Whether this is what an exception says."""
+        """Return whether an exception is this error."""
         names = {kind.__name__ for kind in type(error).__mro__}
         said = str(error).lower()
         return not names.isdisjoint(self.kinds) and (not self.says or any(text in said for text in self.says))
@@ -129,7 +130,7 @@ def _remedy(text: str, source: str) -> str:
 
 
 def _component_of(error: BaseException) -> str | None:
-    """The component that a pipeline was loading when it failed, which diffusers does not say."""
+    """Name the component that a pipeline was loading when it failed, which diffusers does not say."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name == "load_sub_model":
             name = frame.f_locals.get("name")

@@ -104,7 +104,7 @@ def is_package(name: str) -> bool:
 
 
 def version() -> str:
-    """The version of the installed diffusers, or "" where there is none."""
+    """Return the version of the installed diffusers, or "" where there is none."""
     from importlib import metadata
 
     try:
@@ -120,7 +120,7 @@ def _root() -> Path | None:
 
 
 def _package_of(class_name: str) -> Path | None:
-    """The package below diffusers.pipelines that exports a class; None where none does."""
+    """Find the package below diffusers.pipelines that exports a class; None where none does."""
     root = _root()
     if root is None or not class_name.isidentifier():
         return None
@@ -132,7 +132,7 @@ def _package_of(class_name: str) -> Path | None:
 
 
 def _members(class_name: str, file: Path | None, seen: set[str]) -> Iterator[ast.stmt]:
-    """The statements of a class, the last one first, and after them those of its bases."""
+    """Iterate over the statements of a class, the last one first, and after them those of its bases."""
     node = None if file is None or class_name in seen else _classes_in(file).get(class_name)
     seen.add(class_name)
     if file is None or node is None:
@@ -144,7 +144,7 @@ def _members(class_name: str, file: Path | None, seen: set[str]) -> Iterator[ast
 
 
 def _method(class_name: str, name: str) -> ast.FunctionDef | None:
-    """A class's method, its own or inherited."""
+    """Find a class's method, its own or inherited."""
     for member in _members(class_name, _file_of(class_name), set()):
         if isinstance(member, ast.FunctionDef) and member.name == name:
             return member
@@ -161,7 +161,7 @@ def _optional_components(class_name: str) -> set[str]:
 
 
 def _file_of(class_name: str) -> Path | None:
-    """The source of a class that diffusers.pipelines exports."""
+    """Find the source of a class that diffusers.pipelines exports."""
     package = _package_of(class_name)
     if package is None:
         return None
@@ -173,7 +173,7 @@ def _file_of(class_name: str) -> Path | None:
 
 
 def _file_of_base(class_name: str, file: Path) -> Path | None:
-    """The source of a class that a source uses: its own, or that which it imports the class from."""
+    """Find the source of a class that a source uses: its own, or that which it imports the class from."""
     if class_name in _classes_in(file):
         return file
     for node in _tree(file).body:

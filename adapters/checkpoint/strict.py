@@ -1,4 +1,4 @@
-"""Load models from the variant of their files, and refuse those that their files do not fill."""
+"""Strict loading: models are read from their variant's files, and refused where these do not fill them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from unittest.mock import patch
 from genrun.adapters.checkpoint.index import CheckpointError
 from genrun.adapters.checkpoint.variants import Files, choose
 
+# Names of tensors in a message: enough to recognise the model by.
 SHOWN = 3
 UNTRAINED = "num_batches_tracked"
 """How the names of buffers end that no evaluation reads."""
@@ -99,7 +100,7 @@ def _shape(sizes: str) -> tuple[int, ...]:
 
 
 def _beyond(unknown: Iterable[str], known: Iterable[str]) -> list[str]:
-    """The tensors of blocks beyond the last one of a list of blocks that a model has."""
+    """List the tensors of blocks beyond the last one that a model has."""
     last: dict[str, int] = {}
     for name in known:
         for found in NUMBER.finditer(name):
@@ -113,7 +114,7 @@ def _beyond(unknown: Iterable[str], known: Iterable[str]) -> list[str]:
 
 
 def _where(files: Files | None, part: str) -> str:
-    """The one file of a component's weights, or the list of several."""
+    """Name the file of a component's weights, or the list of several."""
     if files is None:
         return part
     path = files.single or files.index
@@ -122,7 +123,7 @@ def _where(files: Files | None, part: str) -> str:
 
 
 def _some(names: Iterable[str]) -> str:
-    """Some tensors by name, and how many more there are."""
+    """Name some tensors, and count the rest."""
     first, rest = list(names)[:SHOWN], list(names)[SHOWN:]
     more = f" and {len(rest):,} more" if rest else ""
     return f"the tensor{'s' if len(first) > 1 else ''} {', '.join(map(repr, first))}{more}"

@@ -93,7 +93,7 @@ def variants_in(names: Iterable[str]) -> set[str]:
 
 
 def _parts(name: str) -> tuple[str, str | None, bool]:
-    """The base of a weights file's name ("" for another file), its variant, and whether it lists shards."""
+    """Return the base of a weights file's name ("" for another file), its variant, and whether it lists shards."""
     listing, single = LISTING.fullmatch(name), SINGLE.fullmatch(name)
     if listing:
         return listing["base"], listing["variant"] or listing["legacy"], True

@@ -21,17 +21,26 @@ from genrun.adapters.demo.world import (
     parse_caption,
 )
 
+# Distance in RGB of 0..1 beyond which a colour is none of the palette; those of a palette are 0.28 apart or more.
 COLOUR_TOLERANCE = 0.3
 MIN_CONTRAST = 0.15
+
+# Intersection over union below which even the best outline does not fit.
 MIN_OVERLAP = 0.7
+
+# A quarter of the smallest shape.
 MIN_COVERED_PX = 40
+
+# Moving shapes go 2 pixels a frame.
 STILL_PX_PER_FRAME = 0.75
+
+# Places are 12 to 24 pixels apart in each direction, and jitter is 4.
 PLACE_TOLERANCE_PX = 8.5
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the pixels show; an attribute that cannot be told is None.
+    """Attributes read from pixels; one that cannot be told is None.
 
     Attributes:
         size: a key of ``RADII_PX``.
@@ -99,7 +108,7 @@ def read(frames: np.ndarray, kind: Kind) -> Reading:
 
 
 def _border(pixels: np.ndarray) -> np.ndarray:
-    """The outermost two pixels on each side, (n, 3)."""
+    """Return the outermost two pixels on each side, (n, 3)."""
     inner = np.zeros(pixels.shape[1:3], bool)
     inner[2:-2, 2:-2] = True
     return pixels[:, ~inner].reshape(-1, 3)
@@ -113,7 +122,7 @@ def _nearest(colour: np.ndarray, palette: dict[str, Rgb]) -> str | None:
 
 
 def _segment(pixels: np.ndarray, ground: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels that are rather the shape's colour than the ground's, (T, H, W) bool, and that colour, (3,).
+    """Return the pixels nearer to the shape's colour than to the ground's, (T, H, W) bool, and that colour, (3,).
 
     Half-way is where an edge lies however soft it is: video codecs blur colour over two pixels, brightness less.
     """
@@ -127,14 +136,14 @@ def _segment(pixels: np.ndarray, ground: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _centers(covered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centroid of each frame, (T,) rows and (T,) columns in pixels."""
+    """Return the centroid of each frame, (T,) rows and (T,) columns in pixels."""
     axis = np.arange(covered.shape[1])
     mass = covered.sum((1, 2))
     return covered.sum(2) @ axis / mass, covered.sum(1) @ axis / mass
 
 
 def _match(covered: np.ndarray, center_y: np.ndarray, center_x: np.ndarray) -> tuple[str | None, str | None]:
-    """Shape and size whose drawn outline overlaps most (intersection over union, mean over frames)."""
+    """Find the shape and size whose outline overlaps most (intersection over union, mean over frames)."""
     overlaps = {
         (shape, size): _overlap(covered, shape, radius, center_y, center_x)
         for shape in SHAPES
@@ -152,7 +161,7 @@ def _overlap(covered: np.ndarray, shape: str, radius: float, center_y: np.ndarra
 
 
 def _motion(center_y: np.ndarray, center_x: np.ndarray) -> str | None:
-    """The motion along which the centroid goes, or None if it goes between two of them, or there is but one frame."""
+    """Name the motion of the centroid; None where it lies between two of them, or there is but one frame."""
     if len(center_y) < 2:
         return None
     time = np.arange(len(center_y))
@@ -166,7 +175,7 @@ def _motion(center_y: np.ndarray, center_x: np.ndarray) -> str | None:
 
 
 def _place(center_y: np.ndarray, center_x: np.ndarray) -> str | None:
-    """The place nearest to the centroid, or None if none is near."""
+    """Name the place nearest to the centroid, or None if none is near."""
     y, x = float(center_y.mean()), float(center_x.mean())
     distances = {name: float(np.hypot(y - at_y, x - at_x)) for name, (at_y, at_x) in PLACES.items()}
     name = min(distances, key=distances.__getitem__)

@@ -56,7 +56,7 @@ PLACES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Scene:
-    """What a caption says, attribute by attribute.
+    """The attributes of a caption.
 
     ``where`` is a motion (a key of ``MOTIONS``) in a clip, a place (a key of ``PLACES``) in an image.
     """
@@ -80,7 +80,7 @@ class Scene:
 
     @property
     def split(self) -> Split:
-        """Which side of the fixed train / held-out split the combination lies on (by hash of the caption)."""
+        """The side of the fixed train / held-out split that the combination lies on (by hash of the caption)."""
         digest = hashlib.sha256(self.caption.encode()).digest()
         return "held-out" if digest[0] * 100 // 256 < HELD_OUT_PERCENT else "train"
 
@@ -106,14 +106,14 @@ def parse_caption(caption: str) -> Scene:
 
 
 def scenes(kind: Kind, split: Split) -> list[Scene]:
-    """All scenes of one kind on one side of the split, in a fixed order."""
+    """List all scenes of one kind on one side of the split, in a fixed order."""
     wheres = MOTIONS if kind == "video" else PLACES
     combinations = itertools.product(RADII_PX, COLOURS, SHAPES, wheres, BACKGROUNDS)
     return [scene for scene in itertools.starmap(Scene, combinations) if scene.split == split]
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every word that a caption can hold, sorted."""
+    """List every word that a caption can hold, sorted."""
     every = (
         s.caption.split() for kind in ("video", "image") for half in ("train", "held-out") for s in scenes(kind, half)
     )
@@ -123,7 +123,7 @@ def vocabulary() -> tuple[str, ...]:
 def coverage(
     shape: str, radius: float, center_y: np.ndarray, center_x: np.ndarray, size_px: int = FRAME_PX
 ) -> np.ndarray:
-    """Anti-aliased share of each pixel that a shape covers.
+    """Return the anti-aliased share of each pixel that a shape covers.
 
     Args:
         shape: one of ``SHAPES``.
@@ -148,7 +148,7 @@ def coverage(
 
 
 def path(scene: Scene, rng: np.random.Generator, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of the shape in each frame, (T,) and (T,) pixels: the caption fixes the course, ``rng`` a jitter."""
+    """Return the shape's centre in each frame, (T,) and (T,) pixels: the caption fixes the course, ``rng`` a jitter."""
     step_y, step_x = MOTIONS.get(scene.where, (0, 0))
     anchor_y, anchor_x = PLACES.get(scene.where, PLACES["center"])
     jitter_y, jitter_x = rng.uniform(-JITTER_PX, JITTER_PX, 2)

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from genrun.adapters.errors import RefusedError
@@ -22,6 +21,7 @@ from genrun.adapters.parallel.slot import Slot
 from genrun.adapters.parallel.support import no_ring, uneven
 from genrun.adapters.pipeline.attention import set_kernel
 from genrun.adapters.pipeline.denoisers import transformers_of
+from genrun.adapters.shapes import Mask
 
 RING_BACKEND = "_native_flash"
 """diffusers' name of an attention that comes with torch and returns its log-sum-exp; its default one does not."""
@@ -75,7 +75,7 @@ def _share_tokens_of(model: Any, plan: ContextPlan, slot: Slot) -> None:
 
 @contextmanager
 def _counting_a_device() -> Iterator[None]:
-    """Diffusers divides by the number of accelerators, which is 0 on a machine that has only its CPU."""
+    """Let diffusers count one accelerator on a machine that has only its CPU: it divides by their number."""
     count = torch.accelerator.device_count
     if count():
         yield
@@ -115,8 +115,8 @@ class MaskOrder:
         return (*before, rank_by_rank(mask, mask.shape[-1] - self._text, self._ranks), *after)
 
 
-def rank_by_rank(mask: Tensor, image: int, ranks: int) -> Tensor:
-    """A mask over [image, text] tokens, (..., S), in the order [image of rank 0, text of rank 0, image of rank 1, ...]."""
+def rank_by_rank(mask: Mask, image: int, ranks: int) -> Mask:
+    """Reorder a mask over [image, text] tokens, (..., S), to [image of rank 0, text of rank 0, image of rank 1, ...]."""
     of_image, of_text = mask.split([image, mask.shape[-1] - image], dim=-1)
     parts = zip(of_image.tensor_split(ranks, dim=-1), of_text.tensor_split(ranks, dim=-1), strict=True)
     return torch.cat([part for pair in parts for part in pair], dim=-1)
@@ -144,7 +144,7 @@ class _Dispatch(TorchFunctionMode):
 
 @cache
 def dispatching(stock: type) -> type:
-    """A subclass of a processor whose attention goes through diffusers' dispatch, like that of the newer models."""
+    """Return a subclass of a processor whose attention goes through diffusers' dispatch, like that of newer models."""
 
     @wraps(stock.__call__)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:

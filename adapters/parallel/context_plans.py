@@ -1,4 +1,4 @@
-"""Where each transformer's tokens are shared out among ranks, and where its output comes together.
+"""Context-parallel plans: where each transformer's tokens are split among ranks, and where its output is gathered.
 
 diffusers knows this of some (`_cp_plan`); the others' plans are ours, for the forward passes of diffusers 0.42: after the
 patches and the text have been embedded, both streams are split along the tokens, each rank keeps its part of either
@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ContextPlan:
-    """How one class of transformer is shared out.
+    """The plan of one class of transformer.
 
     Attributes:
         modules: a `cp_plan` for `enable_parallelism`, or None for diffusers' own.
@@ -31,12 +31,12 @@ class ContextPlan:
 
 
 def plan_for(transformer: Any) -> ContextPlan:
-    """The plan for a transformer: ours, or diffusers' own."""
+    """Return the plan for a transformer: ours, or diffusers' own."""
     return _PLANS.get(type(transformer).__name__, ContextPlan)()
 
 
 def _two_streams(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Tokens of image and text split before the first block, (B, S, C), and the output gathered."""
+    """Split the tokens of image and text before the first block, (B, S, C), and gather the output."""
     from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
 
     tokens = ContextParallelInput(split_dim=1, expected_dims=3)
@@ -45,7 +45,7 @@ def _two_streams(extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hunyuanvideo() -> ContextPlan:
-    """Positions are made by `rope`, (S, D) each; the text refiner sees the whole text on every rank."""
+    """Split positions that `rope` makes, (S, D) each; the text refiner sees the whole text on every rank."""
     from diffusers.models._modeling_parallel import ContextParallelInput
 
     positions = ContextParallelInput(split_dim=0, expected_dims=2, split_output=True)
@@ -54,7 +54,7 @@ def _hunyuanvideo() -> ContextPlan:
 
 
 def _cogvideox() -> ContextPlan:
-    """Positions of the image come as an argument, (S, D) each; its patch embedding takes text and image together."""
+    """Split positions given as an argument, (S, D) each; the patch embedding takes text and image together."""
     from diffusers.models._modeling_parallel import ContextParallelInput
 
     positions = ContextParallelInput(split_dim=0, expected_dims=2)
@@ -62,7 +62,7 @@ def _cogvideox() -> ContextPlan:
 
 
 def _sd3() -> ContextPlan:
-    """Positions are in the patch embedding already."""
+    """Split no positions: they are in the patch embedding already."""
     return ContextPlan(_two_streams({}), direct=True)
 
 

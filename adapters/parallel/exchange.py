@@ -1,20 +1,24 @@
-"""Who evaluates which point of a round, and how the outputs come together."""
+"""The exchange of a round: which rank evaluates which point, and how the outputs are gathered."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from genrun.adapters.shapes import Bytes, Messages
+
+# Parts of blocks computed, and parts that would have been without a cache.
 NOTES = 2
 HEADER_NUMBERS = 2 + NOTES
 HEADER_BYTES = 8 * HEADER_NUMBERS
 Notes = tuple[int, int]
 NOTHING: Notes = (0, 0)
+# The state in a header: the first number of it.
 WELL, FAILED = 0, 1
 
 
@@ -22,6 +26,7 @@ class ExchangeError(RuntimeError):
     """Ranks of one item disagree, or one of them failed."""
 
 
+@runtime_checkable
 class Exchange(Protocol):
     """Splits a round's evaluations over ranks and gathers their outputs."""
 
@@ -54,7 +59,7 @@ class Exchange(Protocol):
     def gather(
         self, outputs: Sequence[Tensor], count: int, check: int, notes: Notes = NOTHING
     ) -> tuple[list[Tensor], Notes]:
-        """All `count` outputs of the round, in order, and the sums of all ranks' notes.
+        """Gather all `count` outputs of the round, in order, and sum all ranks' notes.
 
         Args:
             outputs: this rank's.
@@ -68,7 +73,7 @@ class Exchange(Protocol):
         ...
 
     def end(self) -> None:
-        """Stop: nobody will gather again until the next `begin`."""
+        """Stop; nobody will gather again until the next `begin`."""
         ...
 
     def abort(self) -> None:
@@ -78,33 +83,33 @@ class Exchange(Protocol):
 
 @dataclass(frozen=True)
 class LocalExchange:
-    """One process evaluates every point."""
+    """An exchange of one process, which evaluates every point."""
 
     rank: int = 0
     size: int = 1
 
     def begin(self, like: Tensor, capacity: int) -> None:
-        """Nobody to wait for."""
+        """Return at once: there is nobody to wait for."""
 
     def plan(self, owners: Sequence[int]) -> None:
-        """All evaluations are this process's."""
+        """Ignore the plan: all evaluations are this process's."""
 
     def gather(
         self, outputs: Sequence[Tensor], count: int, check: int, notes: Notes = NOTHING
     ) -> tuple[list[Tensor], Notes]:
-        """The outputs and the notes themselves."""
+        """Return the outputs and the notes themselves."""
         return list(outputs), notes
 
     def end(self) -> None:
-        """Nothing was begun."""
+        """Do nothing: nothing was begun."""
 
     def abort(self) -> None:
-        """Nobody is waiting."""
+        """Do nothing: nobody is waiting."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How an output lies in memory, which can change the last bit of what is computed from it.
+    """The memory layout of an output, which can change the last bit of what is computed from it.
 
     Attributes:
         shape: of the tensor.
@@ -120,12 +125,12 @@ class Layout:
 
     @classmethod
     def of(cls, like: Tensor) -> Layout:
-        """The layout of a tensor."""
+        """Return the layout of a tensor."""
         strides = torch.empty_like(like).stride()
         return cls(tuple(like.shape), strides, like.dtype, like.numel() * like.element_size())
 
-    def read(self, data: Tensor) -> Tensor:
-        """A tensor of this layout from its elements as bytes, in the order of a contiguous tensor."""
+    def read(self, data: Bytes) -> Tensor:
+        """Return a tensor of this layout from its elements as bytes, in the order of a contiguous tensor."""
         tensor = torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=data.device)
         return tensor.copy_(data.view(self.dtype).view(self.shape))
 
@@ -168,7 +173,7 @@ class GroupExchange:
     def gather(
         self, outputs: Sequence[Tensor], count: int, check: int, notes: Notes = NOTHING
     ) -> tuple[list[Tensor], Notes]:
-        """One collective: each rank's header and outputs, as bytes."""
+        """Gather each rank's header and outputs, as bytes, in one collective."""
         layout, owners = self._layout, self._owners or [p % self.size for p in range(count)]
         assert layout is not None
         rows, sums = self._send(check, outputs, notes)
@@ -202,7 +207,7 @@ class GroupExchange:
         rows = everyone[:, HEADER_BYTES:].view(self.size, self._rows, -1) if self._rows else everyone
         return rows, (sum(h[2] for h in headers), sum(h[3] for h in headers))
 
-    def _message(self, state: int, check: int, outputs: Sequence[Tensor] = (), notes: Notes = NOTHING) -> Tensor:
+    def _message(self, state: int, check: int, outputs: Sequence[Tensor] = (), notes: Notes = NOTHING) -> Bytes:
         row_bytes = 0 if self._layout is None else self._layout.size_bytes
         message = torch.zeros(HEADER_BYTES + self._rows * row_bytes, dtype=torch.uint8, device=self._device)
         message[:HEADER_BYTES] = torch.tensor([state, check, *notes], dtype=torch.int64).view(torch.uint8)
@@ -210,7 +215,7 @@ class GroupExchange:
             row.copy_(output.contiguous().view(torch.uint8).reshape(-1))
         return message
 
-    def _collect(self, mine: Tensor) -> Tensor:
+    def _collect(self, mine: Bytes) -> Messages:
         everyone = torch.empty((self.size, len(mine)), dtype=torch.uint8, device=mine.device)
         self._all_gather(everyone.view(-1), mine, group=self._group)
         return everyone

@@ -130,7 +130,7 @@ class Turns:
 
 
 def gathered(tensor: Tensor, group: ProcessGroup) -> list[Tensor]:
-    """Every rank's tensor, in order; all of one shape and dtype."""
+    """Gather every rank's tensor, in order; all of one shape and dtype."""
     import torch.distributed as dist
 
     everyone = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(BRANCHES)]

@@ -39,7 +39,7 @@ class Sharing:
 
     @property
     def splits(self) -> frozenset[str]:
-        """What of a call this rank has a part of: TOKENS, BATCH."""
+        """The dimensions of a call that this rank has a part of: TOKENS, BATCH."""
         by_tokens = 1 if self.tokens is None else self.tokens.size()
         return frozenset((TOKENS,) * (by_tokens > 1) + (BATCH,) * (self.size > by_tokens))
 
@@ -83,5 +83,5 @@ def share(model: nn.Module, sharing: Sharing) -> None:
 
 
 def sharing_of(model: nn.Module) -> Sharing:
-    """Who computes a model's calls: this rank alone, unless told otherwise."""
+    """Return who computes a model's calls: this rank alone, unless told otherwise."""
     return _SHARINGS.get(model) or Sharing()

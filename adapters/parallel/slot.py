@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 GRACE_S = 20.0
 """How long a rank that failed waits for the others of its slot to fail too, as they do when it is the item's fault."""
 
-# Well below the time of an evaluation, and seldom enough to cost no CPU.
+# Seldom enough to cost no CPU.
 POLL_S = 0.05
 
 
@@ -60,7 +60,7 @@ class Slot:
         self.mesh["cfg", "ring", "ulysses"]._flatten()
 
     def sharing(self, pipeline: str) -> Sharing:
-        """Who computes the calls of a pipeline's models, by the name of the pipeline's class."""
+        """Return who computes the calls of a pipeline's models, by the name of the pipeline's class."""
         from genrun.adapters.parallel.sharing import Sharing
 
         call = self.everyone if BATCH in splits(pipeline, self.cfg) else self.tokens

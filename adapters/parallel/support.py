@@ -1,4 +1,4 @@
-"""Which pipelines can be evaluated on several ranks, by the names of their classes, without importing torch."""
+"""Support of pipelines for each axis of parallelism, by the names of their classes. Imports no torch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MASKED = ("HunyuanVideoPipeline", "QwenImagePipeline")
 
 
 def refusals(pipeline: str, cfg: int = 1, ring: int = 1, ulysses: int = 1) -> Iterator[tuple[str, str]]:
-    """Axes that a pipeline cannot use: (axis, what is wrong and what to do)."""
+    """List the axes that a pipeline cannot use: (axis, what is wrong and what to do)."""
     if cfg > 1 and pipeline not in DOUBLED + TWICE:
         yield "cfg", f"it is not known how {pipeline} guides. Write 1; known are {', '.join(sorted(DOUBLED + TWICE))}"
     for axis, size in (("ring", ring), ("ulysses", ulysses)):
@@ -45,7 +45,7 @@ def refusals(pipeline: str, cfg: int = 1, ring: int = 1, ulysses: int = 1) -> It
 
 
 def uneven(transformer: str, heads: Any, ulysses: int) -> str | None:
-    """Why so many ranks cannot exchange a transformer's attention heads, with the numbers that can, or None.
+    """Say why so many ranks cannot exchange a transformer's attention heads, with the numbers that can; or None.
 
     Args:
         transformer: name of its class.
@@ -59,7 +59,7 @@ def uneven(transformer: str, heads: Any, ulysses: int) -> str | None:
 
 
 def no_ring(device: str, dtype: str) -> str | None:
-    """Why a ring cannot go over such devices, or through weights of a dtype, with what to do, or None.
+    """Say why a ring cannot go over such devices, or through weights of a dtype, with what to do; or None.
 
     Args:
         device: its type; what is not known yet is let through.
@@ -74,13 +74,13 @@ def no_ring(device: str, dtype: str) -> str | None:
 
 
 def splits(pipeline: str | None, cfg: int = 1, ring: int = 1, ulysses: int = 1) -> frozenset[str]:
-    """What of one model call these axes split: two calls of the guidance stay whole, each on its own ranks."""
+    """Return what these axes split of one model call: two calls of the guidance stay whole, each on its own ranks."""
     by_batch = cfg > 1 and pipeline in DOUBLED
     return frozenset((BATCH,) * by_batch + (TOKENS,) * (ring * ulysses > 1))
 
 
 def unguided(pipeline: str | None, sampling: Mapping[str, Any], *, has_negative: bool) -> str | None:
-    """Why a call has no second branch for `cfg: 2` to share, with a remedy, or None.
+    """Say why a call has no second branch for `cfg: 2` to share, with a remedy; None where it has.
 
     Args:
         pipeline: name of its class.

@@ -28,7 +28,7 @@ WRAPPERS = {
 
 
 def degrees(sizes: dict[str, int]) -> dict[str, int]:
-    """A mesh, axis -> size, as xfuser's degrees of parallelism."""
+    """Return a mesh, axis -> size, as xfuser's degrees of parallelism."""
     return {
         "data_parallel_degree": sizes["data"] * sizes["time"],
         "classifier_free_guidance_degree": sizes["cfg"],

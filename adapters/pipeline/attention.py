@@ -1,4 +1,4 @@
-"""Attention kernels of a job's `attention:`: diffusers' own dispatch, and where to get what is missing."""
+"""Attention kernels of a job's `attention:`: diffusers' own dispatch, and where to get those that are missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MASKED = (denoisers.HUNYUAN, denoisers.LTX)
 
 
 def refusal(attention: str, model: str | None) -> str | None:
-    """Why a kernel cannot be used, with a remedy, or None. Loads nothing.
+    """Say why a kernel cannot be used, with a remedy; None where it can. Loads nothing.
 
     Args:
         attention: native, flash, sage or sparge.
@@ -43,7 +43,7 @@ def refusal(attention: str, model: str | None) -> str | None:
 
 
 def unsuited(attention: str, model: str) -> str | None:
-    """Why a kernel that is installed cannot be used on a transformer, by the name of its class, or None."""
+    """Say why an installed kernel cannot be used on a transformer, by the name of its class; None where it can."""
     if attention == NATIVE:
         return None
     if model not in DISPATCHING:
@@ -56,7 +56,7 @@ def unsuited(attention: str, model: str) -> str | None:
 
 @contextmanager
 def attention_of(pipe: Any, attention: str) -> Iterator[None]:
-    """The pipeline's transformers with a kernel. Raises CacheError."""
+    """Run the pipeline's transformers with a kernel, inside a with block. Raises CacheError."""
     models = transformers_of(pipe)
     for model in models or [None]:
         reason = refusal(attention, "" if model is None else type(model).__name__)
@@ -96,7 +96,7 @@ def set_kernel(model: Any, kernel: str) -> None:
 
 
 def _processors(model: Any) -> Iterator[Any]:
-    """The attention processors of a transformer that take a kernel."""
+    """Iterate over the attention processors of a transformer that take a kernel."""
     for module in model.modules():
         processor = getattr(module, "processor", None)
         if processor is not None and hasattr(processor, "_attention_backend"):

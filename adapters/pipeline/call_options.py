@@ -1,4 +1,4 @@
-"""Options of a job that are arguments of a pipeline's call: which of them a job may give, and which genrun gives itself."""
+"""Options of a job that become arguments of the pipeline's call: which a job may give, and which genrun gives itself."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def unknown(name: str, pipeline: str | None, parameters: Collection[str]) -> str
 
 
 def _wrong_grid(value: Any, steps: int | None) -> str:
-    """What is wrong with a list of all timesteps or sigmas, or ""."""
+    """Say what is wrong with a list of all timesteps or sigmas; "" where nothing is."""
     is_number = [isinstance(each, int | float) and not isinstance(each, bool) for each in _listed(value)]
     if not is_number or not all(is_number):
         return "wanted a list of numbers, one for each step"

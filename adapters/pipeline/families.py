@@ -1,4 +1,4 @@
-"""What a pipeline makes, known without loading it: from its class, and from the configurations of its VAE and denoiser.
+"""Properties of a pipeline's pictures, known without loading it: from its class, and its VAE's and denoiser's configs.
 
 Diffusers rounds numbers of frames and sizes that a VAE cannot give, and says so in a log that nobody reads. The frame rate
 of a pipeline stands only in the examples of its documentation.
@@ -137,7 +137,7 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Parts:
-    """What is read of a pipeline without loading it.
+    """The parts of a pipeline that tell what it makes, read without loading it.
 
     Attributes:
         pipeline: its class.
@@ -153,7 +153,7 @@ class Parts:
 
 
 def parts_of(pipe: Any) -> Parts:
-    """The same of a pipeline that is loaded."""
+    """Read the parts of a loaded pipeline."""
     vae = getattr(pipe, "vae", None) or getattr(pipe, "movq", None)
     denoiser = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
     vae_name = "" if vae is None else type(vae).__name__
@@ -161,7 +161,7 @@ def parts_of(pipe: Any) -> Parts:
 
 
 def parts_at(read: Callable[[str], Any]) -> Parts | None:
-    """The same of a checkpoint, whose files lie where `read` finds them; None where its index is not there.
+    """Read the parts of a checkpoint whose files lie where `read` finds them; None where its index is not there.
 
     Args:
         read: the JSON in a file of the checkpoint by its relative name, or None.
@@ -179,7 +179,7 @@ def parts_at(read: Callable[[str], Any]) -> Parts | None:
 
 
 def informed(adapter: Adapter, parts: Parts) -> Adapter:
-    """An adapter that leaves its pipeline open, with what is known of the pipeline that it loads.
+    """Complete an adapter that leaves its pipeline open by what is known of the pipeline that it loads.
 
     Defaults and further arguments of the call stay: they are part of the items' ids.
     """
@@ -208,21 +208,21 @@ def kind_of(parts: Parts) -> Any:
 
 
 def fps_of(parts: Parts) -> int | None:
-    """The frame rate of a pipeline's model, or None where nothing says it."""
+    """Return the frame rate of a pipeline's model, or None where nothing says it."""
     if parts.pipeline.startswith("CogVideoX") and parts.denoiser_config.get("patch_size_t"):
         return COGVIDEOX15_FPS
     return FPS.get(parts.pipeline)
 
 
 def fps_asked(sampling: Mapping[str, Any]) -> float | None:
-    """The frame rate that a call tells its model, or None."""
+    """Return the frame rate that a call tells its model, or None."""
     options = sampling.get("options") or {}
     found = (options.get(name) for name in ("frame_rate", "fps", "target_fps"))
     return next((float(rate) for rate in found if isinstance(rate, int | float) and rate > 0), None)
 
 
 def frames_of(parts: Parts) -> Frames:
-    """The numbers of frames that come out as they are asked for: every one where nothing is known."""
+    """Return the numbers of frames that come out as they are asked for: every one where nothing is known."""
     stride = _stride(parts)
     if stride is None or stride < 2 or parts.pipeline.startswith(FREE):
         return ((1, 0),)
@@ -233,7 +233,7 @@ def frames_of(parts: Parts) -> Frames:
 
 
 def sides_of(parts: Parts) -> int:
-    """What height and width must be multiples of."""
+    """Return the number that height and width must be multiples of."""
     sides = [number for number, names in SIDES.items() if parts.pipeline.startswith(tuple(names.split()))]
     if parts.pipeline.startswith("Wan"):
         patch = parts.denoiser_config.get("patch_size")
@@ -245,7 +245,7 @@ def sides_of(parts: Parts) -> int:
 
 
 def _shrinks(parts: Parts) -> int:
-    """By how much a VAE of pictures makes the sides smaller."""
+    """Return the factor by which a VAE of pictures shrinks the sides."""
     config = parts.vae_config
     if given := _whole(config.get("spatial_compression_ratio"), 0):
         return given
@@ -257,7 +257,7 @@ def _shrinks(parts: Parts) -> int:
 
 
 def _stride(parts: Parts) -> int | None:
-    """How many frames stand behind one latent frame, or None for a VAE that is not known to shrink time."""
+    """Return the frames behind one latent frame, or None for a VAE that is not known to shrink time."""
     config = parts.vae_config
     if parts.vae in _STRIDES:
         return _STRIDES[parts.vae](config)
@@ -308,7 +308,7 @@ def _config(model: Any) -> Config:
 
 
 def _whole(value: Any, default: int) -> int:
-    """A number of a configuration, which may say anything."""
+    """Return a number of a configuration, which may say anything."""
     return (
         int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < 1024 else default
     )

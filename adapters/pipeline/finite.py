@@ -1,4 +1,4 @@
-"""Find the weights that are not finite, for an item whose numbers were not: headers of files do not show it."""
+"""Checks for NaN and infinity: in decoders' outputs, in encoded prompts, and in weights, where no header shows them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def check_encodings(pipe: Any, made: Any) -> None:
 
 
 def _floats(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The weights that are here: of a model that is offloaded in part, the rest has no numbers to look at."""
+    """Iterate over the weights that are here: those of a model that is offloaded may be elsewhere."""
     for name, value in model.named_parameters():
         if not value.is_meta and value.dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
             yield name, value
@@ -63,7 +63,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 @contextmanager
 def finite_decoding(pipe: Any) -> Iterator[None]:
-    """The pipeline with every decoder's output checked, inside a with block.
+    """Check every decoder's output, inside a with block.
 
     There NaN and infinity can still be seen: what comes after them clamps, casts, or hands them to a safety checker.
 
@@ -80,7 +80,7 @@ def finite_decoding(pipe: Any) -> Iterator[None]:
 
 @contextmanager
 def _checked(name: str, model: Any) -> Iterator[None]:
-    """A decoder checked where it returns, and at its last layers: some clamp what those give."""
+    """Check a decoder where it returns, and at its last layers: some clamp what those give."""
     plain = model.decode
     remedy = _remedy(name, model)
     inner: list[tuple[str, Tensor]] = []

@@ -1,4 +1,4 @@
-"""How a model's weights are held: number types, offloading, the VAE's tiles, compilation, quantisation."""
+"""Options of loading: how the weights are kept in memory, and how the pipeline runs on them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENCODERS = "text_encoder"
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How the weights of a pipeline are held.
+    """Options of how a pipeline is loaded and kept in memory.
 
     Attributes:
         dtype: number type of all components, or component -> number type with "default" for the others.
@@ -67,7 +67,7 @@ class LoadOptions:
         )
 
     def dtype_of(self, component: str) -> str:
-        """The number type of one component."""
+        """Return the number type of one component."""
         if isinstance(self.dtype, str):
             return self.dtype
         return self.dtype.get(component) or self.dtype["default"]

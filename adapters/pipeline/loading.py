@@ -86,7 +86,7 @@ def load_encoders(
 def has_encoding_stage(
     adapter: Adapter, checkpoint: str | Path | None, revision: str | None, load_options: LoadOptions
 ) -> bool:
-    """Whether a checkpoint has text encoders that a stage of its own can run. Raises LoadError."""
+    """Return whether a checkpoint has text encoders that a stage of its own can run. Raises LoadError."""
     source = str(checkpoint or adapter.checkpoint)
     with explained(source):
         index = read_index(adapter, source, revision, load_options)
@@ -94,7 +94,7 @@ def has_encoding_stage(
 
 
 def read_index(adapter: Adapter, source: str, revision: str | None, load_options: LoadOptions) -> Index:
-    """A checkpoint's model_index.json, checked against its adapter and the components that a load_options names."""
+    """Read a checkpoint's model_index.json, and check it against its adapter and the components that options name."""
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
     pipeline: Any = DiffusionPipeline
@@ -117,7 +117,7 @@ def read_index(adapter: Adapter, source: str, revision: str | None, load_options
 
 
 def encoder_names(index: Index) -> list[str]:
-    """The text encoders of a checkpoint."""
+    """List the text encoders of a checkpoint."""
     return [name for name in components_of(index) if name.startswith(ENCODERS)]
 
 
@@ -180,7 +180,7 @@ def download(plain: Any, source: str, revision: str | None, variant: str | None,
 
 
 def _files_of(source: str, revision: str | None) -> list[str]:
-    """The files of a hub id: all that the hub has, or without a network those in its cache."""
+    """List the files of a hub id: all that the hub has, or without a network those in its cache."""
     from huggingface_hub import list_repo_files, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
@@ -207,7 +207,7 @@ def _is_model(entry: Any) -> bool:
 
 
 def _hollow(name: str, source: str, revision: str | None, entry: Any, load_options: LoadOptions) -> nn.Module:
-    """A model of the right class, configuration and dtype, whose parameters take no memory."""
+    """Make a model of the right class, configuration and dtype, whose parameters take no memory."""
     import diffusers
     from accelerate import init_empty_weights
 
@@ -220,7 +220,7 @@ def _hollow(name: str, source: str, revision: str | None, entry: Any, load_optio
 
 
 def _running_on(pipe: Any, device: torch.device) -> Any:
-    """The pipeline, made to run on a device that not all of its models are on."""
+    """Make a pipeline run on a device that not all of its models are on."""
     plain = type(pipe)
     on_device = property(lambda _: device)
     members = {"_execution_device": on_device, "device": on_device, "__module__": plain.__module__}

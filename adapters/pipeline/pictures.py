@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genrun.adapters.shapes import AnyFrames, Frames
+
 CHANNELS = (1, 2, 3, 4)
 """Grey, grey with transparency, colour, colour with transparency."""
 
@@ -34,24 +36,24 @@ class PictureError(ValueError):
 
 @dataclass(frozen=True)
 class Pictures:
-    """What came out of a pipeline for one item.
+    """The pictures of one item.
 
     Attributes:
         frames: uint8 (T, H, W, C); T = 1 for an image, C = 1 to 4.
         flagged: whether the checkpoint's safety checker has replaced them by black ones.
     """
 
-    frames: np.ndarray
+    frames: Frames
     flagged: bool = False
 
     @property
     def is_blank(self) -> bool:
-        """Whether all frames are one and the same colour throughout."""
+        """True when all frames are one and the same colour throughout."""
         return bool((self.frames == self.frames[0, 0, 0]).all())
 
 
 def pictures_of(output: Any) -> Pictures:
-    """The only item of a pipeline's output, whose pictures are numpy arrays in [0, 1].
+    """Return the only item of a pipeline's output, whose pictures are numpy arrays in [0, 1].
 
     Raises:
         PictureError: there are several items, values that are not finite, or no pictures at all.
@@ -75,7 +77,7 @@ def pictures_of(output: Any) -> Pictures:
 
 
 def several(count: int) -> PictureError:
-    """The error of an item for which several pictures came out."""
+    """Return the error of an item for which several pictures came out."""
     remedy = "Leave out options such as num_images_per_prompt; for more samples of a prompt use seeds: [0, 1, ...]."
     return PictureError(NOT_AS_ASKED, f"{count} pictures came out for one item, which is one picture", remedy)
 
@@ -93,7 +95,7 @@ def check_asked(pictures: Pictures, sampling: Mapping[str, Any]) -> None:
     raise PictureError(NOT_AS_ASKED, f"not what was asked for: {told}", remedy)
 
 
-def _bytes(pictures: np.ndarray) -> np.ndarray:
+def _bytes(pictures: AnyFrames) -> Frames:
     if pictures.dtype == np.uint8:
         return pictures
     if pictures.dtype.kind != "f":

@@ -31,7 +31,7 @@ def place(pipe: Any, device: str, offload: Offload) -> None:
 
 
 def place_encoders(pipe: Any, names: Sequence[str], device: str, offload: Offload) -> None:
-    """The same for a pipeline's text encoders alone: its other models have no weights to move."""
+    """Put a pipeline's text encoders alone on a device: its other models have no weights to move."""
     from accelerate import cpu_offload, cpu_offload_with_hook
     from diffusers.hooks.group_offloading import apply_group_offloading
 
@@ -58,13 +58,13 @@ def set_up_vae(pipe: Any, load_options: LoadOptions) -> None:
 
 
 def can_save_memory(pipe: Any) -> list[str]:
-    """What the VAE could still do to decode in less memory: "tiling", "slicing", those that are not on already."""
+    """List what the VAE could still do to decode in less memory: "tiling", "slicing"."""
     return [name for name in ("tiling", "slicing") if _can(pipe, name) and not getattr(pipe.vae, f"use_{name}", False)]
 
 
 @contextmanager
 def saving_memory(pipe: Any, names: Sequence[str]) -> Iterator[None]:
-    """The pipeline with its VAE's tiling or slicing on, inside a with block."""
+    """Switch the VAE's tiling or slicing on, inside a with block."""
     try:
         for name in names:
             getattr(pipe.vae, f"enable_{name}")()
@@ -92,7 +92,7 @@ def compile_denoisers(pipe: Any, how: Compile) -> None:
 
 
 def _blocks(model: Any) -> list[str]:
-    """Classes of the blocks that a model repeats: where diffusers does not name them, those it keeps on one device."""
+    """List the classes of repeated blocks: where diffusers does not name them, those it keeps on one device."""
     names = getattr(model, "_repeated_blocks", None) or getattr(model, "_no_split_modules", None)
     if not names:
         kind = type(model).__name__
@@ -109,5 +109,5 @@ def _models(pipe: Any) -> list[tuple[str, nn.Module]]:
 
 
 def _groups(device: str) -> dict[str, Any]:
-    """One block at a time, the next one fetched meanwhile where the device can."""
+    """Offload one block at a time, the next one fetched meanwhile where the device can."""
     return {"offload_type": "block_level", "num_blocks_per_group": 1, "use_stream": device.startswith("cuda")}

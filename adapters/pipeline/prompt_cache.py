@@ -1,4 +1,4 @@
-"""Encode each prompt once, however often a pipeline is called with it: sweeps over solvers repeat the same prompts."""
+"""A cache of encoded prompts: sweeps over solvers call a pipeline with the same prompts again and again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class NotEncodedError(LookupError):
 
 
 def encodes(pipeline: type) -> bool:
-    """Whether a pipeline class has an `encode_prompt` of its own, which alone reads its text encoders."""
+    """Return whether a pipeline class has an `encode_prompt` of its own, which alone reads its text encoders."""
     return callable(getattr(pipeline, "encode_prompt", None))
 
 
@@ -77,7 +77,7 @@ def encode_once(pipe: Any, kept: Encodings | None = None, *, is_complete: bool =
 
 
 def _text(value: Any) -> str:
-    """All that an argument says, types included, since 1 == True; raises TypeError for what says more."""
+    """Spell all that an argument says, types included, since 1 == True; raises TypeError for what says more."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{name}: {_text(value[name])}" for name in sorted(value)) + "}"
     if isinstance(value, list | tuple):
@@ -88,7 +88,7 @@ def _text(value: Any) -> str:
 
 
 def _copy(value: Any, device: Any) -> Any:
-    """Fresh tensors, so that a pipeline may change them in place."""
+    """Return fresh tensors, so that a pipeline may change them in place."""
     if isinstance(value, Tensor):
         return value.to(device, copy=True)
     if type(value) in (list, tuple):
@@ -97,7 +97,7 @@ def _copy(value: Any, device: Any) -> Any:
 
 
 def _dtype_of(value: Any) -> torch.dtype | None:
-    """The dtype of the first tensor of floats: a text encoder's own."""
+    """Return the dtype of the first tensor of floats: a text encoder's own."""
     if isinstance(value, Tensor):
         return value.dtype if value.is_floating_point() else None
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()

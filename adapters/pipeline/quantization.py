@@ -14,7 +14,7 @@ DTYPE_SUFFIX = "dtype"
 
 
 def missing(backend: str) -> str | None:
-    """What to install for a backend that is not there, as a command; None when it is. Imports nothing."""
+    """Return the command that installs a backend; None where it is there. Imports nothing."""
     package = PACKAGES[backend]
     try:
         found = find_spec(MODULES.get(package, package))
@@ -24,7 +24,7 @@ def missing(backend: str) -> str | None:
 
 
 def pipeline_config(wanted: Mapping[str, Any] | None) -> Any:
-    """The PipelineQuantizationConfig for "backend", "components" and the backend's options, None for None.
+    """Return the PipelineQuantizationConfig for "backend", "components" and the backend's options; None for None.
 
     Raises:
         LoadError: the backend's package is missing, or it does not take these options.
@@ -61,7 +61,7 @@ def _with_dtypes(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _torchao(options: Mapping[str, Any], components: list[str]) -> dict[str, Any]:
-    """A config for each component; `quant_type` names a class of torchao.quantization such as Int8WeightOnlyConfig."""
+    """Make a config for each component; `quant_type` names a class of torchao.quantization."""
     import torchao.quantization as torchao  # pyright: ignore[reportMissingImports]
     from diffusers.quantizers import quantization_config as diffusers
     from transformers.utils import quantization_config as transformers

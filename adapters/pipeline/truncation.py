@@ -1,4 +1,4 @@
-"""Prompts of which a text encoder sees only the beginning, found by watching the tokenizers of a pipeline.
+"""Truncated prompts, found by watching a pipeline's tokenizers.
 
 Pipelines cut what is longer than a text encoder's window, and log at most a warning. What is compared here is what a
 tokenizer gave a pipeline with what it gives when it is not told to cut: with any tokenizer, template and window.
@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+# Of what was lost, in a message: a line of the terminal with the rest of it.
 SHOWN_LETTERS = 60
 
 SLICING = ("QwenImage",)
@@ -21,7 +22,7 @@ SLICING = ("QwenImage",)
 
 @dataclass(frozen=True)
 class Seen:
-    """What one tokenizer made of a text.
+    """A text as one tokenizer saw it.
 
     Attributes:
         component: the pipeline's name for the tokenizer.
@@ -61,7 +62,7 @@ class Cut:
     seen_whole: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """One sentence."""
+        """Say it in one sentence."""
         what = "the negative prompt" if self.is_negative else "the prompt"
         whole = f"; {', '.join(self.seen_whole)} saw all of it" if self.seen_whole else ""
         return f"{what}: {self.component} saw {self.window} of its {self.tokens} tokens, without {self.lost!r}{whole}"
@@ -69,7 +70,7 @@ class Cut:
 
 @contextmanager
 def watching(pipe: Any, arguments: Mapping[str, Any] | None = None) -> Iterator[list[Seen]]:
-    """The pipeline with its tokenizers watched, inside a with block; what they were given comes into the list.
+    """Watch the tokenizers of a pipeline, inside a with block; what they were given comes into the list.
 
     Args:
         pipe: a diffusers pipeline.
@@ -86,7 +87,7 @@ def watching(pipe: Any, arguments: Mapping[str, Any] | None = None) -> Iterator[
 
 
 def cuts(seen: Sequence[Seen], prompt: str, negative_prompt: str | None) -> tuple[Cut, ...]:
-    """What was cut of a prompt and its negative prompt, each text encoder once."""
+    """List what was truncated of a prompt and its negative prompt, each text encoder once."""
     found: dict[tuple[bool, str], Cut] = {}
     for each in seen:
         is_negative = _is_negative(each.text, prompt, negative_prompt)
@@ -105,12 +106,12 @@ def cuts(seen: Sequence[Seen], prompt: str, negative_prompt: str | None) -> tupl
 
 
 def as_json(found: Sequence[Cut]) -> list[dict[str, Any]]:
-    """Cuts as plain data."""
+    """Return truncations as plain data."""
     return [{**vars(each), "seen_whole": list(each.seen_whole)} for each in found]
 
 
 def from_json(rows: Any) -> tuple[Cut, ...]:
-    """The inverse of `as_json`.
+    """Read what `as_json` returned.
 
     Raises:
         TypeError, KeyError: it is none.
@@ -119,7 +120,7 @@ def from_json(rows: Any) -> tuple[Cut, ...]:
 
 
 def _is_negative(text: str, prompt: str, negative_prompt: str | None) -> bool:
-    """Whether a text that a tokenizer was given holds the negative prompt: cleaned, or in a template."""
+    """Return whether a text that a tokenizer was given holds the negative prompt: cleaned, or in a template."""
     ours, theirs = _bare(prompt), _bare(negative_prompt or "")
     given = _bare(text)
     if ours == theirs or not theirs:
@@ -130,7 +131,7 @@ def _is_negative(text: str, prompt: str, negative_prompt: str | None) -> bool:
 
 
 def _lost_of(seen: Seen, prompt: str | None) -> str:
-    """What was lost of a prompt, without what a template puts around it; "" for nothing."""
+    """Return what was lost of a prompt, without what a template puts around it; "" for nothing."""
     start = seen.text.find(prompt) if prompt else -1
     if start < 0 or not seen.lost:
         return seen.lost
@@ -143,7 +144,7 @@ def _bare(text: str) -> str:
 
 
 def _tokenizer(component: Any) -> Any | None:
-    """A component that is a tokenizer, or the one inside a processor of texts and pictures."""
+    """Return a component that is a tokenizer, or the one inside a processor of texts and pictures."""
     from transformers import PreTrainedTokenizerBase
 
     found = component if isinstance(component, PreTrainedTokenizerBase) else getattr(component, "tokenizer", None)
@@ -151,14 +152,14 @@ def _tokenizer(component: Any) -> Any | None:
 
 
 def _encoder_of(name: str, pipe: Any) -> str:
-    """The text encoder that a tokenizer is for, by diffusers' way of naming them."""
+    """Name the text encoder that a tokenizer is for, by diffusers' way of naming them."""
     suffix = name.removeprefix("tokenizer")
     encoder = f"text_encoder{suffix}"
     return encoder if name.startswith("tokenizer") and hasattr(pipe, encoder) else name
 
 
 def _most_tokens(pipe: Any, arguments: Mapping[str, Any]) -> int | None:
-    """Up to which token a pipeline keeps what its text encoder makes of all of them; None where it keeps all."""
+    """Return up to which token a pipeline keeps the encoding; None where it keeps all."""
     template = getattr(pipe, "prompt_template_encode_start_idx", None)
     if not type(pipe).__name__.startswith(SLICING) or not isinstance(template, int):
         return None
@@ -221,7 +222,7 @@ def _look(
 
 
 def _lost(tokenizer: Any, text: str, whole: Mapping[str, Any], own: Sequence[int], kept: int) -> tuple[str, int]:
-    """The part of a text behind the tokens that were kept (or before them), and where it begins."""
+    """Return the part of a text behind the tokens that were kept (or before them), and where it begins."""
     is_left = tokenizer.truncation_side == "left"
     gone = own[: len(own) - kept] if is_left else own[kept:]
     if "offset_mapping" in whole:

@@ -20,7 +20,7 @@ ALIASES = {"num_frames": ("video_length", "frames")}
 
 @dataclass(frozen=True)
 class Request:
-    """What changes an item's pixels, besides the model and the solver.
+    """The part of an item that decides its pixels, besides the model and the solver.
 
     Attributes:
         prompt: the caption.
@@ -71,12 +71,12 @@ def kind_made(pipe: Any, adapter: Adapter) -> str | None:
 
 
 def _argument(name: str, accepted: Mapping[str, Any]) -> str | None:
-    """What a pipeline's call names a field of sampling, or None where it has none of that meaning."""
+    """Return the name of a field of sampling in a pipeline's call, or None where it has none of that meaning."""
     return next((each for each in (name, *ALIASES.get(name, ())) if each in accepted), None)
 
 
 def call_arguments(pipe: Any, adapter: Adapter, request: Request) -> dict[str, Any]:
-    """The pipeline call of a request, by names of the field; arguments that this pipeline does not take are left out.
+    """Build the pipeline call of a request; fields that this pipeline does not take are left out.
 
     `check_request` refuses those that were asked for.
     """
@@ -109,7 +109,7 @@ def _refuse_unknown(options: Mapping[str, Any], pipe: Any, accepted: Mapping[str
 
 
 def batch_arguments(pipe: Any, adapter: Adapter, requests: Sequence[Request]) -> dict[str, Any]:
-    """One pipeline call for several requests: lists of prompts and generators. Raises ValueError."""
+    """Build one pipeline call for several requests: lists of prompts and generators. Raises ValueError."""
     first, *rest = requests
     arguments = call_arguments(pipe, adapter, first)
     if not rest:

@@ -19,10 +19,11 @@ from genrun.adapters.pipeline.finite import finite_decoding
 from genrun.adapters.pipeline.pictures import Pictures, check_asked, check_finite, pictures_of
 from genrun.adapters.sampling.call import Request, call_arguments
 from genrun.adapters.sampling.parallelize import put_scheduler
+from genrun.adapters.shapes import OneLatents
 
 
-def decode(pipe: Any, adapter: Adapter, request: Request, latents: Tensor) -> Pictures:
-    """The pictures of final latents: the pipeline's own decoding, its loop left out.
+def decode(pipe: Any, adapter: Adapter, request: Request, latents: OneLatents) -> Pictures:
+    """Decode final latents by the pipeline's own decoding, its loop left out.
 
     Raises:
         PictureError: values that are not finite, or other pictures than were asked for.
@@ -42,7 +43,7 @@ def decode(pipe: Any, adapter: Adapter, request: Request, latents: Tensor) -> Pi
 
 @contextmanager
 def _starting_at(pipe: Any, latents: Tensor) -> Iterator[None]:
-    """The pipeline with these latents in place of fresh ones, in the form of its loop: some take only another one."""
+    """Start the pipeline from these latents, in the form of its loop: some take only another one."""
     plain = type(pipe)
     if not callable(getattr(plain, "prepare_latents", None)):
         yield
@@ -67,7 +68,7 @@ def _starting_at(pipe: Any, latents: Tensor) -> Iterator[None]:
 
 
 def decodes_denoised(pipe: Any) -> bool:
-    """Whether a pipeline decodes not the latents that its last step leads to, but the prediction made in it (LCM)."""
+    """Return whether a pipeline decodes not the latents of its last step, but the prediction made in it (LCM)."""
     try:
         source = inspect.getsource(type(pipe).__call__)
     except (OSError, TypeError):
@@ -119,7 +120,7 @@ class FinishedScheduler:
 
 
 def decoding_copy(pipe: Any) -> Any | None:
-    """A pipeline that shares the models of `pipe`, and nothing that a call changes: neither scheduler nor class.
+    """Return a pipeline that shares the models of `pipe`, and nothing that a call changes: neither scheduler nor class.
 
     Decoding calls a pipeline with no steps left, so that the VAE is the only model of it that computes, and sampling never
     uses the VAE. Diffusers' clearing up at the end of a call is left out: it would empty caches of the denoiser in use.

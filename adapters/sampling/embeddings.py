@@ -45,7 +45,7 @@ class _StopScheduler(FinishedScheduler):
 
 
 def encode(pipe: Any, adapter: Adapter, request: Request) -> Encodings:
-    """What `pipe.encode_prompt` returns in all calls that a request's sampling makes of it.
+    """Return what `pipe.encode_prompt` gives in all calls that a request's sampling makes of it.
 
     The pipeline's other models are not run, and may be without weights (on the meta device). Empty where the pipeline
     encodes nothing in that way.
@@ -67,7 +67,7 @@ def encode(pipe: Any, adapter: Adapter, request: Request) -> Encodings:
 
 
 def pack(encodings: Encodings, cut: Sequence[Cut] = ()) -> bytes:
-    """Encodings as a safetensors file: tensors by number, their structure and what was cut as JSON in its metadata."""
+    """Write encodings as a safetensors file: tensors by number, structure and truncations as JSON in its metadata."""
     from safetensors.torch import save
 
     tensors: list[Tensor] = []
@@ -80,7 +80,7 @@ def pack(encodings: Encodings, cut: Sequence[Cut] = ()) -> bytes:
 
 
 def unpack(data: bytes) -> Encodings:
-    """The inverse of `pack`, on the CPU.
+    """Read what `pack` wrote, on the CPU.
 
     Raises:
         ValueError: it is no such file, or a damaged one.
@@ -99,7 +99,7 @@ def unpack(data: bytes) -> Encodings:
 
 
 def cut_in(path: Path) -> tuple[Cut, ...]:
-    """What was cut of the prompts whose encodings lie in a file; its header alone is read.
+    """Read the truncations of the prompts whose encodings lie in a file; its header alone is read.
 
     Raises:
         ValueError: it is no such file, or a damaged one.
@@ -115,7 +115,7 @@ def cut_in(path: Path) -> tuple[Cut, ...]:
 
 
 def _outline(value: Any, tensors: list[Tensor]) -> Any:
-    """Nested lists as JSON: a tensor is its number, None is null, and a sequence is [its type, part, part ...]."""
+    """Spell nested lists as JSON: a tensor is its number, None is null, and a sequence is [its type, part, part ...]."""
     if isinstance(value, Tensor):
         # A copy: two numbers may stand for one tensor, which safetensors refuses.
         tensors.append(value.clone())

@@ -22,6 +22,7 @@ from genrun.adapters.scheduler.compatibility import mismatch
 from genrun.adapters.scheduler.noise import seeded
 from genrun.adapters.scheduler.session import OnRound
 from genrun.adapters.scheduler.time_parallel import describe
+from genrun.adapters.shapes import Latents, OneLatents
 from genrun.solvers.contract import NonFiniteError, Solution, Solver
 
 
@@ -35,7 +36,7 @@ class Sampled:
         num_steps: N.
     """
 
-    latents: Tensor
+    latents: OneLatents
     solution: Solution
     num_steps: int
 
@@ -105,7 +106,7 @@ def _run_loop(
     exchange: Exchange | None,
     on_round: OnRound | None,
     cache: Cache | None = None,
-) -> tuple[Tensor, ParallelRun]:
+) -> tuple[Latents, ParallelRun]:
     """Call the pipeline up to the end of its loop: nothing is decoded."""
     denoised = decodes_denoised(pipe)
 
@@ -124,7 +125,7 @@ def _run_loop(
 
 @contextmanager
 def scheduler_of(pipe: Any, sampling: Mapping[str, Any]) -> Iterator[None]:
-    """The pipeline with the scheduler that a sampling section names, if it does: {"kind": class name, **config}.
+    """Put in the scheduler that a sampling section names, if it does, inside a with block: {"kind": class, **config}.
 
     Raises:
         RefusedError: it is for models of another kind than the pipeline's own.

@@ -106,7 +106,6 @@ def parallelize(
 
 
 def _cache(cache: str | Mapping[str, Any] | Cache | None) -> Cache | None:
-    """The cache that was asked for."""
     if isinstance(cache, str):
         cache = {"kind": cache}
     return caches.make(dict(cache)) if isinstance(cache, Mapping) else cache
@@ -114,7 +113,7 @@ def _cache(cache: str | Mapping[str, Any] | Cache | None) -> Cache | None:
 
 @contextmanager
 def put_scheduler(pipe: Any, scheduler: Any) -> Iterator[None]:
-    """A pipeline with another scheduler, past `DiffusionPipeline.__setattr__`, which would write it into the config."""
+    """Put in a scheduler in a with block, past `DiffusionPipeline.__setattr__`, which would write it into the config."""
     real = pipe.scheduler
     object.__setattr__(pipe, "scheduler", scheduler)
     try:
@@ -124,7 +123,7 @@ def put_scheduler(pipe: Any, scheduler: Any) -> Iterator[None]:
 
 
 def _under_solver(plain: type, scheduler: TimeParallelScheduler, exchange: Exchange, bar: StepsBar) -> type:
-    """The pipeline's class with a bar of ours, and a call that refuses what cannot be and tells other ranks of errors."""
+    """Subclass a pipeline's class with our bar, and a call that refuses what cannot be and tells other ranks of errors."""
     signature = inspect.signature(plain.__call__)
 
     @wraps(plain.__call__)
@@ -170,7 +169,7 @@ def check_pipeline(pipe: Any) -> None:
 
 
 def held_dtype(pipe: Any) -> Any:
-    """The dtype that a pipeline casts its latents to after each step, or None where it does not.
+    """Return the dtype that a pipeline casts its latents to after each step, or None where it does not.
 
     CogVideoX upcasts the model's output to float32, and casts what the scheduler returns to the prompt embeddings' dtype.
     """
@@ -194,7 +193,7 @@ class StepsBar:
         self._iterable: Iterable[Any] = ()
 
     def __call__(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> StepsBar:
-        """What a pipeline calls before its loop; its total counts model calls and is not shown."""
+        """Answer a pipeline's call before its loop; its total counts model calls and is not shown."""
         self._iterable = () if iterable is None else iterable
         return self
 

@@ -1,4 +1,4 @@
-"""What a scheduler's class and config say of the pictures it will make: refused here where they are sure to be ruined.
+"""Compatibility of schedulers with a model, by class and config: those that are sure to ruin the pictures are refused.
 
 Nothing here needs torch or diffusers, so that a job is checked with the same rules before anything is loaded.
 """
@@ -45,7 +45,7 @@ class Description:
 
     @property
     def kind(self) -> Kind:
-        """What its steps take the model's output for."""
+        """The kind of model that its steps are for."""
         prediction = str(self.config.get("prediction_type") or "epsilon")
         if self.name.startswith("FlowMatch") or self.name == "LTXEulerAncestralRFScheduler":
             return Kind(FLOW, "flow_prediction", inverted=bool(self.config.get("invert_sigmas")))
@@ -61,7 +61,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a model was trained for: schedulers of one kind can stand in for one another.
+    """The process that a model was trained for: schedulers of one kind can stand in for one another.
 
     Attributes:
         process: how noise is mixed in; the scheduler's own name where no other shares it.
@@ -101,7 +101,7 @@ def grid_problem(scheduler: Description, num_steps: int) -> str | None:
 
 
 def trailing_steps(trained: int, num_steps: int) -> int:
-    """How many steps a trailing grid really has: the length of `numpy.arange(trained, 0, -trained / num_steps)`."""
+    """Count the steps that a trailing grid really has: the length of `numpy.arange(trained, 0, -trained / num_steps)`."""
     return math.ceil(trained / (trained / num_steps))
 
 
@@ -138,7 +138,7 @@ def _remedy(own: Description, wanted: Description) -> str:
 
 
 def _flow(name: str, own: Description) -> str:
-    """What to write for a scheduler that can do flow matching, in place of the checkpoint's own."""
+    """Spell a scheduler that does flow matching, in place of the checkpoint's own."""
     shift = own.config.get("flow_shift", own.config.get("shift"))
     shifts = isinstance(shift, int | float) and shift != 1 and not own.config.get("use_dynamic_shifting")
     suffix = f", flow_shift: {shift}" if shifts else ""

@@ -1,4 +1,4 @@
-"""Where the noise of a pipeline call's steps comes from: one stream a sample, whatever the pipeline hands to its scheduler.
+"""The noise of a pipeline call's steps: one stream a sample, whatever the pipeline hands to its scheduler.
 
 A scheduler draws from the generator that its `step` is given, or from torch's global one: for want of a generator, or
 because it asks for none. Both are replaced here, so that the noise of a step depends on the call's generator and on the
@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+
+from genrun.adapters.shapes import Bytes
 
 Generators = torch.Generator | list[torch.Generator] | None
-State = list[Tensor]
+State = list[Bytes]
 """States of the generators handed to `step`, then those of torch's global ones, on the CPU and on the latents' device."""
 
+# Of seeds that torch.Generator takes.
 _MOST = 2**63 - 1
 
 
@@ -38,11 +40,11 @@ class Noise:
         self.mixed = True
 
     def of_step(self) -> torch.Generator | list[torch.Generator] | None:
-        """What to hand to the scheduler's step."""
+        """Return what to hand to the scheduler's step."""
         return self.generators if len(self.generators) > 1 else self.generators[0] if self.generators else None
 
     def state(self) -> State:
-        """Where the streams stand."""
+        """Return the state of the streams."""
         return [*(each.get_state() for each in self.generators), *self._global]
 
     def set_state(self, state: State) -> None:
@@ -81,7 +83,7 @@ class Noise:
             torch.cuda.set_rng_state(states[1], self._cuda)
 
     def _derived(self, generator: torch.Generator) -> State:
-        """Streams that follow from a generator, and do not repeat what it has drawn."""
+        """Derive streams from a generator that do not repeat what it has drawn."""
         seed = int(torch.randint(_MOST, (), generator=_clone(generator), device=generator.device))
         devices = [torch.device("cpu"), *([self._cuda] if self._cuda is not None else [])]
         return [torch.Generator(device).manual_seed(seed).get_state() for device in devices]
@@ -100,7 +102,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def moved(before: State, after: State) -> bool:
-    """Whether anything was drawn between two states."""
+    """Return whether anything was drawn between two states."""
     return not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 

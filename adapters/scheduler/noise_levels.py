@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from genrun.solvers.problems import output_from_x0, predict_x0
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from genrun.adapters.shapes import Sample
 
 
 K_DIFFUSION = ("EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "LMSDiscrete", "KDPM2", "DPMSolverSDE")
@@ -44,8 +44,8 @@ class NoiseLevels:
     unscaled: bool = False
     sigma_data: float = 0.0
 
-    def predict_x0(self, index: int, x: Tensor, output: Tensor) -> Tensor:
-        """X0 of a model output at x_index."""
+    def predict_x0(self, index: int, x: Sample, output: Sample) -> Sample:
+        """Return the x0-prediction of a model output at x_index."""
         if self.sigma_data:
             skip, out = self._preconditioning(index)
             return x * skip + output * out
@@ -54,8 +54,8 @@ class NoiseLevels:
             return x + output * sigma
         return predict_x0(self.prediction, alpha, sigma, x, output)
 
-    def from_x0(self, index: int, x: Tensor, x0: Tensor) -> Tensor:
-        """The model output at x_index whose prediction is x0."""
+    def from_x0(self, index: int, x: Sample, x0: Sample) -> Sample:
+        """Return the model output at x_index whose prediction is x0."""
         if self.sigma_data:
             skip, out = self._preconditioning(index)
             return (x0 - x * skip) / out
@@ -64,7 +64,7 @@ class NoiseLevels:
             return (x0 - x) / sigma
         return output_from_x0(self.prediction, alpha, sigma, x, x0)
 
-    def _as_model_sees(self, index: int, x: Tensor) -> tuple[float, float, Tensor]:
+    def _as_model_sees(self, index: int, x: Sample) -> tuple[float, float, Sample]:
         alpha, sigma = self.alphas[index], self.sigmas[index]
         if not self.unscaled:
             return alpha, sigma, x
@@ -72,7 +72,7 @@ class NoiseLevels:
         return alpha / norm, sigma / norm, x / norm
 
     def _preconditioning(self, index: int) -> tuple[float, float]:
-        """c_skip and c_out of EDM, table 1."""
+        """Return c_skip and c_out of EDM, table 1."""
         sigma, data = self.sigmas[index], self.sigma_data
         square = sigma**2 + data**2
         sign = -1 if self.prediction == "v_prediction" else 1
@@ -115,7 +115,7 @@ def _flow(sigmas: tuple[float, ...], *, inverted: bool) -> NoiseLevels:
 
 
 def _stages(scheduler: Any) -> tuple[float, ...]:
-    """Levels of KDPM2, whose every second step is a stage between two levels."""
+    """Return the levels of KDPM2, whose every second step is a stage between two levels."""
     count = len(scheduler.timesteps)
     sigmas, between = _floats(scheduler.sigmas)[: count + 1], _floats(scheduler.sigmas_interpol)
     back = 1 if "Ancestral" in type(scheduler).__name__ else 0
@@ -123,7 +123,7 @@ def _stages(scheduler: Any) -> tuple[float, ...]:
 
 
 def _usable(levels: NoiseLevels, steps: int) -> bool:
-    """Whether there is a level for each step, none divides by zero, and the prediction is a known one."""
+    """Return whether there is a level for each step, none divides by zero, and the prediction is a known one."""
     return (
         levels.prediction in PREDICTIONS
         and len(levels.sigmas) == steps + 1
@@ -132,7 +132,7 @@ def _usable(levels: NoiseLevels, steps: int) -> bool:
 
 
 def _rough(steps: int) -> NoiseLevels:
-    """Levels that fall evenly: they can be computed with, and all that they cost is rounds."""
+    """Return levels that fall evenly: they can be computed with, and all that they cost is rounds."""
     return _flow(tuple(1 - index / steps for index in range(steps + 1)), inverted=False)
 
 

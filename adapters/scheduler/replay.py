@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genrun.adapters.scheduler.noise import Generators, Noise, State, moved
 from genrun.adapters.scheduler.noise_levels import NoiseLevels
+from genrun.adapters.shapes import Latents, Output, Sample, SampleOutput
 from genrun.solvers.contract import History
 
 Memory = dict[str, Any]
@@ -24,9 +25,9 @@ OLD_PREDICTION = "old_pred_original_sample"
 
 @dataclass(frozen=True)
 class Stepped:
-    """What a scheduler's step returned: the next latents, and what it returned beside them."""
+    """The return value of a scheduler's step: the next latents, and the rest."""
 
-    x: Tensor
+    x: Latents
     others: tuple[Any, ...]
 
 
@@ -53,8 +54,8 @@ class Replay:
     def __init__(
         self,
         scheduler: Any,
-        x_start: Tensor,
-        output: Tensor,
+        x_start: Latents,
+        output: Output,
         generator: Generators = None,
         arguments: Mapping[str, Any] | None = None,
         held: torch.dtype | None = None,
@@ -76,11 +77,11 @@ class Replay:
         self._states = self._trace_noise(x_start, output) if self.stochastic else None
 
     def begin(self) -> History:
-        """Memory before step 0."""
+        """Return the memory before step 0."""
         return self._start, None
 
-    def step(self, index: int, x: Tensor, output: Tensor, history: History) -> tuple[Stepped, History]:
-        """The scheduler's step, on tensors of the pipeline's own dtypes, (B, ...)."""
+    def step(self, index: int, x: Latents, output: Output, history: History) -> tuple[Stepped, History]:
+        """Take the scheduler's step, on tensors of the pipeline's own dtypes, (B, ...)."""
         if self._states is not None:
             self._noise.set_state(self._states[index])
         x, output = x.to(self.dtype_at(index)), output.to(self.output_dtype)
@@ -97,22 +98,22 @@ class Replay:
         _recall(self.scheduler, self._memories[index])
 
     def carries(self, index: int) -> bool:
-        """Whether a corrector (UniPC) makes step `index` from the last sample that it remembers, not from the one given."""
+        """Return whether a corrector (UniPC) makes step `index` from the sample that it remembers, not the one given."""
         corrects = index > 0 and hasattr(self.scheduler, "last_sample")
         return corrects and index - 1 not in self.scheduler.config.get("disable_corrector", ())
 
-    def as_held(self, index: int, x: Tensor) -> Tensor:
-        """Latents as the plain pipeline would hold them before step `index`: same dtype, same memory layout."""
+    def as_held(self, index: int, x: Latents) -> Latents:
+        """Return latents as the plain pipeline would hold them before step `index`: same dtype, same memory layout."""
         x = x.to(self.dtype_at(index))
         if index == 0 or x.stride() == self._strides:
             return x
         return torch.empty_strided(x.shape, self._strides, dtype=x.dtype, device=x.device).copy_(x)
 
     def dtype_at(self, index: int) -> torch.dtype:
-        """The dtype of the latents that the plain pipeline holds before step `index`."""
+        """Return the dtype of the latents that the plain pipeline holds before step `index`."""
         return self.start_dtype if index == 0 else self.dtype
 
-    def _call(self, index: int, x: Tensor, output: Tensor, history: History) -> tuple[Stepped, Memory, Any]:
+    def _call(self, index: int, x: Latents, output: Output, history: History) -> tuple[Stepped, Memory, Any]:
         memory, extra = history
         _recall(self.scheduler, {key: _copy(v) if key in self._changed_in_place else v for key, v in memory.items()})
         arguments = dict(self._arguments)
@@ -127,7 +128,7 @@ class Replay:
         extra = others[0] if OLD_PREDICTION in self._parameters else None
         return Stepped(stepped, tuple(others)), _remember(self.scheduler), extra
 
-    def _rehearse(self, x: Tensor, output: Tensor) -> tuple[list[Memory], bool]:
+    def _rehearse(self, x: Latents, output: Output) -> tuple[list[Memory], bool]:
         """Take all steps on a corner of the latents, to learn what does not depend on values.
 
         Finds out which parts of its memory a scheduler changes in place, for these must not be shared by histories; and
@@ -154,7 +155,7 @@ class Replay:
         self._noise.set_state(self._noise_start)
         return memories, any(moved(before, after) for before, after in pairwise(states))
 
-    def _trace_noise(self, x: Tensor, output: Tensor) -> list[State]:
+    def _trace_noise(self, x: Latents, output: Output) -> list[State]:
         """Find the state of the noise before each step: how much one draws depends on shapes, and not on values."""
         self._noise.set_state(self._noise_start)
         states, history = [self._noise_start], self.begin()
@@ -166,7 +167,7 @@ class Replay:
 
 
 class Lane:
-    """One sample of a pipeline call, as a solver's problem. States are float32 with a batch dimension of 1.
+    """A sample of a pipeline call, as a solver's problem. States are float32 with a batch dimension of 1.
 
     Args:
         replay: the call's steps.
@@ -178,7 +179,7 @@ class Lane:
         last: what the last step has returned most recently, this sample's alone; None until it is taken.
     """
 
-    def __init__(self, replay: Replay, levels: NoiseLevels, x_start: Tensor, row: int) -> None:
+    def __init__(self, replay: Replay, levels: NoiseLevels, x_start: Latents, row: int) -> None:
         self._replay, self._levels, self._row, self._batch = replay, levels, row, x_start.shape[0]
         self.x_start = x_start[row : row + 1].float()
         self.num_steps = len(replay.timesteps)
@@ -188,15 +189,15 @@ class Lane:
 
     @property
     def stochastic(self) -> bool:
-        """Whether steps draw noise."""
+        """True when steps draw noise."""
         return self._replay.stochastic
 
     def begin(self) -> History:
-        """Memory before step 0."""
+        """Return the memory before step 0."""
         return self._replay.begin()
 
-    def step(self, index: int, x: Tensor, output: Tensor, history: History) -> tuple[Tensor, History]:
-        """The scheduler's step; in a batch, the other rows are fillers, so that noise is drawn as for the batch."""
+    def step(self, index: int, x: Sample, output: SampleOutput, history: History) -> tuple[Sample, History]:
+        """Take the scheduler's step; in a batch, other rows are fillers, so that noise is drawn as for the batch."""
         if self._batch > 1:
             x, output = _fill(x, self._batch), _fill(output, self._batch)
         stepped, history = self._replay.step(index, x, output, history)
@@ -208,11 +209,11 @@ class Lane:
         return value[self._row : self._row + 1] if isinstance(value, Tensor) and value.ndim else value
 
     def carries(self, index: int) -> bool:
-        """Whether step `index` takes its state from the scheduler's memory."""
+        """Return whether step `index` takes its state from the scheduler's memory."""
         return self._replay.carries(index)
 
-    def moved(self, index: int, history: History, change: Tensor) -> History:
-        """The memory with its last sample, x_{i-1} as corrected, moved so that x_i moves by `change` while X0 is held."""
+    def moved(self, index: int, history: History, change: Sample) -> History:
+        """Return the memory with its last sample, x_{i-1} as corrected, moved so that x_i moves by `change` with x0 held."""
         memory, extra = history
         if index == self.num_steps or not self.carries(index):
             return history
@@ -220,36 +221,36 @@ class Lane:
         moved = last + change * (self.sigma(index - 1) / self.sigma(index))
         return {**memory, "last_sample": moved.to(last.dtype)}, extra
 
-    def hold(self, index: int, x: Tensor) -> Tensor:
+    def hold(self, index: int, x: Sample) -> Sample:
         """Round to the dtype of the pipeline's latents."""
         return x.to(self._replay.dtype_at(index)).float()
 
-    def predict_x0(self, index: int, x: Tensor, output: Tensor) -> Tensor:
-        """X0, float32; of an output that predicts the variance too, its other half is kept for guesses."""
+    def predict_x0(self, index: int, x: Sample, output: SampleOutput) -> Sample:
+        """Return x0, float32; of an output that predicts the variance too, its other half is kept for guesses."""
         if x.ndim > 1 and output.shape[1] == 2 * x.shape[1]:
             output, self._variance = output.split(x.shape[1], dim=1)
         return self._levels.predict_x0(index, x, output.float())
 
-    def from_x0(self, index: int, x: Tensor, x0: Tensor) -> Tensor:
-        """The model output whose prediction is x0, float32."""
+    def from_x0(self, index: int, x: Sample, x0: Sample) -> SampleOutput:
+        """Return the model output whose prediction is x0, float32."""
         output = self._levels.from_x0(index, x, x0)
         return output if self._variance is None else torch.cat([output, self._variance.to(output.dtype)], dim=1)
 
     def alpha(self, index: int) -> float:
-        """Signal level."""
+        """Return the signal level."""
         return self._levels.alphas[index]
 
     def sigma(self, index: int) -> float:
-        """Noise level."""
+        """Return the noise level."""
         return self._levels.sigmas[index]
 
 
-def _fill(x: Tensor, batch: int) -> Tensor:
+def _fill(x: SampleOutput, batch: int) -> Output:
     return x.expand(batch, *x.shape[1:])
 
 
 def _corner(x: Tensor) -> Tensor:
-    """A few of the values of each sample and channel."""
+    """Return a few of the values of each sample and channel."""
     return x[..., :2, :2] if x.ndim > 3 else x[..., :2] if x.ndim > 2 else x
 
 
@@ -265,14 +266,14 @@ def _recall(scheduler: Any, memory: Memory) -> None:
 
 
 def _copy(value: Any) -> Any:
-    """Tensors apart from those of a memory, alone or in a list."""
+    """Copy tensors, alone or in a list."""
     if isinstance(value, list):
         return [_copy(each) for each in value]
     return value.clone() if isinstance(value, Tensor) else value
 
 
 def _versions(value: Any) -> list[int]:
-    """How often tensors were changed in place, alone or in a list."""
+    """Count how often tensors were changed in place, alone or in a list."""
     if isinstance(value, list):
         return [version for each in value for version in _versions(each)]
     return [value._version] if isinstance(value, Tensor) else []

@@ -1,4 +1,4 @@
-"""One pipeline call turned into a coroutine: which point its loop evaluates next, and what becomes of the outputs."""
+"""A pipeline call as a coroutine: the points that its loop evaluates, and the solvers that get the outputs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from genrun.adapters.parallel.exchange import Exchange
 from genrun.adapters.scheduler.noise import Generators
 from genrun.adapters.scheduler.noise_levels import noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
+from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows, Sample, SampleOutput
 from genrun.solvers.contract import Point, Run, Solution, Solver
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a call stands after a round.
+    """The state of a call after a round.
 
     Attributes:
         front: final states so far.
@@ -43,27 +44,27 @@ BLOCK_PARTS = 10**6
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model call of a round: the step, and the latents of the whole batch there.
+    """A model call of a round: the step, and the latents of the whole batch there.
 
     `turn` counts the calls at one step in one round: all but the first are probes beside the state that matters.
     """
 
     index: int
     turn: int
-    x: Tensor
+    x: Latents
 
 
 @dataclass
 class Row:
-    """One sample of the batch: its solver's generator, the points it asks for, and its solution in the end."""
+    """A sample of the batch: its solver's generator, the points it asks for, and its solution in the end."""
 
     lane: Lane
     run: Run
     points: Sequence[Point]
-    filler: Tensor
+    filler: Sample
     solution: Solution | None = None
 
-    def send(self, outputs: list[Tensor]) -> None:
+    def send(self, outputs: list[SampleOutput]) -> None:
         """Hand over a round's outputs."""
         self.points = ()
         try:
@@ -75,7 +76,7 @@ class Row:
 
 
 def places(points: Sequence[Point]) -> list[tuple[int, int]]:
-    """Each point's step, and how many points before it are at the same one."""
+    """Return each point's step, and how many points before it are at the same one."""
     indices = [point.index for point in points]
     return [(index, indices[:at].count(index)) for at, index in enumerate(indices)]
 
@@ -120,19 +121,19 @@ class Session:
 
     @property
     def done(self) -> bool:
-        """Whether every sample has its solution."""
+        """True when every sample has its solution."""
         return bool(self.rows) and all(row.solution is not None for row in self.rows)
 
     @property
     def solutions(self) -> list[Solution]:
-        """One per sample of the batch, once done."""
+        """The solution of each sample of the batch, once done."""
         found = [row.solution for row in self.rows if row.solution is not None]
         done, asked = self.blocks
         return [replace(solution, blocks=done, blocks_full=asked) for solution in found] if asked else found
 
     @property
     def others(self) -> tuple[Any, ...]:
-        """What the scheduler's step returns beside the latents: the last step's once done, until then as many stand-ins."""
+        """The rest of what the scheduler's step returns: the last step's once done, until then as many stand-ins."""
         assert self.replay is not None
         if not self.done:
             return (self._handed,) * self.replay.others
@@ -163,14 +164,14 @@ class Session:
         self.index, self.turn = evaluation.index, evaluation.turn
         return self._hand_over(evaluation.index, evaluation.x)
 
-    def _hand_over(self, index: int, x: Tensor) -> Tensor:
+    def _hand_over(self, index: int, x: Latents) -> Latents:
         assert self.replay is not None
         self._handed = self.replay.as_held(max(index, 1), x)
         self.replay.show(index)
         return self._handed
 
     def _check_untouched(self, x: Tensor) -> None:
-        """The loop must evaluate what it was handed, or the trajectory would not be the plain pipeline's."""
+        """Check that the loop evaluated what it was handed, or the trajectory would not be the plain pipeline's."""
         if self._handed is not None and not (x.dtype == self._handed.dtype and torch.equal(x, self._handed)):
             raise RefusedError(
                 f"this pipeline changes its latents between two steps ({self._handed.dtype} became {x.dtype}), "
@@ -178,7 +179,7 @@ class Session:
             )
         self._handed = None
 
-    def _open(self, output: Tensor, x: Tensor, generator: Generators, arguments: dict[str, Any]) -> None:
+    def _open(self, output: Output, x: AnyLatents, generator: Generators, arguments: dict[str, Any]) -> None:
         """Start every sample's solver.
 
         A loop's first evaluation can only be that of x_start at step 0, which every solver asks for in its first round:
@@ -213,8 +214,8 @@ class Session:
                 f"{len(timesteps)} steps and would leave out the first; take fewer steps, or a smaller shift"
             )
 
-    def _lanes(self, x: Tensor, output: Tensor, generator: Generators, arguments: dict[str, Any]) -> list[Lane]:
-        """A problem for each sample; one with a generator of its own is stepped apart: its noise is what it is alone."""
+    def _lanes(self, x: Latents, output: Output, generator: Generators, arguments: dict[str, Any]) -> list[Lane]:
+        """Make a problem for each sample; one with a generator of its own is stepped apart, so that its noise is its own."""
         assert self.replay is not None
         rows = range(x.shape[0])
         if not (self.replay.stochastic and isinstance(generator, list) and len(generator) == len(rows) > 1):
@@ -227,7 +228,7 @@ class Session:
         return lanes
 
     def _merge(self) -> list[Evaluation]:
-        """The round's model calls: rows that ask for the same step share one, others are filled in."""
+        """Merge the rows' points into model calls: rows that ask for the same step share one, others are filled in."""
         asked = [{place: p.x for place, p in zip(places(row.points), row.points, strict=True)} for row in self.rows]
         wanted = sorted({place for points in asked for place in points})
         fillers = [row.filler for row in self.rows]
@@ -239,7 +240,7 @@ class Session:
         ]
 
     @staticmethod
-    def _stack(samples: list[Tensor]) -> Tensor:
+    def _stack(samples: list[Rows]) -> Rows:
         return samples[0] if len(samples) == 1 else torch.cat(samples)
 
     def _close_round(self) -> None:
@@ -269,7 +270,7 @@ class Session:
         self._queue = [e for e, owner in zip(self._round, owners, strict=True) if owner == rank]
 
     def _notes(self) -> tuple[int, int]:
-        """Parts of blocks that this rank has computed since its last note, and that it would have without a cache."""
+        """Count the parts of blocks that this rank has computed since its last note, and would have without a cache."""
         if self.manager is None:
             return (0, 0)
         before, (done, asked) = self._noted, self.manager.blocks
@@ -282,7 +283,7 @@ class Session:
         self.blocks = round(done / BLOCK_PARTS, 3), round(asked / BLOCK_PARTS, 3)
 
     def _check(self) -> int:
-        """A hash of the round's decisions: the same on all ranks or something is badly wrong."""
+        """Hash the round's decisions, which are the same on all ranks or something is badly wrong."""
         return zlib.crc32(repr((self.rounds, [e.index for e in self._round])).encode())
 
     def _report(self) -> None:

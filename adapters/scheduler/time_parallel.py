@@ -107,7 +107,7 @@ class TimeParallelScheduler:
 
     @property
     def timesteps(self) -> CurrentValues:
-        """What the loop iterates over: one entry per model call, each the time of the point to evaluate."""
+        """The values that the loop iterates over: one entry per model call, each the time of the point to evaluate."""
         return CurrentValues(self, self._real.timesteps)
 
     @property
@@ -182,7 +182,7 @@ FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDIC
 
 
 def value_differs(step: Callable[..., Any], name: str, value: Any) -> bool:
-    """Whether an argument is another than its default."""
+    """Return whether an argument is another than its default."""
     parameter = inspect.signature(step).parameters.get(name)
     plain = isinstance(value, bool | int | float | str)
     return parameter is None or not plain or value != parameter.default
@@ -208,7 +208,7 @@ def set_grid(scheduler: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def describe(scheduler: Any) -> Description:
-    """A scheduler as its class and config describe it."""
+    """Describe a scheduler by its class and config."""
     keys = inspect.signature(type(scheduler).__init__).parameters
     return Description(
         type(scheduler).__name__, {key: scheduler.config[key] for key in keys if key in scheduler.config}
@@ -226,7 +226,7 @@ class CurrentValues:
         self._scheduler, self._table = scheduler, table
 
     def __len__(self) -> int:
-        """The budget of model calls, never reached before the session is done."""
+        """Return the budget of model calls, never reached before the session is done."""
         session = self._scheduler.active
         return session.num_steps * max(session.solver.workers, 1) + 1
 
@@ -247,5 +247,5 @@ class CurrentValues:
 
 
 def summary(session: Session) -> Solution:
-    """The solution of a call: its only sample's, or that of the batch's slowest row."""
+    """Return the solution of a call: its only sample's, or that of the batch's slowest row."""
     return max(session.solutions, key=lambda solution: solution.rounds)

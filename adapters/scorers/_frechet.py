@@ -15,10 +15,10 @@ from genrun.adapters.scorers._options import Device, identity
 from genrun.adapters.scorers.contract import Sample, SetPart, UnscoredError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
+    from genrun.adapters import shapes
+    from genrun.adapters.shapes import FeatureCovariance, FeatureMean, RgbFrames
 
-Features = Callable[["NDArray"], "Tensor"]
+Features = Callable[["RgbFrames"], "shapes.Features"]
 """Frames of one picture or clip, (T, H, W, 3) uint8 -> features, (n, D) float64."""
 
 MEDIA = (".png", ".jpg", ".jpeg", ".webp", ".mp4", ".webm", ".mov", ".gif")
@@ -72,12 +72,12 @@ class FrechetOptions:
 class Gaussian:
     """Mean (D,) and covariance (D, D) of features, float64, and how many they were fitted to."""
 
-    mean: Tensor
-    covariance: Tensor
+    mean: FeatureMean
+    covariance: FeatureCovariance
     count: int = 0
 
 
-def fitted(rows: Iterable[Tensor]) -> Gaussian:
+def fitted(rows: Iterable[shapes.FeaturePart]) -> Gaussian:
     """Fit a Gaussian to features (n, D), given in parts; memory is that of one part and the sums.
 
     Raises:
@@ -97,7 +97,7 @@ def fitted(rows: Iterable[Tensor]) -> Gaussian:
 
 
 def distance(ours: Gaussian, theirs: Gaussian) -> float:
-    """The squared Fréchet distance, at least 0.
+    """Return the squared Fréchet distance, at least 0.
 
     Raises:
         UnscoredError: features of different length.
@@ -115,7 +115,7 @@ def distance(ours: Gaussian, theirs: Gaussian) -> float:
 def measured(
     name: str, samples: Sequence[Sample], features: Features, options: FrechetOptions, workspace: Path
 ) -> SetPart:
-    """The distance of samples to a reference; samples that cannot be read are left out by name.
+    """Measure the distance of samples to a reference; samples that cannot be read are left out by name.
 
     Raises:
         UnscoredError: no reference, or too few samples.
@@ -123,7 +123,7 @@ def measured(
     theirs = reference(name, features, options, workspace)
     refused: dict[str, float | str] = {}
 
-    def rows() -> Iterable[Tensor]:
+    def rows() -> Iterable[shapes.FeaturePart]:
         for sample in samples:
             try:
                 # A copy, so that no more than one clip's frames are in memory.
@@ -139,7 +139,7 @@ def measured(
 
 
 def reference(name: str, features: Features, options: FrechetOptions, workspace: Path) -> Gaussian:
-    """The Gaussian of the real pictures: from a statistics file, or of a folder, whose statistics are kept."""
+    """Return the Gaussian of the real pictures: from a statistics file, or of a folder, whose statistics are kept."""
     given = options.check_reference(name)
     if given.is_file():
         return _read(given)
@@ -156,8 +156,8 @@ def reference(name: str, features: Features, options: FrechetOptions, workspace:
     return found
 
 
-def _frames(path: Path) -> NDArray:
-    """Frames of a real picture or clip of any kind that Pillow or FFmpeg reads."""
+def _frames(path: Path) -> RgbFrames:
+    """Read a real picture or clip of any kind that Pillow or FFmpeg reads."""
     import numpy as np
     from PIL import Image
 

@@ -12,7 +12,7 @@ from genrun.adapters.scorers._torch_fidelity import PACKAGE, without_torchvision
 from genrun.adapters.scorers.contract import UnscoredError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from genrun.adapters.shapes import ByteImages, Features
 
 # The last layer before the classes: 2048 numbers, which the definition of FID and published statistics go by.
 LAYER = "2048"
@@ -47,7 +47,7 @@ class Inception:
             why = " ".join(str(error).split())[:200]
             raise UnscoredError(f"{metric}: {weights} holds no weights of InceptionV3: {why}") from error
 
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, pictures: ByteImages) -> Features:
         """Return the features of pictures, (B, 3, H, W) uint8 -> (B, 2048) float64 on the CPU; sizes are its own matter."""
         import torch
 

@@ -10,6 +10,8 @@ from genrun.adapters.scorers.contract import UnscoredError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from genrun.adapters.shapes import Features
+
 
 def load_network(path: Path | None, metric: str, published: str, device: str) -> Any:
     """Load a TorchScript file. It is a program: load only files that you trust.
@@ -39,7 +41,7 @@ def load_network(path: Path | None, metric: str, published: str, device: str) ->
         raise UnscoredError(f"{metric}: {path} is no TorchScript file that can be loaded: {why}") from error
 
 
-def run(network: Any, inputs: Tensor, **wanted: bool) -> Tensor:
+def run(network: Any, inputs: Tensor, **wanted: bool) -> Features:
     """Call a network with those of the keywords that it knows, and return (B, features), float64 on the CPU.
 
     Raises:
@@ -53,7 +55,7 @@ def run(network: Any, inputs: Tensor, **wanted: bool) -> Tensor:
     return checked(features, len(inputs))
 
 
-def checked(features: Any, count: int) -> Tensor:
+def checked(features: Any, count: int) -> Features:
     """Return what a feature network gave as (B, features), float64 on the CPU.
 
     Raises:

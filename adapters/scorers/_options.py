@@ -1,4 +1,4 @@
-"""What metrics with weights of the user's have in common: devices, frames, and what identifies a file or folder."""
+"""Devices, frames and file hashes of metrics with weights of the user's."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from genrun.adapters.shapes import RgbFrames, SomeFrames
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+# Larger files, such as weights, are told apart by size and ends, so that scoring need not read gigabytes.
 WHOLE_UP_TO_BYTES = 64 * 2**20
 ENDS_BYTES = 2**20
 
 
 def device_of(device: Device) -> str:
-    """`auto` is the GPU where there is one."""
+    """Choose the device: `auto` is the GPU where there is one."""
     import torch
 
     if device != "auto":
@@ -24,8 +25,8 @@ def device_of(device: Device) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def spread(frames: NDArray, count: int) -> NDArray:
-    """At most `count` frames, evenly spaced over a clip, in the middle of as many equal stretches.
+def spread(frames: RgbFrames, count: int) -> SomeFrames:
+    """Pick at most `count` frames, evenly spaced over a clip, in the middle of as many equal stretches.
 
     Args:
         frames: (T, H, W, 3).
@@ -39,7 +40,7 @@ def spread(frames: NDArray, count: int) -> NDArray:
 
 
 def identity(path: Path) -> str:
-    """What identifies a file or folder in the key of the cache; "missing" when there is none.
+    """Hash a file or folder for the key of the cache; "missing" when there is none.
 
     Names, sizes and content; of a file above 64 MiB its first and last MiB, so that scoring need not read gigabytes.
     """

@@ -1,4 +1,4 @@
-"""Does a demo clip show what its caption says? Decided by a rule-based reader of the frames, without weights.
+"""Accuracy of demo pictures against their captions, by a rule-based reader of the frames, without weights.
 
     checker = 1 when every attribute of the caption is found in the frames, else 0
 

@@ -1,4 +1,4 @@
-"""How well pictures fit their caption, to CLIP (Radford et al., 2021; CLIPScore: Hessel et al., 2021).
+"""CLIP score: how well pictures fit their caption (Radford et al., 2021; CLIPScore: Hessel et al., 2021).
 
     cosine(frame) = <e_image, e_text> / (|e_image| |e_text|)
     clip_score    = mean over frames of 100 max(cosine, 0)
@@ -23,8 +23,7 @@ from genrun.adapters.scorers._options import Device, Dtype, device_of, identity,
 from genrun.adapters.scorers.contract import Sample, UnscoredError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
+    from genrun.adapters.shapes import PerFrame, RgbFrames, SomeFrames, Vectors
 
 VIT_G_14 = "laion/CLIP-ViT-g-14-laion2B-s12B-b42K"
 DEMO = Path(__file__).parents[1] / "demo" / "weights" / "demo-clip"
@@ -79,7 +78,7 @@ class ClipScore:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What decides values: everything but the device and the batch, and the weights of a folder."""
+        """The options that decide values: all but the device and the batch, and the weights of a folder."""
         options = self.options
         folder = DEMO if options.checkpoint is None else Path(options.checkpoint)
         chosen = {name: value for name, value in vars(options).items() if name not in {"device", "batch"}}
@@ -99,7 +98,7 @@ class ClipScore:
         return {self.name: scores.mean().item(), f"{self.name}.cosine": cosines.mean().item()}
 
     def _clip(self, adapter: str) -> LoadedClip:
-        """The model for an adapter's items, loaded once; a failure is remembered too, since hubs are slow to say no."""
+        """Return the model for an adapter's items, loaded once; a failure is kept too, since hubs are slow to say no."""
         folder = str(DEMO) if adapter.startswith(DEMO_PREFIX) else VIT_G_14
         checkpoint = self.options.checkpoint or folder
         if checkpoint not in self._loaded:
@@ -126,8 +125,8 @@ class LoadedClip:
     processor: Any
     batch: int
 
-    def cosines(self, frames: NDArray, caption: str) -> Tensor:
-        """Cosine of each frame with the caption, (T,) float32 on the CPU.
+    def cosines(self, frames: RgbFrames, caption: str) -> PerFrame:
+        """Return the cosine of each frame with the caption, (T,) float32 on the CPU.
 
         Args:
             frames: (T, H, W, 3) uint8.
@@ -140,12 +139,12 @@ class LoadedClip:
             images = torch.cat([self._images(part) for part in _parts(frames, self.batch)])
         return (_unit(images) @ _unit(text)[0]).float().cpu()
 
-    def _text(self, caption: str) -> Tensor:
+    def _text(self, caption: str) -> Vectors:
         limit = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer([caption], truncation=True, max_length=limit, return_tensors="pt")
         return _embedding(self.model.get_text_features(**tokens.to(self.model.device)))
 
-    def _images(self, frames: NDArray) -> Tensor:
+    def _images(self, frames: RgbFrames) -> Vectors:
         pixels = self.processor(list(frames), return_tensors="pt")["pixel_values"]
         return _embedding(self.model.get_image_features(pixel_values=pixels.to(self.model.device, self.model.dtype)))
 
@@ -198,16 +197,16 @@ def _check_folder(checkpoint: str) -> None:
         raise UnscoredError(f"{checkpoint}: there are no weights: no model.safetensors in that folder")
 
 
-def _parts(frames: NDArray, size: int) -> list[NDArray]:
+def _parts(frames: RgbFrames, size: int) -> list[SomeFrames]:
     return [frames[start : start + size] for start in range(0, len(frames), size)]
 
 
-def _embedding(features: Any) -> Tensor:
-    """The projected embedding, (B, D) float32; transformers 5 wraps it with the tower's other outputs."""
+def _embedding(features: Any) -> Vectors:
+    """Return the projected embedding, (B, D) float32; transformers 5 wraps it with the tower's other outputs."""
     return getattr(features, "pooler_output", features).float()
 
 
-def _unit(vectors: Tensor) -> Tensor:
+def _unit(vectors: Vectors) -> Vectors:
     return vectors / vectors.norm(dim=-1, keepdim=True)
 
 

@@ -1,4 +1,4 @@
-"""What a metric is, what it may look at, and how it says that it cannot measure.
+"""The contract of metrics: what they are given, what they return, and how they say that they cannot measure.
 
 A `Metric` gives a number for each sample. A `SetMetric` gives numbers for a whole set of samples, such as a Fréchet
 distance. Both are frozen dataclasses; one whose field `options` is a frozen dataclass can be configured in a job:
@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
+    from genrun.adapters.shapes import LatentState, RgbFrames
 
 
 ROUNDED_PX = 16
@@ -31,7 +30,7 @@ class UnscoredError(Exception):
 
 @dataclass(frozen=True)
 class Sample:
-    """One item's files, read on first use and kept until the sample is dropped.
+    """The files of an item, read on first use and kept until the sample is dropped.
 
     Attributes:
         caption: the prompt.
@@ -54,7 +53,7 @@ class Sample:
     seed: int = 0
 
     @cached_property
-    def frames(self) -> NDArray:
+    def frames(self) -> RgbFrames:
         """The decoded frames, uint8 of shape (T, H, W, 3); T = 1 for an image.
 
         Raises:
@@ -75,7 +74,7 @@ class Sample:
         return frames
 
     @cached_property
-    def state(self) -> Tensor:
+    def state(self) -> LatentState:
         """The final latents, float32, in the pipeline's own layout.
 
         Raises:
@@ -99,8 +98,9 @@ class Sample:
             raise UnscoredError(f"{name} is {sides[1]}x{sides[0]} pixels, {self.size[1]}x{self.size[0]} were asked for")
 
 
+@runtime_checkable
 class Described(Protocol):
-    """What is known of a metric without measuring."""
+    """The description of a metric, known without measuring."""
 
     @property
     def name(self) -> str:
@@ -119,7 +119,7 @@ class Described(Protocol):
 
     @property
     def definition(self) -> str:
-        """One sentence for the report: what the number is."""
+        """The definition of the number in one sentence, for the report."""
         ...
 
     @property
@@ -131,17 +131,17 @@ class Described(Protocol):
 
     @property
     def style(self) -> Literal["number", "decibel", "share"]:
-        """How to print it; a share is in 0..1 and printed in per cent."""
+        """The style of printing; a share is in 0..1 and printed in per cent."""
         ...
 
     @property
     def reads(self) -> Literal["media", "latents"]:
-        """Which of a sample's files it reads: their hashes are, with the options, the key of the cache."""
+        """The sample's file that it reads, whose hash is, with the options, the key of the cache."""
         ...
 
     @property
     def compares(self) -> bool:
-        """Whether it needs the sequential sample of the same prompt and seed."""
+        """True when it needs the sequential sample of the same prompt and seed."""
         ...
 
 
@@ -163,7 +163,7 @@ class Metric(Described, Protocol):
 
 @dataclass(frozen=True)
 class SetPart:
-    """One number of a set, and what it is made of.
+    """A number of a set, and the samples' numbers that it is made of.
 
     Attributes:
         name: of the number: one of the parts asked for.
@@ -201,22 +201,22 @@ class SetMetric(Described, Protocol):
         ...
 
     def combine(self, values: Mapping[str, float], /) -> Mapping[str, float]:
-        """Numbers that follow from the parts' values, such as a weighted total; {} when too few are there."""
+        """Return numbers that follow from the parts' values, such as a weighted total; {} when too few are there."""
         ...
 
 
 def needs_of(metric: Described) -> str:
-    """What a metric needs beside genrun, or "": those that need nothing are measured when a job names none."""
+    """Return what a metric needs beside genrun, or "": those that need nothing are measured when a job names none."""
     return str(getattr(metric, "needs", ""))
 
 
 def options_of(metric: Described) -> Any:
-    """The options of a metric, a frozen dataclass, or None when it has none."""
+    """Return the options of a metric, a frozen dataclass, or None when it has none."""
     return getattr(metric, "options", None)
 
 
 def settings_of(metric: Described) -> Mapping[str, Any]:
-    """What beside files and version decides a metric's values, as plain data: part of the key of the cache.
+    """Return what beside files and version decides a metric's values, as plain data: part of the key of the cache.
 
     A metric may say so itself (`settings`, a mapping); else it is all of its options.
     """
@@ -235,7 +235,7 @@ def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _read_latents(path: Path) -> Tensor:
+def _read_latents(path: Path) -> LatentState:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

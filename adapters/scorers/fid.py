@@ -22,8 +22,7 @@ from genrun.adapters.scorers._options import device_of, identity, spread
 from genrun.adapters.scorers.contract import Sample, SetPart
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
+    from genrun.adapters.shapes import ByteImages, Features, RgbFrames
 
 DEFAULT_NETWORK = "inception-v3-2015-12-05"
 
@@ -89,7 +88,7 @@ class Fid:
         """
         network = self._network
 
-        def features(frames: NDArray) -> Tensor:
+        def features(frames: RgbFrames) -> Features:
             import torch
 
             pixels = torch.from_numpy(spread(frames, self.options.frames)).permute(0, 3, 1, 2).contiguous()
@@ -99,7 +98,7 @@ class Fid:
         yield measured(self.name, samples, features, self.options, workspace)
 
     @cached_property
-    def _network(self) -> Callable[[Tensor], Tensor]:
+    def _network(self) -> Callable[[ByteImages], Features]:
         device = device_of(self.options.device)
         if self.options.network is not None:
             network = load_network(self.options.network, self.name, "inception-v3-2015-12-05.pt", device)

@@ -19,8 +19,7 @@ from genrun.adapters.scorers._options import device_of, spread
 from genrun.adapters.scorers.contract import Sample, SetPart, UnscoredError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
+    from genrun.adapters.shapes import Features, RgbFrames
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,12 @@ class Fvd:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """One number."""
+        """The one number."""
         return (self.name,)
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What decides values: network, reference and frames."""
+        """The options that decide values: network, reference and frames."""
         return self.options.settings()
 
     def measure_set(self, samples: Sequence[Sample], _parts: Sequence[str], workspace: Path, /) -> Iterator[SetPart]:
@@ -61,7 +60,7 @@ class Fvd:
         device = device_of(self.options.device)
         network = load_network(self.options.network, self.name, "i3d_torchscript.pt", device)
 
-        def features(frames: NDArray) -> Tensor:
+        def features(frames: RgbFrames) -> Features:
             import torch
 
             if len(frames) < self.options.frames:
@@ -72,7 +71,7 @@ class Fvd:
         yield measured(self.name, samples, features, self.options, workspace)
 
     def combine(self, values: Mapping[str, float], /) -> Mapping[str, float]:
-        """Nothing follows."""
+        """Return nothing: no other number follows from it."""
         return {}
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from genrun.adapters.scorers.contract import Sample, UnscoredError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from genrun.adapters.shapes import Errors, OurLatents, TheirLatents
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class LatentRmse:
         return {self.name: error.mean().sqrt().item() / spread}
 
 
-def squared_error(sample: Sample, reference: Sample | None) -> tuple[Tensor, float]:
+def squared_error(sample: Sample, reference: Sample | None) -> tuple[Errors, float]:
     """Return the squared difference of the latents (float64, the latents' shape) and std of the reference's.
 
     Raises:
@@ -57,7 +57,7 @@ def squared_error(sample: Sample, reference: Sample | None) -> tuple[Tensor, flo
     return difference(ours, theirs)
 
 
-def difference(ours: Tensor, theirs: Tensor) -> tuple[Tensor, float]:
+def difference(ours: OurLatents, theirs: TheirLatents) -> tuple[Errors, float]:
     """Return the squared difference (float64) of two latents of one shape, and std of the second, the reference.
 
     Raises:

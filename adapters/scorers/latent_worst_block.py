@@ -19,8 +19,13 @@ from genrun.adapters.scorers.latent_rmse import squared_error
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from genrun.adapters.shapes import Errors
+
+# 64 x 64 pixels under a VAE that shrinks sides by 8.
 BLOCK_SIDE = 8
-BLOCK_TOKENS = 64
+BLOCK_TOKENS = BLOCK_SIDE**2
+
+# By which video VAEs shrink time.
 STRIDES = (1, 2, 4, 8)
 
 
@@ -47,7 +52,7 @@ class LatentWorstBlock:
         return {self.name: worst_block(error, spread, sample.num_frames)}
 
 
-def worst_block(error: Tensor, spread: float, num_frames: int | None = None) -> float:
+def worst_block(error: Errors, spread: float, num_frames: int | None = None) -> float:
     """Return the largest RMSE of a block / spread, from what `latent_rmse.difference` returns.
 
     Raises:
@@ -56,7 +61,7 @@ def worst_block(error: Tensor, spread: float, num_frames: int | None = None) -> 
     return block_means(error, frame_axis(error.shape, num_frames)).max().sqrt().item() / spread
 
 
-def block_means(error: Tensor, frame_axis: int = 2) -> Tensor:
+def block_means(error: Errors, frame_axis: int = 2) -> Tensor:
     """Return the mean of every block.
 
     Args:

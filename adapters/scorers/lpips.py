@@ -61,7 +61,7 @@ class Lpips:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What decides values: the network."""
+        """The option that decides values: the network."""
         return {"network": self.options.network and identity(self.options.network)}
 
     def measure(self, sample: Sample, reference: Sample | None, /) -> Mapping[str, float]:

@@ -16,8 +16,9 @@ from genrun.adapters.scorers._torch_fidelity import without_torchvision
 from genrun.adapters.scorers.contract import Sample, UnscoredError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from genrun.adapters.shapes import Pixels
 
+# Of identical frames, as said above.
 CAP_DB = 100.0
 
 
@@ -47,7 +48,7 @@ class Psnr:
         return {self.name: min(peak_signal_noise_ratio(ours, theirs, data_range=255.0).item(), CAP_DB)}
 
 
-def frame_pair(sample: Sample, reference: Sample | None) -> tuple[Tensor, Tensor]:
+def frame_pair(sample: Sample, reference: Sample | None) -> tuple[Pixels, Pixels]:
     """Return the frames of both, float32 in 0..255 of shape (T, 3, H, W).
 
     Raises:

@@ -68,7 +68,7 @@ class Clip:
 
 
 def build_clip(recipe: ClipRecipe = DEMO_CLIP) -> Clip:
-    """The model with untrained weights, the same for the same seed: 16 patches of 16 pixels, at most 12 tokens."""
+    """Build the model with untrained weights, the same for the same seed: 16 patches of 16 pixels, at most 12 tokens."""
     tokenizer = clip_tokenizer()
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
@@ -99,6 +99,6 @@ def build_clip(recipe: ClipRecipe = DEMO_CLIP) -> Clip:
 
 
 def visible(scene: Scene) -> tuple[str, ...]:
-    """What of a scene a single frame shows: everything but its motion."""
+    """Return the attributes of a scene that a single frame shows: everything but its motion."""
     where = "" if scene.kind == "video" else scene.where
     return (scene.size, scene.colour, scene.shape, where, scene.background)

@@ -34,14 +34,14 @@ CLIP_SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 
 
 def build_pipeline(recipe: Recipe) -> CogVideoXPipeline | StableDiffusion3Pipeline:
-    """The recipe's whole pipeline with untrained weights, the same for the same ``recipe.seed``."""
+    """Build the recipe's whole pipeline with untrained weights, the same for the same ``recipe.seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return video_pipeline() if recipe.kind == "video" else image_pipeline()
 
 
 def video_pipeline() -> CogVideoXPipeline:
-    """A CogVideoX pipeline for 9 frames of 64x64: 3 x 8 x 8 latents of 16 channels, 48 + 12 tokens."""
+    """Build a CogVideoX pipeline for 9 frames of 64x64: 3 x 8 x 8 latents of 16 channels, 48 + 12 tokens."""
     tokenizer = t5_tokenizer()
     encoder = t5_encoder(tokenizer)
     vae = AutoencoderKLCogVideoX(
@@ -79,7 +79,7 @@ def video_pipeline() -> CogVideoXPipeline:
 
 
 def image_pipeline() -> StableDiffusion3Pipeline:
-    """A Stable Diffusion 3 pipeline for 64x64: 8 x 8 latents of 16 channels, 16 + 24 tokens."""
+    """Build a Stable Diffusion 3 pipeline for 64x64: 8 x 8 latents of 16 channels, 16 + 24 tokens."""
     tokenizer = clip_tokenizer()
     encoders = [clip_encoder(tokenizer) for _ in range(2)]
     vae = AutoencoderKL(
@@ -114,7 +114,7 @@ def image_pipeline() -> StableDiffusion3Pipeline:
 
 
 def four_blocks(down: str, up: str, channels: tuple[int, int, int, int]) -> dict[str, Any]:
-    """A VAE's arguments for four resolutions. Typed loosely: diffusers annotates these tuples as of length one."""
+    """Return a VAE's arguments for four resolutions. Typed loosely: diffusers annotates these tuples as of length one."""
     return {
         "down_block_types": (down,) * len(channels),
         "up_block_types": (up,) * len(channels),
@@ -123,7 +123,7 @@ def four_blocks(down: str, up: str, channels: tuple[int, int, int, int]) -> dict
 
 
 def t5_tokenizer() -> T5Tokenizer:
-    """A T5 tokenizer with one piece for each word of the world, and letters for any other word."""
+    """Build a T5 tokenizer with one piece for each word of the world, and letters for any other word."""
     words = [("▁" + word, -2.0) for word in vocabulary()]
     letters = [(letter, -9.0) for letter in string.ascii_lowercase]
     special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0)]
@@ -133,7 +133,7 @@ def t5_tokenizer() -> T5Tokenizer:
 
 
 def t5_encoder(tokenizer: T5Tokenizer) -> T5EncoderModel:
-    """A frozen random T5 encoder: it tells words and their order apart, which is all that a transformer needs."""
+    """Build a frozen random T5 encoder: it tells words and their order apart, which is all that a transformer needs."""
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=TEXT_WIDTH,
@@ -148,7 +148,7 @@ def t5_encoder(tokenizer: T5Tokenizer) -> T5EncoderModel:
 
 
 def clip_tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer whose byte-pair merges make one token of each word of the world."""
+    """Build a CLIP tokenizer whose byte-pair merges make one token of each word of the world."""
     words = vocabulary()
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -164,7 +164,7 @@ def clip_tokenizer() -> CLIPTokenizer:
 
 
 def clip_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
-    """A frozen random CLIP text encoder; its embeddings have unit variance, since no layer normalises them."""
+    """Build a frozen random CLIP text encoder; its embeddings have unit variance, since no layer normalises them."""
     encoder = CLIPTextModelWithProjection(
         CLIPTextConfig(
             vocab_size=len(tokenizer),

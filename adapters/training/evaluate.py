@@ -24,7 +24,7 @@ FIRST_SEED = 1000
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured.
+    """The measurements of a demo model.
 
     Attributes:
         pairs: (caption, seed) pairs generated; no caption was in the training set.
@@ -40,7 +40,7 @@ class Evaluation:
 
 
 def load(folder: Path, device: str = "cpu") -> Any:
-    """A demo pipeline from its folder, in fp32, without progress bars."""
+    """Load a demo pipeline from its folder, in fp32, without progress bars."""
     pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
@@ -70,14 +70,14 @@ def generate(pipe: Any, captions: list[str], seeds: list[int], sampling: Samplin
 
 
 def held_out_pairs(recipe: Recipe, pairs: int) -> tuple[list[Scene], list[int]]:
-    """Scenes never trained on, each as often as any other, and a seed for each."""
+    """Pick scenes never trained on, each as often as any other, and a seed for each."""
     world = scenes(recipe.kind, "held-out")
     order = np.random.default_rng(recipe.seed).permutation(len(world))
     return [world[order[i % len(world)]] for i in range(pairs)], [FIRST_SEED + i for i in range(pairs)]
 
 
 def held_out_psnr_db(vae: Any, recipe: Recipe, count: int = 24) -> float:
-    """PSNR of the VAE on whole held-out clips or images that training has not seen, mean over them, in dB."""
+    """Measure the PSNR of the VAE on whole held-out clips or images, mean over them, in dB."""
     rng = np.random.default_rng(recipe.seed + 1)
     world = scenes(recipe.kind, "held-out")
     drawn = (to_tensor(draw(sample(world, rng), rng))[None] for _ in range(count))
@@ -100,7 +100,7 @@ def evaluate(pipe: Any, recipe: Recipe, pairs: int = 96, batch: int = 32) -> Eva
 
 
 def recipe_of(pipe: Any) -> Recipe:
-    """The recipe that a pipeline was built from, by its class.
+    """Find the recipe that a pipeline was built from, by its class.
 
     Raises:
         ValueError: if no demo model is of that class.
@@ -113,7 +113,7 @@ def recipe_of(pipe: Any) -> Recipe:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", help=f"pipeline folder, or {' or '.join(sorted(RECIPES))}")
     parser.add_argument("--pairs", type=int, default=96, help="held-out (caption, seed) pairs (default: 96)")

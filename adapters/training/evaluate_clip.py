@@ -1,4 +1,4 @@
-"""Does the demo world's CLIP tell captions apart? Held-out scenes, written to media files and read back.
+"""Evaluation of the demo world's CLIP: can it tell captions apart, on held-out scenes in media files?
 
 python -m genrun.adapters.training.evaluate_clip [FOLDER] [--pairs 400]
 """
@@ -67,7 +67,7 @@ def accuracy(folder: Path, pairs: int, seed: int = 0) -> Mapping[str, float]:
 
 
 def _changed(scene: Scene, attribute: str, rng: np.random.Generator) -> Scene | None:
-    """The scene with another value of one attribute; None for the motion of a clip, which no frame shows."""
+    """Change one attribute of a scene; None for the motion of a clip, which no frame shows."""
     if attribute == "where" and scene.kind == "video":
         return None
     others = [value for value in ATTRIBUTES[attribute] if value != getattr(scene, attribute)]
@@ -89,7 +89,7 @@ def _score(metric: ClipScore, media: Path, said: Scene) -> float:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=DEMO_CLIP.weights)
     parser.add_argument("--pairs", type=int, default=400)

@@ -34,7 +34,7 @@ def standardise(vae: Any, latents: Tensor) -> None:
 
 
 def _readers(vae: Any) -> Iterator[Any]:
-    """Every convolution of the decoder that reads the latent itself."""
+    """Iterate over the decoder's convolutions that read the latent itself."""
     yield _convolution(vae.decoder.conv_in)
     for module in vae.decoder.modules():
         # CogVideoX's norms modulate by the latent at every depth.
@@ -44,5 +44,5 @@ def _readers(vae: Any) -> Iterator[Any]:
 
 
 def _convolution(module: nn.Module) -> Any:
-    """The plain convolution, unwrapped from CogVideoX's causal padding."""
+    """Return the plain convolution, unwrapped from CogVideoX's causal padding."""
     return getattr(module, "conv", module)

@@ -21,13 +21,13 @@ class StepRandom:
 
     @classmethod
     def of(cls, seed: int, stage: str, step: int) -> "StepRandom":
-        """The generators of one step of one stage."""
+        """Return the generators of one step of one stage."""
         numpy = np.random.default_rng([seed, zlib.crc32(stage.encode()), step])
         return cls(numpy, torch.Generator().manual_seed(int(numpy.integers(2**62))))
 
 
 class Plan(Protocol):
-    """What the loop reads of a stage of a recipe."""
+    """The part of a recipe's stage that the loop reads."""
 
     @property
     def name(self) -> str:
@@ -109,7 +109,7 @@ class _State:
         self.mean_loss = 0.0
 
     def advance(self, loss: Tensor) -> None:
-        """One optimizer step."""
+        """Take one optimizer step."""
         warm_up = min(1.0, (self.step + 1) / 100)
         left = 1 - self.step / self.plan.steps
         for group in self.optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""What the demo models' parts are trained to do: reconstruct pictures, and undo noise in latents."""
+"""Training objectives of the demo models: reconstruct pictures, and undo noise in latents."""
 
 from typing import Any
 
@@ -10,17 +10,20 @@ from genrun.adapters.demo.world import Scene, draw, sample
 from genrun.adapters.training.loop import StepRandom
 from genrun.adapters.training.recipe import VaeStage
 
+# Deviation of the noise that the decoder learns to bear.
 LATENT_NOISE = 0.03
+
+# Keeps latents from growing without bound.
 LATENT_PENALTY = 1e-4
 
 
 def to_tensor(frames: np.ndarray) -> Tensor:
-    """(..., T, H, W, 3) in 0..1 to (..., 3, T, H, W) in -1..1."""
+    """Convert (..., T, H, W, 3) in 0..1 to (..., 3, T, H, W) in -1..1."""
     return torch.from_numpy(np.moveaxis(frames, -1, -4)).contiguous() * 2 - 1
 
 
 def pictures(scenes: list[Scene], stage: VaeStage, rng: np.random.Generator) -> Tensor:
-    """A batch of random windows of drawn scenes, (B, 3, T, crop, crop) in -1..1."""
+    """Draw a batch of random windows of scenes, (B, 3, T, crop, crop) in -1..1."""
     drawn = np.stack([draw(sample(scenes, rng), rng, stage.frames) for _ in range(stage.batch)])
     top, left = rng.integers(0, drawn.shape[2] - stage.crop_px + 1, (2, stage.batch))
     rows = np.arange(stage.crop_px)
@@ -29,17 +32,17 @@ def pictures(scenes: list[Scene], stage: VaeStage, rng: np.random.Generator) -> 
 
 
 def encode_mean(vae: Any, batch: Tensor) -> Tensor:
-    """Latent means of (B, 3, T, H, W): (B, C, T', h, w) from a video VAE, (B, C, h, w) from an image VAE."""
+    """Return the latent means of (B, 3, T, H, W): (B, C, T', h, w) from a video VAE, (B, C, h, w) from an image VAE."""
     return vae.encode(for_vae(vae, batch)).latent_dist.mean
 
 
 def for_vae(vae: Any, batch: Tensor) -> Tensor:
-    """A batch with its time axis dropped if the VAE takes images."""
+    """Drop a batch's time axis if the VAE takes images."""
     return batch if hasattr(vae.config, "temporal_compression_ratio") else batch.squeeze(2)
 
 
 def reconstruction_loss(vae: Any, batch: Tensor, random: StepRandom) -> Tensor:
-    """Distance of a batch to its reconstruction from slightly noisy latents, with a small penalty on their size."""
+    """Measure a batch's distance to its reconstruction from slightly noisy latents, with a small penalty on their size."""
     batch = for_vae(vae, batch)
     mean = vae.encode(batch).latent_dist.mean
     noise = torch.randn(mean.shape, generator=random.torch).to(mean.device)
@@ -48,7 +51,7 @@ def reconstruction_loss(vae: Any, batch: Tensor, random: StepRandom) -> Tensor:
 
 
 def psnr_db(vae: Any, batch: Tensor) -> float:
-    """Peak signal-to-noise ratio of the VAE's reconstructions of a batch in -1..1, in dB."""
+    """Measure the peak signal-to-noise ratio of the VAE's reconstructions of a batch in -1..1, in dB."""
     batch = for_vae(vae, batch)
     with torch.no_grad():
         error = vae.decode(vae.encode(batch).latent_dist.mean).sample - batch
@@ -58,7 +61,7 @@ def psnr_db(vae: Any, batch: Tensor) -> float:
 def velocity_loss(
     transformer: nn.Module, latents: Tensor, text: dict[str, Tensor], alphas: Tensor, random: StepRandom
 ) -> Tensor:
-    """The CogVideoX objective: predict v = sqrt(a) noise - sqrt(1 - a) x (Salimans and Ho, arXiv 2202.00512).
+    """Compute the CogVideoX objective: predict v = sqrt(a) noise - sqrt(1 - a) x (Salimans and Ho, arXiv 2202.00512).
 
     Args:
         transformer: a CogVideoX transformer.
@@ -78,7 +81,7 @@ def velocity_loss(
 def flow_loss(
     transformer: nn.Module, latents: Tensor, text: dict[str, Tensor], shift: float, random: StepRandom
 ) -> Tensor:
-    """The SD3 objective: predict noise - x on the straight line between them (Esser et al., arXiv 2403.03206).
+    """Compute the SD3 objective: predict noise - x on the line between them (Esser et al., arXiv 2403.03206).
 
     Args:
         transformer: an SD3 transformer.

@@ -1,4 +1,4 @@
-"""How the demo models are built, trained and called, as plain values: nothing here imports torch."""
+"""Recipes of the demo models: how they are built, trained and called, as plain values. Imports no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class VaeStage:
-    """One stretch of the VAE's training.
+    """A stretch of the VAE's training.
 
     Attributes:
         name: names the checkpoint.

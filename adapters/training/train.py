@@ -64,7 +64,7 @@ def train_vae(vae: Any, recipe: Recipe, loop: Loop) -> None:
 
 
 def whole_latents(vae: Any, recipe: Recipe, count: int = 64) -> Tensor:
-    """Latent means of whole drawn clips or images of the training half."""
+    """Return the latent means of whole drawn clips or images of the training half."""
     rng = np.random.default_rng([recipe.seed, count])
     world = scenes(recipe.kind, "train")
     drawn = (to_tensor(draw(sample(world, rng), rng))[None] for _ in range(count))
@@ -93,7 +93,7 @@ def train_transformer(pipe: Any, recipe: Recipe, loop: Loop) -> None:
 
 
 def latent_set(pipe: Any, recipe: Recipe, loop: Loop) -> dict[str, Tensor]:
-    """Training latents in the transformer's layout and scale, and the index of each one's scene.
+    """Make the training latents in the transformer's layout and scale, and the index of each one's scene.
 
     Kept in ``loop.folder``, and read from there by a resumed run. Sets the VAE's ``scaling_factor``.
     """
@@ -117,7 +117,7 @@ def latent_set(pipe: Any, recipe: Recipe, loop: Loop) -> dict[str, Tensor]:
 
 
 def encode_text(pipe: Any, recipe: Recipe, world: list[Scene]) -> dict[str, Tensor]:
-    """The transformer's text arguments for each scene's caption, and last for the empty caption."""
+    """Return the transformer's text arguments for each scene's caption, and last for the empty caption."""
     captions = [*(scene.caption for scene in world), ""]
     with torch.no_grad():
         prompts = [captions] if recipe.kind == "video" else [captions, None, None]
@@ -136,7 +136,7 @@ def save(pipe: Any, out: Path) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", choices=sorted(RECIPES))
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished pipeline")

@@ -42,7 +42,7 @@ def train(recipe: ClipRecipe, out: Path, work: Path, device: str = "cpu", resume
 
 
 def frames_of(said: Sequence[Scene], rng: np.random.Generator, noise: float) -> np.ndarray:
-    """One frame of each scene, somewhat blurred and noisy as decoded frames are: (B, 3, 64, 64) float32 in 0..1."""
+    """Draw one frame of each scene, somewhat blurred and noisy as decoded frames are: (B, 3, 64, 64) float32 in 0..1."""
     frames = np.concatenate([one_frame(scene, rng) for scene in said]).transpose(0, 3, 1, 2)
     soft = torch.from_numpy(frames)
     soft = interpolate(avg_pool2d(soft, 2), scale_factor=2, mode="bilinear", align_corners=False).numpy()
@@ -53,14 +53,14 @@ def frames_of(said: Sequence[Scene], rng: np.random.Generator, noise: float) -> 
 
 
 def one_frame(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """Any frame of a scene's clip, or its image: (1, 64, 64, 3) float32 in 0..1."""
+    """Draw any frame of a scene's clip, or its image: (1, 64, 64, 3) float32 in 0..1."""
     course_y, course_x = path(scene, rng, CLIP_FRAMES if scene.kind == "video" else 1)
     at = int(rng.integers(len(course_y)))
     return paint(scene, course_y[at : at + 1], course_x[at : at + 1])
 
 
 def contrastive_loss(clip: Clip, pixels: Tensor, said: Sequence[Scene]) -> Tensor:
-    """Symmetric cross-entropy (Radford et al., 2021, figure 3), where captions that a frame cannot tell apart share it.
+    """Compute the symmetric cross-entropy (Radford et al., 2021, figure 3), where indistinguishable captions share a frame.
 
     Args:
         clip: the model.
@@ -78,7 +78,7 @@ def contrastive_loss(clip: Clip, pixels: Tensor, said: Sequence[Scene]) -> Tenso
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=DEMO_CLIP.weights)
     parser.add_argument("--work", type=Path, default=Path("runs/train/demo-clip"))

@@ -46,7 +46,7 @@ def main():
 
 
 def about(told):
-    """What this environment has."""
+    """Describe this environment."""
     if importlib.util.find_spec("vbench") is None:
         raise ModuleNotFoundError("No module named 'vbench'")
     declare_operators()
@@ -66,7 +66,7 @@ def about(told):
 
 
 def version():
-    """The version of vbench, or ""."""
+    """Return the version of vbench, or ""."""
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as version_of
 
@@ -77,7 +77,7 @@ def version():
 
 
 def in_hub_cache(name):
-    """Whether a checkpoint of the hub is on this machine."""
+    """Return whether a checkpoint of the hub is on this machine."""
     try:
         from huggingface_hub import try_to_load_from_cache
 
@@ -111,7 +111,7 @@ def declare_operators():
 
 
 def measured(request, say):
-    """One dimension on the videos of a folder."""
+    """Measure one dimension on the videos of a folder."""
     import torch
 
     dimension = request["dimension"]
@@ -135,7 +135,7 @@ def measured(request, say):
 
 
 def telling(say):
-    """In place of tqdm: goes through the same things, and says which video is next."""
+    """Return a stand-in for tqdm that goes through the same things, and says which video is next."""
 
     def through(things, *_args, **_kwargs):
         for thing in things:
@@ -148,7 +148,7 @@ def telling(say):
 
 
 def number(value):
-    """A number as JSON has it; null for what is none, and "nan" as text, since JSON has no such number."""
+    """Return a number as JSON has it; null for what is none, and "nan" as text, since JSON has no such number."""
     if isinstance(value, (bool, int, float)):
         value = float(value)
         return value if value - value == 0 else str(value)

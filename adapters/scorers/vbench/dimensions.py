@@ -33,7 +33,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Dimension:
-    """One dimension.
+    """A dimension: its scale, its weight, and what it needs.
 
     Attributes:
         name: of vbench's module and of its result.
@@ -60,7 +60,7 @@ class Dimension:
     unit: float = 1.0
 
     def scaled(self, value: float) -> float:
-        """A result on the scale of the leaderboard."""
+        """Return a result on the scale of the leaderboard."""
         return (value - self.low) / (self.high - self.low)
 
 
@@ -138,7 +138,7 @@ DIMENSIONS: Mapping[str, Dimension] = {
 
 
 def combined(values: Mapping[str, float]) -> dict[str, float]:
-    """Quality, semantic and total, each where all of its dimensions have a value.
+    """Return quality, semantic and total, each where all of its dimensions have a value.
 
     Args:
         values: dimension -> result, as vbench gives it.

@@ -1,4 +1,4 @@
-"""Makes an environment for vbench, whose pins (transformers 4.33, numpy 1) exclude genrun's own."""
+"""Installation of vbench in an environment of its own: its pins (transformers 4.33, numpy 1) exclude genrun's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class InstallError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """How the environment is made.
+    """The commands that make an environment.
 
     Attributes:
         home: its folder.
@@ -78,7 +78,7 @@ def make(wanted: Plan) -> None:
 
 
 def installed_python(home: Path) -> Path | None:
-    """The interpreter of a finished environment, or None."""
+    """Return the interpreter of a finished environment, or None."""
     return home / "bin" / "python" if (home / READY).is_file() else None
 
 

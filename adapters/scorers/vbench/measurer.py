@@ -1,4 +1,4 @@
-"""One dimension of VBench on some samples, with everything that can go wrong said by dimension and video."""
+"""Measurement of VBench's dimensions on samples; failures are told by dimension and video."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS, Dimension
 from genrun.adapters.scorers.vbench.process import Bridge, BridgeError
 from genrun.adapters.scorers.vbench.video_folder import MODES, Staged, stage
 
+# Importing vbench reads gigabytes, perhaps from a network file system.
 START_TIMEOUT_S = 600.0
+
+# Videos that a message names.
 SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a dimension.
+    """The result of a dimension.
 
     Attributes:
         value: as vbench averages it; None when it failed, or gave something for a part of the videos only.
@@ -51,7 +54,7 @@ class Measurer:
     workspace: Path
 
     def hello(self) -> Mapping[str, Any]:
-        """What the environment says of itself; starts the process if there is none.
+        """Return what the environment says of itself; starts the process if there is none.
 
         Raises:
             UnscoredError: it does not start.
@@ -111,7 +114,7 @@ class Measurer:
 
 
 def missing(dimension: Dimension, hello: Mapping[str, Any]) -> list[str]:
-    """What a dimension lacks in an environment, each with where it goes and where it comes from."""
+    """List what a dimension lacks in an environment, each with where it goes and where it comes from."""
     cache = Path(hello["cache"])
     files = [
         f"{cache / weights.path} (from {weights.source})"
@@ -155,7 +158,7 @@ def judged(dimension: Dimension, staged: Staged, answer: Mapping[str, Any]) -> R
 
 
 def _coverage(staged: Staged) -> str | None:
-    """What a number of the standard suite is of, when not every prompt has its five samples."""
+    """Say how much of the suite a number is of, when not every prompt has its five samples."""
     wanted = staged.planned * 5
     if len(staged.items) >= wanted:
         return None
@@ -163,7 +166,7 @@ def _coverage(staged: Staged) -> str | None:
 
 
 def _failed(dimension: Dimension, staged: Staged, at: str, why: str) -> Result:
-    """A dimension that failed, perhaps at a video."""
+    """Return the result of a dimension that failed, perhaps at a video."""
     sample = staged.items.get(at)
     where = f" at {sample}" if sample else ""
     message = f"{dimension.name} failed{where}: {why}"

@@ -92,7 +92,7 @@ class VBenchMetric:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What decides values: the protocol and the list of prompts, not where things are."""
+        """The options that decide values: the protocol and the list of prompts, not where things are."""
         full_info = self.options.full_info
         return {"prompts": self.options.prompts, "full_info": None if full_info is None else identity(full_info)}
 
@@ -126,12 +126,12 @@ class VBenchMetric:
             bridge.close()
 
     def combine(self, values: Mapping[str, float], /) -> Mapping[str, float]:
-        """Quality, semantic and total, of those whose dimensions are all there."""
+        """Return quality, semantic and total, of those whose dimensions are all there."""
         found = combined({name.partition(".")[2]: value for name, value in values.items()})
         return {self.name if name == "total" else f"{self.name}.{name}": value for name, value in found.items()}
 
     def _suite(self, samples: Sequence[Sample], full_info: Path) -> Sequence[Mapping[str, Any]]:
-        """VBench's list of prompts when its standard protocol is to be followed, else nothing."""
+        """Return VBench's list of prompts when its standard protocol is to be followed, else nothing."""
         if self.options.prompts == "custom":
             return ()
         try:

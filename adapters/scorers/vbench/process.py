@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 BRIDGE = Path(__file__).with_name("bridge.py")
+# Enough for the last line of a traceback.
 LOG_TAIL_BYTES = 4000
+
+# The reader ends with the process; a grandchild that holds the pipe open is not waited for longer.
 READER_TIMEOUT_S = 5.0
 
 
@@ -25,7 +28,7 @@ class BridgeError(Exception):
 
 @dataclass
 class Bridge:
-    """One process of vbench's Python.
+    """A process of vbench's Python.
 
     Attributes:
         python: the interpreter of its environment.
@@ -88,7 +91,7 @@ class Bridge:
 
     @property
     def alive(self) -> bool:
-        """Whether there is a process to ask."""
+        """True when there is a process to ask."""
         return self._process is not None and self._process.poll() is None
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Lays out media files as vbench wants them: a folder of links whose names it reads, made from files named by id.
+"""Folders of videos as vbench wants them: links whose names it reads, made from files named by id.
 
 On VBench's own prompts (`standard`) a name is the prompt and the sample's number, `a person is swimming-0.mp4`, and vbench
 takes the rest from its list of prompts. On others (`custom`) names are ids, and vbench is told the prompts apart; but
@@ -21,14 +21,19 @@ from genrun.adapters.scorers.contract import Sample
 
 Mode = Literal["standard", "custom"]
 MODES: Mapping[Mode, str] = {"standard": "vbench_standard", "custom": "custom_input"}
+# VBench's standard protocol.
 SAMPLES_A_PROMPT = 5
+
+# File systems allow 255; the rest is room for suffixes.
 MAX_NAME_BYTES = 240
+
+# The dimension that reads the action from the name.
 BY_NAME = "human_action"
 
 
 @dataclass(frozen=True)
 class Staged:
-    """What one dimension is measured on.
+    """The videos that one dimension is measured on.
 
     Attributes:
         folder: of links.
@@ -46,7 +51,7 @@ class Staged:
 
 
 def read_suite(full_info: Path) -> list[dict[str, Any]]:
-    """VBench's list of prompts: objects with `prompt_en` and `dimension`, a list.
+    """Read VBench's list of prompts: objects with `prompt_en` and `dimension`, a list.
 
     Raises:
         ValueError: the file cannot be read, or is no such list.

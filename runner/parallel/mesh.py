@@ -56,7 +56,7 @@ class Mesh:
         return (self.data, self.time, self.cfg, self.ring, self.ulysses)
 
     def to_dict(self) -> dict[str, int]:
-        """Axis -> size."""
+        """Return the size of each axis."""
         return asdict(self)
 
     def __str__(self) -> str:

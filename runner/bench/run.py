@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from genrun.runner.bench.ask import Asked
 from genrun.runner.bench.folder import BenchFolder
 from genrun.runner.bench.measure import Measurer
+from genrun.runner.bench.outputs import PARETO_COLUMNS, RESULT_COLUMNS, as_csv, as_json, pareto_row, result_rows
 from genrun.runner.bench.page import About, write_page
 from genrun.runner.bench.pareto import Crossing, crossings
 from genrun.runner.bench.results import Result
 from genrun.runner.bench.sweep import Cell, Variant, sweep
-from genrun.runner.bench.tables import PARETO_COLUMNS, RESULT_COLUMNS, as_csv, as_json, pareto_row, result_rows
 from genrun.runner.job.registries import Registry
 from genrun.runner.progress import Display, Glimpse
 from genrun.runner.store import environment

@@ -97,9 +97,9 @@ def _kind(context: click.Context, options: dict[str, Any]) -> str:
 def _solvers(kind: str, options: dict[str, Any]) -> None:
     from genrun.runner.bench import run
     from genrun.runner.bench.folder import BenchFolder
+    from genrun.runner.bench.outputs import CACHE_COLUMNS, cache_rows
     from genrun.runner.bench.pareto import crossings
     from genrun.runner.bench.sweep import parse_solvers, parse_tolerances, parse_workers, with_caches
-    from genrun.runner.bench.tables import CACHE_COLUMNS, cache_rows
     from genrun.runner.job.registries import Registries
 
     solvers = Registries.installed().solvers
@@ -148,8 +148,8 @@ def _summary(out: Path, page: str, results: list[Result]) -> dict[str, Any]:
 
 def _engine(options: dict[str, Any]) -> None:
     from genrun.runner.bench.engine import COLUMNS, EngineQuestion, measure_engine
+    from genrun.runner.bench.outputs import as_csv
     from genrun.runner.bench.sweep import parse_solvers
-    from genrun.runner.bench.tables import as_csv
     from genrun.runner.job.registries import Registries
     from genrun.runner.store.files import atomic_write
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import GenrunError, IncompleteError, LaunchError
+from genrun.runner.job.scores import metrics_of
 from genrun.runner.launch.order import Order, open_items
 from genrun.runner.launch.submissions import ITEMS, load, standing
-from genrun.runner.score.choose import metric_name
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.submit.follow import incomplete
 from genrun.slurm import launcher as slurm
@@ -87,7 +87,7 @@ def _missing(folder: RunFolder, order: Order, step: str) -> str:
         return f"{left} items are not finished"
     steps = [submission.jobs for submission in load(folder) if submission.order == order.job]
     if step == "report" and any("score" in jobs for jobs in steps):
-        named = map(metric_name, folder.job_document().get("score") or ())
+        named = metrics_of(folder.job_document())
         metrics = [name for name in named if not folder.scores_path(name).exists()]
         return f"there are no scores of {', '.join(metrics)}" if metrics else ""
     return ""
@@ -101,7 +101,8 @@ def _before(found: Standing, step: str) -> list[str]:
 
 def _score(folder: RunFolder) -> None:
     from genrun.runner.job.tools import metric_defaults
-    from genrun.runner.score.run import score_run, wanted_metrics
+    from genrun.runner.score.metrics import wanted_metrics
+    from genrun.runner.score.scoring import score_run
 
     metrics = wanted_metrics(folder, defaults=metric_defaults(folder.path.parents[1]))
     rows = score_run(folder, metrics, note=print)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import DamagedFileError, UnreadableError
-from genrun.runner.score.scorefile import whole_lines
 from genrun.runner.store.files import atomic_write, is_temporary, write_error
 from genrun.runner.store.notes import damaged_encodings, damaged_extras
 from genrun.runner.store.records import Record
+from genrun.runner.store.scores import whole_lines
 from genrun.runner.store.survey import DAMAGED, file_of, is_lost, lost_file
 from genrun.runner.worker.finish import sha256_of
 

@@ -71,9 +71,9 @@ def damaged_encodings(folder: RunFolder, most_bytes: int | None = None) -> Itera
 
 def _check(folder: RunFolder, path: Path) -> None:
     """Read one of them as its readers do."""
-    from genrun.runner.history.night import Night
     from genrun.runner.launch.order import Order
     from genrun.runner.launch.submissions import parse
+    from genrun.runner.store.nights import Night
 
     try:
         path.lstat()
@@ -91,7 +91,7 @@ def _check(folder: RunFolder, path: Path) -> None:
 
 
 def _scores(path: Path) -> StoreError | None:
-    from genrun.runner.score.scorefile import read
+    from genrun.runner.store.scores import read
 
     told: list[str] = []
     try:

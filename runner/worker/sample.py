@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from genrun.adapters.parallel.alarm import BrokenSlotError
+from genrun.runner.job.scores import metrics_of
 from genrun.runner.notes import OF_SAMPLING
-from genrun.runner.score.choose import metric_name
 from genrun.runner.store.records import Note, Record, SamplerStats
 from genrun.runner.worker.cached import cache_notes
 from genrun.runner.worker.finish import Ending, failure_of, sha256_of
@@ -243,5 +243,5 @@ def wants_latents(document: dict[str, Any]) -> bool:
     """Whether a resolved job keeps latents: when told to, or when a metric or a gate on drift needs them."""
     output = document.get("output") or {}
     gated = (name.removeprefix("drift.") for name in document.get("gates") or ())
-    needed = {*map(metric_name, document.get("score") or ()), *gated}
+    needed = {*metrics_of(document), *gated}
     return bool(output.get("save_latents")) or not LATENT_METRICS.isdisjoint(needed)

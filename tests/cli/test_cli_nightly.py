@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from genrun.runner.history.night import read_night, write_night
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.nights import read_night, write_night
 from tests.cli.conftest import Genrun
 from tests.fakes import faults
 

@@ -13,7 +13,7 @@ from genrun.adapters.scorers.vbench import VBenchMetric, VBenchOptions
 from genrun.adapters.vbench.dimensions import DIMENSIONS
 from genrun.adapters.vbench.staging import read_suite
 from genrun.adapters.vbench.talk import Bridge
-from genrun.runner.score.run import score_run
+from genrun.runner.score.scoring import score_run
 from tests.sample_run import CAPTIONS, make_run
 
 PYTHON = os.environ.get("GENRUN_VBENCH_PYTHON")

@@ -14,10 +14,10 @@ from unittest import mock
 import torch
 
 from genrun.adapters.embeddings import pack
-from genrun.runner.history.night import write_night
 from genrun.runner.store.files import atomic_write
 from genrun.runner.store.folder import RunFolder, format_record
 from genrun.runner.store.lease import Leases, Owner
+from genrun.runner.store.nights import write_night
 from genrun.runner.worker.finish import sha256_of
 from tests.fakes.items import dead_process
 from tests.fakes.nights import night

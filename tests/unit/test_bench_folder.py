@@ -289,9 +289,9 @@ def test_settings_of_closed_forms_say_what_decides_their_numbers() -> None:
 
 
 def test_a_cache_is_compared_with_the_same_solver_without_it() -> None:
+    from genrun.runner.bench.outputs import CACHE_COLUMNS, cache_rows, result_rows
     from genrun.runner.bench.results import Result, Sample
     from genrun.runner.bench.sweep import Cell
-    from genrun.runner.bench.tables import CACHE_COLUMNS, cache_rows, result_rows
 
     def result(kind: str, blocks: float, rmse: float, cache: dict[str, Any], error: str = "") -> Result:
         samples = () if error else (Sample(10, 40, 0, "tolerance", (), rmse, None, blocks),)

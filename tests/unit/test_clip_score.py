@@ -20,7 +20,7 @@ from genrun.adapters.media import write_video
 from genrun.adapters.scorers._options import identity, spread
 from genrun.adapters.scorers.clip_score import DEMO, METRIC, ClipOptions, ClipScore
 from genrun.adapters.scorers.contract import Sample, UnscoredError, settings_of
-from genrun.runner.score.run import score_run
+from genrun.runner.score.scoring import score_run
 from tests.sample_run import make_run
 
 OWN = "a small red circle moving left on gray"

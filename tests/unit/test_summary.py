@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from genrun.runner.score.summary import estimate, summarize
-from genrun.runner.statistics import mean_interval
+from genrun.runner.score.summary import summarize
+from genrun.runner.statistics import estimate, mean_interval
 from genrun.runner.store.records import Record, SamplerStats, Score
 from tests.sample_run import ROPA, SEQUENTIAL, work_item
 
@@ -110,5 +110,5 @@ def test_parts_of_a_share_get_its_interval() -> None:
     items = [work_item("a", seed, ROPA) for seed in range(10)]
     records = {item.id: done(item.id, 5) for item in items}
     scores = [Score(item.id, "checker.shape", 1.0, True) for item in items]
-    (group,) = summarize(items, records, scores, shares=["checker"])
+    (group,) = summarize(items, records, scores)
     assert group.metrics["checker.shape"].low == pytest.approx(0.7225, abs=1e-4)

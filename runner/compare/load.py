@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from genrun.runner.job.gating import COSTS
-from genrun.runner.job.scores import metrics_of
 from genrun.runner.score.metrics import compares
 from genrun.runner.score.samples import IS_REFERENCE
 from genrun.runner.store.records import SET, Record, Score
-from genrun.runner.store.scores import read_scores
+from genrun.runner.store.scores import metrics_of, read_scores
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem

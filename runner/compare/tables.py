@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from genrun.runner import numbers
 from genrun.runner.compare.results import CellComparison, Comparison, Difference
-from genrun.runner.formatting import ABSENT, span, styled
 from genrun.runner.job.gating import COSTS
+from genrun.runner.numbers import ABSENT
 from genrun.runner.store.nights import GateResult
 
 DIFFERENCES = ("cell", "metric", "n", "baseline", "candidate", "difference", "d", "prompts +/=/-", "")
@@ -48,12 +49,12 @@ def sentence(cell: CellComparison, gate: GateResult) -> str:
 def measured(cell: CellComparison, gate: GateResult) -> str:
     """Write the number that a gate saw, with its interval."""
     style = _style(cell.differences, gate.metric)
-    return f"{styled(gate.value, style)} {_interval(gate.low, gate.high, style)}".rstrip()
+    return f"{_styled(gate.value, style)} {_interval(gate.low, gate.high, style)}".rstrip()
 
 
 def limit(cell: CellComparison, gate: GateResult) -> str:
     """Write the limit in the metric's own units, and as written where that is a percentage of something."""
-    text = styled(gate.threshold, _style(cell.differences, gate.metric))
+    text = _styled(gate.threshold, _style(cell.differences, gate.metric))
     return f"{text} ({gate.limit})" if isinstance(gate.limit, str) and gate.limit != text else text
 
 
@@ -70,7 +71,7 @@ def is_shown(cell: CellComparison, found: Difference) -> bool:
 def difference_row(cell: CellComparison, found: Difference) -> list[str]:
     """Return one metric of a cell, as the columns `DIFFERENCES`."""
     mean = found.difference or found.own
-    value = "" if found.difference is None else styled(mean.value, found.style, signed=True)
+    value = "" if found.difference is None else _styled(mean.value, found.style, signed=True)
     has_prompts = found.difference is not None and not found.difference.is_of_set
     verdict = {"unclear": "", "unmeasured": ""}.get(found.verdict, found.verdict)
     candidate = found.own.value if found.difference is None else found.candidate
@@ -78,8 +79,8 @@ def difference_row(cell: CellComparison, found: Difference) -> list[str]:
         cell.label,
         found.metric,
         str(mean.n) + (f" of {mean.n + mean.missing}" if mean.missing else ""),
-        styled(found.baseline, found.style),
-        styled(candidate, found.style),
+        _styled(found.baseline, found.style),
+        _styled(candidate, found.style),
         f"{value} {_interval(mean.low, mean.high, found.style)}".strip(),
         ABSENT if found.effect is None else f"{found.effect:+.2f}",
         f"{found.wins}/{found.ties}/{found.losses}" if has_prompts else "",
@@ -117,7 +118,7 @@ def worst_rows(found: Difference) -> list[list[str]]:
         [
             pair.prompt,
             str(pair.seed),
-            *(styled(value, found.style) for value in (pair.baseline.value, pair.candidate.value, pair.difference)),
+            *(_styled(value, found.style) for value in (pair.baseline.value, pair.candidate.value, pair.difference)),
         ]
         for pair in found.worst
     ]
@@ -173,8 +174,17 @@ def _code(text: str) -> str:
     return f"<code>{escape(text)}</code>"
 
 
+def _styled(value: float | None, style: str, *, signed: bool = False) -> str:
+    if value is None:
+        return ABSENT
+    return ("+" if signed and value > 0 else "") + numbers.styled(value, style)
+
+
 def _interval(low: float | None, high: float | None, style: str) -> str:
-    return "" if low is None or high is None else span(low, high, style)
+    if low is None or high is None:
+        return ""
+    # Also where both ends are equal: "[0, 0]" says that every pair agrees.
+    return f"[{', '.join(_styled(end, style).removesuffix(' dB') for end in (low, high))}]"
 
 
 def _style(differences: Iterable[Difference], metric: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,12 +16,6 @@ from genrun.runner.job.wording import place, problems_of, unknown, unknown_optio
 SECTION = "score"
 FILE_OPTIONS = ("checkpoint", "full_info", "network", "python", "reference", "weights")
 """Options that may be files or folders, relative to the file they are written in."""
-
-
-def metrics_of(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the metrics that a checked job names, each with the options it gives, in the job's order."""
-    entries = ({"kind": entry} if isinstance(entry, str) else dict(entry) for entry in document.get(SECTION) or ())
-    return {str(entry.pop("kind")): entry for entry in entries}
 
 
 def is_file_option(path: Path) -> bool:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import GenrunError, IncompleteError, LaunchError
-from genrun.runner.job.scores import metrics_of
 from genrun.runner.launch.order import Order, open_items
 from genrun.runner.launch.submissions import ITEMS, load, standing
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.scores import metrics_of
 from genrun.runner.submit.follow import incomplete
 from genrun.slurm import launcher as slurm
 from genrun.slurm.commands import Commands, SlurmError

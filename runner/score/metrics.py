@@ -10,7 +10,7 @@ from genrun.adapters.scorers import registry
 from genrun.adapters.scorers.contract import Metric, SetMetric, needs_of, options_of
 from genrun.registry import UnknownNameError
 from genrun.runner.errors import UsageError
-from genrun.runner.job.scores import metrics_of
+from genrun.runner.store.scores import metrics_of
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder

@@ -86,6 +86,12 @@ class ScoreLine(NamedTuple):
     entries: int
 
 
+def metrics_of(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the metrics that a run's job names, each with the options it gives, in the job's order."""
+    entries = ({"kind": entry} if isinstance(entry, str) else dict(entry) for entry in document.get("score") or ())
+    return {str(entry.pop("kind")): entry for entry in entries}
+
+
 def settings_text(metric: Described) -> str:
     """Return a metric's settings in a form that can be compared."""
     return json.dumps(settings_of(metric), sort_keys=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from genrun.adapters.parallel.alarm import BrokenSlotError
-from genrun.runner.job.scores import metrics_of
 from genrun.runner.notes import OF_SAMPLING
 from genrun.runner.store.records import Note, Record, SamplerStats
+from genrun.runner.store.scores import metrics_of
 from genrun.runner.worker.cached import cache_notes
 from genrun.runner.worker.finish import Ending, failure_of, sha256_of
 

@@ -13,12 +13,12 @@ from genrun.adapters.scorers.vbench import VBenchMetric
 from genrun.runner.errors import JobFileError, UsageError
 from genrun.runner.job import resolve as job
 from genrun.runner.job.registries import Registries
-from genrun.runner.job.scores import metrics_of
 from genrun.runner.job.suites import coco_texts, vbench_texts
 from genrun.runner.job.tools import metric_defaults
 from genrun.runner.score.metrics import wanted_metrics
 from genrun.runner.score.shard import WHOLE, Shard, shard_of
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.scores import metrics_of
 from tests.fakes.registries import fake_registries
 from tests.sample_run import make_run
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from genrun import __version__
 from genrun.runner.bench.folder import BenchFolder
-from genrun.runner.bench.pareto import TARGETS, Crossing, crossings
 from genrun.runner.bench.pictures import FRONTS_AT, LEAST, draw_problem, looks_of
-from genrun.runner.bench.results import Result
+from genrun.runner.bench.results import TARGETS, Crossing, Result, crossings
 from genrun.runner.report import text
 from genrun.runner.report.about import flatten
 from genrun.runner.report.html import environment, policy, resource

@@ -49,7 +49,7 @@ class Timed:
 
 @dataclass
 class Measurer:
-    """Measures the cells of one subject; the references are made, or checked, when the first cell needs them.
+    """The measuring of one subject; the references are made, or checked, when the first cell needs them.
 
     Attributes:
         subject: what is sampled.

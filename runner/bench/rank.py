@@ -120,7 +120,7 @@ class TimedExchange:
         self.inner.end()
 
     def abort(self) -> None:
-        """Tell the others."""
+        """Abort."""
         self.inner.abort()
 
     @contextmanager

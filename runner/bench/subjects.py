@@ -139,7 +139,7 @@ class AnalyticSubject:
         self.run(registry.get("sequential")(), [0])
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is no model to let go of."""
 
 
 @dataclass(frozen=True)

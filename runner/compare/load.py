@@ -30,7 +30,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Item:
-    """One planned item and what is known of it.
+    """A planned item, with its record and scores.
 
     Attributes:
         planned: the item of the plan.

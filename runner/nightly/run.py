@@ -155,7 +155,7 @@ def _record_doubled(run: NightRun, base: Path, tools: Tools) -> Night:
 
 @dataclass(frozen=True)
 class _Call:
-    """A call that has the night to itself."""
+    """A call that has the night to itself: `run` is its order of work."""
 
     job: Job
     spec: NightlySpec

@@ -25,7 +25,7 @@ SHOWN_DIGITS = 12
 
 
 class Samples:
-    """Lends samples to metrics; holds one pair's reference and one item at a time, since clips are large."""
+    """The samples that metrics read; one pair's reference and one item are held at a time, since clips are large."""
 
     def __init__(self, run: RunFolder, items: Sequence[WorkItem]) -> None:
         self._folder = run.path

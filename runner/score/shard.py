@@ -1,4 +1,4 @@
-"""The part of a run that one of several processes scores: named by the user, or by a rank of torchrun or srun."""
+"""The part of a run that one of several processes scores, as the user names it or its rank implies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Aggregation: groups of the matrix, means, and intervals that hold what they promise."""
+"""Summaries: groups of the matrix in the order of the plan, their counts, means and intervals."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ ANALYTIC = "analytic"
 STEPS = 50
 """Steps of a closed-form problem: N of most published comparisons."""
 
-# Two steps reach every allocation and kernel that a longer loop needs.
+# The first step of a multistep scheduler takes another way than the later ones.
 WARM_UP_STEPS = 2
 
 # Demo models know only the captions that they were trained on.

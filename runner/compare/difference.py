@@ -15,7 +15,7 @@ from genrun.runner.compare.results import Difference, Mean, Pair, PairedItem
 from genrun.runner.score.metrics import style_of
 from genrun.runner.store.records import Score
 
-# As many as a person looks through, and as a page shows in two rows of clips.
+# As many as a person looks through.
 WORST = 10
 """Pairs of a metric that are listed as the worst."""
 

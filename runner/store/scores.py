@@ -21,7 +21,7 @@ from genrun.runner.store.records import Score
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
 
-# A kill loses at most these; writing the whole file more often would cost more than the fastest metrics do.
+# A kill loses at most these; the whole file is written each time, which adds up where metrics are fast.
 SAVE_EVERY = 50
 """Measurements after which the files are written."""
 

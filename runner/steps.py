@@ -17,8 +17,8 @@ def score(folder: RunFolder) -> None:
         IncompleteError: nothing could be scored.
     """
     from genrun.adapters.scorers.vbench.environment import metric_defaults
-    from genrun.runner.score.choose import wanted_metrics
-    from genrun.runner.score.run import score_run
+    from genrun.runner.score.metrics import wanted_metrics
+    from genrun.runner.score.scoring import score_run
 
     metrics = wanted_metrics(folder, defaults=metric_defaults(folder.path.parents[1]))
     rows = score_run(folder, metrics, note=print)

@@ -19,6 +19,7 @@ from genrun.registry import Registry
 from genrun.runner.errors import GenrunError, LaunchError
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.order import Order, incomplete, open_items
+from genrun.runner.store.scores import metrics_of
 from genrun.slurm.commands import Commands, SlurmError
 from genrun.slurm.requeue import wait_behind
 from genrun.slurm.submissions import ITEMS, load, queue_state
@@ -94,8 +95,7 @@ def _missing(folder: RunFolder, order: Order, step: str) -> str:
         return f"{left} items are not finished"
     steps = [submission.jobs for submission in load(folder) if submission.order == order.job]
     if step == "report" and any("score" in jobs for jobs in steps):
-        entries = folder.job_document().get("score") or ()
-        named = (entry if isinstance(entry, str) else str(entry["kind"]) for entry in entries)
+        named = metrics_of(folder.job_document())
         metrics = [name for name in named if not folder.scores_path(name).exists()]
         return f"there are no scores of {', '.join(metrics)}" if metrics else ""
     return ""

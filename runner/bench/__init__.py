@@ -1,1 +1,1 @@
-"""`genrun bench`: solvers against the sequential sampler, on a model or in closed form; and the engine's overhead."""
+"""Measure solvers against the sequential sampler: subjects x sweep -> measure -> results -> outputs and page; see `run`."""

@@ -1,4 +1,4 @@
-"""What the time-parallel engine adds to the model: loops on 1 to N gloo ranks against rounds x latency.
+"""Time the time-parallel engine without a model: loops on 1 to N gloo ranks against rounds x latency.
 
 Ranks are processes of this machine under torchrun (`runner/bench/rank.py`), which need a processor core each to be judged.
 """
@@ -36,8 +36,10 @@ COLUMNS = (
     "setup_ms",
 )
 TAIL_LINES = 6
+"""Lines of the ranks' own output that an error repeats."""
+
 TORCHRUN = re.compile(r"E\d{4} ")
-"""How torchrun begins its summary of a failure."""
+"""Beginning of torchrun's summary of a failure."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,13 @@ class EngineQuestion:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """1, 2, 4, ... and the most."""
+        """Numbers of ranks: 1, 2, 4, ... and the most."""
         powers = (2**power for power in range(self.ranks.bit_length()))
         return tuple(sorted({*(size for size in powers if size <= self.ranks), self.ranks}))
 
 
 def measure_engine(question: EngineQuestion, environ: Mapping[str, str], display: Display) -> list[dict[str, Any]]:
-    """Time every solver on every number of ranks; returns rows by the names of COLUMNS, medians over the repeats.
+    """Time every solver on every number of ranks; return rows by the names of COLUMNS, medians over the repeats.
 
     Times are per round, but `setup_ms`, which is per sample; `ratio` is the loop over rounds x latency.
 
@@ -90,7 +92,7 @@ def measure_engine(question: EngineQuestion, environ: Mapping[str, str], display
 
 
 def row_of(timings: Sequence[Mapping[str, Any]], latency_ms: float) -> dict[str, Any]:
-    """Medians of one solver's repeats on one number of ranks."""
+    """Return the medians of one solver's repeats on one number of ranks."""
 
     def median(value: Callable[[Mapping[str, Any]], float]) -> float:
         return statistics.median(map(value, timings))
@@ -145,7 +147,7 @@ def stop(child: subprocess.Popen[str]) -> None:
 
 
 def _tail(log: bytes) -> str:
-    """The last lines of the ranks' own output, which torchrun's summary follows."""
+    """Return the last lines of the ranks' own output, which torchrun's summary follows."""
     lines = log.decode("utf-8", "replace").rstrip().splitlines()
     own = list(itertools.takewhile(lambda line: not TORCHRUN.match(line), lines))
     return "".join(f"\n    {line}" for line in own[-TAIL_LINES:])

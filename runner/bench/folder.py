@@ -1,6 +1,6 @@
-"""The folder of a bench: what decides its numbers, the sequential latents, and a record of every finished cell.
+"""The folder of a bench: the settings that decide its numbers, the sequential latents, a record of each finished cell.
 
-bench.json               what was asked; a command that asks for something else is refused
+bench.json               the settings; a command with others is refused
 references/PROBLEM-N.safetensors    final latents of the sequential sampler
 cells/KEY.json           one finished cell each, written whole or not at all
 results.csv results.json pareto.csv index.html assets/
@@ -8,7 +8,9 @@ results.csv results.json pareto.csv index.html assets/
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 SETTINGS = "bench.json"
 VERSION = 1
 KEY_DIGITS = 20
+CODE_DIGITS = 12
 LATENTS = "latents"
 
 
@@ -123,9 +126,58 @@ class BenchFolder:
 
 
 def _differences(known: Any, wanted: Any, path: str = "") -> Iterator[str]:
-    """What is there and what is wanted, by dotted name, one line each."""
+    """Yield what is there and what is wanted, by dotted name, one line each."""
     if isinstance(known, dict) and isinstance(wanted, dict):
         for key in sorted({*known, *wanted}):
             yield from _differences(known.get(key), wanted.get(key), f"{path}.{key}".lstrip("."))
     elif known != wanted:
         yield f"{path or 'settings'}: {json.dumps(known)} there, {json.dumps(wanted)} now"
+
+
+def code_of(solver: type) -> str:
+    """Hash the module that defines a solver, and every module of its package that it imports, directly or not.
+
+    Results of an older version must not stand beside those of a newer one.
+
+    Returns:
+        12 hex digits. A comment changes them; a solver that this one does not use does not.
+    """
+    return code_of_module(solver.__module__)
+
+
+def code_of_module(name: str) -> str:
+    """Hash a module, and every module of its package that it imports, directly or not."""
+    package, found, left = name.rpartition(".")[0], dict[str, bytes](), [name]
+    while left:
+        name = left.pop()
+        source = None if name in found else _source(name)
+        if source is not None:
+            found[name] = source
+            left += [each for each in _imports(source, name) if each.startswith(f"{package}.")]
+    digest = hashlib.sha256()
+    for name, source in sorted(found.items()):
+        digest.update(f"{name}\0{len(source)}\0".encode() + source)
+    return digest.hexdigest()[:CODE_DIGITS]
+
+
+def _source(name: str) -> bytes | None:
+    """Read a module; None for a name that is no module of Python text."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin).read_bytes()
+
+
+def _imports(source: bytes, name: str) -> Iterator[str]:
+    """Yield every name that a module may import as a module."""
+    package = name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)

@@ -1,16 +1,15 @@
-"""The loop of a bench: sequential references first, then every cell that has no record yet."""
+"""Measure the cells of one subject: the sequential references first, then every cell that has no record yet."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.bench.code import code_of
-from genrun.runner.bench.folder import BenchFolder
-from genrun.runner.bench.results import Result, Sample
-from genrun.runner.bench.subjects import Outcome, Subject
+from genrun.runner.bench.folder import BenchFolder, code_of
+from genrun.runner.bench.results import Result, SampleResult
+from genrun.runner.bench.subjects import Sampled, Subject
 from genrun.runner.bench.sweep import REFERENCE, Cell
 from genrun.runner.errors import MixError, RunError
 from genrun.runner.job.registries import Registry
@@ -26,7 +25,7 @@ OnPart = Callable[[float], None]
 
 @dataclass(frozen=True)
 class References:
-    """What the sequential sampler makes.
+    """The output of the sequential sampler.
 
     Attributes:
         latents: of every sample.
@@ -41,16 +40,16 @@ class References:
 
 @dataclass
 class Timed:
-    """Outcomes of several calls, and what they took."""
+    """Samples of several calls, and the time these took."""
 
-    outcomes: list[Outcome]
+    samples: list[Sampled]
     elapsed_s: float = 0.0
     calls: int = 0
 
 
 @dataclass
 class Measurer:
-    """Measures the cells of one subject; the references are made, or checked, when the first cell needs them.
+    """The measuring of one subject; the references are made, or checked, when the first cell needs them.
 
     Attributes:
         subject: what is sampled.
@@ -110,18 +109,18 @@ class Measurer:
     def _make_references(self, on_part: OnPart) -> References:
         solver, first = self.solvers.get(REFERENCE)(), range(min(self.subject.batch, self.subject.count))
         timed = _run(self.subject, solver, first, on_part)
-        latents = [outcome.x for outcome in timed.outcomes]
+        latents = [sampled.x for sampled in timed.samples]
         self._check_same(latents)
         for start in range(len(latents), self.subject.count, self.subject.batch):
             chunk = range(start, min(start + self.subject.batch, self.subject.count))
             kept = [self.folder.reference(self.subject.name, index) for index in chunk]
             made = [x for x in kept if x is not None]
             if len(made) < len(chunk):
-                made = [outcome.x for outcome in self.subject.run(solver, chunk)]
+                made = [sampled.x for sampled in self.subject.run(solver, chunk)]
             latents += made
             self._keep(chunk, made)
             on_part(chunk.stop / self.subject.count)
-        return References(tuple(latents), timed.outcomes[0].solution.rounds, timed.elapsed_s / timed.calls)
+        return References(tuple(latents), timed.samples[0].solution.rounds, timed.elapsed_s / timed.calls)
 
     def _check_same(self, latents: Sequence[Tensor]) -> None:
         kept = [self.folder.reference(self.subject.name, index) for index in range(len(latents))]
@@ -151,22 +150,22 @@ class Measurer:
             timed = _run(self.subject, solver, range(self.subject.count), on_part, cell.cache)
         except (SolverError, RefusedError) as error:
             return Result(cell, code, references.num_steps, (), f"{type(error).__name__}: {error}")
-        samples = tuple(map(self._compare, timed.outcomes, references.latents))
+        samples = tuple(map(self._compare, timed.samples, references.latents))
         times = (timed.elapsed_s, timed.calls, references.evaluation_s)
         return Result(cell, code, references.num_steps, samples, "", *times)
 
-    def _compare(self, outcome: Outcome, reference: Tensor) -> Sample:
+    def _compare(self, sampled: Sampled, reference: Tensor) -> SampleResult:
         from genrun.adapters.scorers.contract import UnscoredError
         from genrun.adapters.scorers.latent_rmse import difference
         from genrun.adapters.scorers.latent_worst_block import worst_block
 
-        error, spread = difference(outcome.x, reference)
+        error, spread = difference(sampled.x, reference)
         try:
             worst = worst_block(error, spread, self.subject.num_frames)
         except UnscoredError:
             worst = None
-        solution = outcome.solution
-        return Sample(
+        solution = sampled.solution
+        return SampleResult(
             solution.rounds,
             solution.nfe,
             solution.skipped,
@@ -183,16 +182,12 @@ def _run(
 ) -> Timed:
     """Run samples, as many at once as the subject does, on the clock."""
     timed = Timed([])
-    for chunk in _chunks(indices, subject.batch):
+    for start in range(0, len(indices), subject.batch):
+        chunk = indices[start : start + subject.batch]
         started = time.perf_counter()
-        outcomes = subject.run(solver, chunk, cache) if cache else subject.run(solver, chunk)
+        sampled = subject.run(solver, chunk, cache) if cache else subject.run(solver, chunk)
         timed.elapsed_s += time.perf_counter() - started
-        timed.calls += max(outcome.solution.rounds for outcome in outcomes)
-        timed.outcomes += outcomes
-        on_part(len(timed.outcomes) / len(indices))
+        timed.calls += max(each.solution.rounds for each in sampled)
+        timed.samples += sampled
+        on_part(len(timed.samples) / len(indices))
     return timed
-
-
-def _chunks(indices: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(indices), size):
-        yield indices[start : start + size]

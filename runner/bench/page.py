@@ -8,9 +8,8 @@ from typing import Any
 
 from genrun import __version__
 from genrun.runner.bench.folder import BenchFolder
-from genrun.runner.bench.pareto import TARGETS, Crossing, crossings
 from genrun.runner.bench.pictures import FRONTS_AT, LEAST, draw_problem, looks_of
-from genrun.runner.bench.results import Result
+from genrun.runner.bench.results import TARGETS, Crossing, Result, crossings
 from genrun.runner.report import text
 from genrun.runner.report.about import flatten
 from genrun.runner.report.html import environment, policy, resource
@@ -22,7 +21,7 @@ TEMPLATE = "page.html.j2"
 
 @dataclass(frozen=True)
 class About:
-    """What a page says of a bench beside its results.
+    """The facts of a bench that its page shows beside the results.
 
     Attributes:
         title: of the page.
@@ -137,7 +136,7 @@ def section_of(
 
 
 def grid_of(found: Sequence[Crossing], target: float) -> Grid:
-    """Rounds at one error, the fewest of each K marked."""
+    """Return the rounds at one error, the fewest of each K marked."""
     mine = [each for each in found if each.error == target]
     workers = tuple(sorted({each.workers for each in mine}))
     best = {k: min((e.rounds for e in mine if e.workers == k and e.rounds), default=None) for k in workers}
@@ -149,7 +148,7 @@ def grid_of(found: Sequence[Crossing], target: float) -> Grid:
 
 
 def entry(crossing: Crossing | None, best: float | None = None) -> Entry:
-    """Rounds, and below them the speedup; a dash where the sweep does not come down to the error."""
+    """Write rounds, and below them the speedup; a dash where the sweep does not come down to the error."""
     if crossing is None:
         return Entry("")
     if crossing.rounds is None or crossing.speedup is None:
@@ -159,7 +158,7 @@ def entry(crossing: Crossing | None, best: float | None = None) -> Entry:
 
 
 def best_sentence(found: Sequence[Crossing]) -> str:
-    """Who needs the fewest rounds with the most workers, at the middle error or the nearest that anybody meets."""
+    """Name who needs the fewest rounds with the most workers, at the middle error or the nearest that anybody meets."""
     for target in (TARGETS[1], TARGETS[2], TARGETS[0]):
         met = [each for each in found if each.error == target and each.rounds is not None]
         if met:
@@ -169,7 +168,7 @@ def best_sentence(found: Sequence[Crossing]) -> str:
 
 
 def _ranking(met: Sequence[Crossing]) -> str:
-    """The first, all of them when several are level, and the next."""
+    """Name the first, all of them when several are level, and the next."""
     by_rounds: dict[str, list[Crossing]] = {}
     for each in sorted(met, key=lambda each: each.rounds or 0.0):
         by_rounds.setdefault(f"{each.rounds:.1f}", []).append(each)

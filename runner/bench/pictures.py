@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from genrun.runner.bench.pareto import TARGETS, Crossing
-from genrun.runner.bench.results import Result
+from genrun.runner.bench.results import TARGETS, Crossing, Result
 from genrun.runner.bench.sweep import REFERENCE
 from genrun.runner.report.canvas import draw, in_both_themes, safe
 from genrun.runner.report.clips import colours

@@ -35,7 +35,7 @@ CAPTION = "a large red circle at the center on gray"
 
 @dataclass(frozen=True)
 class Timing:
-    """What one sample took on rank 0.
+    """Times of one sample on rank 0.
 
     Attributes:
         solver: its name.
@@ -62,7 +62,7 @@ class Timing:
 
 @dataclass
 class SleepyModel:
-    """Stands in for a transformer's forward: sleeps, then predicts a velocity that bends with time.
+    """A transformer's forward that sleeps, then predicts a velocity that bends with time.
 
     Attributes:
         latency_s: how long.
@@ -90,7 +90,7 @@ class SleepyModel:
 
 @dataclass
 class TimedExchange:
-    """An exchange that knows how long it took."""
+    """An exchange with a clock."""
 
     inner: Exchange
     elapsed_s: float = 0.0
@@ -106,7 +106,7 @@ class TimedExchange:
             self.inner.begin(like, capacity)
 
     def plan(self, owners: Sequence[int]) -> None:
-        """Hand on."""
+        """Plan."""
         self.inner.plan(owners)
 
     def gather(
@@ -121,7 +121,7 @@ class TimedExchange:
         self.inner.end()
 
     def abort(self) -> None:
-        """Tell the others."""
+        """Abort."""
         self.inner.abort()
 
     @contextmanager
@@ -134,7 +134,7 @@ class TimedExchange:
 
 
 def measure(exchange: Exchange, latency_s: float, steps: int, names: Sequence[str], repeats: int) -> None:
-    """Time every solver, after one call without sleep; rank 0 tells."""
+    """Time every solver, after one call without sleep; rank 0 prints."""
     adapter = adapters.get(MODEL)
     pipe = load(adapter, None, dtype=None, device="cpu")
     model = SleepyModel()
@@ -175,13 +175,13 @@ def time_one(name: str, model: SleepyModel, exchange: TimedExchange, call: Calla
 
 
 def build(name: str, workers: int) -> Solver:
-    """A solver at its default options, with one point a round for each rank."""
+    """Make a solver at its default options, with one point a round for each rank."""
     kind = solvers.get(name)
     return kind(workers=workers) if any(option.name == "workers" for option in fields(kind)) else kind()
 
 
 def main() -> None:
-    """Command line of a rank."""
+    """Run one rank from its command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--latency-ms", type=float, default=50.0, help="of a model evaluation (default: 50)")
     parser.add_argument("--steps", type=int, default=50, help="N (default: 50)")

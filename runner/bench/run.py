@@ -1,4 +1,4 @@
-"""A whole bench: every cell of every subject, told to a display, and written as tables and a page."""
+"""Run a bench: measure every cell of every subject, then write tables and a page."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from genrun.runner.bench.ask import Asked
 from genrun.runner.bench.folder import BenchFolder
 from genrun.runner.bench.measure import Measurer
+from genrun.runner.bench.outputs import write_tables
 from genrun.runner.bench.page import About, write_page
-from genrun.runner.bench.pareto import Crossing, crossings
 from genrun.runner.bench.results import Result
+from genrun.runner.bench.subjects import Asked
 from genrun.runner.bench.sweep import Cell, Variant, sweep
-from genrun.runner.bench.tables import PARETO_COLUMNS, RESULT_COLUMNS, as_csv, as_json, pareto_row, result_rows
 from genrun.runner.job.registries import Registry
 from genrun.runner.progress import Display, Progress
 from genrun.runner.store import environment
@@ -22,7 +21,7 @@ from genrun.runner.store import environment
 
 @dataclass(frozen=True)
 class Plan:
-    """What a bench measures.
+    """Everything that a bench measures.
 
     Attributes:
         asked: the subjects, and what decides their numbers.
@@ -37,7 +36,7 @@ class Plan:
     tolerances: Mapping[str, Sequence[float]]
 
     def cells(self, problem: str) -> list[Cell]:
-        """Every cell of one subject."""
+        """Return every cell of one subject."""
         return list(sweep(problem, self.variants, self.workers, self.tolerances))
 
     @property
@@ -48,7 +47,7 @@ class Plan:
 
 @dataclass
 class Meter:
-    """Tells a display how far the bench is: cells that were there, cells that were measured, the part of one in hand."""
+    """Progress of a bench on a display: cells that were there, cells that were measured, the part of one in hand."""
 
     display: Display
     total: int
@@ -62,18 +61,18 @@ class Meter:
         self.started = self.clock()
 
     def part(self, fraction: float) -> None:
-        """Part of a cell, 0..1, is done."""
+        """Show that a part of a cell, 0..1, is done."""
         self.display.show(self._progress((fraction,)))
 
     def count(self, result: Result, *, is_new: bool) -> None:
-        """A cell is done."""
+        """Count a cell that is done."""
         self.made += is_new
         self.done += bool(result.samples)
         self.failed += not result.samples
         self.display.show(self._progress(()))
 
     def close(self) -> None:
-        """The bench is over, or was cut off."""
+        """Show the end, or that the bench was cut off."""
         self.display.close(self._progress(()))
 
     def _progress(self, in_work: tuple[float, ...]) -> Progress:
@@ -81,7 +80,7 @@ class Meter:
 
 
 def measure(plan: Plan, folder: BenchFolder, solvers: Registry, display: Display) -> list[Result]:
-    """Measure what has no record yet; returns every cell of the plan.
+    """Measure what has no record yet, and return every cell of the plan.
 
     Raises:
         RunError, MixError, StoreError: as `Measurer.result`.
@@ -101,33 +100,8 @@ def measure(plan: Plan, folder: BenchFolder, solvers: Registry, display: Display
 
 
 def write(plan: Plan, folder: BenchFolder, results: Sequence[Result], title: str, command: str) -> str:
-    """Write tables, pictures and page; returns the path of the page. Raises StoreError."""
-    found = crossings(results)
-    folder.write_file("results.csv", as_csv(RESULT_COLUMNS, result_rows(results)))
-    folder.write_file("pareto.csv", as_csv(PARETO_COLUMNS, map(pareto_row, found)))
-    folder.write_file("results.json", as_json(plan.asked.settings, results, found))
+    """Write tables, pictures and page; return the path of the page. Raises StoreError."""
+    write_tables(folder, plan.asked.settings, results)
     titles = {subject.name: subject.title for subject in plan.asked.subjects}
     about = About(title, command, titles, plan.asked.samples, plan.asked.settings, environment.describe())
     return write_page(folder, about, results)
-
-
-def grid_rows(found: Sequence[Crossing]) -> tuple[list[str], list[list[str]]]:
-    """The crossings as a table of text: headings, and a row per problem, error and solver with a cell per K."""
-    problems = list(dict.fromkeys(each.problem for each in found))
-    workers = sorted({each.workers for each in found})
-    rows: dict[tuple[str, float, str], dict[int, Crossing]] = {}
-    for each in sorted(found, key=lambda each: (problems.index(each.problem), each.error)):
-        rows.setdefault((each.problem, each.error, each.solver), {})[each.workers] = each
-    return ["problem", "RMSE", "solver", *(f"K={count}" for count in workers)], [
-        [problem, f"{error:g}", solver, *(_words(by_k.get(count)) for count in workers)]
-        for (problem, error, solver), by_k in rows.items()
-    ]
-
-
-def _words(crossing: Crossing | None) -> str:
-    if crossing is None:
-        return ""
-    if crossing.rounds is None:
-        return "not reached"
-    sign = "<= " if crossing.state == "at most" else ""
-    return f"{sign}{crossing.rounds:.1f} ({crossing.speedup:.2f}x)"

@@ -1,4 +1,4 @@
-"""What is measured: solvers with their options, times numbers of workers, times tolerances."""
+"""The grid of a bench: solvers with their options, times numbers of workers, times tolerances."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Variant:
     cache: Mapping[str, Any] = field(default_factory=dict)
 
     def tolerances(self, wanted: Sequence[float] | None) -> tuple[float | None, ...]:
-        """The sweep: as wanted, or factors of the default; one None for a solver without tolerance."""
+        """Return the tolerances: as wanted, or factors of the default; one None for a solver without tolerance."""
         if self.tolerance is None:
             return (None,)
         if wanted is not None:
@@ -59,7 +59,7 @@ class Cell:
     """One point of a sweep.
 
     Attributes:
-        problem: what is sampled: a model, or a closed-form problem.
+        problem: name of the model or the closed-form problem.
         solver: label of the variant.
         kind: name of the solver.
         workers: K.
@@ -83,7 +83,7 @@ def sweep(
     workers: Sequence[int],
     tolerances: Mapping[str, Sequence[float]],
 ) -> Iterator[Cell]:
-    """Every cell of one problem.
+    """Yield every cell of one problem.
 
     Args:
         problem: its name.
@@ -120,7 +120,7 @@ def parse_solvers(text: str, registry: Registry) -> tuple[Variant, ...]:
 
 
 def with_caches(variants: Sequence[Variant], texts: Iterable[str], registry: Registry) -> tuple[Variant, ...]:
-    """The variants, and each of them and the sequential sampler under each cache, written as `first_block:threshold=0.1`.
+    """Add each variant and the sequential sampler under each cache, written as `first_block:threshold=0.1`.
 
     Raises:
         UsageError, JobFileError: an unknown cache or option, or a wrong value.

@@ -15,8 +15,8 @@ from genrun.runner.cli.output import json_option, on_terminal, put, put_json, pu
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
-    from genrun.runner.bench.ask import Asked
     from genrun.runner.bench.results import Result
+    from genrun.runner.bench.subjects import Asked
     from genrun.runner.progress import Display
 
 SAMPLES, REPEATS = 16, 3
@@ -97,9 +97,9 @@ def _kind(context: click.Context, options: dict[str, Any]) -> str:
 def _solvers(kind: str, options: dict[str, Any]) -> None:
     from genrun.runner.bench import run
     from genrun.runner.bench.folder import BenchFolder
-    from genrun.runner.bench.pareto import crossings
+    from genrun.runner.bench.outputs import CACHE_COLUMNS, cache_rows, grid_rows, pareto_row
+    from genrun.runner.bench.results import crossings
     from genrun.runner.bench.sweep import parse_solvers, parse_tolerances, parse_workers, with_caches
-    from genrun.runner.bench.tables import CACHE_COLUMNS, cache_rows
     from genrun.runner.job.registries import Registries
 
     solvers = Registries.installed().solvers
@@ -115,9 +115,9 @@ def _solvers(kind: str, options: dict[str, Any]) -> None:
     page = run.write(plan, folder, results, name, shlex.join(["genrun", *sys.argv[1:]]))
     found = crossings(results)
     if options["as_json"]:
-        put_json(_summary(folder.path, page, results) | {"pareto": [run.pareto_row(each) for each in found]})
+        put_json(_summary(folder.path, page, results) | {"pareto": [pareto_row(each) for each in found]})
         return
-    headings, rows = run.grid_rows(found)
+    headings, rows = grid_rows(found)
     put_table(headings, rows, right=headings[3:])
     if options["caches"]:
         put("")
@@ -126,7 +126,7 @@ def _solvers(kind: str, options: dict[str, Any]) -> None:
 
 
 def _ask(kind: str, options: dict[str, Any]) -> Asked:
-    from genrun.runner.bench.ask import ModelQuestion, ask_model, ask_problem
+    from genrun.runner.bench.subjects import ModelQuestion, ask_model, ask_problem
 
     samples = options["samples"] or SAMPLES
     if kind == "problem":
@@ -148,8 +148,8 @@ def _summary(out: Path, page: str, results: list[Result]) -> dict[str, Any]:
 
 def _engine(options: dict[str, Any]) -> None:
     from genrun.runner.bench.engine import COLUMNS, EngineQuestion, measure_engine
+    from genrun.runner.bench.outputs import as_csv
     from genrun.runner.bench.sweep import parse_solvers
-    from genrun.runner.bench.tables import as_csv
     from genrun.runner.job.registries import Registries
     from genrun.runner.store.files import atomic_write
 

@@ -62,8 +62,7 @@ def _calibrate(model: str, as_json: bool) -> None:
     from genrun.adapters.pipeline.loading import load
     from genrun.adapters.sampling.call import Request
     from genrun.adapters.sampling.mag_ratios import calibrate
-    from genrun.runner.bench.ask import ModelQuestion, ask_model
-    from genrun.runner.bench.subjects import ModelSubject, quieten
+    from genrun.runner.bench.subjects import ModelQuestion, ModelSubject, ask_model, quieten
     from genrun.runner.worker.device import choose_device
 
     (subject,) = ask_model(ModelQuestion(model, samples=CALIBRATED)).subjects
@@ -73,7 +72,7 @@ def _calibrate(model: str, as_json: bool) -> None:
     held = LoadOptions(spec["dtype"], variant=spec.get("variant"))
     revision = spec["revision"]
     pipe = load(subject.adapter, spec["checkpoint"], dtype=None, device=device, revision=revision, load_options=held)
-    asks = [Request(ask.prompt, ask.seed, subject.sampling, ask.negative_prompt) for ask in subject.asks]
+    asks = [Request(ask.prompt, ask.seed, subject.sampling, ask.negative_prompt) for ask in subject.inputs]
     try:
         ratios = calibrate(pipe, subject.adapter, asks)
     except CacheError as error:

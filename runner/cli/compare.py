@@ -123,7 +123,7 @@ def _drift(text: str) -> list[str]:
 
 def _write(found: Comparison, junit_file: Path | None, markdown_file: Path | None) -> None:
     from genrun.runner.compare.junit import junit
-    from genrun.runner.compare.markdown import markdown
+    from genrun.runner.compare.tables import markdown
     from genrun.runner.store.files import atomic_write
 
     if junit_file is not None:
@@ -133,7 +133,7 @@ def _write(found: Comparison, junit_file: Path | None, markdown_file: Path | Non
 
 
 def _show(found: Comparison, worst: str | None) -> None:
-    from genrun.runner.compare import format as formatting
+    from genrun.runner.compare import tables as formatting
 
     say(f"{found.candidate}\n  against {'its own cells' if found.by else found.baseline}")
     put_table(formatting.DIFFERENCES, formatting.difference_rows(found), right=formatting.RIGHT)
@@ -161,7 +161,7 @@ def _tell(folders: list[RunFolder]) -> None:
 
 
 def _show_worst(found: Comparison, metric: str | None) -> None:
-    from genrun.runner.compare import format as formatting
+    from genrun.runner.compare import tables as formatting
 
     for cell in found.cells:
         for each in cell.differences:

@@ -13,7 +13,7 @@ from genrun.runner.cli.runs import run_argument, runs_option
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
-    from genrun.runner.history import Night
+    from genrun.runner.store.nights import Night
 
 COLUMNS = ("job", "night", "state", "", "done", "gates", "commit", "run")
 

@@ -56,8 +56,8 @@ def score(
         put_metrics(as_json)
         return
     from genrun.adapters.scorers.vbench.environment import metric_defaults
-    from genrun.runner.score.choose import wanted_metrics
-    from genrun.runner.score.run import score_run
+    from genrun.runner.score.metrics import wanted_metrics
+    from genrun.runner.score.scoring import score_run
     from genrun.runner.score.shard import shard_of
     from genrun.runner.store.runs import resolve
 
@@ -89,12 +89,12 @@ def _options(sets: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _show(folder: RunFolder, scores: list[Score]) -> None:
-    from genrun.runner.report.table import build_table, headings, share_metrics
+    from genrun.runner.report.table import build_table, headings
     from genrun.runner.score.samples import IS_REFERENCE
     from genrun.runner.score.summary import summarize
 
     metrics = headings(scores)
-    groups = summarize(folder.items(), folder.records(), scores, share_metrics(metrics))
+    groups = summarize(folder.items(), folder.records(), scores)
     table = build_table(groups, metrics)
     titles = [column.title for column in table.columns]
     cells = [

@@ -92,7 +92,7 @@ def _submit(
     path: Path, dry_run: bool, sets: Sequence[str], run: str | None, wishes: Wishes, *, fresh: bool = False
 ) -> None:
     from genrun.runner.cli.launching import is_at_work, launch, make_launcher
-    from genrun.runner.nightly.retention import sweep_alone
+    from genrun.runner.nightly.retention import finish_removals_if_idle
     from genrun.runner.store.repair import remove_from_job
     from genrun.runner.store.runs import resolve
     from genrun.runner.submit.lock import of_job
@@ -114,7 +114,7 @@ def _submit(
         with contextlib.ExitStack() as locks:
             locks.enter_context(of_job(runs / job.spec.name, say))
             remove_from_job(runs / job.spec.name)
-            sweep_alone(runs / job.spec.name)
+            finish_removals_if_idle(runs / job.spec.name)
             opened = open_run(job, runs, named, fresh=fresh, is_at_work=is_at_work, say=say)
             for line in opened.lines(len(job.items)):
                 say(line)

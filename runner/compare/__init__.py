@@ -1,11 +1,12 @@
-"""Comparing two runs, or the cells of one: paired differences with intervals, and gates that pass, fail or stay open.
+"""Compare two runs, or the cells of one: load -> matching -> difference -> gates -> results.
 
-`compare_runs` and `compare_cells` return a `Comparison`, plain frozen data; `junit` and `markdown` write it down.
+`compare_runs` and `compare_cells` return a `Comparison`, plain frozen data; `tables` and `junit` write it down.
 """
 
 from genrun.runner.compare.compare import compare_cells, compare_runs
 from genrun.runner.compare.gates import Gate, gates_of
-from genrun.runner.compare.results import CellComparison, Comparison, Difference, GateResult, Mean, Pair, Side
+from genrun.runner.compare.results import CellComparison, Comparison, Difference, Mean, Pair, PairedItem
+from genrun.runner.store.nights import GateResult
 
 __all__ = [
     "CellComparison",
@@ -15,7 +16,7 @@ __all__ = [
     "GateResult",
     "Mean",
     "Pair",
-    "Side",
+    "PairedItem",
     "compare_cells",
     "compare_runs",
     "gates_of",

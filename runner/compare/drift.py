@@ -1,8 +1,8 @@
-"""Drift: how far the candidate's media are from the baseline's own, of the same prompt and seed.
+"""Drift, the distance of the candidate's media to the baseline's own of the same prompt and seed.
 
 `drift.NAME` is the metric NAME, one of those that compare with the sequential sampler, with the baseline's item in the
-sequential one's place: it sees any change of the pictures, also one that the sequential sampler shares. What was measured
-is kept in the candidate's `scores/drift/`, under the hashes of both files.
+sequential one's place: it sees any change of the pictures, also one that the sequential sampler shares. Values
+are kept in the candidate's `scores/drift/`, under the hashes of both files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from genrun.adapters.scorers import registry
 from genrun.adapters.scorers.contract import Metric, Sample, UnscoredError
-from genrun.runner.compare.load import Entry, Number
+from genrun.runner.compare.load import Item, Number
 from genrun.runner.notes import unscorable_note
 from genrun.runner.store.files import atomic_write
 
@@ -28,16 +28,16 @@ Known = dict[str, float]
 
 
 def drift_names() -> list[str]:
-    """Every metric that can measure drift, as `drift.NAME`; imports their modules."""
+    """Return every metric that can measure drift, as `drift.NAME`; imports their modules."""
     return [PREFIX + name for name in registry.names() if registry.get(name).compares]
 
 
 def direction(name: str) -> bool:
-    """Whether a higher value of `drift.NAME` is better."""
+    """Return True when a higher value of `drift.NAME` is better."""
     return registry.get(name.removeprefix(PREFIX)).higher_is_better
 
 
-def measure(name: str, pairs: Sequence[tuple[Entry, Entry]]) -> list[Number]:
+def measure(name: str, pairs: Sequence[tuple[Item, Item]]) -> list[Number]:
     """Measure `drift.NAME` on (baseline, candidate) pairs; a reason for each that cannot be measured.
 
     Raises:
@@ -55,11 +55,11 @@ def measure(name: str, pairs: Sequence[tuple[Entry, Entry]]) -> list[Number]:
     return numbers
 
 
-def _measure(metric: Metric, baseline: Entry, candidate: Entry, known: Known) -> Number:
-    for side, entry in (("the baseline: ", baseline), ("", candidate)):
-        if not entry.is_done:
+def _measure(metric: Metric, baseline: Item, candidate: Item, known: Known) -> Number:
+    for side, item in (("the baseline: ", baseline), ("", candidate)):
+        if not item.is_done:
             return Number(None, f"{side}not generated")
-        note = unscorable_note(entry.record.notes) if entry.record is not None and metric.reads == "media" else None
+        note = unscorable_note(item.record.notes) if item.record is not None and metric.reads == "media" else None
         if note is not None:
             return Number(None, f"{side}not what the model made: {note.message}")
     key = f"{metric.version}:{_sha256(metric, baseline)}:{_sha256(metric, candidate)}"
@@ -76,22 +76,21 @@ def _measure(metric: Metric, baseline: Entry, candidate: Entry, known: Known) ->
     return Number(known[key])
 
 
-def _sample(entry: Entry) -> Sample:
-    item, record = entry.item, entry.record
-    latents = record.latents if record is not None else None
+def _sample(item: Item) -> Sample:
+    planned, latents = item.planned, item.record.latents if item.record is not None else None
     return Sample(
-        caption=item.prompt,
-        adapter=str(item.model.get("adapter", "")),
-        media=None if entry.media is None else entry.run.path / entry.media,
-        latents=None if latents is None else entry.run.path / latents,
-        num_frames=item.sampling.get("num_frames"),
+        caption=planned.prompt,
+        adapter=str(planned.model.get("adapter", "")),
+        media=None if item.media is None else item.run.path / item.media,
+        latents=None if latents is None else item.run.path / latents,
+        num_frames=planned.sampling.get("num_frames"),
     )
 
 
-def _sha256(metric: Metric, entry: Entry) -> str | None:
-    if entry.record is None:
+def _sha256(metric: Metric, item: Item) -> str | None:
+    if item.record is None:
         return None
-    return entry.record.latents_sha256 if metric.reads == "latents" else entry.record.sha256
+    return item.record.latents_sha256 if metric.reads == "latents" else item.record.sha256
 
 
 def _read(run: RunFolder, metric: Metric) -> Known:

@@ -1,4 +1,4 @@
-"""Gates: limits that a job file sets on metrics, and what an interval says about them.
+"""Gates, the limits that a job file sets on metrics, and the judging of an interval by them.
 
     gates: {latent_rmse: {max: 0.06}, vbench.quality: {max_drop: 0.5%}}
 
@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from genrun.runner.compare.results import Difference, GateResult, Mean, State
+from genrun.runner.compare.results import Difference, Mean
+from genrun.runner.store.nights import GateResult, GateState
 
 ABSOLUTE = ("max", "min")
 RELATIVE = ("max_drop", "max_rise")
@@ -28,7 +29,7 @@ class Limit:
     Attributes:
         written: as in the job file.
         value: the number; of a percentage, the hundredth.
-        is_share: whether it is a percentage.
+        is_share: True for a percentage.
     """
 
     written: float | str
@@ -47,7 +48,7 @@ class Limit:
         return cls(written, float(written), False)
 
     def of(self, whole: float | None) -> float | None:
-        """The limit in units of `whole`; None for a share of nothing."""
+        """Return the limit in units of `whole`; None for a share of nothing."""
         if not self.is_share:
             return self.value
         return None if whole is None else self.value * abs(whole)
@@ -70,18 +71,13 @@ class Gate:
     max_missing: Limit = Limit(0, 0.0, False)
 
     @property
-    def needs_baseline(self) -> bool:
-        """Whether it can be judged only against a baseline."""
-        return self.rule in RELATIVE or self.metric.startswith("drift.")
-
-    @property
     def text(self) -> str:
-        """As it is read: "latent_rmse max 0.06"."""
+        """The gate in a job's words: "latent_rmse max 0.06"."""
         return f"{self.metric} {self.rule} {self.limit.written}"
 
 
 def gates_of(document: Mapping[str, Any]) -> tuple[Gate, ...]:
-    """The gates of a job's document, which was checked when it was made."""
+    """Read the gates of a job's document, which was checked when it was made."""
     found = []
     for metric, rules in (document.get("gates") or {}).items():
         missing = Limit.read(rules.get("max_missing") or 0)
@@ -90,23 +86,26 @@ def gates_of(document: Mapping[str, Any]) -> tuple[Gate, ...]:
 
 
 def judge(gate: Gate, found: Difference | None) -> GateResult:
-    """Hold a metric of one cell against a gate.
+    """Judge a metric of one cell by a gate.
 
     Args:
         gate: the limit.
         found: the metric; None when nothing of that name was measured or planned.
     """
+    nothing = Mean(0, None, None, None)
     if found is None:
-        return _result(gate, None, Mean(0, None, None, None), "incomplete", "nothing of that name was scored")
+        return _result(gate, None, nothing, "incomplete", "nothing of that name was scored")
     if gate.rule in ABSOLUTE:
-        return _judged(gate, found.own, gate.limit.of(1.0))
-    if found.difference is None:
-        return _result(gate, None, Mean(0, None, None, None), "incomplete", NO_BASELINE)
-    return _judged(gate, _worsening(gate.rule, found.difference), gate.limit.of(found.baseline))
+        mean, threshold = found.own, gate.limit.of(1.0)
+    elif found.difference is None:
+        return _result(gate, None, nothing, "incomplete", NO_BASELINE)
+    else:
+        mean, threshold = _worsening(gate.rule, found.difference), gate.limit.of(found.baseline)
+    return _result(gate, threshold, mean, *_state(gate, mean, threshold))
 
 
 def _worsening(rule: str, difference: Mean) -> Mean:
-    """The drop (or rise) from baseline to candidate."""
+    """Return the drop (or rise) from baseline to candidate."""
     if rule == "max_rise" or difference.value is None:
         return difference
     low, high = difference.low, difference.high
@@ -115,14 +114,10 @@ def _worsening(rule: str, difference: Mean) -> Mean:
     return replace(difference, value=0.0 - difference.value, low=ends[0], high=ends[1])
 
 
-def _judged(gate: Gate, mean: Mean, threshold: float | None) -> GateResult:
-    state, reason = _state(gate, mean, threshold)
-    return _result(gate, threshold, mean, state, reason)
-
-
-def _state(gate: Gate, mean: Mean, threshold: float | None) -> tuple[State, str]:
+def _state(gate: Gate, mean: Mean, threshold: float | None) -> tuple[GateState, str]:
+    why = f": {mean.reasons[0][0]}" if mean.reasons else ""
     if mean.value is None or threshold is None:
-        return "incomplete", f"nothing was measured{_why(mean)}"
+        return "incomplete", f"nothing was measured{why}"
     low, high = (mean.value, mean.value) if mean.is_of_set else (mean.low, mean.high)
     if low is None or high is None:
         return "incomplete", "one item was measured; an interval needs two"
@@ -132,15 +127,11 @@ def _state(gate: Gate, mean: Mean, threshold: float | None) -> tuple[State, str]
         return "failed", f"{what} {side} the limit"
     planned = mean.n + mean.missing
     if mean.missing > (gate.max_missing.of(planned) or 0.0):
-        return "incomplete", f"{mean.missing} of {planned} were not measured{_why(mean)}"
+        return "incomplete", f"{mean.missing} of {planned} were not measured{why}"
     return "passed", ""
 
 
-def _why(mean: Mean) -> str:
-    return f": {mean.reasons[0][0]}" if mean.reasons else ""
-
-
-def _result(gate: Gate, threshold: float | None, mean: Mean, state: State, reason: str) -> GateResult:
+def _result(gate: Gate, threshold: float | None, mean: Mean, state: GateState, reason: str) -> GateResult:
     written = gate.limit.written
     return GateResult(
         gate.metric, gate.rule, written, threshold, mean.value, mean.low, mean.high, mean.n, state, reason

@@ -8,14 +8,15 @@ from __future__ import annotations
 import re
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from genrun.runner.compare.format import sentence
-from genrun.runner.compare.results import CellComparison, Comparison, GateResult
+from genrun.runner.compare.results import CellComparison, Comparison
+from genrun.runner.compare.tables import sentence
+from genrun.runner.store.nights import GateResult
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit(found: Comparison, name: str = "genrun compare") -> bytes:
-    """Return the XML document."""
+    """Write a comparison as an XML document."""
     root = Element("testsuites", {"name": name, **_counts(found.cells)})
     for cell in found.cells:
         suite = SubElement(root, "testsuite", {"name": _text(cell.label), **_counts([cell])})
@@ -54,5 +55,5 @@ def _counts(cells: tuple[CellComparison, ...] | list[CellComparison]) -> dict[st
 
 
 def _text(text: str) -> str:
-    """Text without the characters that XML cannot hold."""
+    """Replace the characters that XML cannot hold."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

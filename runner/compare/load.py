@@ -1,4 +1,4 @@
-"""What a comparison reads of a run: its cells, and each item's numbers or the reason why there is none."""
+"""Read a run for a comparison: its cells, and each item's numbers or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from genrun.adapters.scorers import registry
 from genrun.runner.job.schema import COSTS
-from genrun.runner.score.choose import metric_name
-from genrun.runner.score.run import read_scores
+from genrun.runner.score.metrics import compares
 from genrun.runner.score.samples import IS_REFERENCE
 from genrun.runner.store.records import SET, Record, Score
+from genrun.runner.store.scores import metrics_of, read_scores
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
 
-Key = tuple[str, str, int]
-"""Prompt, negative prompt ("" for none) and seed: what pairs two items."""
+Axes = tuple[tuple[str, str], ...]
+"""Axis and label, in the order of the matrix."""
 
 
 @dataclass(frozen=True)
@@ -30,35 +29,35 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One planned item and what is known of it.
+class Item:
+    """A planned item, with its record and scores.
 
     Attributes:
-        item: of the plan.
+        planned: the item of the plan.
         record: its outcome, or None.
         scores: metric -> its row.
         media: its clip or picture, absolute, or None.
         run: the run it is of.
     """
 
-    item: WorkItem
+    planned: WorkItem
     record: Record | None
     scores: Mapping[str, Score]
     media: str | None
     run: RunFolder
 
     @property
-    def key(self) -> Key:
-        """What pairs it with an item of another cell."""
-        return self.item.prompt, self.item.negative_prompt or "", self.item.seed
+    def key(self) -> tuple[str, str, int]:
+        """Prompt, negative prompt ("" for none) and seed, which pair it with an item of another cell."""
+        return self.planned.prompt, self.planned.negative_prompt or "", self.planned.seed
 
     @property
     def is_done(self) -> bool:
-        """Whether it was generated."""
+        """True when it was generated."""
         return self.record is not None and self.record.status == "done"
 
     def number(self, metric: str) -> Number:
-        """The value of a metric or of a cost."""
+        """Return the value of a metric or of a cost."""
         if not self.is_done:
             return Number(None, "not generated yet" if self.record is None else "generation failed")
         if metric in COSTS:
@@ -83,17 +82,17 @@ class Cells:
     Attributes:
         run: the run.
         cells: axes' labels -> the cell's items, in the order of the plan.
-        metrics: metric -> whether higher is better, in the order of the job's `score`.
+        metrics: metric -> True when higher is better, in the order of the job's `score`.
         sets: label of a cell -> metric -> the score of all its items together.
     """
 
     run: RunFolder
-    cells: Mapping[tuple[tuple[str, str], ...], tuple[Entry, ...]]
+    cells: Mapping[Axes, tuple[Item, ...]]
     metrics: Mapping[str, bool]
     sets: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
 
     def sets_of(self, label: str) -> Mapping[str, Score]:
-        """The scores of a cell's items together; {} where there are none."""
+        """Return the scores of a cell's items together; {} where there are none."""
         return self.sets.get(label, {})
 
 
@@ -107,35 +106,23 @@ def read_cells(run: RunFolder) -> Cells:
     rows: dict[str, dict[str, Score]] = {}
     for score in scores:
         rows.setdefault(score.item_id, {})[score.metric] = score
-    cells: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
-    for item in run.items():
-        record = records.get(item.id)
+    cells: dict[Axes, list[Item]] = {}
+    for planned in run.items():
+        record = records.get(planned.id)
         media = str(run.path / record.media) if record is not None and record.media else None
-        entry = Entry(item, record, rows.get(item.id, {}), media, run)
-        cells.setdefault(tuple(item.axes.items()), []).append(entry)
-    order = [metric_name(entry) for entry in run.job_document().get("score") or ()]
+        item = Item(planned, record, rows.get(planned.id, {}), media, run)
+        cells.setdefault(tuple(planned.axes.items()), []).append(item)
+    order = list(metrics_of(run.job_document()))
     sets = {name.removeprefix(SET): found for name, found in rows.items() if name.startswith(SET)}
-    return Cells(run, {axes: tuple(entries) for axes, entries in cells.items()}, _metrics(scores, order), sets)
+    return Cells(run, {axes: tuple(items) for axes, items in cells.items()}, _metrics(scores, order), sets)
 
 
-def is_reference_only(entries: Sequence[Entry], metric: str) -> bool:
-    """Whether a metric is about the distance to these very items, so that it has no value on them."""
-    rows = [row for entry in entries if (row := entry.scores.get(metric.partition(".")[0])) is not None]
+def is_reference_only(items: Sequence[Item], metric: str) -> bool:
+    """Return True when a metric is the distance to these very items, so that it has no value on them."""
+    rows = [row for item in items if (row := item.scores.get(metric.partition(".")[0])) is not None]
     if rows:
         return all(row.value is None and row.reason == IS_REFERENCE for row in rows)
-    return bool(entries) and all(entry.item.is_reference for entry in entries) and compares(metric)
-
-
-def compares(metric: str) -> bool:
-    """Whether a metric needs the sequential item of the same prompt and seed."""
-    base = metric.partition(".")[0]
-    return base in registry.names() and registry.get(base).compares
-
-
-def style_of(metric: str) -> str:
-    """How a metric's values are written: "share", "decibel" or "number"."""
-    base = metric.removeprefix("drift.").partition(".")[0]
-    return registry.get(base).style if base in registry.names() else "number"
+    return bool(items) and all(item.planned.is_reference for item in items) and compares(metric)
 
 
 def _metrics(scores: Sequence[Score], order: Sequence[str]) -> dict[str, bool]:

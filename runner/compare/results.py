@@ -1,4 +1,4 @@
-"""What a comparison found, as plain data: `dataclasses.asdict` of it is its JSON."""
+"""The results of a comparison as plain data: `dataclasses.asdict` of it is its JSON."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["passed", "failed", "incomplete"]
+from genrun.runner.store.nights import GateResult, GateState
+
 Verdict = Literal["better", "worse", "unclear", "unmeasured"]
 
 
 @dataclass(frozen=True)
-class Side:
+class PairedItem:
     """One item of a pair.
 
     Attributes:
         item_id: the item.
-        value: what was measured; None for the baseline's side of `drift`.
+        value: of the metric; None for the baseline's side of `drift`.
         media: its clip or picture, absolute; None when it has none.
     """
 
@@ -27,12 +28,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Pair:
-    """The same prompt and seed on both sides; `difference` is candidate - baseline, or what `drift` measured."""
+    """An item and its baseline's of the same prompt and seed; `difference` is candidate - baseline, or the drift."""
 
     prompt: str
     seed: int
-    baseline: Side
-    candidate: Side
+    baseline: PairedItem
+    candidate: PairedItem
     difference: float
 
 
@@ -47,7 +48,7 @@ class Mean:
         high: upper end.
         missing: items of the plan that were not measured.
         reasons: why not, the most frequent first, with how many.
-        is_of_set: whether it is one number of all items, such as a Fréchet distance, that has no interval.
+        is_of_set: True for one number of all items, such as a Fréchet distance, that has no interval.
     """
 
     n: int
@@ -94,7 +95,7 @@ class Difference:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the interval of the difference lies wholly on one side of 0."""
+        """The side of 0 on which the interval of the difference lies wholly, in the metric's direction."""
         found = self.difference
         if found is None or found.low is None or found.high is None:
             return "unmeasured"
@@ -103,36 +104,6 @@ class Difference:
         if found.high < 0:
             return "worse" if self.higher_is_better else "better"
         return "unclear"
-
-
-@dataclass(frozen=True)
-class GateResult:
-    """One gate on one cell.
-
-    Attributes:
-        metric: what it looks at.
-        rule: "max", "min", "max_drop" or "max_rise".
-        limit: as the job file has it, such as 0.06 or "0.5%".
-        threshold: the limit as a number in the metric's units; None when a percentage has nothing to be of.
-        value: the mean, the drop or the rise that is held against the threshold; None when nothing was measured.
-        low: lower end of its interval.
-        high: upper end.
-        n: items or pairs measured.
-        state: "failed" only when the interval lies wholly beyond the threshold; "incomplete" when too little was
-            measured to say that it does not.
-        reason: a sentence, for a gate that did not pass.
-    """
-
-    metric: str
-    rule: str
-    limit: float | str
-    threshold: float | None
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    state: State
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -182,16 +153,16 @@ class Comparison:
     confidence: float
     cells: tuple[CellComparison, ...]
     unmatched: tuple[str, ...]
-    state: State
+    state: GateState
 
     @property
     def gates(self) -> list[tuple[CellComparison, GateResult]]:
-        """Every gate with its cell; those that failed first, then the incomplete ones."""
+        """All gates with their cells; those that failed first, then the incomplete ones."""
         order = {"failed": 0, "incomplete": 1, "passed": 2}
         found = [(cell, gate) for cell in self.cells for gate in cell.gates]
         return sorted(found, key=lambda pair: order[pair[1].state])
 
 
-def exit_code(state: State) -> int:
-    """0 passed, 1 failed, 3 incomplete."""
+def exit_code(state: GateState) -> int:
+    """Return 0 for passed, 1 for failed, 3 for incomplete."""
     return {"passed": 0, "failed": 1, "incomplete": 3}[state]

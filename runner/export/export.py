@@ -99,7 +99,7 @@ def export(
     if wanted.sheet:
         _write_sheets(to, items, media, made)
     if wanted.csv:
-        from genrun.runner.score.run import read_scores
+        from genrun.runner.store.scores import read_scores
 
         rows = rows_of(items, records, read_scores(run), made.files)
         atomic_write(to / TABLE, to_csv(rows))

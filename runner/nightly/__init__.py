@@ -1,1 +1,1 @@
-"""A night: generate, score, compare with the baseline and with last night, report, make room, tell somebody."""
+"""Run a job for a night: due -> submit -> score -> compare -> report -> retention -> notify; see `run`."""

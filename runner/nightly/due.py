@@ -1,4 +1,4 @@
-"""Which night it is, and which run is its."""
+"""Map a time to the night that is due, and a night to its run; let one call at a time work on a job's nights."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from genrun.runner.history.night import Night, read_night
 from genrun.runner.store.files import NO_LOCKS, write_error
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.nights import Night, read_night
 from genrun.runner.store.runs import runs_of
 
 LOCK = ".nightly.lock"
@@ -30,15 +30,15 @@ class Due:
 
 
 @dataclass(frozen=True)
-class Past:
-    """A run that was a night."""
+class NightRun:
+    """A run folder and its night."""
 
     folder: RunFolder
     night: Night
 
 
 def due(now: datetime, at: str) -> Due:
-    """The night that a call at `now` belongs to: that of the last time the clock showed `at`.
+    """Return the night that a call at `now` belongs to: that of the last time the clock showed `at`.
 
     Args:
         now: local time with its offset.
@@ -51,37 +51,33 @@ def due(now: datetime, at: str) -> Due:
     return Due(scheduled.date().isoformat(), scheduled.isoformat(timespec="seconds"))
 
 
-def nights_of(job_folder: Path) -> list[Past]:
-    """The nights of a job whose runs are there, newest first."""
+def nights_of(job_folder: Path) -> list[NightRun]:
+    """Return the nights of a job whose runs are there, newest first."""
     found = []
     for path in runs_of(job_folder):
         folder = RunFolder(path.resolve())
         night = read_night(folder.night_path)
         if night is not None:
-            found.append(Past(folder, night.observed()))
-    return sorted(found, key=lambda past: (past.night.night, past.folder.path.name), reverse=True)
+            found.append(NightRun(folder, night.observed()))
+    return sorted(found, key=lambda run: (run.night.night, run.folder.path.name), reverse=True)
 
 
-def tonight(nights: Sequence[Past], what: Due, is_ours: Callable[[RunFolder], bool]) -> Past | None:
-    """The newest run of this night that is the job's, as `is_ours` tells, or None."""
-    return next((past for past in nights if past.night.night == what.night and is_ours(past.folder)), None)
+def tonight(nights: Sequence[NightRun], night: Due, is_ours: Callable[[RunFolder], bool]) -> NightRun | None:
+    """Return the newest run of this night that is the job's, as `is_ours` tells, or None."""
+    return next((run for run in nights if run.night.night == night.night and is_ours(run.folder)), None)
 
 
-def night_before(nights: Sequence[Past], what: Due) -> Past | None:
-    """The newest earlier night that came to an end and made something."""
-    return next(
-        (
-            past
-            for past in nights
-            if past.night.night < what.night and past.night.done and past.night.state not in ("running", "interrupted")
-        ),
-        None,
-    )
+def night_before(nights: Sequence[NightRun], night: Due) -> NightRun | None:
+    """Return the newest earlier night that came to an end and made something."""
+    for run in nights:
+        if run.night.night < night.night and run.night.done and run.night.state not in ("running", "interrupted"):
+            return run
+    return None
 
 
 @contextlib.contextmanager
 def alone(job_folder: Path) -> Iterator[bool]:
-    """Whether no other call works on this job's nights; while the block runs, none will."""
+    """Keep other calls off this job's nights during the block; yield False when one is at work already."""
     from filelock import FileLock, Timeout
 
     path = job_folder / LOCK

@@ -1,4 +1,4 @@
-"""Telling somebody: a command gets the night as JSON on its stdin. genrun itself opens no connection."""
+"""Give a command the night as JSON on its stdin. genrun itself opens no connection."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from genrun.runner.job.layers import hidden
 
 SHOWN = 300
+"""Characters of the end of a command's stderr that are told."""
 
 
 def notify(command: Sequence[str], payload: Mapping[str, Any], timeout_s: float, environ: Mapping[str, str]) -> str:
@@ -20,12 +21,12 @@ def notify(command: Sequence[str], payload: Mapping[str, Any], timeout_s: float,
 
     Args:
         command: program and arguments. They may hold secrets: only the program's name is ever told.
-        payload: what it gets.
+        payload: the JSON.
         timeout_s: seconds after which it and all that it started are killed.
         environ: its environment.
 
     Returns:
-        "" when it ended with 0, else what went wrong.
+        "" when it ended with 0, else a note on what went wrong.
     """
     name = os.path.basename(command[0])  # noqa: PTH119 (a command is no path)
     with tempfile.TemporaryFile() as errors:

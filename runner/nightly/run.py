@@ -1,4 +1,4 @@
-"""One call of `genrun nightly`: does what is left of the night's work, or finds that there is nothing left."""
+"""Run one call of `genrun nightly`: do what is left of the night's work, or find that nothing is left."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from typing import Any
 
 from genrun.runner import history
 from genrun.runner.errors import GenrunError, IncompleteError, StoppedError
-from genrun.runner.history.night import FINAL, Attempt, End, Night, amend
 from genrun.runner.job.schema import NightlySpec
 from genrun.runner.nightly import retention
-from genrun.runner.nightly.due import Due, Past, alone, due, night_before, nights_of, tonight
-from genrun.runner.nightly.judge import Found, judge, score
+from genrun.runner.nightly.due import Due, NightRun, alone, due, night_before, nights_of, tonight
+from genrun.runner.nightly.judge import Judgement, judge, summary
 from genrun.runner.nightly.notify import notify
-from genrun.runner.nightly.summary import summary
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.processes import ProcessName, current
+from genrun.runner.store.nights import FINAL, Attempt, End, Night, amend, read_night, write_night
+from genrun.runner.store.processes import current
 from genrun.runner.store.repair import remove_from_job
 from genrun.runner.store.runs import new_path, point_latest
 from genrun.runner.submit import lock
@@ -32,11 +31,11 @@ INCOMPLETE = 3
 
 @dataclass(frozen=True)
 class Tools:
-    """What a night needs of the outside world.
+    """The outside world, as a night uses it.
 
     Attributes:
         make_items: makes the missing items of a run and returns when that is done.
-        is_at_work: whether somebody works in a run.
+        is_at_work: tells whether somebody works in a run.
         report: writes the report of a run and returns its path.
         now: local time with its offset.
         say: tells the user.
@@ -53,12 +52,12 @@ class Tools:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a call.
+    """The outcome of a call.
 
     Attributes:
         folder: the night's run.
         night: the night.
-        is_doubled: whether this call had nothing to do.
+        is_doubled: True when this call had nothing to do.
         report: the report's path, or None.
     """
 
@@ -69,11 +68,11 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 passed, 1 failed, 3 incomplete."""
+        """Exit status: 0 passed, 1 failed, 3 incomplete."""
         return EXIT_CODES.get(self.night.state, INCOMPLETE)
 
     def to_dict(self) -> dict[str, Any]:
-        """The night for scripts, and for the command that is told."""
+        """Return the night for scripts, and for the command that is told."""
         data = self.night.to_dict()
         run, report = str(self.folder.path), None if self.report is None else str(self.report)
         extra = {"late_s": self.night.late_s, "marks": self.night.marks, "doubled": self.is_doubled}
@@ -105,25 +104,34 @@ def run_night(job: Job, base: Path, tools: Tools, *, again: bool = False) -> Out
     """
     spec = job.spec.nightly or NightlySpec()
     job_folder = base / job.spec.name
-    what = due(tools.now(), spec.at)
+    night = due(tools.now(), spec.at)
     with alone(job_folder) as is_alone:
-        past = tonight(nights_of(job_folder), what, lambda folder: is_run_of(job, folder))
+        run = tonight(nights_of(job_folder), night, lambda folder: is_run_of(job, folder))
         if not is_alone:
-            raise _at_work(past, job_folder, base, tools)
-        if past is not None and past.night.state in FINAL and not again:
-            return _doubled(past, base, tools)
-        folder = _open(job, base, None if again else past, tools)
-        return _Call(job, spec, base, tools, folder, what).run()
+            if run is not None:
+                _record_doubled(run, base, tools)
+            name = job_folder.name if run is None else run.folder.path
+            said = f"{name}: another genrun nightly is at this night's work."
+            raise IncompleteError(said, remedy="See: genrun history.")
+        if run is not None and run.night.state in FINAL and not again:
+            return _doubled(run, base, tools)
+        folder = _open(job, base, None if again else run, tools, night)
+        return _Call(job, spec, base, tools, folder, night).run()
 
 
-def _open(job: Job, base: Path, past: Past | None, tools: Tools) -> RunFolder:
+def _open(job: Job, base: Path, run: NightRun | None, tools: Tools, due_night: Due) -> RunFolder:
     """Make tonight's run, or take it up. Nothing of other runs is used: a night measures anew."""
     with lock.of_job(base / job.spec.name, tools.say):
         remove_from_job(base / job.spec.name)
-        if past is None:
-            folder = RunFolder.create(new_path(base, job.spec.name), job.document, job.items)
+        if run is None:
+            path = new_path(base, job.spec.name)
+            new = _new_night(job, path.name, due_night)
+            # Before anybody can see the run: one without its night would be taken for a run that was submitted by hand.
+            folder = RunFolder.create(
+                path, job.document, job.items, lambda building: write_night(building.night_path, new)
+            )
         else:
-            opened = take_up(job, past.folder, tools.is_at_work, tools.say)
+            opened = take_up(job, run.folder, tools.is_at_work, tools.say)
             folder = opened.folder
             for line in opened.lines(len(job.items)):
                 tools.say(line)
@@ -131,71 +139,67 @@ def _open(job: Job, base: Path, past: Past | None, tools: Tools) -> RunFolder:
         return folder
 
 
-def _at_work(past: Past | None, job_folder: Path, base: Path, tools: Tools) -> IncompleteError:
-    """Enter a call that found another at work, and return its error."""
-    if past is not None:
-        _enter_doubled(past, base, tools)
-    name = job_folder.name if past is None else past.folder.path
-    return IncompleteError(f"{name}: another genrun nightly is at this night's work.", remedy="See: genrun history.")
+def _new_night(job: Job, run: str, due_night: Due) -> Night:
+    return Night(job.spec.name, run, due_night.night, due_night.scheduled_at)
 
 
-def _doubled(past: Past, base: Path, tools: Tools) -> Outcome:
-    night = _enter_doubled(past, base, tools)
-    tools.say(f"This night is done already. To make it once more: genrun nightly JOB --again.\n  {past.folder.path}")
-    report = past.folder.report_dir / "index.html"
+def _doubled(run: NightRun, base: Path, tools: Tools) -> Outcome:
+    night = _record_doubled(run, base, tools)
+    tools.say(f"This night is done already. To make it once more: genrun nightly JOB --again.\n  {run.folder.path}")
+    report = run.folder.report_dir / "index.html"
     if not report.is_file():
         # The call that judged the night was killed before it was told.
         with contextlib.suppress(GenrunError):
-            report = tools.report(past.folder)
-    return Outcome(past.folder, night, True, report if report.is_file() else None)
+            report = tools.report(run.folder)
+    return Outcome(run.folder, night, True, report if report.is_file() else None)
 
 
-def _enter_doubled(past: Past, base: Path, tools: Tools) -> Night:
+def _record_doubled(run: NightRun, base: Path, tools: Tools) -> Night:
     moment = tools.now().isoformat(timespec="seconds")
     attempt = Attempt(moment, moment, "doubled", current())
-    night = amend(past.folder, lambda night: replace(night, attempts=(*night.attempts, attempt)))
+    night = amend(run.folder, lambda night: replace(night, attempts=(*night.attempts, attempt)))
     history.record(base, night)
     return night
 
 
 @dataclass(frozen=True)
 class _Call:
-    """A call that has the night to itself."""
+    """A call that has the night to itself: `run` is its order of work."""
 
     job: Job
     spec: NightlySpec
     base: Path
     tools: Tools
     folder: RunFolder
-    what: Due
+    due: Due
 
     def run(self) -> Outcome:
-        """Generate, score, compare, report, make room, tell."""
         self._begin()
         try:
             notes = self._generate()
             found = self._judge()
             night = self._end(found, notes)
         except (KeyboardInterrupt, StoppedError):
-            self._stop("interrupted", "stopped")
+            self._interrupt("stopped")
             raise
         except Exception as error:
-            self._stop("interrupted", f"{type(error).__name__}: {error}")
+            self._interrupt(f"{type(error).__name__}: {error}")
             raise
-        outcome = Outcome(self.folder, night, False, self._report())
-        self._make_room(found)
-        return self._tell(outcome)
+        report = self._report()
+        self._remove_old_runs(found)
+        self._notify(Outcome(self.folder, night, False, report))
+        return Outcome(self.folder, read_night(self.folder.night_path) or night, False, report)
 
     def _begin(self) -> None:
         attempt = Attempt(self._moment(), "", "running", current())
-        new = Night(self.job.spec.name, self.folder.path.name, self.what.night, self.what.scheduled_at)
+        new = _new_night(self.job, self.folder.path.name, self.due)
         commit = self.folder.environment().get("git")
 
         def change(night: Night) -> Night:
             attempts = (*night.observed().attempts, attempt)
             return replace(night, attempts=attempts, state="running", items=len(self.job.items), commit=commit)
 
-        history.record(self.base, amend(self.folder, change, new))
+        self._amend(change, new)
 
     def _generate(self) -> list[str]:
         """Make the items; return what went wrong beside items that failed."""
@@ -208,27 +212,25 @@ class _Call:
             return [error.message]
         return []
 
-    def _judge(self) -> Found:
-        nights = [past for past in nights_of(self.folder.path.parent) if past.folder.path != self.folder.path]
-        before = night_before(nights, self.what)
-        score(self.folder, self.tools.say)
-        return judge(
-            self.folder, self.spec.baseline, self.base, None if before is None else before.folder, self.tools.say
-        )
+    def _judge(self) -> Judgement:
+        nights = [run for run in nights_of(self.folder.path.parent) if run.folder.path != self.folder.path]
+        before = night_before(nights, self.due)
+        previous = None if before is None else before.folder
+        return judge(self.folder, self.spec.baseline, self.base, previous, self.tools.say)
 
-    def _end(self, found: Found, notes: Sequence[str]) -> Night:
+    def _end(self, found: Judgement, notes: Sequence[str]) -> Night:
         tally = self.folder.tally()
         state = found.state
         if tally.failed or state == "failed":
             state = "failed"
         elif tally.pending or notes or found.notes:
             state = "incomplete"
-        ended = self._ended("finished")
+        attempts = self._attempts("finished")
 
         def change(night: Night) -> Night:
             night = replace(
                 night,
-                attempts=tuple(ended(attempt) for attempt in night.attempts),
+                attempts=attempts(night),
                 state=state,
                 items=tally.items,
                 done=tally.done,
@@ -238,19 +240,11 @@ class _Call:
             )
             return replace(night, summary=summary(night, found.judged))
 
-        night = amend(self.folder, change)
-        history.record(self.base, night)
-        return night
+        return self._amend(change)
 
-    def _stop(self, end: End, note: str) -> None:
-        ended = self._ended(end, note)
-        night = amend(
-            self.folder,
-            lambda night: replace(
-                night, attempts=tuple(ended(attempt) for attempt in night.attempts), state="interrupted"
-            ),
-        )
-        history.record(self.base, night)
+    def _interrupt(self, note: str) -> None:
+        attempts = self._attempts("interrupted", note)
+        self._amend(lambda night: replace(night, attempts=attempts(night), state="interrupted"))
 
     def _report(self) -> Path | None:
         try:
@@ -259,39 +253,42 @@ class _Call:
             self._note(f"report: {type(error).__name__}: {error}")
             return None
 
-    def _make_room(self, found: Found) -> None:
+    def _remove_old_runs(self, found: Judgement) -> None:
         job_folder = self.folder.path.parent
-        retention.sweep(job_folder)
+        retention.finish_removals(job_folder)
         kept = [self.folder.path, *(Path(path) for path in (found.baseline, found.previous) if path is not None)]
-        for past in retention.old_nights(job_folder, self.spec.keep, kept, self.tools.is_at_work):
+        for run in retention.old_nights(job_folder, self.spec.keep, kept, self.tools.is_at_work):
             try:
-                history.record(self.base, retention.remove(past))
-                self.tools.say(f"Removed the run of {past.night.night}: {past.folder.path}")
+                history.record(self.base, retention.remove(run))
+                self.tools.say(f"Removed the run of {run.night.night}: {run.folder.path}")
             except (OSError, GenrunError) as error:
-                self._note(f"{past.folder.path}: cannot be removed: {error}")
+                self._note(f"{run.folder.path}: cannot be removed: {error}")
 
-    def _tell(self, outcome: Outcome) -> Outcome:
+    def _notify(self, outcome: Outcome) -> None:
         wanted = self.spec.notify
         if wanted is not None and (wanted.when == "always" or outcome.exit_code):
             trouble = notify(wanted.command, outcome.to_dict(), wanted.timeout_s, self.tools.environ)
             if trouble:
                 self._note(trouble)
-        night = history.night.read_night(self.folder.night_path) or outcome.night
-        return replace(outcome, night=night)
 
     def _note(self, text: str) -> None:
         self.tools.say(text)
-        history.record(self.base, amend(self.folder, lambda night: replace(night, notes=(*night.notes, text))))
+        self._amend(lambda night: replace(night, notes=(*night.notes, text)))
 
-    def _ended(self, end: End, note: str = "") -> Callable[[Attempt], Attempt]:
+    def _amend(self, change: Callable[[Night], Night], new: Night | None = None) -> Night:
+        night = amend(self.folder, change, new)
+        history.record(self.base, night)
+        return night
+
+    def _attempts(self, end: End, note: str = "") -> Callable[[Night], tuple[Attempt, ...]]:
+        """Return how this call's attempt is ended in a night."""
         moment, process = self._moment(), current()
-        return lambda attempt: (
-            replace(attempt, end=end, ended_at=moment, note=note) if _is(attempt, process) else attempt
+        return lambda night: tuple(
+            replace(attempt, end=end, ended_at=moment, note=note)
+            if attempt.end == "running" and attempt.process == process
+            else attempt
+            for attempt in night.attempts
         )
 
     def _moment(self) -> str:
         return self.tools.now().isoformat(timespec="seconds")
-
-
-def _is(attempt: Attempt, process: ProcessName) -> bool:
-    return attempt.end == "running" and attempt.process == process

@@ -20,10 +20,10 @@ from genrun import __version__
 from genrun.runner.report.data import MEDIA_ROOT, Page, address, collect
 from genrun.runner.report.html import environment, page_script, page_style, policy
 from genrun.runner.report.worst import ROOM
-from genrun.runner.score.run import read_scores
 from genrun.runner.store.files import atomic_write, staged
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.repair import remove_below
+from genrun.runner.store.scores import read_scores
 
 TEMPLATE = "index.html.j2"
 

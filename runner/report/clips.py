@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.runner.report import text
 from genrun.runner.report.table import Heading
-from genrun.runner.score.run import SEQUENTIAL
+from genrun.runner.score.samples import SEQUENTIAL
 from genrun.runner.score.summary import is_solver_axis, solver_label
 from genrun.runner.store.records import Record, Score
 

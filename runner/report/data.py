@@ -18,16 +18,16 @@ from genrun.runner.report.clips import gallery, where_of
 from genrun.runner.report.names import shown_path
 from genrun.runner.report.nights import Nights, collect_nights
 from genrun.runner.report.outliers import Listing, find_outliers
-from genrun.runner.report.table import Heading, Table, build_table, headings, share_metrics
+from genrun.runner.report.table import Heading, Table, build_table, headings
 from genrun.runner.report.vbench import Bars, collect_bars
 from genrun.runner.report.verdict import Verdict, judge
 from genrun.runner.report.versus import Versus, hold_against
 from genrun.runner.report.worst import ROOM
-from genrun.runner.score.run import read_scores
 from genrun.runner.score.samples import IS_REFERENCE
 from genrun.runner.score.summary import Group, summarize
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import SET, Record, Score
+from genrun.runner.store.scores import read_scores
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -169,7 +169,7 @@ def collect(run: RunFolder, *, media_root: str = MEDIA_ROOT, link_logs: bool = T
     planned = {item.id for item in items}
     scores = [score for score in scores if score.item_id in planned or score.item_id.startswith(SET)]
     metrics = headings(scores)
-    groups = summarize(items, records, scores, share_metrics(metrics))
+    groups = summarize(items, records, scores)
     saved = saved_blocks(items, records)
     clips = gallery(items, records, scores, metrics, lambda path: address(path, media_root), saved)
     colours = {group.label: colour_of(group, clips) for group in groups}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from genrun.runner.compare import Difference, GateResult
-from genrun.runner.compare import format as formatting
+from genrun.runner.compare import tables as formatting
 from genrun.runner.compare.results import CellComparison
 from genrun.runner.report import chart
 from genrun.runner.report.chart import Bar, Scale

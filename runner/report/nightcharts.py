@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from genrun.runner.compare.load import style_of
-from genrun.runner.history import Measure, Night, NightGate
 from genrun.runner.job.schema import COSTS
 from genrun.runner.report import chart, text
 from genrun.runner.report.chart import Place, Scale
 from genrun.runner.report.names import RULES, title_of
+from genrun.runner.score.metrics import style_of
+from genrun.runner.store.nights import CellMean, Night, NightGate
 
 SIGNS = {"max_drop": 1.0, "max_rise": -1.0}
 """With which sign the room that is left of a drop or a rise is taken off a mean to have its limit."""
@@ -106,7 +106,7 @@ def chart_of(metric: str, nights: Sequence[Night], colours: Mapping[str, int]) -
     return Chart(metric, title_of(metric), ticks, lines)
 
 
-def _values(measures: Sequence[Measure]) -> Iterator[float]:
+def _values(measures: Sequence[CellMean]) -> Iterator[float]:
     for each in measures:
         yield from (value for value in (each.value, each.low, each.high) if value is not None)
 
@@ -125,7 +125,7 @@ class _Series:
     metric: str
     nights: Sequence[Night]
 
-    def measures(self) -> list[Measure | None]:
+    def measures(self) -> list[CellMean | None]:
         return [_measure(night, self.cell, self.metric) for night in self.nights]
 
     def gates(self, night: Night) -> list[NightGate]:
@@ -165,7 +165,7 @@ def _line(series: _Series, colour: int, scale: Scale) -> Line:
     return Line(series.cell, colour, chart.line(means), band, tuple(dots), tuple(limits), reads)
 
 
-def _measure(night: Night, cell: str, metric: str) -> Measure | None:
+def _measure(night: Night, cell: str, metric: str) -> CellMean | None:
     return next((each for each in night.measures if (each.cell, each.metric) == (cell, metric)), None)
 
 
@@ -194,7 +194,7 @@ def _steps(places: Sequence[Place | None], count: int) -> str:
     return chart.line([end for pair in around for end in (pair or [None])])
 
 
-def _read(measure: Measure | None) -> str:
+def _read(measure: CellMean | None) -> str:
     if measure is None or measure.value is None:
         return ""
     style = style_of(measure.metric)

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from genrun.runner import history
 from genrun.runner.errors import GenrunError
-from genrun.runner.history import Night
 from genrun.runner.report import chart
 from genrun.runner.report.nightcharts import Chart, chart_of, metrics_of
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.nights import Night
 
 SHOWN = 30
 SHORT = 8

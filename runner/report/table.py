@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from genrun.adapters.scorers import registry
 from genrun.runner.report import chart, text
 from genrun.runner.report.chart import Bar, Scale
-from genrun.runner.score.summary import Estimate, Group
+from genrun.runner.score.summary import Group
+from genrun.runner.statistics import Estimate
 from genrun.runner.store.records import Score
 
 METRIC_ORDER = (
@@ -103,11 +104,6 @@ def headings(scores: Iterable[Score]) -> list[Heading]:
     order = {name: index for index, name in enumerate(METRIC_ORDER)}
     names = sorted(found, key=lambda name: (order.get(name.partition(".")[0], len(order)), name))
     return [_heading(name, found[name]) for name in names]
-
-
-def share_metrics(metrics: Iterable[Heading]) -> list[str]:
-    """Return the metrics whose values are 0 or 1."""
-    return [metric.name for metric in metrics if metric.style == "share" and "." not in metric.name]
 
 
 def build_table(

@@ -9,9 +9,10 @@ from pathlib import Path
 from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS, Dimension
 from genrun.runner.report import text
 from genrun.runner.report.chart import Scale
-from genrun.runner.score.run import read_scores
-from genrun.runner.score.summary import Estimate, Group, summarize
+from genrun.runner.score.summary import Group, summarize
+from genrun.runner.statistics import Estimate
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.scores import read_scores
 
 PREFIX = "vbench."
 WHOLE = Scale(0.0, 1.0)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genrun.runner.report import text
-from genrun.runner.score.summary import Estimate, Group
+from genrun.runner.score.summary import Group
+from genrun.runner.statistics import Estimate
 
 
 @dataclass(frozen=True)

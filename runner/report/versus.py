@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from genrun.runner.compare import Comparison, compare_cells, compare_runs, gates_of
-from genrun.runner.compare import format as formatting
+from genrun.runner.compare import tables as formatting
 from genrun.runner.errors import GenrunError
-from genrun.runner.history.night import read_night
 from genrun.runner.report.differences import CellTable, GateRow, cell_table, gate_row
 from genrun.runner.report.names import shown_path
 from genrun.runner.report.worst import Worst, worst_pairs
 from genrun.runner.store.folder import RunFolder, is_run
+from genrun.runner.store.nights import read_night
 from genrun.runner.store.runs import pinned
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.compare import Comparison, Difference
-from genrun.runner.compare import format as formatting
-from genrun.runner.compare.results import CellComparison, Pair, Side
+from genrun.runner.compare import tables as formatting
+from genrun.runner.compare.results import CellComparison, Pair, PairedItem
 from genrun.runner.job.schema import COSTS
 from genrun.runner.report import text
 from genrun.runner.report.names import title_of
@@ -82,7 +82,7 @@ class _Room:
     baseline: Path | None
     files: dict[str, Path]
 
-    def clip(self, side: Side, found: Difference) -> dict[str, Any]:
+    def clip(self, side: PairedItem, found: Difference) -> dict[str, Any]:
         value = None if side.value is None else text.styled(side.value, found.style)
         clip: dict[str, Any] = {"i": side.item_id, "v": value}
         if side.media is None:

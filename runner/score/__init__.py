@@ -1,1 +1,1 @@
-"""Scoring a run: what is measured on what, what is kept, and who measures which part."""
+"""Score the items of a run and the sets of its cells, and summarize what was measured."""

@@ -1,10 +1,10 @@
-"""The samples of a run while they are measured: their files, whether those are as they were made, and references."""
+"""Samples of a run for metrics: their files, checked to be as they were made, and the reference of each pair."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,43 +19,39 @@ if TYPE_CHECKING:
 
 SEQUENTIAL = "sequential"
 IS_REFERENCE = "this is the sequential item that the others are compared with"
+"""Reason of a score without a value: of a metric that compares, on the sequential item itself."""
+
 SHOWN_DIGITS = 12
 
 
-def references(items: Iterable[WorkItem]) -> dict[str, WorkItem]:
-    """Return the sequential item of each pair, by pair."""
-    found: dict[str, WorkItem] = {}
-    for item in items:
-        if item.is_reference:
-            found.setdefault(item.pair, item)
-    return found
-
-
-class Bench:
-    """Holds samples while they are measured: one pair's reference and one item at a time."""
+class Samples:
+    """The samples that metrics read; one pair's reference and one item are held at a time, since clips are large."""
 
     def __init__(self, run: RunFolder, items: Sequence[WorkItem]) -> None:
         self._folder = run.path
         self._items = items
         self._records = run.records()
-        self._references = references(items)
+        self._references: dict[str, WorkItem] = {}
+        for item in items:
+            if item.is_reference:
+                self._references.setdefault(item.pair, item)
         self._samples: dict[str, Sample] = {}
         self._hashes: dict[Path, str] = {}
 
     def by_pair(self) -> list[list[WorkItem]]:
-        """The items, those of a pair together, so that a reference is read once."""
+        """Return the items, those of a pair together, so that a reference is read once."""
         pairs: dict[str, list[WorkItem]] = {}
         for item in self._items:
             pairs.setdefault(item.pair, []).append(item)
         return list(pairs.values())
 
     def inputs(self, metric: Metric, item: WorkItem) -> tuple[str, ...]:
-        """Hashes of the files that `metric` reads for `item`, taken from the files themselves."""
+        """Hash the files that `metric` reads for `item`."""
         subjects = [item, self._references.get(item.pair)] if metric.compares else [item]
         return tuple(self.hash(metric, subject) for subject in subjects)
 
     def measure(self, metric: Metric, item: WorkItem) -> tuple[Score, ...]:
-        """Measure, or say why not."""
+        """Measure an item; a row without a value says why that was not possible."""
         try:
             values = metric.measure(self.sample(metric, item), self._reference(metric, item))
             bad = [name for name, value in values.items() if not math.isfinite(value)]
@@ -71,7 +67,7 @@ class Bench:
         )
 
     def sample(self, metric: Described, item: WorkItem) -> Sample:
-        """The item's files.
+        """Return the item's files.
 
         Raises:
             UnscoredError: it has none, or the one that the metric reads has changed since it was made.
@@ -95,9 +91,9 @@ class Bench:
         self._samples = {key: held for key, held in self._samples.items() if keep is not None and key == keep.id}
 
     def hash(self, metric: Described, item: WorkItem | None) -> str:
-        """SHA-256 of the file that a metric reads for an item, or "" when there is none."""
+        """Return the SHA-256 of the file that a metric reads for an item, or "" when there is none."""
         record = self._records.get(item.id) if item else None
-        path = self._file(record, metric.reads) if isinstance(record, Record) else None
+        path = file_of(self._folder, record, metric.reads) if isinstance(record, Record) else None
         if path is None or not path.is_file():
             return ""
         if path not in self._hashes:
@@ -123,8 +119,8 @@ class Bench:
         return Sample(
             caption=item.prompt,
             adapter=str(item.model.get("adapter", "")),
-            media=self._file(record, "media"),
-            latents=self._file(record, "latents"),
+            media=file_of(self._folder, record, "media"),
+            latents=file_of(self._folder, record, "latents"),
             num_frames=item.sampling.get("num_frames"),
             size=None if height is None or width is None else (height, width),
             name=item.id,
@@ -148,10 +144,7 @@ class Bench:
                 raise UnscoredError(f"{error} ({message})") from error
         raise UnscoredError(message)
 
-    def _file(self, record: Record, room: str) -> Path | None:
-        return file_of(self._folder, record, room)
-
 
 def unscored(metric: Described, item_id: str, reason: str, name: str = "") -> Score:
-    """A row without a value."""
+    """Return a row without a value."""
     return Score(item_id, name or metric.name, None, metric.higher_is_better, reason, metric.version)

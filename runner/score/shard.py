@@ -1,4 +1,4 @@
-"""The part of a run that one of several processes scores."""
+"""The part of a run that one of several processes scores, as the user names it or its rank implies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
 
 @dataclass(frozen=True)
 class Shard:
-    """What one of several processes measures: every `count`-th pair of items, and every `count`-th set.
+    """A share of the measuring: every `count`-th pair of items, and every `count`-th set.
 
     Attributes:
         index: 0 to count - 1.
@@ -34,7 +34,7 @@ WHOLE = Shard()
 
 
 def shard_of(text: str, environ: Mapping[str, str] = os.environ) -> Shard:
-    """Return the shard that "2/8" names, or else that of this process's rank under torchrun or srun.
+    """Return the shard that "2/8" names, or that this process's rank implies; the whole for a single process.
 
     Raises:
         UsageError: the text is no shard.

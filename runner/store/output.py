@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters import media, registry
+from genrun.runner.store.scores import metrics_of
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -20,7 +21,7 @@ LATENT_METRICS = frozenset({"latent_rmse", "latent_worst_block"})
 
 def wants_latents(document: Mapping[str, Any]) -> bool:
     """Return True when a resolved job keeps latents: when told to, or when a metric or a gate on drift needs them."""
-    metrics = {entry if isinstance(entry, str) else entry["kind"] for entry in document.get("score") or ()}
+    metrics = {*metrics_of(document)}
     gated = {name.removeprefix("drift.") for name in document.get("gates") or ()}
     is_told = bool((document.get("output") or {}).get("save_latents"))
     return is_told or not LATENT_METRICS.isdisjoint(metrics | gated)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrun.registry import Registry
 from genrun.runner.errors import DamagedFileError, UnreadableError
 from genrun.runner.store.files import (
     atomic_write,
@@ -24,18 +23,11 @@ from genrun.runner.store.files import (
 )
 from genrun.runner.store.folder import FOLDERS, RESULTS, RunFolder
 from genrun.runner.store.results import DAMAGED, file_of, is_lost, lost_file, set_aside, written_since
+from genrun.runner.store.scores import whole_lines
 from genrun.runner.store.verify import damaged_encodings, damaged_extras
 
 if TYPE_CHECKING:
     from genrun.runner.store.records import Record
-
-SALVAGED = Registry(
-    what="salvaged file",
-    group="genrun.salvaged_files",
-    package="genrun",
-    own={"scores": "runner.score.scorefile:whole_lines"},
-)
-"""Folders of a run whose damaged files are written again from what of them is whole, each `salvage(path) -> str`."""
 
 READ_ANYWAY = 256 << 20
 """Bytes of results, read in about a second, up to which all are read; of larger runs what was written since its record."""
@@ -126,8 +118,7 @@ def _move_extras(folder: RunFolder) -> Iterator[str]:
     for path, error in (*damaged_extras(folder), *damaged_encodings(folder, READ_ANYWAY)):
         if isinstance(error, UnreadableError):
             raise error
-        is_salvaged = path.parent.name in SALVAGED.own and path.is_file()
-        whole = SALVAGED.get(path.parent.name)(path) if is_salvaged else ""
+        whole = whole_lines(path) if path.parent.name == "scores" and path.is_file() else ""
         target = set_aside(folder.path, path)
         if whole:
             atomic_write(path, whole.encode())

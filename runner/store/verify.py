@@ -20,6 +20,7 @@ from genrun.runner.store.lease import Holding, holdings, is_ahead, looks_alive
 from genrun.runner.store.planfile import FILE, misfits
 from genrun.runner.store.reading import MENDS, read_error, reading
 from genrun.runner.store.results import is_inside, lost_file, uncollected
+from genrun.runner.store.scores import score_files
 
 if TYPE_CHECKING:
     from genrun.runner.store.records import Record
@@ -29,10 +30,10 @@ CHECKS = Registry(
     group="genrun.run_files",
     package="genrun",
     own={
-        "night.json": "runner.history.night:check_file",
+        "night.json": "runner.store.nights:check_file",
         "order.json": "runner.store.order:check_file",
         "slurm.json": "slurm.submissions:check_file",
-        "scores": "runner.score.scorefile:check_file",
+        "scores": "runner.store.scores:check_file",
     },
 )
 """Checks of files that other packages keep in a run, each `check(folder, path)`, which raises StoreError.
@@ -94,7 +95,7 @@ def damaged_extras(folder: RunFolder) -> Iterator[tuple[Path, StoreError]]:
     for name, paths in (
         ("night.json", [folder.night_path]),
         *((name, sorted(folder.logs.glob(f"*/{name}"))) for name in of_launches),
-        ("scores", sorted(folder.scores_path("any").parent.glob("*.jsonl"))),
+        ("scores", score_files(folder)),
     ):
         for path in paths:
             try:

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from genrun.runner import statistics
 from genrun.runner.compare.gates import Gate, Limit, gates_of, judge
-from genrun.runner.compare.load import Entry, read_cells, style_of
+from genrun.runner.compare.load import Item, read_cells
 from genrun.runner.compare.results import Difference, Mean
 from genrun.runner.job import load
+from genrun.runner.score.metrics import style_of
 from genrun.runner.store.folder import RunFolder
 
 Tables = Sequence[tuple[str, str, NDArray]]
@@ -39,12 +40,12 @@ RULES = ("max_drop", "max_rise", "max", "min")
 def tables(run: RunFolder) -> Iterator[tuple[str, str, NDArray]]:
     """(cell, metric, values of shape (prompts, seeds)) for every metric that has all its values."""
     cells = read_cells(run)
-    for axes, entries in cells.cells.items():
+    for axes, items in cells.cells.items():
         for metric in [name for name in cells.metrics if "." not in name]:
-            grouped: dict[str, list[Entry]] = {}
-            for entry in entries:
-                grouped.setdefault(entry.item.prompt, []).append(entry)
-            values = [[entry.number(metric).value for entry in group] for group in grouped.values()]
+            grouped: dict[str, list[Item]] = {}
+            for item in items:
+                grouped.setdefault(item.planned.prompt, []).append(item)
+            values = [[item.number(metric).value for item in group] for group in grouped.values()]
             if all(value is not None for row in values for value in row):
                 yield ", ".join(label for _, label in axes), metric, np.asarray(values, dtype=float)
 

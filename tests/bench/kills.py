@@ -41,10 +41,10 @@ from typing import Any
 import yaml
 
 from genrun.runner.errors import GenrunError
-from genrun.runner.history.index import read as read_history
-from genrun.runner.score.scorefile import SCORE_FIELDS
+from genrun.runner.history import read as read_history
 from genrun.runner.store.folder import RunFolder, is_run
 from genrun.runner.store.lease import holdings
+from genrun.runner.store.scores import SCORE_FIELDS
 from genrun.runner.store.verify import verify
 from tests.fakes.killer.sitecustomize import TOKEN_SUFFIX, VARIABLE
 from tests.fakes.metrics import publish

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from genrun.runner.score.choose import wanted_metrics
-from genrun.runner.score.run import score_run
+from genrun.runner.score.metrics import wanted_metrics
+from genrun.runner.score.scoring import score_run
 from genrun.runner.store.folder import RunFolder
 from tests.sample_run import CAPTIONS, ROPA, SEQUENTIAL, make_run
 

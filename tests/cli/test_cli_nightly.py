@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from genrun.runner.history.night import read_night, write_night
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.nights import read_night, write_night
+from genrun.runner.store.scores import read_scores
 from tests.cli.conftest import Genrun
 from tests.fakes import faults
 
@@ -113,3 +114,34 @@ def test_a_night_that_was_killed_before_its_report_gets_it_by_the_next_call(
     page.unlink()
     assert "This night is done already." in genrun("nightly", "job.yaml").stderr
     assert page.is_file()
+
+
+def test_a_night_that_was_killed_as_its_run_appeared_goes_on_with_it(
+    genrun: Genrun, write_job: WriteJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path) -> RunFolder:
+        raise KeyboardInterrupt(path)
+
+    write_job(gates={"rounds": {"max": 3}})
+    with monkeypatch.context() as patch:
+        # The first to open a run is who has just made it.
+        patch.setattr(RunFolder, "open", killed)
+        genrun("nightly", "job.yaml", exit_code=1)
+    runs = tmp_path / "runs" / "fake"
+    assert not (runs / "latest").exists()
+    genrun("nightly", "job.yaml")
+    (run,) = (path for path in runs.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] == "2")
+    assert RunFolder.open(run).tally().pending == 0
+    night = read_night(run / "night.json")
+    assert night is not None and len(night.attempts) == 1
+
+
+def test_a_score_file_that_was_left_half_written_is_nobodys_damage(nightly: Genrun, tmp_path: Path) -> None:
+    nightly("nightly", "job.yaml", exit_code=3)
+    run = RunFolder.open(tmp_path / "runs" / "fake" / "latest")
+    text = run.scores_path("psnr").read_text()
+    torn = run.scores_path("psnr").with_name(".psnr.jsonl.1-2-3.tmp.jsonl")
+    torn.write_text(text[: len(text) // 2])
+    assert len(read_scores(run)) == len(text.splitlines())
+    nightly("submit", "job.yaml")
+    assert not (run.path / "damaged").exists()

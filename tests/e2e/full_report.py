@@ -7,8 +7,8 @@ from pathlib import Path
 
 from genrun.runner import history
 from genrun.runner.report.build import build_report
-from genrun.runner.score.choose import wanted_metrics
-from genrun.runner.score.run import score_run
+from genrun.runner.score.metrics import wanted_metrics
+from genrun.runner.score.scoring import score_run
 from genrun.runner.store.runs import pin
 from tests.fakes.nights import night
 from tests.sample_run import ALL_SOLVERS, CAPTIONS, SEQUENTIAL, make_run

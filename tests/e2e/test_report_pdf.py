@@ -11,8 +11,8 @@ from pypdf import PdfReader
 from genrun.runner.report.build import build_report
 from genrun.runner.report.printing.chromium import find_chromium
 from genrun.runner.report.printing.pdf import write_pdf
-from genrun.runner.score.choose import wanted_metrics
-from genrun.runner.score.run import score_run
+from genrun.runner.score.metrics import wanted_metrics
+from genrun.runner.score.scoring import score_run
 from genrun.runner.store.folder import RunFolder
 from tests.e2e.browser import executable, launched
 from tests.e2e.full_report import full_report

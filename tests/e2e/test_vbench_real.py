@@ -13,7 +13,7 @@ from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS
 from genrun.adapters.scorers.vbench.metric import VBenchMetric, VBenchOptions
 from genrun.adapters.scorers.vbench.process import Bridge
 from genrun.adapters.scorers.vbench.video_folder import read_suite
-from genrun.runner.score.run import score_run
+from genrun.runner.score.scoring import score_run
 from tests.sample_run import CAPTIONS, make_run
 
 PYTHON = os.environ.get("GENRUN_VBENCH_PYTHON")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from genrun.runner.bench.results import Result, Sample
+from genrun.runner.bench.results import Result, SampleResult
 from genrun.runner.bench.sweep import Cell
 
 
@@ -12,7 +12,7 @@ def result(
     """A cell of two samples whose mean error and rounds are as given."""
     cell = Cell("demo", solver, "ropa", workers, tolerance, {"workers": workers})
     samples = tuple(
-        Sample(rounds + more, 60 + more, 0, "tolerance", (rounds, 50), rmse * part, 2 * rmse)
+        SampleResult(rounds + more, 60 + more, 0, "tolerance", (rounds, 50), rmse * part, 2 * rmse)
         for more, part in ((-1, 0.5), (1, 1.5))
     )
     return Result(cell, "0", 50, samples, **fields)

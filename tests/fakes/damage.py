@@ -14,10 +14,10 @@ from unittest import mock
 import torch
 
 from genrun.adapters.sampling.embeddings import pack
-from genrun.runner.history.night import write_night
 from genrun.runner.store.files import atomic_write, sha256_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
+from genrun.runner.store.nights import write_night
 from genrun.runner.store.records import format_record
 from tests.fakes.items import dead_process
 from tests.fakes.nights import night

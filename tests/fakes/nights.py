@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from genrun.runner.compare.results import GateResult
-from genrun.runner.history import Attempt, Measure, Night, NightGate
+from genrun.runner.store.nights import Attempt, CellMean, GateResult, Night, NightGate
 from genrun.runner.store.processes import current
 
 
@@ -23,7 +22,7 @@ def night(number: int, value: float, **changes: Any) -> Night:
         "items": 8,
         "done": 8,
         "commit": "a" * 40,
-        "measures": (Measure("ropa", "psnr", 8, value, value - 1, value + 1),),
+        "measures": (CellMean("ropa", "psnr", 8, value, value - 1, value + 1),),
         "gates": (NightGate("ropa", gate("psnr", "min", 30.0, value)),),
         "summary": f"night {number}",
     }

@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from genrun.runner.bench.ask import ModelQuestion, ask_model
 from genrun.runner.bench.folder import BenchFolder
 from genrun.runner.bench.measure import Measurer
+from genrun.runner.bench.subjects import ModelQuestion, ask_model
 from genrun.runner.bench.sweep import REFERENCE, Cell, parse_solvers
 from genrun.runner.job.registries import Registries
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from genrun.runner.bench.code import code_of_module
-from genrun.runner.bench.pareto import crossing, crossings
-from genrun.runner.bench.results import Result
+from genrun.runner.bench.folder import code_of_module
+from genrun.runner.bench.outputs import PARETO_COLUMNS, RESULT_COLUMNS, as_csv, as_json, pareto_row, result_row
+from genrun.runner.bench.results import Result, crossing, crossings
 from genrun.runner.bench.sweep import Cell, parse_solvers, parse_tolerances, parse_workers, sweep
-from genrun.runner.bench.tables import PARETO_COLUMNS, RESULT_COLUMNS, as_csv, as_json, pareto_row, result_row
 from genrun.runner.errors import GenrunError
 from genrun.runner.job.registries import Registries
 from tests.fakes.bench import result

@@ -12,11 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from genrun.runner.bench.ask import ask_problem
 from genrun.runner.bench.folder import BenchFolder
 from genrun.runner.bench.measure import Measurer
 from genrun.runner.bench.run import Meter, Plan, measure
-from genrun.runner.bench.subjects import AnalyticSubject, Outcome
+from genrun.runner.bench.subjects import AnalyticSubject, Sampled, ask_problem
 from genrun.runner.bench.sweep import Cell, parse_solvers
 from genrun.runner.errors import GenrunError, MixError, RunError, StoreError, UsageError
 from genrun.runner.job.registries import Registries
@@ -51,9 +50,9 @@ class Watched:
     def count(self) -> int:
         return self.inner.count
 
-    def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Outcome]:
+    def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Sampled]:
         self.runs.append((type(solver).__name__, tuple(indices)))
-        return [Outcome(each.x + self.offset, each.solution) for each in self.inner.run(solver, indices, cache)]
+        return [Sampled(each.x + self.offset, each.solution) for each in self.inner.run(solver, indices, cache)]
 
     def warm_up(self) -> None:
         pass
@@ -153,9 +152,9 @@ def test_numbers_are_those_of_the_solver_and_its_distance_to_the_sequential_stat
 def test_the_worst_block_is_of_states_with_places(tmp_path: Path) -> None:
     @dataclass
     class Pictures(Watched):
-        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Outcome]:
+        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Sampled]:
             wrong = float(type(solver).__name__ != "Sequential")
-            return [Outcome(picture(wrong), Solution(picture(0), 4, 4, (12,))) for _ in indices]
+            return [Sampled(picture(wrong), Solution(picture(0), 4, 4, (12,))) for _ in indices]
 
     result, _ = Measurer(Pictures(subject().inner), opened(tmp_path), SOLVERS).result(cell(), ignore)
     sample = result.samples[0]
@@ -187,7 +186,7 @@ def test_a_solver_that_refuses_its_options_or_fails_is_a_result_with_the_reason(
 
     @dataclass
     class Failing(Watched):
-        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Outcome]:
+        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Sampled]:
             from genrun.solvers import NonFiniteError
 
             if type(solver).__name__ == "Ropa" and indices[0] == 1:
@@ -202,7 +201,7 @@ def test_a_solver_that_refuses_its_options_or_fails_is_a_result_with_the_reason(
 def test_a_sequential_sampler_that_fails_ends_the_bench(tmp_path: Path) -> None:
     @dataclass
     class Broken(Watched):
-        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Outcome]:
+        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Sampled]:
             from genrun.solvers import NonFiniteError
 
             raise NonFiniteError(3, 4)
@@ -289,12 +288,12 @@ def test_settings_of_closed_forms_say_what_decides_their_numbers() -> None:
 
 
 def test_a_cache_is_compared_with_the_same_solver_without_it() -> None:
-    from genrun.runner.bench.results import Result, Sample
+    from genrun.runner.bench.outputs import CACHE_COLUMNS, cache_rows, result_rows
+    from genrun.runner.bench.results import Result, SampleResult
     from genrun.runner.bench.sweep import Cell
-    from genrun.runner.bench.tables import CACHE_COLUMNS, cache_rows, result_rows
 
     def result(kind: str, blocks: float, rmse: float, cache: dict[str, Any], error: str = "") -> Result:
-        samples = () if error else (Sample(10, 40, 0, "tolerance", (), rmse, None, blocks),)
+        samples = () if error else (SampleResult(10, 40, 0, "tolerance", (), rmse, None, blocks),)
         return Result(Cell("p", kind, kind, 8, None, {}, cache), "", 50, samples, error)
 
     cache = {"kind": "toca"}

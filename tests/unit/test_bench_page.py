@@ -12,9 +12,8 @@ import pytest
 
 from genrun.runner.bench.folder import BenchFolder
 from genrun.runner.bench.page import About, best_sentence, entry, grid_of, write_page
-from genrun.runner.bench.pareto import crossings
 from genrun.runner.bench.pictures import draw_problem, looks_of
-from genrun.runner.bench.results import Result
+from genrun.runner.bench.results import Result, crossings
 from tests.fakes.bench import result
 
 HOSTILE = '<script>alert("1")</script>{{ 7 * 7 }} $x_1$ \u202e'

@@ -20,7 +20,7 @@ from genrun.adapters.scorers.clip_score import DEMO, METRIC, ClipOptions, ClipSc
 from genrun.adapters.scorers.contract import Sample, UnscoredError, settings_of
 from genrun.adapters.training.clip import DEMO_CLIP, ClipRecipe, build_clip, visible
 from genrun.adapters.training.train_clip import contrastive_loss, frames_of, train
-from genrun.runner.score.run import score_run
+from genrun.runner.score.scoring import score_run
 from tests.sample_run import make_run
 
 OWN = "a small red circle moving left on gray"

@@ -14,10 +14,10 @@ from genrun.adapters.scorers._frechet import FrechetOptions
 from genrun.adapters.scorers.fid import Fid
 from genrun.adapters.scorers.fvd import Fvd
 from genrun.runner.compare import Comparison, Difference, GateResult, compare_cells, compare_runs
-from genrun.runner.compare import format as formatting
+from genrun.runner.compare import tables as formatting
 from genrun.runner.report.build import build_report
 from genrun.runner.report.versus import hold_against
-from genrun.runner.score.run import score_run
+from genrun.runner.score.scoring import score_run
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import format_record
 from genrun.runner.store.runs import pin

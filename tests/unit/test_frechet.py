@@ -24,7 +24,7 @@ from genrun.adapters.scorers.contract import Sample, SetPart, UnscoredError
 from genrun.adapters.scorers.fid import Fid, FidOptions
 from genrun.adapters.scorers.fvd import Fvd
 from genrun.adapters.scorers.lpips import Lpips, LpipsOptions
-from genrun.runner.score.run import score_run
+from genrun.runner.score.scoring import score_run
 from tests.sample_run import make_run
 
 FEATURES = 6

@@ -16,9 +16,10 @@ from genrun.runner.job import resolve as job
 from genrun.runner.job.errors import JobFileError
 from genrun.runner.job.prompts import coco_texts, vbench_texts
 from genrun.runner.job.registries import Registries
-from genrun.runner.score.choose import metric_name, wanted_metrics
+from genrun.runner.score.metrics import wanted_metrics
 from genrun.runner.score.shard import WHOLE, Shard, shard_of
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.scores import metrics_of
 from tests.fakes.registries import fake_registries
 from tests.sample_run import make_run
 
@@ -83,7 +84,7 @@ def test_right_options_are_stored_and_files_by_their_absolute_names() -> None:
         {"kind": "clip_score", "checkpoint": str(Path("clip").absolute()), "frames": 3},
         {"kind": "fid", "reference": "gone"},
     ]
-    assert [metric_name(entry) for entry in document["score"]] == ["psnr", "clip_score", "fid"]
+    assert list(metrics_of(document)) == ["psnr", "clip_score", "fid"]
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ import pytest
 
 from genrun.runner import history
 from genrun.runner.errors import IncompleteError, LaunchError, StoppedError
-from genrun.runner.history.night import Attempt, amend, read_night
 from genrun.runner.job.schema import JobSpec
 from genrun.runner.nightly import due as due_module
 from genrun.runner.nightly.due import alone, due
 from genrun.runner.nightly.notify import notify
 from genrun.runner.nightly.run import Outcome, Tools, run_night
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.nights import Attempt, Night, amend, read_night
 from genrun.runner.store.processes import current
 from genrun.runner.store.runs import pin
 from genrun.runner.submit.match import Job
@@ -88,7 +88,7 @@ class World:
         )
         return run_night(self.job(), self.base, replace(tools, **changes), again=again)
 
-    def nights(self) -> list[history.Night]:
+    def nights(self) -> list[Night]:
         return history.read(self.base, "demo")
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from genrun.runner import notes
 from genrun.runner.compare.drift import measure
-from genrun.runner.compare.load import Entry
+from genrun.runner.compare.load import Item
 from genrun.runner.report.build import build_report
 from genrun.runner.report.clips import where_of
-from genrun.runner.score.choose import wanted_metrics
-from genrun.runner.score.run import read_scores, score_run
+from genrun.runner.score.metrics import wanted_metrics
+from genrun.runner.score.scoring import score_run
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Note, Record, SamplerStats, format_record, parse_record
+from genrun.runner.store.scores import read_scores
 from tests.fakes.items import make_item
 from tests.sample_run import ROPA, SEQUENTIAL, make_run
 
@@ -91,7 +92,7 @@ def test_drift_from_or_of_a_picture_that_is_not_real_is_not_measured(tmp_path: P
     real = make_run(tmp_path / "job" / "a", image=True)
     black = noted_run(tmp_path / "job" / "b", BLACK, index=0)
     entries = [
-        Entry(run.items()[0], run.record(run.items()[0].id), {}, run.records()[run.items()[0].id].media, run)
+        Item(run.items()[0], run.record(run.items()[0].id), {}, run.records()[run.items()[0].id].media, run)
         for run in (real, black)
     ]
     (of,) = measure("drift.psnr", [(entries[0], entries[1])])

@@ -25,9 +25,10 @@ from genrun.runner.report.data import address, collect
 from genrun.runner.report.pictures import draw_all
 from genrun.runner.report.table import build_table, headings
 from genrun.runner.report.verdict import judge
-from genrun.runner.score.choose import wanted_metrics
-from genrun.runner.score.run import score_run
-from genrun.runner.score.summary import Estimate, Group, summarize
+from genrun.runner.score.metrics import wanted_metrics
+from genrun.runner.score.scoring import score_run
+from genrun.runner.score.summary import Group, summarize
+from genrun.runner.statistics import Estimate
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Score, format_record
 from tests.sample_run import ALL_SOLVERS, CAPTIONS, ROPA, SEQUENTIAL, FakeSolver, make_run

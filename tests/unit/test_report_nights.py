@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from genrun.runner import history
-from genrun.runner.history import Measure, Night, NightGate
 from genrun.runner.report.build import build_report
 from genrun.runner.report.nightcharts import limit_of
 from genrun.runner.report.nights import Nights, collect_nights
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.nights import CellMean, Night, NightGate
 from tests.fakes.nights import gate, night
 from tests.fakes.scores import scored_run
 
@@ -100,7 +100,7 @@ def test_the_limit_of_a_drop_or_rise_lies_off_the_baseline(rule: str, change: fl
 
 def test_metrics_with_gates_come_first_and_costs_only_with_one(tmp_path: Path) -> None:
     measures = tuple(
-        Measure("ropa", name, 8, 1.0, 0.9, 1.1) for name in ("nfe", "ssim", "rounds", "psnr", "drift.ssim")
+        CellMean("ropa", name, 8, 1.0, 0.9, 1.1) for name in ("nfe", "ssim", "rounds", "psnr", "drift.ssim")
     )
     gates = (NightGate("ropa", gate("rounds", "max", 2.0, 1.0)),)
     run = page_run(tmp_path, *(night(n, 1.0, measures=measures, gates=gates) for n in (1, 2)))
@@ -126,7 +126,7 @@ def test_a_damaged_history_is_said_and_the_page_is_written(tmp_path: Path) -> No
 
 
 def test_the_page_shows_the_nights_and_keeps_hostile_text(tmp_path: Path) -> None:
-    measures = (Measure(HOSTILE, HOSTILE, 8, 1.0, 0.5, 1.5),)
+    measures = (CellMean(HOSTILE, HOSTILE, 8, 1.0, 0.5, 1.5),)
     nights = [night(n, 33.0, summary=HOSTILE, commit=HOSTILE, measures=measures, gates=()) for n in (1, 2)]
     page = build_report(page_run(tmp_path, *nights)).path.read_text()
     assert 'id="nights"' in page and "2026-01-02" in page

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from genrun.runner.history import Night
-from genrun.runner.history.night import write_night
 from genrun.runner.report.build import build_report
 from genrun.runner.report.versus import Versus, hold_against
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.nights import Night, write_night
 from genrun.runner.store.records import format_record
 from genrun.runner.store.runs import pin
 from tests.fakes.scores import Value, scored_run

@@ -17,11 +17,12 @@ from genrun.adapters.scorers.contract import Sample, UnscoredError, needs_of
 from genrun.runner.cli import main
 from genrun.runner.errors import UsageError
 from genrun.runner.job.plan import WorkItem
-from genrun.runner.score.choose import wanted_metrics
-from genrun.runner.score.run import read_scores, score_run
+from genrun.runner.score.metrics import wanted_metrics
 from genrun.runner.score.samples import IS_REFERENCE
+from genrun.runner.score.scoring import score_run
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Score
+from genrun.runner.store.scores import read_scores
 from tests.sample_run import CAPTIONS, PICARD, ROPA, SEQUENTIAL, finish, make_run
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genrun.runner.statistics import MOST, are_binary, difference_interval, effect_size, mean_interval
+from genrun.runner.statistics import MOST, are_binary, difference_interval, effect_size, estimate, mean_interval
 
 
 def test_few_items_get_students_interval() -> None:
@@ -96,3 +96,41 @@ def test_only_zeros_and_ones_count_as_a_share() -> None:
     assert are_binary([0.0, 1.0])
     assert not are_binary([0.5, 1.0])
     assert not are_binary([None])
+
+
+def test_an_estimate_holds_mean_median_and_extremes() -> None:
+    result = estimate([4.0, 1.0, 1.0, 2.0])
+    assert result is not None
+    assert (result.n, result.mean, result.median, result.minimum, result.maximum) == (4, 2.0, 1.5, 1.0, 4.0)
+    assert result.low is not None and result.high is not None
+    # Student: t(0.975, 3) = 3.1824 times the standard error of the mean, 0.70711.
+    assert (result.low, result.high) == pytest.approx((2 - 2.2503, 2 + 2.2503), abs=1e-4)
+
+
+def test_nothing_measured_is_no_estimate() -> None:
+    assert estimate([]) is None
+
+
+def test_one_item_has_a_mean_and_no_interval() -> None:
+    result = estimate([3.0])
+    assert result is not None
+    assert (result.mean, result.low, result.high) == (3.0, None, None)
+
+
+def test_ten_of_ten_right_is_not_certainty() -> None:
+    result = estimate([1.0] * 10, share=True)
+    assert result is not None
+    assert result.high == pytest.approx(1.0)
+    assert result.low == pytest.approx(0.7225, abs=1e-4)
+
+
+def test_a_share_of_neither_yes_nor_no_is_measured_like_any_number() -> None:
+    values = [0.5, 0.25, 0.75, 0.5]
+    assert estimate(values, share=True) == estimate(values)
+
+
+def test_an_estimate_has_the_interval_of_every_other_page() -> None:
+    values = [float(value) for value in range(24)]
+    result = estimate(values)
+    assert result is not None
+    assert (result.low, result.high) == mean_interval(values)

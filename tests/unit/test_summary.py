@@ -1,51 +1,12 @@
-"""Aggregation: groups of the matrix, means, and intervals that hold what they promise."""
+"""Summaries: groups of the matrix in the order of the plan, their counts, means and intervals."""
 
 from __future__ import annotations
 
 import pytest
 
-from genrun.runner.score.summary import estimate, summarize
-from genrun.runner.statistics import mean_interval
+from genrun.runner.score.summary import summarize
 from genrun.runner.store.records import Record, SamplerStats, Score
 from tests.sample_run import ROPA, SEQUENTIAL, work_item
-
-
-def test_an_estimate_holds_mean_median_and_extremes() -> None:
-    result = estimate([4.0, 1.0, 1.0, 2.0])
-    assert result is not None
-    assert (result.n, result.mean, result.median, result.minimum, result.maximum) == (4, 2.0, 1.5, 1.0, 4.0)
-    assert result.low is not None and result.high is not None
-    # Student: t(0.975, 3) = 3.1824 times the standard error of the mean, 0.70711.
-    assert (result.low, result.high) == pytest.approx((2 - 2.2503, 2 + 2.2503), abs=1e-4)
-
-
-def test_nothing_measured_is_no_estimate() -> None:
-    assert estimate([]) is None
-
-
-def test_one_item_has_a_mean_and_no_interval() -> None:
-    result = estimate([3.0])
-    assert result is not None
-    assert (result.mean, result.low, result.high) == (3.0, None, None)
-
-
-def test_ten_of_ten_right_is_not_certainty() -> None:
-    result = estimate([1.0] * 10, share=True)
-    assert result is not None
-    assert result.high == pytest.approx(1.0)
-    assert result.low == pytest.approx(0.7225, abs=1e-4)
-
-
-def test_a_share_of_neither_yes_nor_no_is_measured_like_any_number() -> None:
-    values = [0.5, 0.25, 0.75, 0.5]
-    assert estimate(values, share=True) == estimate(values)
-
-
-def test_an_estimate_has_the_interval_of_every_other_page() -> None:
-    values = [float(value) for value in range(24)]
-    result = estimate(values)
-    assert result is not None
-    assert (result.low, result.high) == mean_interval(values)
 
 
 def done(item_id: str, rounds: int) -> Record:
@@ -110,5 +71,5 @@ def test_parts_of_a_share_get_its_interval() -> None:
     items = [work_item("a", seed, ROPA) for seed in range(10)]
     records = {item.id: done(item.id, 5) for item in items}
     scores = [Score(item.id, "checker.shape", 1.0, True) for item in items]
-    (group,) = summarize(items, records, scores, shares=["checker"])
+    (group,) = summarize(items, records, scores)
     assert group.metrics["checker.shape"].low == pytest.approx(0.7225, abs=1e-4)

@@ -15,8 +15,9 @@ from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS, combined
 from genrun.adapters.scorers.vbench.measurer import missing
 from genrun.adapters.scorers.vbench.metric import VBenchMetric, VBenchOptions
 from genrun.adapters.scorers.vbench.video_folder import read_suite, stage
-from genrun.runner.score.run import read_scores, score_run
+from genrun.runner.score.scoring import score_run
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.scores import read_scores
 from tests.sample_run import ROPA, SEQUENTIAL, make_run
 
 FAKE = Path(__file__).parents[1] / "fakes" / "vbench_package"

@@ -1,4 +1,4 @@
-"""Which metrics to measure, each with its options: those named, those of the job, or those that need nothing."""
+"""The metrics of a run: which to measure and with what options, and what is known of one by its name."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from genrun.adapters.scorers import registry
 from genrun.adapters.scorers.contract import Metric, SetMetric, needs_of, options_of
 from genrun.registry import UnknownNameError
 from genrun.runner.errors import UsageError
+from genrun.runner.store.scores import metrics_of
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
 
-Options = Mapping[str, Mapping[str, Any]]
+MetricOptions = Mapping[str, Mapping[str, Any]]
 """Metric -> option -> value."""
 
 
 def wanted_metrics(
-    run: RunFolder, names: Sequence[str] = (), options: Options | None = None, defaults: Options | None = None
+    run: RunFolder,
+    names: Sequence[str] = (),
+    options: MetricOptions | None = None,
+    defaults: MetricOptions | None = None,
 ) -> list[Metric | SetMetric]:
     """Return the metrics named, or those the job names, or all that need nothing beside genrun, ready to measure.
 
@@ -32,34 +36,23 @@ def wanted_metrics(
     Raises:
         UsageError: no metric of that name, or no such option.
     """
-    of_job = {metric_name(entry): _options(entry) for entry in run.job_document().get("score") or ()}
+    of_job = metrics_of(run.job_document())
     try:
         chosen = names or list(of_job) or [name for name in registry.names() if not needs_of(registry.get(name))]
-        layers = (defaults or {}, of_job, options or {})
         for name in (options or {}).keys() - set(chosen):
             raise UsageError(f"{name} is given options, but is not measured.", remedy=f"Add it: --metrics {name}")
-        return [_made(name, layers) for name in dict.fromkeys(chosen)]
+        layers = (defaults or {}, of_job, options or {})
+        metrics: list[Metric | SetMetric] = []
+        for name in dict.fromkeys(chosen):
+            given = {option: value for layer in layers for option, value in layer.get(name, {}).items()}
+            metrics.append(configured(registry.get(name), given) if given else registry.get(name))
+        return metrics
     except UnknownNameError as error:
         raise UsageError(str(error)) from error
 
 
-def metric_name(entry: str | Mapping[str, Any]) -> str:
-    """The metric of an entry of a job's `score`: a name, or a mapping whose `kind` is it."""
-    return entry if isinstance(entry, str) else str(entry["kind"])
-
-
-def _options(entry: str | Mapping[str, Any]) -> dict[str, Any]:
-    return {} if isinstance(entry, str) else {name: value for name, value in entry.items() if name != "kind"}
-
-
-def _made(name: str, layers: Sequence[Options]) -> Metric | SetMetric:
-    given = {option: value for layer in layers for option, value in layer.get(name, {}).items()}
-    metric = registry.get(name)
-    return configured(metric, given) if given else metric
-
-
 def configured(metric: Metric | SetMetric, given: Mapping[str, Any]) -> Any:
-    """A metric with some of its options changed.
+    """Return a metric with some of its options changed.
 
     Raises:
         UsageError: an option that it does not have, or a value that it does not take.
@@ -70,3 +63,15 @@ def configured(metric: Metric | SetMetric, given: Mapping[str, Any]) -> Any:
     if wrong:
         raise UsageError(f"options of {metric.name}: {wrong}", remedy="genrun score --help lists them.")
     return dataclasses.replace(metric, options=type(options_of(metric))(**values))  # pyright: ignore[reportArgumentType]
+
+
+def style_of(metric: str) -> str:
+    """Return how the values of a metric, a part of one or a drift are written: "share", "decibel" or "number"."""
+    base = metric.removeprefix("drift.").partition(".")[0]
+    return registry.get(base).style if base in registry.names() else "number"
+
+
+def compares(metric: str) -> bool:
+    """Return True for a metric, or a part of one, that needs the sequential item of the same prompt and seed."""
+    base = metric.partition(".")[0]
+    return base in registry.names() and registry.get(base).compares

@@ -1,4 +1,4 @@
-"""Which cell is compared with which, and their items by prompt and seed."""
+"""Match each cell of a run with its baseline, and pair their items by prompt and seed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from genrun.registry import did_you_mean
-from genrun.runner.compare.load import Cells, Entry
+from genrun.runner.compare.load import Axes, Cells, Item
 from genrun.runner.errors import UsageError
 from genrun.runner.store.records import Score
 
 SEQUENTIAL = "sequential"
 SHOWN = 6
-
-Axes = tuple[tuple[str, str], ...]
+"""Labels that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Match:
     Attributes:
         label: of the cell.
         axes: of the cell.
-        entries: its items.
+        items: its items.
         baseline_label: of the baseline's cell, "" without one.
         baseline: items of that cell, or None without a baseline.
         sets: metric -> score of the cell's items together.
@@ -32,24 +31,24 @@ class Match:
 
     label: str
     axes: Axes
-    entries: tuple[Entry, ...]
+    items: tuple[Item, ...]
     baseline_label: str = ""
-    baseline: tuple[Entry, ...] | None = None
+    baseline: tuple[Item, ...] | None = None
     sets: Mapping[str, Score] = field(default_factory=dict)
     baseline_sets: Mapping[str, Score] = field(default_factory=dict)
 
-    def pairs(self) -> list[tuple[Entry, Entry]]:
-        """(baseline, candidate) for every prompt and seed that both have, in the order of the candidate's plan."""
-        partners = {entry.key: entry for entry in self.baseline or ()}
-        return [(partners[entry.key], entry) for entry in self.entries if entry.key in partners]
+    def pairs(self) -> list[tuple[Item, Item]]:
+        """Return (baseline, candidate) for every prompt and seed that both have, in the order of the candidate's plan."""
+        partners = {item.key: item for item in self.baseline or ()}
+        return [(partners[item.key], item) for item in self.items if item.key in partners]
 
 
-def label_of(axes: Axes, entries: Sequence[Entry]) -> str:
-    """The labels of a cell's axes, or its solver when the job has no matrix."""
-    return ", ".join(label for _, label in axes) or str(entries[0].item.solver.get("kind", "?"))
+def label_of(axes: Axes, items: Sequence[Item]) -> str:
+    """Name a cell by the labels of its axes, or by its solver when the job has no matrix."""
+    return ", ".join(label for _, label in axes) or str(items[0].planned.solver.get("kind", "?"))
 
 
-def across(baseline: Cells | None, candidate: Cells) -> tuple[list[Match], list[str]]:
+def match_runs(baseline: Cells | None, candidate: Cells) -> tuple[list[Match], list[str]]:
     """Match the cells of two runs: by their labels, or everything with the baseline's only cell.
 
     Returns:
@@ -62,14 +61,14 @@ def across(baseline: Cells | None, candidate: Cells) -> tuple[list[Match], list[
         return [_alone(candidate, axes) for axes in candidate.cells], []
     only = next(iter(baseline.cells)) if len(baseline.cells) == 1 else None
     matches, unmatched = [], []
-    for axes, entries in candidate.cells.items():
+    for axes, items in candidate.cells.items():
         partner = axes if axes in baseline.cells else only
         if partner is None:
-            unmatched.append(label_of(axes, entries))
+            unmatched.append(label_of(axes, items))
             continue
         matches.append(_match(candidate, axes, baseline, partner))
     used = {match.baseline_label for match in matches}
-    theirs = [label_of(axes, entries) for axes, entries in baseline.cells.items()]
+    theirs = [label_of(axes, items) for axes, items in baseline.cells.items()]
     if not matches:
         raise UsageError(
             f"no cell of {candidate.run.path} is one of {baseline.run.path}: {_few(unmatched)} against {_few(theirs)}.",
@@ -78,7 +77,7 @@ def across(baseline: Cells | None, candidate: Cells) -> tuple[list[Match], list[
     return matches, unmatched + [label for label in theirs if label not in used]
 
 
-def within(run: Cells, by: str | None, baseline: str | None) -> tuple[str, list[Match], list[str]]:
+def match_cells(run: Cells, by: str | None, baseline: str | None) -> tuple[str, list[Match], list[str]]:
     """Match the cells of one run along an axis: those that differ in it alone.
 
     Returns:
@@ -91,24 +90,24 @@ def within(run: Cells, by: str | None, baseline: str | None) -> tuple[str, list[
     reference = _reference(run, axis, baseline)
     partners = {_others(axes, axis): axes for axes in run.cells if dict(axes).get(axis) == reference}
     matches, unmatched = [], []
-    for axes, entries in run.cells.items():
+    for axes, items in run.cells.items():
         partner = partners.get(_others(axes, axis))
         if partner is None:
-            unmatched.append(label_of(axes, entries))
+            unmatched.append(label_of(axes, items))
         elif partner != axes:
             matches.append(_match(run, axes, run, partner))
     return axis, matches, unmatched
 
 
 def _alone(cells: Cells, axes: Axes) -> Match:
-    """A cell without a baseline."""
-    entries = cells.cells[axes]
-    label = label_of(axes, entries)
-    return Match(label, axes, entries, sets=cells.sets_of(label))
+    """Return a cell without a baseline."""
+    items = cells.cells[axes]
+    label = label_of(axes, items)
+    return Match(label, axes, items, sets=cells.sets_of(label))
 
 
 def _match(candidate: Cells, axes: Axes, baseline: Cells, partner: Axes) -> Match:
-    """A cell and its baseline."""
+    """Return a cell and its baseline."""
     theirs = baseline.cells[partner]
     label = label_of(partner, theirs)
     return replace(

@@ -1,7 +1,7 @@
-"""The list of all nights: `history.sqlite3` beside the runs, an index of the `night.json` of every run.
+"""The history of nights: `history.sqlite3` beside the runs, an index of the `night.json` of every run.
 
-It holds nothing that the run folders do not: it can be deleted, and `rebuild` makes it again. Nights whose runs were removed
-to make room are read from the small files that they leave in `NAME/.nights/`.
+The file holds nothing that the run folders do not: it can be deleted, and `rebuild` makes it again. Nights whose runs were
+removed to make room are read from the small files that they leave in `NAME/.nights/`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from genrun.runner.compare.results import GateResult
 from genrun.runner.errors import StoreError
-from genrun.runner.history.night import Night, read_night
 from genrun.runner.store.files import remove_left_behind, temporary_name
+from genrun.runner.store.nights import GateResult, Night, read_night
 
 FILE = "history.sqlite3"
 SCHEMA_VERSION = 1
+
+# Nights write a few rows each, in milliseconds; whoever holds the file longer than this is stuck, not busy.
 WAIT_S = 30.0
+"""Seconds to wait for a program that holds the file."""
+
 REMEDY = "To make it again: genrun history --rebuild."
 LEFT = ".nights"
 """Folder of a job in which removed runs leave their night."""
@@ -118,7 +121,7 @@ def _nights(base: Path) -> Iterator[Night]:
 
 @contextlib.contextmanager
 def _opened(path: Path, *, create: bool = False) -> Iterator[sqlite3.Connection]:
-    """Open a database for one transaction."""
+    """Open the database for one transaction."""
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=WAIT_S)) as database:
             if create:
@@ -131,9 +134,7 @@ def _opened(path: Path, *, create: bool = False) -> Iterator[sqlite3.Connection]
     except sqlite3.Error as error:
         if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
             raise StoreError(f"{path}: another program has held it for {WAIT_S:.0f} s.") from error
-        raise DamagedError(
-            f"{path}: cannot be read: {error}.", remedy="To make it again: genrun history --rebuild."
-        ) from error
+        raise DamagedError(f"{path}: cannot be read: {error}.", remedy=REMEDY) from error
 
 
 def _check_version(path: Path, database: sqlite3.Connection) -> None:
@@ -159,15 +160,12 @@ def _enter(database: sqlite3.Connection, night: Night) -> None:
         "INSERT OR REPLACE INTO measures VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [(*key, each.cell, each.metric, each.n, each.value, each.low, each.high) for each in night.measures],
     )
-    gates = [(each.cell, each.gate) for each in night.gates]
     database.executemany(
         "INSERT OR REPLACE INTO gates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (*key, cell, *(gate.metric, gate.rule, str(gate.limit)), gate.threshold, *_seen(gate), gate.state)
-            for cell, gate in gates
-        ],
+        [(*key, each.cell, *_gate_row(each.gate)) for each in night.gates],
     )
 
 
-def _seen(gate: GateResult) -> tuple[float | None, float | None, float | None]:
-    return gate.value, gate.low, gate.high
+def _gate_row(gate: GateResult) -> tuple[str | float | None, ...]:
+    name = (gate.metric, gate.rule, str(gate.limit))
+    return (*name, gate.threshold, gate.value, gate.low, gate.high, gate.state)

@@ -1,6 +1,6 @@
-"""The score files of a run, `scores/<metric>.jsonl`: what was measured, on which files and with which options.
+"""The score files of a run, `scores/<metric>.jsonl`: each number with the files and options it was measured with.
 
-Files are replaced atomically every few measurements, and what other processes have entered meanwhile is kept: several
+Files are replaced atomically every few measurements, and what other processes have written meanwhile is kept: several
 may score one run at a time, each its shard.
 """
 
@@ -24,19 +24,25 @@ from genrun.runner.strict_json import read_json
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
 
+# A kill loses at most these; the whole file is written each time, which adds up where metrics are fast.
 SAVE_EVERY = 50
+"""Measurements after which the files are written."""
+
 SCORE_FIELDS = tuple(field.name for field in fields(Score))
 _score_values = itemgetter(*SCORE_FIELDS)
 
 Key = tuple[str, str]
 """Item (or set) and part: the number that is measured by itself, for most metrics its name."""
 
-Note = Callable[[str], None]
+OnDamage = Callable[[str], None]
+"""Told of every line that cannot be read."""
+
 Stamp = tuple[int, int, int]
+"""Inode, time of change in ns, size: another whenever a file was replaced."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """The scores of one part of a metric on one item or set, and what they were measured on.
 
     Attributes:
@@ -50,7 +56,7 @@ class Measured:
     settings: str = "{}"
 
     def holds_for(self, metric: Described, inputs: tuple[str, ...]) -> bool:
-        """Whether measuring again would give the same."""
+        """Return True when measuring again would give the same."""
         return (
             self.inputs == inputs
             and self.settings == settings_text(metric)
@@ -58,20 +64,20 @@ class Measured:
         )
 
     def lines(self, part: str, entries: int) -> list[str]:
-        """One JSON object a score; each says how many there are, and of how many entries, so that a cut is seen."""
+        """Write a JSON object a score; each says how many there are, and of how many entries, so that a cut is seen."""
         about = {"inputs": self.inputs, "settings": json.loads(self.settings), "part": part}
         about |= {"rows": len(self.scores), "entries": entries}
         return [json.dumps({**asdict(score), **about}) + "\n" for score in self.scores]
 
 
-class Row(NamedTuple):
+class ScoreLine(NamedTuple):
     """A line of a score file.
 
     Attributes:
-        score: what it says.
+        score: the number, or the reason for none.
         part: as in `Key`.
         settings: of the metric.
-        inputs: as in `Measured`.
+        inputs: as in `Measurement`.
         rows: how many lines the entry has; 0 where it does not say.
         entries: how many entries the file has; 0 where it does not say.
     """
@@ -84,12 +90,18 @@ class Row(NamedTuple):
     entries: int
 
 
+def metrics_of(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the metrics that a run's job names, each with the options it gives, in the job's order."""
+    entries = ({"kind": entry} if isinstance(entry, str) else dict(entry) for entry in document.get("score") or ())
+    return {str(entry.pop("kind")): entry for entry in entries}
+
+
 def settings_text(metric: Described) -> str:
-    """A metric's settings in a form that can be compared."""
+    """Return a metric's settings in a form that can be compared."""
     return json.dumps(settings_of(metric), sort_keys=True)
 
 
-class Book:
+class ScoreStore:
     """The score files of some metrics, in memory.
 
     Args:
@@ -99,7 +111,7 @@ class Book:
         note: told of every line that cannot be read.
     """
 
-    def __init__(self, run: RunFolder, metrics: Sequence[Described], order: Sequence[str], note: Note) -> None:
+    def __init__(self, run: RunFolder, metrics: Sequence[Described], order: Sequence[str], note: OnDamage) -> None:
         self._paths = {metric.name: run.scores_path(metric.name) for metric in metrics}
         self._stamps = {name: _stamp(path) for name, path in self._paths.items()}
         self._entries = {name: read(path, note) for name, path in self._paths.items()}
@@ -107,21 +119,21 @@ class Book:
         self._order = {item_id: index for index, item_id in enumerate(order)}
         self._unsaved = 0
 
-    def holds(self, metric: Described, key: Key, inputs: tuple[str, ...]) -> bool:
-        """Whether what is known still holds, so that nothing has to be measured."""
+    def is_current(self, metric: Described, key: Key, inputs: tuple[str, ...]) -> bool:
+        """Return True when what is known still holds, so that nothing has to be measured."""
         known = self._entries[metric.name].get(key)
         return known is not None and known.holds_for(metric, inputs)
 
-    def enter(self, metric: Described, key: Key, scores: tuple[Score, ...], inputs: tuple[str, ...]) -> None:
-        """Enter a measurement."""
-        self._entries[metric.name][key] = Measured(scores, inputs, settings_text(metric))
+    def put(self, metric: Described, key: Key, scores: tuple[Score, ...], inputs: tuple[str, ...]) -> None:
+        """Keep a measurement, in place of an older one."""
+        self._entries[metric.name][key] = Measurement(scores, inputs, settings_text(metric))
         self._ours[metric.name].add(key)
         self._unsaved += 1
         if self._unsaved >= SAVE_EVERY:
             self.save()
 
     def drop(self, metric: Described, key: Key) -> None:
-        """Forget an entry."""
+        """Forget a measurement."""
         if self._entries[metric.name].pop(key, None) is not None:
             self._ours[metric.name].add(key)
             self._unsaved += 1
@@ -147,22 +159,22 @@ class Book:
         self._unsaved = 0
 
     def rows(self) -> list[Score]:
-        """All rows, by metric, then in the order of the plan."""
+        """Return all rows, by metric, then in the order of the plan."""
         return [score for name in self._paths for _, entry in self._in_order(name) for score in entry.scores]
 
     def values(self, metric: Described, item_id: str, inputs: tuple[str, ...]) -> dict[str, float]:
-        """The numbers of one item or set that still hold, by part."""
+        """Return the numbers of one item or set that still hold, by part."""
         known = self._entries[metric.name].items()
         held = {part: entry for (item, part), entry in known if item == item_id and entry.holds_for(metric, inputs)}
         values = {part: entry.scores[0].value for part, entry in held.items()}
         return {part: value for part, value in values.items() if value is not None}
 
     def parts(self, metric: Described, item_id: str) -> list[str]:
-        """The parts that are entered of one item or set."""
+        """Return the parts that are known of one item or set."""
         return [part for item, part in self._entries[metric.name] if item == item_id]
 
     def _merge(self, name: str) -> None:
-        """Take over what another process has written since this one looked, but for what was measured here."""
+        """Take over what another process has written since this one read the file, but for what was measured here."""
         path, ours = self._paths[name], self._ours[name]
         if _stamp(path) == self._stamps[name]:
             return
@@ -170,12 +182,12 @@ class Book:
         theirs = {key: entry for key, entry in read(path).items() if key not in ours}
         self._entries[name] = {**theirs, **mine}
 
-    def _in_order(self, name: str) -> list[tuple[Key, Measured]]:
+    def _in_order(self, name: str) -> list[tuple[Key, Measurement]]:
         entries = [(key, entry) for key, entry in self._entries[name].items() if key[0] in self._order]
         return sorted(entries, key=lambda pair: self._order[pair[0][0]])
 
 
-def read(path: Path, note: Note = lambda text: None) -> dict[Key, Measured]:
+def read(path: Path, note: OnDamage = lambda text: None) -> dict[Key, Measurement]:
     """Read a score file; lines that are broken or belong to an entry that is cut off are named and left out.
 
     Raises:
@@ -185,7 +197,7 @@ def read(path: Path, note: Note = lambda text: None) -> dict[Key, Measured]:
         return {}
     with reading(path, remedy="Move it out of the way; genrun score then measures again."):
         text = read_bytes(path).decode("utf-8", errors="replace")
-    grouped: dict[Key, list[Row]] = {}
+    grouped: dict[Key, list[ScoreLine]] = {}
     metric = path.stem
     for number, line in enumerate(text.split("\n"), start=1):
         if not line:
@@ -198,13 +210,13 @@ def read(path: Path, note: Note = lambda text: None) -> dict[Key, Measured]:
     return _whole(grouped, path, note)
 
 
-def _whole(grouped: Mapping[Key, Sequence[Row]], path: Path, note: Note) -> dict[Key, Measured]:
-    """The entries of which every row is there."""
-    whole: dict[Key, Measured] = {}
+def _whole(grouped: Mapping[Key, Sequence[ScoreLine]], path: Path, note: OnDamage) -> dict[Key, Measurement]:
+    """Return the entries of which every row is there, and name the others."""
+    whole: dict[Key, Measurement] = {}
     for key, rows in grouped.items():
         if len(rows) == (rows[0].rows or len(rows)):
             settings = json.dumps(rows[0].settings, sort_keys=True) if rows[0].settings else "{}"
-            whole[key] = Measured(tuple(row.score for row in rows), rows[0].inputs, settings)
+            whole[key] = Measurement(tuple(row.score for row in rows), rows[0].inputs, settings)
         else:
             note(f"{path}: {len(rows)} of {rows[0].rows} rows of {key[0]} are there; it is measured again.")
     listed = max((rows[0].entries for rows in grouped.values()), default=0)
@@ -227,20 +239,33 @@ def check_file(folder: RunFolder, path: Path) -> None:
         raise DamagedFileError(message, remedy="genrun score measures it again.")
 
 
+def score_files(run: RunFolder) -> list[Path]:
+    """Return the score files of a run, sorted, without those that are being written or were left half written."""
+    found = run.scores_path("any").parent.glob("*.jsonl")
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def read_scores(run: RunFolder, note: OnDamage = lambda text: None) -> list[Score]:
+    """Return all rows that earlier scoring left in a run folder."""
+    return [score for file in score_files(run) for entry in read(file, note).values() for score in entry.scores]
+
+
 def whole_lines(path: Path) -> str:
-    """Return what of a score file is whole, as it would be written."""
+    """Return the entries of a score file that are whole, as they would be written."""
     entries = read(path)
     return "".join(line for (_, part), entry in entries.items() for line in entry.lines(part, len(entries)))
 
 
-def _parsed(line: str, metric: str) -> Row | None:
-    """One row, or None when it was cut off, or an editor broke it."""
+def _parsed(line: str, metric: str) -> ScoreLine | None:
+    """Parse a line; None when it was cut off, or an editor broke it."""
     try:
         found = read_json(line)
         score = Score(*_score_values(found))
         inputs = found["inputs"]
         get = found.get
-        row = Row(score, get("part", metric), get("settings", {}), tuple(inputs), get("rows", 0), get("entries", 0))
+        row = ScoreLine(
+            score, get("part", metric), get("settings", {}), tuple(inputs), get("rows", 0), get("entries", 0)
+        )
     except WRONG_CONTENT:
         return None
     is_right = (
@@ -261,7 +286,6 @@ def _parsed(line: str, metric: str) -> Row | None:
 
 
 def _stamp(path: Path) -> Stamp | None:
-    """Changes whenever the file is replaced."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""The results as CSV and JSON."""
+"""Tables of a bench's results, as rows, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from genrun.runner.bench.pareto import Crossing
-from genrun.runner.bench.results import Result
+from genrun.runner.bench.folder import BenchFolder
+from genrun.runner.bench.results import Crossing, Result, crossings
 
 RESULT_COLUMNS = (
     "problem",
@@ -38,8 +38,16 @@ CACHE_COLUMNS = ("problem", "solver", "K", "tolerance", "rounds", "NFE", "blocks
 PARETO_COLUMNS = ("problem", "solver", "workers", "error", "rounds", "speedup", "state")
 
 
+def write_tables(folder: BenchFolder, settings: Mapping[str, Any], results: Sequence[Result]) -> None:
+    """Write results.csv, pareto.csv and results.json. Raises StoreError."""
+    found = crossings(results)
+    folder.write_file("results.csv", as_csv(RESULT_COLUMNS, result_rows(results)))
+    folder.write_file("pareto.csv", as_csv(PARETO_COLUMNS, map(pareto_row, found)))
+    folder.write_file("results.json", as_json(settings, results, found))
+
+
 def result_row(result: Result) -> dict[str, Any]:
-    """One cell by the names of RESULT_COLUMNS; None where there is no number."""
+    """Return one cell by the names of RESULT_COLUMNS; None where there is no number."""
     cell = result.cell
     row: dict[str, Any] = dict.fromkeys(RESULT_COLUMNS)
     row |= {"problem": cell.problem, "solver": cell.solver, "workers": cell.workers, "tolerance": cell.tolerance}
@@ -54,7 +62,7 @@ def result_row(result: Result) -> dict[str, Any]:
 
 
 def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """All cells, those with a cache compared with the same cell without one."""
+    """Return all cells, those with a cache compared with the same cell without one."""
     plain = {_without_cache(result): result for result in results if not result.cell.cache and result.samples}
     rows = []
     for result in results:
@@ -69,7 +77,7 @@ def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def _sequential_blocks(result: Result, results: Sequence[Result]) -> float | None:
-    """Blocks of the sequential sampler, which is not among the cells: N times those of an evaluation without a cache."""
+    """Return the blocks of the sequential sampler, which is not among the cells: N times those of an evaluation."""
     for other in results:
         if other.samples and not other.cell.cache and other.cell.problem == result.cell.problem:
             return other.blocks / other.nfe * result.num_steps
@@ -77,7 +85,7 @@ def _sequential_blocks(result: Result, results: Sequence[Result]) -> float | Non
 
 
 def cache_rows(results: Sequence[Result]) -> list[list[str]]:
-    """Solver x cache by CACHE_COLUMNS, in the form of ROPA's Table 3: what a cache saves, and the error that it adds."""
+    """Return solver x cache by CACHE_COLUMNS, as ROPA's Table 3 does: what a cache saves, and the error that it adds."""
     return [_cache_row(row) for row in result_rows(results)]
 
 
@@ -97,12 +105,34 @@ def _without_cache(result: Result) -> tuple[str, str]:
 
 
 def pareto_row(crossing: Crossing) -> dict[str, Any]:
-    """One crossing by the names of PARETO_COLUMNS."""
+    """Return one crossing by the names of PARETO_COLUMNS."""
     return {name: getattr(crossing, name) for name in PARETO_COLUMNS}
 
 
+def grid_rows(found: Sequence[Crossing]) -> tuple[list[str], list[list[str]]]:
+    """Lay the crossings out as text: headings, and a row per problem, error and solver with a cell per K."""
+    problems = list(dict.fromkeys(each.problem for each in found))
+    workers = sorted({each.workers for each in found})
+    rows: dict[tuple[str, float, str], dict[int, Crossing]] = {}
+    for each in sorted(found, key=lambda each: (problems.index(each.problem), each.error)):
+        rows.setdefault((each.problem, each.error, each.solver), {})[each.workers] = each
+    return ["problem", "RMSE", "solver", *(f"K={count}" for count in workers)], [
+        [problem, f"{error:g}", solver, *(_grid_cell(by_k.get(count)) for count in workers)]
+        for (problem, error, solver), by_k in rows.items()
+    ]
+
+
+def _grid_cell(crossing: Crossing | None) -> str:
+    if crossing is None:
+        return ""
+    if crossing.rounds is None:
+        return "not reached"
+    sign = "<= " if crossing.state == "at most" else ""
+    return f"{sign}{crossing.rounds:.1f} ({crossing.speedup:.2f}x)"
+
+
 def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """RFC 4180 text, UTF-8; an empty cell where there is no number."""
+    """Write RFC 4180 text, UTF-8; an empty cell where there is no number."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
@@ -111,18 +141,18 @@ def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def as_json(settings: Mapping[str, Any], results: Sequence[Result], found: Iterable[Crossing]) -> bytes:
-    """Everything that was measured, every sample included."""
+    """Write everything that was measured, every sample included."""
     whole = {
         "settings": settings,
         "pareto": [pareto_row(crossing) for crossing in found],
-        "cells": [{**row, **_details(result)} for row, result in zip(result_rows(list(results)), results, strict=True)],
+        "cells": [
+            {
+                **row,
+                "options": result.cell.options,
+                "code": result.code,
+                "by_sample": [asdict(sample) for sample in result.samples],
+            }
+            for row, result in zip(result_rows(results), results, strict=True)
+        ],
     }
     return json.dumps(whole, allow_nan=False).encode("ascii")
-
-
-def _details(result: Result) -> dict[str, Any]:
-    return {
-        "options": result.cell.options,
-        "code": result.code,
-        "by_sample": [asdict(sample) for sample in result.samples],
-    }

@@ -1,4 +1,4 @@
-"""One night: when it was due, who worked on it and how that ended, and what it measured."""
+"""The file `night.json` of a run: when its night was due, which calls worked on it, and what it measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from genrun.runner.compare.results import CellComparison, Comparison, GateResult
+from genrun.runner.errors import StoreError
 from genrun.runner.store.files import atomic_write
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.processes import ProcessName, is_gone
@@ -17,10 +17,13 @@ from genrun.runner.store.reading import read_bytes, reading
 from genrun.runner.strict_json import read_json
 
 VERSION = 1
+
+# An hour: a queue or a machine that was off delays a night by less, and whoever reads it in the morning need not know.
 GRACE_S = 3600.0
 """Seconds after its time from which a night counts as late."""
 
-State = Literal["running", "passed", "failed", "incomplete", "interrupted"]
+GateState = Literal["passed", "failed", "incomplete"]
+NightState = Literal["running", "passed", "failed", "incomplete", "interrupted"]
 End = Literal["running", "finished", "interrupted", "doubled"]
 
 FINAL = ("passed", "failed")
@@ -47,7 +50,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Measure:
+class CellMean:
     """The mean of a metric over a cell's items, with its 95 % interval."""
 
     cell: str
@@ -56,6 +59,36 @@ class Measure:
     value: float | None
     low: float | None
     high: float | None
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One gate on one cell.
+
+    Attributes:
+        metric: what it looks at.
+        rule: "max", "min", "max_drop" or "max_rise".
+        limit: as the job file has it, such as 0.06 or "0.5%".
+        threshold: the limit as a number in the metric's units; None when a percentage has nothing to be of.
+        value: the mean, the drop or the rise that is held against the threshold; None when nothing was measured.
+        low: lower end of its interval.
+        high: upper end.
+        n: items or pairs measured.
+        state: "failed" only when the interval lies wholly beyond the threshold; "incomplete" when too little was
+            measured to say that it does not.
+        reason: a sentence, for a gate that did not pass.
+    """
+
+    metric: str
+    rule: str
+    limit: float | str
+    threshold: float | None
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    state: GateState
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +122,7 @@ class Night:
         gates: every gate.
         summary: one line for a mail.
         notes: what went wrong beside the items.
-        is_removed: whether its run folder was removed to make room.
+        is_removed: True when its run folder was removed to make room.
     """
 
     job: str
@@ -97,7 +130,7 @@ class Night:
     night: str
     scheduled_at: str
     attempts: tuple[Attempt, ...] = ()
-    state: State = "running"
+    state: NightState = "running"
     items: int = 0
     done: int = 0
     failed: int = 0
@@ -106,7 +139,7 @@ class Night:
     previous: str | None = None
     changed: Mapping[str, str] = field(default_factory=dict)
     identical: int | None = None
-    measures: tuple[Measure, ...] = ()
+    measures: tuple[CellMean, ...] = ()
     gates: tuple[NightGate, ...] = ()
     summary: str = ""
     notes: tuple[str, ...] = ()
@@ -117,26 +150,27 @@ class Night:
         """Seconds from when it was due to its first call."""
         if not self.attempts:
             return 0.0
-        return (_time(self.attempts[0].started_at) - _time(self.scheduled_at)).total_seconds()
+        started, due = (datetime.fromisoformat(text) for text in (self.attempts[0].started_at, self.scheduled_at))
+        return (started - due).total_seconds()
 
     @property
     def is_late(self) -> bool:
-        """Whether it began more than an hour after its time."""
+        """True when it began more than an hour after its time."""
         return self.late_s > GRACE_S
 
     @property
     def doubled(self) -> int:
-        """Calls that had nothing to do, as another did this night's work."""
+        """Number of calls that had nothing to do, as another did this night's work."""
         return sum(attempt.end == "doubled" for attempt in self.attempts)
 
     @property
     def interrupted(self) -> int:
-        """Calls that were cut off."""
+        """Number of calls that were cut off."""
         return sum(attempt.end == "interrupted" for attempt in self.attempts)
 
     @property
     def marks(self) -> list[str]:
-        """What was out of the ordinary: "late 3:12", "doubled", "interrupted 2x"."""
+        """Everything out of the ordinary: "late 3:12", "doubled", "interrupted 2x"."""
         minutes = int(self.late_s // 60)
         found = [f"late {minutes // 60}:{minutes % 60:02}"] if self.is_late else []
         for name, count in (("doubled", self.doubled), ("interrupted", self.interrupted)):
@@ -144,7 +178,7 @@ class Night:
         return found
 
     def observed(self) -> Night:
-        """The night with calls whose process is gone marked as interrupted."""
+        """Return the night with calls whose process is gone marked as interrupted."""
         attempts = tuple(
             replace(attempt, end="interrupted") if attempt.end == "running" and is_gone(attempt.process) else attempt
             for attempt in self.attempts
@@ -153,12 +187,12 @@ class Night:
         return replace(self, attempts=attempts, state="interrupted" if is_dead else self.state)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the night as plain data."""
         return {"version": VERSION, **asdict(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Night:
-        """The inverse of `to_dict`.
+        """Make a night of what `to_dict` returned.
 
         Raises:
             ValueError, TypeError, KeyError: the data are none of this version's.
@@ -172,7 +206,7 @@ class Night:
             **{
                 **fields,
                 "attempts": tuple(attempts),
-                "measures": tuple(Measure(**each) for each in fields["measures"]),
+                "measures": tuple(CellMean(**each) for each in fields["measures"]),
                 "gates": tuple(gates),
                 "notes": tuple(fields["notes"]),
             }
@@ -218,8 +252,6 @@ def amend(folder: RunFolder, change: Callable[[Night], Night], new: Night | None
     Raises:
         StoreError: the file cannot be written, or there is none and nothing to begin with.
     """
-    from genrun.runner.errors import StoreError
-
     with folder.lock():
         present = read_night(folder.night_path) or new
         if present is None:
@@ -227,21 +259,3 @@ def amend(folder: RunFolder, change: Callable[[Night], Night], new: Night | None
         night = change(present)
         write_night(folder.night_path, night)
     return night
-
-
-def measures_of(found: Comparison) -> tuple[Measure, ...]:
-    """The means of the candidate: metrics, costs and drift, but no parts of metrics unless a gate looks at them."""
-    return tuple(
-        Measure(cell.label, each.metric, each.own.n, each.own.value, each.own.low, each.own.high)
-        for cell in found.cells
-        for each in cell.differences
-        if _is_kept(cell, each.metric)
-    )
-
-
-def _is_kept(cell: CellComparison, metric: str) -> bool:
-    return "." not in metric.removeprefix("drift.") or metric in {gate.metric for gate in cell.gates}
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)

@@ -1,0 +1,188 @@
+"""Estimate how one metric of a cell differs from the baseline: by pairs of items, by drift, or as one number of the set."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from genrun.runner import statistics
+from genrun.runner.compare import drift
+from genrun.runner.compare.gates import NO_BASELINE
+from genrun.runner.compare.load import Item, Number, is_reference_only
+from genrun.runner.compare.matching import Match
+from genrun.runner.compare.results import Difference, Mean, Pair, PairedItem
+from genrun.runner.score.metrics import style_of
+from genrun.runner.store.records import Score
+
+# As many as a person looks through.
+WORST = 10
+"""Pairs of a metric that are listed as the worst."""
+
+Pairs = Sequence[tuple[Item, Item]]
+"""(baseline, candidate) of the same prompt and seed."""
+
+
+def metric_difference(name: str, higher: bool, match: Match, pairs: Pairs, confidence: float) -> Difference:
+    """Estimate the difference of one metric of a cell from its baseline.
+
+    Args:
+        name: of the metric, a cost, or `drift.NAME`.
+        higher: True when higher is better.
+        match: the cell and its baseline.
+        pairs: their items.
+        confidence: of the intervals.
+    """
+    if name.startswith(drift.PREFIX):
+        return _of_drift(name, higher, match, pairs, confidence)
+    return (
+        _of_set(name, higher, match) if _is_of_set(name, match) else _of_pairs(name, higher, match, pairs, confidence)
+    )
+
+
+def has_same_media(baseline: Item, candidate: Item) -> bool:
+    """Return True when the files of two items are the same byte for byte."""
+    one, other = baseline.record, candidate.record
+    return one is not None and other is not None and one.sha256 is not None and one.sha256 == other.sha256
+
+
+def _of_pairs(name: str, higher: bool, match: Match, pairs: Pairs, confidence: float) -> Difference:
+    style = style_of(name)
+    own = _mean([item.number(name) for item in match.items], confidence, style)
+    if match.baseline is None or is_reference_only(match.baseline, name):
+        return Difference(name, higher, style, own)
+    numbers = [(one.number(name), other.number(name)) for one, other in pairs]
+    measured = [
+        _pair(pair, one.value, other.value)
+        for pair, (one, other) in zip(pairs, numbers, strict=True)
+        if one.value is not None and other.value is not None
+    ]
+    missing = [
+        Number(None, f"the baseline: {one.reason}") if one.value is None and other.value is not None else other
+        for one, other in numbers
+    ]
+    wins, ties, losses = _by_prompt(measured, higher)
+    return Difference(
+        name,
+        higher,
+        style,
+        own,
+        baseline=_average([pair.baseline.value or 0.0 for pair in measured]),
+        candidate=_average([pair.candidate.value or 0.0 for pair in measured]),
+        difference=_mean_difference(measured, missing, confidence, style),
+        effect=statistics.effect_size([pair.difference for pair in measured]),
+        wins=wins,
+        ties=ties,
+        losses=losses,
+        worst=_worst([pair for pair in measured if (pair.difference < 0 if higher else pair.difference > 0)], higher),
+    )
+
+
+def _of_drift(name: str, higher: bool, match: Match, pairs: Pairs, confidence: float) -> Difference:
+    # Drift has a value for each pair, and no difference: it is one already.
+    style = style_of(name)
+    if match.baseline is None:
+        nothing = [Number(None, NO_BASELINE) for _ in match.items]
+        return Difference(name, higher, style, _mean(nothing, confidence, ""))
+    numbers = drift.measure(name, pairs)
+    measured = [
+        _pair(pair, None, number.value)
+        for pair, number in zip(pairs, numbers, strict=True)
+        if number.value is not None and not has_same_media(*pair)
+    ]
+    return Difference(name, higher, style, _mean(numbers, confidence, style), worst=_worst(measured, higher))
+
+
+def _is_of_set(metric: str, match: Match) -> bool:
+    """Return True for a metric with a row for the cell or its baseline as a whole, and a value for none of their items."""
+    if metric not in match.sets and metric not in match.baseline_sets:
+        return False
+    rows = (item.scores.get(metric) for item in (*match.items, *(match.baseline or ())))
+    return not any(row is not None and row.value is not None for row in rows)
+
+
+def _of_set(metric: str, higher: bool, match: Match) -> Difference:
+    # There are no pairs, so neither an interval nor an effect size.
+    own, style = _number_of_set(metric, match.items, match.sets), style_of(metric)
+    if match.baseline is None:
+        return Difference(metric, higher, style, own)
+    theirs = _number_of_set(metric, match.baseline, match.baseline_sets)
+    if theirs.value is None or own.value is None:
+        lacking = own if own.value is None else theirs
+        side = "" if lacking is own else "the baseline: "
+        reasons = tuple((f"{side}{reason}", count) for reason, count in lacking.reasons)
+        difference = Mean(0, None, None, None, lacking.missing, reasons, is_of_set=True)
+    else:
+        missing, reasons = max((own.missing, own.reasons), (theirs.missing, theirs.reasons), key=lambda pair: pair[0])
+        n, value = min(own.n, theirs.n), own.value - theirs.value
+        difference = Mean(n, value, None, None, missing, reasons, is_of_set=True)
+    return Difference(metric, higher, style, own, theirs.value, own.value, difference)
+
+
+def _number_of_set(metric: str, items: Sequence[Item], rows: Mapping[str, Score]) -> Mean:
+    """Return the set's number; items that are not in it count as missing."""
+    row = rows.get(metric)
+    if row is None or row.value is None:
+        reason = "not scored yet: genrun score" if row is None else row.reason or "not scored"
+        return Mean(0, None, None, None, len(items), ((reason, len(items)),), is_of_set=True)
+    reasons = Counter(reason for item in items if (reason := _left_out(metric, item)))
+    missing = reasons.total()
+    return Mean(len(items) - missing, row.value, None, None, missing, tuple(reasons.most_common()), is_of_set=True)
+
+
+def _left_out(metric: str, item: Item) -> str:
+    """Say why an item is not in its set, or ""."""
+    if not item.is_done:
+        return item.number(metric).reason
+    row = item.scores.get(metric.partition(".")[0])
+    return row.reason or "not scored" if row is not None and row.value is None else ""
+
+
+def _pair(pair: tuple[Item, Item], one: float | None, other: float | None) -> Pair:
+    baseline, candidate = pair
+    return Pair(
+        candidate.planned.prompt,
+        candidate.planned.seed,
+        PairedItem(baseline.planned.id, one, baseline.media),
+        PairedItem(candidate.planned.id, other, candidate.media),
+        (other or 0.0) - (one or 0.0),
+    )
+
+
+def _mean(numbers: Sequence[Number], confidence: float, style: str) -> Mean:
+    values = [number.value for number in numbers if number.value is not None]
+    share = style == "share" and statistics.are_binary(values)
+    interval = statistics.mean_interval(values, confidence, share=share)
+    return Mean(len(values), _average(values), *(interval or (None, None)), *_missing(numbers))
+
+
+def _mean_difference(pairs: Sequence[Pair], numbers: Sequence[Number], confidence: float, style: str) -> Mean:
+    values = [pair.difference for pair in pairs]
+    share = style == "share" and statistics.are_binary(
+        item.value for pair in pairs for item in (pair.baseline, pair.candidate)
+    )
+    interval = statistics.difference_interval(values, confidence, share=share)
+    return Mean(len(values), _average(values), *(interval or (None, None)), *_missing(numbers))
+
+
+def _average(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def _missing(numbers: Sequence[Number]) -> tuple[int, tuple[tuple[str, int], ...]]:
+    """Count the numbers that are missing, and why, the most frequent reason first."""
+    reasons = Counter(number.reason for number in numbers if number.value is None)
+    return reasons.total(), tuple(reasons.most_common())
+
+
+def _by_prompt(pairs: Sequence[Pair], higher: bool) -> tuple[int, int, int]:
+    """Count wins, ties and losses of the candidate, by the mean difference of each prompt over its seeds."""
+    grouped: dict[str, list[float]] = {}
+    for pair in pairs:
+        grouped.setdefault(pair.prompt, []).append(pair.difference if higher else -pair.difference)
+    sums = [sum(differences) for differences in grouped.values()]
+    return sum(total > 0 for total in sums), sum(total == 0 for total in sums), sum(total < 0 for total in sums)
+
+
+def _worst(pairs: Sequence[Pair], higher: bool) -> tuple[Pair, ...]:
+    return tuple(sorted(pairs, key=lambda pair: pair.difference if higher else -pair.difference)[:WORST])

@@ -1,0 +1,191 @@
+"""A comparison in words: sentences, rows of tables for terminals and pages, and a Markdown document for CI systems."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from genrun.runner import numbers
+from genrun.runner.compare.results import CellComparison, Comparison, Difference
+from genrun.runner.job.schema import COSTS
+from genrun.runner.numbers import ABSENT
+from genrun.runner.store.nights import GateResult
+
+DIFFERENCES = ("cell", "metric", "n", "baseline", "candidate", "difference", "d", "prompts +/=/-", "")
+GATES = ("gate", "cell", "limit", "measured", "n", "")
+WORST = ("prompt", "seed", "baseline", "candidate", "difference")
+RIGHT = ("n", "baseline", "candidate", "d", "prompts +/=/-", "seed", "limit")
+"""Columns that are aligned to the right."""
+
+MARKS = {"failed": "FAILED", "incomplete": "incomplete", "passed": "passed"}
+SYMBOLS = {"passed": "✅", "failed": "❌", "incomplete": "⚠️"}
+
+# What Markdown, or GitHub's reading of it (mentions, links of bare addresses), takes for more than text.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~&@:]|(?<=www)\.)")
+# Control characters, line separators, and marks that turn the direction of text.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def headline(found: Comparison) -> str:
+    """Say what came of it, in one sentence."""
+    gates = found.gates
+    counts = {state: sum(gate.state == state for _, gate in gates) for state in MARKS}
+    if not gates:
+        said = {"passed": "No gates are set; nothing was judged.", "incomplete": "Nothing was compared."}
+        return said.get(found.state, "")
+    parts = [f"{count} {state}" for state, count in counts.items() if count]
+    return f"{len(gates)} gates: {', '.join(parts)}."
+
+
+def sentence(cell: CellComparison, gate: GateResult) -> str:
+    """Say how a gate was judged: "ropa K=8: psnr drop of 1.20 dB [0.90, 1.50], allowed 0.500 dB"."""
+    if gate.value is None:
+        return f"{cell.label}: {gate.metric} {gate.rule} {gate.limit}: {gate.reason}"
+    what = {"max": "is", "min": "is", "max_drop": "drop of", "max_rise": "rise of"}[gate.rule]
+    bound = {"max": "at most", "min": "at least"}.get(gate.rule, "allowed")
+    return f"{cell.label}: {gate.metric} {what} {measured(cell, gate)}, {bound} {limit(cell, gate)}"
+
+
+def measured(cell: CellComparison, gate: GateResult) -> str:
+    """Write the number that a gate saw, with its interval."""
+    style = _style(cell.differences, gate.metric)
+    return f"{_styled(gate.value, style)} {_interval(gate.low, gate.high, style)}".rstrip()
+
+
+def limit(cell: CellComparison, gate: GateResult) -> str:
+    """Write the limit in the metric's own units, and as written where that is a percentage of something."""
+    text = _styled(gate.threshold, _style(cell.differences, gate.metric))
+    return f"{text} ({gate.limit})" if isinstance(gate.limit, str) and gate.limit != text else text
+
+
+def difference_rows(found: Comparison) -> list[list[str]]:
+    """Return a row for each cell and metric; parts of metrics only where a gate looks at them."""
+    return [difference_row(cell, each) for cell in found.cells for each in cell.differences if is_shown(cell, each)]
+
+
+def is_shown(cell: CellComparison, found: Difference) -> bool:
+    """Return True for the metrics that tables list: whole ones, and parts that a gate looks at."""
+    return "." not in found.metric.removeprefix("drift.") or found.metric in {gate.metric for gate in cell.gates}
+
+
+def difference_row(cell: CellComparison, found: Difference) -> list[str]:
+    """Return one metric of a cell, as the columns `DIFFERENCES`."""
+    mean = found.difference or found.own
+    value = "" if found.difference is None else _styled(mean.value, found.style, signed=True)
+    has_prompts = found.difference is not None and not found.difference.is_of_set
+    verdict = {"unclear": "", "unmeasured": ""}.get(found.verdict, found.verdict)
+    candidate = found.own.value if found.difference is None else found.candidate
+    return [
+        cell.label,
+        found.metric,
+        str(mean.n) + (f" of {mean.n + mean.missing}" if mean.missing else ""),
+        _styled(found.baseline, found.style),
+        _styled(candidate, found.style),
+        f"{value} {_interval(mean.low, mean.high, found.style)}".strip(),
+        ABSENT if found.effect is None else f"{found.effect:+.2f}",
+        f"{found.wins}/{found.ties}/{found.losses}" if has_prompts else "",
+        verdict,
+    ]
+
+
+def gate_rows(found: Comparison) -> list[list[str]]:
+    """Return a row for each gate, the worst first, as the columns `GATES`."""
+    return [
+        [
+            MARKS[gate.state],
+            cell.label,
+            f"{gate.metric} {gate.rule} {gate.limit}",
+            measured(cell, gate),
+            str(gate.n),
+            gate.reason,
+        ]
+        for cell, gate in found.gates
+    ]
+
+
+def worst_metric(found: Comparison, named: str | None = None) -> str | None:
+    """Choose the metric whose worst pairs are shown: as named, that of the first failed gate, or the first with any."""
+    if named is not None:
+        return named
+    failed = [gate.metric for _, gate in found.gates if gate.state == "failed"]
+    some = [each.metric for cell in found.cells for each in cell.differences if each.worst and each.metric not in COSTS]
+    return next((metric for metric in [*failed, *some] if metric in some), None)
+
+
+def worst_rows(found: Difference) -> list[list[str]]:
+    """Return a row for each of the worst pairs, as the columns `WORST`."""
+    return [
+        [
+            pair.prompt,
+            str(pair.seed),
+            *(_styled(value, found.style) for value in (pair.baseline.value, pair.candidate.value, pair.difference)),
+        ]
+        for pair in found.worst
+    ]
+
+
+def markdown(found: Comparison) -> str:
+    """Write the comparison as Markdown; prompts and paths stay text, whatever they hold."""
+    against = "no baseline" if found.baseline is None else f"baseline {_code(found.baseline)}"
+    if found.by is not None:
+        against = f"cells by {escape(found.by)}"
+    metric = worst_metric(found)
+    parts = [
+        f"## {SYMBOLS[found.state]} genrun compare: {found.state}",
+        f"{_code(found.candidate)}, {against}. {escape(headline(found))}",
+        "\n".join(f"- {SYMBOLS[gate.state]} {escape(sentence(cell, gate))}" for cell, gate in found.gates),
+        _table(DIFFERENCES, difference_rows(found)),
+        *(
+            _worst_pairs(cell.label, each)
+            for cell in found.cells
+            for each in cell.differences
+            if each.metric == metric and each.worst
+        ),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def escape(text: str) -> str:
+    """Return a text that Markdown shows as it is, on one line."""
+    line = _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    return _SPECIAL.sub(r"\\\1", line).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+
+
+def _worst_pairs(label: str, found: Difference) -> str:
+    rows = [
+        [*row, pair.baseline.media or "", pair.candidate.media or ""]
+        for row, pair in zip(worst_rows(found), found.worst, strict=True)
+    ]
+    table = _table((*WORST, "baseline's clip", "candidate's clip"), rows)
+    return f"<details><summary>Worst pairs: {escape(label)}, {escape(found.metric)}</summary>\n\n{table}\n\n</details>"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---:" if column in RIGHT else "---" for column in columns]
+    lines = [[escape(column) for column in columns], rule, *([escape(_short(cell)) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _short(text: str, width: int = 200) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _code(text: str) -> str:
+    return f"<code>{escape(text)}</code>"
+
+
+def _styled(value: float | None, style: str, *, signed: bool = False) -> str:
+    if value is None:
+        return ABSENT
+    return ("+" if signed and value > 0 else "") + numbers.styled(value, style)
+
+
+def _interval(low: float | None, high: float | None, style: str) -> str:
+    if low is None or high is None:
+        return ""
+    # Also where both ends are equal: "[0, 0]" says that every pair agrees.
+    return f"[{', '.join(_styled(end, style).removesuffix(' dB') for end in (low, high))}]"
+
+
+def _style(differences: Iterable[Difference], metric: str) -> str:
+    return next((each.style for each in differences if each.metric == metric), "number")

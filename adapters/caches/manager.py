@@ -159,7 +159,7 @@ class CacheManager:
             self._arrive(now())
             if not self._place.in_order:
                 latents = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-                drift.guard(states, self._place.context, latents)
+                drift.check(states, self._place.context, latents)
             states.select(self._place)
 
         stack.callback(model.register_forward_pre_hook(before, with_kwargs=True).remove)
@@ -221,8 +221,8 @@ class Drift:
     most: float | None
     seen: dict[str, Tensor] = field(default_factory=dict)
 
-    def guard(self, states: States, context: str, latents: Tensor) -> None:
-        """Look at the latents of an evaluation that is about to be made."""
+    def check(self, states: States, context: str, latents: Tensor) -> None:
+        """Forget a context whose latents have moved too far, before an evaluation there."""
         if self.most is None:
             return
         known = states.contexts()

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from diffusers.hooks.mag_cache import (
+    _MAG_CACHE_BLOCK_HOOK,
+    _MAG_CACHE_LEADER_BLOCK_HOOK,
+    MagCacheConfig,
+    apply_mag_cache,
+)
+from torch.nn import Module
+
+from genrun.adapters.adapter import Adapter
 from genrun.adapters.caches.contract import Place, States
+from genrun.adapters.caches.diffusers_hooks import HookedStates
 from genrun.adapters.caches.mag import Mag
-
-if TYPE_CHECKING:
-    from torch.nn import Module
-
-    from genrun.adapters.adapter import Adapter
-    from genrun.adapters.sampling.call import Request
+from genrun.adapters.sampling.call import Request
+from genrun.adapters.sampling.generate import sample
+from genrun.solvers.sequential import Sequential
 
 ENDLESS = 10**9
 """Steps after which diffusers would print what it measured and begin again."""
@@ -34,15 +41,6 @@ class Calibration:
 
     def attach(self, model: Module, place: Place) -> States:
         """Hook every block."""
-        from diffusers.hooks.mag_cache import (
-            _MAG_CACHE_BLOCK_HOOK,
-            _MAG_CACHE_LEADER_BLOCK_HOOK,
-            MagCacheConfig,
-            apply_mag_cache,
-        )
-
-        from genrun.adapters.caches.diffusers_hooks import HookedStates
-
         apply_mag_cache(model, MagCacheConfig(calibrate=True, num_inference_steps=ENDLESS))
 
         def note(state: Any, here: Place) -> None:
@@ -53,9 +51,6 @@ class Calibration:
 
 def calibrate(pipe: Any, adapter: Adapter, requests: Sequence[Request]) -> list[float]:
     """Return the ratio of each step, the mean over samples and branches. Raises CacheError."""
-    from genrun.adapters.sampling.generate import sample
-    from genrun.solvers.sequential import Sequential
-
     rows = []
     for request in requests:
         calibration = Calibration()

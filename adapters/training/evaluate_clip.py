@@ -52,12 +52,12 @@ def accuracy(folder: Path, pairs: int, seed: int = 0) -> Mapping[str, float]:
     metric = ClipScore(ClipOptions(checkpoint=str(folder)))
     rng = np.random.default_rng([seed, pairs])
     right: dict[str, list[bool]] = {}
-    with tempfile.TemporaryDirectory() as room:
+    with tempfile.TemporaryDirectory() as folder_of_media:
         for index in range(pairs):
             kind: Kind = "video" if index % 2 else "image"
             world = scenes(kind, "held-out")
             scene = sample(world, rng)
-            media = _written(scene, rng, Path(room))
+            media = _written(scene, rng, Path(folder_of_media))
             own = _score(metric, media, scene)
             others = {"any": sample([other for other in world if visible(other) != visible(scene)], rng)}
             others |= {name: changed for name in ATTRIBUTES if (changed := _changed(scene, name, rng))}
@@ -74,9 +74,9 @@ def _changed(scene: Scene, attribute: str, rng: np.random.Generator) -> Scene | 
     return replace(scene, **{attribute: others[int(rng.integers(len(others)))]})
 
 
-def _written(scene: Scene, rng: np.random.Generator, room: Path) -> Path:
+def _written(scene: Scene, rng: np.random.Generator, folder: Path) -> Path:
     frames = (255 * draw(scene, rng)).round().astype(np.uint8)
-    path = room / ("clip.mp4" if scene.kind == "video" else "image.png")
+    path = folder / ("clip.mp4" if scene.kind == "video" else "image.png")
     if scene.kind == "video":
         write_video(path, frames, fps=8)
     else:

@@ -152,11 +152,11 @@ def test_a_removal_of_an_old_night_that_was_cut_off_is_ended_unless_a_night_is_a
     assert not going.exists()
 
 
-def test_rooms_of_killed_vbench_scorers_are_removed(tmp_path: Path) -> None:
+def test_folders_of_killed_vbench_scorers_are_removed(tmp_path: Path) -> None:
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    dead, mine = (tmp_path / f"{vbench._room_of(pid)}abcd" for pid in (int(gone.stdout), os.getpid()))
+    dead, mine = (tmp_path / f"{vbench._prefix_of(pid)}abcd" for pid in (int(gone.stdout), os.getpid()))
     other = tmp_path / "room-node7-1.abcd"
     for room in (dead, mine, other):
         room.mkdir()
-    vbench._remove_rooms_of_the_dead(tmp_path)
+    vbench._remove_folders_of_the_dead(tmp_path)
     assert not dead.exists() and mine.is_dir() and other.is_dir()

@@ -81,8 +81,8 @@ class Measurer:
             return Result(None, str(error), {})
         if lacking:
             return Result(None, f"{dimension.name} needs what is not there: {'; '.join(lacking)}", {})
-        room = self.workspace / dimension.name
-        staged = stage(samples, dimension.name, suite, room / "videos")
+        folder = self.workspace / dimension.name
+        staged = stage(samples, dimension.name, suite, folder / "videos")
         if not staged.items:
             return Result(
                 None, f"no sample is of one of the {staged.planned} prompts of this dimension", staged.refused
@@ -94,7 +94,7 @@ class Measurer:
             "mode": MODES["standard" if suite else "custom"],
             "prompts": staged.prompts,
             "full_info": str(full_info),
-            "out": str(room / "out"),
+            "out": str(folder / "out"),
         }
         return self._asked(dimension, staged, request)
 

@@ -111,11 +111,11 @@ class VBenchMetric:
         bridge = Bridge(self.options.python, workspace / "vbench.log")
         workspace.mkdir(parents=True, exist_ok=True)
         try:
-            # A room of its own: other processes may measure other sets of the same run.
-            _remove_rooms_of_the_dead(workspace)
-            with tempfile.TemporaryDirectory(dir=workspace, prefix=_room_of(os.getpid())) as room:
+            # A folder of its own: other processes may measure other sets of the same run.
+            _remove_folders_of_the_dead(workspace)
+            with tempfile.TemporaryDirectory(dir=workspace, prefix=_prefix_of(os.getpid())) as folder:
                 device = device_of(self.options.device)
-                measurer = Measurer(bridge, device, self.options.weights, self.options.timeout_s, Path(room))
+                measurer = Measurer(bridge, device, self.options.weights, self.options.timeout_s, Path(folder))
                 full_info = self.options.full_info or Path(measurer.hello()["full_info"])
                 suite = self._suite(whole, full_info)
                 for part in parts:
@@ -145,18 +145,18 @@ class VBenchMetric:
         return () if foreign and self.options.prompts == "auto" else suite
 
 
-def _room_of(pid: int | str) -> str:
+def _prefix_of(pid: int | str) -> str:
     return f"room-{platform.node()}-{pid}."
 
 
-def _remove_rooms_of_the_dead(workspace: Path) -> None:
-    """Remove the rooms of this machine's processes that were killed."""
+def _remove_folders_of_the_dead(workspace: Path) -> None:
+    """Remove the folders of this machine's processes that were killed."""
     import psutil
 
-    for room in workspace.glob(f"{_room_of('*')}*"):
-        pid = room.name.removeprefix(_room_of("").removesuffix(".")).partition(".")[0]
+    for folder in workspace.glob(f"{_prefix_of('*')}*"):
+        pid = folder.name.removeprefix(_prefix_of("").removesuffix(".")).partition(".")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(room, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def unreadable(samples: Sequence[Sample]) -> dict[str, str]:

@@ -88,7 +88,7 @@ def _options(sets: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _show(folder: RunFolder, scores: list[Score]) -> None:
-    from genrun.runner.report.table import build_table, headings, share_metrics
+    from genrun.runner.report.sections.summary import build_table, headings, share_metrics
     from genrun.runner.score.run import IS_REFERENCE
     from genrun.runner.score.summary import summarize
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from genrun.runner.compare.results import CellComparison, Comparison, Difference, GateResult, Pair
 from genrun.runner.job.gating import COSTS
-from genrun.runner.report.text import ABSENT, styled
+from genrun.runner.numbers import ABSENT, styled
 
 DIFFERENCES = ("cell", "metric", "n", "baseline", "candidate", "difference", "d", "prompts +/=/-", "")
 GATES = ("gate", "cell", "limit", "measured", "n", "")

@@ -1,55 +1,54 @@
-"""How numbers are written in tables and reports."""
+"""Words of the page: titles of metrics, rules of gates, paths, addresses, and texts that are cut to a length."""
 
 from __future__ import annotations
 
-from genrun.runner.score.summary import Estimate
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
-ABSENT = "–"
+from genrun.adapters.scorers import registry
 
+COST_TITLES = {"rounds": "rounds", "nfe": "NFE", "speedup": "N / rounds", "elapsed_s": "seconds an item"}
+RULES = {"max": "at most", "min": "at least", "max_drop": "drops by at most", "max_rise": "rises by at most"}
+DRIFT = "drift."
+RUN_ROOT = "../"
+"""Address of the run folder on its page."""
 
-def number(value: float) -> str:
-    """Three significant digits: 0.0123, 1.41, 127."""
-    if value == 0:
-        return "0"
-    if abs(value) < 1e-4:
-        return f"{value:.1e}"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:#.3g}".rstrip(".")
-
-
-def count(value: float) -> str:
-    """A mean of counts: whole numbers as they are, others with one decimal."""
-    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
+MOST_MESSAGE_LETTERS = 2000
+"""What is shown of a message, so that thousands of items do not make a page that is slow to open."""
 
 
-def times(value: float) -> str:
-    """A factor: 2.86×."""
-    return f"{value:.2f}×"
+def title_of(metric: str) -> str:
+    """Return the heading of a metric, a part of one, a drift or a cost."""
+    if metric in COST_TITLES:
+        return COST_TITLES[metric]
+    if metric.startswith(DRIFT):
+        return f"drift: {title_of(metric.removeprefix(DRIFT))}"
+    base, _, part = metric.partition(".")
+    title = registry.get(base).title if base in registry.names() else base
+    return f"{title}: {part.replace('_', ' ')}" if part else title
 
 
-def styled(value: float, style: str) -> str:
-    """A metric's value, in the style that the metric names.
+def shown_path(path: Path) -> str:
+    """Return `path` relative to the working directory where that is shorter to type, else absolute."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def address(path: str, root: str) -> str:
+    """Return the address of a file of the run on the page; "" for a path that leaves the run folder.
 
     Args:
-        value: the number; a share is in 0..1.
-        style: "number", "decibel" or "share".
+        path: relative to the run folder.
+        root: what comes before it on the page.
     """
-    if style == "share":
-        return f"{100 * value:.1f}%".replace(".0%", "%")
-    if style == "decibel":
-        return f"{value:.1f} dB"
-    return number(value)
-
-
-def interval(estimate: Estimate, style: str) -> str:
-    """The 95% interval, "[0.0100, 0.0140]", or "" when there is none or all items agree."""
-    if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts:
         return ""
-    low, high = styled(estimate.low, style), styled(estimate.high, style)
-    return f"[{low.removesuffix(' dB')}, {high.removesuffix(' dB')}]"
+    return root + quote(path)
 
 
 def cut(words: str, most: int) -> str:
-    """A text of at most about `most` letters; of a longer one, its beginning and how many letters follow."""
+    """Return the first `most` letters of a longer text and how many more there are."""
     return words if len(words) <= most else f"{words[:most]}… and {len(words) - most:,} letters more"

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from genrun.runner.report.build import build_report
-from genrun.runner.report.serving.server import ReportServer
+from genrun.runner.report.serve import ReportServer
 from tests.e2e.browser import Browser, Page, executable
 from tests.e2e.full_report import HOSTILE
 from tests.sample_run import ALL_SOLVERS, CAPTIONS, ROPA, SEQUENTIAL, make_run

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from genrun.runner.bench.pareto import TARGETS, Crossing
 from genrun.runner.bench.results import Result
-from genrun.runner.report.charts import COLOURS, MARKERS, Guide, Mark, Plot, Scale, Series, line, upright
+from genrun.runner.report.charts import COLOURS, MARKERS, PLOT_TICKS, Guide, Mark, Plot, Scale, Series, line, upright
 from genrun.runner.report.sections.speed import Curve, fronts_plot
 
 FRONTS_AT = 0.02
@@ -63,8 +63,8 @@ def _errors_plot(results: Sequence[Result], looks: Looks, targets: Sequence[floa
     return Plot(
         alt="Latent RMSE against rounds, a line for each solver, a point for each tolerance",
         series=tuple(series),
-        y_ticks=upright(up.ticks()),
-        x_ticks=tuple(across.ticks()),
+        y_ticks=upright(up.ticks(most=PLOT_TICKS)),
+        x_ticks=tuple(across.ticks(most=PLOT_TICKS)),
         x_title="rounds",
         y_title="latent RMSE to sequential",
         guides=tuple(Guide("target", line([(0.0, up.down(each)), (100.0, up.down(each))])) for each in targets),
@@ -93,7 +93,7 @@ def _rounds_plot(found: Sequence[Crossing], looks: Looks) -> Plot:
     return Plot(
         alt=f"{title[:1].upper()}{title[1:]}, against workers K, a line for each solver",
         series=tuple(series),
-        y_ticks=upright(up.ticks()),
+        y_ticks=upright(up.ticks(most=PLOT_TICKS)),
         x_ticks=tuple((across.at(math.log2(count)), str(count)) for count in workers),
         x_title="workers K",
         y_title=title,

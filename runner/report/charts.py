@@ -20,7 +20,10 @@ PADDING = 0.08
 """Share of a scale that is left free at each end, so that no mark is cut."""
 
 TICKS = 4
-"""About as many as a chart of 8 rem has room for, and few enough for one of 400 px."""
+"""As many steps as a chart of 8 rem has room for."""
+
+PLOT_TICKS = 6
+"""Steps of a plot of 20 rem: more would run into each other at 400 px."""
 
 SPARK_PADDING = 8.0
 """Per cent above and below a spark line: half of its stroke must not be cut."""
@@ -74,19 +77,20 @@ class Scale:
         """Place a value on a scale that stands upright, in per cent from the top."""
         return round(100 - self.at(value), 2)
 
-    def ticks(self, style: str = "number", *, whole: bool = False) -> list[tuple[float, str]]:
+    def ticks(self, style: str = "number", *, most: int = TICKS, whole: bool = False) -> list[tuple[float, str]]:
         """Choose a few round values: (place, how it is written).
 
         Args:
             style: of the metric.
+            most: how many steps at most, of a linear scale.
             whole: take whole numbers only.
         """
-        values = _powers(self.low, self.high) if self.is_log else _round_values(self.low, self.high, whole)
+        values = _powers(self.low, self.high) if self.is_log else _round_values(self.low, self.high, most, whole)
         return [(self.at(value), _tick(value, style)) for value in values]
 
 
-def _round_values(low: float, high: float, whole: bool) -> list[float]:
-    least = (high - low) / TICKS
+def _round_values(low: float, high: float, most: int, whole: bool) -> list[float]:
+    least = (high - low) / most
     unit = 10.0 ** math.floor(math.log10(least))
     step = next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= least * (1 - 1e-9))
     step = max(step, 1.0) if whole else step

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from genrun.runner import numbers
 from genrun.runner.report import charts
-from genrun.runner.report.charts import Guide, Mark, Plot, Scale, Series
+from genrun.runner.report.charts import PLOT_TICKS, Guide, Mark, Plot, Scale, Series
 from genrun.runner.score.summary import Group
 from genrun.runner.store.records import Record, Score
 
@@ -109,12 +109,12 @@ def _errors_plot(
         )
         dots = tuple((across.at(x), up.down(y)) for x, y in places[group.label])
         series.append(Series(group.label, colour, marks=(mark,), dots=dots, value=value))
-    ticks = up.ticks()
+    ticks = up.ticks(most=PLOT_TICKS)
     return Plot(
         alt="Speedup in model calls against latent RMSE, one dot per item and one disc per solver",
         series=tuple(series),
         y_ticks=charts.upright([(0.0, "0"), *ticks] if up.is_log else ticks),
-        x_ticks=tuple(across.ticks()),
+        x_ticks=tuple(across.ticks(most=PLOT_TICKS)),
         x_title="speedup in model calls, N / rounds",
         y_title="latent RMSE to sequential",
         labels=charts.place_labels([(each.label, each.colour, each.marks[0].x, each.marks[0].y) for each in series]),
@@ -183,8 +183,8 @@ def fronts_plot(curves: Sequence[Curve]) -> Plot:
     return Plot(
         alt="Number of final states after each round, per solver, against the sequential diagonal",
         series=tuple(series),
-        y_ticks=charts.upright(up.ticks(whole=True)),
-        x_ticks=tuple(across.ticks(whole=True)),
+        y_ticks=charts.upright(up.ticks(most=PLOT_TICKS, whole=True)),
+        x_ticks=tuple(across.ticks(most=PLOT_TICKS, whole=True)),
         x_title="rounds" if whole else "rounds, in % of the sequential steps",
         y_title=f"final states, of {whole}" if whole else "final states, in %",
         guides=(Guide("sequential", charts.line(diagonal)),),

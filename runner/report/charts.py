@@ -168,7 +168,7 @@ class Guide:
 
 @dataclass(frozen=True)
 class Series:
-    """What one group of items has in a plot, all in one colour.
+    """The part of a plot that belongs to one group of items, all in one colour.
 
     Attributes:
         label: of the group.

@@ -38,7 +38,7 @@ MOST_JOB_LETTERS = 100_000
 
 @dataclass(frozen=True)
 class Page:
-    """What the templates are filled with.
+    """The data that the templates are filled with.
 
     Attributes:
         title: the job's name.

@@ -1,4 +1,4 @@
-"""How pages become HTML: templates that escape everything, and a policy that lets nothing in from elsewhere."""
+"""Pages as HTML: templates that escape everything, and a policy that lets nothing in from elsewhere."""
 
 from __future__ import annotations
 

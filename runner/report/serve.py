@@ -65,7 +65,7 @@ class ReportServer:
     """The report of a run on the loopback interface. `serve_forever` answers until `shutdown` or Ctrl-C."""
 
     def __init__(self, run: Path, port: int = 0) -> None:
-        """Listen.
+        """Listen on a port.
 
         Args:
             run: the run folder.

@@ -57,7 +57,7 @@ def choose(page: Page, element: str, value: str, event: str) -> None:
 
 
 def shot(page: Page, selector: str) -> np.ndarray:
-    """What the screen shows of an element, inside its rounded border: uint8 of shape (H, W)."""
+    """Return what the screen shows of an element, inside its rounded border: uint8 of shape (H, W)."""
     box = page.value(
         f"(() => {{ const it = document.querySelector({json.dumps(selector)}); it.scrollIntoView({{block: 'center'}});"
         " const r = it.getBoundingClientRect(); return [r.x + scrollX, r.y + scrollY, r.width, r.height]; })()"

@@ -1,4 +1,4 @@
-"""What the page says of single items: those that stand out, blocks that a cache saved, and with what they were made."""
+"""Single items on the page: those that stand out, blocks that a cache saved, and with what they were made."""
 
 from __future__ import annotations
 

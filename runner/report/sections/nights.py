@@ -226,7 +226,7 @@ def _failed(series: Sequence[Series]) -> int:
 
 @dataclass(frozen=True)
 class _CellHistory:
-    """One cell's metric, night by night."""
+    """A metric of one cell, night by night."""
 
     cell: str
     metric: str

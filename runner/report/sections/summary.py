@@ -34,7 +34,7 @@ WITH_SPREAD = "latent_rmse"
 
 @dataclass(frozen=True)
 class Heading:
-    """What is known of a metric without measuring.
+    """A metric as it is known without measuring.
 
     Attributes:
         name: of the metric, or of a part of it (`checker.shape`).
@@ -89,7 +89,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """One group of items: the labels of its axes, then the cells of the columns."""
+    """A group of items: the labels of its axes, then the cells of the columns."""
 
     group: Group
     labels: tuple[str, ...]

@@ -53,7 +53,7 @@ class DimensionRow:
 
 @dataclass(frozen=True)
 class VBenchSection:
-    """What the page shows of VBench.
+    """The dimensions of VBench that the run was scored in.
 
     Attributes:
         sections: (totals, quality, semantic) -> rows.

@@ -19,7 +19,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
         state: "done", "failed" (some items) or "incomplete".

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrun.runner.export.names import slug
+from genrun.runner.export.filenames import slug
 
 if TYPE_CHECKING:
     import numpy as np

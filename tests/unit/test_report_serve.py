@@ -366,6 +366,7 @@ def test_a_port_alone_is_refused(tmp_path: Path) -> None:
 
 def test_the_command_serves_until_ctrl_c_and_ends_cleanly(tmp_path: Path) -> None:
     made = make_run(tmp_path / "demo" / "run")
+    (made.path / "media" / "large.mp4").write_bytes(bytes(30_000_000))
     command = [sys.executable, "-c", "from genrun.runner.cli import main; main()", "report", str(made.path), "--serve"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -376,9 +377,14 @@ def test_the_command_serves_until_ctrl_c_and_ends_cleanly(tmp_path: Path) -> Non
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
             connection.request("GET", "/run/report/index.html")
             assert b"<title>demo" in connection.getresponse().read()
-            process.send_signal(signal.SIGINT)  # the connection stays open, and does not hold up the end
+            stalled = socket.create_connection(("127.0.0.1", port), timeout=20)
+            stalled.sendall(b"GET /run/media/large.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert stalled.recv(12) == b"HTTP/1.1 200"
+            # One connection stays open, another waits for its reader: neither holds up the end.
+            process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=30)
             connection.close()
+            stalled.close()
         finally:
             process.kill()
     assert (process.returncode, out) == (0, "")

@@ -1,4 +1,4 @@
-"""How numbers are written wherever people read them: tables of the terminal, messages and pages."""
+"""Numbers as people read them: in tables of the terminal, in messages and on pages."""
 
 from __future__ import annotations
 

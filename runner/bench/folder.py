@@ -3,7 +3,7 @@
 bench.json               the settings; a command with others is refused
 references/PROBLEM-N.safetensors    final latents of the sequential sampler
 cells/KEY.json           one finished cell each, written whole or not at all
-results.csv results.json pareto.csv index.html assets/
+results.csv results.json pareto.csv index.html
 """
 
 from __future__ import annotations

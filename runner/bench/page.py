@@ -1,4 +1,4 @@
-"""The page of a bench: rounds at equal error, pictures, every cell, and what they were measured with."""
+"""The page of a bench: rounds at equal error, charts, every cell, and what they were measured with."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from genrun import __version__
+from genrun.runner import numbers
+from genrun.runner.bench.charts import FRONTS_AT, LEAST, draw_problem, looks_of
 from genrun.runner.bench.folder import BenchFolder
-from genrun.runner.bench.pictures import FRONTS_AT, LEAST, draw_problem, looks_of
 from genrun.runner.bench.results import TARGETS, Crossing, Result, crossings
-from genrun.runner.report import text
-from genrun.runner.report.about import flatten
-from genrun.runner.report.html import environment, policy, resource
-from genrun.runner.report.verdict import Fact
+from genrun.runner.report.charts import Plot
+from genrun.runner.report.render import environment, policy, stylesheet
+from genrun.runner.report.sections.environment import flatten
+from genrun.runner.report.sections.verdict import Fact
 
 PACKAGE = "genrun.runner.bench"
 TEMPLATE = "page.html.j2"
@@ -72,23 +73,20 @@ class Section:
     title: str
     sentence: str
     grids: tuple[Grid, ...]
-    pictures: tuple[tuple[str, str], ...]
+    charts: tuple[tuple[Plot, str], ...]
     results: tuple[Result, ...]
     refused: tuple[Result, ...]
     colours: Mapping[str, int]
 
 
 def write_page(folder: BenchFolder, about: About, results: Sequence[Result]) -> str:
-    """Write pictures and page into the folder; returns the path of index.html. Raises StoreError."""
+    """Write the page into the folder; return the path of index.html. Raises StoreError."""
     found = crossings(results)
     sections = []
     for name, title in about.problems.items():
         mine = [result for result in results if result.cell.problem == name]
         theirs = [crossing for crossing in found if crossing.problem == name]
-        pictures = draw_problem(mine, theirs)
-        for file, svg in pictures.items():
-            folder.write_file(f"assets/{name}-{file}", svg)
-        sections.append(section_of(name, title, mine, theirs, list(pictures)))
+        sections.append(section_of(name, title, mine, theirs, draw_problem(mine, theirs)))
     html = render(about, sections, results)
     return str(folder.write_file("index.html", html.encode("utf-8", "xmlcharrefreplace")).absolute())
 
@@ -97,7 +95,7 @@ def render(about: About, sections: Sequence[Section], results: Sequence[Result])
     """Fill the template."""
     from markupsafe import Markup
 
-    style = resource("report.css")
+    style = stylesheet("page", "charts")
     return (
         environment(PACKAGE)
         .get_template(TEMPLATE)
@@ -109,7 +107,7 @@ def render(about: About, sections: Sequence[Section], results: Sequence[Result])
             machine=[(name.removeprefix("versions."), value) for name, value in flatten(about.machine) if value],
             targets=TARGETS,
             fronts_at=FRONTS_AT,
-            write=text,
+            write=numbers,
             version=__version__,
             style=Markup(style),
             policy=policy(style),
@@ -118,17 +116,16 @@ def render(about: About, sections: Sequence[Section], results: Sequence[Result])
 
 
 def section_of(
-    name: str, title: str, results: Sequence[Result], found: Sequence[Crossing], pictures: Sequence[str]
+    name: str, title: str, results: Sequence[Result], found: Sequence[Crossing], charts: Mapping[str, Plot]
 ) -> Section:
     """Lay one problem out."""
     looks = looks_of(result.cell.solver for result in results)
-    stems = [file.removesuffix("-light.svg") for file in pictures if file.endswith("-light.svg")]
     return Section(
         name,
         title,
         best_sentence(found),
         tuple(grid_of(found, target) for target in TARGETS),
-        tuple((f"{name}-{stem}", caption(stem)) for stem in sorted(stems, key=_order)),
+        tuple((charts[each], caption(each)) for each in sorted(charts, key=_order)),
         tuple(result for result in results if result.samples),
         tuple(result for result in results if not result.samples),
         {label: colour for label, (colour, _) in looks.items()},
@@ -152,9 +149,9 @@ def entry(crossing: Crossing | None, best: float | None = None) -> Entry:
     if crossing is None:
         return Entry("")
     if crossing.rounds is None or crossing.speedup is None:
-        return Entry(text.ABSENT, "not reached")
+        return Entry(numbers.ABSENT, "not reached")
     sign = "≤ " if crossing.state == "at most" else ""
-    return Entry(f"{sign}{crossing.rounds:.1f}", text.times(crossing.speedup), crossing.rounds == best)
+    return Entry(f"{sign}{crossing.rounds:.1f}", numbers.times(crossing.speedup), crossing.rounds == best)
 
 
 def best_sentence(found: Sequence[Crossing]) -> str:
@@ -180,9 +177,9 @@ def _ranking(met: Sequence[Crossing]) -> str:
     return f"{who} the fewest rounds: {bound}{rounds} of {first[0].num_steps}{then}"
 
 
-def caption(stem: str) -> str:
-    """What a picture shows."""
-    kind, _, of = stem.partition("-")
+def caption(chart: str) -> str:
+    """Return what a chart shows, by its name."""
+    kind, _, of = chart.partition("-")
     if kind == "error":
         edge = f"The lower edge holds errors below {LEAST:g}."
         return (
@@ -194,8 +191,8 @@ def caption(stem: str) -> str:
     return f"Fronts, K = {k}: final states after each round, at the tolerance whose error is nearest to {FRONTS_AT:g}."
 
 
-def _order(stem: str) -> tuple[int, float]:
-    kind, _, of = stem.partition("-")
+def _order(chart: str) -> tuple[int, float]:
+    kind, _, of = chart.partition("-")
     return ("rounds", "error", "fronts").index(kind), float(of.removeprefix("k"))
 
 

@@ -133,10 +133,10 @@ def _write(found: Comparison, junit_file: Path | None, markdown_file: Path | Non
 
 
 def _show(found: Comparison, worst: str | None) -> None:
-    from genrun.runner.compare import tables as formatting
+    from genrun.runner.compare import tables
 
     say(f"{found.candidate}\n  against {'its own cells' if found.by else found.baseline}")
-    put_table(formatting.DIFFERENCES, formatting.difference_rows(found), right=formatting.RIGHT)
+    put_table(tables.DIFFERENCES, tables.difference_rows(found), right=tables.RIGHT)
     for cell in found.cells:
         alone = cell.only_baseline + cell.only_candidate
         if cell.identical or alone:
@@ -146,9 +146,9 @@ def _show(found: Comparison, worst: str | None) -> None:
         say(f"Without a partner: {', '.join(found.unmatched)}.")
     if found.gates:
         put("")
-        put_table(formatting.GATES, formatting.gate_rows(found), right=())
-    _show_worst(found, formatting.worst_metric(found, worst))
-    say(formatting.headline(found))
+        put_table(tables.GATES, tables.gate_rows(found), right=())
+    _show_worst(found, tables.worst_metric(found, worst))
+    say(tables.headline(found))
 
 
 def _tell(folders: list[RunFolder]) -> None:
@@ -161,13 +161,13 @@ def _tell(folders: list[RunFolder]) -> None:
 
 
 def _show_worst(found: Comparison, metric: str | None) -> None:
-    from genrun.runner.compare import tables as formatting
+    from genrun.runner.compare import tables
 
     for cell in found.cells:
         for each in cell.differences:
             if each.metric == metric and each.worst:
                 put(f"\nWorst pairs of {cell.label} by {metric}:")
-                for row, pair in zip(formatting.worst_rows(each), each.worst, strict=True):
+                for row, pair in zip(tables.worst_rows(each), each.worst, strict=True):
                     prompt, seed, one, other, difference = row
                     put(f"  {one} -> {other} ({difference})  seed {seed}  {one_line(prompt)}")
                     put(f"      {pair.baseline.media}\n      {pair.candidate.media}")

@@ -53,13 +53,13 @@ def export(
     RUN is a run folder, a job's name (its latest run), or nothing (the run submitted last). The run stays as it is. The
     same command again brings the folder up to date; files that no export wrote are never replaced. Prints the folder.
     """
-    from genrun.runner.export.export import Wanted
+    from genrun.runner.export.export import ExportOptions
     from genrun.runner.export.export import export as export_run
     from genrun.runner.store.runs import resolve
 
     chosen = _formats(formats)
     with progress_bar("exporting") as progress:
-        made = export_run(resolve(run, base), to.expanduser(), Wanted(name, chosen, sheet, csv), progress)
+        made = export_run(resolve(run, base), to.expanduser(), ExportOptions(name, chosen, sheet, csv), progress)
     files = sum(len(each) for each in made.files.values()) + len(made.others)
     for why, count in Counter(made.left_out.values()).most_common():
         say(f"{count} left out: {why}.")

@@ -14,7 +14,7 @@ from genrun.runner.cli.runs import run_argument
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
-    from genrun.runner.report.serving.server import ReportServer
+    from genrun.runner.report.serve import ReportServer
 
 
 @click.command(
@@ -54,8 +54,7 @@ def report(
     of the PDF, and last its address, which only this machine can open: from elsewhere, ssh -L PORT:localhost:PORT HOST.
     """
     from genrun.runner.report.build import build_report
-    from genrun.runner.report.printing.chromium import find_chromium
-    from genrun.runner.report.printing.pdf import write_pdf
+    from genrun.runner.report.pdf import find_chromium, write_pdf
     from genrun.runner.store.runs import resolve
 
     if port is not None and not serve:
@@ -82,7 +81,7 @@ def report(
 
 
 def _listen(run: Path, port: int) -> ReportServer:
-    from genrun.runner.report.serving.server import ReportServer
+    from genrun.runner.report.serve import ReportServer
 
     return ReportServer(run, port)
 

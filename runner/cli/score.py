@@ -89,7 +89,7 @@ def _options(sets: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _show(folder: RunFolder, scores: list[Score]) -> None:
-    from genrun.runner.report.table import build_table, headings
+    from genrun.runner.report.sections.summary import build_table, headings
     from genrun.runner.score.samples import IS_REFERENCE
     from genrun.runner.score.summary import summarize
 

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.media import CLIPS_ONLY, FORMATS, convert
 from genrun.runner.errors import StoreError, UsageError
-from genrun.runner.export.names import DEFAULT, name_items
-from genrun.runner.export.table import rows_of, to_csv
+from genrun.runner.export.filenames import DEFAULT, name_items
 from genrun.runner.store.files import atomic_write, staged
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
-    from genrun.runner.store.records import Record
+    from genrun.runner.store.records import Record, Score
 
 AS_IS, FRAMES = "as-is", "frames"
 ALL_FORMATS = (AS_IS, *FORMATS, FRAMES)
 LIST = "export.json"
-"""What an export wrote: only files that it names are ever replaced."""
+"""Lists what exports to a folder wrote: only those files are ever replaced."""
 
 TABLE = "results.csv"
+OUTCOME = ("status", "steps", "rounds", "nfe", "skipped", "elapsed_s", "device", "error")
+"""Columns of the table that come from an item's record."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What to export.
+class ExportOptions:
+    """The choices of an export.
 
     Attributes:
-        name: template of file names, as of `names.name_items`.
+        name: template of file names, as of `filenames.name_items`.
         formats: of `ALL_FORMATS`; empty for no media.
         sheet: whether to draw contact sheets.
         csv: whether to write a table of everything known.
@@ -47,7 +50,7 @@ class Wanted:
 
 @dataclass
 class Exported:
-    """What came of an export.
+    """The result of an export.
 
     Attributes:
         folder: where it lies.
@@ -63,14 +66,14 @@ class Exported:
 
 
 def export(
-    run: RunFolder, to: Path, wanted: Wanted, progress: Callable[[int, int], None] = lambda done, total: None
+    run: RunFolder, to: Path, options: ExportOptions, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Exported:
     """Export a run. The same export again replaces what it wrote before, and nothing else.
 
     Args:
         run: the run; it is only read.
         to: the folder, made when it is missing.
-        wanted: what to export.
+        options: what to export.
         progress: told (items looked at, items in all).
 
     Raises:
@@ -78,7 +81,7 @@ def export(
         StoreError: a file cannot be read or written.
     """
     items, records = run.items(), run.records()
-    names = name_items(items, wanted.name)
+    names = name_items(items, options.name)
     made = Exported(to)
     media = {}
     for item in items:
@@ -87,18 +90,18 @@ def export(
             made.left_out[item.id] = why
         else:
             media[item.id] = path
-            made.files[item.id] = [_target(names[item.id], path, each) for each in wanted.formats]
-    _check_formats(wanted.formats, media)
-    _check_free(to, made, wanted)
-    _note(to, made, [TABLE] * wanted.csv)
+            made.files[item.id] = [_target(names[item.id], path, each) for each in options.formats]
+    _check_formats(options.formats, media)
+    _check_free(to, made, options)
+    _note(to, made, [TABLE] * options.csv)
     for index, item in enumerate(items):
         progress(index, len(items))
         if item.id in media:
             _write(to, media[item.id], made.files[item.id])
     progress(len(items), len(items))
-    if wanted.sheet:
+    if options.sheet:
         _write_sheets(to, items, media, made)
-    if wanted.csv:
+    if options.csv:
         from genrun.runner.store.scores import read_scores
 
         rows = rows_of(items, records, read_scores(run), made.files)
@@ -129,11 +132,11 @@ def _check_formats(formats: Sequence[str], media: Mapping[str, Path]) -> None:
             raise UsageError(f"--format {wanted}: these are pictures.", remedy=f"For pictures there are: {others}.")
 
 
-def _check_free(to: Path, made: Exported, wanted: Wanted) -> None:
+def _check_free(to: Path, made: Exported, options: ExportOptions) -> None:
     """Refuse to write over files that no export wrote."""
     ours = _noted(to)
-    planned = [name for files in made.files.values() for name in files] + [TABLE] * wanted.csv
-    planned += [path.name for path in to.glob("sheet*.png")] if wanted.sheet else []
+    planned = [name for files in made.files.values() for name in files] + [TABLE] * options.csv
+    planned += [path.name for path in to.glob("sheet*.png")] if options.sheet else []
     for name in planned:
         if name not in ours and (to / name).exists():
             raise UsageError(
@@ -184,7 +187,7 @@ def _write(to: Path, media: Path, names: Sequence[str]) -> None:
 
 
 def _write_sheets(to: Path, items: Sequence[WorkItem], media: Mapping[str, Path], made: Exported) -> None:
-    from genrun.runner.export.sheet import sheets
+    from genrun.runner.export.contact_sheet import sheets
 
     drawn = sheets(items, media)
     names = ["sheet.png"] if len(drawn) == 1 else [f"sheet-{index:02}.png" for index in range(1, len(drawn) + 1)]
@@ -193,3 +196,68 @@ def _write_sheets(to: Path, items: Sequence[WorkItem], media: Mapping[str, Path]
     for name, picture in zip(names, drawn, strict=True):
         with staged(to / name) as temporary:
             convert(temporary, picture[None], 1)
+
+
+# ---- the table ----
+
+
+def rows_of(
+    items: Sequence[WorkItem],
+    records: Mapping[str, Record],
+    scores: Iterable[Score],
+    files: Mapping[str, Sequence[str]],
+) -> list[dict[str, Any]]:
+    """List the items with their inputs, costs and scores.
+
+    Args:
+        items: the plan.
+        records: by item id.
+        scores: rows of any metrics; those of sets are left out.
+        files: item id -> its files, relative to the exported folder.
+
+    Returns:
+        One mapping an item, all with the same keys; None where nothing is known.
+    """
+    values: dict[str, dict[str, float | None]] = {}
+    for score in scores:
+        values.setdefault(score.metric, {})[score.item_id] = score.value
+    axes = list(dict.fromkeys(axis for item in items for axis in item.axes))
+    return [
+        {
+            "index": index,
+            "file": " ".join(files.get(item.id, ())),
+            "id": item.id,
+            "prompt": item.prompt,
+            "negative_prompt": item.negative_prompt,
+            "seed": item.seed,
+            **{axis: item.axes.get(axis) for axis in axes},
+            **_outcome(records.get(item.id)),
+            **{metric: by_item.get(item.id) for metric, by_item in values.items()},
+        }
+        for index, item in enumerate(items, 1)
+    ]
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Write rows as CSV in UTF-8; what is not known is an empty cell."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [])
+    writer.writeheader()
+    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+    return text.getvalue().encode("utf-8", errors="surrogatepass")
+
+
+def _outcome(record: Record | None) -> dict[str, Any]:
+    if record is None:
+        return dict.fromkeys(OUTCOME) | {"status": "pending"}
+    sampler = record.sampler
+    return {
+        "status": record.status,
+        "steps": sampler.num_steps if sampler else None,
+        "rounds": sampler.rounds if sampler else None,
+        "nfe": sampler.nfe if sampler else None,
+        "skipped": sampler.skipped if sampler else None,
+        "elapsed_s": record.elapsed_s,
+        "device": record.device,
+        "error": (record.error or {}).get("kind"),
+    }

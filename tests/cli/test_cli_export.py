@@ -17,8 +17,8 @@ from PIL import Image
 
 from genrun.adapters.media import read_fps, read_frames
 from genrun.runner.errors import UsageError
-from genrun.runner.export.names import name_items
-from genrun.runner.export.table import rows_of
+from genrun.runner.export.export import rows_of
+from genrun.runner.export.filenames import name_items
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Score
 from tests.sample_run import ROPA, SEQUENTIAL, make_run, work_item

@@ -64,7 +64,7 @@ def launched(profile: Path) -> Iterator[Browser]:
 
 
 class Browser:
-    """One browser with pages; events of every page are kept in the order in which they came."""
+    """A browser with pages; events of every page are kept in the order in which they came."""
 
     def __init__(self, reader: int, writer: int) -> None:
         self._reader = reader
@@ -116,7 +116,7 @@ class Browser:
 
 
 class Page:
-    """One page."""
+    """A page of the browser."""
 
     def __init__(self, browser: Browser, session: str) -> None:
         self._browser = browser

@@ -51,13 +51,13 @@ def test_it_stays_so_while_it_is_used(dark: bool, browser: Browser, report: Path
     with browser.page(dark=dark) as page:
         settle(page, report)
         for use in (
-            "document.querySelector('[data-over=difference]').click()",
-            "document.querySelector('[data-over=wipe]').click()",
+            "document.querySelector('[data-overlay=difference]').click()",
+            "document.querySelector('[data-overlay=wipe]').click()",
             "document.querySelector('thead button').click()",
             "document.getElementById('play-all').click()",
             "document.getElementById('failed-only').click()",
             "document.querySelector('.copy').click()",
-            "document.querySelector('#rows .film button').click()",
+            "document.querySelector('#rows .player button').click()",
         ):
             page.value(use)
             assert axe.findings(page) == [], use

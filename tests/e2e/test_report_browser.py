@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from genrun.runner.report.build import build_report
-from genrun.runner.report.serving.server import ReportServer
+from genrun.runner.report.serve import ReportServer
 from tests.e2e.browser import Browser, Page, executable
 from tests.e2e.full_report import HOSTILE
 from tests.sample_run import ALL_SOLVERS, CAPTIONS, ROPA, SEQUENTIAL, make_run
@@ -57,7 +57,7 @@ def choose(page: Page, element: str, value: str, event: str) -> None:
 
 
 def shot(page: Page, selector: str) -> np.ndarray:
-    """What the screen shows of an element, inside its rounded border: uint8 of shape (H, W)."""
+    """Return what the screen shows of an element, inside its rounded border: uint8 of shape (H, W)."""
     box = page.value(
         f"(() => {{ const it = document.querySelector({json.dumps(selector)}); it.scrollIntoView({{block: 'center'}});"
         " const r = it.getBoundingClientRect(); return [r.x + scrollX, r.y + scrollY, r.width, r.height]; })()"
@@ -84,10 +84,29 @@ def test_the_page_asks_for_files_only(page: Page) -> None:
     assert {url.partition(":")[0] for url in urls} == {"file"}
 
 
-def test_pictures_are_shown(page: Page) -> None:
-    sizes = page.value("[...document.querySelectorAll('.picture img')].map((image) => image.naturalWidth)")
+def test_charts_are_shown_with_their_marks_in_their_colours(page: Page) -> None:
+    sizes = page.value(
+        "[...document.querySelectorAll('.picture .canvas')].map((it) => it.getBoundingClientRect().width)"
+    )
     assert len(sizes) == 2
     assert min(sizes) > 100
+    points = (
+        "[...document.querySelectorAll('#speed .point.mean')].map((it) => [getComputedStyle(it).fill,"
+        " it.querySelector('title').textContent])"
+    )
+    fills, titles = zip(*page.value(points), strict=True)
+    assert len(set(fills)) == 4 and "rgb(0, 0, 0)" not in fills
+    assert titles[0].startswith("picard K=8: 1.82×, 0.00404")
+
+
+@pytest.mark.parametrize(("width", "display"), [(400, "none"), (1280, "block")])
+def test_labels_beside_points_stand_only_where_there_is_room(
+    width: int, display: str, browser: Browser, report: Path
+) -> None:
+    with browser.page(width) as page:
+        settle(page, report)
+        assert page.value("getComputedStyle(document.querySelector('#speed .canvas text')).display") == display
+        assert page.value("document.querySelectorAll('#speed .legend dt').length") == 9
 
 
 def test_the_clips_of_a_row_play_in_step_and_start_again(page: Page) -> None:
@@ -196,7 +215,7 @@ def test_the_difference_is_black_where_clips_agree_and_bright_where_they_do_not(
     page.value("document.getElementById('difference').click()")
     page.until(f"[...{FIRST_ROW}.querySelectorAll('canvas')].every((canvas) => canvas.width === 64)")
     assert page.value(f"{FIRST_ROW}.querySelectorAll('canvas').length") == 4
-    item = page.value(f"[...{FIRST_ROW}.querySelectorAll('.film')].map((film) => film.dataset.item)")
+    item = page.value(f"[...{FIRST_ROW}.querySelectorAll('.player')].map((film) => film.dataset.item)")
     level = {
         solver.label: brightness(page, f"[data-item='{item_id}'] .stage")
         for solver, item_id in zip(ALL_SOLVERS, item, strict=True)
@@ -208,7 +227,7 @@ def test_the_difference_is_black_where_clips_agree_and_bright_where_they_do_not(
 
 
 def test_the_wipe_shows_the_reference_left_of_a_divider_that_the_pointer_moves(page: Page) -> None:
-    stage = "document.querySelector('#rows .film:nth-child(5) .stage')"
+    stage = "document.querySelector('#rows .player:nth-child(5) .stage')"
     page.press("w", "w")
     page.until(f"{stage}.querySelector('canvas')?.width === 64")
     x, y, width = page.value(
@@ -226,8 +245,8 @@ def test_the_wipe_shows_the_reference_left_of_a_divider_that_the_pointer_moves(p
     for key, left in (("End", "100%"), ("Home", "0%")):
         page.press(key)
         page.until(f"{stage}.querySelector('.divider').style.left === '{left}'")
-        pictures[key] = shot(page, "#rows .film:nth-child(5) .stage")[:, 4:-4]
-    reference = shot(page, "#rows .film:nth-child(1) .stage")[:, 4:-4]
+        pictures[key] = shot(page, "#rows .player:nth-child(5) .stage")[:, 4:-4]
+    reference = shot(page, "#rows .player:nth-child(1) .stage")[:, 4:-4]
     assert np.abs(pictures["End"] - reference).mean() < 0.5
     assert np.abs(pictures["Home"] - reference).mean() > 2
     page.value("document.activeElement.blur()")
@@ -236,8 +255,8 @@ def test_the_wipe_shows_the_reference_left_of_a_divider_that_the_pointer_moves(p
 
 
 def test_a_clip_is_enlarged_beside_its_reference_and_plays_there(page: Page) -> None:
-    page.value(f"{FIRST_ROW}.querySelectorAll('.film')[2].querySelector('button').click()")
-    large = "document.getElementById('loupe')"
+    page.value(f"{FIRST_ROW}.querySelectorAll('.player')[2].querySelector('button').click()")
+    large = "document.getElementById('lightbox')"
     names = page.value(f"[...{large}.querySelectorAll('.name bdi')].map((it) => it.textContent)")
     assert names == [SEQUENTIAL.label, ROPA.label]
     page.until(f"[...{large}.querySelectorAll('video')].every((video) => video.currentTime > 0.2)")
@@ -279,12 +298,12 @@ def test_the_worst_pairs_play_in_step_and_another_listing_can_be_chosen(page: Pa
 
 
 def test_the_arrow_keys_go_through_the_nights_and_every_chart_follows(page: Page) -> None:
-    says = "document.getElementById('night-says').textContent"
+    says = "document.getElementById('night-title').textContent"
     assert page.value(says).startswith("2026-01-03 · passed · abcdef12")
-    page.value("document.querySelector('.strip').focus()")
+    page.value("document.querySelector('.night-strip').focus()")
     page.press("ArrowLeft")
     assert page.value(says).startswith("2026-01-02")
-    read = "document.querySelector('.trend .reads dd').textContent"
+    read = "document.querySelector('.trend .legend dd').textContent"
     assert page.value(read).startswith("29.0 dB")
     assert page.value("document.querySelector('.cross').getAttribute('x1')") == "50%"
     assert page.value("document.getElementById('position').textContent") == "1–8 of 9"
@@ -346,12 +365,12 @@ def test_a_command_is_copied(page: Page) -> None:
 
 
 @pytest.mark.parametrize(("dark", "paper"), [(False, "rgb(253, 252, 250)"), (True, "rgb(22, 22, 20)")])
-def test_paper_and_pictures_follow_the_colour_scheme(dark: bool, paper: str, browser: Browser, report: Path) -> None:
+def test_paper_and_charts_follow_the_colour_scheme(dark: bool, paper: str, browser: Browser, report: Path) -> None:
     with browser.page(dark=dark) as page:
         settle(page, report)
         assert page.value("getComputedStyle(document.body).backgroundColor") == paper
-        picture = page.value("document.querySelector('.picture img').currentSrc")
-        assert picture.endswith(f"speed-{'dark' if dark else 'light'}.svg")
+        fill = page.value("getComputedStyle(document.querySelector('#speed .s1 .point')).fill")
+        assert fill == ("rgb(116, 176, 221)" if dark else "rgb(47, 111, 159)")
 
 
 def test_a_missing_file_is_said_and_the_rest_plays(browser: Browser, tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import pytest
 from pypdf import PdfReader
 
 from genrun.runner.report.build import build_report
-from genrun.runner.report.printing.chromium import find_chromium
-from genrun.runner.report.printing.pdf import write_pdf
+from genrun.runner.report.pdf import find_chromium, write_pdf
 from genrun.runner.score.metrics import wanted_metrics
 from genrun.runner.score.scoring import score_run
 from genrun.runner.store.folder import RunFolder

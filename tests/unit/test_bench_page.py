@@ -1,4 +1,4 @@
-"""The page of a bench: its numbers, its pictures, and that nothing foreign gets into it."""
+"""The page of a bench: its numbers, its charts, and that nothing foreign gets into it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from genrun.runner.bench.charts import draw_problem, looks_of
 from genrun.runner.bench.folder import BenchFolder
 from genrun.runner.bench.page import About, best_sentence, entry, grid_of, write_page
-from genrun.runner.bench.pictures import draw_problem, looks_of
 from genrun.runner.bench.results import Result, crossings
 from tests.fakes.bench import result
 
@@ -44,14 +44,25 @@ def page(path: Path, results: list[Result], **changes: Any) -> str:
     return Path(write_page(BenchFolder(path), about, results)).read_text(encoding="utf-8")
 
 
-def test_a_bench_is_a_page_and_pictures_for_light_and_dark(tmp_path: Path) -> None:
-    page(tmp_path, sweeps("ropa", "paradigms"))
-    stems = ["error-k2", "error-k8", "fronts-k2", "fronts-k8", "rounds-0.01", "rounds-0.02", "rounds-0.05"]
-    expected = {f"assets/demo-{stem}-{theme}.svg" for stem in stems for theme in ("light", "dark")}
-    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
-    assert found == expected | {"index.html"}
-    for path in (tmp_path / "assets").iterdir():
-        ElementTree.parse(path)
+def charts_of(page: str) -> list[ElementTree.Element]:
+    """The drawings of a page, which are well-formed XML."""
+    return [ElementTree.fromstring(found) for found in re.findall(r'<svg class="canvas".*?\n  </svg>', page, re.DOTALL)]
+
+
+def test_a_bench_is_a_page_with_charts(tmp_path: Path) -> None:
+    results = sweeps("ropa", "paradigms")
+    names = ["error-k2", "error-k8", "fronts-k2", "fronts-k8", "rounds-0.01", "rounds-0.02", "rounds-0.05"]
+    assert sorted(draw_problem(results, crossings(results))) == names
+    drawn = charts_of(page(tmp_path, results))
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")] == ["index.html"]
+    labels = [chart.get("aria-label", "").partition(",")[0] for chart in drawn]
+    assert labels == [
+        *(f"Rounds at latent RMSE {error}" for error in ("0.01", "0.02", "0.05")),
+        *["Latent RMSE against rounds"] * 2,
+        *["Number of final states after each round"] * 2,
+    ]
+    titles = [title.text for title in drawn[0].iter("title")]
+    assert len(titles) == 4 and titles[0] == "ropa, K = 2: reached 37.1 rounds"
 
 
 def test_the_page_shows_what_was_measured_and_how_to_do_it_again(tmp_path: Path) -> None:
@@ -73,8 +84,7 @@ def test_foreign_text_stays_text(tmp_path: Path) -> None:
     text = page(tmp_path, results, title=HOSTILE, command=HOSTILE, problems={"demo": HOSTILE}, samples=[HOSTILE])
     assert "<script" not in text
     assert "{{ 7 * 7 }}" in html.unescape(text)
-    for path in (tmp_path / "assets").iterdir():
-        ElementTree.parse(path)
+    assert charts_of(text)
 
 
 def test_the_page_has_no_script_and_refers_to_nothing_on_the_network(tmp_path: Path) -> None:
@@ -122,8 +132,8 @@ def test_looks_tell_more_solvers_apart_than_there_are_colours() -> None:
 
 
 @pytest.mark.parametrize("results", [[result(0.0, 50)], [result(0.03, 10)]])
-def test_one_cell_is_enough_for_pictures(results: list[Result]) -> None:
-    pictures = draw_problem(results, crossings(results))
-    assert "fronts-k8-light.svg" in pictures
-    assert not any(name.startswith("rounds") for name in pictures)
+def test_one_cell_is_enough_for_charts(results: list[Result]) -> None:
+    charts = draw_problem(results, crossings(results))
+    assert "fronts-k8" in charts
+    assert not any(name.startswith("rounds") for name in charts)
     assert draw_problem([refused()], crossings([refused()])) == {}

@@ -8,7 +8,7 @@ import pytest
 
 from genrun.runner import notes
 from genrun.runner.job.plan import WorkItem
-from genrun.runner.report.blocks import saved_blocks
+from genrun.runner.report.sections.summary import saved_blocks
 from genrun.runner.store.records import Record, SamplerStats
 from genrun.runner.worker.sample import cache_notes
 

@@ -12,7 +12,6 @@ import yaml
 from click.testing import CliRunner, Result
 
 from genrun.runner.cli import launching, main
-from genrun.runner.report import pictures
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.verify import verify
 from genrun.runner.submit import lock
@@ -93,7 +92,6 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(base)
         patch.setattr(launching, "make_launcher", at_once.make_launcher)
-        patch.setattr(pictures, "draw_all", lambda *_: {})
         (base / "job.yaml").write_text(yaml.safe_dump(JOB))
         call("submit", "job.yaml")
         made = RunFolder.open(base / "runs" / "fake" / "latest")

@@ -7,7 +7,7 @@ from genrun.runner import notes
 from genrun.runner.compare.drift import measure
 from genrun.runner.compare.load import Item
 from genrun.runner.report.build import build_report
-from genrun.runner.report.clips import where_of
+from genrun.runner.report.sections.clips import describe
 from genrun.runner.score.metrics import wanted_metrics
 from genrun.runner.score.scoring import score_run
 from genrun.runner.store.folder import RunFolder
@@ -104,4 +104,4 @@ def test_drift_from_or_of_a_picture_that_is_not_real_is_not_measured(tmp_path: P
 
 def test_a_list_of_items_names_every_axis_of_each() -> None:
     item = make_item(1)
-    assert where_of(replace(item, axes={"solver": "ropa", "model": "sd2"})) == f"seed {item.seed}, ropa, model sd2"
+    assert describe(replace(item, axes={"solver": "ropa", "model": "sd2"})) == f"seed {item.seed}, ropa, model sd2"

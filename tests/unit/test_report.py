@@ -16,15 +16,17 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
+from genrun.runner import numbers
 from genrun.runner.cli import main
-from genrun.runner.report import text
-from genrun.runner.report.about import flatten
-from genrun.runner.report.build import build_report, embed_json
-from genrun.runner.report.clips import colours
-from genrun.runner.report.data import address, collect
-from genrun.runner.report.pictures import draw_all
-from genrun.runner.report.table import build_table, headings
-from genrun.runner.report.verdict import judge
+from genrun.runner.report.build import build_report
+from genrun.runner.report.page import collect
+from genrun.runner.report.render import embed_json
+from genrun.runner.report.sections.clips import colours
+from genrun.runner.report.sections.environment import flatten
+from genrun.runner.report.sections.speed import collect_speed
+from genrun.runner.report.sections.summary import build_table, headings
+from genrun.runner.report.sections.verdict import judge
+from genrun.runner.report.text import address
 from genrun.runner.score.metrics import wanted_metrics
 from genrun.runner.score.scoring import score_run
 from genrun.runner.score.summary import Group, summarize
@@ -59,28 +61,39 @@ def data_of(page: str) -> dict[str, Any]:
     return json.loads(found[1])
 
 
+def charts_of(page: str) -> list[ElementTree.Element]:
+    """The drawings of a page, which are well-formed XML."""
+    return [ElementTree.fromstring(found) for found in re.findall(r'<svg class="canvas".*?\n  </svg>', page, re.DOTALL)]
+
+
 def set_media(run: RunFolder, index: int, media: str) -> None:
     record = run.record(run.items()[index].id)
     assert record is not None
     run.record_path(record.item_id).write_bytes(format_record(replace(record, media=media)))
 
 
-def test_a_report_is_a_page_and_its_pictures(tmp_path: Path) -> None:
+def test_a_report_is_a_page_with_its_charts(tmp_path: Path) -> None:
     report = build_report(scored(tmp_path))
     folder = report.path.parent
-    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*")) == [
-        "assets/fronts-dark.svg",
-        "assets/fronts-light.svg",
-        "assets/speed-dark.svg",
-        "assets/speed-light.svg",
-        "index.html",
-    ]
+    assert [path.relative_to(folder).as_posix() for path in folder.rglob("*.*")] == ["index.html"]
+    speed, fronts = charts_of(report.path.read_text())
+    assert (speed.get("role"), fronts.get("role")) == ("img", "img")
+    assert speed.get("aria-label", "").startswith("Speedup in model calls against latent RMSE")
+    assert fronts.get("aria-label", "").startswith("Number of final states after each round")
     assert (report.items, report.failed) == (4, 0)
 
 
 def test_the_page_goes_from_the_verdict_by_failures_and_numbers_to_the_clips(tmp_path: Path) -> None:
     page = page_of(scored(tmp_path, failed={3: ERROR}))
-    parts = ['class="verdict"', 'id="failed"', 'id="summary"', "speed-light", "fronts-light", 'id="clips"']
+    parts = [
+        'class="verdict"',
+        'id="failed"',
+        'id="summary"',
+        'id="speed"',
+        "Small dots are items",
+        "Fronts.",
+        'id="clips"',
+    ]
     parts += ['id="reproduce"', 'id="definitions"', 'id="environment"']
     places = [page.index(part) for part in parts]
     assert places == sorted(places)
@@ -113,8 +126,7 @@ def test_hostile_labels_and_names_stay_text(tmp_path: Path) -> None:
     solver = FakeSolver("<b>$x$ & _\x1b", "ropa", 7, 52, 0.02)
     page = page_of(scored(tmp_path, solvers=(SEQUENTIAL, solver)))
     assert "<b>" not in page
-    for picture in (tmp_path / "demo" / "run" / "report" / "assets").iterdir():
-        ElementTree.parse(picture)
+    assert page.count("&lt;b&gt;$x$ &amp; _") > 5
 
 
 def test_a_lone_surrogate_in_a_prompt_does_not_break_the_page(tmp_path: Path) -> None:
@@ -218,7 +230,7 @@ def test_without_scores_the_page_says_how_to_get_them(tmp_path: Path) -> None:
     page = page_of(run)
     assert "its distance to it was not scored" in page
     assert f"genrun score {run.path} --metrics latent_rmse" in page
-    assert not (run.report_dir / "assets" / "speed-light.svg").exists()
+    assert "No picture of speed against error" in page and "Speedup in model calls against" not in page
 
 
 def test_what_was_not_scored_is_on_the_page_with_its_reason(tmp_path: Path) -> None:
@@ -227,11 +239,11 @@ def test_what_was_not_scored_is_on_the_page_with_its_reason(tmp_path: Path) -> N
     assert "this is the sequential item" not in page
 
 
-def test_an_old_picture_does_not_stay_on_a_page_without_it(tmp_path: Path) -> None:
+def test_an_old_chart_does_not_stay_on_a_page_without_its_scores(tmp_path: Path) -> None:
     run = scored(tmp_path)
     build_report(run)
     run.scores_path("latent_rmse").unlink()
-    assert "speed-light.svg" not in page_of(run)
+    assert "Speedup in model calls against" not in page_of(run)
 
 
 def test_a_run_path_is_quoted_for_the_shell(tmp_path: Path) -> None:
@@ -240,7 +252,7 @@ def test_a_run_path_is_quoted_for_the_shell(tmp_path: Path) -> None:
     assert html.unescape(command[0]).startswith("genrun verify '")
 
 
-def test_pictures_take_fronts_of_different_lengths_and_steps(tmp_path: Path) -> None:
+def test_the_chart_takes_fronts_of_different_lengths_and_steps(tmp_path: Path) -> None:
     run = make_run(tmp_path / "demo" / "run", solvers=ALL_SOLVERS, files=False, latents=False)
     records = run.records()
     item = run.items()[1]
@@ -248,26 +260,27 @@ def test_pictures_take_fronts_of_different_lengths_and_steps(tmp_path: Path) -> 
     assert stats is not None
     records[item.id] = replace(records[item.id], sampler=replace(stats, num_steps=12, rounds=3, fronts=(4, 9, 12)))
     groups = summarize(run.items(), records, [])
-    pictures = draw_all(groups, [0, 1, 2, 3, 4], records, [])
-    assert sorted(pictures) == ["fronts-dark.svg", "fronts-light.svg"]
-    assert b"in % of the sequential steps" in pictures["fronts-light.svg"]
+    found = collect_speed(list(zip(groups, [0, 1, 2, 3, 4], strict=True)), records, [])
+    assert found.errors is None and found.fronts is not None
+    assert found.fronts.x_title == "rounds, in % of the sequential steps"
+    assert len(found.fronts.series) == len(ALL_SOLVERS)
+    assert all(0 <= x <= 100 and 0 <= y <= 100 for each in found.fronts.series for x, y in each.dots)
 
 
 @pytest.mark.parametrize("errors", [(0.0, 0.0), (0.01, 0.02), (0.0, 1e-6), (1e-6, 1.0)])
-def test_the_picture_of_errors_takes_any_range(errors: tuple[float, float], tmp_path: Path) -> None:
+def test_the_chart_of_errors_takes_any_range(errors: tuple[float, float], tmp_path: Path) -> None:
     run = make_run(tmp_path / "demo" / "run", files=False, latents=False)
     ours = [item for item in run.items() if not item.is_reference]
     scores = [Score(item.id, "latent_rmse", error, False) for item, error in zip(ours, errors, strict=True)]
     groups = summarize(run.items(), run.records(), scores)
-    picture = draw_all(groups, [0, 1], run.records(), scores)["speed-light.svg"]
-    words = {element.text for element in ElementTree.fromstring(picture).iter() if element.text}
-    assert {"sequential", "ropa K=8"} <= words
-
-
-def test_a_picture_has_no_date(tmp_path: Path) -> None:
-    run = scored(tmp_path)
-    build_report(run)
-    assert b"date" not in (run.report_dir / "assets" / "speed-light.svg").read_bytes()
+    found = collect_speed(list(zip(groups, [0, 1], strict=True)), run.records(), scores).errors
+    assert found is not None
+    assert [label.text for label in found.labels] == ["sequential", "ropa K=8"]
+    sequential, ropa = found.series
+    assert sequential.marks[0].y == 100 and sequential.marks[0].x < ropa.marks[0].x < 100
+    assert len(ropa.dots) == 2 and all(0 < y <= 100 for _, y in ropa.dots)
+    assert [y for _, y in ropa.dots] == sorted((y for _, y in ropa.dots), reverse=True)
+    assert ropa.marks[0].title.startswith("ropa K=8: 2.86×, ")
 
 
 def group(
@@ -319,10 +332,10 @@ def test_the_headline_counts(done: int, failed: int, state: str, headline: str) 
 def test_the_table_has_a_column_for_every_metric_with_a_value_and_none_for_parts(tmp_path: Path) -> None:
     run = scored(tmp_path, ("latent_rmse", "latent_worst_block", "checker"))
     page = collect(run)
-    titles = [column.title for column in page.table.columns]
+    titles = [column.title for column in page.summary.table.columns]
     assert titles == ["n", "rounds", "NFE", "N / rounds", "latent RMSE", "median", "max", "worst block", "accuracy"]
-    assert all(len(row.cells) == len(titles) for row in page.table.rows)
-    assert page.table.rows[0].cells[4].text == "reference"
+    assert all(len(row.cells) == len(titles) for row in page.summary.table.rows)
+    assert page.summary.table.rows[0].cells[4].text == "reference"
 
 
 def test_a_number_of_fewer_items_says_so() -> None:
@@ -355,14 +368,14 @@ def test_colours_follow_the_solver_and_gray_is_the_sequential_one() -> None:
     ],
 )
 def test_numbers_have_three_digits(value: float, written: str) -> None:
-    assert text.number(value) == written
+    assert numbers.number(value) == written
 
 
 @pytest.mark.parametrize(
     ("value", "style", "written"), [(1.0, "share", "100%"), (0.958, "share", "95.8%"), (38.21, "decibel", "38.2 dB")]
 )
 def test_styles(value: float, style: str, written: str) -> None:
-    assert text.styled(value, style) == written
+    assert numbers.styled(value, style) == written
 
 
 def test_nested_environments_become_lines() -> None:
@@ -386,7 +399,7 @@ def test_a_report_of_a_run_that_has_only_begun(tmp_path: Path) -> None:
 
 def test_intervals_are_drawn_on_one_scale_for_each_column(tmp_path: Path) -> None:
     run = scored(tmp_path, solvers=ALL_SOLVERS, prompts=CAPTIONS)
-    table = collect(run).table
+    table = collect(run).summary.table
     index = [column.metric for column in table.columns].index("latent_rmse")
     bars = {row.group.label: row.cells[index].bar for row in table.rows}
     assert bars["sequential"] is None

@@ -1,4 +1,4 @@
-"""What the page says of single items: those that stand out, blocks that a cache saved, and with what they were made."""
+"""Single items on the page: those that stand out, blocks that a cache saved, and with what they were made."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from genrun.runner.job.plan import WorkItem
-from genrun.runner.report.about import about
-from genrun.runner.report.blocks import has_caches, saved_blocks
 from genrun.runner.report.build import build_report
-from genrun.runner.report.data import collect
+from genrun.runner.report.page import collect
+from genrun.runner.report.sections.environment import collect_environment
+from genrun.runner.report.sections.summary import saved_blocks
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Record, SamplerStats, format_record
 from tests.fakes.items import make_item
@@ -102,8 +102,8 @@ def test_the_table_and_the_clips_say_what_a_cache_saved(tmp_path: Path) -> None:
     for item, blocks in zip(items, (200.0, 127.0), strict=True):
         run.write_record(record(item, blocks))
     page = collect(run)
-    index = [column.title for column in page.table.columns].index("blocks")
-    assert [(row.cells[index].text, row.cells[index].note) for row in page.table.rows] == [
+    index = [column.title for column in page.summary.table.columns].index("blocks")
+    assert [(row.cells[index].text, row.cells[index].note) for row in page.summary.table.rows] == [
         ("200", ""),
         ("127", "36.5% saved"),
     ]
@@ -112,8 +112,8 @@ def test_the_table_and_the_clips_say_what_a_cache_saved(tmp_path: Path) -> None:
 
 def test_without_a_cache_blocks_are_no_column(tmp_path: Path) -> None:
     run = scored_run(tmp_path / "demo" / "run", {})
-    assert not has_caches(run.items())
-    assert "blocks" not in [column.title for column in collect(run).table.columns]
+    assert not any(item.cache for item in run.items())
+    assert "blocks" not in [column.title for column in collect(run).summary.table.columns]
 
 
 def test_what_the_items_say_stands_before_versions_and_machine() -> None:
@@ -130,7 +130,7 @@ def test_what_the_items_say_stands_before_versions_and_machine() -> None:
         record(items[1], device="H100", host="b", elapsed_s=20.0, attempt=2, versions={"torch": "2.1"}),
         record(items[2], status="failed", host="c"),
     ]
-    found = dict(about({"versions": {"torch": "2.0"}, "git": None, "host": "login"}, records))
+    found = dict(collect_environment({"versions": {"torch": "2.0"}, "git": None, "host": "login"}, records))
     assert list(found) == ["Items", "Versions", "Machine the run was started on"]
     assert dict(found["Items"]) == {
         "devices": "H100",

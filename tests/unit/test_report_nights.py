@@ -11,8 +11,7 @@ import pytest
 
 from genrun.runner import history
 from genrun.runner.report.build import build_report
-from genrun.runner.report.nightcharts import limit_of
-from genrun.runner.report.nights import Nights, collect_nights
+from genrun.runner.report.sections.nights import NightsSection, collect_nights, limit_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.nights import CellMean, Night, NightGate
 from tests.fakes.nights import gate, night
@@ -30,7 +29,7 @@ def page_run(tmp_path: Path, *nights: Night) -> RunFolder:
     return scored_run(tmp_path / "demo" / name, {"psnr": lambda item, number: 33.0 + number}, prompts=["a cat"])
 
 
-def collect(run: RunFolder, **options: Any) -> Nights:
+def collect(run: RunFolder, **options: Any) -> NightsSection:
     return collect_nights(run, {"sequential": 0, "ropa": 1}, **options)
 
 
@@ -46,8 +45,8 @@ def test_nights_are_listed_oldest_first_with_state_and_commit(tmp_path: Path) ->
 
 
 def test_one_night_is_no_history(tmp_path: Path) -> None:
-    assert collect(page_run(tmp_path, night(1, 33.0))) == Nights()
-    assert collect(scored_run(tmp_path / "other" / "run", {})) == Nights()
+    assert collect(page_run(tmp_path, night(1, 33.0))) == NightsSection()
+    assert collect(scored_run(tmp_path / "other" / "run", {})) == NightsSection()
 
 
 def test_the_last_thirty_nights_are_shown_up_to_that_of_the_page(tmp_path: Path) -> None:
@@ -65,29 +64,30 @@ def test_nights_of_other_jobs_are_not_mixed_in(tmp_path: Path) -> None:
 
 def test_a_chart_has_a_line_a_band_dots_and_the_limit(tmp_path: Path) -> None:
     (shown,) = collect(page_run(tmp_path, night(1, 33.0), night(2, 31.0), night(3, 35.0))).charts
-    (line,) = shown.lines
+    (line,) = shown.plot.series
     assert (shown.title, shown.limits, line.label, line.colour) == ("PSNR", ["at least 30.0"], "ropa", 1)
-    assert [dot.x for dot in line.dots] == [16.67, 50.0, 83.33]
-    assert line.dots[2].y < line.dots[0].y < line.dots[1].y
+    assert [mark.x for mark in line.marks] == [16.67, 50.0, 83.33]
+    assert line.marks[2].y < line.marks[0].y < line.marks[1].y
     assert line.band.endswith("Z") and len(re.findall("[ML]", line.band)) == 6
-    (limit,) = line.limits
+    (limit,) = line.guides
     heights = {float(place.split()[1]) for place in re.split(r" ?[ML]", limit.path)[1:]}
-    assert len(heights) == 1 and heights.pop() > line.dots[1].y
-    assert line.reads[1] == "31.0 dB [30.0 dB, 32.0 dB], n = 8"
+    assert len(heights) == 1 and heights.pop() > line.marks[1].y
+    assert shown.readings[0][1] == "31.0 dB [30.0 dB, 32.0 dB], n = 8"
 
 
 def test_a_night_without_a_measure_leaves_a_gap(tmp_path: Path) -> None:
     run = page_run(tmp_path, night(1, 33.0), night(2, 0.0, measures=(), gates=(), state="interrupted"), night(3, 35.0))
-    (line,) = collect(run).charts[0].lines
-    assert len(line.dots) == 2
-    assert line.path.count("M") == 2 and line.reads[1] == ""
+    shown = collect(run).charts[0]
+    (line,) = shown.plot.series
+    assert len(line.marks) == 2
+    assert line.line.count("M") == 2 and shown.readings[0][1] == ""
 
 
 def test_a_failed_gate_marks_its_night(tmp_path: Path) -> None:
     bad = (NightGate("ropa", gate("psnr", "min", 30.0, 29.0, "failed")),)
     run = page_run(tmp_path, night(1, 33.0), night(2, 29.0, gates=bad, state="failed"))
     (shown,) = collect(run).charts
-    assert [dot.state for dot in shown.lines[0].dots] == ["passed", "failed"]
+    assert [mark.kind for mark in shown.plot.series[0].marks] == ["passed", "failed"]
     assert shown.failed == 1
 
 

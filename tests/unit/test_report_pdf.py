@@ -14,11 +14,10 @@ from PIL import Image
 from genrun.adapters.media import MediaError, read_frames, read_middle_frame, write_video
 from genrun.runner.cli import main
 from genrun.runner.errors import RunError, UsageError
+from genrun.runner.report import pdf
 from genrun.runner.report.build import build_report
-from genrun.runner.report.data import collect
-from genrun.runner.report.printing import pdf
-from genrun.runner.report.printing.chromium import find_chromium, print_page
-from genrun.runner.report.printing.pdf import MOST_ROWS, on_paper, write_pdf
+from genrun.runner.report.page import collect
+from genrun.runner.report.pdf import MOST_ROWS, find_chromium, for_paper, print_page, write_pdf
 from tests.sample_run import CAPTIONS, make_run
 
 PRINTS = 'for word; do case $word in --print-to-pdf=*) printf %%PDF-1.4 > "${word#--print-to-pdf=}";; esac; done'
@@ -53,7 +52,7 @@ def test_every_clip_has_its_poster(image: bool, tmp_path: Path) -> None:
     build_report(run)
     folder = tmp_path / "paper"
     folder.mkdir()
-    screen, paper = collect(run), on_paper(collect(run), run.report_dir, folder)
+    screen, paper = collect(run), for_paper(collect(run), run.report_dir, folder)
     clips = [[clip for row in page.clips["rows"] for clip in row["c"]] for page in (screen, paper)]
     assert [clip["m"] for clip in clips[1]].count("missing.png") == 1
     for before, after in zip(*clips, strict=True):
@@ -73,7 +72,7 @@ def test_a_large_clip_has_a_small_poster(tmp_path: Path) -> None:
 
 def test_only_the_first_prompts_are_printed_and_the_paper_says_so(tmp_path: Path) -> None:
     run = make_run(tmp_path / "demo" / "run", seeds=range(20), files=False, latents=False)
-    page = on_paper(collect(run), run.report_dir, tmp_path)
+    page = for_paper(collect(run), run.report_dir, tmp_path)
     assert len(page.clips["rows"]) == MOST_ROWS
     assert page.clips["print"] == {"rows": MOST_ROWS, "of": 40}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from genrun.runner.report.build import build_report
-from genrun.runner.report.data import MOST_FAILURES
+from genrun.runner.report.sections.failed import MOST_SHOWN as MOST_FAILURES
 from genrun.runner.report.text import cut
 from tests.large_run import make_large_run
 from tests.sample_run import ROPA, SEQUENTIAL
@@ -54,9 +55,9 @@ def test_what_is_cut_says_how_much_it_was() -> None:
 def test_a_dot_for_each_item_is_drawn(tmp_path: Path) -> None:
     run = make_large_run(tmp_path / "demo" / "run", items=500, solvers=(SEQUENTIAL, ROPA))
     build_report(run)
-    svg = ElementTree.parse(run.report_dir / "assets" / "speed-light.svg")
-    dots = [it for it in svg.iter("{http://www.w3.org/2000/svg}g") if "fill-opacity: 0.3" in it.get("style", "")]
+    page = (run.report_dir / "index.html").read_text(encoding="utf-8")
+    dots = [ElementTree.fromstring(group) for group in re.findall(r'<g class="dots s\d">.*?</g>', page, re.DOTALL)]
     assert [len(group) for group in dots] == [250, 250]
-    places = [(float(dot.get("x", "")), float(dot.get("y", ""))) for group in dots for dot in group]
-    assert all(0 < x < 461 and 0 < y < 310 for x, y in places)
+    places = [[float(dot.get(name, "").rstrip("%")) for name in ("cx", "cy")] for group in dots for dot in group]
+    assert all(0 < x < 100 and 0 < y < 100 for x, y in places)
     assert len({y for _, y in places}) > 250

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from genrun.runner.report.build import build_report
-from genrun.runner.report.data import collect
-from genrun.runner.report.vbench import Bars, Row
+from genrun.runner.report.page import collect
+from genrun.runner.report.sections.vbench import DimensionRow, VBenchSection
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.runs import pin
 from tests.fakes.scores import give, give_set, scored_run
@@ -22,13 +22,13 @@ def run_of(path: Path, style: float = 0.1, quality: float = 0.8) -> RunFolder:
     return run
 
 
-def bars(run: RunFolder) -> Bars:
+def bars(run: RunFolder) -> VBenchSection:
     found = collect(run).vbench
     assert found is not None
     return found
 
 
-def row(found: Bars, title: str) -> Row:
+def row(found: VBenchSection, title: str) -> DimensionRow:
     (wanted,) = [row for _, rows in found.sections for row in rows if row.title == title]
     return wanted
 

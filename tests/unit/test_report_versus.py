@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from genrun.runner.report.build import build_report
-from genrun.runner.report.versus import Versus, hold_against
+from genrun.runner.report.sections.comparison import ComparisonSection, collect_comparison
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.nights import Night, write_night
 from genrun.runner.store.records import format_record
@@ -44,8 +44,8 @@ def two(tmp_path: Path, shift: float = -1.0, **changes: Any) -> tuple[RunFolder,
     return old, new
 
 
-def held(run: RunFolder) -> Versus:
-    found = hold_against(run, COLOURS)
+def held(run: RunFolder) -> ComparisonSection:
+    found = collect_comparison(run, COLOURS)
     assert found is not None
     return found
 
@@ -57,8 +57,8 @@ def data_of(page: Path) -> dict[str, Any]:
 
 
 def test_without_gates_and_baseline_there_is_no_comparison(tmp_path: Path) -> None:
-    assert hold_against(run_of(tmp_path / "demo" / "run"), COLOURS) is None
-    assert 'id="compare"' not in build_report(run_of(tmp_path / "other" / "run")).path.read_text()
+    assert collect_comparison(run_of(tmp_path / "demo" / "run"), COLOURS) is None
+    assert 'id="comparison"' not in build_report(run_of(tmp_path / "other" / "run")).path.read_text()
 
 
 def test_a_run_is_held_against_the_pinned_one(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_metrics_that_are_equal_on_every_pair_are_only_named(tmp_path: Path) -> 
 
 def test_the_pinned_run_itself_has_no_baseline(tmp_path: Path) -> None:
     old, _ = two(tmp_path)
-    assert hold_against(old, COLOURS) is None
+    assert collect_comparison(old, COLOURS) is None
 
 
 def test_a_night_is_held_against_what_it_was_judged_by(tmp_path: Path) -> None:
@@ -94,16 +94,16 @@ def test_a_night_is_held_against_what_it_was_judged_by(tmp_path: Path) -> None:
 
 def test_gates_without_a_baseline_are_judged_along_the_matrix(tmp_path: Path) -> None:
     found = held(run_of(tmp_path / "demo" / "run", -1.0, gates=GATES))
-    assert (found.against, found.headline) == ("this run's sequential items", "1 of 1 gates failed.")
-    assert found.trouble.startswith("ropa: psnr drop of 1.0 dB")
-    assert found.worst.listings[0]["against"] == "sequential"
+    assert (found.against, found.gates.headline) == ("this run's sequential items", "1 of 1 gates failed.")
+    assert found.gates.trouble.startswith("ropa: psnr drop of 1.0 dB")
+    assert found.worst[0]["against"] == "sequential"
 
 
 def test_gates_come_worst_first_with_their_interval_beside_the_limit(tmp_path: Path) -> None:
     _, new = two(tmp_path, gates={"psnr": {"max_drop": 0.2, "min": 20.0}, "ssim": {"min": 0.9}})
     found = held(new)
-    assert [gate.state for gate in found.gates] == ["failed", "incomplete", *["passed"] * 3]
-    worst = found.gates[0]
+    assert [gate.state for gate in found.gates.rows] == ["failed", "incomplete", *["passed"] * 3]
+    worst = found.gates.rows[0]
     assert (worst.metric, worst.rule, worst.limit, worst.cell, worst.n) == (
         "PSNR",
         "drops by at most",
@@ -112,15 +112,15 @@ def test_gates_come_worst_first_with_their_interval_beside_the_limit(tmp_path: P
         12,
     )
     assert worst.bar is not None and worst.bar.mark is not None and worst.bar.low > worst.bar.mark
-    assert found.gates[1].bar is None
-    assert found.headline == "1 of 5 gates failed, 1 could not be judged."
+    assert found.gates.rows[1].bar is None
+    assert found.gates.headline == "1 of 5 gates failed, 1 could not be judged."
 
 
 def test_the_page_shows_gates_and_differences(tmp_path: Path) -> None:
     _, new = two(tmp_path, gates=GATES)
     page = build_report(new).path.read_text()
     assert page.index('class="verdict gate"') < page.index('id="gates"') < page.index('id="clips"')
-    assert page.index('id="clips"') < page.index('id="compare"')
+    assert page.index('id="clips"') < page.index('id="comparison"')
     assert "genrun compare" in page and "demo/old" in page
 
 

@@ -1,11 +1,13 @@
-const DIFFERENCE_DOUBLINGS = 3;
-const LARGEST_DIFFERENCE_PX = 960;
-const OUT_OF_STEP_S = 0.05;
-const TINY_PX = 160;
+// ---- constants, state and helpers of all files ----
+
+const DIFFERENCE_DOUBLINGS = 3; // 8 times brighter, as the button says
+const LARGEST_DIFFERENCE_PX = 960; // a canvas is painted on every frame of every clip
+const MOST_DRIFT_S = 0.05; // about a frame: a smaller step would seek, and stutter, all the time
+const TINY_PX = 160; // clips up to it are enlarged in whole pixels, as pdf.py has it, too
 const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
 const ROWS_PER_PAGE = data.print ? data.print.rows : 8;
-const state = { page: 0, query: "", solver: "", failedOnly: false, over: "", wipe: 0.5, playAll: false, rows: [], pairs: [], loupe: null };
+const state = { page: 0, query: "", solver: "", failedOnly: false, overlay: "", wipe: 0.5, playAll: false, rows: [], pairs: [], lightbox: null };
 
 function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);

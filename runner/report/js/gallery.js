@@ -1,6 +1,6 @@
-// ---- the page of rows ----
+// ---- the gallery: a page of rows, found, filtered and turned ----
 
-const near = new IntersectionObserver((entries) => {
+const nearWindow = new IntersectionObserver((entries) => {
   for (const entry of entries) {
     const row = [...state.rows, ...state.pairs].find((candidate) => candidate.element === entry.target);
     if (!row) continue;
@@ -23,18 +23,18 @@ function show() {
   state.page = Math.min(Math.max(0, state.page), pages - 1);
   const first = state.page * ROWS_PER_PAGE;
   for (const row of state.rows) row.release();
-  for (const row of state.rows) near.unobserve(row.element);
+  for (const row of state.rows) nearWindow.unobserve(row.element);
   state.rows = found.slice(first, first + ROWS_PER_PAGE).map((row) => new Row(row));
-  byId("rows").dataset.films = String(Math.max(0, ...state.rows.map((row) => row.films.length)));
+  byId("rows").dataset.players = String(Math.max(0, ...state.rows.map((row) => row.players.length)));
   byId("rows").replaceChildren(...state.rows.map((row) => row.element));
-  for (const row of state.rows) near.observe(row.element);
+  for (const row of state.rows) nearWindow.observe(row.element);
   byId("empty").hidden = found.length > 0;
   byId("position").textContent = found.length ? `${state.rows.length > 1 ? `${first + 1}–` : ""}${first + state.rows.length} of ${found.length}` : "";
   byId("previous").disabled = state.page === 0;
   byId("next").disabled = state.page === pages - 1;
 }
 
-function turn(by) {
+function turnPage(by) {
   const before = state.page;
   state.page += by;
   show();
@@ -59,10 +59,10 @@ function reveal(id) {
   byId("failed-only").checked = false;
   state.page = Math.floor(Math.max(0, data.rows.findIndex((row) => row.c.some((clip) => clip.i === id))) / ROWS_PER_PAGE);
   show();
-  const film = document.querySelector(`#rows [data-item="${CSS.escape(id)}"]`);
-  if (!film) return;
-  film.classList.add("found");
-  film.tabIndex = -1;
-  film.focus({ preventScroll: true });
-  film.closest(".row").scrollIntoView();
+  const player = document.querySelector(`#rows [data-item="${CSS.escape(id)}"]`);
+  if (!player) return;
+  player.classList.add("found");
+  player.tabIndex = -1;
+  player.focus({ preventScroll: true });
+  player.closest(".row").scrollIntoView();
 }

@@ -1,16 +1,16 @@
 // ---- the nights: a line through every chart at the night under the pointer or chosen by the arrow keys ----
 
 function showNight(index) {
-  const { x, says, values } = data.nights;
+  const { x, titles, values } = data.nights;
   state.night = Math.min(Math.max(0, index), x.length - 1);
-  byId("night-says").textContent = says[state.night];
-  document.querySelectorAll(".strip li").forEach((entry, place) => entry.classList.toggle("chosen", place === state.night));
-  for (const plot of document.querySelectorAll(".plot")) {
+  byId("night-title").textContent = titles[state.night];
+  document.querySelectorAll(".night-strip li").forEach((entry, place) => entry.classList.toggle("chosen", place === state.night));
+  for (const plot of document.querySelectorAll(".plot[data-chart]")) {
     const cross = plot.querySelector(".cross");
     for (const name of ["x1", "x2"]) cross.setAttribute(name, `${x[state.night]}%`);
     cross.setAttribute("visibility", "visible");
-    const reads = plot.parentElement.querySelectorAll(".reads dd");
-    values[Number(plot.dataset.chart)].forEach((line, place) => { reads[place].textContent = line[state.night] || "–"; });
+    const shown = plot.parentElement.querySelectorAll(".legend dd");
+    values[Number(plot.dataset.chart)].forEach((line, place) => { shown[place].textContent = line[state.night] || "–"; });
   }
 }
 
@@ -20,10 +20,10 @@ function nightAt(element, event) {
 }
 
 function wireNights() {
-  const strip = document.querySelector(".strip");
+  const strip = document.querySelector(".night-strip");
   if (!strip) return;
   showNight(data.nights.x.length - 1);
-  for (const element of [strip, ...document.querySelectorAll(".plot .canvas")]) {
+  for (const element of [strip, ...document.querySelectorAll(".plot[data-chart] .canvas")]) {
     element.addEventListener("pointermove", (event) => showNight(nightAt(element, event)));
     element.addEventListener("pointerdown", (event) => showNight(nightAt(element, event)));
   }

@@ -40,16 +40,16 @@ function showMore(button) {
 
 function wire() {
   for (const label of data.solvers) byId("solver").append(make("option", { value: label, textContent: label }));
-  const narrow = (name, value) => {
+  const filterBy = (name, value) => {
     state[name] = value;
     state.page = 0;
     show();
   };
-  byId("filter").addEventListener("input", (event) => narrow("query", event.target.value));
-  byId("solver").addEventListener("change", (event) => narrow("solver", event.target.value));
-  byId("failed-only").addEventListener("change", (event) => narrow("failedOnly", event.target.checked));
-  byId("previous").addEventListener("click", () => turn(-1));
-  byId("next").addEventListener("click", () => turn(1));
+  byId("filter").addEventListener("input", (event) => filterBy("query", event.target.value));
+  byId("solver").addEventListener("change", (event) => filterBy("solver", event.target.value));
+  byId("failed-only").addEventListener("change", (event) => filterBy("failedOnly", event.target.checked));
+  byId("previous").addEventListener("click", () => turnPage(-1));
+  byId("next").addEventListener("click", () => turnPage(1));
   byId("play-all").addEventListener("click", () => playAll(!state.playAll));
   byId("scrub-all").addEventListener("input", (event) => {
     if (state.playAll) playAll(false);
@@ -63,37 +63,13 @@ function wire() {
     if (button && button.dataset.sort) sortTable(button);
     if (button && button.dataset.more) showMore(button);
     if (button && button.dataset.reveal) reveal(button.dataset.reveal);
-    if (button && button.dataset.over) toggleOver(button.dataset.over);
+    if (button && button.dataset.overlay) toggleOverlay(button.dataset.overlay);
   });
-  document.addEventListener("keydown", pressed);
-}
-
-function playOrPause() {
-  if (!state.loupe) playAll(!state.playAll);
-  else if (state.loupe.playing) state.loupe.pause();
-  else state.loupe.play();
-}
-
-/* Letters work wherever nothing is typed; keys that move or press do not where the focus has a use for them. */
-function pressed(event) {
-  const within = (selector) => Boolean(event.target.closest && event.target.closest(selector));
-  const isTaken = within("input[type=search], select, textarea") || (!/^[a-z]$/.test(event.key) && within("input, button, a, summary, pre, .scroll, .strip, .prompt, .error"));
-  if (isTaken || event.ctrlKey || event.metaKey || event.altKey) return;
-  const actions = {
-    " ": () => playOrPause(),
-    d: () => toggleOver("difference"),
-    w: () => toggleOver("wipe"),
-    "/": () => state.loupe || byId("filter").focus(),
-    ArrowLeft: () => state.loupe || turn(-1),
-    ArrowRight: () => state.loupe || turn(1),
-  };
-  if (!Object.hasOwn(actions, event.key)) return;
-  event.preventDefault();
-  actions[event.key]();
+  document.addEventListener("keydown", onKey);
 }
 
 wire();
 show();
 wirePairs();
-wireLoupe();
+wireLightbox();
 wireNights();

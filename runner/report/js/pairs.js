@@ -1,6 +1,6 @@
 // ---- the worst pairs: the baseline's clip beside this run's, in step ----
 
-function pairBook(listing) {
+function pairSource(listing) {
   return {
     solvers: [listing.against, listing.cell],
     colours: [0, listing.k],
@@ -13,18 +13,18 @@ function pairBook(listing) {
 
 function pairRow(row, index, listing) {
   const clips = row.c.map((clip, side) => ({ ...clip, k: side, t: clip.m ? "done" : "pending", v: [clip.v] }));
-  return new Row({ ...row, p: index, x: row.d ? `${listing.metric} ${row.d}` : "", c: clips }, pairBook(listing));
+  return new Row({ ...row, p: index, x: row.d ? `${listing.metric} ${row.d}` : "", c: clips }, pairSource(listing));
 }
 
 function showPairs(index) {
   const listing = data.pairs[index];
   for (const row of state.pairs) {
-    near.unobserve(row.element);
+    nearWindow.unobserve(row.element);
     row.release();
   }
   state.pairs = listing.rows.map((row, number) => pairRow(row, number, listing));
   byId("pairs").replaceChildren(...state.pairs.map((row) => row.element));
-  for (const row of state.pairs) near.observe(row.element);
+  for (const row of state.pairs) nearWindow.observe(row.element);
 }
 
 function wirePairs() {

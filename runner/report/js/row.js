@@ -1,30 +1,30 @@
 // ---- one row: the same prompt and seed by every solver, in step ----
 
 class Row {
-  constructor(row, book = gallery) {
+  constructor(row, source = gallery) {
     this.playing = false;
-    const clips = row.c.filter((clip) => book !== gallery || !state.solver || book.isReference(clip) || book.solvers[clip.k] === state.solver);
-    this.films = clips.map((clip) => new Film(clip, row, book));
-    this.reference = this.films.find((film) => film.isReference && film.media) || null;
+    const clips = row.c.filter((clip) => source !== gallery || !state.solver || source.isReference(clip) || source.solvers[clip.k] === state.solver);
+    this.players = clips.map((clip) => new Player(clip, row, source));
+    this.reference = this.players.find((player) => player.isReference && player.media) || null;
     const about = [`seed ${row.s}`, row.x].filter(Boolean).join(", ");
-    const heading = make("header", {}, make("p", { className: "prompt" }, make("bdi", { textContent: book.prompts[row.p] })), make("p", { className: "meta", textContent: about }));
-    scrolls.observe(heading.firstChild);
-    this.element = make("article", { className: "row" }, heading, make("div", { className: "films" }, ...this.films.map((film) => film.element)));
+    const heading = make("header", {}, make("p", { className: "prompt" }, make("bdi", { textContent: source.prompts[row.p] })), make("p", { className: "meta", textContent: about }));
+    overflowing.observe(heading.firstChild);
+    this.element = make("article", { className: "row" }, heading, make("div", { className: "players" }, ...this.players.map((player) => player.element)));
     if (this.videos.length) this.element.append(this.controls());
-    for (const film of this.films) this.watch(film);
+    for (const player of this.players) this.watch(player);
   }
 
   get videos() {
-    return this.films.filter((film) => film.isVideo && film.media);
+    return this.players.filter((player) => player.isVideo && player.media);
   }
 
   get leader() {
     return this.reference && this.reference.isVideo ? this.reference : this.videos[0];
   }
 
-  watch(film) {
-    if (!film.media) return;
-    for (const event of ["load", "loadeddata", "seeked"]) film.media.addEventListener(event, () => this.refresh());
+  watch(player) {
+    if (!player.media) return;
+    for (const event of ["load", "loadeddata", "seeked"]) player.media.addEventListener(event, () => this.refresh());
   }
 
   controls() {
@@ -39,27 +39,27 @@ class Row {
   }
 
   load() {
-    for (const film of this.films) film.load();
+    for (const player of this.players) player.load();
   }
 
   async play() {
     if (!this.videos.length || this.playing) return;
     this.mark(true);
     this.load();
-    await Promise.all(this.videos.map((film) => film.ready || new Promise((done) => {
-      for (const event of ["loadeddata", "error"]) film.media.addEventListener(event, done, { once: true });
+    await Promise.all(this.videos.map((player) => player.ready || new Promise((done) => {
+      for (const event of ["loadeddata", "error"]) player.media.addEventListener(event, done, { once: true });
     })));
     if (!this.playing || !this.leader) return this.mark(false);
     const start = this.leader.media.ended ? 0 : this.leader.media.currentTime;
-    for (const film of this.videos) film.media.currentTime = start;
-    for (const film of this.videos) film.media.play().catch(() => this.pause());
+    for (const player of this.videos) player.media.currentTime = start;
+    for (const player of this.videos) player.media.play().catch(() => this.pause());
     requestTick();
   }
 
   pause() {
     this.mark(false);
-    for (const film of this.videos) film.media.pause();
-    if (this.leader) for (const film of this.videos) film.media.currentTime = this.leader.media.currentTime;
+    for (const player of this.videos) player.media.pause();
+    if (this.leader) for (const player of this.videos) player.media.currentTime = this.leader.media.currentTime;
   }
 
   mark(playing) {
@@ -72,22 +72,22 @@ class Row {
   seek(fraction) {
     this.pause();
     this.load();
-    for (const film of this.videos) {
-      const move = () => { film.media.currentTime = fraction * Math.max(0, film.media.duration - 0.001); };
-      if (film.media.readyState >= 1) move();
-      else film.media.addEventListener("loadedmetadata", move, { once: true });
+    for (const player of this.videos) {
+      const move = () => { player.media.currentTime = fraction * Math.max(0, player.media.duration - 0.001); };
+      if (player.media.readyState >= 1) move();
+      else player.media.addEventListener("loadedmetadata", move, { once: true });
     }
   }
 
-  keepInStep() {
+  synchronize() {
     const leader = this.leader;
     if (!leader) return this.mark(false);
     const again = leader.media.ended;
-    for (const film of this.videos) {
-      if (again) film.media.currentTime = 0;
-      else if (film !== leader && !film.media.ended && Math.abs(film.media.currentTime - leader.media.currentTime) > OUT_OF_STEP_S) film.media.currentTime = leader.media.currentTime;
+    for (const player of this.videos) {
+      if (again) player.media.currentTime = 0;
+      else if (player !== leader && !player.media.ended && Math.abs(player.media.currentTime - leader.media.currentTime) > MOST_DRIFT_S) player.media.currentTime = leader.media.currentTime;
     }
-    if (again) for (const film of this.videos) film.media.play().catch(() => this.pause());
+    if (again) for (const player of this.videos) player.media.play().catch(() => this.pause());
   }
 
   refresh() {
@@ -97,12 +97,12 @@ class Row {
       this.range.value = String(Math.round((1000 * currentTime) / duration));
       this.time.textContent = `${currentTime.toFixed(2)} / ${duration.toFixed(2)} s`;
     }
-    for (const film of this.films) lay(film, this.reference);
+    for (const player of this.players) drawOverlay(player, this.reference);
   }
 
   release() {
     this.mark(false);
-    for (const film of this.films) film.release();
+    for (const player of this.players) player.release();
   }
 }
 
@@ -114,7 +114,7 @@ function requestTick() {
     ticking = false;
     const playing = allRows().filter((row) => row.playing);
     for (const row of playing) {
-      row.keepInStep();
+      row.synchronize();
       row.refresh();
     }
     if (playing.length) requestTick();

@@ -1,0 +1,84 @@
+// ---- the player of one clip: a video or a picture, loaded when it comes near the window ----
+
+/* Where the labels of clips are found, and which clips the others are compared with. */
+const gallery = { ...data, tag: "reference", isReference: (clip) => data.colours[clip.k] === 0 };
+
+/* The command that makes a clip again: from its file where there is one, else from its id. */
+function rerun(clip) {
+  if (clip.f) return `genrun rerun ${clip.f}`;
+  if (clip.m) return `genrun rerun ${data.run}/media/${clip.i.slice(0, 2)}/${clip.m.split("/").pop()}`;
+  return `genrun rerun ${clip.i} --run ${data.run}`;
+}
+
+class Player {
+  constructor(clip, row, source) {
+    Object.assign(this, { clip, row, source });
+    this.isReference = source.isReference(clip);
+    this.isVideo = /\.(mp4|webm)$/.test(clip.m || "");
+    this.stage = make("div", { className: "stage" });
+    this.stage.style.aspectRatio = `${row.w} / ${row.h}`;
+    this.stage.classList.toggle("tiny", Math.max(row.w, row.h) <= TINY_PX);
+    this.stage.classList.toggle("failed", clip.t === "failed");
+    if (clip.m) this.addMedia();
+    else this.stage.append(clip.t === "failed" ? "failed" : clip.t === "done" ? "no media file" : "not run yet");
+    this.element = make("figure", { className: "player" }, this.stage, this.caption());
+    this.element.dataset.item = clip.i;
+  }
+
+  addMedia() {
+    this.media = make(this.isVideo ? "video" : "img");
+    if (this.isVideo) Object.assign(this.media, { muted: true, playsInline: true, preload: "auto" });
+    else this.media.alt = `sampled by ${this.source.solvers[this.clip.k]}`;
+    this.media.addEventListener("error", () => {
+      if (!this.media.getAttribute("src")) return;
+      this.media.remove();
+      this.media = null;
+      this.stage.append("media file is missing");
+    });
+    this.stage.append(this.media);
+    if (data.print) this.load();
+  }
+
+  load() {
+    if (!this.media || this.media.getAttribute("src")) return;
+    this.media.src = this.clip.m;
+  }
+
+  release() {
+    if (!this.media) return;
+    this.media.removeAttribute("src");
+    if (this.isVideo) this.media.load();
+  }
+
+  get ready() {
+    return Boolean(this.media) && (this.isVideo ? this.media.readyState >= 2 : this.media.complete && this.media.naturalWidth > 0);
+  }
+
+  caption() {
+    const { clip, source } = this;
+    const name = make("span", { className: "name" }, make("i", { className: `dot k${source.colours[clip.k]}` }), make("bdi", { textContent: source.solvers[clip.k] }));
+    if (clip.m && !source.isLarge) {
+      const large = make("button", { type: "button", className: "copy", textContent: "large", title: "Beside its reference, as large as the window" });
+      large.addEventListener("click", () => openLightbox(this.row, clip, source));
+      name.append(large);
+    }
+    if (clip.t === "done") {
+      const again = make("button", { type: "button", className: "copy", textContent: "rerun", title: `Copy: ${rerun(clip)}` });
+      again.dataset.copy = rerun(clip);
+      name.append(again);
+    }
+    const caption = make("figcaption", {}, name);
+    const line = (text, className = "") => caption.append(make("div", { textContent: text, className }));
+    if (clip.t === "done" && this.isReference) name.append(make("span", { className: "tag", textContent: source.tag }));
+    if (clip.r) line(`${clip.r} rounds · ${clip.e} NFE · ${(clip.n / clip.r).toFixed(2)}×`);
+    if (clip.b) line(`${clip.b} of the blocks saved`);
+    const values = make("dl");
+    clip.v.forEach((value, index) => {
+      if (value !== null) values.append(make("dt", { textContent: source.metrics[index] }), make("dd", { textContent: value }));
+    });
+    if (values.children.length) caption.append(values);
+    for (const note of clip.o || []) line(note, "note");
+    if (clip.bad) line(`not as the prompt says: ${clip.bad.join(", ")}`, "wrong");
+    return caption;
+  }
+}

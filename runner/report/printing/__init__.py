@@ -1,1 +1,0 @@
-"""Prints a report to a PDF."""

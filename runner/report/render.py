@@ -1,0 +1,98 @@
+"""Pages as HTML: templates that escape everything, and a policy that lets nothing in from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from genrun import __version__
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from genrun.runner.report.page import Page
+
+REPORT = "genrun.runner.report"
+PAGE = "index.html.j2"
+STYLES = ("page", "charts", "sections", "clips", "print")
+"""Files of `css/`, in the order in which they are read."""
+
+SCRIPTS = ("base", "keyboard", "player", "overlay", "row", "gallery", "pairs", "lightbox", "nights", "print", "page")
+"""Files of `js/`, in the order in which they are read: they share one scope."""
+
+
+def render(page: Page) -> str:
+    """Return a report's page."""
+    from markupsafe import Markup
+
+    style = stylesheet(*STYLES)
+    body = "\n".join(_resource(f"js/{name}.js", REPORT) for name in SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{body}}})();\n'
+    return (
+        environment()
+        .get_template(PAGE)
+        .render(
+            page=page,
+            version=__version__,
+            style=Markup(style),
+            script=Markup(script),
+            data=Markup(embed_json({**page.clips, "run": page.path, "nights": page.nights.data()})),
+            policy=policy(style, script),
+        )
+    )
+
+
+def environment(package: str = REPORT) -> jinja2.Environment:
+    """Return jinja2 for the templates of a package, with every value escaped; templates of the report come after its own."""
+    import jinja2
+
+    def load(name: str) -> str:
+        try:
+            return _resource(name, package)
+        except FileNotFoundError:
+            return _resource(name, REPORT)
+
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(load),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def stylesheet(*names: str) -> str:
+    """Return files of `css/` as one style sheet."""
+    return "\n".join(_resource(f"css/{name}.css", REPORT) for name in names)
+
+
+def policy(style: str, script: str = "") -> str:
+    """Return a content security policy: this very style and script (if any), media beside the page, no network."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src '{_digest(script)}'" if script else "script-src 'none'",
+            f"style-src '{_digest(style)}'",
+            "img-src 'self' file:",
+            "media-src 'self' file:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def embed_json(value: Mapping[str, Any]) -> str:
+    """Return JSON that is safe inside <script type="application/json">: no "<" and no character beyond ASCII."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _resource(name: str, package: str) -> str:
+    return (files(package) / name).read_text(encoding="utf-8")
+
+
+def _digest(source: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()

@@ -1,0 +1,128 @@
+"""Clips: one row per prompt, seed and sampling, one clip per solver, as compact data that the page's script draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from genrun.runner import numbers
+from genrun.runner.report.charts import COLOURS
+from genrun.runner.report.sections.summary import Heading
+from genrun.runner.report.text import cut
+from genrun.runner.score.samples import SEQUENTIAL
+from genrun.runner.score.summary import is_solver_axis, solver_label
+from genrun.runner.store.records import Record, Score
+
+if TYPE_CHECKING:
+    from genrun.runner.job.plan import WorkItem
+
+STATUS_PENDING = "pending"
+MOST_NOTE_LETTERS = 400
+"""What is shown of a note at a clip, which is a few words wide."""
+
+
+def collect_clips(
+    items: Sequence[WorkItem],
+    records: Mapping[str, Record],
+    scores: Sequence[Score],
+    metrics: Sequence[Heading],
+    link: Callable[[str], str],
+    saved: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Return what the gallery draws.
+
+    Args:
+        items: the plan.
+        records: by item id.
+        scores: rows of the metrics.
+        metrics: their headings.
+        link: media path relative to the run folder -> address on the page.
+        saved: item id -> share of transformer blocks that a cache saved.
+
+    Returns:
+        {"solvers": [label], "colours": [index], "prompts": [text], "metrics": [title], "rows": [row]};
+        a row is {"p": prompt, "s": seed, "x": other axes, "w": width, "h": height, "c": [clip]}; a clip is
+        {"k": solver, "i": id, "t": status, "m": address, "r": rounds, "e": NFE, "n": N, "v": [metric texts],
+        "b": blocks saved, "bad": [attributes that are wrong], "o": [what has to be told]}.
+    """
+    kinds = {item_label(item): item.solver.get("kind") if item.is_reference else "" for item in items}
+    labels = list(kinds)
+    prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(item.prompt for item in items))}
+    shown = [metric for metric in metrics if "." not in metric.name]
+    values = {(score.item_id, score.metric): score.value for score in scores if score.value is not None}
+    wrong = _wrong(scores)
+    pairs: dict[str, list[WorkItem]] = {}
+    for item in items:
+        pairs.setdefault(item.pair, []).append(item)
+
+    def clip(item: WorkItem) -> dict[str, Any]:
+        record = records.get(item.id)
+        entry: dict[str, Any] = {
+            "k": labels.index(item_label(item)),
+            "i": item.id,
+            "t": record.status if record else STATUS_PENDING,
+            "v": [
+                None if (value := values.get((item.id, metric.name))) is None else numbers.styled(value, metric.style)
+                for metric in shown
+            ],
+        }
+        if record and record.status == "done" and record.media:
+            entry["m"] = link(record.media)
+        if record and record.sampler:
+            entry |= {"r": record.sampler.rounds, "e": record.sampler.nfe, "n": record.sampler.num_steps}
+        if saved and item.id in saved:
+            entry["b"] = numbers.styled(round(saved[item.id], 3), "share")
+        if record and record.status == "done" and record.notes:
+            entry["o"] = [cut(note.message, MOST_NOTE_LETTERS) for note in record.notes]
+        if item.id in wrong:
+            entry["bad"] = wrong[item.id]
+        return entry
+
+    return {
+        "solvers": labels,
+        "colours": colours(kinds),
+        "prompts": list(prompts),
+        "metrics": [metric.title for metric in shown],
+        "rows": [
+            {
+                "p": prompts[members[0].prompt],
+                "s": members[0].seed,
+                "x": _other_axes(members[0]),
+                "w": members[0].sampling.get("width") or 16,
+                "h": members[0].sampling.get("height") or 9,
+                "c": [clip(item) for item in members],
+            }
+            for members in pairs.values()
+        ],
+    }
+
+
+def colours(kinds: Mapping[str, object]) -> list[int]:
+    """Choose the colour of each solver label: 0 for sequential ones, 1 to 7 in turn for the others."""
+    chosen: list[int] = []
+    for kind in kinds.values():
+        chosen.append(0 if kind == SEQUENTIAL else sum(colour > 0 for colour in chosen) % COLOURS + 1)
+    return chosen
+
+
+def item_label(item: WorkItem) -> str:
+    """Return the label of the item's solver."""
+    return solver_label(item.axes, str(item.solver.get("kind", "?")))
+
+
+def describe(item: WorkItem) -> str:
+    """Return an item's seed, solver and other axes in a line."""
+    return ", ".join(filter(None, (f"seed {item.seed}", item_label(item), _other_axes(item))))
+
+
+def _other_axes(item: WorkItem) -> str:
+    return ", ".join(f"{axis} {label}" for axis, label in item.axes.items() if not is_solver_axis(axis))
+
+
+def _wrong(scores: Sequence[Score]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for score in scores:
+        base, _, part = score.metric.partition(".")
+        if base == "checker" and part and score.value == 0:
+            found.setdefault(score.item_id, []).append(part)
+    return found

@@ -1,0 +1,85 @@
+"""The verdict, at the head of the page: what came of the run, in a sentence and a few large numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from genrun.runner import numbers
+from genrun.runner.score.summary import Group
+from genrun.runner.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A large number and what it is."""
+
+    value: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a run.
+
+    Attributes:
+        state: "done", "failed" (some items) or "incomplete".
+        headline: how many items are done.
+        sentence: the fastest solver and its distance to the sequential sampler; "" when nothing was compared.
+        facts: the numbers of both.
+    """
+
+    state: str
+    headline: str
+    sentence: str
+    facts: tuple[Fact, ...]
+
+
+def judge(groups: Sequence[Group]) -> Verdict:
+    """Sum up a run, and claim nothing that was not measured."""
+    items, done = sum(group.items for group in groups), sum(group.done for group in groups)
+    failed = sum(group.failed for group in groups)
+    state = "failed" if failed else "done" if done == items else "incomplete"
+    parallel = [group for group in groups if not group.is_reference and group.speedup is not None]
+    best = max(parallel, key=lambda group: group.speedup.mean if group.speedup else 0.0, default=None)
+    return Verdict(
+        state,
+        _headline(items, done, failed),
+        _sentence(best, best.speedup) if best and best.speedup else "",
+        (Fact(f"{done:,} / {items:,}", "items done"), *(_facts(best, groups) if best else ())),
+    )
+
+
+def _headline(items: int, done: int, failed: int) -> str:
+    parts = [f"All {items:,} items are done." if done == items else f"{done:,} of {items:,} items are done"]
+    if failed:
+        parts.append(f"{failed:,} failed")
+    if items - done - failed:
+        parts.append(f"{items - done - failed:,} not run yet")
+    return ", ".join(parts).rstrip(".") + "."
+
+
+def _sentence(best: Group, speedup: Estimate) -> str:
+    start = f"{best.label} needs {numbers.times(speedup.mean)} fewer model calls in a row than the sequential sampler"
+    rmse = best.metrics.get("latent_rmse")
+    if rmse is None:
+        return f"{start}; its distance to it was not scored."
+    if rmse.maximum == 0:
+        return f"{start}, and its latents are bit-identical."
+    interval = numbers.interval(rmse.low, rmse.high, "number")
+    return f"{start}, at a mean latent RMSE of {numbers.number(rmse.mean)}{' ' + interval if interval else ''}."
+
+
+def _facts(best: Group, groups: Sequence[Group]) -> list[Fact]:
+    facts: list[Fact] = []
+    if best.speedup:
+        facts.append(Fact(numbers.times(best.speedup.mean), f"fewer rounds: {best.label}"))
+    rmse = best.metrics.get("latent_rmse")
+    if rmse:
+        facts.append(Fact(numbers.number(rmse.mean), f"its latent RMSE, at most {numbers.number(rmse.maximum)}"))
+    accuracy = best.metrics.get("checker")
+    if accuracy:
+        references = [group.metrics["checker"] for group in groups if group.is_reference and "checker" in group.metrics]
+        beside = f"; sequential {numbers.styled(references[0].mean, 'share')}" if len(references) == 1 else ""
+        facts.append(Fact(numbers.styled(accuracy.mean, "share"), f"its accuracy{beside}"))
+    return facts

@@ -1,1 +1,0 @@
-"""Shows a report at an address of this machine, with ranges."""

@@ -50,7 +50,7 @@ DECIDING = ("torch", "diffusers")
 
 @dataclass(frozen=True)
 class Sampled:
-    """One sample under a solver: the final state, float32 on the CPU, and its cost."""
+    """A sample under a solver: the final state, float32 on the CPU, and its cost."""
 
     x: Tensor
     solution: Solution
@@ -66,7 +66,7 @@ class Subject(Protocol):
 
     @property
     def title(self) -> str:
-        """One line."""
+        """Title in a line."""
         ...
 
     @property

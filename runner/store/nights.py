@@ -30,7 +30,7 @@ FINAL = ("passed", "failed")
 
 @dataclass(frozen=True)
 class Attempt:
-    """One call of `genrun nightly`.
+    """A call of `genrun nightly`.
 
     Attributes:
         started_at: ISO 8601, local time with its offset.
@@ -61,7 +61,7 @@ class CellMean:
 
 @dataclass(frozen=True)
 class GateResult:
-    """One gate on one cell.
+    """A gate on a cell, as it was judged.
 
     Attributes:
         metric: what it looks at.
@@ -99,7 +99,7 @@ class NightGate:
 
 @dataclass(frozen=True)
 class Night:
-    """One night's run.
+    """A night and its run.
 
     Attributes:
         job: the job's name.

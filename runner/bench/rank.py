@@ -1,4 +1,4 @@
-"""One rank of `genrun bench --engine`: a stock pipeline whose model sleeps, sampled on the ranks of a gloo group.
+"""A rank of `genrun bench --engine`: a stock pipeline whose model sleeps, sampled on the ranks of a gloo group.
 
     python -m torch.distributed.run --standalone --nproc-per-node=4 -m genrun.runner.bench.rank --latency-ms 50
 

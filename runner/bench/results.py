@@ -21,7 +21,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class SampleResult:
-    """One sample under one solver.
+    """A sample under a solver.
 
     Attributes:
         rounds: parallel model calls.

@@ -49,7 +49,7 @@ DECIDING = ("torch", "diffusers")
 
 @dataclass(frozen=True)
 class Sampled:
-    """One sample under a solver: the final state, float32 on the CPU, and its cost."""
+    """A sample under a solver: the final state, float32 on the CPU, and its cost."""
 
     x: Tensor
     solution: Solution
@@ -65,7 +65,7 @@ class Subject(Protocol):
 
     @property
     def title(self) -> str:
-        """One line."""
+        """Title in a line."""
         ...
 
     @property

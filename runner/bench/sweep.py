@@ -56,7 +56,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of a sweep.
+    """A point of a sweep.
 
     Attributes:
         problem: name of the model or the closed-form problem.

@@ -56,7 +56,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Gate:
-    """One limit on one metric.
+    """A limit on a metric.
 
     Attributes:
         metric: what it looks at, such as "latent_rmse", "vbench.quality", "rounds" or "drift.psnr".

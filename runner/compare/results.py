@@ -13,7 +13,7 @@ Verdict = Literal["better", "worse", "unclear", "unmeasured"]
 
 @dataclass(frozen=True)
 class PairedItem:
-    """One item of a pair.
+    """An item of a pair.
 
     Attributes:
         item_id: the item.
@@ -62,7 +62,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric over the pairs of a cell; differences are candidate - baseline.
+    """A metric over the pairs of a cell; differences are candidate - baseline.
 
     Attributes:
         metric: its name, such as "psnr", "checker.shape", "rounds" or "drift.ssim".
@@ -108,7 +108,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class CellComparison:
-    """One cell of the candidate against its baseline.
+    """A cell of the candidate against its baseline.
 
     Attributes:
         label: of the cell, such as "ropa K=8".

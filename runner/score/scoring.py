@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
 
 DERIVED = "= "
-"""How the part of a number begins that follows from others."""
+"""Prefix of the part of a number that follows from others."""
 
 
 def score_run(

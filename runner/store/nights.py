@@ -32,7 +32,7 @@ FINAL = ("passed", "failed")
 
 @dataclass(frozen=True)
 class Attempt:
-    """One call of `genrun nightly`.
+    """A call of `genrun nightly`.
 
     Attributes:
         started_at: ISO 8601, local time with its offset.
@@ -63,7 +63,7 @@ class CellMean:
 
 @dataclass(frozen=True)
 class GateResult:
-    """One gate on one cell.
+    """A gate on a cell, as it was judged.
 
     Attributes:
         metric: what it looks at.
@@ -101,7 +101,7 @@ class NightGate:
 
 @dataclass(frozen=True)
 class Night:
-    """One night's run.
+    """A night and its run.
 
     Attributes:
         job: the job's name.

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from genrun.runner.cli.arguments import runs_option
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import put, say
-from genrun.runner.cli.runs import find_item, runs_option
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class _Tails:
 
 
 class _End:
-    """Whether the work on a run is over; asks a queue no more often than every ten seconds."""
+    """The end of the work on a run; asks a queue no more often than every ten seconds."""
 
     def __init__(self, folder: RunFolder) -> None:
         from genrun.slurm.commands import Commands
@@ -92,7 +92,7 @@ class _End:
         self._is_over = False
 
     def is_there(self, launch: str) -> bool:
-        """Whether the workers of a launch have ended, so that their logs grow no more."""
+        """Tell whether the workers of a launch have ended, so that their logs grow no more."""
         from genrun.runner.launch.order import Order, log_folder
         from genrun.runner.launch.submissions import FILE, standing
         from genrun.runner.store.processes import is_gone
@@ -120,6 +120,7 @@ def _parts(launch: Path, path: Path) -> list[str]:
 
 def _find(names: tuple[str, ...], base: Path) -> tuple[RunFolder, str | None]:
     """Tell runs from items: two names are both, one is a run if there is such a run."""
+    from genrun.runner.api.finding import find_item
     from genrun.runner.store.runs import resolve
 
     if len(names) > 2:

@@ -129,10 +129,11 @@ def estimate_memory(loaded: LoadedJob) -> list[tuple[Subject, Sequence[Estimate]
     """
     from genrun.runner.memory.estimate import estimates
 
-    return [
-        (subject, _checked(subject.folder, lambda subject=subject: estimates(subject)))
-        for subject in _subjects(loaded.cells)
-    ]
+    found = []
+    for subject in _subjects(loaded.cells):
+        with _reading(subject.folder):
+            found.append((subject, estimates(subject)))
+    return found
 
 
 def _subjects(cells: Sequence[Cell]) -> Iterator[Subject]:

@@ -42,16 +42,9 @@ class Silent:
 class Listener:
     """Hear an operation, and do nothing about it; override what is of interest.
 
-        class Talk(genrun.api.Listener):
-            def say(self, text):
-                print(text)
-
-        genrun.submit("jobs/demo.yaml", listener=Talk())
-    """
-
-    def say(self, text):
+    class Talk(genrun.api.Listener):
+        def say(self, text):
             print(text)
-
 
     genrun.submit("jobs/demo.yaml", listener=Talk())
     """

@@ -226,13 +226,9 @@ def _put_options(options: Iterable[dict[str, Any]], shown: Mapping[str, str] | N
     """Print a table of options, their defaults as YAML or as `shown` has them, and an empty line."""
     from genrun.runner.job.render import scalar
 
+    texts = shown or {}
     rows = [
-        (
-            "  " + option["name"],
-            option["type"],
-            (shown or {}).get(option["name"]) or scalar(option["default"]),
-            option["help"],
-        )
+        ("  " + option["name"], option["type"], texts.get(option["name"]) or scalar(option["default"]), option["help"])
         for option in options
     ]
     if rows:

@@ -1,4 +1,4 @@
-"""What the verbs of the command line do, as functions that print nothing; `genrun.api` lists those for users."""
+"""Functions behind the verbs of the command line, which print nothing; `genrun.api` lists those for users."""
 
 RUNS = "runs"
 """The folder of runs, unless told otherwise."""

@@ -1,4 +1,4 @@
-"""The one who hears what an operation tells while it works: messages, progress, and the submission that it opened."""
+"""Callbacks of an operation while it works: messages, results, progress, and the run that a submission opened."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Opened(Protocol):
 
     @property
     def taken(self) -> Mapping[str, int]:
-        """How many items were taken over and set back."""
+        """Numbers of items that were taken over and set back."""
         ...
 
 

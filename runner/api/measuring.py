@@ -21,7 +21,7 @@ SAMPLES, REPEATS = 16, 3
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured.
+    """Solvers measured against the sequential sampler.
 
     Attributes:
         folder: of the results, the tables and the page.
@@ -117,7 +117,7 @@ def bench(
 
 @dataclass(frozen=True)
 class RanksBench:
-    """What time-parallel ranks add to rounds x latency.
+    """Overhead of time-parallel ranks over rounds x latency.
 
     Attributes:
         latency_ms: of a model evaluation.

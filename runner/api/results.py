@@ -1,4 +1,4 @@
-"""What is made of a run's items: scores, comparisons, reports, exports, and the check that every file is whole."""
+"""Results of a run: scores, comparisons, reports, exports, and the check that every file is whole."""
 
 from __future__ import annotations
 

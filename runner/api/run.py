@@ -1,4 +1,4 @@
-"""One run, as Python has it: its items, files and scores, and what can be made of them."""
+"""Run: the items, files and scores of a run folder, and the methods that score, compare and report it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Run(os.PathLike[str]):
 
     @property
     def tally(self) -> Tally:
-        """How many `items` there are, and how many of them are `done`, `failed` and `pending`."""
+        """Numbers of `items`, and of those that are `done`, `failed` and `pending`."""
         return self.folder.tally()
 
     @property

@@ -1,4 +1,4 @@
-"""How far a run is, item by item and in the queue; and stopping what is at work on it."""
+"""Progress of a run, item by item and in the queue; and stopping the work on it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Item:
-    """One item of a run: a prompt with a seed in a cell of the matrix, and what became of it.
+    """Item of a run: a prompt with a seed in a cell of the matrix, and what became of it.
 
     Attributes:
         id: its content address.
@@ -86,7 +86,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
         folder: the run.

@@ -84,7 +84,7 @@ def submit(
 
 @dataclass(frozen=True)
 class Preview:
-    """What a submission would do.
+    """Outcome that a submission would have.
 
     Attributes:
         name: of the job.
@@ -107,7 +107,7 @@ class Preview:
 
     @property
     def to_run(self) -> int:
-        """How many items would be made."""
+        """Number of items that would be made."""
         counted = Counter(self.states.values())
         return counted[NEW] + counted[FAILED]
 

@@ -76,7 +76,7 @@ FIXES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """Finding about this machine.
 
     Attributes:
         name: what.

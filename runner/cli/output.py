@@ -1,4 +1,4 @@
-"""The writing of verbs: results on stdout, talk on stderr; rich on a terminal, plain text elsewhere, JSON when asked for."""
+"""Output of verbs: results on stdout, talk on stderr; rich on a terminal, plain text elsewhere, JSON when asked for."""
 
 from __future__ import annotations
 

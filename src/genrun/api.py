@@ -1,4 +1,4 @@
-"""What genrun does, for Python: each verb of the command line is a function here, which prints nothing.
+"""The Python API: each verb of the command line is a function here, which prints nothing.
 
 Functions return what they made and raise `GenrunError`; whoever wants to hear what they do passes a `Listener`. Nothing
 here imports torch before it is needed.

@@ -84,7 +84,9 @@ def test_a_prompt_passes_few_files(tmp_path: Path) -> None:
     stages["worker"] = max(everything, key=len)
     files = sorted({file for found in stages.values() for file in found})
     assert {"runner/worker/worker.py", "solvers/ropa.py"} <= set(stages["worker"])
-    packages = Counter("/".join(file.split("/")[:2]) if file.startswith("runner") else file.split("/")[0] for file in files)
+    packages = Counter(
+        "/".join(file.split("/")[:2]) if file.startswith("runner") else file.split("/")[0] for file in files
+    )
     print(f"{len(files)} files:", {stage: len(found) for stage, found in stages.items()}, dict(packages.most_common()))
     print("\n".join(files))
     assert len(files) <= MOST_FILES, files

@@ -26,8 +26,8 @@ golden: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden.renew
 
 docs: .venv/ready
-	$(BIN)/python -m genrun.runner.cli.reference -o docs/cli.md
-	$(BIN)/python -m genrun.runner.cli.stacks_page docs/meshes.md
+	$(BIN)/python docs/tools/reference.py -o docs/cli.md
+	$(BIN)/python docs/tools/meshes.py docs/meshes.md
 	$(BIN)/genrun models --markdown > docs/models.md.new && mv docs/models.md.new docs/models.md
 	$(BIN)/python docs/tools/tables.py
 	$(BIN)/python docs/tools/architecture.py

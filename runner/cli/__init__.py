@@ -19,7 +19,7 @@ VERBS: dict[str, dict[str, VerbLine]] = {
         "validate": VerbLine(f"{HERE}.job:validate", "Check a job file and report every problem at once."),
         "show": VerbLine(f"{HERE}.job:show", "Print a job as it will run, with every default filled in."),
         "plan": VerbLine(f"{HERE}.plan:plan", "Count the items of a job, or list them."),
-        "schema": VerbLine(f"{HERE}.schema:schema", "Print the JSON schema of job files, for editors."),
+        "schema": VerbLine(f"{HERE}.job:schema", "Print the JSON schema of job files, for editors."),
     },
     "Run it": {
         "submit": VerbLine(f"{HERE}.submit:submit", "Run a job, or finish a run that was cut off."),
@@ -48,9 +48,9 @@ VERBS: dict[str, dict[str, VerbLine]] = {
         ),
     },
     "Look around": {
-        "models": VerbLine(f"{HERE}.models:models", "List the models, with their defaults."),
-        "solvers": VerbLine(f"{HERE}.solvers:solvers", "List the solvers, with their options."),
-        "caches": VerbLine(f"{HERE}.caches:caches", "List the caches of transformer blocks, with their options."),
+        "models": VerbLine(f"{HERE}.lists:models", "List the models, with their defaults."),
+        "solvers": VerbLine(f"{HERE}.lists:solvers", "List the solvers, with their options."),
+        "caches": VerbLine(f"{HERE}.lists:caches", "List the caches of transformer blocks, with their options."),
         "doctor": VerbLine(f"{HERE}.doctor:doctor", "Check this machine; each failing line names its fix."),
     },
 }

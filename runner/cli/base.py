@@ -1,4 +1,4 @@
-"""What verbs are made of: a command with examples, and a group that loads its verbs when they are called."""
+"""Classes of verbs: a command with examples, and a group that loads its verbs when they are called."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OF_THE_MACHINE = {
 
 @dataclass(frozen=True)
 class VerbLine:
-    """One line of the table of verbs.
+    """Line of the table of verbs.
 
     Attributes:
         target: "module:function", where the verb lives.

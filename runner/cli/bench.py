@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import json_option, on_terminal, put, put_json, put_table, say
+from genrun.runner.cli.output import Terminal, json_option, put, put_json, put_table
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
-    from genrun.runner.bench.results import Result
-    from genrun.runner.bench.subjects import Asked
-    from genrun.runner.progress import Display
+    from genrun.runner.api.measuring import Bench
 
-SAMPLES, REPEATS = 16, 3
 SHARED = {"solvers", "samples", "steps", "out", "as_json"}
 SWEPT = {"workers", "tolerances", "seed"}
 OPTIONS = {
@@ -75,14 +72,22 @@ def bench(context: click.Context, /, **options: Any) -> None:
     DIR that was begun with another model, prompts or sampling is refused.
     """
     kind = _kind(context, options)
+    listener = Terminal()
+    # An option that was not given is left to the function that it goes to.
+    given = {name: options[name] for name in ("samples", "steps", "out") if options[name] is not None}
     if kind == "engine":
-        _engine(options)
-    else:
-        _solvers(kind, options)
+        _put_ranks(options, given, listener)
+        return
+    from genrun.runner.api import measuring
+
+    names = OPTIONS[kind] - {*given, "samples", "steps", "out", "as_json"}
+    given |= {name: options[name] for name in names}
+    found = measuring.bench(**given, command=shlex.join(["genrun", *sys.argv[1:]]), listener=listener)
+    _put_bench(found, options)
 
 
 def _kind(context: click.Context, options: dict[str, Any]) -> str:
-    """Which bench was asked for; its options and no others."""
+    """Return which bench was asked for; refuse options of the others."""
     chosen = [kind for kind in OPTIONS if options[kind]]
     if len(chosen) != 1:
         given = " and ".join(f"--{kind}" for kind in chosen) or "none of them was given"
@@ -94,86 +99,42 @@ def _kind(context: click.Context, options: dict[str, Any]) -> str:
     return chosen[0]
 
 
-def _solvers(kind: str, options: dict[str, Any]) -> None:
-    from genrun.runner.bench import run
-    from genrun.runner.bench.folder import BenchFolder
-    from genrun.runner.bench.outputs import CACHE_COLUMNS, cache_rows, grid_rows, pareto_row
-    from genrun.runner.bench.results import crossings
-    from genrun.runner.bench.sweep import parse_solvers, parse_tolerances, parse_workers, with_caches
-    from genrun.runner.job.registries import Registries
+def _put_bench(found: Bench, options: dict[str, Any]) -> None:
+    from genrun.runner.bench import outputs
+    from genrun.runner.bench.outputs import CACHE_COLUMNS, cache_rows
 
-    solvers = Registries.installed().solvers
-    variants = parse_solvers(options["solvers"], solvers)
-    if options["caches"]:
-        variants = with_caches(variants, options["caches"], Registries.installed().caches)
-    tolerances = parse_tolerances(options["tolerances"], variants)
-    plan = run.Plan(_ask(kind, options), variants, parse_workers(options["workers"]), tolerances)
-    name = options["problem"] or plan.asked.subjects[0].name
-    folder = BenchFolder.open(options["out"] or Path("bench") / name, plan.asked.settings)
-    say(f"{folder.path}: {plan.total} cells of {len(plan.asked.samples)} samples.")
-    results = run.measure(plan, folder, solvers, _display())
-    page = run.write(plan, folder, results, name, shlex.join(["genrun", *sys.argv[1:]]))
-    found = crossings(results)
     if options["as_json"]:
-        put_json(_summary(folder.path, page, results) | {"pareto": [pareto_row(each) for each in found]})
+        measured = sum(bool(result.samples) for result in found.results)
+        put_json(
+            {
+                "out": str(found.folder.absolute()),
+                "page": str(found.page),
+                "cells": len(found.results),
+                "measured": measured,
+                "refused": len(found.results) - measured,
+                "pareto": [outputs.pareto_row(each) for each in found.pareto],
+            }
+        )
         return
-    headings, rows = grid_rows(found)
+    headings, rows = outputs.grid_rows(found.pareto)
     put_table(headings, rows, right=headings[3:])
     if options["caches"]:
         put("")
-        put_table(CACHE_COLUMNS, cache_rows(results), right=CACHE_COLUMNS[2:])
-    put(page)
+        put_table(CACHE_COLUMNS, cache_rows(found.results), right=CACHE_COLUMNS[2:])
+    put(str(found.page))
 
 
-def _ask(kind: str, options: dict[str, Any]) -> Asked:
-    from genrun.runner.bench.subjects import ModelQuestion, ask_model, ask_problem
+def _put_ranks(options: dict[str, Any], given: dict[str, Any], listener: Terminal) -> None:
+    from genrun.runner.api import measuring
+    from genrun.runner.bench.engine import COLUMNS
 
-    samples = options["samples"] or SAMPLES
-    if kind == "problem":
-        return ask_problem(options["problem"], samples, options["seed"], options["steps"])
-    same = ("model", "seed", "steps", "scheduler", "guidance", "prompts", "batch", "sets")
-    return ask_model(ModelQuestion(samples=samples, **{name: options[name] for name in same}))
-
-
-def _summary(out: Path, page: str, results: list[Result]) -> dict[str, Any]:
-    measured = sum(bool(result.samples) for result in results)
-    return {
-        "out": str(out.absolute()),
-        "page": page,
-        "cells": len(results),
-        "measured": measured,
-        "refused": len(results) - measured,
-    }
-
-
-def _engine(options: dict[str, Any]) -> None:
-    from genrun.runner.bench.engine import COLUMNS, EngineQuestion, measure_engine
-    from genrun.runner.bench.outputs import as_csv
-    from genrun.runner.bench.sweep import parse_solvers
-    from genrun.runner.job.registries import Registries
-    from genrun.runner.store.files import atomic_write
-
-    variants = parse_solvers(options["solvers"], Registries.installed().solvers)
-    names = ["sequential", *(variant.kind for variant in variants)]
-    repeats, steps = options["samples"] or REPEATS, options["steps"] or 50
-    question = EngineQuestion(options["ranks"], options["latency_ms"], steps, repeats, names)
-    say(
-        f"Ranks {', '.join(map(str, question.sizes))} on {os.cpu_count()} processor cores; a rank needs one of its own."
-    )
-    rows = measure_engine(question, os.environ, _display())
-    if options["out"] is not None:
-        atomic_write(options["out"] / "engine.csv", as_csv(COLUMNS, rows))
+    asked = {name: options[name] for name in ("ranks", "latency_ms", "solvers")}
+    found = measuring.bench_ranks(**asked, **given, listener=listener)
     if options["as_json"]:
-        put_json({"latency_ms": options["latency_ms"], "cpus": os.cpu_count(), "rows": rows})
+        put_json({"latency_ms": found.latency_ms, "cpus": os.cpu_count(), "rows": found.rows})
         return
-    put_table(COLUMNS, [[_short(row[name]) for name in COLUMNS] for row in rows], right=COLUMNS[1:])
+    put_table(COLUMNS, [[_short(row[name]) for name in COLUMNS] for row in found.rows], right=COLUMNS[1:])
 
 
 def _short(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.2f}".removesuffix(".00")
-
-
-def _display() -> Display:
-    from genrun.runner.progress import PlainDisplay, RichDisplay
-
-    return RichDisplay() if on_terminal(err=True) else PlainDisplay(say)

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genrun.runner.cli.arguments import runs_option
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, one_line, put, put_json, put_table, say
-from genrun.runner.cli.runs import runs_option
-from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
-    from genrun.runner.compare import Comparison, Gate
-    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.compare import Comparison
 
 
 @click.command(
@@ -68,57 +66,30 @@ def compare(
     prompt and seed; every difference has a paired interval. A gate fails only when its interval lies wholly beyond the
     limit. Exit codes: 0 passed, 1 a gate failed, 3 too little was measured to tell.
     """
-    from genrun.runner.compare.compare import Options, compare_cells, compare_runs
+    from genrun.runner.api import results
     from genrun.runner.compare.results import exit_code
-    from genrun.runner.store.runs import resolve
 
-    if len(runs) > 2 or (len(runs) == 2 and (by or baseline)):
-        raise UsageError(
-            "wanted two runs, or one with --by and --baseline.", remedy="For example: genrun compare demo --by solver."
-        )
-    folders = [resolve(run, base) for run in runs or (None,)]
-    options = Options(_gates(gates_file), _drift(drift), confidence)
-    two = len(folders) == 2
-    found = compare_runs(*folders, options) if two else compare_cells(folders[0], by, baseline, options)
+    names = [name.strip() for name in drift.split(",") if name.strip()]
+    found = results.compare(
+        *runs, by=by, baseline=baseline, gates=gates_file, drift=names, confidence=confidence, runs=base
+    )
     _write(found, junit_file, markdown_file)
     if as_json:
         put_json(as_data(found))
     else:
         _show(found, worst)
-        _tell(folders)
+        _tell(found)
     if code := exit_code(found.state):
         raise click.exceptions.Exit(code)
 
 
 def as_data(found: Comparison) -> dict[str, Any]:
-    """A comparison for scripts: its fields, and what the interval says of every difference."""
+    """Return a comparison for scripts: its fields, and what the interval says of every difference."""
     data = asdict(found)
     for cell, made in zip(found.cells, data["cells"], strict=True):
         for each, row in zip(cell.differences, made["differences"], strict=True):
             row["verdict"] = each.verdict
     return data
-
-
-def _gates(path: Path | None) -> list[Gate] | None:
-    if path is None:
-        return None
-    from genrun.runner.compare.gates import gates_of
-    from genrun.runner.job import load
-
-    return list(gates_of(load(path).document))
-
-
-def _drift(text: str) -> list[str]:
-    from genrun.registry import did_you_mean
-    from genrun.runner.compare.drift import PREFIX, drift_names
-
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    known = [name.removeprefix(PREFIX) for name in drift_names()] if names else []
-    for name in names:
-        if name not in known:
-            meant = did_you_mean(name, known)
-            raise UsageError(f"--drift {name}: no such metric.{meant}", remedy=f"There are: {', '.join(known)}.")
-    return [PREFIX + name for name in names]
 
 
 def _write(found: Comparison, junit_file: Path | None, markdown_file: Path | None) -> None:
@@ -151,12 +122,14 @@ def _show(found: Comparison, worst: str | None) -> None:
     say(tables.headline(found))
 
 
-def _tell(folders: list[RunFolder]) -> None:
+def _tell(found: Comparison) -> None:
     """Say what is to be told of the items of each side: a picture that a safety checker replaced is in no mean."""
+    from genrun.runner.api.finding import run_folder
     from genrun.runner.notes import group_notes
 
-    for folder, side in zip(folders, ("Baseline: ", "Candidate: ") if len(folders) == 2 else ("",), strict=True):
-        for notes in group_notes(folder.records().values()):
+    sides = {"": found.candidate} if found.by else {"Baseline: ": found.baseline, "Candidate: ": found.candidate}
+    for side, path in sides.items():
+        for notes in group_notes(run_folder(path).records().values()):
             say(f"{side}{notes}")
 
 

@@ -1,26 +1,33 @@
-"""`genrun doctor`: what this machine has, and how to get what it lacks."""
+"""`genrun doctor`: checks of this machine, each with its fix; and the environment and weights of vbench."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from genrun.adapters.scorers.vbench.environment import VBENCH_PYTHON, vbench_home, vbench_python, vbench_weights
+from genrun.runner.cli.arguments import runs_option
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import json_option, put, put_json
-from genrun.runner.cli.runs import runs_option
+from genrun.runner.cli.output import json_option, put, put_json, say
+from genrun.runner.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from genrun.adapters.scorers.vbench.dimensions import Dimension
 
 MIN_PYTHON = (3, 11)
 MIN_FREE_GIB = 5
 PROBE_TIMEOUT_S = 300
+HELLO_TIMEOUT_S = 600.0
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 # Runs in a process of its own: this one must not import torch, and a broken library must not end the report.
@@ -69,7 +76,7 @@ FIXES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """Finding about this machine.
 
     Attributes:
         name: what.
@@ -89,6 +96,23 @@ class Finding:
         mark = "ok  " if self.ok else "FAIL" if self.needed else "note"
         fix = "" if self.ok or not self.fix else f"\n      fix: {self.fix}"
         return f"{mark}  {self.name}: {self.found}{fix}"
+
+
+@dataclass(frozen=True)
+class DimensionWeights:
+    """Weights that a dimension of vbench needs, and which of them are there.
+
+    Attributes:
+        dimension: its name.
+        ready: whether nothing is lacking.
+        there: files that are there.
+        lacking: what is not, each with where it goes and where it comes from.
+    """
+
+    dimension: str
+    ready: bool
+    there: tuple[str, ...]
+    lacking: tuple[str, ...]
 
 
 @click.command(
@@ -114,14 +138,12 @@ def doctor(
     Exit code 1 if something that genrun needs is missing. A `note` is about something optional.
     """
     if install or weights:
-        from genrun.runner.cli.vbench import install_vbench, list_weights
-
         if install:
-            install_vbench(base, interpreter, dry_run)
+            _install_vbench(base, interpreter, dry_run)
         if weights:
-            list_weights(base, as_json)
+            _list_weights(base, as_json)
         return
-    findings = [_python(), *_libraries(probe()), *_weights(), *_slurm(), _disk(Path()), _browser(), _vbench(base)]
+    findings = [_python(), *_libraries(probe()), *_weights(), *_launchers(), _disk(Path()), _browser(), _vbench(base)]
     if as_json:
         put_json([asdict(finding) for finding in findings])
     else:
@@ -171,12 +193,10 @@ def _weights() -> list[Finding]:
     return findings
 
 
-def _slurm() -> list[Finding]:
-    from genrun.slurm.commands import Commands
-    from genrun.slurm.doctor import examine
+def _launchers() -> list[Finding]:
+    from genrun.runner.launch.jobs import doctor as examine
 
-    checks = examine(Commands(os.environ))
-    return [Finding(check.name, check.ok, check.found, check.fix, needed=False) for check in checks]
+    return [Finding(check.name, check.ok, check.found, check.fix, needed=False) for check in examine(os.environ)]
 
 
 def _disk(folder: Path) -> Finding:
@@ -192,10 +212,89 @@ def _browser() -> Finding:
 
 
 def _vbench(base: Path) -> Finding:
-    from genrun.adapters.scorers.vbench.environment import VBENCH_PYTHON, vbench_python
+    from genrun.adapters.scorers.vbench.environment import vbench_python
 
     python = vbench_python(base)
     there = python is not None and python.exists()
     fix = f"genrun doctor --install vbench, or {VBENCH_PYTHON}=/path/to/python (only the metric vbench uses it)"
     found = f"environment {python}" if there else f"there is no {python}" if python else "no environment for it"
     return Finding("vbench", there, found, fix, needed=False)
+
+
+def _install_vbench(base: Path, python: str | None, dry_run: bool) -> None:
+    """Make vbench's environment beside the runs, or say what that takes.
+
+    Raises:
+        UsageError: there is no Python that vbench works with.
+        RunError: it could not be made, or does not work.
+    """
+    from genrun.adapters.scorers.vbench.install import COSTS, InstallError, make, plan
+
+    home = vbench_home(base)
+    try:
+        wanted = plan(home, python)
+    except InstallError as error:
+        raise UsageError(str(error)) from error
+    say(f"vbench in {home}: {COSTS}.")
+    for command in wanted.commands:
+        put(shlex.join(command))
+    if dry_run:
+        return
+    try:
+        make(wanted)
+    except InstallError as error:
+        raise RunError(str(error)) from error
+    hello = _hello(wanted.python, home / "doctor.log")
+    say(f"vbench {hello['version']} with torch {hello['torch']} is ready: genrun score --metrics vbench")
+
+
+def _list_weights(base: Path, as_json: bool) -> None:
+    """List all 16 dimensions, with the weights that each needs and what of them is there."""
+    from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS
+
+    python = vbench_python(base)
+    folder = vbench_weights()
+    environment = _vbench_environment(python, folder, base)
+    rows = [_weights_of(dimension, environment) for dimension in DIMENSIONS.values()]
+    if as_json:
+        put_json([asdict(row) for row in rows])
+        return
+    say(f"vbench's weights lie in {environment['cache']} (VBENCH_CACHE_DIR).")
+    for row in rows:
+        put(
+            f"{'ok  ' if row.ready else 'note'}  {row.dimension}{'' if row.there or row.lacking else ': needs no weights'}"
+        )
+        for path in row.there:
+            put(f"      there:   {path}")
+        for text in row.lacking:
+            put(f"      lacking: {text}")
+
+
+def _weights_of(dimension: Dimension, environment: Mapping[str, Any]) -> DimensionWeights:
+    from genrun.adapters.scorers.vbench.measurer import missing
+
+    lacking = tuple(missing(dimension, environment))
+    paths = [Path(environment["cache"]) / weights.path for weights in dimension.needs]
+    return DimensionWeights(dimension.name, not lacking, tuple(str(path) for path in paths if path.exists()), lacking)
+
+
+def _vbench_environment(python: Path | None, folder: Path, base: Path) -> Mapping[str, Any]:
+    """Return what vbench's environment says of itself; without one, the folder of weights alone."""
+    if python is None:
+        say("vbench itself is not installed: genrun doctor --install vbench.")
+        return {"cache": str(folder)}
+    return {**_hello(python, vbench_home(base).parent / ".vbench.log"), "cache": str(folder)}
+
+
+def _hello(python: Path, log: Path) -> Mapping[str, Any]:
+    from genrun.adapters.scorers.contract import UnscoredError
+    from genrun.adapters.scorers.vbench.measurer import Measurer
+    from genrun.adapters.scorers.vbench.process import Bridge
+
+    bridge = Bridge(python, log)
+    try:
+        return Measurer(bridge, "cpu", None, HELLO_TIMEOUT_S, log.parent).hello()
+    except UnscoredError as error:
+        raise RunError(str(error), remedy="genrun doctor --install vbench -n prints how to make another.") from error
+    finally:
+        bridge.close()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from genrun.runner.cli.arguments import run_argument
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, progress_bar, put, put_json, say
-from genrun.runner.cli.runs import run_argument
 from genrun.runner.errors import UsageError
 
 FORMATS = ("as-is", "gif", "webp", "webm", "frames", "none")
@@ -53,13 +53,14 @@ def export(
     RUN is a run folder, a job's name (its latest run), or nothing (the run submitted last). The run stays as it is. The
     same command again brings the folder up to date; files that no export wrote are never replaced. Prints the folder.
     """
-    from genrun.runner.export.export import ExportOptions
-    from genrun.runner.export.export import export as export_run
-    from genrun.runner.store.runs import resolve
+    from genrun.runner.api import results
 
-    chosen = _formats(formats)
-    with progress_bar("exporting") as progress:
-        made = export_run(resolve(run, base), to.expanduser(), ExportOptions(name, chosen, sheet, csv), progress)
+    chosen = tuple(dict.fromkeys(each.strip() for each in formats.split(",")))
+    if "none" in chosen and len(chosen) > 1:
+        raise UsageError("--format none: goes with no other.")
+    chosen = () if chosen == ("none",) else chosen
+    with progress_bar("exporting") as listener:
+        made = results.export(run, to, name=name, formats=chosen, sheet=sheet, csv=csv, runs=base, listener=listener)
     files = sum(len(each) for each in made.files.values()) + len(made.others)
     for why, count in Counter(made.left_out.values()).most_common():
         say(f"{count} left out: {why}.")
@@ -75,18 +76,3 @@ def export(
     else:
         say(f"{len(made.files)} items, {files} files.")
         put(str(made.folder.absolute()))
-
-
-def _formats(text: str) -> tuple[str, ...]:
-    from genrun.registry import did_you_mean
-
-    chosen = tuple(dict.fromkeys(each.strip() for each in text.split(",")))
-    for each in chosen:
-        if each not in FORMATS:
-            raise UsageError(
-                f"--format {each}: no such format.{did_you_mean(each, FORMATS)}",
-                remedy=f"There are: {', '.join(FORMATS)}.",
-            )
-    if "none" in chosen and len(chosen) > 1:
-        raise UsageError("--format none: goes with no other.")
-    return () if chosen == ("none",) else chosen

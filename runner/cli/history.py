@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from genrun.runner.cli.arguments import run_argument, runs_option
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import json_option, put, put_json, put_table, say
-from genrun.runner.cli.runs import run_argument, runs_option
-from genrun.runner.errors import UsageError
+from genrun.runner.cli.output import Terminal, json_option, put, put_json, put_table, say
 
 if TYPE_CHECKING:
     from genrun.runner.store.nights import Night
@@ -32,16 +31,9 @@ def history(job: str | None, rebuild: bool, base: Path, as_json: bool) -> None:
     Tells nights that began late, were called twice (doubled), or were cut off (interrupted). Nights whose runs were
     removed to make room are listed, too.
     """
-    from genrun.registry import did_you_mean
-    from genrun.runner import history as nights_of
+    from genrun.runner.api.nights import history as nights_of
 
-    if rebuild:
-        say(f"{base}: {nights_of.rebuild(base)} nights.")
-    nights = nights_of.read(base, job)
-    if job is not None and not nights:
-        known = sorted({night.job for night in nights_of.read(base)})
-        listed = f"Jobs with nights: {', '.join(known)}." if known else f"There are no nights in {base}."
-        raise UsageError(f"{job!r}: no nights of that job.{did_you_mean(job, known)}", remedy=listed)
+    nights = nights_of(job, rebuild=rebuild, runs=base, listener=Terminal())
     if as_json:
         put_json([{**night.to_dict(), "late_s": night.late_s, "marks": night.marks} for night in nights])
         return
@@ -64,21 +56,15 @@ def pin(run: str | None, base: Path, remove: bool) -> None:
     RUN is a run folder, a job's name (its latest run), or nothing (the run submitted last). Nights never remove it; pin
     another to replace it. Prints the run's folder.
     """
-    from genrun.runner.store import runs
+    from genrun.runner.api import nights
+    from genrun.runner.api.finding import run_folder
 
-    folder = runs.resolve(run, base)
-    if remove:
-        was = runs.unpin(folder.path.parent)
-        say("No longer pinned." if was else f"{folder.path.parent}: no run is pinned.")
+    if not remove:
+        put(str(nights.pin(run, runs=base).path))
         return
-    tally = folder.tally()
-    if tally.done < tally.items:
-        raise UsageError(
-            f"{folder.path}: {tally.done} of {tally.items} items are done; a baseline needs all.",
-            remedy=f"Finish it: genrun retry {folder.path}.",
-        )
-    runs.pin(folder)
-    put(str(folder.path))
+    folder = run_folder(run, base)
+    was = nights.unpin(folder)
+    say("No longer pinned." if was else f"{folder.path.parent}: no run is pinned.")
 
 
 def _row(night: Night) -> list[str]:

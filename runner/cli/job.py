@@ -1,27 +1,20 @@
-"""`genrun validate` and `genrun show`: what a job file says, and whether it can run."""
+"""`genrun validate`, `genrun show` and `genrun schema`: what a job file says, whether it can run, what it may say."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from genrun.runner.cli.arguments import job_argument, set_option
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, put, put_json, say
 from genrun.runner.job.errors import JobFileError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-job_argument = click.argument("job", type=click.Path(path_type=Path))
-set_option = click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    metavar="A.B=VALUE",
-    help="Change a value of the job, such as --set solver.workers=4. VALUE is YAML; may be repeated.",
-)
 
 
 @click.command(
@@ -70,9 +63,9 @@ def show(job: Path, sets: Sequence[str], origin: bool, as_json: bool) -> None:
 
     What is printed is a job file itself. Secrets from the environment are printed as the variable's name.
     """
-    from genrun.runner.job import load
+    from genrun.runner.api import jobs
 
-    loaded = load(job, sets)
+    loaded = jobs.load_job(job, sets)
     if as_json:
         places = {path: str(place) for path, place in loaded.origin.items()}
         put_json({"job": loaded.document, **({"origin": places} if origin else {})})
@@ -82,13 +75,33 @@ def show(job: Path, sets: Sequence[str], origin: bool, as_json: bool) -> None:
         put(render(loaded.document, loaded.origin if origin else None).removesuffix("\n"))
 
 
+@click.command(cls=Verb, examples=("genrun schema", "genrun schema -o jobs/schema.json"))
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+def schema(output: Path | None) -> None:
+    """Print the JSON schema of job files, for editors.
+
+    A job file that starts with `# yaml-language-server: $schema=schema.json` is completed and checked by editors that
+    speak the YAML language server.
+    """
+    from genrun.runner.job.jsonschema import job_schema
+
+    text = json.dumps(job_schema(), indent=2, ensure_ascii=False)
+    if output is None:
+        click.echo(text)
+        return
+    try:
+        output.write_text(f"{text}\n", encoding="utf-8")
+    except OSError as error:
+        raise click.FileError(str(output), error.strerror or "") from error
+    say(f"wrote {output}")
+
+
 def _check(job: Path, sets: Sequence[str]) -> dict[str, Any]:
-    from genrun.runner.job import load
-    from genrun.runner.job.plan import plan
+    from genrun.runner.api import jobs
 
     try:
-        loaded = load(job, sets)
-        found = {"job": str(job), "ok": True, "items": len(plan(loaded)), "problems": []}
+        loaded = jobs.load_job(job, sets)
+        found = {"job": str(job), "ok": True, "items": len(jobs.plan(loaded)), "problems": []}
         for warning in loaded.warnings:
             say(warning)
         return found

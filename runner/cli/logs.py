@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from genrun.runner.cli.arguments import runs_option
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import put, say
-from genrun.runner.cli.runs import find_item, runs_option
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,28 +81,21 @@ class _Tails:
 
 
 class _End:
-    """Whether the work on a run is over; asks a queue no more often than every ten seconds."""
+    """The end of the work on a run; asks a queue no more often than every ten seconds."""
 
     def __init__(self, folder: RunFolder) -> None:
-        from genrun.slurm.commands import Commands
-
         self._folder = folder
-        self._commands = Commands(os.environ)
         self._asked = float("-inf")
         self._is_over = False
 
     def is_there(self, launch: str) -> bool:
-        """Whether the workers of a launch have ended, so that their logs grow no more."""
-        from genrun.runner.store.order import Order, log_folder
-        from genrun.runner.store.processes import is_gone
-        from genrun.slurm.submissions import FILE, queue_state
+        """Tell whether the workers of a launch have ended, so that their logs grow no more."""
+        from genrun.runner.launch.jobs import is_over
+        from genrun.runner.store.order import Order
 
-        if not (log_folder(self._folder, launch) / FILE).exists():
-            order = Order.load(self._folder, launch)
-            return not order.launcher or is_gone(order.launcher) is not False
-        if time.monotonic() - self._asked >= QUEUE_POLL_S:
-            found = queue_state(self._folder, self._commands)
-            self._is_over = not found.trouble and not found.live()
+        is_watched = Order.load(self._folder, launch).launcher is not None
+        if is_watched or time.monotonic() - self._asked >= QUEUE_POLL_S:
+            self._is_over = is_over(self._folder, launch, os.environ)
             self._asked = time.monotonic()
         return self._is_over
 
@@ -120,6 +113,7 @@ def _parts(launch: Path, path: Path) -> list[str]:
 
 def _find(names: tuple[str, ...], base: Path) -> tuple[RunFolder, str | None]:
     """Tell runs from items: two names are both, one is a run if there is such a run."""
+    from genrun.runner.api.finding import find_item
     from genrun.runner.store.runs import resolve
 
     if len(names) > 2:

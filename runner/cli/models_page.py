@@ -84,7 +84,7 @@ GUIDANCE: Mapping[str, str] = {
 
 
 def page(adapters: Registry, caches: Registry) -> str:
-    """The page, as Markdown."""
+    """Return the page, as Markdown."""
     known = [adapters.get(name) for name in adapters.names()]
     found = {name: caches.get(name) for name in caches.names() if name != "none"}
     sections = ("\n".join(_section(adapter, found)) for adapter in known if adapter.pipeline is not None)
@@ -154,7 +154,7 @@ def _caches(pipeline: str, caches: Mapping[str, Any]) -> str:
 
 
 def _not_on_meshes(pipeline: str, caches: Mapping[str, Any]) -> Iterator[str]:
-    """The caches that a mesh of the pipeline's refuses."""
+    """Yield the caches that a mesh of the pipeline's refuses."""
     for axis in ("cfg", "ulysses", "ring"):
         split = splits(pipeline, **{axis: 2})
         refused = [name for name, cache in caches.items() if split_refusal(name, cache, split)]

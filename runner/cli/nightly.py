@@ -5,21 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from genrun.runner.cli.arguments import set_option
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.job import set_option
-from genrun.runner.cli.output import json_option, put, put_json, say
+from genrun.runner.cli.output import Terminal, json_option, put, put_json, say
 from genrun.runner.errors import UsageError
-
-if TYPE_CHECKING:
-    from genrun.runner.job.schema import JobSpec
-    from genrun.runner.nightly.run import Outcome, Tools
-    from genrun.runner.submit.match import Job
 
 AT = "02:00"
 
@@ -65,48 +58,18 @@ def nightly(
     if kind is not None:
         _install(job, sets, kind, at, dry_run)
         return
-    from genrun.runner.nightly.run import run_night
+    from genrun.runner.api import nights
 
-    made = _load(job, sets)
-    outcome = run_night(made, Path(made.spec.output.dir), _tools(made.spec, made), again=again)
+    outcome = nights.nightly(job, sets=sets, again=again, listener=Terminal())
     if as_json:
         put_json(outcome.to_dict())
     else:
-        _show(outcome)
+        for path in (outcome.folder.path, outcome.report):
+            if path is not None:
+                say(str(path))
+        put(outcome.night.summary)
     if outcome.exit_code:
         raise click.exceptions.Exit(outcome.exit_code)
-
-
-def _show(outcome: Outcome) -> None:
-    for path in (outcome.folder.path, outcome.report):
-        if path is not None:
-            say(str(path))
-    put(outcome.night.summary)
-
-
-def _load(path: Path, sets: Sequence[str]) -> Job:
-    from genrun.runner.job import load
-    from genrun.runner.job.plan import plan
-    from genrun.runner.submit.match import Job
-
-    loaded = load(path, sets)
-    return Job(loaded.job, loaded.document, plan(loaded))
-
-
-def _tools(spec: JobSpec, job: Job) -> Tools:
-    from genrun.runner.cli import launching
-    from genrun.runner.nightly.run import Tools
-    from genrun.runner.report.build import build_report
-
-    launcher = launching.make_launcher(spec, job.document)
-    return Tools(
-        make_items=lambda folder: launching.make_items(folder, spec, launcher),
-        is_at_work=launching.is_at_work,
-        report=lambda folder: build_report(folder).path,
-        now=lambda: datetime.now().astimezone(),
-        say=say,
-        environ=os.environ,
-    )
 
 
 def _install(job: Path, sets: Sequence[str], kind: str, at: str | None, dry_run: bool) -> None:
@@ -139,9 +102,9 @@ def _install(job: Path, sets: Sequence[str], kind: str, at: str | None, dry_run:
 
 
 def _genrun() -> tuple[str, ...]:
-    """How this installation of genrun is called from anywhere."""
+    """Return how this installation of genrun is called from anywhere."""
     script = Path(sys.executable).with_name("genrun")
-    return (str(script),) if script.is_file() else (sys.executable, "-c", "from genrun.runner.cli import main; main()")
+    return (str(script),) if script.is_file() else (sys.executable, "-m", "genrun")
 
 
 def _config(environ: Mapping[str, str]) -> Path:

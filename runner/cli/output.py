@@ -1,4 +1,4 @@
-"""How verbs write: results on stdout, talk on stderr; rich on a terminal, plain text elsewhere, JSON when asked for."""
+"""Output of verbs: results on stdout, talk on stderr; rich on a terminal, plain text elsewhere, JSON when asked for."""
 
 from __future__ import annotations
 
@@ -7,22 +7,18 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from genrun.runner.api.listener import Listener, Opened
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from genrun.runner.progress import Display
+
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-class Progress(Protocol):
-    """Is told how many items are done, of how many."""
-
-    def __call__(self, done: int, total: int, /) -> None:
-        """Show it."""
-        ...
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
@@ -61,28 +57,60 @@ def put_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right
 
 
 def on_terminal(*, err: bool = False) -> bool:
-    """Whether stdout (or stderr) is a terminal."""
+    """Tell whether stdout (or stderr) is a terminal."""
     return (sys.stderr if err else sys.stdout).isatty()
 
 
 def console(*, err: bool = True) -> Console:
-    """A rich console on stderr (or stdout). Wrap foreign text in `rich.text.Text`: markup is off."""
+    """Return a rich console on stderr (or stdout). Wrap foreign text in `rich.text.Text`: markup is off."""
     from rich.console import Console
 
     return Console(stderr=err, markup=False, highlight=False, emoji=False)
 
 
-@contextmanager
-def progress_bar(title: str) -> Iterator[Progress]:
-    """Show a bar on a terminal; elsewhere nothing, for verbs that print their result at once."""
-    if not on_terminal(err=True):
-        yield lambda done, total: None
-        return
-    from rich.progress import Progress as Bars
+class Terminal(Listener):
+    """Writes what an operation tells to stderr, its results to stdout, and keeps the submission that it opened."""
 
-    with Bars(console=console(), transient=True) as bars:
+    def __init__(self, *, results: bool = True) -> None:
+        self.submission: Opened | None = None
+        self._prints_results = results
+
+    def say(self, text: str) -> None:
+        """Write a line of talk."""
+        say(text)
+
+    def result(self, text: str) -> None:
+        """Write a line of result, unless the verb prints JSON in the end."""
+        if self._prints_results:
+            put(text)
+
+    def display(self) -> Display:
+        """Return a bar on a terminal, and lines now and then elsewhere."""
+        from genrun.runner.progress import PlainDisplay, RichDisplay
+
+        return RichDisplay() if on_terminal(err=True) else PlainDisplay(say)
+
+    def opened(self, submission: Opened) -> None:
+        """Keep the submission, whose run is printed even if the work on it fails."""
+        self.submission = submission
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Listener]:
+    """Show how many items were looked at by a bar on a terminal; elsewhere say messages alone."""
+    if not on_terminal(err=True):
+        yield Terminal()
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console(), transient=True) as bars:
         task = bars.add_task(title, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+        class Bar(Terminal):
+            def progress(self, done: int, total: int) -> None:
+                bars.update(task, completed=done, total=total)
+
+        yield Bar()
 
 
 def printable(text: str) -> str:

@@ -1,22 +1,45 @@
-"""`genrun plan`: the items of a job."""
+"""`genrun plan`: the items of a job, the ranks and the time they take, and the memory of a rank."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from genrun.runner.cli.arguments import job_argument, set_option
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.job import job_argument, set_option
-from genrun.runner.cli.memory import Size, put_memory
-from genrun.runner.cli.output import json_option, one_line, put_json, put_table, say
+from genrun.runner.cli.output import Terminal, json_option, one_line, put_json, put_table, say
+from genrun.runner.errors import GenrunError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from genrun.runner.forecast import Cost
+    from genrun.runner.job import LoadedJob
     from genrun.runner.job.plan import WorkItem
+    from genrun.runner.memory.estimate import Estimate
+
+GIB = 2**30
+UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4, "KI": 2**10, "MI": 2**20, "GI": GIB, "TI": 2**40}
+
+
+class Size(click.ParamType):
+    """A size such as 24GB or 22.5GiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return bytes."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", str(value).strip().upper())
+        if not found or not float(found[1]):
+            self.fail(f"{value!r} is no size such as 24GB.", param, ctx)
+        return int(float(found[1]) * UNITS[found[2]])
 
 
 @click.command(
@@ -55,20 +78,15 @@ def plan(
     the checkpoint's files, and what a model needs besides is a rule of thumb for its architecture and the size of the
     pictures.
     """
-    from genrun.runner.cli.forecast import tell_forecast
-    from genrun.runner.job import load
-    from genrun.runner.job.plan import plan as plan_items
+    from genrun.runner.api import jobs
 
-    loaded = load(job, sets)
+    loaded = jobs.load_job(job, sets)
     if memory or gpu_memory is not None:
-        put_memory(loaded, gpu_memory, as_json=as_json)
+        _put_memory(loaded, gpu_memory, as_json)
         return
-    items = plan_items(loaded)
+    items = jobs.plan(loaded)
     if calibrate:
-        from genrun.runner import forecast
-        from genrun.runner.worker.engine import Engine
-
-        forecast.calibrate(items, Engine(loaded.document), Path(loaded.job.output.dir), say)
+        jobs.calibrate(loaded, items, Terminal())
     if as_json:
         put_json([item.to_dict() for item in items])
     elif listing:
@@ -77,7 +95,7 @@ def plan(
         _put_counts(items)
     if not as_json:
         say(f"{len(items):,} items")
-        tell_forecast(loaded, items)
+        _put_forecast(loaded, items)
 
 
 def _put_items(items: Sequence[WorkItem]) -> None:
@@ -87,7 +105,7 @@ def _put_items(items: Sequence[WorkItem]) -> None:
 
 
 def _put_counts(items: Sequence[WorkItem]) -> None:
-    """A row for each cell of the matrix; without a matrix, one for the solver."""
+    """Print a row for each cell of the matrix; without a matrix, one for the solver."""
     axes = list(items[0].axes) or ["solver"]
     cells = [tuple(item.axes.values()) or (str(item.solver["kind"]),) for item in items]
     count = Counter(cells)
@@ -95,3 +113,89 @@ def _put_counts(items: Sequence[WorkItem]) -> None:
     seeds = Counter(cell for cell, _ in {(cell, item.seed) for cell, item in zip(cells, items, strict=True)})
     rows = [(*cell, prompts[cell], seeds[cell], f"{number:,}") for cell, number in count.items()]
     put_table((*axes, "prompts", "seeds", "items"), rows, right=("prompts", "seeds", "items"))
+
+
+def _put_forecast(loaded: LoadedJob, items: Sequence[WorkItem]) -> None:
+    """Say which ranks would be used and why, and how long that takes as far as earlier runs can tell."""
+    from genrun.runner.api import jobs
+
+    try:
+        found = jobs.forecast(loaded, items)
+    except GenrunError as error:
+        say(f"Ranks: {error}")
+        return
+    say(f"Ranks: {found.mesh}{', elastic' if found.elastic else ''} ({loaded.job.launch.kind}); {found.why}.")
+    if any(found.costs):
+        _put_costs(items, found.costs)
+    if not all(found.costs):
+        say("Time: not known for every solver before a run of it; genrun plan --calibrate measures one item of each.")
+    elif found.predictions:
+        columns = ("data", "time", "all items, s", "one item, s", "")
+        rows = [
+            (
+                each.mesh.data,
+                each.mesh.time,
+                f"{each.makespan_s:.1f}",
+                f"{each.latency_s:.1f}",
+                "chosen" if each.mesh == found.mesh else "",
+            )
+            for each in found.predictions
+        ]
+        put_table(columns, rows, right=columns[:4])
+
+
+def _put_costs(items: Sequence[WorkItem], costs: Sequence[Cost | None]) -> None:
+    told = {}
+    for item, cost in zip(items, costs, strict=True):
+        if cost is not None:
+            told[item.solver["kind"], cost] = (
+                f"{item.solver['kind']}: {cost.rounds:.1f} rounds, {cost.nfe:.1f} evaluations of "
+                f"{cost.evaluation_s:.3g} s (from {cost.seen} items)"
+            )
+    say("\n".join(told.values()))
+
+
+def _put_memory(loaded: LoadedJob, gpu_bytes: int | None, as_json: bool) -> None:
+    """Print the modes of each model and size of a job, and which of them fits.
+
+    Raises:
+        RunError: nothing fits.
+    """
+    from genrun.runner.api import jobs
+    from genrun.runner.memory.estimate import fastest
+
+    tables = jobs.estimate_memory(loaded)
+    best = [None if gpu_bytes is None else fastest(found, gpu_bytes) for _, found in tables]
+    if as_json:
+        put_json(
+            [
+                {
+                    "checkpoint": str(subject.folder),
+                    "shape": asdict(subject.shape),
+                    "modes": [{**asdict(each), "peak_bytes": each.peak_bytes} for each in found],
+                    "fits": fitting and {"mode": fitting.mode, "tiled": fitting.tiled},
+                }
+                for (subject, found), fitting in zip(tables, best, strict=True)
+            ]
+        )
+    fits = () if gpu_bytes is None else (f"fits {gpu_bytes / GIB:.1f}",)
+    for subject, found in () if as_json else tables:
+        shape = subject.shape
+        say(f"{subject.folder.name}, {shape.width}x{shape.height}, {shape.num_frames} frames, {subject.holding.dtype}:")
+        rows = [_memory_row(each, gpu_bytes) for each in found]
+        put_table(("offload", "vae", "encode", "denoise", "decode", "peak GiB", *fits), rows)
+    if gpu_bytes is None:
+        return
+    for (_, found), fitting in zip(tables, best, strict=True):
+        if fitting is None:
+            least = min(each.peak_bytes for each in found)
+            remedy = "Make fewer pixels or frames, use model.dtype: bfloat16, or model.quantization."
+            raise RunError(f"Nothing fits: the least is {least / GIB:.1f} GiB of {gpu_bytes / GIB:.1f}.", remedy=remedy)
+        needed = f"Use `model: {{{fitting.options}}}`."
+        say(needed if fitting.options else "All of it fits: nothing need be offloaded.")
+
+
+def _memory_row(each: Estimate, gpu_bytes: int | None) -> tuple[str, ...]:
+    sizes = (each.encode_bytes, each.denoise_bytes, each.decode_bytes, each.peak_bytes)
+    fits = () if gpu_bytes is None else ("yes" if each.peak_bytes <= gpu_bytes else "no",)
+    return (each.mode, "tiles" if each.tiled else "whole", *(f"{size / GIB:.1f}" for size in sizes), *fits)

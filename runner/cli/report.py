@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from genrun.runner.cli.arguments import run_argument
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, put, put_json, say
-from genrun.runner.cli.runs import run_argument
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,43 +52,36 @@ def report(
     `report` folder, shows the scores that `genrun score` left, and needs no network. Its path is printed, then that
     of the PDF, and last its address, which only this machine can open: from elsewhere, ssh -L PORT:localhost:PORT HOST.
     """
-    from genrun.runner.report.build import build_report
-    from genrun.runner.report.pdf import find_chromium, write_pdf
-    from genrun.runner.store.runs import resolve
+    from genrun.runner.api import results
+    from genrun.runner.api.finding import run_folder
 
     if port is not None and not serve:
         raise UsageError("--port belongs to --serve.")
     if pdf and not pdf.lower().endswith(".pdf"):
         raise UsageError(f"--pdf {pdf}: not the name of a PDF.", remedy="RUN goes before --pdf, FILE ends in .pdf.")
-    folder = resolve(run, base)
-    program = find_chromium(os.environ.get("PATH")) if pdf is not None else None
+    folder = run_folder(run, base)
     server = _listen(folder.path, port or 0) if serve else None
-    made = build_report(folder, standalone=standalone)
-    found = {"report": str(made.path)}
-    if program is not None:
-        found["pdf"] = str(Path(pdf).absolute() if pdf else made.path.with_name("report.pdf"))
-        write_pdf(folder, program, Path(found["pdf"]))
-    if server is not None:
-        found["url"] = server.url
+    made = results.report(folder, standalone=standalone, pdf=False if pdf is None else pdf or True)
+    found = {
+        "report": str(made.path),
+        **({} if made.pdf is None else {"pdf": str(made.pdf)}),
+        **({} if server is None else {"url": server.url}),
+    }
     if as_json:
         put_json({**found, "items": made.items, "failed": made.failed})
     else:
         for value in found.values():
             put(value)
     if server is not None:
-        _serve(server)
+        say("Only this machine can open it. Ctrl-C ends it.")
+        with server:
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                say("Stopped.")
 
 
 def _listen(run: Path, port: int) -> ReportServer:
     from genrun.runner.report.serve import ReportServer
 
     return ReportServer(run, port)
-
-
-def _serve(server: ReportServer) -> None:
-    say("Only this machine can open it. Ctrl-C ends it.")
-    with server:
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            say("Stopped.")

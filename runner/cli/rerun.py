@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from genrun.runner.cli.arguments import runs_option
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import json_option, put, put_json, say
-from genrun.runner.cli.runs import find_item, runs_option
+from genrun.runner.cli.output import Terminal, json_option, put, put_json, say
 
 if TYPE_CHECKING:
-    from genrun.runner.rerun.repeat import Comparison, Original
+    from genrun.runner.rerun.repeat import Comparison
 
 
 @click.command(
@@ -38,15 +38,13 @@ def rerun(what: str, run: str | None, out: Path, base: Path, as_json: bool) -> N
 
     Compares the new file with the old: exit code 0 when their bytes are identical, 1 when not. Works in this process.
     """
-    from genrun.runner.rerun.repeat import repeat
+    from genrun.runner.api import submitting
 
-    original = _original(what, run, base)
-    say(f"{original.item.id}: sampling again.")
-    comparison = repeat(original, out)
+    item, comparison = submitting.rerun(what, run=run, out=out, runs=base, listener=Terminal())
     if as_json:
         put_json(
             {
-                "item": original.item.id,
+                "item": item.id,
                 "media": str(comparison.media),
                 "sha256": comparison.sha256,
                 "expected": comparison.expected,
@@ -59,16 +57,6 @@ def rerun(what: str, run: str | None, out: Path, base: Path, as_json: bool) -> N
         put(str(comparison.media))
     say(_verdict(comparison))
     raise click.exceptions.Exit(0 if comparison.is_identical else 1)
-
-
-def _original(what: str, run: str | None, base: Path) -> Original:
-    from genrun.runner.rerun.repeat import original_in, original_of
-    from genrun.runner.store.runs import resolve
-
-    if Path(what).is_file():
-        return original_of(Path(what))
-    folder = resolve(run, base)
-    return original_in(folder, find_item(folder.items(), what))
 
 
 def _verdict(comparison: Comparison) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genrun.runner.cli.arguments import run_argument
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, one_line, progress_bar, put_json, put_table, say
-from genrun.runner.cli.runs import run_argument
 from genrun.runner.errors import UsageError
 from genrun.runner.notes import group_notes
 
@@ -51,22 +51,17 @@ def score(
     one run, each its shard: ranks of torchrun and tasks of srun take theirs by themselves.
     """
     if list_all:
-        from genrun.runner.cli.metrics import put_metrics
+        from genrun.runner.cli.lists import put_metrics
 
         put_metrics(as_json)
         return
-    from genrun.adapters.scorers.vbench.environment import metric_defaults
-    from genrun.runner.score.metrics import wanted_metrics
-    from genrun.runner.score.scoring import score_run
-    from genrun.runner.score.shard import shard_of
-    from genrun.runner.store.runs import resolve
+    from genrun.runner.api import results
+    from genrun.runner.api.finding import run_folder
 
-    folder = resolve(run, base)
+    folder = run_folder(run, base)
     names = [name.strip() for name in metrics.split(",") if name.strip()]
-    chosen = wanted_metrics(folder, names, _options(sets), metric_defaults(folder.path.parents[1]))
-    part = shard_of(shard)
-    with progress_bar("scoring") as progress:
-        rows = score_run(folder, chosen, progress, say, part)
+    with progress_bar("scoring") as listener:
+        rows = results.score(folder, names, options=_options(sets), shard=shard, listener=listener)
     if as_json:
         put_json([asdict(row) for row in rows])
     else:
@@ -74,7 +69,7 @@ def score(
 
 
 def _options(sets: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Options of metrics by metric, from texts such as `clip_score.frames=16`."""
+    """Return options of metrics by metric, from texts such as `clip_score.frames=16`."""
     from genrun.runner.job.yaml import retype
 
     found: dict[str, dict[str, Any]] = {}
@@ -89,13 +84,10 @@ def _options(sets: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _show(folder: RunFolder, scores: list[Score]) -> None:
-    from genrun.runner.report.sections.summary import build_table, headings
+    from genrun.runner.api.results import tabulate
     from genrun.runner.score.samples import IS_REFERENCE
-    from genrun.runner.score.summary import summarize
 
-    metrics = headings(scores)
-    groups = summarize(folder.items(), folder.records(), scores)
-    table = build_table(groups, metrics)
+    table = tabulate(folder, scores)
     titles = [column.title for column in table.columns]
     cells = [
         [*row.labels, *(" ".join([cell.text, *cell.note.split("\n")]).rstrip() for cell in row.cells)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from genrun.runner.cli.arguments import run_argument
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, put, put_json, say
-from genrun.runner.cli.runs import run_argument
 
 
 @click.command(cls=Verb, examples=("genrun verify", "genrun verify demo", "genrun verify runs/demo/latest --json"))
@@ -19,23 +20,18 @@ def verify(run: str | None, base: Path, as_json: bool) -> None:
 
     Exit codes: 0 every planned item is done and every file has the SHA-256 of its record, 1 otherwise.
     """
-    from dataclasses import asdict
+    from genrun.runner.api import results
+    from genrun.runner.api.finding import run_folder
 
-    from genrun.runner.store.runs import resolve
-    from genrun.runner.store.verify import verify as find_flaws
-
-    folder = resolve(run, base)
-    flaws = find_flaws(folder)
+    folder = run_folder(run, base)
+    flaws = results.verify(folder)
     if as_json:
         put_json({"run": str(folder.path), "ok": not flaws, "flaws": [asdict(flaw) for flaw in flaws]})
     else:
         for flaw in flaws:
             put(str(flaw))
-        say(f"{folder.path}: {_told(len(flaws))}.")
+        found = (
+            f"{len(flaws)} flaw{'s' * (len(flaws) > 1)}" if flaws else "whole: every item is done, every file unchanged"
+        )
+        say(f"{folder.path}: {found}.")
     raise click.exceptions.Exit(1 if flaws else 0)
-
-
-def _told(flaws: int) -> str:
-    if not flaws:
-        return "whole: every item is done, every file unchanged"
-    return "1 flaw" if flaws == 1 else f"{flaws} flaws"

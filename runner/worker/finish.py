@@ -13,13 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.store.files import sha256_of
-from genrun.runner.worker.failures import (
-    OUT_OF_MEMORY,
-    DecodeError,
-    OutOfVaeMemoryError,
-    kind_of,
-    log_failure,
-)
+from genrun.runner.worker.failures import OUT_OF_MEMORY, DecodeError, OutOfVaeMemoryError, kind_of, log_failure
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem

@@ -157,7 +157,7 @@ class PromptStage:
         """
         from genrun.adapters.pipeline.truncation import cuts, watching
         from genrun.adapters.sampling.embeddings import encode, pack
-        from genrun.runner.worker.engine import request_of
+        from genrun.runner.worker.prompts import request_of
 
         calls: dict[bytes, WorkItem] = {}
         for item in items:

@@ -5,21 +5,36 @@ For a diffusers user:
     with genrun.parallelize(pipe, solver="ropa", workers=8) as run:
         images = pipe(prompt).images
     print(run.solution.rounds)
+
+A batch, from Python:
+
+    run = genrun.submit("jobs/demo.yaml")
+    run.score()
+    print(run.report().path)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genrun.adapters.sampling.parallelize import parallelize
+    from genrun.api import Run, bench, submit
+    from genrun.runner.errors import GenrunError
 
 __version__ = "0.2.0"
-__all__ = ["parallelize"]
+__all__ = ["GenrunError", "Run", "bench", "parallelize", "submit"]
+
+_HOMES = {
+    "GenrunError": "genrun.runner.errors",
+    "Run": "genrun.runner.api.run",
+    "bench": "genrun.runner.api.measuring",
+    "parallelize": "genrun.adapters.parallelize",
+    "submit": "genrun.runner.api.submitting",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import `parallelize`, and torch with it, when it is first asked for."""
-    if name == "parallelize":
-        from genrun.adapters.sampling.parallelize import parallelize
-
-        return parallelize
+    """Import a name of the package when it is first asked for; only `parallelize` brings torch with it."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'genrun' has no attribute {name!r}")

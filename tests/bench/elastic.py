@@ -62,7 +62,8 @@ def submit(folder: Path, elastic: bool, latency_s: float) -> tuple[float, int, s
 
 def command_line() -> None:
     """The command line of genrun, whose workers are this file."""
-    from genrun.runner.cli import launching, main
+    from genrun.runner.api import launching
+    from genrun.runner.cli import main
     from tests.fakes import cli
 
     cli.WORKER = Path(__file__)

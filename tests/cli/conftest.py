@@ -9,7 +9,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from genrun.runner.cli import launching, main
+from genrun.runner.api import launching
+from genrun.runner.cli import main
 from tests.fakes import cli, faults
 
 Genrun = Callable[..., Result]

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import click
+from docs.tools.reference import _escaped, _verb, reference
 
 from genrun.runner.cli import VERBS
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.reference import _escaped, _verb, reference
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "cli.md"
 
@@ -60,6 +60,6 @@ def test_words_stay_words() -> None:
 
 
 def test_the_command_writes_the_file(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "genrun.runner.cli.reference", "-o", str(tmp_path / "cli.md")]
+    command = [sys.executable, str(REFERENCE.with_name("tools") / "reference.py"), "-o", str(tmp_path / "cli.md")]
     subprocess.run(command, check=True, timeout=60)
     assert (tmp_path / "cli.md").read_text(encoding="utf-8") == REFERENCE.read_text(encoding="utf-8")

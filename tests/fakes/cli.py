@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genrun.runner.cli import launching, main
+from genrun.runner.api import launching
+from genrun.runner.cli import main
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.job.schema import JobSpec
 from genrun.runner.launch import registry

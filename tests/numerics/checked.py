@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
-import beartype
 import torch
+from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import TypeCheckError, install_import_hook
 
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
@@ -77,7 +77,7 @@ def refuse() -> None:
     ):
         try:
             wrong()
-        except (TypeCheckError, beartype.roar.BeartypeCallHintViolation):
+        except (TypeCheckError, BeartypeCallHintViolation):
             print("refused")
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from genrun.adapters.scorers._frechet import FrechetOptions
-from genrun.adapters.scorers.fid import Fid
+from genrun.adapters.scorers.fid import Fid, FidOptions
 from genrun.adapters.scorers.fvd import Fvd
 from genrun.runner.compare import Comparison, Difference, GateResult, compare_cells, compare_runs, tables
 from genrun.runner.report.build import build_report
@@ -125,9 +125,11 @@ def test_fid_and_fvd_go_from_scoring_to_the_gates_of_the_page(tmp_path: Path) ->
     old = make_run(tmp_path / "demo" / "old", **options)
     noisy = replace(ROPA, error=0.3)
     new = make_run(tmp_path / "demo" / "new", solvers=(SEQUENTIAL, noisy), gates={"fid": {"max_rise": 0.0}}, **options)
-    chosen = FrechetOptions(tmp_path / "pooled.pt", old.path / "media", device="cpu")
+    network, reference = tmp_path / "pooled.pt", old.path / "media"
+    fid = Fid(FidOptions(network, reference, device="cpu"))
+    fvd = Fvd(FrechetOptions(network, reference, device="cpu", frames=8))
     for run in (old, new):
-        score_run(run, [Fid(chosen), Fvd(replace(chosen, frames=8))])
+        score_run(run, [fid, fvd])
     pin(old)
     found = collect_comparison(new, {})
     assert found is not None

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from genrun.runner.cli import launching, main
+from genrun.runner.api import launching
+from genrun.runner.cli import main
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.verify import verify
 from genrun.runner.submit import lock

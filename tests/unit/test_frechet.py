@@ -68,7 +68,7 @@ def pictures(folder: Path, count: int, seed: int, shift: int = 0) -> list[Sample
     return found
 
 
-def options(networks: Path, reference: Path | None, **others: int) -> FidOptions:
+def options(networks: Path, reference: Path | None, **others: Any) -> FidOptions:
     return FidOptions(networks / "pooled.pt", reference, device="cpu", **others)
 
 

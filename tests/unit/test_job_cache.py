@@ -138,7 +138,7 @@ def test_a_cache_that_does_not_say_what_it_needs_is_refused_where_an_evaluation_
 
 
 def test_the_page_on_meshes_has_the_tables_of_the_rules() -> None:
-    from genrun.runner.cli.stacks_page import fitted
+    from docs.tools.meshes import fitted
 
     page = Path(__file__).parents[2] / "docs" / "meshes.md"
     text = page.read_text(encoding="utf-8")

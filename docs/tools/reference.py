@@ -1,6 +1,6 @@
 """Writes docs/cli.md, the reference of the command line, from the verbs themselves.
 
-python -m genrun.runner.cli.reference -o docs/cli.md      (or: make docs)
+python docs/tools/reference.py -o docs/cli.md      (or: make docs)
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _entry(name: str, words: str) -> str:
 
 
 def _verb(name: str, command: click.Command) -> Iterator[str]:
-    """The usage, help, options and examples of a command."""
+    """Yield the usage, help, options and examples of a command."""
     context = click.Context(command, info_name=name)
     usage = " ".join([name, *command.collect_usage_pieces(context)])
     yield f"```\n{usage}\n```\n"
@@ -55,12 +55,12 @@ def _verb(name: str, command: click.Command) -> Iterator[str]:
 
 
 def _escaped(words: str) -> str:
-    """Text as Markdown that shows just that; code between backticks stays code."""
+    """Return text as Markdown that shows just that; code between backticks stays code."""
     return "".join(piece if n % 2 else _MARKUP.sub(r"\\\1", piece) for n, piece in enumerate(_CODE.split(words)))
 
 
 def _cell(words: str) -> str:
-    """Escaped text on one line, for a table: there a bar ends the cell, in code, too."""
+    """Return escaped text on one line, for a table: there a bar ends the cell, in code, too."""
     return _CODE.sub(lambda code: code[0].replace("|", r"\|"), _escaped(" ".join(words.split())))
 
 

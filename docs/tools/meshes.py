@@ -1,6 +1,6 @@
-"""The tables of docs/meshes.md of what stacks, written by the rules that jobs are checked by.
+"""Writes the tables of docs/meshes.md of what stacks, by the rules that jobs are checked by.
 
-python -m genrun.runner.cli.stacks_page docs/meshes.md      (or: make docs)
+python docs/tools/meshes.py docs/meshes.md      (or: make docs)
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ ON_PIPELINES = ("`cfg: 2`", "`ulysses`", "`ring`")
 
 
 def tables() -> str:
-    """The tables, as Markdown."""
+    """Return the tables, as Markdown."""
     return "\n".join([*_by_mesh(), "", *_by_pipeline(), "", *_by_kernel()])
 
 
 def fitted(text: str) -> str:
-    """A page with its tables written anew. Raises ValueError where it has no place for them."""
+    """Return a page with its tables written anew. Raises ValueError where it has no place for them."""
     before, found, rest = text.partition(BEGIN)
     _, ended, after = rest.partition(END)
     if not found or not ended:
@@ -42,7 +42,7 @@ def fitted(text: str) -> str:
 
 
 def _by_mesh() -> Iterator[str]:
-    """Each cache on each mesh."""
+    """Yield each cache on each mesh."""
     yield from _head("cache", "`data`, `time`, `elastic`", *SPLITS)
     for kind in _kinds():
         cells = [_on(kind, split) for split in SPLITS.values()]
@@ -56,7 +56,7 @@ def _on(kind: str, split: frozenset[str]) -> str:
 
 
 def _by_pipeline() -> Iterator[str]:
-    """The caches of each pipeline, and which of them its meshes refuse."""
+    """Yield the caches of each pipeline, and which of them its meshes refuse."""
     yield from _head("pipeline", "guidance", "caches", *(f"not with {axis}" for axis in ON_PIPELINES))
     for pipeline, transformer in TRANSFORMERS.items():
         kinds = [kind for kind in _kinds() if transformer in registry.get(kind).models]
@@ -75,7 +75,7 @@ def _left_out(pipeline: str, kinds: list[str]) -> Iterator[str]:
 
 
 def _by_kernel() -> Iterator[str]:
-    """Attention kernels by transformer: they change neither what a cache leaves out nor what a mesh splits."""
+    """Yield attention kernels by transformer: they change neither what a cache leaves out nor what a mesh splits."""
     kernels = [kernel for kernel in PACKAGES if kernel != "sparge"]
     yield from _head("transformer", *(f"`attention: {kernel}`" for kernel in kernels))
     for transformer in sorted({name for name in TRANSFORMERS.values() if name}):

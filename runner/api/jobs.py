@@ -1,0 +1,171 @@
+"""Jobs as Python has them: a file, YAML text or a mapping; checked, planned, and sized."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrun.runner.api.listener import QUIET, Listener
+from genrun.runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from genrun.runner.forecast import Cost, Prediction
+    from genrun.runner.job import Cell, LoadedJob
+    from genrun.runner.job.plan import WorkItem
+    from genrun.runner.memory.estimate import Estimate, Subject
+    from genrun.runner.parallel.mesh import Mesh
+
+AnyJob = str | os.PathLike[str] | Mapping[str, Any]
+"""A job file, the name of a packaged one, YAML text (a text with a line break), or a mapping."""
+
+IN_PYTHON = "job.yaml"
+"""File name, beside the current folder's files, that stands for a job that is in no file."""
+
+
+def load_job(job: AnyJob, sets: Sequence[str] = ()) -> LoadedJob:
+    """Read a job and check everything that can be checked without loading a model.
+
+    Args:
+        job: a job file, YAML text, or a mapping with the keys of a job file. Files that the latter two name are relative
+            to the current folder, and their `name` is "job" unless they say one.
+        sets: changes of the job, as texts `a.b=value`.
+
+    Raises:
+        JobFileError: with every problem, sorted by place.
+    """
+    from genrun.runner.job import load
+    from genrun.runner.job.errors import Origin
+    from genrun.runner.job.layers import fill
+    from genrun.runner.job.resolve import check
+    from genrun.runner.job.tree import dress
+    from genrun.runner.job.yaml import parse
+
+    if isinstance(job, Mapping):
+        return check(fill(dress(_plain(job), Origin("job")), os.environ), Path(IN_PYTHON), sets)
+    if isinstance(job, str) and "\n" in job:
+        root = parse(job, lambda line, column: Origin("job", line, column))
+        if not root.is_mapping:
+            raise UsageError("a job is a mapping, such as `model: demo-video` and further lines.")
+        return check(fill(root, os.environ), Path(IN_PYTHON), sets)
+    return load(job if isinstance(job, str) else os.fspath(job), sets)
+
+
+def plan(job: AnyJob | LoadedJob, *, sets: Sequence[str] = ()) -> list[WorkItem]:
+    """Return the items of a job: each prompt with each seed in each cell of the matrix.
+
+    Args:
+        job: a job file, YAML text, a mapping, or a job that was loaded.
+        sets: changes of the job, as texts `a.b=value`.
+
+    Raises:
+        JobFileError: with every problem of the job.
+    """
+    from genrun.runner.job.plan import plan as plan_items
+    from genrun.runner.job.resolve import LoadedJob
+
+    return plan_items(job if isinstance(job, LoadedJob) else load_job(job, sets))
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The ranks that a job would use, and how long they take as far as earlier runs tell.
+
+    Attributes:
+        mesh: how the ranks are arranged.
+        elastic: True when groups that run out of items join the others.
+        why: why they are arranged so.
+        costs: of each item, in the order of the plan; None where no run tells it.
+        predictions: other arrangements of as many ranks with what they would take; empty unless every cost is known.
+    """
+
+    mesh: Mesh
+    elastic: bool
+    why: str
+    costs: tuple[Cost | None, ...]
+    predictions: tuple[Prediction, ...] = ()
+
+
+def forecast(loaded: LoadedJob, items: Sequence[WorkItem]) -> Forecast:
+    """Say which ranks a job would use and why, and how long that takes as far as earlier runs in its folder tell.
+
+    Raises:
+        UsageError: its launcher cannot start such ranks.
+    """
+    from genrun.runner.api.launching import make_launcher
+    from genrun.runner.forecast import alternatives, costs_of, observations, predict
+    from genrun.runner.submit.launch_order import is_elastic, wish_of
+
+    spec = loaded.job
+    mesh = make_launcher(spec, loaded.document, items).mesh
+    elastic = is_elastic(spec) and mesh.data > 1
+    auto = spec.parallel.time == "auto" and mesh.ranks > 1
+    why = wish_of(spec, items).choice(mesh.ranks).why if auto else "as the job says"
+    costs = tuple(costs_of(items, list(observations(Path(spec.output.dir)))))
+    known = [cost for cost in costs if cost is not None]
+    meshes = alternatives(mesh) if known and len(known) == len(costs) else ()
+    predictions = tuple(predict(items, known, each, elastic=elastic) for each in meshes)
+    return Forecast(mesh, elastic, why, costs, predictions)
+
+
+def calibrate(loaded: LoadedJob, items: Sequence[WorkItem], listener: Listener = QUIET) -> None:
+    """Measure one item of each solver here, so that a forecast knows its cost."""
+    from genrun.runner import forecast
+    from genrun.runner.worker.engine import Engine
+
+    forecast.calibrate(items, Engine(loaded.document), Path(loaded.job.output.dir), listener.say)
+
+
+def estimate_memory(loaded: LoadedJob) -> list[tuple[Subject, Sequence[Estimate]]]:
+    """Estimate the memory of a rank by mode of offloading, for each model and size of a job; loads nothing.
+
+    Raises:
+        UsageError: a checkpoint is not on this machine, or its size cannot be told.
+    """
+    from genrun.runner.memory.estimate import estimates
+
+    found = []
+    for subject in _subjects(loaded.cells):
+        with _reading(subject.folder):
+            found.append((subject, estimates(subject)))
+    return found
+
+
+def _subjects(cells: Sequence[Cell]) -> Iterator[Subject]:
+    """Yield what differs among the cells in what memory depends on."""
+    from genrun.adapters.pipeline.load_options import LoadOptions
+    from genrun.runner.memory.estimate import Subject, folder_of, shape_of
+
+    seen = []
+    for cell in cells:
+        model, sampling = cell.job.model, cell.sampling
+        folder = folder_of(cell.checkpoint, model.revision)
+        held = LoadOptions.of({**model.model_dump(mode="json"), "dtype": cell.dtype}, "float32")
+        with _reading(folder):
+            shape = shape_of(folder, sampling, held)
+        guidance = float(sampling.get("guidance_scale") or 0) > 1
+        subject = Subject(folder, held, shape, int(sampling.get("steps") or 50), guidance)
+        if subject not in seen:
+            seen.append(subject)
+            yield subject
+
+
+@contextmanager
+def _reading(checkpoint: Path) -> Iterator[None]:
+    """Turn what a checkpoint's files do not tell into an error that names it."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{checkpoint}: {error}.") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as YAML would hold it: paths as texts, other sequences as lists."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(each) for each in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

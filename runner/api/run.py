@@ -1,0 +1,169 @@
+"""Run: the items, files and scores of a run folder, and the methods that score, compare and report it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrun.runner.api import RUNS, results, state
+from genrun.runner.api.finding import AnyRun, run_folder
+from genrun.runner.api.listener import QUIET, Listener
+from genrun.runner.api.state import Item, Status
+from genrun.runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from genrun.runner.api.results import Report
+    from genrun.runner.compare import Comparison
+    from genrun.runner.export.export import Exported
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.records import Score
+    from genrun.runner.store.results import Tally
+    from genrun.runner.store.verify import Flaw
+
+
+class Run(os.PathLike[str]):
+    """A run folder. Every property is read from disk when it is asked for, so that it is as the run is now.
+
+        run = genrun.Run("demo")
+        print(run.tally, run.media)
+        run.score(["psnr"])
+        run.report()
+
+    Args:
+        run: a run folder, a job's name (its latest run), or None (the run submitted last).
+        runs: the folder of runs, for names.
+
+    Attributes:
+        folder: the files of the run.
+
+    Raises:
+        UsageError: there is no such run.
+        StoreError: the folder is not a run.
+    """
+
+    def __init__(self, run: AnyRun = None, *, runs: str | os.PathLike[str] = RUNS) -> None:
+        self.folder: RunFolder = run_folder(run, runs)
+
+    def __fspath__(self) -> str:
+        return str(self.folder.path)
+
+    def __repr__(self) -> str:
+        tally = self.tally
+        failed = f", {tally.failed} failed" if tally.failed else ""
+        return f"Run({str(self.path)!r}: {tally.done} of {tally.items} items done{failed})"
+
+    @property
+    def path(self) -> Path:
+        """The run's folder, absolute."""
+        return self.folder.path
+
+    @property
+    def job(self) -> Mapping[str, Any]:
+        """The job with every default filled in; secrets as the names of their variables."""
+        return self.folder.job_document()
+
+    @property
+    def tally(self) -> Tally:
+        """Numbers of `items`, and of those that are `done`, `failed` and `pending`."""
+        return self.folder.tally()
+
+    @property
+    def items(self) -> list[Item]:
+        """Every item of the plan with what became of it; whether it is in work only `status` tells."""
+        records = self.folder.records(check_files=True)
+        return [Item.of(self.folder, item, records.get(item.id)) for item in self.folder.items()]
+
+    @property
+    def media(self) -> dict[str, Path]:
+        """The pictures and clips that are done, by the ids of their items; absolute."""
+        return {item.id: item.media for item in self.items if item.media is not None}
+
+    @property
+    def scores(self) -> list[Score]:
+        """Every score that was measured, by metric; one without a value says why."""
+        from genrun.runner.store.scores import read_scores
+
+        return read_scores(self.folder)
+
+    def status(self, *, listener: Listener = QUIET) -> Status:
+        """Tell how far the run is, and what its tasks in Slurm's queue do; see `genrun.api.status`."""
+        return state.status(self.folder, listener=listener)
+
+    def score(
+        self,
+        metrics: Sequence[str] = (),
+        *,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        listener: Listener = QUIET,
+    ) -> list[Score]:
+        """Score the items of the run; see `genrun.api.score`."""
+        return results.score(self.folder, metrics, options=options, listener=listener)
+
+    def compare(
+        self,
+        baseline: AnyRun = None,
+        *,
+        by: str | None = None,
+        label: str | None = None,
+        drift: Sequence[str] = (),
+        confidence: float = 0.95,
+    ) -> Comparison:
+        """Compare this run with a baseline, or its own cells with each other; see `genrun.api.compare`.
+
+        Args:
+            baseline: another run; None compares the cells of this one.
+            by: the axis of the matrix along which cells are compared.
+            label: the label of that axis that the others are held against.
+            drift: metrics of the distance to the baseline's own clips: "psnr", "ssim".
+            confidence: of every interval.
+        """
+        runs = (self.folder,) if baseline is None else (baseline, self.folder)
+        return results.compare(*runs, by=by, baseline=label, drift=drift, confidence=confidence)
+
+    def report(self, *, standalone: bool = False, pdf: bool | str | os.PathLike[str] = False) -> Report:
+        """Write the report of the run; see `genrun.api.report`."""
+        return results.report(self.folder, standalone=standalone, pdf=pdf)
+
+    def export(
+        self,
+        to: str | os.PathLike[str],
+        *,
+        name: str = results.NAME,
+        formats: Sequence[str] = (results.AS_IS,),
+        sheet: bool = False,
+        csv: bool = False,
+    ) -> Exported:
+        """Copy the results to a folder, under names that say what they are; see `genrun.api.export`."""
+        return results.export(self.folder, to, name=name, formats=formats, sheet=sheet, csv=csv)
+
+    def verify(self) -> list[Flaw]:
+        """Return everything that is wrong with the run's files; empty for a run that is whole."""
+        return results.verify(self.folder)
+
+    def to_pandas(self) -> Any:
+        """Return a pandas.DataFrame with a row for each item: its id, axes, prompt, seed, state, costs, media and scores.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            pandas = import_module("pandas")
+        except ImportError as error:
+            raise UsageError("pandas is not installed.", remedy="pip install pandas") from error
+        values: dict[str, dict[str, float | None]] = {}
+        for score in self.scores:
+            values.setdefault(score.item_id, {})[score.metric] = score.value
+        columns = ("prompt", "seed", "status", "elapsed_s", "rounds", "nfe", "media")
+        rows = [
+            {
+                "id": item.id,
+                **item.axes,
+                **{column: getattr(item, column) for column in columns},
+                **values.get(item.id, {}),
+            }
+            for item in self.items
+        ]
+        return pandas.DataFrame(rows).set_index("id")

@@ -1,0 +1,373 @@
+"""Submitting jobs, and making again what failed or is doubted: submit, preview, join, retry, decode, rerun."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genrun.runner.api import RUNS, launching
+from genrun.runner.api.finding import AnyRun, find_item, run_folder
+from genrun.runner.api.jobs import AnyJob, load_job, plan
+from genrun.runner.api.launching import Submission, is_at_work, launch
+from genrun.runner.api.listener import QUIET, Listener
+from genrun.runner.errors import RefusedError, UsageError
+
+if TYPE_CHECKING:
+    from genrun.runner.job.errors import Origin
+    from genrun.runner.job.plan import WorkItem
+    from genrun.runner.launch.protocol import Launcher
+    from genrun.runner.rerun.repeat import Comparison as Repetition
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.records import Record
+    from genrun.runner.submit.match import Job
+
+NEW, DONE, FAILED, REUSED = "new", "done", "failed", "reused"
+
+
+def submit(
+    job: AnyJob,
+    *,
+    sets: Sequence[str] = (),
+    run: str | os.PathLike[str] | None = None,
+    new: bool = False,
+    wait: bool = False,
+    runs: str | os.PathLike[str] | None = None,
+    listener: Listener = QUIET,
+) -> Submission:
+    """Run a job, or finish a run that was cut off.
+
+    The newest run with the same items is resumed: done items are kept, failed ones tried again, lost files made again. A
+    job with other items gets a new run folder, which takes over what earlier runs of the job have made of its items.
+    Items that fail raise nothing: the submission tells them.
+
+    Args:
+        job: a job file, the name of a packaged one, YAML text (with a line break), or a mapping with a job's keys.
+        sets: changes of the job, as texts `a.b=value`.
+        run: the run to go on with, or to refuse if the job has changed.
+        new: make all items again, in a new run.
+        wait: return only when the work is done, also where a launcher puts it into a queue.
+        runs: the folder of runs, in place of the job's `output.dir`.
+        listener: hears what is done, and how far it is.
+
+    Raises:
+        JobFileError: with every problem of the job.
+        MixError: `run` holds other items, or its files cannot be written as the job says.
+        LaunchError: workers could not be started, or died.
+        IncompleteError: items are left.
+    """
+    from genrun.runner.nightly.retention import finish_removals_if_idle
+    from genrun.runner.store.repair import remove_from_job
+    from genrun.runner.submit.lock import of_job
+    from genrun.runner.submit.resume import open_run
+
+    made, origin = _job(job, sets, runs, listener)
+    base, job_folder = Path(made.spec.output.dir), Path(made.spec.output.dir) / made.spec.name
+    named = None if run is None else run_folder(run, base)
+    with _place_of_refusal(origin):
+        launcher = launching.make_launcher(made.spec, made.document, made.items)
+        with contextlib.ExitStack() as locks:
+            locks.enter_context(of_job(job_folder, listener.say))
+            remove_from_job(job_folder)
+            finish_removals_if_idle(job_folder)
+            opened = open_run(made, base, named, fresh=new, is_at_work=is_at_work, say=listener.say)
+            for line in opened.lines(len(made.items)):
+                listener.say(line)
+            submission = Submission(opened.folder, opened.counts())
+            return launch(submission, made.spec, launcher, wait=wait, locks=locks, listener=listener)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Outcome that a submission would have.
+
+    Attributes:
+        name: of the job.
+        kind: of launcher.
+        folder: the run that would be gone on with; None for a new one.
+        items: of the job.
+        states: item id -> "new", "done", "failed" (to be made again) or "reused" (from an earlier run).
+        gpu_hours: what the missing items would take at the pace of those that are done; None before there are any.
+        script: the batch script as it would be, but for the times in the names of the run and the launch; None where the
+            launcher has none.
+    """
+
+    name: str
+    kind: str
+    folder: RunFolder | None
+    items: Sequence[WorkItem]
+    states: Mapping[str, str]
+    gpu_hours: float | None
+    script: str | None
+
+    @property
+    def to_run(self) -> int:
+        """Number of items that would be made."""
+        counted = Counter(self.states.values())
+        return counted[NEW] + counted[FAILED]
+
+
+def preview(
+    job: AnyJob,
+    *,
+    sets: Sequence[str] = (),
+    run: str | os.PathLike[str] | None = None,
+    new: bool = False,
+    runs: str | os.PathLike[str] | None = None,
+    listener: Listener = QUIET,
+) -> Preview:
+    """Tell what `submit` would do with the same arguments, and write nothing.
+
+    Raises:
+        JobFileError: with every problem of the job.
+        MixError: `run` holds other items, or its files cannot be written as the job says.
+    """
+    from genrun.runner.submit.match import check_same, find_run
+
+    made, origin = _job(job, sets, runs, listener)
+    base = Path(made.spec.output.dir)
+    named = None if run is None else run_folder(run, base)
+    with _place_of_refusal(origin):
+        launcher = launching.make_launcher(made.spec, made.document, made.items)
+        if named is not None:
+            check_same(made, named)
+        folder = named or (None if new else find_run(made, base))
+        states = _states(made, base, folder, new=new, listener=listener)
+        records = {} if folder is None else folder.records()
+        left = sum(state in (NEW, FAILED) for state in states.values())
+        hours, script = _gpu_hours(made, records), _script(made, folder, launcher, left)
+        return Preview(made.spec.name, made.spec.launch.kind, folder, made.items, states, hours, script)
+
+
+def join(
+    run: AnyRun,
+    *,
+    sets: Sequence[str] = (),
+    wait: bool = False,
+    runs: str | os.PathLike[str] = RUNS,
+    listener: Listener = QUIET,
+) -> Submission:
+    """Add workers to a run that is at work, as its own job says.
+
+    Args:
+        run: the run.
+        sets: changes of how workers are started: of the sections launch and parallel.
+        wait: return only when the work is done, also where a launcher puts it into a queue.
+        runs: the folder of runs, for names.
+        listener: hears what is done, and how far it is.
+
+    Raises:
+        JobFileError: an option changes more than how workers are started.
+        LaunchError: workers could not be started, or died.
+        IncompleteError: items are left.
+    """
+    from genrun.runner.job import restore
+
+    folder = run_folder(run, runs)
+    document = folder.job_document()
+    spec = restore(document, sets=sets)
+    launcher = launching.make_launcher(spec, document, folder.items())
+    return launch(Submission(folder), spec, launcher, wait=wait, join=True, listener=listener)
+
+
+def retry(
+    run: AnyRun = None,
+    items: Sequence[str] = (),
+    *,
+    wait: bool = False,
+    runs: str | os.PathLike[str] = RUNS,
+    listener: Listener = QUIET,
+) -> Submission:
+    """Run the failed items of a run again, and those that are missing unless a queue is at work on them.
+
+    Args:
+        run: the run.
+        items: ids of the only items to make, or their first digits.
+        wait: return only when the work is done, also where a launcher puts it into a queue.
+        runs: the folder of runs, for names.
+        listener: hears what is done, and how far it is.
+
+    Raises:
+        UsageError: an item of `items` is not there, or done already.
+        LaunchError: workers could not be started, or died.
+        IncompleteError: items are left.
+    """
+    from genrun.runner.job import restore
+    from genrun.runner.store.repair import repair
+    from genrun.runner.submit.active import at_work
+    from genrun.runner.submit.lock import of_run
+    from genrun.runner.submit.rebuild import rebuild
+    from genrun.runner.submit.stale import set_back
+
+    folder, say = run_folder(run, runs), listener.say
+    for note in rebuild(folder):
+        say(note)
+    planned = folder.items()
+    chosen = [find_item(planned, text) for text in items]
+    wanted = [item.id for item in chosen]
+    document = folder.job_document()
+    spec = restore(document)
+    launcher = launching.make_launcher(spec, document, planned)
+    with of_run(folder, say):
+        if not at_work(folder):
+            for note in repair(folder, wanted):
+                say(note)
+        # Lost items are set back, so that they are made again; named ones are read in full.
+        mended = set_back(folder, chosen or planned, document, thorough=bool(chosen))
+        for item in chosen:
+            record = folder.record(item.id)
+            if record is not None and record.status == "done":
+                raise UsageError(f"{item.id}: is done already.", remedy=f"To make it again: genrun rerun {item.id}.")
+        for line in mended.lines():
+            say(f"{folder.path}: {line}")
+    tally = folder.tally()
+    say(f"{tally.failed} failed and {tally.pending} missing items.")
+    beside = False
+    if launcher.at_work(folder):
+        # What is missing is being made; what failed beside that is made by workers of its own.
+        records = folder.records(check_files=True)
+        wanted = wanted or [item_id for item_id, record in records.items() if record.status == "failed"]
+        beside = bool(wanted)
+    return launch(Submission(folder), spec, launcher, items=wanted or None, wait=wait, join=beside, listener=listener)
+
+
+def decode(
+    run: AnyRun = None,
+    items: Sequence[str] = (),
+    *,
+    runs: str | os.PathLike[str] = RUNS,
+    listener: Listener = QUIET,
+) -> list[Record]:
+    """Decode saved latents whose decoding failed, in this process; samples nothing.
+
+    Args:
+        run: the run.
+        items: ids of the only items to decode, or their first digits.
+        runs: the folder of runs, for names.
+        listener: hears of each item, and of its file as a result.
+
+    Returns:
+        The new record of each item: done, or failed again.
+    """
+    from genrun.runner.rerun import decode as latents
+    from genrun.runner.worker.engine import Engine
+
+    folder = run_folder(run, runs)
+    chosen = {find_item(folder.items(), text).id for text in items}
+    waiting = [pair for pair in latents.undecoded(folder) if not chosen or pair[0].id in chosen]
+    if not waiting:
+        listener.say("No saved latents wait to be decoded.")
+        return []
+    engine, outcomes = Engine(folder.job_document()), []
+    for item, record in waiting:
+        outcome = latents.decode(folder, engine, item, record)
+        if outcome is None:
+            continue
+        outcomes.append(outcome)
+        if outcome.status == "done":
+            listener.say(f"{item.id}: decoded")
+            listener.result(str(folder.path / str(outcome.media)))
+        else:
+            error = outcome.error or {}
+            listener.say(f"{item.id}: failed again: {error.get('message')}\n  {error.get('remedy')}")
+    return outcomes
+
+
+def rerun(
+    what: str | os.PathLike[str],
+    *,
+    run: AnyRun = None,
+    out: str | os.PathLike[str] = "rerun",
+    runs: str | os.PathLike[str] = RUNS,
+    listener: Listener = QUIET,
+) -> tuple[WorkItem, Repetition]:
+    """Make one media file again, in this process, and compare it with the old one.
+
+    Args:
+        what: a media file that genrun wrote, or the first digits of an item's id.
+        run: the run of the item.
+        out: the folder for the new file and its latents.
+        runs: the folder of runs, for names.
+        listener: hears what is done.
+
+    Returns:
+        The item, and how the new file compares with the old one.
+    """
+    from genrun.runner.rerun.repeat import original_in, original_of, repeat
+
+    if Path(what).is_file():
+        original = original_of(Path(what))
+    else:
+        folder = run_folder(run, runs)
+        original = original_in(folder, find_item(folder.items(), os.fspath(what)))
+    listener.say(f"{original.item.id}: sampling again.")
+    return original.item, repeat(original, Path(out))
+
+
+def _job(
+    job: AnyJob, sets: Sequence[str], runs: str | os.PathLike[str] | None, listener: Listener
+) -> tuple[Job, Mapping[str, Origin]]:
+    """Load and plan a job, and say its warnings."""
+    from genrun.runner.submit.match import Job
+
+    if runs is not None:
+        sets = (*sets, f"output.dir={json.dumps(os.fspath(runs))}")
+    loaded = load_job(job, sets)
+    for warning in loaded.warnings:
+        listener.say(warning)
+    return Job(loaded.job, loaded.document, plan(loaded)), loaded.origin
+
+
+@contextlib.contextmanager
+def _place_of_refusal(origin: Mapping[str, Origin]) -> Iterator[None]:
+    """Turn what a queue refuses into a problem of the job, with its place in the file."""
+    from genrun.runner.job.errors import Problem, raise_all
+
+    try:
+        yield
+    except RefusedError as error:
+        places = [place for path, place in origin.items() if path.startswith(error.field) and place.file != "default"]
+        place = next(iter(places), origin.get("launch.kind"))
+        if place is None:
+            raise
+        raise_all([Problem(place, error.field, error.reason)])
+
+
+def _states(job: Job, runs: Path, folder: RunFolder | None, *, new: bool, listener: Listener) -> dict[str, str]:
+    """Return the state of every item, by id, in the run that would be gone on with, or in a new one."""
+    from genrun.runner.submit.reuse import reusable
+    from genrun.runner.submit.stale import find_stale
+
+    states = dict.fromkeys((item.id for item in job.items), NEW)
+    if folder is None:
+        return states if new else states | dict.fromkeys(reusable(job, runs / job.spec.name), REUSED)
+    mended = find_stale(folder, job.items, job.document).mended(folder)
+    for line in mended.lines():
+        listener.say(f"{folder.path}: {line}")
+    records = folder.records()
+    states |= {item_id: records[item_id].status for item_id in states if item_id in records}
+    return states | dict.fromkeys((*mended.lost, *mended.outdated), FAILED)
+
+
+def _script(job: Job, folder: RunFolder | None, launcher: Launcher, items: int) -> str | None:
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.runs import new_path
+    from genrun.runner.submit.launch_order import new_order
+
+    run = folder or RunFolder(new_path(Path(job.spec.output.dir), job.spec.name))
+    return launcher.script(run, new_order(launcher, job.spec.launch.kind, job.spec), items)
+
+
+def _gpu_hours(job: Job, records: Mapping[str, Record]) -> float | None:
+    from genrun.runner.submit.launch_order import wish_of
+
+    times = [record.elapsed_s for record in records.values() if record.status == "done"]
+    if not times or len(times) == len(job.items):
+        return None
+    left = len(job.items) - len(times)
+    return sum(times) / len(times) * left * wish_of(job.spec, job.items).mesh().ranks_per_team / 3600

@@ -1,0 +1,59 @@
+"""The Python API: each verb of the command line is a function here, which prints nothing.
+
+Functions return what they made and raise `GenrunError`; whoever wants to hear what they do passes a `Listener`. Nothing
+here imports torch before it is needed.
+"""
+
+from genrun.runner.api.finding import AnyRun
+from genrun.runner.api.jobs import AnyJob, Forecast, calibrate, estimate_memory, forecast, load_job, plan
+from genrun.runner.api.launching import Failure, Submission
+from genrun.runner.api.listener import Listener
+from genrun.runner.api.measuring import Bench, RanksBench, bench, bench_ranks
+from genrun.runner.api.nights import history, nightly, pin, unpin
+from genrun.runner.api.results import Report, compare, export, report, score, tabulate, verify
+from genrun.runner.api.run import Run
+from genrun.runner.api.state import Item, Status, cancel, status
+from genrun.runner.api.submitting import Preview, decode, join, preview, rerun, retry, submit
+from genrun.runner.errors import GenrunError
+
+__all__ = [
+    "AnyJob",
+    "AnyRun",
+    "Bench",
+    "Failure",
+    "Forecast",
+    "GenrunError",
+    "Item",
+    "Listener",
+    "Preview",
+    "RanksBench",
+    "Report",
+    "Run",
+    "Status",
+    "Submission",
+    "bench",
+    "bench_ranks",
+    "calibrate",
+    "cancel",
+    "compare",
+    "decode",
+    "estimate_memory",
+    "export",
+    "forecast",
+    "history",
+    "join",
+    "load_job",
+    "nightly",
+    "pin",
+    "plan",
+    "preview",
+    "report",
+    "rerun",
+    "retry",
+    "score",
+    "status",
+    "submit",
+    "tabulate",
+    "unpin",
+    "verify",
+]

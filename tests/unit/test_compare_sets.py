@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from genrun.adapters.scorers._frechet import FrechetOptions
-from genrun.adapters.scorers.fid import Fid
+from genrun.adapters.scorers.fid import Fid, FidOptions
 from genrun.adapters.scorers.fvd import Fvd
 from genrun.runner.compare import Comparison, Difference, GateResult, compare_cells, compare_runs
 from genrun.runner.compare import format as formatting
@@ -125,7 +124,7 @@ def test_fid_and_fvd_go_from_scoring_to_the_gates_of_the_page(tmp_path: Path) ->
     old = make_run(tmp_path / "demo" / "old", **options)
     noisy = replace(ROPA, error=0.3)
     new = make_run(tmp_path / "demo" / "new", solvers=(SEQUENTIAL, noisy), gates={"fid": {"max_rise": 0.0}}, **options)
-    chosen = FrechetOptions(tmp_path / "pooled.pt", old.path / "media", device="cpu")
+    chosen = FidOptions(tmp_path / "pooled.pt", old.path / "media", device="cpu")
     for run in (old, new):
         score_run(run, [Fid(chosen), Fvd(replace(chosen, frames=8))])
     pin(old)

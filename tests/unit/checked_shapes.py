@@ -12,11 +12,9 @@ import typing
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 import torch.distributed as dist
-import transformers
 from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import TypeCheckError, install_import_hook
 
@@ -59,8 +57,12 @@ MODULES = [
 def instrument() -> None:
     """Import the modules under the hook, with the imports that they make for type checking only."""
     # Before the switch below, which would have these import all that they have.
-    assert hasattr(diffusers, "CogVideoXPipeline") and transformers.CLIPModel
-    importlib.import_module("diffusers.models._modeling_parallel")
+    for name in (
+        "diffusers.pipelines.cogvideo",
+        "diffusers.models._modeling_parallel",
+        "transformers.models.clip.modeling_clip",
+    ):
+        importlib.import_module(name)
     # beartype checks arguments that are protocols by their members.
     for protocol in (contract.Solver, contract.Problem):
         typing.runtime_checkable(protocol)
@@ -116,9 +118,7 @@ def exchange(folder: Path) -> None:
     from genrun.adapters.parallel.context import rank_by_rank
     from genrun.adapters.parallel.exchange import GroupExchange
 
-    dist.init_process_group(
-        "gloo", store=dist.distributed_c10d.FileStore(str(folder / "store"), 1), rank=0, world_size=1
-    )
+    dist.init_process_group("gloo", init_method=(folder / "store").as_uri(), rank=0, world_size=1)
     group, like = GroupExchange(), torch.randn(1, 4, 3).half()
     group.begin(like, 2)
     found, notes = group.gather([like, like + 1], 2, 7, (1, 2))

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from genrun.adapters.scorers._frechet import FrechetOptions
 from genrun.adapters.scorers.fid import Fid, FidOptions
 from genrun.adapters.scorers.fvd import Fvd
-from genrun.runner.compare import Comparison, Difference, GateResult, compare_cells, compare_runs, tables
+from genrun.runner.compare import Comparison, Difference, GateResult, compare_cells, compare_runs
+from genrun.runner.compare import tables as formatting
 from genrun.runner.report.build import build_report
-from genrun.runner.report.sections.comparison import collect_comparison
+from genrun.runner.report.versus import hold_against
 from genrun.runner.score.scoring import score_run
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import format_record
@@ -58,7 +58,7 @@ def test_cells_of_one_run_are_compared_by_their_sets(tmp_path: Path) -> None:
 
 def test_the_table_has_no_prompts_for_it(tmp_path: Path) -> None:
     found = compare_cells(run_with(tmp_path / "a", 12.5))
-    row = dict(zip(tables.DIFFERENCES, tables.difference_row(found.cells[0], of(found, "ropa")), strict=True))
+    row = dict(zip(formatting.DIFFERENCES, formatting.difference_row(found.cells[0], of(found, "ropa")), strict=True))
     assert (row["difference"], row["prompts +/=/-"], row[""]) == ("+2.50", "", "")
 
 
@@ -125,18 +125,13 @@ def test_fid_and_fvd_go_from_scoring_to_the_gates_of_the_page(tmp_path: Path) ->
     old = make_run(tmp_path / "demo" / "old", **options)
     noisy = replace(ROPA, error=0.3)
     new = make_run(tmp_path / "demo" / "new", solvers=(SEQUENTIAL, noisy), gates={"fid": {"max_rise": 0.0}}, **options)
-    network, reference = tmp_path / "pooled.pt", old.path / "media"
-    fid = Fid(FidOptions(network, reference, device="cpu"))
-    fvd = Fvd(FrechetOptions(network, reference, device="cpu", frames=8))
+    chosen = FidOptions(tmp_path / "pooled.pt", old.path / "media", device="cpu")
     for run in (old, new):
-        score_run(run, [fid, fvd])
+        score_run(run, [Fid(chosen), Fvd(replace(chosen, frames=8))])
     pin(old)
-    found = collect_comparison(new, {})
+    found = hold_against(new, {})
     assert found is not None
-    assert [(gate.cell, gate.state) for gate in found.gates.rows] == [
-        (ROPA.label, "failed"),
-        (SEQUENTIAL.label, "passed"),
-    ]
+    assert [(gate.cell, gate.state) for gate in found.gates] == [(ROPA.label, "failed"), (SEQUENTIAL.label, "passed")]
     (cell,) = [cell for cell in found.cells if cell.label == ROPA.label]
     assert [row.title for row in cell.rows][:2] == ["FID", "FVD"]
     assert cell.rows[0].bar is None and cell.rows[0].prompts == 0

@@ -68,8 +68,8 @@ def pictures(folder: Path, count: int, seed: int, shift: int = 0) -> list[Sample
     return found
 
 
-def options(networks: Path, reference: Path | None, **others: Any) -> FidOptions:
-    return FidOptions(networks / "pooled.pt", reference, device="cpu", **others)
+def options(networks: Path, reference: Path | None, frames: int = 16, batch: int = 32) -> FidOptions:
+    return FidOptions(networks / "pooled.pt", reference, frames, batch, device="cpu")
 
 
 def only(parts: Iterator[SetPart]) -> SetPart:

@@ -309,6 +309,7 @@ def test_constant_reference_latents_have_no_scale(tmp_path: Path) -> None:
 def test_the_registry_lists_the_metrics_of_the_folder() -> None:
     folder = Path(registry.__file__).parent
     modules = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    modules |= {path.parent.name for path in folder.glob("*/metric.py")}
     assert set(registry.names()) == modules - {"contract", "registry"}
     assert {"clip_score", "psnr", "temporal_flicker"} <= modules
 

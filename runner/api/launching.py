@@ -8,12 +8,12 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.api.run import Run
-from genrun.runner.errors import UsageError
+from genrun.runner.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -124,8 +124,13 @@ def launch(
                 order.save(folder)
             if left and launcher.follows:
                 say(f"{folder.path}: {len(left)} items on {launcher.mesh.ranks} ranks ({spec.launch.kind}).")
-                with _watching(folder, order, listener) as watch:
-                    run_to_end(folder, order, launcher, watch=watch, say=say, started=held.close)
+                try:
+                    with _watching(folder, order, listener) as watch:
+                        run_to_end(folder, order, launcher, watch=watch, say=say, started=held.close)
+                finally:
+                    # This process may live on, and is at work on the run no more: others need not wait for it or stop it.
+                    with contextlib.suppress(StoreError):
+                        replace(order, launcher=None).save(folder)
             elif left:
                 job = launcher.submit(folder, order, 0)
                 say(

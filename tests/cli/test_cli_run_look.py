@@ -3,7 +3,7 @@
 import errno
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,10 @@ def test_logs_of_a_run_a_rank_and_an_item(genrun: Genrun, one_failed: RunFolder)
 
 
 def test_following_the_logs_of_a_run_that_is_over_ends(genrun: Genrun, one_failed: RunFolder) -> None:
+    # This process, which followed the workers, lives on.
+    assert genrun("logs", "-f").stdout == genrun("logs").stdout
     order = json.loads(next(one_failed.logs.glob("*/order.json")).read_text())
-    order["launcher"]["started"] = "1"
+    order["launcher"] = asdict(dead_process())
     next(one_failed.logs.glob("*/order.json")).write_text(json.dumps(order))
     assert genrun("logs", "-f").stdout == genrun("logs").stdout
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun import __version__
 from genrun.runner.errors import RefusedError
 from genrun.runner.launch.protocol import Cluster, Request, Step
 from genrun.runner.parallel.mesh import Mesh
@@ -20,6 +19,7 @@ from genrun.slurm.commands import Commands, SlurmError, UnreachableError
 from genrun.slurm.requeue import GIVE_UP, TRIES, WARNING_S
 from genrun.slurm.submissions import ITEMS, job_folder
 from genrun.slurm.template import GENERATION, STEP, Script, ScriptError, log_pattern
+from genrun.version import __version__
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder

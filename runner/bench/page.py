@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from genrun import __version__
 from genrun.runner import numbers
 from genrun.runner.bench.charts import FRONTS_AT, LEAST, draw_problem, looks_of
 from genrun.runner.bench.folder import BenchFolder
@@ -15,6 +14,7 @@ from genrun.runner.report.charts import Plot
 from genrun.runner.report.render import environment, policy, stylesheet
 from genrun.runner.report.sections.environment import flatten
 from genrun.runner.report.sections.verdict import Fact
+from genrun.version import __version__
 
 PACKAGE = "genrun.runner.bench"
 TEMPLATE = "page.html.j2"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import click
 
-from genrun import __version__
 from genrun.runner.cli.base import VerbGroup, VerbLine
+from genrun.version import __version__
 
 HERE = "genrun.runner.cli"
 

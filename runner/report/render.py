@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from genrun import __version__
+from genrun.version import __version__
 
 if TYPE_CHECKING:
     import jinja2

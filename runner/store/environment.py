@@ -25,7 +25,7 @@ def describe() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions of genrun, Python and the packages that pixels depend on."""
-    from genrun import __version__
+    from genrun.version import __version__
 
     found = {"genrun": __version__, "python": platform.python_version()}
     for package in PACKAGES:

@@ -187,7 +187,7 @@ class RunFolder:
 
     def is_of_this_version(self) -> bool:
         """Tell whether this version of genrun made the run, as far as env.json tells."""
-        from genrun import __version__
+        from genrun.version import __version__
 
         try:
             return self.environment()["versions"].get("genrun") == __version__

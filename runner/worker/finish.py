@@ -177,7 +177,7 @@ class PendingItem:
 
 def metadata_of(item: WorkItem, saving: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the metadata embedded in an item's media file: all that is needed to make it again."""
-    from genrun import __version__
+    from genrun.version import __version__
 
     metadata = {"genrun": __version__, "item": json.loads(item.to_json())}
     return {**metadata, "saving": list(saving)} if saving else metadata

@@ -16,19 +16,20 @@ A batch, from Python:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from genrun.version import __version__
+
 if TYPE_CHECKING:
     from genrun.adapters.sampling.parallelize import parallelize
     from genrun.api import Run, bench, submit
     from genrun.runner.errors import GenrunError
 
-__version__ = "0.2.0"
-__all__ = ["GenrunError", "Run", "bench", "parallelize", "submit"]
+__all__ = ["GenrunError", "Run", "__version__", "bench", "parallelize", "submit"]
 
 _HOMES = {
     "GenrunError": "genrun.runner.errors",
     "Run": "genrun.runner.api.run",
     "bench": "genrun.runner.api.measuring",
-    "parallelize": "genrun.adapters.parallelize",
+    "parallelize": "genrun.adapters.sampling.parallelize",
     "submit": "genrun.runner.api.submitting",
 }
 

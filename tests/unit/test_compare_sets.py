@@ -15,7 +15,7 @@ from genrun.adapters.scorers.fvd import Fvd
 from genrun.runner.compare import Comparison, Difference, GateResult, compare_cells, compare_runs
 from genrun.runner.compare import tables as formatting
 from genrun.runner.report.build import build_report
-from genrun.runner.report.versus import hold_against
+from genrun.runner.report.sections.comparison import collect_comparison
 from genrun.runner.score.scoring import score_run
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import format_record
@@ -129,7 +129,7 @@ def test_fid_and_fvd_go_from_scoring_to_the_gates_of_the_page(tmp_path: Path) ->
     for run in (old, new):
         score_run(run, [Fid(chosen), Fvd(replace(chosen, frames=8))])
     pin(old)
-    found = hold_against(new, {})
+    found = collect_comparison(new, {})
     assert found is not None
     assert [(gate.cell, gate.state) for gate in found.gates] == [(ROPA.label, "failed"), (SEQUENTIAL.label, "passed")]
     (cell,) = [cell for cell in found.cells if cell.label == ROPA.label]

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters import registry, tensor_files
+from genrun.adapters.pipeline.load_options import LoadOptions
 from genrun.runner.job.plan import canonical
 from genrun.runner.store.files import atomic_write, locked
 from genrun.runner.worker.device import release_memory
 
 if TYPE_CHECKING:
-    from genrun.adapters.pipeline.load_options import LoadOptions
     from genrun.adapters.pipeline.truncation import Cut
     from genrun.adapters.sampling.call import Request
     from genrun.runner.job.plan import WorkItem

@@ -33,6 +33,8 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 def instrument() -> list[str]:
     """Import all modules of genrun.solvers under the hook, with the imports that they make for type checking only."""
     assert not any(name.startswith("genrun.solvers") for name in sys.modules)
+    # Before the switch: what the package imports for type checking only is none of the solvers'.
+    importlib.import_module("genrun")
     with mock.patch.object(typing, "TYPE_CHECKING", True), install_import_hook("genrun.solvers", CHECKER):
         package = importlib.import_module("genrun.solvers")
         names = [f"genrun.solvers.{module.name}" for module in pkgutil.iter_modules(package.__path__)]

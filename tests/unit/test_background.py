@@ -241,6 +241,7 @@ def test_what_the_work_raises_is_raised_where_it_is_waited_for() -> None:
 CACHED = {"kind": "first_block", "threshold": 0.5}
 
 
+@pytest.mark.e2e
 def test_the_bytes_are_those_of_one_item_after_the_other(tmp_path: Path) -> None:
     """With a cache, whose contents are the denoiser's own, and a scheduler that remembers steps."""
     model = {"adapter": "auto", "checkpoint": str(save("wan21", tmp_path / "weights")), "dtype": "float32"}

@@ -131,7 +131,8 @@ def test_fid_and_fvd_go_from_scoring_to_the_gates_of_the_page(tmp_path: Path) ->
     pin(old)
     found = collect_comparison(new, {})
     assert found is not None
-    assert [(gate.cell, gate.state) for gate in found.gates] == [(ROPA.label, "failed"), (SEQUENTIAL.label, "passed")]
+    gates = [(gate.cell, gate.state) for gate in found.gates.rows]
+    assert gates == [(ROPA.label, "failed"), (SEQUENTIAL.label, "passed")]
     (cell,) = [cell for cell in found.cells if cell.label == ROPA.label]
     assert [row.title for row in cell.rows][:2] == ["FID", "FVD"]
     assert cell.rows[0].bar is None and cell.rows[0].prompts == 0

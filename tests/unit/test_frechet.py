@@ -202,6 +202,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.e2e
 def test_fid_takes_inception_by_default_with_weights_from_a_file(weights: Path, tmp_path: Path) -> None:
     real = pictures(tmp_path / "real", 3, seed=0)
     metric = Fid(FidOptions(reference=tmp_path / "real", weights=weights, device="cpu", batch=2))

@@ -24,6 +24,8 @@ from genrun.runner.worker.sample import ItemSampler
 from tests.fakes.items import document, genuine, make_item
 from tests.tiny.checkpoints import save
 
+pytestmark = pytest.mark.e2e
+
 WHOLE, TILE = 8 * 8, 4 * 4
 """Latent pixels of a picture, and of a tile of this VAE."""
 

@@ -29,6 +29,8 @@ from tests.fakes.items import document, make_item
 from tests.tiny import FAMILIES, PROMPT, STAGED_FAMILIES, call_kwargs
 from tests.tiny.checkpoints import save
 
+pytestmark = pytest.mark.e2e
+
 AUTO = Adapter("auto", "any")
 SEQUENTIAL = registry.get("sequential")()
 CASES = [(family, "float32") for family in STAGED_FAMILIES]

@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.e2e
+
 
 def test_tensors_have_the_shapes_that_signatures_name() -> None:
     command = [sys.executable, "-m", "tests.unit.checked_shapes"]

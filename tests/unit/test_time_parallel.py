@@ -26,7 +26,10 @@ def sampled(pipe: Any, solver: str, options: dict[str, Any], **call: Any) -> tup
     return latents, run.solution
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(torch.float32, id="float32"), pytest.param(torch.bfloat16, id="bfloat16", marks=pytest.mark.e2e)],
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_solver_at_tolerance_zero_differs_by_exactly_zero(family: str, dtype: torch.dtype) -> None:
     pipe = build(family, dtype)

@@ -14,6 +14,8 @@ from genrun.adapters.training.loop import Loop, StepRandom
 from genrun.adapters.training.objectives import pictures
 from genrun.adapters.training.recipe import DEMO_IMAGE, DEMO_VIDEO, RECIPES, Recipe, TransformerStage
 
+pytestmark = pytest.mark.e2e
+
 PLAN = TransformerStage(steps=6, batch=8, lr=0.1, caption_drop=0.0, ema=0.5, latents=8)
 
 

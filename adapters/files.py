@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 MIB = 2**20
 CONFIG_BYTES = 64 * MIB
-"""What a configuration may have: the index of a model's shards is one too."""
+"""Largest size of a configuration file in bytes; the index of a model's shards counts as one."""
 
 _KINDS = (
     (stat.S_ISDIR, errno.EISDIR, os.strerror(errno.EISDIR)),

@@ -29,7 +29,7 @@ def cut(text: str, length: int = MAX_LINE) -> str:
 
 
 class GenrunError(Exception):
-    """What failed, where and why, and what to do about it.
+    """An error that genrun raises on purpose, with a message for the user and a remedy.
 
     Attributes:
         exit_code: the exit status of the command.

@@ -110,7 +110,7 @@ SPLIT_BY = {
         "cfg: 1 and parallel.time: 2",
     ),
 }
-"""What of a call is split -> its name, what splits it, and what to use instead."""
+"""Split part of a call -> its description, the job keys that split it, and the alternative to suggest."""
 
 
 def split_refusal(kind: str, cache: Cache, splits: Collection[str]) -> str | None:

@@ -30,7 +30,7 @@ PARSED_UP_TO_BYTES = 2**20
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken", "*.vocab", "tokenizer.bin")
 BYTE_TOKENIZERS = ("ByT5", "Canine", "Perceiver")
-"""How the names of tokenizers begin that need no vocabulary."""
+"""Prefixes of the classes of tokenizers that need no vocabulary file."""
 
 UPGRADE = "Upgrade diffusers: pip install -U diffusers"
 OWN_CODE = "genrun runs no code that comes with a checkpoint. Name a checkpoint of a pipeline of diffusers"

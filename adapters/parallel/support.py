@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 BATCH, TOKENS = "batch", "tokens"
-"""What of one model call is split among ranks: the halves of a doubled batch, or the tokens."""
+"""Parts into which ranks split one model call: the halves of a doubled batch, or the tokens."""
 
 DOUBLED = ("CogVideoXPipeline", "LTXPipeline", "StableDiffusion3Pipeline", "StableDiffusionPipeline")
 """Pipelines with one call of a batch [without the prompt, with it] a step."""

@@ -16,7 +16,7 @@ CHANNELS = (1, 2, 3, 4)
 """Grey, grey with transparency, colour, colour with transparency."""
 
 FLAGS = ("nsfw_content_detected", "nsfw_detected")
-"""Where pipelines say that their safety checker has replaced a picture."""
+"""Fields of a pipeline's output that tell which pictures its safety checker has replaced."""
 
 NON_FINITE, NOT_AS_ASKED = "non_finite", "not_as_asked"
 

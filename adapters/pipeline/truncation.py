@@ -17,7 +17,7 @@ from typing import Any
 SHOWN_LETTERS = 60
 
 SLICING = ("QwenImage",)
-"""How the names of pipelines begin that cut encodings, too: to `max_sequence_length` behind their template."""
+"""Prefixes of the classes of pipelines that also cut encodings, to `max_sequence_length` tokens after their template."""
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Failure:
-    """One reason of which items of a run failed.
+    """A reason for which items of a run failed.
 
     Attributes:
         kind: class of the error.
         message: what failed, and why.
         remedy: what to do about it.
-        items: how many items failed of it.
+        items: number of items that failed for it.
     """
 
     kind: str

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 AS_IS = "as-is"
 FORMATS = (AS_IS, "gif", "webp", "webm", "frames")
-"""What media can become in an export."""
+"""Formats of the media in an export."""
 
 NAME = "{index:04}_{prompt}_{seed}_{cell}"
 """File names of an export, unless told otherwise."""

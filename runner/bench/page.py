@@ -67,7 +67,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Section:
-    """One problem on the page."""
+    """A problem's section of the page."""
 
     name: str
     title: str

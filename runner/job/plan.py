@@ -50,7 +50,7 @@ HELD = {"offload", "vae", "compile", "quantization", "encode", "variant"}
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One picture or clip to make.
+    """A picture or clip to make.
 
     Attributes:
         id: 20 hex digits of a hash of everything that changes the pixels: the adapter, the checkpoint's fingerprint

@@ -41,16 +41,16 @@ def mesh_of(request: Request, cluster: Cluster) -> Mesh:
     Raises:
         UsageError: they are not those of the mesh, or not the same number on every node.
     """
-    wish, gpus = request.wish, int(cluster.gpus.rpartition(":")[2])
+    asked, gpus = request.mesh_request, int(cluster.gpus.rpartition(":")[2])
     if request.processes != "auto":
         ranks = request.processes
     elif gpus:
         ranks = cluster.nodes * gpus
-    elif wish.data != "auto":
-        ranks = wish.mesh().ranks
+    elif asked.data != "auto":
+        ranks = asked.mesh().ranks
     else:
-        ranks = math.lcm(wish.mesh().ranks_per_team, cluster.nodes)
-    mesh = wish.mesh(ranks)
+        ranks = math.lcm(asked.mesh().ranks_per_team, cluster.nodes)
+    mesh = asked.mesh(ranks)
     if mesh.ranks != ranks or ranks % cluster.nodes:
         raise UsageError(
             f"launch: {ranks} ranks of a task are not {product(mesh.to_dict(), 'parallel.')}, "

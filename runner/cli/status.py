@@ -10,8 +10,17 @@ import click
 
 from genrun.runner.cli.arguments import run_argument
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import Terminal, json_option, one_line, put, put_json, put_table, say
-from genrun.runner.cli.submit import counts, notes_json
+from genrun.runner.cli.output import (
+    Terminal,
+    json_option,
+    notes_json,
+    one_line,
+    put,
+    put_json,
+    put_table,
+    run_json,
+    say,
+)
 
 if TYPE_CHECKING:
     from genrun.runner.api.state import Item, Status
@@ -39,7 +48,7 @@ def status(run: str | None, base: Path, as_json: bool) -> None:
     if as_json:
         put_json(
             {
-                **counts(found.folder, found.tally, [job for queue in found.queues for job in queue.job_ids()]),
+                **run_json(found.folder, found.tally, [job for queue in found.queues for job in queue.job_ids()]),
                 **notes_json(found.records.values()),
                 "rows": [_row(found, item) for item in found.items],
                 **_tasks_json(found.queues),

@@ -173,7 +173,7 @@ def mesh_of(request: Request) -> Mesh:
         RefusedError: there are GPUs, and not that many.
     """
     gpus = len(gpu_names()) if request.uses_gpus else 0
-    mesh = request.wish.mesh(gpus if request.processes == "auto" else request.processes)
+    mesh = request.mesh_request.mesh(gpus if request.processes == "auto" else request.processes)
     if request.processes not in ("auto", mesh.ranks):
         raise UsageError(
             f"launch.processes: {request.processes} is not {product(mesh.to_dict(), 'parallel.')} = {mesh.ranks}.",

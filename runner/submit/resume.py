@@ -8,7 +8,7 @@ from pathlib import Path
 
 from genrun.runner.errors import MixError
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.output import written_with
+from genrun.runner.store.output_settings import written_with
 from genrun.runner.store.repair import repair
 from genrun.runner.store.runs import new_path, point_latest
 from genrun.runner.submit.active import at_work

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from genrun.runner.errors import GenrunError, UnreadableError
 from genrun.runner.store.files import sha256_of, sync, write_error, write_whole
 from genrun.runner.store.folder import RESULTS, RunFolder
-from genrun.runner.store.output import differences, wants_latents, written_with
+from genrun.runner.store.output_settings import differences, wants_latents, written_with
 from genrun.runner.store.records import format_record
 from genrun.runner.store.results import lost_file
 from genrun.runner.store.runs import runs_of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import DamagedFileError, MixError, UnreadableError
 from genrun.runner.store.files import sha256_of
-from genrun.runner.store.output import differences, wants_latents, written_with
+from genrun.runner.store.output_settings import differences, wants_latents, written_with
 from genrun.runner.store.results import lost_file, set_aside, written_since
 from genrun.runner.worker.failures import LostError, OutdatedError, describe
 

@@ -28,7 +28,7 @@ from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import STALE_S, Leases, Owner
 from genrun.runner.store.order import STOPPED, Order, Report, rank_log
-from genrun.runner.store.output import wants_latents, written_with
+from genrun.runner.store.output_settings import wants_latents, written_with
 from genrun.runner.store.processes import ProcessName, current, is_gone
 from genrun.runner.worker.background import has_dropped_work
 from genrun.runner.worker.log import say

@@ -24,7 +24,7 @@ from genrun.runner.cli.output import (
 
 if TYPE_CHECKING:
     from genrun.runner.api.state import Item, Status
-    from genrun.runner.launch.protocol import Queue
+    from genrun.runner.launch.protocol import QueueState
 
 COUNTED = ("items", "done", "failed", "running", "pending")
 TASKS = ("job", "step", "tasks", "state", "restarted", "why", "nodes")
@@ -144,7 +144,7 @@ def _say_notes(found: Status) -> None:
             say(f"    (and {len(notes.items) - SHOWN_ITEMS} more: --json lists them)")
 
 
-def _put_tasks(queues: Sequence[Queue]) -> None:
+def _put_tasks(queues: Sequence[QueueState]) -> None:
     """Print how many tasks are in which state and why, and where the logs of those lie that ended badly."""
     for queue in queues:
         if queue.trouble:
@@ -159,7 +159,7 @@ def _put_tasks(queues: Sequence[Queue]) -> None:
                 say(f"{group.state}: {group.why}\n  Log: {group.bad_log}")
 
 
-def _tasks_json(queues: Sequence[Queue]) -> dict[str, Any]:
+def _tasks_json(queues: Sequence[QueueState]) -> dict[str, Any]:
     """Return the tasks for scripts; nothing for runs that were never in a queue."""
     if not queues:
         return {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from genrun.registry import UnknownNameError
 from genrun.runner.errors import LaunchError, UsageError
 from genrun.runner.launch import registry
-from genrun.runner.launch.protocol import Check, Launcher, Queue, Request
+from genrun.runner.launch.protocol import Check, Launcher, QueueState, Request
 from genrun.runner.store.order import Order
 from genrun.runner.store.processes import is_gone
 
@@ -30,7 +30,7 @@ def launchers_of(folder: RunFolder, environ: Mapping[str, str]) -> list[Launcher
     return found
 
 
-def queues_of(folder: RunFolder, environ: Mapping[str, str]) -> list[Queue]:
+def queues_of(folder: RunFolder, environ: Mapping[str, str]) -> list[QueueState]:
     """Return the state of a run's jobs in every queue that it was ever in: one question to each queue.
 
     Raises:
@@ -94,7 +94,7 @@ def doctor(environ: Mapping[str, str]) -> list[Check]:
     return checks
 
 
-def _answering(folder: RunFolder, launcher: Launcher) -> Queue | None:
+def _answering(folder: RunFolder, launcher: Launcher) -> QueueState | None:
     queue = launcher.queue(folder)
     if queue is not None and queue.trouble:
         raise LaunchError(f"{folder.path}: nothing was cancelled: {queue.trouble}")

@@ -147,7 +147,7 @@ class TaskGroup:
     bad_log: Path | None = None
 
 
-class Queue(Protocol):
+class QueueState(Protocol):
     """State of a run's jobs in a launcher's queue, at one moment."""
 
     @property
@@ -237,7 +237,7 @@ class Launcher(Protocol):
         """
         ...
 
-    def queue(self, folder: RunFolder) -> Queue | None:
+    def queue(self, folder: RunFolder) -> QueueState | None:
         """Return the state of all of a run's jobs that this launcher has queued, also by other commands.
 
         Raises:

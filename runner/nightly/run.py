@@ -202,7 +202,7 @@ class _Call:
         self._amend(change, new)
 
     def _generate(self) -> list[str]:
-        """Make the items; return what went wrong beside items that failed."""
+        """Make the items; return what went wrong, apart from items that failed."""
         try:
             self.tools.make_items(self.folder)
         except StoppedError:

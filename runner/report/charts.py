@@ -32,7 +32,7 @@ MARKERS = 8
 """Shapes in charts.html.j2. Seven colours and eight shapes tell 56 lines apart."""
 
 COLOURS = 7
-"""Colours of css/page.css beside the one of the sequential sampler, which is number 0."""
+"""Colours of css/page.css besides that of the sequential sampler, which is number 0."""
 
 # What labels are laid out for, in px: the plot of a window of 1280 px. A wider one has only more room between them, and
 # css/charts.css hides them in a much narrower one, where the legend stands alone.

@@ -154,7 +154,7 @@ def _parts(room: Path) -> list[Path]:
 
 
 def _small_files(folder: RunFolder) -> Iterator[Flaw]:
-    """Tell of damaged files beside plan and records."""
+    """Report damaged files other than plan and records."""
     for path, error in (*_damaged_documents(folder), *damaged_extras(folder), *damaged_encodings(folder)):
         if isinstance(error, UnreadableError):
             yield _denied(folder, path, error)

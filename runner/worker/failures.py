@@ -15,7 +15,7 @@ MESSAGE_LENGTH = 2000
 """Characters of a message that a record keeps: torch quotes whole tensors in some."""
 
 OUT_OF_MEMORY = "out_of_memory"
-"""Kind of failure for want of memory."""
+"""Kind of failure of an item for which memory ran out."""
 
 OUT_OF_VAE = "out_of_memory_in_vae"
 """Kind of failure of an item that was sampled and could not be decoded, not even by tiles and slices."""

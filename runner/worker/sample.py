@@ -169,7 +169,7 @@ class ItemSampler:
         self.folder.publish(record, {})
 
     def _agree(self, failure: dict[str, Any] | None) -> list[dict[str, Any]]:
-        """Return what failed on any rank of the team, ranks that only heard of it last."""
+        """Return the failures of all ranks of the team; those that only followed from another rank's come last."""
         failures = [error for error in self.team.gather(failure) if error is not None]
         return sorted(failures, key=lambda error: error["kind"] == BYSTANDER)
 
@@ -183,7 +183,7 @@ class ItemSampler:
 
 
 def cache_notes(item: WorkItem, stats: SamplerStats) -> tuple[Note, ...]:
-    """Return a note where an item's cache left out nothing: which, with which solver, and what the cause may be."""
+    """Return a note on an item whose cache skipped no block, with the cache, the solver and the likely cause."""
     if not item.cache or not stats.blocks_full or stats.blocks < stats.blocks_full * (1 - LEAST_SAVED):
         return ()
     kind, solver = item.cache["kind"], item.solver["kind"]

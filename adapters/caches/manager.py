@@ -27,7 +27,7 @@ ROUNDS_KEPT = 2
 
 @dataclass(frozen=True)
 class CurrentEvaluation:
-    """The evaluation in work, as the scheduler knows it.
+    """The current evaluation, as the scheduler knows it.
 
     Attributes:
         index: its step.

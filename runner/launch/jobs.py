@@ -1,4 +1,4 @@
-"""Jobs of a run, whichever launchers they are of: what waits or works, stopping it, and telling when it is over."""
+"""Jobs of a run under any launcher: list those that wait or work, stop them, and tell when a launch has ended."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def launchers_of(folder: RunFolder, environ: Mapping[str, str]) -> list[Launcher
 
 
 def queues_of(folder: RunFolder, environ: Mapping[str, str]) -> list[QueueState]:
-    """Return the state of a run's jobs in every queue that it was ever in: one question to each queue.
+    """Return the state of a run's jobs in every queue that it was ever in, with one query to each queue.
 
     Raises:
         StoreError: what was queued cannot be read.
@@ -41,7 +41,7 @@ def queues_of(folder: RunFolder, environ: Mapping[str, str]) -> list[QueueState]
 
 
 def cancel_all(folder: RunFolder, environ: Mapping[str, str]) -> Iterator[str]:
-    """Stop everything of a run that waits or works, and yield the names of the jobs; finished items are kept.
+    """Stop all jobs of a run that wait or work, and yield their names; finished items are kept.
 
     Raises:
         LaunchError: a queue gives no answer, or a job cannot be cancelled.
@@ -79,7 +79,7 @@ def cancel_tasks(folder: RunFolder, environ: Mapping[str, str], wanted: Sequence
 
 
 def is_over(folder: RunFolder, launch: str, environ: Mapping[str, str]) -> bool:
-    """Tell whether the workers of a launch have ended, so that its logs grow no more; a queue is asked each time."""
+    """Tell whether the workers of a launch have ended, so that its logs no longer grow; queries the queue each time."""
     order = Order.load(folder, launch)
     if order.launcher is not None:
         return is_gone(order.launcher) is not False
@@ -87,7 +87,7 @@ def is_over(folder: RunFolder, launch: str, environ: Mapping[str, str]) -> bool:
 
 
 def doctor(environ: Mapping[str, str]) -> list[Check]:
-    """Look at what every launcher needs of this machine, and start nothing."""
+    """Check this machine for the needs of every launcher, starting nothing."""
     checks = []
     for name in registry.names():
         checks += registry.get(name)(Request(environ=environ, uses_gpus=False)).doctor()

@@ -26,7 +26,7 @@ TEXTS = (".json", ".txt", ".model", ".jinja", ".vocab", ".tiktoken")
 """Suffixes of configurations and tokenizers."""
 
 PARSED_UP_TO_BYTES = 2**20
-"""Of larger texts (a tokenizer has up to 35 MB) only the first and the last character are looked at."""
+"""Bytes of a text up to which it is parsed; of a larger one (a tokenizer has up to 35 MB) both ends are checked."""
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken", "*.vocab", "tokenizer.bin")
 BYTE_TOKENIZERS = ("ByT5", "Canine", "Perceiver")

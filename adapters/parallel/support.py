@@ -27,10 +27,10 @@ CONTEXT = (
     "StableDiffusion3Pipeline",
     "WanPipeline",
 )
-"""Pipelines whose transformers' tokens can be shared out."""
+"""Pipelines whose transformers' tokens can be split among ranks."""
 
 MASKED = ("HunyuanVideoPipeline", "QwenImagePipeline")
-"""Those among them whose attention may have a mask."""
+"""Pipelines of `CONTEXT` whose attention may have a mask."""
 
 
 def refusals(pipeline: str, cfg: int = 1, ring: int = 1, ulysses: int = 1) -> Iterator[tuple[str, str]]:

@@ -89,7 +89,7 @@ OPEN = "auto"
 """The adapter that leaves everything to the checkpoint."""
 
 COGVIDEOX15_FPS = 16
-"""Of CogVideoX1.5, whose class is that of CogVideoX; its denoiser has patches in time, too."""
+"""Frame rate of CogVideoX1.5, whose class is that of CogVideoX; it is known by its denoiser's patches in time."""
 
 PICTURE_VAES = frozenset(
     {

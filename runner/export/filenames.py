@@ -18,7 +18,7 @@ FIELDS = ("index", "prompt", "seed", "id", "solver", "model", "cell")
 
 PROMPT_LETTERS = 60
 PART_BYTES = 200
-"""Of one part of a path: file systems take 255, and a suffix comes behind."""
+"""Bytes of one part of a path: file systems take 255, and a suffix follows."""
 
 _FORBIDDEN = {"", ".", ".."}
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
 
 PATIENCE_S = 45.0
-"""More than torchrun takes to kill ranks that do not stop by themselves: 30 s."""
+"""Seconds until workers that do not stop are killed: more than the 30 s after which torchrun kills its ranks."""
 
 REMEDY = "Ask for fewer, or set model.device: cpu."
 

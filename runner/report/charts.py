@@ -20,7 +20,7 @@ PADDING = 0.08
 """Share of a scale that is left free at each end, so that no mark is cut."""
 
 TICKS = 4
-"""As many steps as a chart of 8 rem has room for."""
+"""Steps of a scale for which a chart of 8 rem has room."""
 
 PLOT_TICKS = 6
 """Steps of a plot of 20 rem: more would run into each other at 400 px."""

@@ -35,7 +35,7 @@ Key = tuple[str, str]
 """Item (or set) and part: the number that is measured by itself, for most metrics its name."""
 
 OnDamage = Callable[[str], None]
-"""Told of every line that cannot be read."""
+"""Callback that gets a message about each line that cannot be read."""
 
 Stamp = tuple[int, int, int]
 """Inode, time of change in ns, size: another whenever a file was replaced."""

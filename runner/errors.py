@@ -70,7 +70,7 @@ class DamagedFileError(StoreError):
 
 
 class UnreadableError(StoreError):
-    """A file of a run that cannot be looked into: what it holds is not known, so nothing may be put in its place."""
+    """A file of a run that may not be read: its content is unknown, so it must not be replaced."""
 
 
 class LaunchError(RunError):

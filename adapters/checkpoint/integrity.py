@@ -147,7 +147,7 @@ def _check_component(folder: Path, name: str, library: str, kind: str, variant: 
 
 
 def _check_text(path: Path) -> None:
-    """Check a configuration or a part of a tokenizer: that it is there, and JSON where its name says so."""
+    """Check that a configuration or a tokenizer's file exists, and is JSON where its name says so."""
     name = f"{path.parent.name}/{path.name}"
     check_present(path, name)
     if path.suffix != ".json":

@@ -105,7 +105,7 @@ def _bytes(pictures: AnyFrames) -> Frames:
 
 
 def check_finite(values: Tensor, what: str, remedy: str = "") -> None:
-    """Check that there is neither NaN nor infinity in a tensor. Raises PictureError with how many there are."""
+    """Check that a tensor has neither NaN nor infinity. Raises PictureError with their number."""
     if values.is_floating_point() and not bool(torch.isfinite(values).all()):
         raise non_finite(values, what, remedy)
 

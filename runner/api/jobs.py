@@ -23,7 +23,7 @@ AnyJob = str | os.PathLike[str] | Mapping[str, Any]
 """A job file, the name of a packaged one, YAML text (a text with a line break), or a mapping."""
 
 IN_PYTHON = "job.yaml"
-"""File name, beside the current folder's files, that stands for a job that is in no file."""
+"""Name of a file in the current folder that stands for a job without a file."""
 
 
 def load_job(job: AnyJob, sets: Sequence[str] = ()) -> LoadedJob:

@@ -174,7 +174,7 @@ def is_at_work(folder: RunFolder) -> bool:
 
 
 def _let_finish(folder: RunFolder, order: Order, held: contextlib.ExitStack, listener: Listener) -> None:
-    """Follow other commands that are at work on the run, until nothing is left for an order or they are gone."""
+    """Follow other commands at work on the run until an order has no items left or the commands have ended."""
     from genrun.runner.store.order import open_items
     from genrun.runner.submit.active import at_work, told
     from genrun.runner.submit.follow import await_others

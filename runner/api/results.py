@@ -228,7 +228,7 @@ def _gates(gates: str | os.PathLike[str] | Sequence[Gate] | None) -> list[Gate] 
 
 
 def _drift(names: Sequence[str]) -> list[str]:
-    """Return the metrics of `drift` by their names, refusing those that there are not."""
+    """Return the metrics of `drift` by their names, refusing unknown ones."""
     from genrun.registry import did_you_mean
     from genrun.runner.compare.drift import PREFIX, drift_names
 

@@ -120,7 +120,7 @@ class Terminal(Listener):
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Listener]:
-    """Show how many items were looked at by a bar on a terminal; elsewhere say messages alone."""
+    """Show the number of processed items as a bar on a terminal; elsewhere show messages only."""
     if not on_terminal(err=True):
         yield Terminal()
         return

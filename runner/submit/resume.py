@@ -1,4 +1,4 @@
-"""Opening the run of a job: the one that is there, set right to follow the job, or a new one with what earlier ones made."""
+"""Opening the run of a job: an existing one, repaired and brought in line with the job, or a new one with reused results."""
 
 from __future__ import annotations
 

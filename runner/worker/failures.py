@@ -27,7 +27,7 @@ OUTDATED = "outdated"
 """Kind of failure of an item whose media file has to be written again, since the job asks for another one now."""
 
 _FULL = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
-"""Phrases in a RuntimeError by which libraries say that there is no memory left."""
+"""Phrases in a RuntimeError by which libraries report that memory ran out."""
 
 _KINDS = {
     "OutOfMemoryError": OUT_OF_MEMORY,

@@ -167,7 +167,7 @@ class Loop:
         return self.queue.next(self.model)
 
     def _next_wave(self) -> list[tuple[str, int]] | None:
-        """Return the next items and how many groups share each, or None when nothing is left; wait for strangers' items."""
+        """Return the next items and how many groups share each, or None when none is left; wait for other launches."""
         while not (free := self.queue.free()):
             if not self.queue.waits_for_others():
                 return None

@@ -41,7 +41,7 @@ GRACE_S = 20.0
 """Seconds from the end of this process's launcher to its own: twice what background work is waited for."""
 
 WATCH_INTERVAL_S = 1.0
-"""Seconds between two looks for the launcher: reading one file of /proc costs nothing beside an item."""
+"""Seconds between two looks for the launcher: reading one file of /proc costs nothing compared to an item."""
 
 MakeProducer = Callable[[Mapping[str, Any], Team, int], Producer]
 """Build a producer from the resolved job, the team and the rank's number on its machine."""

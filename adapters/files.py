@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 MIB = 2**20
 CONFIG_BYTES = 64 * MIB
-"""What a configuration may have: the index of a model's shards is one too."""
+"""Largest size of a configuration file in bytes; the index of a model's shards counts as one."""
 
 _KINDS = (
     (stat.S_ISDIR, errno.EISDIR, os.strerror(errno.EISDIR)),
@@ -29,7 +29,7 @@ _KINDS = (
 
 
 class TooLargeError(OSError):
-    """A file with more bytes than whoever reads it can use.
+    """A file with more bytes than its reader accepts.
 
     Attributes:
         size: how many it has, or as many of them as were read.
@@ -47,7 +47,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: there is none, it cannot be read, or it is a folder, a device, a pipe or a socket.
     """
-    # A look before: opening a device can do something already. And one after: it may be another file by then.
+    # Checked before, as opening a device can have effects, and after, as it may be another file by then.
     _require_regular(_status(path), path)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -71,7 +71,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 
 def read_json(path: Path, limit: int = CONFIG_BYTES) -> Any:
-    """Return what a file of JSON says.
+    """Return the value of a JSON file.
 
     Raises:
         OSError: as `read_bounded`.
@@ -81,7 +81,7 @@ def read_json(path: Path, limit: int = CONFIG_BYTES) -> Any:
 
 
 def parse_json(text: bytes | str) -> Any:
-    """Return what a text says as JSON.
+    """Return the value of a JSON text.
 
     Raises:
         ValueError: it is no JSON, or nested too deep.
@@ -104,17 +104,17 @@ def unusable(path: str | Path) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether anything has that name; False too where it cannot be looked at, or nothing can have that name."""
+    """Return whether anything has that name; False also where it cannot be examined, or nothing can have that name."""
     return _has_kind(path, lambda _: True)
 
 
 def is_file(path: Path) -> bool:
-    """Return whether there is a regular file; False too where it cannot be looked at, or no file can have that name."""
+    """Return whether there is a regular file; False also where it cannot be examined, or no file can have that name."""
     return _has_kind(path, stat.S_ISREG)
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether there is a folder; False too where it cannot be looked at, or no folder can have that name."""
+    """Return whether there is a folder; False also where it cannot be examined, or no folder can have that name."""
     return _has_kind(path, stat.S_ISDIR)
 
 

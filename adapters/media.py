@@ -40,13 +40,13 @@ DEFAULT_CRF = 18
 MAX_METADATA = MIB
 
 FINEST_CRF = 1
-"""Below it x264 writes its lossless profile, High 4:4:4 Predictive, which browsers do not play."""
+"""Least CRF that is used: below it x264 writes its lossless profile, High 4:4:4 Predictive, which browsers do not play."""
 
 CHANNELS = (1, 2, 3, 4)
-"""Of a picture: grey, grey with transparency, RGB, RGB with transparency."""
+"""Numbers of channels of a picture: grey, grey with transparency, RGB, RGB with transparency."""
 
 WEBM_CRF = 24
-"""Of VP9, where 15 to 35 is usual: about the size and quality of x264 at 18."""
+"""Quality of VP9, where 15 to 35 is usual: about the size and quality of x264 at 18."""
 
 # Above Pillow's default of 80: exported pictures are compared side by side.
 WEBP_QUALITY = 90

@@ -25,7 +25,7 @@ AnyLatents = Shaped[Tensor, "batch *latent"]
 Rows = Shaped[Tensor, "_ *dims"]
 """Some samples of a batch."""
 OneLatents = Float[Tensor, "1 *latent"]
-"""One sample, in the pipeline's dtype."""
+"""A single sample, in the pipeline's dtype."""
 
 Sample = Float32[Tensor, "1 *latent"]
 """A solver's state: one sample, float32."""

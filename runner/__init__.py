@@ -1,1 +1,1 @@
-"""A job's life: spec, plan, store, launch, work, score, report, command line."""
+"""A job's life: job file, run folder, submission, launch, workers, scores, comparison, report, command line."""

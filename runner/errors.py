@@ -29,7 +29,7 @@ def cut(text: str, length: int = MAX_LINE) -> str:
 
 
 class GenrunError(Exception):
-    """What failed, where and why, and what to do about it.
+    """An error that genrun raises on purpose, with a message for the user and a remedy.
 
     Attributes:
         exit_code: the exit status of the command.
@@ -70,7 +70,7 @@ class DamagedFileError(StoreError):
 
 
 class UnreadableError(StoreError):
-    """A file of a run that cannot be looked into: what it holds is not known, so nothing may be put in its place."""
+    """A file of a run that may not be read: its content is unknown, so it must not be replaced."""
 
 
 class LaunchError(RunError):

@@ -1,1 +1,1 @@
-"""Slurm: what genrun knows of its commands, states and scripts; nothing here knows what a run folder is."""
+"""Slurm: its launcher, the batch scripts, and the questions to its queue and its accounting."""

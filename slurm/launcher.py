@@ -23,7 +23,7 @@ from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, Unreachabl
 from genrun.slurm.doctor import examine
 from genrun.slurm.requeue import release
 from genrun.slurm.sbatch import Scripts
-from genrun.slurm.submissions import ITEMS, SCRIPT, Entry, QueueState, Submission, job_folder, queue_state
+from genrun.slurm.submissions import ITEMS, SCRIPT, Entry, SlurmQueueState, Submission, job_folder, queue_state
 from genrun.slurm.tasks import Task, tally
 from genrun.slurm.template import mistake_in
 
@@ -41,16 +41,16 @@ def mesh_of(request: Request, cluster: Cluster) -> Mesh:
     Raises:
         UsageError: they are not those of the mesh, or not the same number on every node.
     """
-    wish, gpus = request.wish, int(cluster.gpus.rpartition(":")[2])
+    asked, gpus = request.mesh_request, int(cluster.gpus.rpartition(":")[2])
     if request.processes != "auto":
         ranks = request.processes
     elif gpus:
         ranks = cluster.nodes * gpus
-    elif wish.data != "auto":
-        ranks = wish.mesh().ranks
+    elif asked.data != "auto":
+        ranks = asked.mesh().ranks
     else:
-        ranks = math.lcm(wish.mesh().ranks_per_team, cluster.nodes)
-    mesh = wish.mesh(ranks)
+        ranks = math.lcm(asked.mesh().ranks_per_team, cluster.nodes)
+    mesh = asked.mesh(ranks)
     if mesh.ranks != ranks or ranks % cluster.nodes:
         raise UsageError(
             f"launch: {ranks} ranks of a task are not {product(mesh.to_dict(), 'parallel.')}, "
@@ -145,7 +145,7 @@ class SlurmLauncher:
         """
         return self._scripts.items(folder, order, self._tasks(items))
 
-    def queue(self, folder: RunFolder) -> QueueState:
+    def queue(self, folder: RunFolder) -> SlurmQueueState:
         """Return the state of every job of a run: one call of squeue, and where it has forgotten some, one of sacct."""
         return queue_state(folder, self._commands)
 
@@ -214,11 +214,11 @@ class QueueWatch:
     commands: Commands
     poll_s: float
     _asked: float = -math.inf
-    _found: QueueState | None = None
+    _found: SlurmQueueState | None = None
     _released: set[str] = field(default_factory=set)
     _stuck: frozenset[str] = frozenset()
 
-    def look(self) -> QueueState:
+    def look(self) -> SlurmQueueState:
         """Ask the queue now, and let go the tasks that it holds because a node could not start them.
 
         A task that is held again after that is left alone: its own node may not be the only one that is broken.
@@ -263,7 +263,7 @@ def _parts(path: Path, logs: Path) -> list[str]:
     return re.split(r"(\d+)", path.relative_to(logs).as_posix())
 
 
-def _tasks_of(found: QueueState, job: str) -> Sequence[Task] | None:
+def _tasks_of(found: SlurmQueueState, job: str) -> Sequence[Task] | None:
     """Return the tasks of the job of that number, also when sbatch's answer was never heard; None where there is none."""
     for submission in found.submissions:
         for step, entry in submission.jobs.items():
@@ -273,7 +273,7 @@ def _tasks_of(found: QueueState, job: str) -> Sequence[Task] | None:
     return None
 
 
-def _note_id(folder: RunFolder, found: QueueState, submission: Submission) -> str:
+def _note_id(folder: RunFolder, found: SlurmQueueState, submission: Submission) -> str:
     """Return the number of a live array, and write it down if sbatch's answer was never heard."""
     entry, job = submission.jobs[ITEMS], found.tasks_of(submission)[0].job
     if not entry.id:

@@ -1,6 +1,6 @@
 """Requeueing: when a task starts again, and how tasks are let go or put behind others.
 
-The tasks of an array requeue themselves, in `job.sbatch.j2`, by the limits that stand here.
+A task of an array requeues itself: its script, `job.sbatch.j2`, calls `scontrol requeue` within the limits set here.
 """
 
 from __future__ import annotations

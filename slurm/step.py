@@ -25,7 +25,7 @@ from genrun.slurm.requeue import wait_behind
 from genrun.slurm.submissions import ITEMS, load, queue_state
 
 if TYPE_CHECKING:
-    from genrun.slurm.submissions import QueueState
+    from genrun.slurm.submissions import SlurmQueueState
 
 STEPS = Registry(
     what="step",
@@ -101,7 +101,7 @@ def _missing(folder: RunFolder, order: Order, step: str) -> str:
     return ""
 
 
-def _before(found: QueueState, step: str) -> list[str]:
+def _before(found: SlurmQueueState, step: str) -> list[str]:
     """List the live jobs that do what this step lacks."""
     steps = (ITEMS,) if step == "score" else (ITEMS, "score")
     return sorted({found.tasks_of(submission, each)[0].job for submission, each in found.live(*steps)})

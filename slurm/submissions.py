@@ -120,7 +120,7 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class QueueState:
+class SlurmQueueState:
     """State of all jobs of a run.
 
     Attributes:
@@ -242,7 +242,7 @@ def load(folder: RunFolder) -> list[Submission]:
     return [submission for _, submission in sorted(found, key=lambda pair: pair[0].parent.name)]
 
 
-def queue_state(folder: RunFolder, commands: Commands) -> QueueState:
+def queue_state(folder: RunFolder, commands: Commands) -> SlurmQueueState:
     """Ask what has become of every job of a run: one call of squeue, and where it has forgotten some, one of sacct.
 
     Raises:
@@ -251,13 +251,13 @@ def queue_state(folder: RunFolder, commands: Commands) -> QueueState:
     submissions = load(folder)
     jobs = [submission.job(folder, step) for submission in submissions for step in submission.jobs]
     if not jobs:
-        return QueueState(folder, submissions, {})
+        return SlurmQueueState(folder, submissions, {})
     # A run is submitted by one user; one who joins in with another account is asked for by the first's.
     answer = poll(commands, ",".join(sorted({submission.user for submission in submissions})), jobs)
     by_name: dict[str, list[Task]] = {}
     for task in answer.tasks:
         by_name.setdefault(task.name, []).append(task)
-    return QueueState(folder, submissions, by_name, answer.trouble)
+    return SlurmQueueState(folder, submissions, by_name, answer.trouble)
 
 
 def poll(commands: Commands, user: str, jobs: Sequence[Job]) -> Answer:

@@ -26,7 +26,7 @@ Denoiser = Callable[["State", float, float], "State"]
 """E[x0 | x] from (x, alpha, sigma), for x = alpha x0 + sigma noise."""
 
 MOST_SIGMA = 0.9999
-"""Where a variance-preserving grid starts: at sigma = 1 its state would say nothing about x0."""
+"""Sigma at which a variance-preserving grid starts: at 1 its state would carry no information about x0."""
 
 
 @runtime_checkable

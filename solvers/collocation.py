@@ -9,7 +9,7 @@ equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with two things ad
 - a prediction is not held while its state is corrected, but moved by a model of its Jacobian (`jacobian.py`, quasi-Newton);
   how well that is known decides how long a window can be, so that where the model is stiff more than half of many workers
   probe it, and
-- the distance to the next node is as long as the measured curvature of the prediction allows (`spacing.py`, the step-size
+- the distance to the next node is as long as the measured curvature of the prediction allows (`step_size.py`, the step-size
   control), less of it early on, where an error that nothing undoes grows with the picture.
 
 Here is the loop: evaluate the nodes and the probes, learn, correct all states after the front, move it, and choose new
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from genrun.solvers.contract import History, Point, Problem, Run
 from genrun.solvers.jacobian import JacobianModel, LocalJacobian, log_snr
-from genrun.solvers.spacing import StepSizeController, x0_weight
+from genrun.solvers.step_size import StepSizeController, x0_weight
 from genrun.solvers.sweep import Acceptance
 from genrun.solvers.trajectory import Trajectory, check_options, rms
 from genrun.solvers.tuning import TUNING, Tuning

@@ -30,7 +30,7 @@ Pairs = Float32[Tensor, "capacity 2 elements"]
 Secants = Float32[Tensor, "rows elements"]
 """Moves in even rows, their changes in odd ones."""
 Vectors = Float32[Tensor, "elements *vectors"]
-"""One vector of a state's size, or several as columns."""
+"""A vector of a state's size, or several as columns."""
 Products = Float64[Tensor, "rows *vectors"]
 """Inner products of the secants' rows with vectors."""
 PerSecant = Float64[Tensor, " secants"]

@@ -85,7 +85,7 @@ class Tuning:
     least_level: float = 1e-3
     """Signal and noise level below which their ratio is cut off: it has no logarithm at the ends of the grid."""
 
-    # The step-size control, spacing.py:
+    # The step-size control, step_size.py:
 
     budget_between: float = 0.05
     """Error that one gap between evaluated nodes may add to the state, as a share of the tolerance.

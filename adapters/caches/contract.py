@@ -31,14 +31,14 @@ CacheError = errors.CacheError
 
 @dataclass
 class Place:
-    """The evaluation in work, told to caches before every call of the model.
+    """The current evaluation, as caches are told of it before every call of the model.
 
     Attributes:
         index: step i in 0..N-1.
         num_steps: N.
         timestep: the scheduler's time there.
         branch: of the guidance, such as "cond".
-        context: which states may be read.
+        context: name of the states that may be read.
         in_order: whether every evaluation is of a later step than the one before.
     """
 
@@ -59,7 +59,7 @@ class States(Protocol):
         ...
 
     def keep(self, contexts: Collection[str]) -> None:
-        """Forget every other context."""
+        """Forget the states of all other contexts."""
         ...
 
     def contexts(self) -> set[str]:
@@ -67,7 +67,7 @@ class States(Protocol):
         ...
 
     def detach(self) -> None:
-        """Forget all, and leave the model as it was."""
+        """Forget all states, and restore the model."""
         ...
 
 
@@ -76,11 +76,11 @@ class Cache(Protocol):
     """A frozen dataclass whose fields are its options in a job file.
 
     Attributes:
-        needs_order: why it is right for evaluations in the order of steps alone, or "".
-        needs_every_step: whether none of the steps may be left out either.
-        needs_whole: what of an evaluation has to be whole on a rank, "tokens" or "batch", and why.
-        models: class names of the transformers that it is known to work on.
-        package: what must be installed for it, beside genrun, or "".
+        needs_order: why it works only if evaluations come in the order of steps, or "".
+        needs_every_step: whether, in addition, no step may be left out.
+        needs_whole: part of an evaluation that one rank needs whole, "tokens" or "batch" -> why.
+        models: class names of the transformers that it is known to work with.
+        package: package that must be installed for it, besides genrun, or "".
     """
 
     needs_order: ClassVar[str]
@@ -100,7 +100,7 @@ class NoCache:
 
 
 UNKNOWN_SPLITS = dict.fromkeys((TOKENS, BATCH), "it does not say how it decides when ranks share an evaluation")
-"""Of a cache that does not say what it needs whole."""
+"""`needs_whole` of a cache that does not declare it."""
 
 SPLIT_BY = {
     TOKENS: ("all tokens of an evaluation", "parallel.ulysses and ring share them out", "parallel.time or data"),
@@ -110,7 +110,7 @@ SPLIT_BY = {
         "cfg: 1 and parallel.time: 2",
     ),
 }
-"""What of a call is split -> its name, what splits it, and what to use instead."""
+"""Split part of a call -> its description, the job keys that split it, and the alternative to suggest."""
 
 
 def split_refusal(kind: str, cache: Cache, splits: Collection[str]) -> str | None:

@@ -1,4 +1,7 @@
-"""A cache on a pipeline: names the context of each evaluation, drops states that are done, counts block evaluations."""
+"""A cache on a pipeline: name the context of each evaluation, drop states that are done, count block evaluations.
+
+Which blocks an evaluation skips is decided in each cache's own module, such as `first_block.py`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ ROUNDS_KEPT = 2
 
 @dataclass(frozen=True)
 class CurrentEvaluation:
-    """The evaluation in work, as the scheduler knows it.
+    """The current evaluation, as the scheduler knows it.
 
     Attributes:
         index: its step.

@@ -1,4 +1,4 @@
-"""Counts block evaluations: the work of the blocks' linear layers, in units of whole blocks."""
+"""Count block evaluations: the work of the blocks' linear layers, in units of whole blocks."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ INDEX = "model_index.json"
 MAX_JSON_BYTES = 64 * 2**20
 LIBRARIES = ("diffusers", "transformers")
 NO_WEIGHTS = ("tokenizer", "processor", "scheduler", "feature_extractor", "image_processor", "guider")
-"""How the names of components without weights begin."""
+"""Prefixes of the names of components without weights."""
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -26,11 +26,11 @@ TEXTS = (".json", ".txt", ".model", ".jinja", ".vocab", ".tiktoken")
 """Suffixes of configurations and tokenizers."""
 
 PARSED_UP_TO_BYTES = 2**20
-"""Of larger texts (a tokenizer has up to 35 MB) only the first and the last character are looked at."""
+"""Bytes of a text up to which it is parsed; of a larger one (a tokenizer has up to 35 MB) both ends are checked."""
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.tiktoken", "*.vocab", "tokenizer.bin")
 BYTE_TOKENIZERS = ("ByT5", "Canine", "Perceiver")
-"""How the names of tokenizers begin that need no vocabulary."""
+"""Prefixes of the classes of tokenizers that need no vocabulary file."""
 
 UPGRADE = "Upgrade diffusers: pip install -U diffusers"
 OWN_CODE = "genrun runs no code that comes with a checkpoint. Name a checkpoint of a pipeline of diffusers"
@@ -147,7 +147,7 @@ def _check_component(folder: Path, name: str, library: str, kind: str, variant: 
 
 
 def _check_text(path: Path) -> None:
-    """Check a configuration or a part of a tokenizer: that it is there, and JSON where its name says so."""
+    """Check that a configuration or a tokenizer's file exists, and is JSON where its name says so."""
     name = f"{path.parent.name}/{path.name}"
     check_present(path, name)
     if path.suffix != ".json":

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 SUPPLIED = frozenset({"prompt", "generator"})
-"""Parameters that every call has from an item; those with a default need nobody to give them."""
+"""Arguments of a pipeline's call that every item supplies; other arguments are optional if they have a default."""
 
 MEDIA = re.compile(r"(\w+_)?(image|video|mask|audio)s?|conditioning_frames|controls|hint")
 """Parameters that are pictures, clips or sounds: nothing that a job's options can hold."""

@@ -1,4 +1,4 @@
-"""Strict loading: models are read from their variant's files, and refused where these do not fill them."""
+"""Strict loading: read models from their variant's files, and refuse those with missing, extra or misshapen tensors."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from genrun.adapters.checkpoint.variants import Files, choose
 # Names of tensors in a message: enough to recognise the model by.
 SHOWN = 3
 UNTRAINED = "num_batches_tracked"
-"""How the names of buffers end that no evaluation reads."""
+"""Suffix of the names of buffers that no evaluation reads."""
 
 NUMBER = re.compile(r"\.(\d+)(?=\.)")
-"""Of a block in the name of a tensor, such as transformer_blocks.7.norm.weight."""
+"""Number of a block in the name of a tensor, such as transformer_blocks.7.norm.weight."""
 
 OTHER_SHAPE = re.compile(
     r"because (\S+) expected shape torch\.Size\(\[([\d, ]*)\]\), but got torch\.Size\(\[([\d, ]*)\]\)"
 )
-"""What diffusers says of a tensor, without its file."""
+"""Message of diffusers about a tensor of the wrong shape: its name and both shapes, but not its file."""
 
 OF_TWO = "The weights and the config.json beside them are of two models: get both from one place."
 

@@ -17,7 +17,7 @@ from genrun.adapters.checkpoint.index import (
 )
 
 BASES = {"diffusers": ("diffusion_pytorch_model",), "transformers": ("model",)}
-"""How a library's weights files are named; other components are of either."""
+"""Library -> base names of its weights files; components of other libraries may use either."""
 
 EITHER = ("diffusion_pytorch_model", "model")
 SHARD = re.compile(r"-\d{5}-of-\d{5}$")
@@ -27,7 +27,7 @@ LISTING = re.compile(
     r"(?P<base>\w+)\.safetensors(\.index(\.(?P<variant>[^.]+))?\.json|\.(?P<legacy>[^.]+)\.index\.json)"
 )
 NO_MODELS = re.compile(r"(Tokenizer|Scheduler|Processor|FeatureExtractor|Guidance)(Fast|Pil)?$")
-"""How the names of classes without weights end."""
+"""Suffixes of the names of classes without weights."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Context parallelism: the tokens of one evaluation shared out among ranks, by diffusers' own means.
+"""Context parallelism: the tokens of one evaluation split among ranks, by diffusers' own means.
 
 Sums are taken in another order than on one rank: outputs differ by about 1e-7 in float32.
 """

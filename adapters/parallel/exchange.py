@@ -41,7 +41,7 @@ class Exchange(Protocol):
         ...
 
     def begin(self, like: Tensor, capacity: int) -> None:
-        """Start to sample together; returns when every rank has come so far.
+        """Start to sample together; return once every rank has called this.
 
         Args:
             like: a tensor of an output's dtype, shape and memory layout.
@@ -73,7 +73,7 @@ class Exchange(Protocol):
         ...
 
     def end(self) -> None:
-        """Stop; nobody will gather again until the next `begin`."""
+        """Stop; `gather` is not called again until the next `begin`."""
         ...
 
     def abort(self) -> None:
@@ -89,7 +89,7 @@ class LocalExchange:
     size: int = 1
 
     def begin(self, like: Tensor, capacity: int) -> None:
-        """Return at once: there is nobody to wait for."""
+        """Return at once: there is no other rank to wait for."""
 
     def plan(self, owners: Sequence[int]) -> None:
         """Ignore the plan: all evaluations are this process's."""

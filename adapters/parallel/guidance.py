@@ -33,7 +33,7 @@ Forward = Callable[..., Any]
 
 
 def split_guidance(pipe: Any, group: ProcessGroup) -> None:
-    """Share the guidance branches of every evaluation out among the two ranks of a group; `refusals` says of which."""
+    """Split the guidance branches of every evaluation between the two ranks of a group; see `support.refusals`."""
     import torch.distributed as dist
 
     name, rank = type(pipe).__name__, dist.get_rank(group)
@@ -46,7 +46,7 @@ def split_guidance(pipe: Any, group: ProcessGroup) -> None:
 
 
 def halved(rank: int, group: ProcessGroup) -> Callable[[Forward], Forward]:
-    """Has a model's forward evaluate this rank's half of a doubled batch, and return the whole."""
+    """Have a model's forward evaluate this rank's half of a doubled batch, and return the outputs of both halves."""
 
     def wrap(plain: Forward) -> Forward:
         signature = inspect.signature(plain)
@@ -88,7 +88,7 @@ class Turns:
         self._kept: list[Tensor] = []
 
     def taking(self, sharing: Sharing) -> Callable[[Forward], Forward]:
-        """Has a model's forward make this rank's calls only, and tells whose each is."""
+        """Have a model's forward make only this rank's calls, and mark each call as its own or the other rank's."""
 
         def wrap(plain: Forward) -> Forward:
             @wraps(plain)

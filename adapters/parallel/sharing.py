@@ -1,4 +1,4 @@
-"""The ranks that compute one call of a model together, for what has to be decided or counted from all their parts."""
+"""The ranks that compute one call of a model together, for decisions and counts that need the parts of all."""
 
 from __future__ import annotations
 

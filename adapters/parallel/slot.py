@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from genrun.adapters.parallel.sharing import Sharing
 
 GRACE_S = 20.0
-"""How long a rank that failed waits for the others of its slot to fail too, as they do when it is the item's fault."""
+"""Seconds that a failed rank waits for the others of its slot to fail too, as they do when the item is at fault."""
 
 # Seldom enough to cost no CPU.
 POLL_S = 0.05

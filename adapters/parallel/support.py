@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 BATCH, TOKENS = "batch", "tokens"
-"""What of one model call is split among ranks: the halves of a doubled batch, or the tokens."""
+"""Parts into which ranks split one model call: the halves of a doubled batch, or the tokens."""
 
 DOUBLED = ("CogVideoXPipeline", "LTXPipeline", "StableDiffusion3Pipeline", "StableDiffusionPipeline")
 """Pipelines with one call of a batch [without the prompt, with it] a step."""
@@ -27,10 +27,10 @@ CONTEXT = (
     "StableDiffusion3Pipeline",
     "WanPipeline",
 )
-"""Pipelines whose transformers' tokens can be shared out."""
+"""Pipelines whose transformers' tokens can be split among ranks."""
 
 MASKED = ("HunyuanVideoPipeline", "QwenImagePipeline")
-"""Those among them whose attention may have a mask."""
+"""Pipelines of `CONTEXT` whose attention may have a mask."""
 
 
 def refusals(pipeline: str, cfg: int = 1, ring: int = 1, ulysses: int = 1) -> Iterator[tuple[str, str]]:

@@ -18,11 +18,11 @@ PACKAGES = {
     "sage": ("sageattention", "sageattention"),
     "sparge": ("spas_sage_attn", "git+https://github.com/thu-ml/SpargeAttn.git"),
 }
-"""Kernel -> the module it needs, and what pip installs it by."""
+"""Kernel -> the module it needs, and the requirement to install with pip."""
 DISPATCHING = (denoisers.FLUX, denoisers.HUNYUAN, denoisers.WAN, denoisers.QWEN, denoisers.LTX)
 """Transformers whose attention goes through diffusers' dispatch; CogVideoX and SD3 call torch's kernel themselves."""
 MASKED = (denoisers.HUNYUAN, denoisers.LTX)
-"""Those among them that mask the text's padding at every call, which flash and sage refuse."""
+"""Transformers of `DISPATCHING` that mask the text's padding at every call, which flash and sage refuse."""
 
 
 def refusal(attention: str, model: str | None) -> str | None:

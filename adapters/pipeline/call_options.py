@@ -38,7 +38,7 @@ GIVEN = {
 """Arguments of a call that are not a job's to give as options, and what to do instead."""
 
 COUNTS = frozenset(name for name, instead in GIVEN.items() if instead == _SEEDS)
-"""Of these, how many pictures a call makes: to say that it is one is to say nothing."""
+"""Arguments of `GIVEN` for the number of pictures of a call: a value of one is harmless."""
 
 GRIDS = ("timesteps", "sigmas")
 """Arguments that say every step."""

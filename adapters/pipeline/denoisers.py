@@ -26,7 +26,7 @@ COMPONENTS = ("transformer", "transformer_2", "unet")
 """Components that are evaluated at every step."""
 
 BLOCK_LISTS = ("transformer_blocks", "single_transformer_blocks", "blocks")
-"""Where transformers keep their blocks, in the order in which they run."""
+"""Attributes in which transformers keep their blocks, in the order in which the blocks run."""
 
 
 def transformer_of(pipeline: str | None) -> str | None:

@@ -89,7 +89,7 @@ OPEN = "auto"
 """The adapter that leaves everything to the checkpoint."""
 
 COGVIDEOX15_FPS = 16
-"""Of CogVideoX1.5, whose class is that of CogVideoX; its denoiser has patches in time, too."""
+"""Frame rate of CogVideoX1.5, whose class is that of CogVideoX; it is known by its denoiser's patches in time."""
 
 PICTURE_VAES = frozenset(
     {
@@ -113,7 +113,7 @@ SIDES = {
     32: "LTX",
     16: "AnyFlow Cosmos EasyAnimate Helios HunyuanVideo HunyuanSkyreels Kandinsky5T2V Kandinsky5I2V SkyReelsV2 Wan CogView4",
 }
-"""How the names of pipelines begin that refuse sizes which are no multiples of the number."""
+"""Number -> prefixes of the classes of pipelines that refuse sizes which are not multiples of it."""
 
 IN_PAIRS = (
     "Bria",
@@ -127,7 +127,7 @@ IN_PAIRS = (
     "QwenImage",
     "StableDiffusion3",
 )
-"""How the names of pipelines begin whose latents go into the denoiser by 2x2: they round sizes, or refuse them."""
+"""Prefixes of the classes of pipelines that pack latents into 2x2 patches: they round sizes, or refuse them."""
 
 FREE = ("Helios", "HunyuanVideoFramepack", "LTXI2VLong", "SanaWM")
 """Video pipelines that join windows of frames; how many come out is seen when they have come out."""

@@ -18,10 +18,10 @@ PACKAGES = {
 """Backends of quantisation in diffusers, and the package to install for each."""
 
 MODULES = {"optimum-quanto": "optimum.quanto"}
-"""What a package is imported as, where that differs from its name."""
+"""Package -> its import name, where the two differ."""
 
 ENCODERS = "text_encoder"
-"""How the names of a pipeline's text encoders begin."""
+"""Prefix of the names of a pipeline's text encoders."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ CHANNELS = (1, 2, 3, 4)
 """Grey, grey with transparency, colour, colour with transparency."""
 
 FLAGS = ("nsfw_content_detected", "nsfw_detected")
-"""Where pipelines say that their safety checker has replaced a picture."""
+"""Fields of a pipeline's output that tell which pictures its safety checker has replaced."""
 
 NON_FINITE, NOT_AS_ASKED = "non_finite", "not_as_asked"
 
@@ -105,7 +105,7 @@ def _bytes(pictures: AnyFrames) -> Frames:
 
 
 def check_finite(values: Tensor, what: str, remedy: str = "") -> None:
-    """Check that there is neither NaN nor infinity in a tensor. Raises PictureError with how many there are."""
+    """Check that a tensor has neither NaN nor infinity. Raises PictureError with their number."""
     if values.is_floating_point() and not bool(torch.isfinite(values).all()):
         raise non_finite(values, what, remedy)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 Encodings = dict[str, Any]
-"""What `encode_prompt` returned, by the text of its arguments: nested tuples and lists of tensors and None."""
+"""Results of `encode_prompt` by the text of its arguments: nested tuples and lists of tensors and None."""
 
 PLAIN = (type(None), bool, int, float, str, torch.dtype)
 """Types of arguments that say all about an encoding; calls with others (pictures, tensors) are passed through."""

@@ -14,7 +14,7 @@ DTYPE_SUFFIX = "dtype"
 
 
 def missing(backend: str) -> str | None:
-    """Return the command that installs a backend; None where it is there. Imports nothing."""
+    """Return the command that installs a backend, or None where it is installed, importing nothing."""
     package = PACKAGES[backend]
     try:
         found = find_spec(MODULES.get(package, package))

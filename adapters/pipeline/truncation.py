@@ -17,7 +17,7 @@ from typing import Any
 SHOWN_LETTERS = 60
 
 SLICING = ("QwenImage",)
-"""How the names of pipelines begin that cut encodings, too: to `max_sequence_length` behind their template."""
+"""Prefixes of the classes of pipelines that also cut encodings, to `max_sequence_length` tokens after their template."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Cut:
     seen_whole: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Say it in one sentence."""
+        """Describe the truncation in one sentence."""
         what = "the negative prompt" if self.is_negative else "the prompt"
         whole = f"; {', '.join(self.seen_whole)} saw all of it" if self.seen_whole else ""
         return f"{what}: {self.component} saw {self.window} of its {self.tokens} tokens, without {self.lost!r}{whole}"
@@ -70,7 +70,7 @@ class Cut:
 
 @contextmanager
 def watching(pipe: Any, arguments: Mapping[str, Any] | None = None) -> Iterator[list[Seen]]:
-    """Watch the tokenizers of a pipeline, inside a with block; what they were given comes into the list.
+    """Watch the tokenizers of a pipeline, inside a with block; the texts that they get are added to the list.
 
     Args:
         pipe: a diffusers pipeline.
@@ -87,7 +87,7 @@ def watching(pipe: Any, arguments: Mapping[str, Any] | None = None) -> Iterator[
 
 
 def cuts(seen: Sequence[Seen], prompt: str, negative_prompt: str | None) -> tuple[Cut, ...]:
-    """List what was truncated of a prompt and its negative prompt, each text encoder once."""
+    """List the truncations of a prompt and its negative prompt, one for each text encoder."""
     found: dict[tuple[bool, str], Cut] = {}
     for each in seen:
         is_negative = _is_negative(each.text, prompt, negative_prompt)
@@ -131,7 +131,7 @@ def _is_negative(text: str, prompt: str, negative_prompt: str | None) -> bool:
 
 
 def _lost_of(seen: Seen, prompt: str | None) -> str:
-    """Return what was lost of a prompt, without what a template puts around it; "" for nothing."""
+    """Return the lost part of a prompt, without a template's own text; "" for none."""
     start = seen.text.find(prompt) if prompt else -1
     if start < 0 or not seen.lost:
         return seen.lost
@@ -152,14 +152,14 @@ def _tokenizer(component: Any) -> Any | None:
 
 
 def _encoder_of(name: str, pipe: Any) -> str:
-    """Name the text encoder that a tokenizer is for, by diffusers' way of naming them."""
+    """Return the name of a tokenizer's text encoder, by diffusers' convention."""
     suffix = name.removeprefix("tokenizer")
     encoder = f"text_encoder{suffix}"
     return encoder if name.startswith("tokenizer") and hasattr(pipe, encoder) else name
 
 
 def _most_tokens(pipe: Any, arguments: Mapping[str, Any]) -> int | None:
-    """Return up to which token a pipeline keeps the encoding; None where it keeps all."""
+    """Return the number of tokens whose encoding a pipeline keeps; None where it keeps all."""
     template = getattr(pipe, "prompt_template_encode_start_idx", None)
     if not type(pipe).__name__.startswith(SLICING) or not isinstance(template, int):
         return None

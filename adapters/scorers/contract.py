@@ -206,7 +206,7 @@ class SetMetric(Described, Protocol):
 
 
 def needs_of(metric: Described) -> str:
-    """Return what a metric needs beside genrun, or "": those that need nothing are measured when a job names none."""
+    """Return what a metric needs besides genrun, or "": those that need nothing are measured when a job names none."""
     return str(getattr(metric, "needs", ""))
 
 
@@ -216,7 +216,7 @@ def options_of(metric: Described) -> Any:
 
 
 def settings_of(metric: Described) -> Mapping[str, Any]:
-    """Return what beside files and version decides a metric's values, as plain data: part of the key of the cache.
+    """Return what decides, besides files and version, a metric's values, as plain data: part of the key of the cache.
 
     A metric may say so itself (`settings`, a mapping); else it is all of its options.
     """

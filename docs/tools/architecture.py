@@ -39,7 +39,7 @@ Group = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a group is drawn: its left and upper edge, and its size."""
+    """Position of a group in the picture: its left and upper edge, and its size."""
 
     x: float
     y: float

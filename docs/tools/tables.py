@@ -25,7 +25,7 @@ SECTIONS = {
     "SolverSpec": "The [solver](solvers.md): a name, or `{kind: NAME, ...}` with its options. `sequential` by default.",
     "CacheSpec": "The [cache](caches.md): a name, or `{kind: NAME, ...}` with its options. `none` by default.",
 }
-"""What to say of sections whose keys depend on their kind."""
+"""Descriptions of the sections whose keys depend on their kind."""
 BLOCK = re.compile(r"(<!-- table: ([\w. -]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

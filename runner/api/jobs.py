@@ -23,7 +23,7 @@ AnyJob = str | os.PathLike[str] | Mapping[str, Any]
 """A job file, the name of a packaged one, YAML text (a text with a line break), or a mapping."""
 
 IN_PYTHON = "job.yaml"
-"""File name, beside the current folder's files, that stands for a job that is in no file."""
+"""Name of a file in the current folder that stands for a job without a file."""
 
 
 def load_job(job: AnyJob, sets: Sequence[str] = ()) -> LoadedJob:
@@ -97,13 +97,13 @@ def forecast(loaded: LoadedJob, items: Sequence[WorkItem]) -> Forecast:
     """
     from genrun.runner.api.launching import make_launcher
     from genrun.runner.forecast import alternatives, costs_of, observations, predict
-    from genrun.runner.submit.launch_order import is_elastic, wish_of
+    from genrun.runner.submit.launch_order import is_elastic, mesh_request_of
 
     spec = loaded.job
     mesh = make_launcher(spec, loaded.document, items).mesh
     elastic = is_elastic(spec) and mesh.data > 1
     auto = spec.parallel.time == "auto" and mesh.ranks > 1
-    why = wish_of(spec, items).choice(mesh.ranks).why if auto else "as the job says"
+    why = mesh_request_of(spec, items).choice(mesh.ranks).why if auto else "as the job says"
     costs = tuple(costs_of(items, list(observations(Path(spec.output.dir)))))
     known = [cost for cost in costs if cost is not None]
     meshes = alternatives(mesh) if known and len(known) == len(costs) else ()

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Failure:
-    """One reason of which items of a run failed.
+    """A reason for which items of a run failed.
 
     Attributes:
         kind: class of the error.
         message: what failed, and why.
         remedy: what to do about it.
-        items: how many items failed of it.
+        items: number of items that failed for it.
     """
 
     kind: str
@@ -174,7 +174,7 @@ def is_at_work(folder: RunFolder) -> bool:
 
 
 def _let_finish(folder: RunFolder, order: Order, held: contextlib.ExitStack, listener: Listener) -> None:
-    """Follow other commands that are at work on the run, until nothing is left for an order or they are gone."""
+    """Follow other commands at work on the run until an order has no items left or the commands have ended."""
     from genrun.runner.store.order import open_items
     from genrun.runner.submit.active import at_work, told
     from genrun.runner.submit.follow import await_others

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 AS_IS = "as-is"
 FORMATS = (AS_IS, "gif", "webp", "webm", "frames")
-"""What media can become in an export."""
+"""Formats of the media in an export."""
 
 NAME = "{index:04}_{prompt}_{seed}_{cell}"
 """File names of an export, unless told otherwise."""
@@ -228,7 +228,7 @@ def _gates(gates: str | os.PathLike[str] | Sequence[Gate] | None) -> list[Gate] 
 
 
 def _drift(names: Sequence[str]) -> list[str]:
-    """Return the metrics of `drift` by their names, refusing those that there are not."""
+    """Return the metrics of `drift` by their names, refusing unknown ones."""
     from genrun.registry import did_you_mean
     from genrun.runner.compare.drift import PREFIX, drift_names
 

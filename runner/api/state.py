@@ -16,7 +16,7 @@ from genrun.runner.errors import UnreadableError
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
-    from genrun.runner.launch.protocol import Queue
+    from genrun.runner.launch.protocol import QueueState
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Note, Record
     from genrun.runner.store.results import Survey, Tally
@@ -96,7 +96,7 @@ class Status:
     folder: RunFolder
     items: Sequence[Item]
     records: Mapping[str, Record]
-    queues: Sequence[Queue]
+    queues: Sequence[QueueState]
     unreadable: Sequence[UnreadableError] = field(default=())
 
     @property
@@ -174,7 +174,7 @@ def _stop(folder: RunFolder, tasks: Sequence[str], items: Sequence[str], listene
         yield from jobs.cancel_all(folder, os.environ)
 
 
-def _held(folder: RunFolder, queues: Sequence[Queue], listener: Listener) -> set[str]:
+def _held(folder: RunFolder, queues: Sequence[QueueState], listener: Listener) -> set[str]:
     """Return the items whose makers are alive, as far as their leases and queues tell."""
     from genrun.runner.store.lease import holdings, looks_alive
 

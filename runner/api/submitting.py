@@ -364,10 +364,10 @@ def _script(job: Job, folder: RunFolder | None, launcher: Launcher, items: int) 
 
 
 def _gpu_hours(job: Job, records: Mapping[str, Record]) -> float | None:
-    from genrun.runner.submit.launch_order import wish_of
+    from genrun.runner.submit.launch_order import mesh_request_of
 
     times = [record.elapsed_s for record in records.values() if record.status == "done"]
     if not times or len(times) == len(job.items):
         return None
     left = len(job.items) - len(times)
-    return sum(times) / len(times) * left * wish_of(job.spec, job.items).mesh().ranks_per_team / 3600
+    return sum(times) / len(times) * left * mesh_request_of(job.spec, job.items).mesh().ranks_per_team / 3600

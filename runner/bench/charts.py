@@ -14,7 +14,7 @@ FRONTS_AT = 0.02
 LEAST = 0.001
 """Errors below it are drawn on the lower edge: those of exact modes would stretch the scale of those that are compared."""
 MARGIN = 1.6
-"""Of the scale of errors, as a factor above and below."""
+"""Factor by which the scale of errors extends beyond the data, above and below."""
 
 Looks = Mapping[str, tuple[int, int]]
 """Solver -> (index of its colour, index of its marker)."""

@@ -41,7 +41,7 @@ class BenchFolder:
 
     @classmethod
     def open(cls, path: Path, settings: Mapping[str, Any]) -> BenchFolder:
-        """Begin a bench in a new folder, or go on with the one that is there.
+        """Begin a bench in a new folder, or continue the one in an existing folder.
 
         Args:
             path: the folder.

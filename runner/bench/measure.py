@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from genrun.solvers.contract import Solver
 
 OnPart = Callable[[float], None]
-"""Told the part of the work in hand that is done, 0..1."""
+"""Callback that gets the share of the current work that is done, 0..1."""
 
 
 @dataclass(frozen=True)

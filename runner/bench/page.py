@@ -22,7 +22,7 @@ TEMPLATE = "page.html.j2"
 
 @dataclass(frozen=True)
 class About:
-    """The facts of a bench that its page shows beside the results.
+    """The facts of a bench that its page shows besides the results.
 
     Attributes:
         title: of the page.
@@ -67,7 +67,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Section:
-    """One problem on the page."""
+    """A problem's section of the page."""
 
     name: str
     title: str

@@ -47,7 +47,7 @@ class Plan:
 
 @dataclass
 class Meter:
-    """Progress of a bench on a display: cells that were there, cells that were measured, the part of one in hand."""
+    """Progress of a bench on a display: cells found, cells measured, and the part of the current one that is done."""
 
     display: Display
     total: int

@@ -18,9 +18,9 @@ from genrun.runner.job.tree import Value, unknown
 REFERENCE, NO_CACHE = "sequential", "none"
 SWEPT = ("workers", "tolerance")
 FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
-"""Of a solver's own default tolerance: its sweep where none is asked for."""
+"""Multiples of a solver's default tolerance that are swept where none are asked for."""
 TOLERANCES = (0.01, 0.02, 0.05, 0.1, 0.2)
-"""Of a solver whose default tolerance is nothing that can be scaled."""
+"""Tolerances that are swept for a solver whose default is no number above 0."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ OF_THE_MACHINE = {
     errno.ENFILE: 1,
     errno.ENOMEM: 1,
 }
-"""What a machine may refuse at any moment, and nobody needs a traceback for -> the exit code."""
+"""Error of the operating system that can happen at any time and needs no traceback -> exit code."""
 
 
 @dataclass(frozen=True)

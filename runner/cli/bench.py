@@ -24,7 +24,7 @@ OPTIONS = {
     "problem": {*SHARED, *SWEPT, "problem"},
     "engine": {*SHARED, "engine", "ranks", "latency_ms"},
 }
-"""What each of the three kinds of bench takes."""
+"""Kind of bench -> arguments of the verb that it accepts."""
 FLAGS = {"as_json": "json", "sets": "set", "caches": "cache"}
 
 

@@ -8,8 +8,7 @@ import click
 
 from genrun.runner.cli.arguments import item_option, run_argument
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import Terminal, json_option, put_json
-from genrun.runner.cli.submit import counts
+from genrun.runner.cli.output import Terminal, json_option, put_json, run_json
 
 
 @click.command(cls=Verb, examples=("genrun decode", "genrun decode demo", "genrun decode demo --item 3f9c"))
@@ -27,5 +26,5 @@ def decode(run: str | None, base: Path, items: tuple[str, ...], as_json: bool) -
     folder = run_folder(run, base)
     records = submitting.decode(folder, items, listener=Terminal(results=not as_json))
     if as_json:
-        put_json(counts(folder, folder.tally()))
+        put_json(run_json(folder, folder.tally()))
     raise click.exceptions.Exit(1 if any(record.status == "failed" for record in records) else 0)

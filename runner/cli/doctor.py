@@ -249,7 +249,7 @@ def _install_vbench(base: Path, python: str | None, dry_run: bool) -> None:
 
 
 def _list_weights(base: Path, as_json: bool) -> None:
-    """List all 16 dimensions, with the weights that each needs and what of them is there."""
+    """List all 16 dimensions, with the weights that each needs and those that are installed."""
     from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS
 
     python = vbench_python(base)

@@ -206,7 +206,7 @@ def _shown(default: Any) -> str:
 
 
 def _known(names: Sequence[str], known: Sequence[str], what: str) -> Sequence[str]:
-    """Return the names that were asked for, or all that there are; refuse those that there are not."""
+    """Return the names that were asked for, or all; refuse unknown ones."""
     from genrun.runner.job.tree import unknown
 
     for name in names:

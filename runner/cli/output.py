@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from genrun.runner.progress import Display
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.records import Record
+    from genrun.runner.store.results import Tally
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -38,6 +41,26 @@ def put(text: str) -> None:
 def put_json(value: Any, *, indent: int | None = None) -> None:
     """Write `value` to stdout as one JSON document, non-ASCII text escaped so that any terminal can hold it."""
     click.echo(json.dumps(value, indent=indent, allow_nan=False))
+
+
+def run_json(folder: RunFolder, tally: Tally, jobs: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a run's path, its numbers of items, and its jobs: the keys that `--json` of several verbs begins with."""
+    return {
+        "run": str(folder.path),
+        "items": tally.items,
+        "done": tally.done,
+        "failed": tally.failed,
+        "pending": tally.pending,
+        "jobs": list(jobs),
+    }
+
+
+def notes_json(records: Iterable[Record]) -> dict[str, Any]:
+    """Return the key `notes` of `--json`: kind of note -> done items that have one; no key where none has."""
+    from genrun.runner.notes import count_notes
+
+    found = count_notes(records)
+    return {"notes": found} if found else {}
 
 
 def put_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> None:
@@ -97,7 +120,7 @@ class Terminal(Listener):
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Listener]:
-    """Show how many items were looked at by a bar on a terminal; elsewhere say messages alone."""
+    """Show the number of processed items as a bar on a terminal; elsewhere show messages only."""
     if not on_terminal(err=True):
         yield Terminal()
         return

@@ -10,12 +10,21 @@ import click
 
 from genrun.runner.cli.arguments import run_argument
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import Terminal, json_option, one_line, put, put_json, put_table, say
-from genrun.runner.cli.submit import counts, notes_json
+from genrun.runner.cli.output import (
+    Terminal,
+    json_option,
+    notes_json,
+    one_line,
+    put,
+    put_json,
+    put_table,
+    run_json,
+    say,
+)
 
 if TYPE_CHECKING:
     from genrun.runner.api.state import Item, Status
-    from genrun.runner.launch.protocol import Queue
+    from genrun.runner.launch.protocol import QueueState
 
 COUNTED = ("items", "done", "failed", "running", "pending")
 TASKS = ("job", "step", "tasks", "state", "restarted", "why", "nodes")
@@ -39,7 +48,7 @@ def status(run: str | None, base: Path, as_json: bool) -> None:
     if as_json:
         put_json(
             {
-                **counts(found.folder, found.tally, [job for queue in found.queues for job in queue.job_ids()]),
+                **run_json(found.folder, found.tally, [job for queue in found.queues for job in queue.job_ids()]),
                 **notes_json(found.records.values()),
                 "rows": [_row(found, item) for item in found.items],
                 **_tasks_json(found.queues),
@@ -135,7 +144,7 @@ def _say_notes(found: Status) -> None:
             say(f"    (and {len(notes.items) - SHOWN_ITEMS} more: --json lists them)")
 
 
-def _put_tasks(queues: Sequence[Queue]) -> None:
+def _put_tasks(queues: Sequence[QueueState]) -> None:
     """Print how many tasks are in which state and why, and where the logs of those lie that ended badly."""
     for queue in queues:
         if queue.trouble:
@@ -150,7 +159,7 @@ def _put_tasks(queues: Sequence[Queue]) -> None:
                 say(f"{group.state}: {group.why}\n  Log: {group.bad_log}")
 
 
-def _tasks_json(queues: Sequence[Queue]) -> dict[str, Any]:
+def _tasks_json(queues: Sequence[QueueState]) -> dict[str, Any]:
     """Return the tasks for scripts; nothing for runs that were never in a queue."""
     if not queues:
         return {}

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from genrun.runner.api import RUNS
 from genrun.runner.cli.arguments import wait_option
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import Terminal, json_option, one_line, put, put_json, put_table, say
+from genrun.runner.cli.output import (
+    Terminal,
+    json_option,
+    notes_json,
+    one_line,
+    put,
+    put_json,
+    put_table,
+    run_json,
+    say,
+)
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from genrun.runner.api.launching import Submission
     from genrun.runner.api.submitting import Preview
-    from genrun.runner.store.folder import RunFolder
-    from genrun.runner.store.records import Record
-    from genrun.runner.store.results import Tally
 
 SHOWN_REASONS = 3
 MESSAGE_WIDTH = 400
@@ -105,7 +110,7 @@ def put_submission(submit: Callable[[], Submission], terminal: Terminal, as_json
         if (opened := terminal.submission) is not None:
             folder = opened.folder
             if as_json:
-                numbers = {**counts(folder, folder.tally(), opened.jobs), **opened.taken}
+                numbers = {**run_json(folder, folder.tally(), opened.jobs), **opened.taken}
                 put_json({**numbers, **notes_json(folder.records().values())})
             else:
                 put(str(folder.path))
@@ -121,26 +126,6 @@ def put_submission(submit: Callable[[], Submission], terminal: Terminal, as_json
             say(f"... and {len(reasons) - SHOWN_REASONS} more kinds of failure.")
         say(f"{failed} items failed. More: genrun status. Again: genrun retry.")
         raise click.exceptions.Exit(1)
-
-
-def counts(folder: RunFolder, tally: Tally, jobs: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the numbers of a run for scripts."""
-    return {
-        "run": str(folder.path),
-        "items": tally.items,
-        "done": tally.done,
-        "failed": tally.failed,
-        "pending": tally.pending,
-        "jobs": list(jobs),
-    }
-
-
-def notes_json(records: Iterable[Record]) -> dict[str, Any]:
-    """Return how many done items have notes, by kind, for scripts; nothing where none has one."""
-    from genrun.runner.notes import count_notes
-
-    found = count_notes(records)
-    return {"notes": found} if found else {}
 
 
 def _put_preview(found: Preview, as_json: bool) -> None:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 DEFAULT = "{index:04}_{prompt}_{seed}_{cell}"
 FIELDS = ("index", "prompt", "seed", "id", "solver", "model", "cell")
-"""What a template may name beside the axes of the matrix."""
+"""Fields of a template besides the axes of the matrix."""
 
 PROMPT_LETTERS = 60
 PART_BYTES = 200
-"""Of one part of a path: file systems take 255, and a suffix comes behind."""
+"""Bytes of one part of a path: file systems take 255, and a suffix follows."""
 
 _FORBIDDEN = {"", ".", ".."}
 

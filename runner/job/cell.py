@@ -133,7 +133,7 @@ class Draft:
 
     @property
     def prompts(self) -> list[Prompt]:
-        """In the order of their list or file; none where they are wrong."""
+        """The prompts, in the order of their list or file; none where they are wrong."""
         return self._prompts[0]
 
     @cached_property

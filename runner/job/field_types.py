@@ -21,13 +21,13 @@ WANTED = "wanted"
 """The type of pydantic's errors whose message says what is wanted."""
 
 MAX_COUNT = 1_000_000
-"""Of anything that is counted: a plan has no more items."""
+"""Largest value of a count: a plan has no more items."""
 
 MAX_STEPS, MAX_SIDE, MAX_FRAMES, MAX_FPS, MAX_GUIDANCE = 100_000, 16_384, 65_536, 1_000, 10_000
-"""More than any model makes, and little enough to be multiplied."""
+"""Largest values of sampling fields: more than any model makes, and few enough to be multiplied."""
 
 MAX_RANKS = 100_000
-"""More than any cluster has GPUs."""
+"""Largest number of ranks: more than any cluster has GPUs."""
 
 MAX_NAME = 255
 """Bytes of a file's name, on the usual file systems."""

@@ -17,7 +17,7 @@ from genrun.runner.job.validate import SECTIONS
 
 SECTION = "matrix"
 MAX_CELLS = 1_000
-"""Each is checked on its own, which takes about a millisecond."""
+"""Largest number of cells: each is checked on its own, which takes about a millisecond."""
 
 MAX_LABEL = 40
 """Characters of a text that labels its value whole: it becomes the title of a row or a column."""

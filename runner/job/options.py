@@ -68,7 +68,7 @@ def kind_options(
 
 
 def checked(root: Value, at: Path, section: Value, options: type | None) -> tuple[dict[str, Any] | None, list[Problem]]:
-    """Check the keys of a section beside its `kind` as options.
+    """Check the keys of a section besides its `kind` as options.
 
     Args:
         root: the document.

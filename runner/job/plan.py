@@ -24,7 +24,7 @@ IDENTITY_VERSION = 1
 """Hashed with every item: raising it makes users generate everything again."""
 
 ID_DIGITS = 20
-"""Of a SHA-256, 80 bits: among a million items two are the same with a chance of 4e-13."""
+"""Hexadecimal digits of a SHA-256 in an id: with 80 bits, two of a million items are alike with a chance of 4e-13."""
 
 MAX_ITEMS = 1_000_000
 """A run folder has a file for each of them, and is looked through whenever a command asks how far it is."""
@@ -50,7 +50,7 @@ HELD = {"offload", "vae", "compile", "quantization", "encode", "variant"}
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One picture or clip to make.
+    """A picture or clip to make.
 
     Attributes:
         id: 20 hex digits of a hash of everything that changes the pixels: the adapter, the checkpoint's fingerprint

@@ -24,16 +24,16 @@ MAX_SEED = 2**63
 """Seeds are below it: torch takes 64 bits, signed."""
 
 MAX_BYTES = 128 * MIB
-"""Of a file: a million prompts of the usual length."""
+"""Largest size of a file in bytes: a million prompts of the usual length."""
 
 MAX_PROMPTS = 1_000_000
-"""As many as a job may have items."""
+"""Largest number of prompts: as many as a job may have items."""
 
 MAX_CHARACTERS = 100_000
-"""Of one prompt, of which the longest encoder reads a few thousand."""
+"""Characters of a prompt, of which the longest encoder reads a few thousand."""
 
 MAX_PROBLEMS = 1_000
-"""Of one file: it is another kind of file than its name says when it has more."""
+"""Problems of a file that are listed: one with more is not the kind of file that its name says."""
 
 _SEPARATORS = {";": "`;`", "\t": "tabs", "|": "`|`"}
 _LINE_END = re.compile(r"\r\n|\r|\n")

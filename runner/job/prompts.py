@@ -26,10 +26,10 @@ MAX_NAMES = 10_000
 """Files of a folder among which the one that was probably meant is looked for."""
 
 FIND_TIMEOUT_S = 60
-"""Starting another Python and finding a package in it, on a slow network disk."""
+"""Seconds for starting another Python and finding a package in it, on a slow network disk."""
 
 COCO_BYTES = 512 * MIB
-"""Of a captions file: that of COCO's training pictures has 90 MB."""
+"""Largest size of a captions file in bytes: that of COCO's training pictures has 90 MB."""
 
 FULL_INFO = "VBench_full_info.json"
 FIND = "import importlib.util as u; print(u.find_spec('vbench').submodule_search_locations[0])"

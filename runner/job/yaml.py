@@ -19,7 +19,7 @@ from genrun.runner.job.tree import Path as TreePath
 from genrun.runner.job.tree import Value, dotted
 
 MAX_BYTES = 2**20
-"""Of a job file: longer ones hold prompts, which belong into a file of their own."""
+"""Largest size of a job file in bytes: larger ones hold prompts, which belong in a file of their own."""
 
 MAX_DEPTH = 40
 """Levels of nesting: a job has six, and PyYAML recurses."""
@@ -31,7 +31,7 @@ MAX_VALUES = 100_000
 """Values with those that aliases stand for: a few lines of aliases expand to billions."""
 
 MAX_COMMENT_COLUMN = 60
-"""Of the comments that name origins: beside a longer line they begin where it ends."""
+"""Column of the comments that name origins; after a longer line they begin where it ends."""
 
 TAG = "tag:yaml.org,2002:"
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)

@@ -1,4 +1,4 @@
-"""Jobs of a run, whichever launchers they are of: what waits or works, stopping it, and telling when it is over."""
+"""Jobs of a run under any launcher: list those that wait or work, stop them, and tell when a launch has ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from genrun.registry import UnknownNameError
 from genrun.runner.errors import LaunchError, UsageError
 from genrun.runner.launch import registry
-from genrun.runner.launch.protocol import Check, Launcher, Queue, Request
+from genrun.runner.launch.protocol import Check, Launcher, QueueState, Request
 from genrun.runner.store.order import Order
 from genrun.runner.store.processes import is_gone
 
@@ -30,8 +30,8 @@ def launchers_of(folder: RunFolder, environ: Mapping[str, str]) -> list[Launcher
     return found
 
 
-def queues_of(folder: RunFolder, environ: Mapping[str, str]) -> list[Queue]:
-    """Return the state of a run's jobs in every queue that it was ever in: one question to each queue.
+def queues_of(folder: RunFolder, environ: Mapping[str, str]) -> list[QueueState]:
+    """Return the state of a run's jobs in every queue that it was ever in, with one query to each queue.
 
     Raises:
         StoreError: what was queued cannot be read.
@@ -41,7 +41,7 @@ def queues_of(folder: RunFolder, environ: Mapping[str, str]) -> list[Queue]:
 
 
 def cancel_all(folder: RunFolder, environ: Mapping[str, str]) -> Iterator[str]:
-    """Stop everything of a run that waits or works, and yield the names of the jobs; finished items are kept.
+    """Stop all jobs of a run that wait or work, and yield their names; finished items are kept.
 
     Raises:
         LaunchError: a queue gives no answer, or a job cannot be cancelled.
@@ -79,7 +79,7 @@ def cancel_tasks(folder: RunFolder, environ: Mapping[str, str], wanted: Sequence
 
 
 def is_over(folder: RunFolder, launch: str, environ: Mapping[str, str]) -> bool:
-    """Tell whether the workers of a launch have ended, so that its logs grow no more; a queue is asked each time."""
+    """Tell whether the workers of a launch have ended, so that its logs no longer grow; queries the queue each time."""
     order = Order.load(folder, launch)
     if order.launcher is not None:
         return is_gone(order.launcher) is not False
@@ -87,14 +87,14 @@ def is_over(folder: RunFolder, launch: str, environ: Mapping[str, str]) -> bool:
 
 
 def doctor(environ: Mapping[str, str]) -> list[Check]:
-    """Look at what every launcher needs of this machine, and start nothing."""
+    """Check this machine for the needs of every launcher, starting nothing."""
     checks = []
     for name in registry.names():
         checks += registry.get(name)(Request(environ=environ, uses_gpus=False)).doctor()
     return checks
 
 
-def _answering(folder: RunFolder, launcher: Launcher) -> Queue | None:
+def _answering(folder: RunFolder, launcher: Launcher) -> QueueState | None:
     queue = launcher.queue(folder)
     if queue is not None and queue.trouble:
         raise LaunchError(f"{folder.path}: nothing was cancelled: {queue.trouble}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
 
 PATIENCE_S = 45.0
-"""More than torchrun takes to kill ranks that do not stop by themselves: 30 s."""
+"""Seconds until workers that do not stop are killed: more than the 30 s after which torchrun kills its ranks."""
 
 REMEDY = "Ask for fewer, or set model.device: cpu."
 
@@ -173,7 +173,7 @@ def mesh_of(request: Request) -> Mesh:
         RefusedError: there are GPUs, and not that many.
     """
     gpus = len(gpu_names()) if request.uses_gpus else 0
-    mesh = request.wish.mesh(gpus if request.processes == "auto" else request.processes)
+    mesh = request.mesh_request.mesh(gpus if request.processes == "auto" else request.processes)
     if request.processes not in ("auto", mesh.ranks):
         raise UsageError(
             f"launch.processes: {request.processes} is not {product(mesh.to_dict(), 'parallel.')} = {mesh.ranks}.",

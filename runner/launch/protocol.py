@@ -71,7 +71,7 @@ class Request:
 
     Attributes:
         processes: worker processes, or "auto".
-        wish: how they are to be arranged.
+        mesh_request: their arrangement, as the job asks for it.
         threads: CPU threads of a rank.
         setup: shell lines that run before the workers, in their shell.
         environ: environment of the workers.
@@ -81,7 +81,7 @@ class Request:
     """
 
     processes: int | Literal["auto"] = "auto"
-    wish: MeshRequest = field(default_factory=MeshRequest)
+    mesh_request: MeshRequest = field(default_factory=MeshRequest)
     threads: int = 1
     setup: Sequence[str] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -147,7 +147,7 @@ class TaskGroup:
     bad_log: Path | None = None
 
 
-class Queue(Protocol):
+class QueueState(Protocol):
     """State of a run's jobs in a launcher's queue, at one moment."""
 
     @property
@@ -237,7 +237,7 @@ class Launcher(Protocol):
         """
         ...
 
-    def queue(self, folder: RunFolder) -> Queue | None:
+    def queue(self, folder: RunFolder) -> QueueState | None:
         """Return the state of all of a run's jobs that this launcher has queued, also by other commands.
 
         Raises:

@@ -14,7 +14,7 @@ STACKED = ("StableDiffusion3Pipeline", "CogVideoXPipeline", "LTXPipeline", "Stab
 """Pipelines that evaluate both halves of the guidance in one call."""
 
 TEXT_TOKENS = 512
-"""Of a prompt, as the longest of the usual encoders pads it."""
+"""Tokens of a prompt, as the longest of the usual encoders pads it."""
 
 PER_TOKEN = {
     "FluxTransformer2DModel": 17.4,
@@ -26,7 +26,7 @@ PER_TOKEN = {
 """Numbers alive at once for each token and each unit of a transformer's width."""
 
 PER_TOKEN_OTHERS = 18.2
-"""For other transformers: the largest that was measured, so that the estimate is on the safe side."""
+"""The same number for other transformers: the largest measured, to be on the safe side."""
 
 PER_LATENT_PIXEL = 26.1
 """The same for each pixel that a U-Net sees and each channel of its first block."""
@@ -43,7 +43,7 @@ PER_PIXEL = {
 Those of videos work on a few frames at a time."""
 
 PER_PIXEL_OF_ONE_FRAME, FRAMES_AT_ONCE = 9.0, 17
-"""For other VAEs, for each frame of a clip, and the most frames that one works on at once."""
+"""The same number for other VAEs, for each frame of a clip; and the most frames that a VAE works on at once."""
 
 TILE = 256
 """Pixels of a tile's side where the VAE's configuration says none."""

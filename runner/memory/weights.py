@@ -33,7 +33,7 @@ BITS = {
 
 @dataclass(frozen=True)
 class Component:
-    """One model of a pipeline.
+    """A model of a pipeline.
 
     Attributes:
         name: in the pipeline, such as transformer.
@@ -49,12 +49,12 @@ class Component:
 
     @property
     def is_encoder(self) -> bool:
-        """Whether it encodes prompts."""
+        """True for a text encoder."""
         return self.name.startswith(ENCODERS)
 
     @property
     def is_denoiser(self) -> bool:
-        """Whether it is evaluated at every step."""
+        """True for a model that is evaluated at every step."""
         return self.name in COMPONENTS
 
     @cached_property
@@ -64,7 +64,7 @@ class Component:
 
     @cached_property
     def group_bytes(self) -> int:
-        """What group offloading keeps on the device: all that is in no block, and two blocks, one of them in transfer."""
+        """Bytes that group offloading keeps on the device: the weights outside blocks, and two blocks, one in transfer."""
         blocks: Counter[str] = Counter()
         for name, size in self.sizes.items():
             found = BLOCK.match(name)

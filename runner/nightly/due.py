@@ -52,7 +52,7 @@ def due(now: datetime, at: str) -> Due:
 
 
 def nights_of(job_folder: Path) -> list[NightRun]:
-    """Return the nights of a job whose runs are there, newest first."""
+    """Return the nights of a job whose runs still exist, newest first."""
     found = []
     for path in runs_of(job_folder):
         folder = RunFolder(path.resolve())
@@ -77,7 +77,7 @@ def night_before(nights: Sequence[NightRun], night: Due) -> NightRun | None:
 
 @contextlib.contextmanager
 def alone(job_folder: Path) -> Iterator[bool]:
-    """Keep other calls off this job's nights during the block; yield False when one is at work already."""
+    """Hold the lock of a job's nights during the block; yield False when another call holds it already."""
     from filelock import FileLock, Timeout
 
     path = job_folder / LOCK
@@ -88,7 +88,7 @@ def alone(job_folder: Path) -> Iterator[bool]:
     except Timeout:
         is_alone = False
     except OSError as error:
-        # On a file system without locks two calls share the work, as any two workers do.
+        # Without locks in the file system two calls share the work, as any two workers do.
         if error.errno not in NO_LOCKS:
             raise write_error(path, error) from error
     try:

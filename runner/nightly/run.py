@@ -31,15 +31,15 @@ INCOMPLETE = 3
 
 @dataclass(frozen=True)
 class Tools:
-    """The outside world, as a night uses it.
+    """Functions through which a night acts on the outside world.
 
     Attributes:
         make_items: makes the missing items of a run and returns when that is done.
-        is_at_work: tells whether somebody works in a run.
+        is_at_work: tells whether workers are at work in a run.
         report: writes the report of a run and returns its path.
         now: local time with its offset.
         say: tells the user.
-        environ: of the command that is told.
+        environ: environment of the notification command.
     """
 
     make_items: Callable[[RunFolder], None]
@@ -72,7 +72,7 @@ class Outcome:
         return EXIT_CODES.get(self.night.state, INCOMPLETE)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the night for scripts, and for the command that is told."""
+        """Return the night as JSON data, for scripts and for the notification command."""
         data = self.night.to_dict()
         run, report = str(self.folder.path), None if self.report is None else str(self.report)
         extra = {"late_s": self.night.late_s, "marks": self.night.marks, "doubled": self.is_doubled}
@@ -89,7 +89,7 @@ class Outcome:
 def run_night(job: Job, base: Path, tools: Tools, *, again: bool = False) -> Outcome:
     """Do what is left of this night's work.
 
-    A night that was cut off is taken up where it stopped; one that is done is left alone.
+    An interrupted night is continued where it stopped; one that is done is left alone.
 
     Args:
         job: what is generated.
@@ -202,7 +202,7 @@ class _Call:
         self._amend(change, new)
 
     def _generate(self) -> list[str]:
-        """Make the items; return what went wrong beside items that failed."""
+        """Make the items; return what went wrong, apart from items that failed."""
         try:
             self.tools.make_items(self.folder)
         except StoppedError:

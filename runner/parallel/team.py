@@ -20,7 +20,7 @@ TIMEOUT = timedelta(days=2)
 
 
 class Team(Protocol):
-    """The ranks beside a worker, as far as its loop needs them."""
+    """The ranks that make items together with this one, as a worker's loop sees them."""
 
     @property
     def rank(self) -> int:
@@ -56,7 +56,7 @@ class Team(Protocol):
         ...
 
     def failed(self, error: Exception) -> None:
-        """Take note that sampling failed here; return when this team can go on.
+        """Report that sampling failed on this rank; return when the team can go on.
 
         Raises:
             BrokenSlotError: it cannot: other ranks wait for this one in the middle of an evaluation.
@@ -221,7 +221,7 @@ class ElasticTeam:
         return box[0]
 
     def arrange(self, widths: Sequence[int]) -> int | None:
-        """Put data groups together: the first `widths[0]`, the next `widths[1]`, and so on.
+        """Join data groups into teams: the first `widths[0]` groups, the next `widths[1]`, and so on.
 
         Every rank of the launch calls this alike.
 

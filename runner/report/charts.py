@@ -20,7 +20,7 @@ PADDING = 0.08
 """Share of a scale that is left free at each end, so that no mark is cut."""
 
 TICKS = 4
-"""As many steps as a chart of 8 rem has room for."""
+"""Steps of a scale for which a chart of 8 rem has room."""
 
 PLOT_TICKS = 6
 """Steps of a plot of 20 rem: more would run into each other at 400 px."""
@@ -32,7 +32,7 @@ MARKERS = 8
 """Shapes in charts.html.j2. Seven colours and eight shapes tell 56 lines apart."""
 
 COLOURS = 7
-"""Colours of css/page.css beside the one of the sequential sampler, which is number 0."""
+"""Colours of css/page.css besides that of the sequential sampler, which is number 0."""
 
 # What labels are laid out for, in px: the plot of a window of 1280 px. A wider one has only more room between them, and
 # css/charts.css hides them in a much narrower one, where the legend stands alone.

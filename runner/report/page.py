@@ -32,7 +32,7 @@ from genrun.runner.store.records import SET
 from genrun.runner.store.scores import read_scores
 
 MOST_JOB_LETTERS = 100_000
-"""What is shown of the job: one with thousands of prompts in it would make a page that is slow to open."""
+"""Characters of the job that the page shows: a job with thousands of prompts would make the page slow to open."""
 
 
 @dataclass(frozen=True)

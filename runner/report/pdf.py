@@ -27,7 +27,7 @@ PIXELATED_PX = 160
 """Clips up to this size stay as they are, as the page shows their pixels."""
 
 QUALITY = 88
-"""Of JPEG: high, as its artefacts would be taken for the model's."""
+"""Quality of JPEG: high, as its artefacts would be taken for the model's."""
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 TIMEOUT_S = 300.0

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 IDLE_S = 60
-"""How long a browser may keep a connection that it does not use."""
+"""Seconds for which a browser may keep an idle connection open."""
 
 LEAVE_S = 1
-"""How long Ctrl-C waits for answers on their way: a browser holds the answer to a video open for as long as it is shown."""
+"""Seconds that Ctrl-C waits for open responses: a browser keeps that of a video open for as long as it shows it."""
 
 FOLDERS = ("report", "media", "logs")
 PLAN = "plan.jsonl"

@@ -14,7 +14,7 @@ RUN_ROOT = "../"
 """Address of the run folder on its page."""
 
 MOST_MESSAGE_LETTERS = 2000
-"""What is shown of a message, so that thousands of items do not make a page that is slow to open."""
+"""Characters of a message that the page shows, so that thousands of items do not make it slow to open."""
 
 
 def title_of(metric: str) -> str:

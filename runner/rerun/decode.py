@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from genrun.runner.errors import StoreError
 from genrun.runner.store.files import sha256_of
 from genrun.runner.store.lease import Leases, Owner
-from genrun.runner.store.output import written_with
+from genrun.runner.store.output_settings import written_with
 from genrun.runner.store.processes import current
 from genrun.runner.worker.failures import DecodeError, describe
 from genrun.runner.worker.finish import metadata_of

@@ -60,7 +60,7 @@ class Original:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A repetition beside its original.
+    """A repetition compared with its original.
 
     Attributes:
         media: the new media file.

@@ -25,7 +25,7 @@ def wanted_metrics(
     options: MetricOptions | None = None,
     defaults: MetricOptions | None = None,
 ) -> list[Metric | SetMetric]:
-    """Return the metrics named, or those the job names, or all that need nothing beside genrun, ready to measure.
+    """Return the metrics named, or those the job names, or all that need nothing besides genrun, ready to measure.
 
     Args:
         run: the run folder, whose job may name metrics and their options.

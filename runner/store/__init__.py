@@ -1,1 +1,1 @@
-"""The run folder: its files, records, leases, and the check that all is there."""
+"""The run folder: its plan, records, results, scores and leases; repair, and the check that it is complete."""

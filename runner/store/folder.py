@@ -297,7 +297,7 @@ class RunFolder:
         return sorted(path for path in found if not is_temporary(path.name))
 
     def write_record(self, record: Record) -> bool:
-        """Write a record that has no files beside it; see `publish`."""
+        """Write a record that names no files; see `publish`."""
         return self.publish(record, {})
 
     def publish(self, record: Record, staged_files: Mapping[Path, Path]) -> bool:
@@ -326,7 +326,7 @@ class RunFolder:
         return True
 
     def replace_record(self, record: Record) -> None:
-        """Write a record in place of whatever is there. Call while holding the run's lock.
+        """Write a record, replacing any other. Call while holding the run's lock.
 
         Raises:
             StoreError: the disk is full, or the folder cannot be written.

@@ -1,10 +1,10 @@
-"""Leases: the claims of workers on the items that they are making.
+"""Leases: workers claim the items that they make, renew their claims, and take over abandoned ones.
 
 A lease is one small file. It is created exclusively, its time stamp is renewed by a thread while its owner lives, and
 it is taken over when the owner is provably gone (same machine: no such process), was given up and started again as
-the one who asks, or is silent for longer than `stale_s` (another machine). A cut-off worker that comes back beside
-its successor does no harm: `RunFolder.publish` lets one result in. So leases save work; they are not what keeps
-results single.
+the one who asks, or has been silent for longer than `stale_s` (another machine). A worker that was cut off and comes
+back next to its successor does no harm: `RunFolder.publish` accepts one result. So leases save work; it is not they that
+keep results unique.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ BEATS_PER_TERM = 6
 """Renewals within `stale_s`, so that some may be late or lost on a busy file server."""
 
 STALE_S = 120.0
-"""Silence after which a lease of another machine is free, in seconds: NFS caches times for up to a minute."""
+"""Seconds of silence after which a lease of another machine is free: NFS caches times for up to a minute."""
 
 FUTURE_S = 3600.0
-"""Lead of a file server's clock over this machine's up to which its stamps are believed, in seconds."""
+"""Seconds by which a file server's clock may be ahead of this machine's for its time stamps to be believed."""
 
 AHEAD_S = 60.0
-"""Lead of a file server's clock over this machine's from which it is worth telling, in seconds."""
+"""Seconds by which a file server's clock has to be ahead of this machine's to be worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Owner:
     rank: int = 0
 
     def succeeds(self, other: Owner) -> bool:
-        """Tell whether this is a later start of what `other` was a start of, so that `other` has been given up."""
+        """Tell whether this is a restart of the job of `other`, so that `other` has been given up."""
         (name, _, restart), (old_name, _, old_restart) = self.job.rpartition("."), other.job.rpartition(".")
         return name == old_name and restart.isdigit() and old_restart.isdigit() and int(restart) > int(old_restart)
 
 
 @dataclass(frozen=True)
 class Holding:
-    """A lease as others see it.
+    """A lease as read from its file.
 
     Attributes:
         owner: who holds it, or None when its owner died while writing it.
@@ -92,12 +92,12 @@ class Lease:
         self.release()
 
     def is_ours(self) -> bool:
-        """Tell whether nobody has taken the lease over."""
+        """Tell whether the lease is still held by this process."""
         holding = read(self._path)
         return holding is not None and holding.owner == self._owner
 
     def release(self) -> None:
-        """Stop renewing, and remove the lease unless it was taken over; also when the worker is told to stop meanwhile."""
+        """Stop renewing, and remove the lease unless it was taken over; also when the worker is stopped meanwhile."""
         try:
             self._remove()
         except KeyboardInterrupt:
@@ -120,7 +120,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Leases:
-    """The leases of one run, as one worker deals with them.
+    """The leases of a run, from the point of view of one worker.
 
     Attributes:
         folder: the run.
@@ -160,7 +160,7 @@ class Leases:
         return read(self._path(item_id))
 
     def held(self) -> frozenset[str]:
-        """Return the items that have a lease which is not to be taken over."""
+        """Return the items with a lease that may not be taken over."""
         with self.folder.lock():
             found = holdings(self.folder)
             return frozenset(item_id for item_id, holding in found.items() if not self.is_abandoned(holding))
@@ -178,7 +178,7 @@ class Leases:
         return abs(self._server_clock() - holding.beat) > self.stale_s * 1e9
 
     def sweep(self) -> bool:
-        """Remove abandoned leases, and return whether there are none left: nobody works in this run."""
+        """Remove abandoned leases, and return True when none are left, so that no worker is at work in this run."""
         with self.folder.lock():
             for item_id, holding in holdings(self.folder).items():
                 if self.is_abandoned(holding):
@@ -207,7 +207,7 @@ def _discard(path: Path) -> None:
 
 
 def looks_alive(holding: Holding, now_ns: int, stale_s: float = STALE_S) -> bool:
-    """Tell whether the owner of a lease seems to be at work, as far as that can be told without writing anything.
+    """Tell whether the owner of a lease seems to be alive, as far as that shows without writing anything.
 
     Args:
         holding: the lease.
@@ -220,7 +220,7 @@ def looks_alive(holding: Holding, now_ns: int, stale_s: float = STALE_S) -> bool
 
 
 def is_ahead(holding: Holding, now_ns: int) -> bool:
-    """Tell whether a lease was renewed later than now by more than clocks of machines may differ."""
+    """Tell whether a lease's time stamp is further in the future than clocks of machines may differ."""
     return holding.beat - now_ns > AHEAD_S * 1e9
 
 
@@ -261,7 +261,7 @@ def read(path: Path) -> Holding | None:
 
 
 def _known(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what another version says beside."""
+    """Drop fields that only another version of genrun knows."""
     return {name: value for name, value in fields.items() if name in cls.__dataclass_fields__}
 
 

@@ -27,7 +27,7 @@ NightState = Literal["running", "passed", "failed", "incomplete", "interrupted"]
 End = Literal["running", "finished", "interrupted", "doubled"]
 
 FINAL = ("passed", "failed")
-"""States of nights that nothing is left to do about."""
+"""States of nights whose work is complete."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The order of a launch: what its workers are to do, written before they start and read by each; and where they log."""
+"""The order of a launch: its workers' task, written before they start and read by each; and the paths of their logs."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Order:
         path = _path(folder, job)
         with reading(path, remedy="Start another launch: genrun submit, genrun retry."):
             fields = read_json(read_bytes(path))
-            # Another version's further fields say nothing to this one.
+            # Fields of another version are ignored.
             fields = {name: value for name, value in fields.items() if name in cls.__dataclass_fields__}
             items, launcher = fields.pop("items"), fields.pop("launcher")
             order = cls(
@@ -123,7 +123,7 @@ class Order:
             return order
 
     def _check(self, job: str) -> None:
-        """Refuse what no launch writes."""
+        """Refuse values that no launch writes."""
         counts = (*self.mesh.shape, self.threads, self.max_attempts)
         if self.job != job or not all(type(count) is int and count > 0 for count in counts):
             raise ValueError("holds no order of this launch")
@@ -154,7 +154,7 @@ def open_items(folder: RunFolder, order: Order) -> list[str]:
 
 
 def incomplete(folder: RunFolder, why: str, kind: type[IncompleteError] = IncompleteError) -> IncompleteError:
-    """Return the error of a run that has not come to its end, with the command that goes on."""
+    """Return the error of a run that is not complete, with the command that continues it."""
     tally = folder.tally()
     return kind(
         f"{folder.path}: {why}: {tally.done} of {tally.items} items are done.",

@@ -165,7 +165,7 @@ def _check_unfolded(document: Any) -> None:
 
 
 def _check_shape(document: Any) -> None:
-    """Refuse a document that is no job at all; what its sections say in detail is looked at by whoever restores it."""
+    """Refuse a document that is no job; its sections are checked in detail when the job is restored."""
     if not isinstance(document, dict):
         raise TypeError(f"holds {type(document).__name__}, not a job")
     if "name" not in document:

@@ -1,4 +1,4 @@
-"""Reading the files of a run: what is damaged is told from what may not be read, and both from what is not there.
+"""Reading the files of a run, with damaged, unreadable and missing files told apart.
 
 A damaged file is made again, and the run goes on. A file that may not be read may be as good as new: nothing is ever put
 in its place, and the remedy is to be let in.

@@ -1,7 +1,7 @@
 """Repair of a run before workers start: damaged files are moved aside to be made again, leftovers of dead processes removed.
 
-Nothing that may be of use is deleted: what stood in the place of a good file lies afterwards under the same name in the
-run's folder `damaged`. What may not be looked into is left alone, and stops the work: see `UnreadableError`.
+Nothing that may be of use is deleted: a damaged file is kept under the same name in the run's folder `damaged`. A file
+that may not be read is left alone and stops the work: see `UnreadableError`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from genrun.runner.store.records import Record
 
 READ_ANYWAY = 256 << 20
-"""Bytes of results, read in about a second, up to which all are read; of larger runs what was written since its record."""
+"""Bytes of results up to which all are read, in about a second; of larger runs, those written since their record."""
 
 NIGHTS, HISTORY = ".nights", ".history.sqlite3."
-"""Folder of a job for its nights' locks, and how names of temporary files of the history's index begin."""
+"""Folder of a job for its nights' locks, and the prefix of temporary files of the history's index."""
 
 
 def repair(folder: RunFolder, items: Sequence[str] = ()) -> list[str]:
-    """Move what is damaged out of the way, and say what was done.
+    """Move damaged files out of the way, and return a line about each.
 
     Args:
         folder: the run, in which nobody works.
@@ -63,7 +63,7 @@ def repair(folder: RunFolder, items: Sequence[str] = ()) -> list[str]:
 
 
 def clear_folders(folder: RunFolder) -> Iterator[str]:
-    """Move what is no folder out of the place of one, and what is no file out of the place of one."""
+    """Move files that stand in the place of folders aside, and folders that stand in the place of leases."""
     for name in FOLDERS:
         room = folder.path / name
         if os.path.lexists(room) and not room.is_dir():
@@ -78,7 +78,7 @@ def clear_folders(folder: RunFolder) -> Iterator[str]:
 
 
 def remove_from_run(folder: RunFolder) -> None:
-    """Remove what was left in a run. Call when nobody holds a lease of it."""
+    """Remove leftovers of dead processes from a run. Call when no worker holds a lease of it."""
     # A worker of this machine that began just now keeps its files; one of another machine holds a lease before it has any.
     temporary = [path for path in folder.temporary_files() if is_left_behind(path, 0.0)]
     for path in [*temporary, *folder.leases.glob(".*.progress"), *_superseded(folder)]:
@@ -86,13 +86,13 @@ def remove_from_run(folder: RunFolder) -> None:
 
 
 def remove_below(folder: Path) -> None:
-    """Remove what was left below a folder that needs no lease: that of the report, or of the scores."""
+    """Remove leftovers below a folder that needs no lease: that of the report, or of the scores."""
     for path in list(left_behind_in(folder)):
         remove(path)
 
 
 def remove_from_job(job_folder: Path) -> None:
-    """Remove what was left beside the runs of a job: runs that were never finished building, links, nights.
+    """Remove leftovers next to the runs of a job: unfinished run folders, links, and files of nights.
 
     Call while holding the job's lock.
     """
@@ -114,7 +114,7 @@ def _renew_environment(folder: RunFolder) -> Iterator[str]:
 
 
 def _move_extras(folder: RunFolder) -> Iterator[str]:
-    """Move notes of launches and nights that are damaged out of the way, and broken lines out of score files."""
+    """Move damaged files of launches, nights and encodings aside, and broken lines out of score files."""
     for path, error in (*damaged_extras(folder), *damaged_encodings(folder, READ_ANYWAY)):
         if isinstance(error, UnreadableError):
             raise error
@@ -126,7 +126,7 @@ def _move_extras(folder: RunFolder) -> Iterator[str]:
 
 
 def _set_changed_aside(folder: RunFolder, items: Sequence[str]) -> Iterator[str]:
-    """Move results that are not what was written out of the way: then they are lost, for all to see."""
+    """Move results that have changed since they were written aside: their items then count as lost."""
     done = {item_id: record for item_id, record in folder.records().items() if record.status == "done"}
     named = [(record, room) for record in done.values() for room in ("media", "latents")]
     found = [(record, room, path) for record, room in named if (path := file_of(folder.path, record, room))]

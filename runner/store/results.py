@@ -21,15 +21,15 @@ from genrun.runner.store.records import Record, parse_record
 
 LOST = "lost"
 DAMAGED = "damaged_record"
-"""Kinds of failure of items that were made, and of which that cannot be shown any more."""
+"""Kinds of failure of items that were made, but whose files or record are lost."""
 
 AGAIN = "It is made again by: genrun submit, genrun retry."
 
 ASIDE = "damaged"
-"""Folder of a run for what was in the way."""
+"""Folder of a run for files that were moved aside."""
 
 FILES = ("media", "sha256", "media_bytes", "latents", "latents_sha256", "latents_bytes")
-"""Fields of a record that are about its files."""
+"""Fields of a record that describe its files."""
 
 _REST = re.compile(r"[./][A-Za-z0-9][A-Za-z0-9_./-]{0,200}")
 
@@ -63,7 +63,7 @@ class Survey:
     unreadable: dict[Path, UnreadableError] = field(default_factory=dict)
 
     def hides(self, record: Path) -> bool:
-        """Tell whether a record may be there, but in a file or folder that cannot be looked into."""
+        """Tell whether an item may have a record that cannot be read, in a file or folder without permission."""
         return bool(self.unreadable) and any(path in self.unreadable for path in (record, *record.parents[:2]))
 
 
@@ -117,7 +117,7 @@ def read_record(run: Path, path: str, item_id: str, *, check_files: bool = False
 
 
 def as_it_counts(run: Path, record: Record) -> Record:
-    """Return a record, or where a file that it names is lost that of an item which is to be made again.
+    """Return a record; where a file that it names is lost, that of an item which has to be made again.
 
     Raises:
         UnreadableError: whether a file is there cannot be told.
@@ -157,7 +157,7 @@ def is_inside(item_id: str, name: str) -> bool:
 
 
 def lost_file(path: str, size: int | None) -> str:
-    """Say why the file at `path` cannot be the one that was written, going by its size alone; "" where it can.
+    """Say why the file at `path` cannot be the one that was written, judging by its size alone; "" where it can.
 
     Raises:
         UnreadableError: whether it is there cannot be told.
@@ -182,7 +182,7 @@ def lost_file(path: str, size: int | None) -> str:
 
 
 def written_since(path: Path, recorded_ns: int) -> bool:
-    """Tell whether a file was written since its record was, so that only its bytes can say whether it is still the same.
+    """Tell whether a file was written after its record, so that only its bytes show whether it is still the same.
 
     Reading every file would take minutes in a large run. Records are written last: an untouched file is older than its own.
 
@@ -194,7 +194,7 @@ def written_since(path: Path, recorded_ns: int) -> bool:
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Put garbage collection off: it takes a third of the time in which a hundred thousand small objects are made."""
+    """Pause garbage collection, which takes a third of the time when a hundred thousand small objects are made."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -205,12 +205,12 @@ def uncollected() -> Iterator[None]:
 
 
 def is_lost(record: Record) -> bool:
-    """Tell whether an item was made, and is to be made again as its record or a file of it is lost."""
+    """Tell whether an item was made and has to be made again, because its record or one of its files is lost."""
     return record.status == "failed" and (record.error or {}).get("kind") in (LOST, DAMAGED)
 
 
 def damaged_record(item_id: str, error: DamagedFileError) -> Record:
-    """Stand in for a record that does not tell what came of its item."""
+    """Return a record in place of one that does not say what became of its item."""
     return _again(Record(item_id, "failed"), error.message, DAMAGED)
 
 
@@ -254,7 +254,7 @@ def place_files(run: Path, record: Record, before: Record | None, staged_files: 
 
 
 def move_into_place(temporary: Path, final: Path) -> None:
-    """Give a file that is written to the end its final name, durably.
+    """Give a completely written file its final name, durably.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -268,7 +268,7 @@ def move_into_place(temporary: Path, final: Path) -> None:
 
 
 def remove_replaced(run: Path, record: Record, before: Record | None) -> None:
-    """Remove the media file that a published record's file has taken the place of; never anything but a media file."""
+    """Remove the media file that a newly published one replaces; never anything but a media file."""
     if record.status == "done" and before is not None and before.media not in (None, record.media):
         path = run / str(before.media)
         if path.parent == run / "media" / record.item_id[:2]:
@@ -276,7 +276,7 @@ def remove_replaced(run: Path, record: Record, before: Record | None) -> None:
 
 
 def set_aside(run: Path, path: Path) -> Path:
-    """Move a file or folder of the run in `run` into its folder `damaged`, and return where it lies then.
+    """Move a file or folder of the run in `run` into its folder `damaged`, and return its new path.
 
     Raises:
         StoreError: the run cannot be written.

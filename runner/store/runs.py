@@ -20,7 +20,7 @@ SHOWN = 80
 
 LATEST = "latest"
 PINNED = "pinned"
-"""Links beside the runs of a job: to the one that was submitted last, and to the baseline of its nights."""
+"""Links next to the runs of a job: to the one submitted last, and to the baseline of its nights."""
 
 
 def resolve(run: str | None, base: Path) -> RunFolder:
@@ -70,7 +70,7 @@ def new_path(base: Path, name: str) -> Path:
 
 
 def point_latest(folder: RunFolder) -> None:
-    """Let `latest` beside the run point to it, in one step.
+    """Point the link `latest` of the run's job to it, atomically.
 
     Raises:
         StoreError: the link cannot be written.
@@ -79,7 +79,7 @@ def point_latest(folder: RunFolder) -> None:
 
 
 def pin(folder: RunFolder) -> None:
-    """Let `pinned` beside the run point to it, in one step: the baseline of its job's nights.
+    """Point the link `pinned` of the run's job to it, atomically: the baseline of its nights.
 
     Raises:
         StoreError: the link cannot be written.
@@ -112,7 +112,7 @@ def pinned(job_folder: Path) -> RunFolder | None:
 
 
 def _may_be_run(path: Path) -> bool:
-    """Tell whether a folder is a run, or one that may not be looked into; to open it then says so."""
+    """Tell whether a folder is a run; True also for one that may not be read, which opening it reports."""
     try:
         return is_run(path)
     except UnreadableError:

@@ -35,7 +35,7 @@ Key = tuple[str, str]
 """Item (or set) and part: the number that is measured by itself, for most metrics its name."""
 
 OnDamage = Callable[[str], None]
-"""Told of every line that cannot be read."""
+"""Callback that gets a message about each line that cannot be read."""
 
 Stamp = tuple[int, int, int]
 """Inode, time of change in ns, size: another whenever a file was replaced."""
@@ -211,7 +211,7 @@ def read(path: Path, note: OnDamage = lambda text: None) -> dict[Key, Measuremen
 
 
 def _whole(grouped: Mapping[Key, Sequence[ScoreLine]], path: Path, note: OnDamage) -> dict[Key, Measurement]:
-    """Return the entries of which every row is there, and name the others."""
+    """Return the complete entries, and report those with missing rows."""
     whole: dict[Key, Measurement] = {}
     for key, rows in grouped.items():
         if len(rows) == (rows[0].rows or len(rows)):

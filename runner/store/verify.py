@@ -90,7 +90,7 @@ def verify(folder: RunFolder) -> list[Flaw]:
 
 
 def damaged_extras(folder: RunFolder) -> Iterator[tuple[Path, StoreError]]:
-    """Yield the files that a run need not have, and that are damaged or may not be looked into: night, launches, scores."""
+    """Yield the optional files of a run that are damaged or may not be read: night, launches, scores."""
     of_launches = [name for name in CHECKS.names() if name not in ("night.json", "scores")]
     for name, paths in (
         ("night.json", [folder.night_path]),
@@ -112,7 +112,7 @@ def damaged_extras(folder: RunFolder) -> Iterator[tuple[Path, StoreError]]:
 
 
 def damaged_encodings(folder: RunFolder, most_bytes: int | None = None) -> Iterator[tuple[Path, StoreError]]:
-    """Yield the encodings of prompts that are damaged, or may not be looked into.
+    """Yield the encodings of prompts that are damaged or may not be read.
 
     Args:
         folder: the run.
@@ -154,7 +154,7 @@ def _parts(room: Path) -> list[Path]:
 
 
 def _small_files(folder: RunFolder) -> Iterator[Flaw]:
-    """Tell of damaged files beside plan and records."""
+    """Report damaged files other than plan and records."""
     for path, error in (*_damaged_documents(folder), *damaged_extras(folder), *damaged_encodings(folder)):
         if isinstance(error, UnreadableError):
             yield _denied(folder, path, error)
@@ -260,7 +260,7 @@ def _files_of(folder: RunFolder, record: Record) -> Iterator[Flaw]:
 
 
 def _orphans(folder: RunFolder, records: dict[str, Record], denied: set[str]) -> Iterator[Flaw]:
-    """Tell of files that no record names, but for those whose record may not be looked into."""
+    """Report files that no record names, except those whose record may not be read."""
     named = {name for record in records.values() for name in (record.media, record.latents)}
     for room in ("media", "latents"):
         for part in _parts(folder.path / room):

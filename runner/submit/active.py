@@ -21,7 +21,7 @@ SHOWN = 3
 
 
 def at_work(folder: RunFolder) -> list[ProcessName]:
-    """Return the processes that are at work on a run, but for this one: of a launch its command, else its workers."""
+    """Return the processes at work on a run, except this one: a launch's command, or workers whose launch has none."""
     launches = dict(_launches(folder))
     now = time.time_ns()
     owners = [holding.owner for holding in holdings(folder).values() if looks_alive(holding, now)]
@@ -43,7 +43,7 @@ def told(processes: Sequence[ProcessName]) -> str:
 
 
 def _launches(folder: RunFolder) -> Iterator[tuple[str, ProcessName]]:
-    """Yield the launches that a process of this machine follows, and that have something left to do."""
+    """Yield the launches with work left that a process of this machine follows."""
     for path in folder.logs.glob("*/order.json"):
         with contextlib.suppress(StoreError, TypeError, KeyError):
             order = Order.load(folder, path.parent.name)

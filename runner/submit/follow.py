@@ -20,17 +20,17 @@ from genrun.runner.store.repair import remove_from_run
 from genrun.runner.submit.active import at_work, told
 
 POLL_S = 0.25
-"""Pause between two looks at workers, in seconds: a short run ends without a delay that anybody notices."""
+"""Seconds between two looks at workers: a short run ends without noticeable delay."""
 
 PATIENCE_S = 10.0
-"""Patience with workers that have made the last item and not yet let go of it, in seconds."""
+"""Seconds to wait for workers that have made the last item and not yet released it."""
 
 PROBE_BYTES = 1 << 16
-"""Bytes that are written to find a full disk: file systems keep smaller files in their tables, and find room for those."""
+"""Bytes that are written to detect a full disk: file systems store smaller files in their tables, which have room."""
 
 
 class Watch(Protocol):
-    """Progress display that looks at a run now and then."""
+    """A progress display that looks at a run at intervals."""
 
     @property
     def is_over(self) -> bool:
@@ -38,7 +38,7 @@ class Watch(Protocol):
         ...
 
     def __call__(self) -> None:
-        """Look."""
+        """Look at the run, and show its progress."""
         ...
 
 
@@ -77,7 +77,7 @@ def run_to_end(
         if not left:
             break
         if not state.exit_code:
-            # Somebody else holds the rest: makes it, or dies and leaves it to these workers.
+            # Other workers hold the rest: they make it, or die and leave it to these.
             say(f"{folder.path}: {told(at_work(folder)) or 'another worker'} has the last {len(left)} items.")
             if not await_others(folder, order, watch) and restart >= restarts:
                 raise incomplete(folder, "Other workers hold the rest of this run")
@@ -107,7 +107,7 @@ def wait_for(
     watch: Watch,
     say: Callable[[str], None],
 ) -> None:
-    """Follow jobs of a queue to their end; whoever stops following leaves them in the queue.
+    """Follow jobs of a queue to their end; they stay in the queue when following is interrupted.
 
     Args:
         folder: the run.
@@ -142,7 +142,7 @@ def wait_for(
 
 
 def tidy(folder: RunFolder, patience_s: float = 0.0) -> None:
-    """Remove what killed workers left behind, unless somebody works in this run.
+    """Remove leftovers of killed workers, unless others are at work in this run.
 
     Args:
         folder: the run.
@@ -177,7 +177,7 @@ def check_writable(folder: RunFolder) -> None:
 
 
 def await_others(folder: RunFolder, order: Order, watch: Callable[[], None]) -> bool:
-    """Wait while others make what an order wants; returns whether there was anybody.
+    """Wait while other workers make items of an order; return whether there were any.
 
     Raises:
         StoppedError: this process was told to stop; the others go on.

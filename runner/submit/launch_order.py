@@ -35,7 +35,7 @@ def request_of(
     launch = spec.launch
     return Request(
         launch.processes,
-        wish_of(spec, items),
+        mesh_request_of(spec, items),
         launch.threads,
         launch.setup,
         environ,
@@ -49,7 +49,7 @@ def is_elastic(spec: JobSpec) -> bool:
     return spec.parallel.elastic or spec.parallel.time == "auto"
 
 
-def wish_of(spec: JobSpec, items: Sequence[WorkItem] = ()) -> MeshRequest:
+def mesh_request_of(spec: JobSpec, items: Sequence[WorkItem] = ()) -> MeshRequest:
     """Return the arrangement of ranks that a job, with the plan `items`, asks for."""
     parallel = spec.parallel
     points = tuple(points_of(item.solver) for item in items)

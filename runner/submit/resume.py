@@ -1,4 +1,4 @@
-"""Opening the run of a job: the one that is there, set right to follow the job, or a new one with what earlier ones made."""
+"""Opening the run of a job: an existing one, repaired and brought in line with the job, or a new one with reused results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from genrun.runner.errors import MixError
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.output import written_with
+from genrun.runner.store.output_settings import written_with
 from genrun.runner.store.repair import repair
 from genrun.runner.store.runs import new_path, point_latest
 from genrun.runner.submit.active import at_work
@@ -20,7 +20,7 @@ from genrun.runner.submit.stale import SetBack, set_back, stored
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedRun:
     """A run that a submission goes on with.
 
     Attributes:
@@ -53,7 +53,7 @@ def open_run(
     fresh: bool = False,
     is_at_work: Callable[[RunFolder], bool] = lambda folder: False,
     say: Say = lambda text: None,
-) -> Opened:
+) -> OpenedRun:
     """Return the run this job resumes, or make a new one; `latest` points to it afterwards.
 
     Call while holding the job's lock. A new run gets what earlier runs of the job have made of its items.
@@ -79,17 +79,17 @@ def open_run(
     return opened
 
 
-def _make(job: Job, base: Path, *, fresh: bool) -> Opened:
+def _make(job: Job, base: Path, *, fresh: bool) -> OpenedRun:
     job_folder, counts = base / job.spec.name, [0]
 
     def take(new: RunFolder) -> None:
         counts.append(0 if fresh else fill(new, job, job_folder))
 
     folder = RunFolder.create(new_path(base, job.spec.name), job.document, job.items, take)
-    return Opened(folder, counts[-1])
+    return OpenedRun(folder, counts[-1])
 
 
-def take_up(job: Job, folder: RunFolder, is_at_work: Callable[[RunFolder], bool], say: Say) -> Opened:
+def take_up(job: Job, folder: RunFolder, is_at_work: Callable[[RunFolder], bool], say: Say) -> OpenedRun:
     """Let a run follow a job whose items are the same: results first, so that job.yaml never says what they are not.
 
     Raises:
@@ -108,4 +108,4 @@ def take_up(job: Job, folder: RunFolder, is_at_work: Callable[[RunFolder], bool]
         stale = set_back(folder, job.items, job.document)
         for note in renew(job, folder):
             say(note)
-    return Opened(folder, set_back=stale)
+    return OpenedRun(folder, set_back=stale)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from genrun.runner.errors import GenrunError, UnreadableError
 from genrun.runner.store.files import sha256_of, sync, write_error, write_whole
 from genrun.runner.store.folder import RESULTS, RunFolder
-from genrun.runner.store.output import differences, wants_latents, written_with
+from genrun.runner.store.output_settings import differences, wants_latents, written_with
 from genrun.runner.store.records import format_record
 from genrun.runner.store.results import lost_file
 from genrun.runner.store.runs import runs_of
@@ -52,7 +52,7 @@ class Found:
         return [(self.folder.path / name, sha256) for name, sha256 in pairs if name is not None]
 
     def is_whole(self) -> bool:
-        """Tell whether its files are there, may be read, and are what was written; reads them."""
+        """Read its files, and tell whether they are what was written."""
         try:
             return all(not lost_file(str(path), None) and sha256_of(path) == sha256 for path, sha256 in self.files)
         except (OSError, UnreadableError):
@@ -60,7 +60,7 @@ class Found:
 
 
 def reusable(job: Job, job_folder: Path) -> dict[str, Found]:
-    """Return what the earlier runs of a job have made of its items, by id, without reading any media file.
+    """Return the results that earlier runs of a job have of its items, by id, without reading any media file.
 
     Args:
         job: the job of the new run.
@@ -83,7 +83,7 @@ def reusable(job: Job, job_folder: Path) -> dict[str, Found]:
 
 
 def fill(new: RunFolder, job: Job, job_folder: Path) -> int:
-    """Put what the earlier runs of a job have made into a new run's folder; returns of how many items.
+    """Put the results of a job's earlier runs into a new run's folder; return the number of items.
 
     Raises:
         StoreError: the new folder cannot be written.
@@ -102,7 +102,7 @@ def fill(new: RunFolder, job: Job, job_folder: Path) -> int:
 
 
 def _fits(folder: RunFolder, job: Job) -> Callable[[WorkItem, Record], bool]:
-    """Return a function that tells whether a record of an earlier run is of use as it is."""
+    """Return a function that tells whether a record of an earlier run can be used as it is."""
     wanted, needs_latents = written_with(job.document), wants_latents(dict(job.document))
     try:
         before: Mapping[str, object] | None = written_with(folder.job_document())
@@ -138,7 +138,7 @@ def _take(new: RunFolder, found: Found) -> bool:
             _link(path, new.path / found.folder.relative(path))
         path = new.record_path(record.item_id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Nobody sees the new folder yet, so that no file in it needs another name first.
+        # The new folder is not visible to others yet, so its files need no temporary names.
         write_whole(path, format_record(record))
         sync(path)
     except OSError as error:

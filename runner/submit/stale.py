@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import DamagedFileError, MixError, UnreadableError
 from genrun.runner.store.files import sha256_of
-from genrun.runner.store.output import differences, wants_latents, written_with
+from genrun.runner.store.output_settings import differences, wants_latents, written_with
 from genrun.runner.store.results import lost_file, set_aside, written_since
 from genrun.runner.worker.failures import LostError, OutdatedError, describe
 
@@ -52,7 +52,7 @@ class SetBack:
 
 
 def damage(path: Path, sha256: str | None, recorded_ns: int) -> str:
-    """Say how a file differs from what its record says, or return "".
+    """Say how a file differs from its record, or return "".
 
     A file is read only where it was written since its record was. One that may not be looked at counts as whole.
 
@@ -87,7 +87,7 @@ class Stale:
     refused: dict[str, list[str]] = field(default_factory=dict)
 
     def mended(self, folder: RunFolder) -> SetBack:
-        """Return what is to be set back.
+        """Return the items to set back.
 
         Raises:
             MixError: there are refused items.
@@ -100,7 +100,7 @@ class Stale:
 def set_back(
     folder: RunFolder, items: Sequence[WorkItem], document: Mapping[str, Any], *, thorough: bool = False
 ) -> SetBack:
-    """Set the items back whose files are lost, or not written as the job now says. Call while holding the run's lock.
+    """Set back items whose files are lost or not written as the job now says. Call while holding the run's lock.
 
     Args:
         folder: the run.
@@ -126,7 +126,7 @@ def set_back(
 def find_stale(
     folder: RunFolder, items: Sequence[WorkItem], document: Mapping[str, Any], *, thorough: bool = False
 ) -> Stale:
-    """Look at the results of a run, and change nothing; arguments and errors as those of `set_back`, but for MixError."""
+    """Find the stale results of a run, changing nothing; arguments and errors are those of `set_back`, save MixError."""
     needs_latents, wanted = wants_latents(dict(document)), written_with(document)
     old = stored(folder, document)
     before, new_latents = written_with(old), _saves_latents(document) and not _saves_latents(old)
@@ -167,7 +167,7 @@ def _done(folder: RunFolder, items: Sequence[WorkItem]) -> list[tuple[WorkItem, 
 
 
 def _missing(folder: RunFolder, record: Record, recorded_ns: int) -> dict[str, str]:
-    """Find what is wrong with the files of a record that is done: "media" or "latents" -> the file and why."""
+    """Check the files of a done record: "media" or "latents" -> the file and its flaw."""
     if record.media is None:
         return {"media": f"{record.item_id} has no media file"}
     files = {"media": (record.media, record.sha256)}
@@ -178,7 +178,7 @@ def _missing(folder: RunFolder, record: Record, recorded_ns: int) -> dict[str, s
 
 
 def _saves_latents(document: Mapping[str, Any]) -> bool:
-    """Tell whether a job asks for latents in so many words, and not for a metric's sake."""
+    """Tell whether a job itself asks for latents, rather than one of its metrics."""
     return bool((document.get("output") or {}).get("save_latents"))
 
 

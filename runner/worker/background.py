@@ -20,7 +20,7 @@ Work = Callable[[], Callable[[], object] | None]
 
 
 class Background:
-    """At most one piece of work at a time, in a thread. A context manager whose end waits for the work."""
+    """A thread that does one piece of work at a time; as a context manager it waits for the work at the end."""
 
     def __init__(self, stop_wait_s: float = STOP_WAIT_S) -> None:
         self._stop_wait_s = stop_wait_s

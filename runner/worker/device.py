@@ -45,7 +45,7 @@ def choose_device(wanted: str, local_rank: int = 0) -> str:
 
 
 def memory_usage(device: str) -> MemoryUsage:
-    """Return what this process holds now, and held at most."""
+    """Return the memory that this process holds now, and its peak."""
     if device.startswith("cuda"):
         import torch
 
@@ -60,7 +60,7 @@ def memory_usage(device: str) -> MemoryUsage:
 
 
 def reset_peak_memory(device: str) -> None:
-    """Begin to look for a new peak; do nothing on the CPU, where the kernel keeps the first."""
+    """Reset the peak of a device; do nothing on the CPU, where the kernel keeps one for the whole process."""
     if device.startswith("cuda"):
         import torch
 
@@ -68,7 +68,7 @@ def reset_peak_memory(device: str) -> None:
 
 
 def release_memory(device: str) -> None:
-    """Give back memory that nothing refers to any more."""
+    """Free memory that is no longer referenced."""
     gc.collect()
     if device.startswith("cuda"):
         import torch

@@ -1,4 +1,4 @@
-"""The producer that runs diffusers pipelines: one at a time, kept as long as items ask for it."""
+"""The producer that runs diffusers pipelines: one pipeline at a time, kept loaded while items use its model."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Engine:
         return memory_usage(self._device)
 
     def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
-        """Get to know the run: from now on encode its prompts in a stage of their own, and keep them in its folder."""
+        """Prepare for the run: from now on its prompts are encoded in a stage of their own and kept in its folder."""
         self._stage = PromptStage(folder, items, self._device, say)
 
     def is_ready(self, item: WorkItem) -> bool:
@@ -133,7 +133,7 @@ class Engine:
         return cuts(seen, item.prompt, item.negative_prompt)
 
     def _check_format(self, pipe: Any, adapter: Adapter, item: WorkItem) -> None:
-        """Refuse a format that does not hold what the pipeline makes, where only a loaded one tells.
+        """Refuse a file format that cannot hold the pipeline's output, where only a loaded pipeline knows its kind.
 
         Raises:
             PictureError: clips as PNG, or pictures as mp4.
@@ -162,7 +162,7 @@ class Engine:
         return self._decode(item, latents, save=False)[0]
 
     def _decoding_copy(self, pipe: Any) -> Any | None:
-        """Return a pipeline for decoding in another thread, or None where that is not safe, or of no use."""
+        """Return a pipeline for decoding in another thread, or None where that is unsafe or useless."""
         from genrun.adapters.sampling.decoding import decoding_copy
 
         # Not where prompts are encoded at each call: tokenizers belong to one thread. Nor on a GPU, which has no time left
@@ -172,7 +172,7 @@ class Engine:
     def _decode(
         self, item: WorkItem, latents: Tensor, *, save: bool, pipe: Any | None = None
     ) -> tuple[Decoded, tuple[str, ...]]:
-        """Decode, if wanted with all that the VAE can do to save memory; return what that was beside the frames."""
+        """Decode, with `save` in the least memory that the VAE allows; return the frames and the means used to save it."""
         import torch
 
         from genrun.adapters.pipeline.families import fps_asked, informed, parts_of
@@ -192,7 +192,7 @@ class Engine:
         return Decoded(pictures, fps or known.fps, bool(fps) or known.knows_fps), tuple(means)
 
     def notes(self, item: WorkItem, frames: Decoded) -> tuple[Note, ...]:
-        """Return notes on pictures that were made."""
+        """Return notes on an item's pictures."""
         if frames.pictures.flagged:
             return (Note(SAFETY_CHECKER, "the checkpoint's safety checker flagged the picture and made it black"),)
         found = []
@@ -206,7 +206,7 @@ class Engine:
     def write(self, path: Path, frames: Decoded, metadata: dict[str, Any]) -> None:
         """Write frames as the media file that the suffix of `path` names, with its metadata embedded.
 
-        What the file's bytes depend on beside the item is added to the metadata as "made".
+        Whatever else the file's bytes depend on, apart from the item, is added to the metadata as "made".
 
         Raises:
             DecodeError: several frames for a picture.
@@ -226,7 +226,7 @@ class Engine:
         from genrun.adapters.checkpoint.load_errors import LoadError
 
         if self._broken is not None and self._broken[0] == item.model:
-            # Not tried again for each of a thousand items.
+            # A model that cannot be loaded is not tried again for each of a thousand items.
             raise LoadError(str(self._broken[1]), self._broken[1].remedy)
         try:
             return self._ready(item, adapter)
@@ -272,7 +272,7 @@ class Engine:
 
     @contextmanager
     def _encoded(self, pipe: Any, item: WorkItem) -> Iterator[None]:
-        """Lend the pipeline the encodings that the stage has made of the item's prompt."""
+        """Have the pipeline use the encodings that the stage made of the item's prompt."""
         if self._stage is None or not self._is_staged:
             yield
             return

@@ -15,7 +15,7 @@ MESSAGE_LENGTH = 2000
 """Characters of a message that a record keeps: torch quotes whole tensors in some."""
 
 OUT_OF_MEMORY = "out_of_memory"
-"""Kind of failure for want of memory."""
+"""Kind of failure of an item for which memory ran out."""
 
 OUT_OF_VAE = "out_of_memory_in_vae"
 """Kind of failure of an item that was sampled and could not be decoded, not even by tiles and slices."""
@@ -27,7 +27,7 @@ OUTDATED = "outdated"
 """Kind of failure of an item whose media file has to be written again, since the job asks for another one now."""
 
 _FULL = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
-"""Phrases in a RuntimeError by which libraries say that there is no memory left."""
+"""Phrases in a RuntimeError by which libraries report that memory ran out."""
 
 _KINDS = {
     "OutOfMemoryError": OUT_OF_MEMORY,

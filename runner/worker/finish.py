@@ -30,7 +30,7 @@ class OverlapMemoryError(Exception):
 
 
 @dataclass
-class PendingItem:
+class UnfinishedItem:
     """An item that is sampled, or failed at it, and yet to be finished by the rank that leads.
 
     Nothing in it talks to other ranks, so that all of it can be done in another thread.

@@ -15,7 +15,7 @@ from genrun.runner.parallel.team import ElasticTeam, Team
 from genrun.runner.progress import ProgressFile
 from genrun.runner.worker.background import Background
 from genrun.runner.worker.failures import CancelledError
-from genrun.runner.worker.finish import OverlapMemoryError, PendingItem
+from genrun.runner.worker.finish import OverlapMemoryError, UnfinishedItem
 from genrun.runner.worker.log import ProgressLines, say
 
 if TYPE_CHECKING:
@@ -143,9 +143,9 @@ class Loop:
                 return False
             item_id, attempt = shared
             self.model = self.items[item_id].model
-            pending = self._sample(self.items[item_id], attempt, claim)
-            if pending is not None and claim is not None:
-                self._finish(pending, claim)
+            unfinished = self._sample(self.items[item_id], attempt, claim)
+            if unfinished is not None and claim is not None:
+                self._finish(unfinished, claim)
         except BaseException:
             if claim is not None:
                 claim.release()
@@ -167,7 +167,7 @@ class Loop:
         return self.queue.next(self.model)
 
     def _next_wave(self) -> list[tuple[str, int]] | None:
-        """Return the next items and how many groups share each, or None when nothing is left; wait for strangers' items."""
+        """Return the next items and how many groups share each, or None when none is left; wait for other launches."""
         while not (free := self.queue.free()):
             if not self.queue.waits_for_others():
                 return None
@@ -175,7 +175,7 @@ class Loop:
         shares = share_groups([points_of(item.solver) for item in free], self.mesh.data, self.mesh.time)
         return [(item.id, groups) for item, groups in zip(free, shares, strict=False)]
 
-    def _sample(self, item: WorkItem, attempt: int, claim: Claim | None) -> PendingItem | None:
+    def _sample(self, item: WorkItem, attempt: int, claim: Claim | None) -> UnfinishedItem | None:
         """Sample an item with the team; `claim` is that of the rank that leads, which alone tells of progress."""
         say(f"{item.id}: attempt {attempt}")
         lines = ProgressLines(item.id, lambda: self.sampler.producer.memory)
@@ -191,9 +191,9 @@ class Loop:
                 progress.update(front, num_steps)
 
         # Before another model is loaded, the last item has to be done with the old one.
-        pending = self.sampler.sample(item, attempt, on_round, before_loading=self.background.wait)
+        unfinished = self.sampler.sample(item, attempt, on_round, before_loading=self.background.wait)
         lines.close()
-        return pending
+        return unfinished
 
     def _cancel_check(self, item: WorkItem) -> Callable[[], None]:
         """Return what raises CancelledError once somebody has taken the item out of the work."""
@@ -207,43 +207,43 @@ class Loop:
 
         return check
 
-    def _finish(self, pending: PendingItem, claim: Claim) -> None:
+    def _finish(self, unfinished: UnfinishedItem, claim: Claim) -> None:
         """Decode, write and publish an item in the background, as far as memory and its pipeline allow."""
-        if pending.sample is None:
-            self._finish_now(pending, claim)
+        if unfinished.sample is None:
+            self._finish_now(unfinished, claim)
             return
-        if pending.sample.can_overlap:
+        if unfinished.sample.can_overlap:
             # Only when the item before is done is it known whether memory is enough for both.
             self.background.wait()
-        if not (pending.sample.can_overlap and self.overlaps):
-            pending.decode()
-        self.background.start(lambda: self._finish_overlapped(pending, claim), drop=claim.release)
+        if not (unfinished.sample.can_overlap and self.overlaps):
+            unfinished.decode()
+        self.background.start(lambda: self._finish_overlapped(unfinished, claim), drop=claim.release)
 
-    def _finish_overlapped(self, pending: PendingItem, claim: Claim) -> Callable[[], None] | None:
+    def _finish_overlapped(self, unfinished: UnfinishedItem, claim: Claim) -> Callable[[], None] | None:
         """Finish in the background; return what has to be done again in the main thread, for want of memory."""
         try:
-            self._publish(pending, is_alone=False)
+            self._publish(unfinished, is_alone=False)
         except OverlapMemoryError:
             self.overlaps = False
             say(
-                f"{pending.item.id}: no memory for decoding while the next item is sampled; "
+                f"{unfinished.item.id}: no memory for decoding while the next item is sampled; "
                 "from now on one after the other"
             )
-            return lambda: self._finish_now(pending, claim)
+            return lambda: self._finish_now(unfinished, claim)
         except BaseException:
             claim.release()
             raise
         claim.release()
         return None
 
-    def _finish_now(self, pending: PendingItem, claim: Claim) -> None:
+    def _finish_now(self, unfinished: UnfinishedItem, claim: Claim) -> None:
         try:
-            self._publish(pending, is_alone=True)
+            self._publish(unfinished, is_alone=True)
         finally:
             claim.release()
 
-    def _publish(self, pending: PendingItem, *, is_alone: bool) -> None:
-        record = pending.finish(is_alone=is_alone)
+    def _publish(self, unfinished: UnfinishedItem, *, is_alone: bool) -> None:
+        record = unfinished.finish(is_alone=is_alone)
         self.budget.count(record)
         if record is not None:
             outcome = "done" if record.error is None else f"failed: {record.error['kind']}"

@@ -28,7 +28,7 @@ from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import STALE_S, Leases, Owner
 from genrun.runner.store.order import STOPPED, Order, Report, rank_log
-from genrun.runner.store.output import wants_latents, written_with
+from genrun.runner.store.output_settings import wants_latents, written_with
 from genrun.runner.store.processes import ProcessName, current, is_gone
 from genrun.runner.worker.background import has_dropped_work
 from genrun.runner.worker.log import say
@@ -41,7 +41,7 @@ GRACE_S = 20.0
 """Seconds from the end of this process's launcher to its own: twice what background work is waited for."""
 
 WATCH_INTERVAL_S = 1.0
-"""Seconds between two looks for the launcher: reading one file of /proc costs nothing beside an item."""
+"""Seconds between two looks for the launcher: reading one file of /proc costs nothing compared to an item."""
 
 MakeProducer = Callable[[Mapping[str, Any], Team, int], Producer]
 """Build a producer from the resolved job, the team and the rank's number on its machine."""

@@ -72,7 +72,7 @@ class Producer(Protocol):
         ...
 
     def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
-        """Get to know the run and its items, before the first of them."""
+        """Prepare for a run and its items, before the first of them."""
         ...
 
     def is_ready(self, item: WorkItem) -> bool:

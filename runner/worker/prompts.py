@@ -1,4 +1,4 @@
-"""The stage that encodes prompts: once for a run, before anything is sampled, by one process; others read the files.
+"""The stage that encodes prompts: one process does so once for a run, before it samples, and others read the files.
 
 An encoding depends on what the pipeline hands to its text encoders and on these: on the texts, the model, and the options
 of the call; not on seed, solver, steps or size.
@@ -43,7 +43,7 @@ NOT_ENCODED = frozenset({"steps", "height", "width", "num_frames", "scheduler"})
 """Sampling fields that no text encoder is told of."""
 
 EACH = "each"
-"""`model.encode` of a job that wants the text encoders kept beside the model."""
+"""Value of `model.encode` that keeps the text encoders loaded together with the model."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The next item for a worker: claimed in the run folder, so that any number of workers share one run."""
+"""The queue of a worker: its next item is claimed in the run folder, so that any number of workers can share a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 POLL_S = 1.0
-"""Seconds between two looks at items that others hold: short beside an item, and little traffic on a file server."""
+"""Seconds between two looks at items that others hold: short compared to an item, and little traffic on a file server."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Claim:
     progress_path: Path
 
     def release(self) -> None:
-        """Let the item go; harmless when it was let go before."""
+        """Release the item; does no harm when it was released before."""
         try:
             self.progress_path.unlink(missing_ok=True)
         except OSError:
@@ -50,8 +50,9 @@ class Claim:
 class Queue:
     """The items of one order that this worker may still have to make.
 
-    An item whose lease is held by a worker of the same launch is left to that worker. One that is held by a stranger
-    is waited for until the stranger's lease is renewed (it lives: the item is left to it), released, or abandoned.
+    An item whose lease is held by a worker of the same launch is left to that worker. One that is held by a worker of
+    another launch is waited for until that lease is renewed (its owner is alive, and keeps the item), released, or
+    abandoned.
     """
 
     def __init__(self, leases: Leases, order: Order, items: Sequence[WorkItem], poll_s: float = POLL_S) -> None:
@@ -69,7 +70,7 @@ class Queue:
         return all(self._is_settled(item) for item in list(self._open.values()))
 
     def next(self, model: dict[str, Any] | None = None) -> Claim | None:
-        """Claim the next item, one of `model` if there is one; wait for strangers' items. None: nothing is left here.
+        """Claim the next item, preferably of `model`, waiting for those of other launches; None when nothing is left.
 
         Raises:
             StoreError: the run folder cannot be read or written.
@@ -83,7 +84,7 @@ class Queue:
     def take(self, model: dict[str, Any] | None = None) -> Claim | None:
         """Claim the next item that is free now, if there is one.
 
-        Items that nobody has failed at come first, so that a bad machine cannot use up all attempts of one.
+        Items that have not failed yet come first, so that a bad machine cannot use up all attempts of one.
         """
         failed = []
         for item in sorted(self._open.values(), key=lambda item: (item.model != model, self._precedence(item))):
@@ -96,7 +97,7 @@ class Queue:
         return next((claim for item in failed if (claim := self.claim(item))), None)
 
     def claim(self, item: WorkItem) -> Claim | None:
-        """Claim one item, or return None when somebody else has it or it needs no more work."""
+        """Claim an item, or return None when another worker has it or nothing is left to do for it."""
         lease = self._leases.claim(item.id)
         if lease is None:
             return None
@@ -106,7 +107,7 @@ class Queue:
         return None
 
     def free(self) -> list[WorkItem]:
-        """Return the items that nobody is making, in the order in which they should be made: failed ones last."""
+        """Return the items that no worker holds, in the order in which they should be made: failed ones last."""
         held = self._leases.held()
         items = [item for item in list(self._open.values()) if item.id not in held and not self._is_settled(item)]
         return sorted(items, key=lambda item: (self._attempts(item), self._precedence(item)))
@@ -123,7 +124,7 @@ class Queue:
         return bool(self._open)
 
     def pause(self) -> None:
-        """Let a little time pass before looking again."""
+        """Wait a little before looking again."""
         time.sleep(self._poll_s)
 
     def _precedence(self, item: WorkItem) -> int:

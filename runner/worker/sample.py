@@ -1,4 +1,4 @@
-"""Sampling of an item: from its plan, or from saved latents, to a pending item that is yet to be finished."""
+"""Sampling of an item: from its plan, or from saved latents, to an unfinished item."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genrun.runner.notes import CACHE_SAVED_NOTHING, OF_SAMPLING
 from genrun.runner.store.files import sha256_of
 from genrun.runner.store.records import Note, Record, SamplerStats
 from genrun.runner.worker.failures import log_failure
-from genrun.runner.worker.finish import PendingItem
+from genrun.runner.worker.finish import UnfinishedItem
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -63,7 +63,7 @@ class ItemSampler:
         attempt: int,
         on_round: Callable[[int, int], None],
         before_loading: Callable[[], None] = lambda: None,
-    ) -> PendingItem | None:
+    ) -> UnfinishedItem | None:
         """Sample an item.
 
         Args:
@@ -114,11 +114,11 @@ class ItemSampler:
         if sample is not None:
             notes = (*sample.notes, *cache_notes(item, sample.stats))
             record = replace(record, sampler=sample.stats, notes=notes)
-        return PendingItem(
+        return UnfinishedItem(
             self.folder, self.producer, item, record, sample, self.save_latents, self.team.rank, self.log
         )
 
-    def _restore(self, item: WorkItem, attempt: int) -> PendingItem | None:
+    def _restore(self, item: WorkItem, attempt: int) -> UnfinishedItem | None:
         """Return an item whose latents are saved, to be finished; None where they are not what was saved."""
         record = self.folder.record(item.id)
         # Of any kind of failure: the attempt before this one may have failed at decoding.
@@ -141,7 +141,7 @@ class ItemSampler:
             job=self.job,
             output=dict(self.output),
         )
-        return PendingItem(
+        return UnfinishedItem(
             self.folder,
             self.producer,
             item,
@@ -169,7 +169,7 @@ class ItemSampler:
         self.folder.publish(record, {})
 
     def _agree(self, failure: dict[str, Any] | None) -> list[dict[str, Any]]:
-        """Return what failed on any rank of the team, ranks that only heard of it last."""
+        """Return the failures of all ranks of the team; those that only followed from another rank's come last."""
         failures = [error for error in self.team.gather(failure) if error is not None]
         return sorted(failures, key=lambda error: error["kind"] == BYSTANDER)
 
@@ -183,7 +183,7 @@ class ItemSampler:
 
 
 def cache_notes(item: WorkItem, stats: SamplerStats) -> tuple[Note, ...]:
-    """Return a note where an item's cache left out nothing: which, with which solver, and what the cause may be."""
+    """Return a note on an item whose cache skipped no block, with the cache, the solver and the likely cause."""
     if not item.cache or not stats.blocks_full or stats.blocks < stats.blocks_full * (1 - LEAST_SAVED):
         return ()
     kind, solver = item.cache["kind"], item.solver["kind"]

@@ -83,7 +83,7 @@ def test_a_prompt_passes_few_files(tmp_path: Path) -> None:
     everything = [json.loads(file.read_text(encoding="utf-8")) for file in trace.iterdir()]
     stages["worker"] = max(everything, key=len)
     files = sorted({file for found in stages.values() for file in found})
-    assert {"runner/worker/worker.py", "solvers/ropa.py"} <= set(stages["worker"])
+    assert {"runner/worker/loop.py", "solvers/ropa.py"} <= set(stages["worker"])
     packages = Counter(
         "/".join(file.split("/")[:2]) if file.startswith("runner") else file.split("/")[0] for file in files
     )

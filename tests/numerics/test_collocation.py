@@ -14,7 +14,7 @@ from genrun.solvers import FlowProblem, drive
 from genrun.solvers.collocation import Collocation, has_stages
 from genrun.solvers.contract import Point
 from genrun.solvers.jacobian import JacobianModel
-from genrun.solvers.spacing import StepSizeController
+from genrun.solvers.step_size import StepSizeController
 from genrun.solvers.tuning import TUNING, Tuning
 from tests.numerics.worlds import Recorder, flow, mixture
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -148,6 +149,28 @@ def test_an_arrow_that_follows_from_others_is_left_out_and_a_ring_is_one_group()
     assert reached == {("a",): {("b", "c"), ("d",)}, ("b", "c"): {("d",)}, ("d",): set()}
     assert list(architecture.essential(reached)) == [(("a",), ("b", "c")), (("b", "c"), ("d",))]
     assert architecture.levels(reached) == [[("a",)], [("b", "c")], [("d",)]]
+
+
+def test_every_answer_to_where_is_there() -> None:
+    table = text(DOCS / "architecture.md").partition("\n## Where is ...?\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 18
+    for question, files, name in rows:
+        paths = [ROOT / path for path in re.findall("`(.+?)`", files)]
+        assert paths, question
+        assert all(path.is_file() for path in paths), f"{question}: {files}"
+        pattern = rf"^ *(def |class )?{name.strip('`')}\b"
+        assert re.search(pattern, text(paths[0]), re.MULTILINE), f"{question}: {name} is not in {files}"
+
+
+def test_every_package_of_runner_is_in_the_table_of_layers() -> None:
+    table = text(DOCS / "architecture.md").partition("\n| layer ")[2].partition("\n\n")[0]
+    told = [name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split(" | ")[1])]
+    linter = tomllib.loads(text(ROOT / "pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in linter if contract.get("containers") == ["genrun.runner"]]
+    place = {name: number for number, layer in enumerate(layers) for name in layer.split(" | ")}
+    assert sorted(told) == sorted(place)
+    assert told == sorted(told, key=place.__getitem__)
 
 
 def test_the_stages_in_the_picture_are_packages() -> None:

@@ -52,15 +52,15 @@ def test_auto_chooses_by_the_objective_and_says_why(
 
 
 def test_auto_never_chooses_what_could_change_a_bit_but_keeps_what_it_is_told() -> None:
-    wish = MeshRequest(time="auto", ulysses=2, objective="latency", points=(8,) * 9)
-    assert wish.mesh(8) == Mesh(1, 4, ulysses=2)
+    asked = MeshRequest(time="auto", ulysses=2, objective="latency", points=(8,) * 9)
+    assert asked.mesh(8) == Mesh(1, 4, ulysses=2)
     assert MeshRequest(time="auto", objective="latency", points=(8,)).mesh(8) == Mesh(1, 8)
     assert MeshRequest(data=2, time="auto", points=(8,)).mesh(8) == Mesh(2, 4)
 
 
 def test_torchrun_starts_the_ranks_that_auto_chose() -> None:
-    wish = MeshRequest(time="auto", objective="latency", points=(4,) * 9)
-    assert mesh_of(Request(8, wish, uses_gpus=False)) == Mesh(2, 4)
+    asked = MeshRequest(time="auto", objective="latency", points=(4,) * 9)
+    assert mesh_of(Request(8, asked, uses_gpus=False)) == Mesh(2, 4)
 
 
 def per_item(number: int, slots: int) -> float:

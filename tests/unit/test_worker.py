@@ -20,7 +20,7 @@ from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner, holdings
 from genrun.runner.store.order import Order
-from genrun.runner.store.output import wants_latents
+from genrun.runner.store.output_settings import wants_latents
 from genrun.runner.store.processes import current
 from genrun.runner.store.records import Record
 from genrun.runner.worker.failures import CancelledError, DecodeError, describe, kind_of

@@ -1,4 +1,4 @@
-"""Where vbench is on this machine: its own environment, and its weights."""
+"""Location of vbench on this machine: its own Python environment, and its weights."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ CHECKS: Sequence[Check] = (
 """All checks of a new job. Problems are sorted by place, so the order is a reader's."""
 
 LAUNCH_CHECKS: Sequence[Check] = (check_ranks, check_sbatch_options, check_template)
-"""Those of a stored job: what it asks for was checked when it was made, but not on today's machine."""
+"""Checks of a stored job, which was checked when it was made, but not on today's machine."""
 
 MESH_CHECKS: Sequence[Check] = (check_model_axes, check_cache, check_attention)
-"""Those of a stored job whose mesh is changed: another one may not go with its model and caches."""
+"""Checks of a stored job whose mesh is changed: the new one may not suit its model and caches."""

@@ -58,7 +58,7 @@ THEN: Path = ("launch", "then")
 
 
 def check_launcher(cell: Draft) -> Iterator[Problem]:
-    """Refuse a launcher that there is not."""
+    """Refuse an unknown launcher."""
     at, known = ("launch", "kind"), cell.registries.launchers.names()
     kind = cell.root.find(at)
     if kind is not None and isinstance(kind.data, str) and kind.data not in known:

@@ -12,7 +12,7 @@ from genrun.runner.job.errors import Problem
 from genrun.runner.job.files import HOME, expanded
 
 LONGEST = "/".join(("x" * 80, "2026-01-31T02-00-00-0000", "latents", "00", f".{'0' * 20}.00000000.tmp.safetensors"))
-"""As long as the names of files in a run become below the folder of runs."""
+"""A path as long as the longest that a run has below the folder of runs."""
 
 
 def check_format(cell: Draft) -> Iterator[Problem]:

@@ -29,7 +29,7 @@ _IMPORTED = {
 SECTION: TreePath = ("sampling", "scheduler")
 CONFIG_FILE = "scheduler/scheduler_config.json"
 CONFIG_BYTES = 2**20
-"""Of a scheduler's file, which has two kilobytes; a larger one is none."""
+"""Largest size of a scheduler's configuration in bytes; the usual one has two kilobytes."""
 
 OWN_GRIDS = ("timesteps", "sigmas")
 """Options of a pipeline's call that are a grid, so that `steps` lays out none."""

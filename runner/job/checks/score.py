@@ -25,7 +25,7 @@ ANY = (-math.inf, math.inf)
 
 
 def check_metrics(cell: Draft) -> Iterator[Problem]:
-    """Refuse metrics that there are not or that are given twice, and options that they do not have or take."""
+    """Refuse unknown and repeated metrics, and options or values that a metric does not take."""
     metrics = cell.registries.metrics
     named = _named_metrics(cell.root)
     yield from repeated((at, name) for at, name, _ in named)

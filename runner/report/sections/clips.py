@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 STATUS_PENDING = "pending"
 MOST_NOTE_LETTERS = 400
-"""What is shown of a note at a clip, which is a few words wide."""
+"""Characters of a note that are shown at a clip, which is a few words wide."""
 
 
 def collect_clips(

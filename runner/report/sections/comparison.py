@@ -1,4 +1,4 @@
-"""Comparison: the run beside its baseline, or its own cells beside each other; paired differences and the worst pairs."""
+"""Comparison: the run against its baseline, or its own cells against each other; paired differences and the worst pairs."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class ComparisonSection:
 
     @property
     def has_table(self) -> bool:
-        """True when there are differences to show, or no gates beside which to say why there are none."""
+        """True when there are differences to show, or no gates that would say why there are none."""
         return bool(self.cells) or bool(self.note and not self.gates.rows)
 
 

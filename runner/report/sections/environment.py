@@ -1,4 +1,4 @@
-"""Environment: with what a run was made, from the records of its items and from its folder."""
+"""Environment: the machine and versions that a run was made with, from the records of its items and from its folder."""
 
 from __future__ import annotations
 

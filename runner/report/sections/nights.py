@@ -123,7 +123,7 @@ class NightsSection:
 
 
 def collect_nights(run: RunFolder, colours: Mapping[str, int], *, link: bool = True) -> NightsSection:
-    """Read the history beside a run: the last 30 nights up to that of this run, or up to now when it is none.
+    """Read the history of a run's job: the last 30 nights up to that of this run, or up to now when it is no night.
 
     Args:
         run: the run of the page.

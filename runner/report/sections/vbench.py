@@ -107,7 +107,7 @@ def _marks_of_run(path: str, groups: Sequence[Group]) -> tuple[Marks, str]:
 
 
 def _marks_of_reference(groups: Sequence[Group]) -> tuple[Marks, str]:
-    """Return the numbers of the sequential group, where there is exactly one beside others."""
+    """Return the numbers of the sequential group, where there is exactly one, and others besides."""
     references = [group for group in groups if group.is_reference]
     if len(references) != 1 or len(groups) == 1:
         return {}, ""

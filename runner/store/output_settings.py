@@ -1,4 +1,4 @@
-"""Files of items as a job's section `output` asks for them: how media are written, and whether latents are kept."""
+"""Settings of a job's section `output`: the format of media files, and whether latents are kept."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def differences(item: WorkItem, record: Record, before: Mapping[str, Any], wante
 
 
 def _format(item: WorkItem, asked: Mapping[str, Any], suffix: str) -> str:
-    """Return the suffix that a format leads to; where only the loaded pipeline can tell, that of the file that is there."""
+    """Return the suffix for a format; where only the loaded pipeline knows it, that of the existing file."""
     wanted = asked.get("format") or AUTO
     if wanted != AUTO:
         return str(wanted)

@@ -7,12 +7,12 @@ one by one and answers `step` with the latents to evaluate next, wherever on the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
-import torch
+from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
 from genrun.adapters.caches.manager import CacheManager, CurrentEvaluation
@@ -22,9 +22,18 @@ from genrun.adapters.scheduler.compatibility import Description, grid_problem
 from genrun.adapters.scheduler.noise import Generators
 from genrun.adapters.scheduler.replay import OLD_PREDICTION
 from genrun.adapters.scheduler.session import OnRound, Session
+from genrun.adapters.scheduler.timesteps import Table
 from genrun.solvers.contract import Solution, Solver
 
 OnSampled = Callable[[Tensor, Solution], None]
+
+
+@dataclass
+class Stepped(BaseOutput):
+    """What `step` returns, by name and by number: of the real schedulers' classes, a common one."""
+
+    prev_sample: Tensor
+    pred_original_sample: Tensor | None = None
 
 
 class TimeParallelScheduler:
@@ -39,14 +48,11 @@ class TimeParallelScheduler:
         exchange: who evaluates the points of a round; one process by default.
         on_round: called after each round with its Progress.
         on_sampled: called with the final latents (B, ...) and their solution, before the pipeline decodes them.
-        held: dtype that the pipeline casts its latents to after each step, if it does.
         manager: of a cache's states.
 
     Attributes:
         generator: what the pipeline was called with: steps draw from it even where the pipeline keeps it to itself.
     """
-
-    order = 1
 
     def __init__(
         self,
@@ -55,20 +61,25 @@ class TimeParallelScheduler:
         exchange: Exchange | None = None,
         on_round: OnRound | None = None,
         on_sampled: OnSampled | None = None,
-        held: torch.dtype | None = None,
         manager: CacheManager | None = None,
     ) -> None:
-        self._held, self._manager = held, manager
+        self._manager = manager
         self._real, self._solver, self._exchange = real, solver, exchange or LocalExchange()
         self._on_round, self._on_sampled = on_round, on_sampled
-        self._evaluations = 0
         self._session: Session | None = None
+        self._finished: Session | None = None
         self.generator: Generators = None
 
     @property
     def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The real scheduler's class, which some pipelines ask for."""
         return type(self._real)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in OWN:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._real, name, value)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_real":  # asked for by copy and pickle, before there is one
@@ -85,9 +96,16 @@ class TimeParallelScheduler:
         return len(self._real)
 
     @property
+    def solver(self) -> Solver:
+        """What samples."""
+        return self._solver
+
+    @property
     def session(self) -> Session | None:
-        """The current or last pipeline call."""
-        return self._session
+        """The current or last pipeline call: of several loops in one, the last that has ended."""
+        if self._session is None or self._session.is_open or self._finished is None:
+            return self._session
+        return self._finished
 
     @property
     def set_timesteps(self) -> Callable[..., None]:
@@ -100,20 +118,33 @@ class TimeParallelScheduler:
         @wraps(self._real.set_timesteps)
         def set_timesteps(*args: Any, **kwargs: Any) -> None:
             set_grid(self._real, *args, **kwargs)
-            self._session = Session(self._real, self._solver, self._exchange, self._on_round, self._held, self._manager)
-            self._evaluations = 0
+            self._session = self._begin()
 
         return set_timesteps
 
     @property
-    def timesteps(self) -> CurrentValues:
-        """The values that the loop iterates over: one entry per model call, each the time of the point to evaluate."""
-        return CurrentValues(self, self._real.timesteps)
+    def timesteps(self) -> Any:
+        """What the loop iterates over: one entry per model call, each the time of the point to evaluate."""
+        return self._table(self._real.timesteps)
 
     @property
-    def sigmas(self) -> CurrentValues:
+    def sigmas(self) -> Any:
         """Noise levels, indexed by the loop's counter like `timesteps`."""
-        return CurrentValues(self, self._real.sigmas)
+        return self._table(self._real.sigmas)
+
+    def _begin(self) -> Session:
+        return Session(self._real, self._solver, self._exchange, self._on_round, self._manager)
+
+    def _entered(self) -> Session:
+        """Return the session of a loop that begins: a new one where the last has come to its end on the same grid."""
+        if self.active.done:
+            self._session = self._begin()
+        return self.active
+
+    def _table(self, real: Any) -> Any:
+        if self._session is None or not isinstance(real, Tensor) or real.ndim != 1:
+            return real
+        return Table.of(real, lambda: self.active, self._entered, range(len(real)), len(self._real.timesteps))
 
     @property
     def step(self) -> Callable[..., Any]:
@@ -148,13 +179,14 @@ class TimeParallelScheduler:
         generator = given.get("generator")
         arguments = {} if given.get("eta") is None else {"eta": given["eta"]}
         noise = self.generator if generator is None else generator
-        latents = session.answer(given["model_output"], given["sample"], noise, arguments)
-        self._evaluations += 1
+        latents = session.answer(given["model_output"], given["sample"], noise, arguments, given.get("timestep"))
         others = session.others
+        if session.done:
+            self._finished = session
         if session.done and self._on_sampled is not None:
-            self._on_sampled(latents, summary(session))
+            self._on_sampled(latents.to(session.final_dtype), summary(session))
         if return_dict:
-            return SimpleNamespace(prev_sample=latents, pred_original_sample=others[0] if others else None)
+            return Stepped(prev_sample=latents, pred_original_sample=others[0] if others else None)
         return (latents, *others)
 
     @property
@@ -167,16 +199,20 @@ class TimeParallelScheduler:
     @property
     def current(self) -> CurrentEvaluation:
         """The evaluation in work."""
-        session, timesteps = self.active, self._real.timesteps
-        time = float(timesteps[session.index])
-        return CurrentEvaluation(session.index, len(timesteps), time, self._evaluations, probe=session.turn > 0)
+        session = self.active
+        time = float(self._real.timesteps[session.place])
+        return CurrentEvaluation(session.index, session.num_steps, time, session.evaluations, probe=session.turn > 0)
 
     @property
     def evaluations(self) -> int:
         """Model calls answered in the current pipeline call: the loop's counter."""
-        return self._evaluations
+        return 0 if self._session is None else self._session.evaluations
 
 
+OWN = frozenset(
+    {"_manager", "_real", "_solver", "_exchange", "_on_round", "_on_sampled", "_session", "_finished", "generator"}
+)
+"""Attributes that are not the real scheduler's."""
 FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
 """Arguments of `step` that a solver can follow."""
 
@@ -213,37 +249,6 @@ def describe(scheduler: Any) -> Description:
     return Description(
         type(scheduler).__name__, {key: scheduler.config[key] for key in keys if key in scheduler.config}
     )
-
-
-class CurrentValues:
-    """A per-step table of the real scheduler, seen from inside the loop.
-
-    The loop's counter i counts model calls, while the point evaluated may be any step j. Entry i is the table's at j, and
-    its neighbours i - 1, i + 1 are those of j.
-    """
-
-    def __init__(self, scheduler: TimeParallelScheduler, table: Tensor) -> None:
-        self._scheduler, self._table = scheduler, table
-
-    def __len__(self) -> int:
-        """Return the budget of model calls, never reached before the session is done."""
-        session = self._scheduler.active
-        return session.num_steps * max(session.solver.workers, 1) + 1
-
-    def __iter__(self) -> Iterator[Tensor]:
-        session = self._scheduler.active
-        while not session.done:
-            yield self._table[session.index]
-
-    def __getitem__(self, position: Any) -> Tensor:
-        if not isinstance(position, int):
-            raise RefusedError(
-                "this pipeline slices its timesteps (image-to-image, or denoising from a given step), which cannot be "
-                "sampled in parallel in time; call it without genrun"
-            )
-        session = self._scheduler.active
-        step = session.index + position - self._scheduler.evaluations
-        return self._table[min(max(step, 0), len(self._table) - 1)]
 
 
 def summary(session: Session) -> Solution:

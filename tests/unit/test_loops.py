@@ -1,0 +1,284 @@
+"""Loops that do more than step: windows of steps, guidance by the step's number, latents changed between two steps."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import genrun
+from genrun.adapters.errors import RefusedError
+from genrun.adapters.scheduler.changes import Casts
+from genrun.adapters.scheduler.timesteps import Table
+from genrun.solvers import registry
+from tests.tiny import build, build_scheduler, call_kwargs, generator, latents_of
+from tests.tiny.loops import MATRIX, TinyLoop
+
+# Untyped on purpose: diffusers fills its namespace at import.
+df: Any = import_module("diffusers")
+
+EXACT: dict[str, dict[str, Any]] = {
+    name: {} if name == "sequential" else {"tolerance": 0.0, "workers": 4} for name in registry.names()
+}
+FEW = {name: EXACT[name] for name in ("sequential", "paradigms", "ropa", "collocation")}
+STEPS = 8
+
+
+def picture(size: int = 32) -> Image.Image:
+    pixels = np.random.default_rng(4).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def mask(size: int = 32) -> Image.Image:
+    image = Image.new("L", (size, size), 0)
+    image.paste(255, (0, 0, size // 2, size))
+    return image
+
+
+def check_exact(
+    pipe: Any, call: Callable[[], dict[str, Any]], solvers: dict[str, dict[str, Any]] | None = None
+) -> None:
+    """Compare every solver at tolerance 0 with the plain pipeline; `call` makes the arguments afresh."""
+    plain = latents_of(pipe(**call()))
+    assert bool(plain.isfinite().all())
+    for solver, options in (solvers or EXACT).items():
+        with genrun.parallelize(pipe, solver, **options):
+            made = latents_of(pipe(**call()))
+        assert made.dtype == plain.dtype, solver
+        assert torch.equal(made, plain), f"{solver}: {(made.float() - plain.float()).abs().max()}"
+
+
+def arguments(family: str, **more: Any) -> dict[str, Any]:
+    call = {**call_kwargs(family), "num_inference_steps": STEPS, **more}
+    return {name: value for name, value in call.items() if value is not ...}
+
+
+def other(kind: str, family: str, dtype: torch.dtype = torch.float32) -> Any:
+    """Build another pipeline class from a family's components."""
+    pipe = build(family, dtype)
+    takes = inspect.signature(getattr(df, kind).__init__).parameters
+    made = getattr(df, kind)(**{name: part for name, part in pipe.components.items() if name in takes})
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+CHANGES = {"height": ..., "width": ..., "num_frames": ...}
+FROM_PICTURE: dict[str, tuple[str, dict[str, Any]]] = {
+    "StableDiffusion3Img2ImgPipeline": ("sd3", {"image": picture(), "strength": 0.7}),
+    "FluxImg2ImgPipeline": (
+        "flux",
+        {"image": picture(), "strength": 0.6, "negative_prompt": ..., "true_cfg_scale": ...},
+    ),
+    "StableDiffusionImg2ImgPipeline": ("sd2", {**CHANGES, "image": picture(64), "strength": 0.5}),
+    "CogVideoXVideoToVideoPipeline": ("cogvideox_ddim", {"num_frames": ..., "video": [picture()] * 9, "strength": 0.7}),
+}
+
+
+@pytest.mark.parametrize("kind", FROM_PICTURE)
+def test_a_loop_over_a_window_of_the_timesteps_is_followed(kind: str) -> None:
+    family, more = FROM_PICTURE[kind]
+    check_exact(other(kind, family), lambda: arguments(family, **more), FEW)
+
+
+@pytest.mark.parametrize("name", ["ddim", "heun", "dpm-2m", "euler-ancestral", "unipc", "pndm"])
+def test_a_window_is_that_of_every_scheduler(name: str) -> None:
+    pipe = other("StableDiffusionImg2ImgPipeline", "sd2")
+    pipe.scheduler = build_scheduler(name)
+    check_exact(pipe, lambda: arguments("sd2", **CHANGES, image=picture(64), strength=0.6), FEW)
+
+
+INPAINTING: dict[str, tuple[str, dict[str, Any]]] = {
+    "FluxInpaintPipeline": (
+        "flux",
+        {"image": picture(), "mask_image": mask(), "strength": 0.8, "negative_prompt": ..., "true_cfg_scale": ...},
+    ),
+    "StableDiffusionInpaintPipeline": ("sd2", {"image": picture(64), "mask_image": mask(64), "strength": 0.7}),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", INPAINTING)
+def test_latents_blended_with_a_picture_between_two_steps_are_stepped_as_blended(kind: str, dtype: torch.dtype) -> None:
+    family, more = INPAINTING[kind]
+    check_exact(other(kind, family, dtype), lambda: arguments(family, **more), FEW)
+
+
+@pytest.mark.parametrize("name", ["euler", "dpm-2m"])
+def test_a_blend_reads_the_noise_level_of_the_point_in_work(name: str) -> None:
+    pipe = other("StableDiffusionInpaintPipeline", "sd2")
+    pipe.scheduler = build_scheduler(name)
+    check_exact(pipe, lambda: arguments("sd2", image=picture(64), mask_image=mask(64), strength=0.9), FEW)
+
+
+def test_guidance_that_skips_layers_in_a_window_of_steps_follows_time() -> None:
+    window = {"skip_guidance_layers": [0], "skip_layer_guidance_start": 0.2, "skip_layer_guidance_stop": 0.6}
+    check_exact(build("sd3"), lambda: arguments("sd3", **window))
+
+
+def test_a_guider_that_stops_follows_time() -> None:
+    pipe = build("hunyuanvideo15")
+    guider = pipe.guider
+
+    def call() -> dict[str, Any]:
+        pipe.guider = guider.new(
+            start=0.2, stop=0.6
+        )  # one that has stopped encodes no negative prompt in the next call
+        return arguments("hunyuanvideo15")
+
+    check_exact(pipe, call)
+
+
+@pytest.mark.parametrize("solver", ["ropa", "collocation"])
+def test_a_guider_with_momentum_is_refused_by_name_and_followed_by_sequential(solver: str) -> None:
+    pipe = build("hunyuanvideo15")
+    pipe.guider = df.AdaptiveProjectedGuidance(adaptive_projected_guidance_momentum=-0.5)
+    refusal = pytest.raises(RefusedError, match=r"guider \w+ with adaptive_projected_guidance_momentum=-0.5 averages")
+    with refusal, genrun.parallelize(pipe, solver):
+        raise AssertionError
+    check_exact(pipe, lambda: arguments("hunyuanvideo15"), {"sequential": {}})
+
+
+def test_a_callback_sees_each_step_of_sequential_and_is_refused_elsewhere() -> None:
+    pipe, seen = build("sd3"), []
+
+    def halve(_: Any, step: int, t: Any, kept: dict[str, Tensor]) -> dict[str, Tensor]:
+        seen.append((step, float(t)))
+        return {"latents": kept["latents"] * 0.5}
+
+    call = partial(arguments, "sd3", callback_on_step_end=halve)
+    check_exact(pipe, call, {"sequential": {}})
+    assert seen[:STEPS] == seen[STEPS:]
+    refusal = pytest.raises(RefusedError, match=r"callback_on_step_end .* use solver sequential")
+    with genrun.parallelize(pipe, "ropa"), refusal:
+        pipe(**call())
+
+
+class Loop:
+    """A loop as pipelines write theirs, around a model in closed form."""
+
+    shown: Callable[[Any], Any] = staticmethod(lambda timesteps: timesteps)
+    blend: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler, self.model = scheduler, TinyLoop(scheduler).model
+
+    def __call__(self, steps: int = STEPS, begin: int = 0, end: int | None = None, repeats: int = 1) -> Tensor:
+        self.scheduler.set_timesteps(steps)
+        x = torch.randn(2, 3, 4, 4, generator=generator(3))
+        for repeat in range(repeats):
+            if repeat:
+                self.scheduler.set_timesteps(steps)
+            timesteps = self.scheduler.timesteps[begin:end]
+            assert len(timesteps) == len([*timesteps]) == len(timesteps.tolist())
+            for i, t in enumerate(self.shown(timesteps)):
+                assert len(timesteps) == timesteps.shape[0]
+                assert timesteps[i] == t
+                output = self.model(x.float(), t) * (2.0 if 0.3 < i / len(timesteps) < 0.7 else 1.0)
+                x = self.scheduler.step(output, t, x, return_dict=False)[0]
+                if self.blend is not None:
+                    x = self.blend(x, timesteps[i + 1] if i < len(timesteps) - 1 else torch.tensor(0.0))
+        return x
+
+
+@pytest.mark.parametrize("name", ["flow-euler", "dpm-2m", "ddim", "unipc-flow", "heun", "euler-ancestral"])
+@pytest.mark.parametrize(("begin", "end"), [(0, None), (4, None), (0, 6), (2, 7), (-5, None)])
+def test_any_window_is_followed_with_its_counter(name: str, begin: int, end: int | None) -> None:
+    pipe = Loop(MATRIX[name]())
+    torch.manual_seed(0)
+    plain = pipe(begin=begin, end=end)
+    for solver, options in FEW.items():
+        torch.manual_seed(0)
+        with genrun.parallelize(pipe, solver, **options):
+            assert torch.equal(pipe(begin=begin, end=end), plain), solver
+
+
+def test_every_blend_and_rounding_is_followed() -> None:
+    blends: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "blend": lambda x, t: torch.cat([x[:, :2], x[:, 2:] * 0 + t / 1000], dim=1),
+        "soft": lambda x, t: 0.7 * x + 0.3 * t / 1000,
+        "bfloat16": lambda x, _: x.bfloat16(),
+        "rounded": lambda x, _: x.bfloat16().float(),
+        "both": lambda x, t: torch.cat([x[:, :2], x[:, 2:] * 0 + t / 1000], dim=1).half(),
+    }
+    for blend in blends.values():
+        pipe = Loop(MATRIX["flow-euler"]())
+        pipe.blend = blend
+        plain = pipe()
+        for solver, options in EXACT.items():
+            with genrun.parallelize(pipe, solver, **options):
+                made = pipe()
+            assert torch.equal(made, plain), solver
+
+
+def test_several_loops_in_a_call_are_all_followed() -> None:
+    pipe = Loop(MATRIX["dpm-2m"]())
+    plain = pipe(repeats=3)
+    for solver, options in EXACT.items():
+        with genrun.parallelize(pipe, solver, **options) as run:
+            assert torch.equal(pipe(repeats=3), plain), solver
+        assert run.solution.fronts[-1] == STEPS
+
+
+def test_a_loop_that_hides_its_timesteps_is_refused_and_followed_by_sequential() -> None:
+    class Hiding(Loop):
+        shown = staticmethod(lambda timesteps: timesteps.tolist())
+
+    pipe = Hiding(MATRIX["flow-euler"]())
+    plain = pipe()
+    with genrun.parallelize(pipe, "sequential"):
+        assert torch.equal(pipe(), plain)
+    refusal = pytest.raises(RefusedError, match="does not go over")
+    with genrun.parallelize(pipe, "paradigms", **EXACT["paradigms"]), refusal:
+        pipe()
+
+
+def test_a_loop_over_an_iterator_is_followed_without_its_counter() -> None:
+    class Bare:
+        def __init__(self, scheduler: Any) -> None:
+            self.scheduler, self.model = scheduler, TinyLoop(scheduler).model
+
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            x = torch.ones(1, 3, 4, 4)
+            for t in iter(self.scheduler.timesteps):
+                x = self.scheduler.step(self.model(x, t), t, x, return_dict=False)[0]
+            return x
+
+    pipe = Bare(MATRIX["dpm-2m"]())
+    plain = pipe()
+    for solver, options in EXACT.items():
+        with genrun.parallelize(pipe, solver, **options):
+            assert torch.equal(pipe(), plain), solver
+
+
+def test_tables_are_the_real_ones_before_the_loop() -> None:
+    pipe = TinyLoop(MATRIX["flow-euler"]())
+    real = pipe.scheduler
+    with genrun.parallelize(pipe, "ropa"):
+        pipe.scheduler.set_timesteps(5)
+        timesteps, sigmas = pipe.scheduler.timesteps, pipe.scheduler.sigmas
+        assert isinstance(timesteps, Table)
+        assert type(timesteps.float() + 1) is Tensor
+        assert type(timesteps.expand(2, 5)) is Tensor
+        assert torch.equal(timesteps.cpu(), real.timesteps)
+        assert list(map(float, timesteps)) == timesteps.tolist() == real.timesteps.tolist()
+        assert timesteps[-1] == real.timesteps[-1]
+        assert timesteps[timesteps > 500].shape == (int((real.timesteps > 500).sum()),)
+        sigmas[-1] = 0.25
+        assert float(real.sigmas[-1]) == 0.25
+        assert pipe.scheduler.order == real.order
+
+
+@pytest.mark.parametrize("held", [None, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("given", [torch.bfloat16, torch.float16, torch.float64])
+def test_casts_survive_as_a_number(held: torch.dtype | None, given: torch.dtype) -> None:
+    casts = Casts(held, given)
+    assert Casts.of_number(casts.as_number()) == casts

@@ -126,7 +126,7 @@ def _under_solver(plain: type, scheduler: TimeParallelScheduler, exchange: Excha
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         given = signature.bind_partial(self, *args, **kwargs).arguments
         check_call(given, scheduler.solver)
-        scheduler.generator = given.get("generator")
+        scheduler.begin_call(given.get("generator"))
         try:
             return followed(self, *args, **kwargs)
         except ExchangeError:
@@ -135,6 +135,8 @@ def _under_solver(plain: type, scheduler: TimeParallelScheduler, exchange: Excha
             if scheduler.session is None or not scheduler.session.done:
                 exchange.abort()
             raise
+        finally:
+            scheduler.end_call()
 
     def progress_bar(self: Any, iterable: Any = None, total: int | None = None, **_: Any) -> StepsBar:
         return bar(iterable, total)

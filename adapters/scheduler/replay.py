@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from genrun.adapters.scheduler.changes import Blends, Casts
+from genrun.adapters.scheduler.joined import JoinedScheduler
 from genrun.adapters.scheduler.noise import Generators, Noise, State, moved
 from genrun.adapters.scheduler.noise_levels import NoiseLevels
 from genrun.adapters.shapes import Latents, Output, Sample, SampleOutput
 from genrun.solvers.contract import History
 
-Memory = dict[str, Any]
+Memory = dict[Any, Any]
 """A scheduler's `__dict__`: step index, earlier outputs, last sample."""
 
 OLD_PREDICTION = "old_pred_original_sample"
@@ -275,14 +276,19 @@ def _corner(x: Tensor) -> Tensor:
 
 
 def _remember(scheduler: Any) -> Memory:
-    return {key: list(value) if isinstance(value, list) else value for key, value in vars(scheduler).items()}
+    held = scheduler.memory if isinstance(scheduler, JoinedScheduler) else vars(scheduler)
+    return {key: list(value) if isinstance(value, list) else value for key, value in held.items()}
 
 
 def _recall(scheduler: Any, memory: Memory) -> None:
+    memory = {key: list(value) if isinstance(value, list) else value for key, value in memory.items()}
+    if isinstance(scheduler, JoinedScheduler):
+        scheduler.memory = memory
+        return
     state = vars(scheduler)
     for key in state.keys() - memory.keys():
         del state[key]
-    state.update({key: list(value) if isinstance(value, list) else value for key, value in memory.items()})
+    state.update(memory)
 
 
 def _copy(value: Any) -> Any:

@@ -14,6 +14,7 @@ from genrun.adapters.caches.manager import CacheManager
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, Notes
 from genrun.adapters.scheduler.changes import Casts, casts_between
+from genrun.adapters.scheduler.joined import JoinedScheduler
 from genrun.adapters.scheduler.noise import Generators
 from genrun.adapters.scheduler.noise_levels import NoiseLevels, noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
@@ -282,7 +283,8 @@ class Session:
         if not x.is_floating_point():
             raise RefusedError(f"this pipeline samples {x.dtype} tokens, not latents; call it without genrun")
         self._check_begin()
-        self.levels = noise_levels(self.scheduler).within(self.window)
+        leading = self.scheduler.real[0] if isinstance(self.scheduler, JoinedScheduler) else self.scheduler
+        self.levels = noise_levels(leading).within(self.window)
         self.replay = Replay(self.scheduler, x, output, generator, arguments, self.window)
         for lane in self._lanes(x, output, generator, arguments):
             run = self.solver.solve(lane)

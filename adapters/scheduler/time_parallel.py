@@ -6,11 +6,12 @@ one by one and answers `step` with the latents to evaluate next, wherever on the
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, NoReturn
+from typing import Any
 
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
@@ -19,6 +20,16 @@ from genrun.adapters.caches.manager import CacheManager, CurrentEvaluation
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, LocalExchange
 from genrun.adapters.scheduler.compatibility import Description, grid_problem
+from genrun.adapters.scheduler.joined import (
+    CopiedScheduler,
+    JoinedScheduler,
+    Part,
+    Promised,
+    pack,
+    step_like,
+    tried,
+    unpack,
+)
 from genrun.adapters.scheduler.noise import Generators
 from genrun.adapters.scheduler.replay import OLD_PREDICTION
 from genrun.adapters.scheduler.session import OnRound, Session
@@ -68,6 +79,9 @@ class TimeParallelScheduler:
         self._on_round, self._on_sampled = on_round, on_sampled
         self._session: Session | None = None
         self._finished: Session | None = None
+        self._copies: list[CopiedScheduler] = []
+        self._parts: list[Part] = []
+        self._promised: Promised | None = None
         self.generator: Generators = None
 
     @property
@@ -86,11 +100,24 @@ class TimeParallelScheduler:
             raise AttributeError(name)
         return getattr(self._real, name)
 
-    def __deepcopy__(self, memo: Any) -> NoReturn:
-        raise RefusedError(
-            "this pipeline steps copies of its scheduler (for sound, or for frames apart), which genrun does not know how "
-            "to follow; call it without genrun"
-        )
+    def __deepcopy__(self, memo: Any) -> CopiedScheduler:
+        return self.copied(copy.deepcopy(self._real, memo))
+
+    def copied(self, real: Any) -> CopiedScheduler:
+        """Return a copy whose steps belong to this scheduler's: the state of both is one."""
+        self._copies.append(CopiedScheduler(self, real))
+        return self._copies[-1]
+
+    def begin_call(self, generator: Generators) -> None:
+        """Forget the copies of an earlier call of the pipeline, and draw from this one's generator."""
+        self.generator, self._copies = generator, []
+
+    def end_call(self) -> None:
+        """Leave nothing half done, after an error in the pipeline's loop."""
+        self._parts = []
+        if self._promised is not None:
+            self._promised.__exit__(None, None, None)
+            self._promised = None
 
     def __len__(self) -> int:
         return len(self._real)
@@ -157,24 +184,49 @@ class TimeParallelScheduler:
             NonFiniteError: NaN or infinity at a step, named.
             ExchangeError: another rank failed.
         """
-        signature = inspect.signature(self._real.step)
+        return self.step_of(self._real)
 
-        @wraps(self._real.step)
-        def step(*args: Any, **kwargs: Any) -> Any:
-            given = signature.bind(*args, **kwargs).arguments
-            given.update(given.pop("kwargs", {}))
-            return self._step(given, given.pop("return_dict", True))
+    def step_of(self, real: Any) -> Callable[..., Any]:
+        """Return the step of the real scheduler, or of a copy."""
 
-        return step
+        def step(given: dict[str, Any], return_dict: bool) -> Any:
+            _refuse_unknown(real, given)
+            if not self._copies:
+                return self._step(given, return_dict)
+            latents = self._step_part(real, given)
+            return Stepped(prev_sample=latents) if return_dict else (latents,)
+
+        return step_like(real, step)
+
+    def _step_part(self, real: Any, given: dict[str, Any]) -> Tensor:
+        """Take a part of the model's output; the last one closes the evaluation."""
+        schedulers = [self._real, *(each._real for each in self._copies)]
+        if real is not schedulers[len(self._parts)] or self._on_sampled is not None:
+            raise RefusedError(_apart(type(self._real).__name__, alone=self._on_sampled is not None))
+        self._parts.append(Part(given["model_output"], given["sample"]))
+        if len(self._parts) < len(schedulers):
+            if self._promised is None:
+                self._promised = Promised().__enter__()
+            joined = self.active.scheduler
+            like = joined.returned[len(self._parts) - 1] if isinstance(joined, JoinedScheduler) else None
+            return self._promised.promise(tried(real, given) if like is None else like)
+        parts, promised = self._parts, self._promised
+        self.end_call()
+        session = self.active
+        if not session.is_open:
+            session.scheduler = JoinedScheduler(schedulers, parts)
+        joined: JoinedScheduler = session.scheduler
+        joined.check(parts)
+        noise = self.generator if given.get("generator") is None else given["generator"]
+        outputs, samples = pack([part.output for part in parts]), pack([part.sample for part in parts])
+        values = unpack(session.answer(outputs, samples, noise, {}, given.get("timestep")), joined.returned)
+        if session.done:
+            self._finished = session
+        if promised is not None:
+            promised.keep(values[:-1])
+        return values[-1]
 
     def _step(self, given: dict[str, Any], return_dict: bool) -> Any:
-        unknown = [name for name, value in given.items() if name not in FOLLOWED and value is not None]
-        unknown = [name for name in unknown if value_differs(self._real.step, name, given[name])]
-        if unknown:
-            raise RefusedError(
-                f"step({unknown[0]}=...) cannot be followed by a solver; leave out what asks for it, or call the pipeline "
-                "without genrun"
-            )
         session = self.active
         generator = given.get("generator")
         arguments = {} if given.get("eta") is None else {"eta": given["eta"]}
@@ -209,8 +261,27 @@ class TimeParallelScheduler:
         return 0 if self._session is None else self._session.evaluations
 
 
-OWN = frozenset(
-    {"_manager", "_real", "_solver", "_exchange", "_on_round", "_on_sampled", "_session", "_finished", "generator"}
+def _apart(name: str, *, alone: bool) -> str:
+    if alone:
+        return "this pipeline makes sound beside the picture, for which a job has no place; use genrun.parallelize"
+    return (
+        f"this pipeline steps copies of its {name}, each at times of its own, so that there is no step to choose for a "
+        "solver; call it without genrun"
+    )
+
+
+def _refuse_unknown(real: Any, given: dict[str, Any]) -> None:
+    unknown = [name for name, value in given.items() if name not in FOLLOWED and value is not None]
+    unknown = [name for name in unknown if value_differs(real.step, name, given[name])]
+    if unknown:
+        raise RefusedError(
+            f"step({unknown[0]}=...) cannot be followed by a solver; leave out what asks for it, or call the pipeline "
+            "without genrun"
+        )
+
+
+OWN = frozenset(("_manager", "_real", "_solver", "_exchange", "_on_round", "_on_sampled", "generator")) | frozenset(
+    ("_session", "_finished", "_copies", "_parts", "_promised")
 )
 """Attributes that are not the real scheduler's."""
 FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")

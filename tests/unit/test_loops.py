@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -257,6 +258,60 @@ def test_a_loop_over_an_iterator_is_followed_without_its_counter() -> None:
     for solver, options in EXACT.items():
         with genrun.parallelize(pipe, solver, **options):
             assert torch.equal(pipe(), plain), solver
+
+
+class Pair(Loop):
+    """A loop that steps sound beside a picture, and the picture but for its first channel."""
+
+    def __call__(self) -> Tensor:
+        second = copy.deepcopy(self.scheduler)
+        second.set_timesteps(STEPS)
+        self.scheduler.set_timesteps(STEPS)
+        x, sound = torch.randn(2, 3, 4, 4, generator=generator(1)), torch.randn(2, 5, generator=generator(2))
+        for t in self.scheduler.timesteps:
+            output, heard = self.model(x, t) + sound.mean() * 0.1, torch.tanh(sound * 0.5) + x.mean()
+            moved = self.scheduler.step(output[:, 1:], t, x[:, 1:], return_dict=False)[0]
+            x = torch.cat([x[:, :1], moved], dim=1)
+            sound = second.step(heard, t, sound).prev_sample
+        return torch.cat([x.flatten(1), sound], dim=1)
+
+
+@pytest.mark.parametrize("name", ["flow-euler", "ddim", "dpm-2m", "ddpm"])
+def test_a_second_scheduler_is_stepped_with_the_first(name: str) -> None:
+    pipe = Pair(MATRIX[name]())
+    torch.manual_seed(0)
+    plain = pipe()
+    for solver, options in EXACT.items():
+        torch.manual_seed(0)
+        with genrun.parallelize(pipe, solver, **options) as run:
+            assert torch.equal(pipe(), plain), solver
+        assert run.solution.rounds <= STEPS
+
+
+def test_copies_that_step_apart_are_refused() -> None:
+    class Apart(Loop):
+        def __call__(self) -> Tensor:
+            second = copy.deepcopy(self.scheduler)
+            second.set_timesteps(STEPS)
+            return second.step(torch.ones(1, 3), second.timesteps[0], torch.ones(1, 3), return_dict=False)[0]
+
+    refusal = pytest.raises(RefusedError, match="each at times of its own")
+    with refusal, genrun.parallelize(pipe := Apart(MATRIX["flow-euler"]()), "ropa"):
+        pipe()
+
+
+def test_an_error_between_two_schedulers_leaves_torch_as_it_was() -> None:
+    class Failing(Pair):
+        def __call__(self) -> Tensor:
+            _ = copy.deepcopy(self.scheduler)
+            self.scheduler.set_timesteps(STEPS)
+            self.scheduler.step(torch.ones(1, 3), self.scheduler.timesteps[0], torch.ones(1, 3))
+            raise ValueError("broken")
+
+    before = torch._C._len_torch_function_stack()
+    with pytest.raises(ValueError, match="broken"), genrun.parallelize(pipe := Failing(MATRIX["ddim"]()), "ropa"):
+        pipe()
+    assert torch._C._len_torch_function_stack() == before
 
 
 def test_tables_are_the_real_ones_before_the_loop() -> None:

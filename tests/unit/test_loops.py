@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -17,6 +19,7 @@ from torch import Tensor
 
 import genrun
 from genrun.adapters.errors import RefusedError
+from genrun.adapters.parallel.exchange import GroupExchange
 from genrun.adapters.scheduler.changes import Casts
 from genrun.adapters.scheduler.timesteps import Table
 from genrun.solvers import registry
@@ -201,15 +204,17 @@ def test_any_window_is_followed_with_its_counter(name: str, begin: int, end: int
             assert torch.equal(pipe(begin=begin, end=end), plain), solver
 
 
+BLENDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "blend": lambda x, t: torch.cat([x[:, :2], x[:, 2:] * 0 + t / 1000], dim=1),
+    "soft": lambda x, t: 0.7 * x + 0.3 * t / 1000,
+    "bfloat16": lambda x, _: x.bfloat16(),
+    "rounded": lambda x, _: x.bfloat16().float(),
+    "both": lambda x, t: torch.cat([x[:, :2], x[:, 2:] * 0 + t / 1000], dim=1).half(),
+}
+
+
 def test_every_blend_and_rounding_is_followed() -> None:
-    blends: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-        "blend": lambda x, t: torch.cat([x[:, :2], x[:, 2:] * 0 + t / 1000], dim=1),
-        "soft": lambda x, t: 0.7 * x + 0.3 * t / 1000,
-        "bfloat16": lambda x, _: x.bfloat16(),
-        "rounded": lambda x, _: x.bfloat16().float(),
-        "both": lambda x, t: torch.cat([x[:, :2], x[:, 2:] * 0 + t / 1000], dim=1).half(),
-    }
-    for blend in blends.values():
+    for blend in BLENDS.values():
         pipe = Loop(MATRIX["flow-euler"]())
         pipe.blend = blend
         plain = pipe()
@@ -217,6 +222,62 @@ def test_every_blend_and_rounding_is_followed() -> None:
             with genrun.parallelize(pipe, solver, **options):
                 made = pipe()
             assert torch.equal(made, plain), solver
+
+
+class ThreadExchange(GroupExchange):
+    """A group whose ranks are threads of this process: its messages are the real ones."""
+
+    def __init__(self, rank: int, mailbox: list[Tensor], barrier: threading.Barrier) -> None:
+        self.rank, self.size = rank, len(mailbox)
+        self._device, self._mailbox, self._barrier = torch.device("cpu"), mailbox, barrier
+        self.end()
+
+    def _collect(self, mine: Tensor) -> Tensor:
+        self._mailbox[self.rank] = mine
+        self._barrier.wait(20)
+        everyone = torch.stack(self._mailbox)
+        self._barrier.wait(20)
+        return everyone
+
+
+def on_ranks(size: int, make: Callable[[], Loop], solver: str) -> list[Tensor]:
+    """Sample on several ranks, and return each rank's latents."""
+    barrier, mailbox = threading.Barrier(size), [torch.empty(0)] * size
+
+    def rank(number: int) -> Tensor:
+        pipe = make()
+        try:
+            exchange = ThreadExchange(number, mailbox, barrier)
+            with genrun.parallelize(pipe, solver, exchange=exchange, **EXACT[solver]):
+                return pipe()
+        except BaseException:
+            barrier.abort()
+            raise
+
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(rank, range(size)))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("solver", ["sequential", "paradigms", "collocation"])
+@pytest.mark.parametrize("blend", BLENDS)
+def test_ranks_learn_of_each_others_blends(blend: str, solver: str, size: int) -> None:
+    def make() -> Loop:
+        pipe = Loop(MATRIX["flow-euler"]())
+        pipe.blend = BLENDS[blend]
+        return pipe
+
+    plain = make()()
+    for made in on_ranks(size, make, solver):
+        assert made.dtype == plain.dtype
+        assert torch.equal(made, plain)
+
+
+@pytest.mark.parametrize("solver", ["sequential", "ropa"])
+def test_ranks_step_two_schedulers_together(solver: str) -> None:
+    plain = Pair(MATRIX["flow-euler"]())()
+    made = on_ranks(2, lambda: Pair(MATRIX["flow-euler"]()), solver)
+    assert all(torch.equal(one, plain) for one in made)
 
 
 def test_several_loops_in_a_call_are_all_followed() -> None:

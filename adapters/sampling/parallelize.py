@@ -156,7 +156,15 @@ def check_call(arguments: Mapping[str, Any], solver: Solver) -> None:
 
 
 def check_pipeline(pipe: Any, solver: Solver) -> None:
-    """Refuse a guider that carries an average from step to step. Raises RefusedError naming it and its setting."""
+    """Refuse a pipeline that samples nothing, or whose guider carries an average from step to step.
+
+    Raises:
+        RefusedError: naming what is missing, or the guider and its setting.
+    """
+    if getattr(pipe, "scheduler", None) is None:
+        raise RefusedError(
+            f"{type(pipe).__name__} has no scheduler, so that there is nothing to sample; call it without genrun"
+        )
     guider = getattr(pipe, "guider", None)
     settings = {} if guider is None else vars(guider)
     for name, value in settings.items():

@@ -47,6 +47,7 @@ class Replay:
         generator: what the pipeline was called with; None for torch's global ones.
         arguments: other arguments of `step`, such as eta.
         window: the steps that are taken; all where None.
+        by_step: arguments of `step` that are another in each step, as far as the loop has passed them: a live mapping.
 
     Attributes:
         stochastic: whether steps draw noise.
@@ -62,8 +63,9 @@ class Replay:
         generator: Generators = None,
         arguments: Mapping[str, Any] | None = None,
         window: range | None = None,
+        by_step: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> None:
-        self.scheduler = scheduler
+        self.scheduler, self._by_step = scheduler, by_step if by_step is not None else {}
         self.timesteps = [scheduler.timesteps[place] for place in window or range(len(scheduler.timesteps))]
         self.start_dtype, self.output_dtype = x_start.dtype, output.dtype
         self._parameters = inspect.signature(scheduler.step).parameters
@@ -126,7 +128,7 @@ class Replay:
     def _call(self, index: int, x: Latents, output: Output, history: History) -> tuple[Stepped, Memory, Any]:
         memory, extra = history
         _recall(self.scheduler, {key: _copy(v) if key in self._changed_in_place else v for key, v in memory.items()})
-        arguments = dict(self._arguments)
+        arguments = {**self._arguments, **self._by_step.get(index, {})}
         if "generator" in self._parameters:
             arguments["generator"] = self._noise.of_step()
         timestep = self.timesteps[index]

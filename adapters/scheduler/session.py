@@ -135,6 +135,7 @@ class Session:
         self._new_casts: Casts | None = None
         self._owners: list[int] = []
         self.blends = False
+        self.by_step: dict[int, dict[str, Any]] = {}
 
     @property
     def num_steps(self) -> int:
@@ -285,7 +286,7 @@ class Session:
         self._check_begin()
         leading = self.scheduler.real[0] if isinstance(self.scheduler, JoinedScheduler) else self.scheduler
         self.levels = noise_levels(leading).within(self.window)
-        self.replay = Replay(self.scheduler, x, output, generator, arguments, self.window)
+        self.replay = Replay(self.scheduler, x, output, generator, arguments, self.window, self.by_step)
         for lane in self._lanes(x, output, generator, arguments):
             run = self.solver.solve(lane)
             self.rows.append(Row(lane, run, next(run), lane.x_start))
@@ -317,7 +318,9 @@ class Session:
         lanes = []
         for part in parts:
             self.replay.show(0)  # each begins with the memory of a scheduler that has not stepped yet
-            lanes.append(Lane(Replay(self.scheduler, *part, arguments, self.window), self.levels, part[0], 0))
+            lanes.append(
+                Lane(Replay(self.scheduler, *part, arguments, self.window, self.by_step), self.levels, part[0], 0)
+            )
         return lanes
 
     def _merge(self) -> list[Evaluation]:

@@ -230,6 +230,7 @@ class TimeParallelScheduler:
         session = self.active
         generator = given.get("generator")
         arguments = {} if given.get("eta") is None else {"eta": given["eta"]}
+        self._note_by_step(session, {name: given[name] for name in BY_STEP if name in given})
         noise = self.generator if generator is None else generator
         latents = session.answer(given["model_output"], given["sample"], noise, arguments, given.get("timestep"))
         others = session.others
@@ -240,6 +241,16 @@ class TimeParallelScheduler:
         if return_dict:
             return Stepped(prev_sample=latents, pred_original_sample=others[0] if others else None)
         return (latents, *others)
+
+    def _note_by_step(self, session: Session, given: dict[str, Any]) -> None:
+        if not given:
+            return
+        if self._exchange.size > 1:
+            raise RefusedError(
+                f"step({next(iter(given))}=...) is another in each step, which is followed on one rank only; leave out "
+                "parallel.time"
+            )
+        session.by_step[session.index] = given
 
     @property
     def active(self) -> Session:
@@ -271,7 +282,7 @@ def _apart(name: str, *, alone: bool) -> str:
 
 
 def _refuse_unknown(real: Any, given: dict[str, Any]) -> None:
-    unknown = [name for name, value in given.items() if name not in FOLLOWED and value is not None]
+    unknown = [name for name, value in given.items() if name not in FOLLOWED + BY_STEP and value is not None]
     unknown = [name for name in unknown if value_differs(real.step, name, given[name])]
     if unknown:
         raise RefusedError(
@@ -286,6 +297,8 @@ OWN = frozenset(("_manager", "_real", "_solver", "_exchange", "_on_round", "_on_
 """Attributes that are not the real scheduler's."""
 FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
 """Arguments of `step` that a solver can follow."""
+BY_STEP = ("prev_timestep", "per_token_timesteps")
+"""Those that the pipeline works out for each step, from its timestep and nothing that a solver changes."""
 
 
 def value_differs(step: Callable[..., Any], name: str, value: Any) -> bool:

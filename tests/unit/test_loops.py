@@ -375,6 +375,34 @@ def test_an_error_between_two_schedulers_leaves_torch_as_it_was() -> None:
     assert torch._C._len_torch_function_stack() == before
 
 
+def test_arguments_that_are_another_in_each_step_are_followed() -> None:
+    class Named(Loop):
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            timesteps = self.scheduler.timesteps
+            x = torch.randn(1, 3, 4, 4, generator=generator(1))
+            for i, t in enumerate(timesteps):
+                back = timesteps[i + 1] if i + 1 < timesteps.shape[0] else None
+                x = self.scheduler.step(self.model(x, t), t, x, prev_timestep=back).prev_sample
+            return x
+
+    pipe = Named(df.UnCLIPScheduler())
+    torch.manual_seed(0)
+    plain = pipe()
+    for solver, options in EXACT.items():
+        torch.manual_seed(0)
+        with genrun.parallelize(pipe, solver, **options):
+            assert torch.equal(pipe(), plain), solver
+
+
+def test_a_pipeline_without_a_scheduler_is_refused() -> None:
+    class Upsampler:
+        def __call__(self) -> None: ...
+
+    with pytest.raises(RefusedError, match="Upsampler has no scheduler"), genrun.parallelize(Upsampler(), "ropa"):
+        raise AssertionError
+
+
 def test_tables_are_the_real_ones_before_the_loop() -> None:
     pipe = TinyLoop(MATRIX["flow-euler"]())
     real = pipe.scheduler

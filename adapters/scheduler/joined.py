@@ -7,17 +7,13 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from genrun.adapters.errors import RefusedError
-
-if TYPE_CHECKING:
-    from genrun.adapters.scheduler.time_parallel import TimeParallelScheduler
-
 
 MOST_BETWEEN = 1000
 """Operations between two schedulers' steps: a few that reshape, never a model's."""
@@ -107,15 +103,27 @@ class JoinedScheduler:
         return (pack(stepped),)
 
 
+class Leader(Protocol):
+    """The scheduler in `pipe.scheduler`."""
+
+    def copied(self, real: Any) -> CopiedScheduler:
+        """Return a copy whose steps belong to this scheduler's."""
+        ...
+
+    def step_of(self, real: Any) -> Callable[..., Any]:
+        """Return the step of a real scheduler, its own or a copy's."""
+        ...
+
+
 class CopiedScheduler:
     """A copy that a pipeline has made of its scheduler while a solver samples, to step something else with it.
 
     Args:
-        leader: the scheduler in `pipe.scheduler`.
+        leader: whose steps it shares.
         real: the copy's own.
     """
 
-    def __init__(self, leader: TimeParallelScheduler, real: Any) -> None:
+    def __init__(self, leader: Leader, real: Any) -> None:
         self._leader, self._real = leader, real
 
     @property

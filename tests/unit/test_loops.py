@@ -165,14 +165,18 @@ def test_a_callback_sees_each_step_of_sequential_and_is_refused_elsewhere() -> N
         pipe(**call())
 
 
-class Loop:
-    """A loop as pipelines write theirs, around a model in closed form."""
-
-    shown: Callable[[Any], Any] = staticmethod(lambda timesteps: timesteps)
-    blend: Callable[[Tensor, Tensor], Tensor] | None = None
+class Tiny:
+    """A scheduler, and a model in closed form."""
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler, self.model = scheduler, TinyLoop(scheduler).model
+
+
+class Loop(Tiny):
+    """A loop as pipelines write theirs."""
+
+    shown: Callable[[Any], Any] = staticmethod(lambda timesteps: timesteps)
+    blend: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __call__(self, steps: int = STEPS, begin: int = 0, end: int | None = None, repeats: int = 1) -> Tensor:
         self.scheduler.set_timesteps(steps)
@@ -240,7 +244,7 @@ class ThreadExchange(GroupExchange):
         return everyone
 
 
-def on_ranks(size: int, make: Callable[[], Loop], solver: str) -> list[Tensor]:
+def on_ranks(size: int, make: Callable[[], Any], solver: str) -> list[Tensor]:
     """Sample on several ranks, and return each rank's latents."""
     barrier, mailbox = threading.Barrier(size), [torch.empty(0)] * size
 
@@ -303,10 +307,7 @@ def test_a_loop_that_hides_its_timesteps_is_refused_and_followed_by_sequential()
 
 
 def test_a_loop_over_an_iterator_is_followed_without_its_counter() -> None:
-    class Bare:
-        def __init__(self, scheduler: Any) -> None:
-            self.scheduler, self.model = scheduler, TinyLoop(scheduler).model
-
+    class Bare(Tiny):
         def __call__(self) -> Tensor:
             self.scheduler.set_timesteps(STEPS)
             x = torch.ones(1, 3, 4, 4)
@@ -321,7 +322,7 @@ def test_a_loop_over_an_iterator_is_followed_without_its_counter() -> None:
             assert torch.equal(pipe(), plain), solver
 
 
-class Pair(Loop):
+class Pair(Tiny):
     """A loop that steps sound beside a picture, and the picture but for its first channel."""
 
     def __call__(self) -> Tensor:
@@ -350,7 +351,7 @@ def test_a_second_scheduler_is_stepped_with_the_first(name: str) -> None:
 
 
 def test_copies_that_step_apart_are_refused() -> None:
-    class Apart(Loop):
+    class Apart(Tiny):
         def __call__(self) -> Tensor:
             second = copy.deepcopy(self.scheduler)
             second.set_timesteps(STEPS)
@@ -376,7 +377,7 @@ def test_an_error_between_two_schedulers_leaves_torch_as_it_was() -> None:
 
 
 def test_arguments_that_are_another_in_each_step_are_followed() -> None:
-    class Named(Loop):
+    class Named(Tiny):
         def __call__(self) -> Tensor:
             self.scheduler.set_timesteps(STEPS)
             timesteps = self.scheduler.timesteps

@@ -16,7 +16,7 @@ from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, ExchangeError, LocalExchange
 from genrun.adapters.scheduler.session import OnRound, Progress
 from genrun.adapters.scheduler.time_parallel import OnSampled, TimeParallelScheduler, summary
-from genrun.adapters.scheduler.timesteps import with_counting
+from genrun.adapters.scheduler.timesteps import uses_time_after_step, with_counting
 from genrun.solvers import registry
 from genrun.solvers.contract import Solution, Solver
 from genrun.solvers.sequential import Sequential
@@ -90,6 +90,7 @@ def parallelize(
             on_round(progress)
 
     scheduler = TimeParallelScheduler(real, chosen, exchange, after_round, on_sampled, manager)
+    scheduler.blends_by_time = uses_time_after_step(plain)
     pipe.__class__ = _under_solver(plain, scheduler, exchange, bar)
     with put_scheduler(pipe, scheduler):
         try:

@@ -135,6 +135,7 @@ class Session:
         self._new_casts: Casts | None = None
         self._owners: list[int] = []
         self.blends = False
+        self.states: list[Tensor] | None = None
         self.by_step: dict[int, dict[str, Any]] = {}
 
     @property
@@ -146,6 +147,11 @@ class Session:
     def is_open(self) -> bool:
         """True from the first step on."""
         return bool(self.rows)
+
+    @property
+    def is_stochastic(self) -> bool:
+        """True when steps are known to draw noise."""
+        return self.replay is not None and self.replay.stochastic
 
     @property
     def place(self) -> int:
@@ -247,7 +253,7 @@ class Session:
         assert self.replay is not None
         self._handed = self.replay.as_held(max(index, 1), x)
         self.replay.show(index)
-        return self._handed
+        return self._handed.clone()  # some loops write into their latents
 
     def _take_back(self, x: Latents, output: Output) -> None:
         """Note what the loop has made of the latents that it was handed. Raises RefusedError for another shape."""

@@ -30,11 +30,12 @@ from genrun.adapters.scheduler.joined import (
     tried,
     unpack,
 )
-from genrun.adapters.scheduler.noise import Generators
+from genrun.adapters.scheduler.noise import Generators, moved
 from genrun.adapters.scheduler.replay import OLD_PREDICTION
 from genrun.adapters.scheduler.session import OnRound, Session
 from genrun.adapters.scheduler.timesteps import Table
 from genrun.solvers.contract import Solution, Solver
+from genrun.solvers.sequential import Sequential
 
 OnSampled = Callable[[Tensor, Solution], None]
 
@@ -62,6 +63,7 @@ class TimeParallelScheduler:
         manager: of a cache's states.
 
     Attributes:
+        blends_by_time: True when the loop uses a step's timestep after it.
         generator: what the pipeline was called with: steps draw from it even where the pipeline keeps it to itself.
     """
 
@@ -82,6 +84,7 @@ class TimeParallelScheduler:
         self._copies: list[CopiedScheduler] = []
         self._parts: list[Part] = []
         self._promised: Promised | None = None
+        self.blends_by_time = False
         self.generator: Generators = None
 
     @property
@@ -190,7 +193,8 @@ class TimeParallelScheduler:
         """Return the step of the real scheduler, or of a copy."""
 
         def step(given: dict[str, Any], return_dict: bool) -> Any:
-            _refuse_unknown(real, given)
+            if not isinstance(self._solver, Sequential):
+                _refuse_unknown(real, given)
             if not self._copies:
                 return self._step(given, return_dict)
             latents = self._step_part(real, given)
@@ -230,8 +234,9 @@ class TimeParallelScheduler:
         session = self.active
         generator = given.get("generator")
         arguments = {} if given.get("eta") is None else {"eta": given["eta"]}
-        self._note_by_step(session, {name: given[name] for name in BY_STEP if name in given})
+        self._note_by_step(session, {name: value for name, value in given.items() if name not in FOLLOWED})
         noise = self.generator if generator is None else generator
+        self._check_loop(session)
         latents = session.answer(given["model_output"], given["sample"], noise, arguments, given.get("timestep"))
         others = session.others
         if session.done:
@@ -242,10 +247,27 @@ class TimeParallelScheduler:
             return Stepped(prev_sample=latents, pred_original_sample=others[0] if others else None)
         return (latents, *others)
 
+    def _check_loop(self, session: Session) -> None:
+        """Check that what the loop does between two steps depends on the point in work alone. Raises RefusedError."""
+        given = self.generator if isinstance(self.generator, list) else [self.generator]
+        states = [each.get_state() for each in given if each is not None]
+        drew = session.states is not None and moved(session.states, states)
+        session.states = states
+        if drew and (session.is_stochastic or not isinstance(self._solver, Sequential)):
+            raise RefusedError(
+                "this pipeline draws noise in its loop beside the scheduler's, so that a step's depends on the steps taken "
+                f"before it; {'call it without genrun' if session.is_stochastic else 'use solver sequential'}"
+            )
+        if session.blends and self.blends_by_time and not isinstance(self._solver, Sequential):
+            raise RefusedError(
+                "this pipeline changes its latents after a step by that step's timestep, and a solver goes on to another "
+                "point; use solver sequential"
+            )
+
     def _note_by_step(self, session: Session, given: dict[str, Any]) -> None:
         if not given:
             return
-        if self._exchange.size > 1:
+        if self._exchange.size > 1 and any(value is not None for value in given.values()):
             raise RefusedError(
                 f"step({next(iter(given))}=...) is another in each step, which is followed on one rank only; leave out "
                 "parallel.time"
@@ -286,18 +308,18 @@ def _refuse_unknown(real: Any, given: dict[str, Any]) -> None:
     unknown = [name for name in unknown if value_differs(real.step, name, given[name])]
     if unknown:
         raise RefusedError(
-            f"step({unknown[0]}=...) cannot be followed by a solver; leave out what asks for it, or call the pipeline "
-            "without genrun"
+            f"step({unknown[0]}=...) cannot be followed by a solver that takes steps out of order; leave out what asks for "
+            "it, or use solver sequential"
         )
 
 
-OWN = frozenset(("_manager", "_real", "_solver", "_exchange", "_on_round", "_on_sampled", "generator")) | frozenset(
-    ("_session", "_finished", "_copies", "_parts", "_promised")
-)
+OWN = frozenset(
+    ("_manager", "_real", "_solver", "_exchange", "_on_round", "_on_sampled", "generator", "blends_by_time")
+) | frozenset(("_session", "_finished", "_copies", "_parts", "_promised"))
 """Attributes that are not the real scheduler's."""
 FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
 """Arguments of `step` that a solver can follow."""
-BY_STEP = ("prev_timestep", "per_token_timesteps")
+BY_STEP = ("prev_timestep",)
 """Those that the pipeline works out for each step, from its timestep and nothing that a solver changes."""
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import inspect
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from threading import Lock
 from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +18,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from genrun.adapters.scheduler.session import Session
 
+PARSING = Lock()
+"""Python 3.11 can build one syntax tree at a time: two threads fail with a SystemError."""
 GetSession = Callable[[], "Session"]
 
 
@@ -107,6 +113,32 @@ def with_counting(plain: type) -> dict[str, Any]:
     """
     methods = {name: inspect.getattr_static(plain, name) for name in dir(plain)}
     return {name: _counted(method) for name, method in methods.items() if _loops(method)}
+
+
+@cache
+def uses_time_after_step(plain: type) -> bool:
+    """Return whether the loop of a pipeline's call uses a step's timestep once it has taken the step, callbacks aside."""
+    try:
+        source = textwrap.dedent(inspect.getsource(inspect.unwrap(plain.__call__)))
+        with PARSING:
+            tree = ast.parse(source)
+    except (OSError, TypeError, SyntaxError):
+        return False
+    return any(_names_after_step(loop) for loop in ast.walk(tree) if isinstance(loop, ast.For))
+
+
+def _names_after_step(loop: ast.For) -> bool:
+    target = loop.target.elts[-1] if isinstance(loop.target, ast.Tuple) else loop.target
+    if not isinstance(target, ast.Name):
+        return False
+    stepped = False
+    for statement in loop.body:
+        if stepped and "callback" not in ast.unparse(statement):
+            names = (node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
+            if target.id in names:
+                return True
+        stepped = stepped or "scheduler.step(" in ast.unparse(statement)
+    return False
 
 
 def _loops(method: Any) -> bool:

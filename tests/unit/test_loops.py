@@ -396,6 +396,43 @@ def test_arguments_that_are_another_in_each_step_are_followed() -> None:
             assert torch.equal(pipe(), plain), solver
 
 
+def test_a_loop_that_draws_noise_of_its_own_is_followed_by_sequential_alone() -> None:
+    class Noisy(Tiny):
+        def __call__(self, generator: torch.Generator) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            x = torch.ones(1, 3, 4, 4)
+            for t in self.scheduler.timesteps:
+                output = self.model(x, t) + torch.randn(x.shape, generator=generator)
+                x = self.scheduler.step(output, t, x).prev_sample
+            return x
+
+    pipe = Noisy(MATRIX["flow-euler"]())
+    plain = pipe(generator=generator(1))
+    with genrun.parallelize(pipe, "sequential"):
+        assert torch.equal(pipe(generator=generator(1)), plain)
+    refusal = pytest.raises(RefusedError, match=r"draws noise in its loop .* use solver sequential")
+    with genrun.parallelize(pipe, "ropa"), refusal:
+        pipe(generator=generator(1))
+
+
+def test_a_blend_by_the_timestep_of_the_step_before_is_followed_by_sequential_alone() -> None:
+    class Late(Tiny):
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            x = torch.ones(1, 3, 4, 4)
+            for t in self.scheduler.timesteps:
+                x = self.scheduler.step(self.model(x, t), t, x).prev_sample
+                x[:, :1] = t / 1000
+            return x
+
+    pipe = Late(MATRIX["flow-euler"]())
+    plain = pipe()
+    with genrun.parallelize(pipe, "sequential"):
+        assert torch.equal(pipe(), plain)
+    with genrun.parallelize(pipe, "ropa"), pytest.raises(RefusedError, match="by that step's timestep"):
+        pipe()
+
+
 def test_a_pipeline_without_a_scheduler_is_refused() -> None:
     class Upsampler:
         def __call__(self) -> None: ...

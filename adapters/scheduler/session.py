@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +18,9 @@ from genrun.adapters.scheduler.joined import JoinedScheduler
 from genrun.adapters.scheduler.noise import Generators
 from genrun.adapters.scheduler.noise_levels import NoiseLevels, noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
-from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows, Sample, SampleOutput
-from genrun.solvers.contract import Point, Run, Solution, Solver
+from genrun.adapters.scheduler.rows import Evaluation, Row, places
+from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows
+from genrun.solvers.contract import Solution, Solver
 
 
 @dataclass(frozen=True)
@@ -48,49 +49,10 @@ SAME_TIME = 0.01
 """Relative: bfloat16, in which some pipelines hold a timestep, rounds by up to 1/256."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """A model call of a round: the step, and the latents of the whole batch there.
-
-    `turn` counts the calls at one step in one round: all but the first are probes beside the state that matters.
-    """
-
-    index: int
-    turn: int
-    x: Latents
-
-
-@dataclass
-class Row:
-    """A sample of the batch: its solver's generator, the points it asks for, and its solution in the end."""
-
-    lane: Lane
-    run: Run
-    points: Sequence[Point]
-    filler: Sample
-    solution: Solution | None = None
-
-    def send(self, outputs: list[SampleOutput]) -> None:
-        """Hand over a round's outputs."""
-        self.points = ()
-        try:
-            self.points = self.run.send(outputs)
-            self.filler = self.points[0].x
-        except StopIteration as stop:
-            self.solution = stop.value
-            self.filler = stop.value.x
-
-
 def _is_another(timestep: Any, first: Any) -> bool:
     """Return whether a timestep given to `step` is a number other than the grid's."""
     given = timestep.item() if isinstance(timestep, Tensor) and timestep.numel() == 1 else timestep
     return isinstance(given, int | float) and abs(given - float(first)) > SAME_TIME * max(1.0, abs(given))
-
-
-def places(points: Sequence[Point]) -> list[tuple[int, int]]:
-    """Return each point's step, and how many points before it are at the same one."""
-    indices = [point.index for point in points]
-    return [(index, indices[:at].count(index)) for at, index in enumerate(indices)]
 
 
 class Session:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from genrun.adapters.shapes import Bytes, Messages
 
-# Parts of blocks computed, and parts that would have been without a cache.
-NOTES = 2
+# Parts of blocks computed, and parts that would have been without a cache; a new cast of latents, and blends of them.
+NOTES = 4
 HEADER_NUMBERS = 2 + NOTES
 HEADER_BYTES = 8 * HEADER_NUMBERS
-Notes = tuple[int, int]
-NOTHING: Notes = (0, 0)
+Notes = tuple[int, int, int, int]
+NOTHING: Notes = (0, 0, 0, 0)
 # The state in a header: the first number of it.
 WELL, FAILED = 0, 1
 
@@ -65,7 +65,7 @@ class Exchange(Protocol):
             outputs: this rank's.
             count: evaluations in the round.
             check: a number that must be the same on all ranks (a hash of the control decisions).
-            notes: two numbers of this rank.
+            notes: numbers of this rank.
 
         Raises:
             ExchangeError: a rank failed, or the ranks disagree.
@@ -205,7 +205,8 @@ class GroupExchange:
         if len({seen for _, seen, *_ in headers}) > 1:
             raise ExchangeError(f"the ranks of the time-parallel group disagree: {[h[:2] for h in headers]}")
         rows = everyone[:, HEADER_BYTES:].view(self.size, self._rows, -1) if self._rows else everyone
-        return rows, (sum(h[2] for h in headers), sum(h[3] for h in headers))
+        sums = [sum(note) for note in zip(*(notes for _, _, *notes in headers), strict=True)]
+        return rows, (sums[0], sums[1], sums[2], sums[3])
 
     def _message(self, state: int, check: int, outputs: Sequence[Tensor] = (), notes: Notes = NOTHING) -> Bytes:
         row_bytes = 0 if self._layout is None else self._layout.size_bytes

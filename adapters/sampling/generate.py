@@ -112,6 +112,11 @@ def _run_loop(
 
     def leave(latents: Tensor, _: Solution) -> None:
         session = run.scheduler.active
+        if session.blends:
+            raise RefusedError(
+                f"{type(pipe).__name__} blends its latents with a picture after each step, the last one too, which only "
+                "a call with `genrun.parallelize` follows"
+            )
         raise _LeaveLoopError(session.others[0] if denoised else latents)
 
     ways: dict[str, Any] = {"exchange": exchange, "on_round": on_round, "on_sampled": leave}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -16,19 +16,13 @@ from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, ExchangeError, LocalExchange
 from genrun.adapters.scheduler.session import OnRound, Progress
 from genrun.adapters.scheduler.time_parallel import OnSampled, TimeParallelScheduler, summary
+from genrun.adapters.scheduler.timesteps import uses_time_after_step, with_counting
 from genrun.solvers import registry
 from genrun.solvers.contract import Solution, Solver
+from genrun.solvers.sequential import Sequential
 
-# A pipeline counts its model calls, and under a solver these do not follow time.
-COUNTER_ARGUMENTS: dict[str, Callable[[Any], bool]] = {
-    "skip_guidance_layers": lambda value: value is not None,
-    "callback_on_step_end": lambda value: value is not None,
-    "callback": lambda value: value is not None,
-    "denoising_start": lambda value: value is not None,
-    "denoising_end": lambda value: value is not None,
-    "control_guidance_start": lambda value: value not in (None, 0.0),
-    "control_guidance_end": lambda value: value not in (None, 1.0),
-}
+CALLBACKS = ("callback_on_step_end", "callback")
+"""Arguments of a pipeline's call that see its latents after each step."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +74,11 @@ def parallelize(
         options: the solver's options, such as workers and tolerance.
 
     Raises:
-        RefusedError: the pipeline, or a call of it, uses something that goes by the loop's counter.
+        RefusedError: the pipeline, or a call of it, carries something from one step to the next that is not its latents.
         CacheError: the cache cannot be used on this pipeline, or with this solver.
     """
-    check_pipeline(pipe)
     chosen = registry.get(solver)(**options) if isinstance(solver, str) else solver
+    check_pipeline(pipe, chosen)
     manager = CacheManager(_cache(cache), pipe, chosen)
     exchange = exchange or LocalExchange()
     real, plain = pipe.scheduler, type(pipe)
@@ -95,7 +89,8 @@ def parallelize(
         if on_round is not None:
             on_round(progress)
 
-    scheduler = TimeParallelScheduler(real, chosen, exchange, after_round, on_sampled, held_dtype(pipe), manager)
+    scheduler = TimeParallelScheduler(real, chosen, exchange, after_round, on_sampled, manager)
+    scheduler.blends_by_time = uses_time_after_step(plain)
     pipe.__class__ = _under_solver(plain, scheduler, exchange, bar)
     with put_scheduler(pipe, scheduler):
         try:
@@ -125,57 +120,60 @@ def put_scheduler(pipe: Any, scheduler: Any) -> Iterator[None]:
 def _under_solver(plain: type, scheduler: TimeParallelScheduler, exchange: Exchange, bar: StepsBar) -> type:
     """Subclass a pipeline's class with our bar, and a call that refuses what cannot be and tells other ranks of errors."""
     signature = inspect.signature(plain.__call__)
+    counting = with_counting(plain)
+    followed: Any = counting.pop("__call__", plain.__call__)
 
     @wraps(plain.__call__)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        check_call(kwargs)
         given = signature.bind_partial(self, *args, **kwargs).arguments
-        scheduler.generator = given.get("generator")
+        check_call(given, scheduler.solver)
+        scheduler.begin_call(given.get("generator"))
         try:
-            return plain.__call__(self, *args, **kwargs)
+            return followed(self, *args, **kwargs)
         except ExchangeError:
             raise
         except BaseException:
             if scheduler.session is None or not scheduler.session.done:
                 exchange.abort()
             raise
+        finally:
+            scheduler.end_call()
 
-    def progress_bar(self: Any, iterable: Any = None, total: int | None = None) -> StepsBar:
+    def progress_bar(self: Any, iterable: Any = None, total: int | None = None, **_: Any) -> StepsBar:
         return bar(iterable, total)
 
-    members = {"__call__": call, "progress_bar": progress_bar, "__module__": plain.__module__}
+    members = {**counting, "__call__": call, "progress_bar": progress_bar, "__module__": plain.__module__}
     return type(plain.__name__, (plain,), members)
 
 
-def check_call(arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments of a pipeline call that act by the loop's counter. Raises RefusedError naming the argument."""
-    for name, is_used in COUNTER_ARGUMENTS.items():
-        if is_used(arguments.get(name)):
-            raise RefusedError(
-                f"{name} goes by the loop's counter, which does not follow time under a solver; leave it out, or call the "
-                "pipeline without genrun"
-            )
-
-
-def check_pipeline(pipe: Any) -> None:
-    """Refuse a pipeline whose components act by the loop's counter. Raises RefusedError naming the component."""
-    guider = getattr(pipe, "guider", None)
-    start, stop = getattr(guider, "_start", 0.0), getattr(guider, "_stop", 1.0)
-    if guider is not None and (start, stop) != (0.0, 1.0):
+def check_call(arguments: Mapping[str, Any], solver: Solver) -> None:
+    """Refuse a callback where steps are not taken in order. Raises RefusedError naming the argument."""
+    used = [name for name in CALLBACKS if arguments.get(name) is not None]
+    if used and not isinstance(solver, Sequential):
         raise RefusedError(
-            f"guider {type(guider).__name__} with start={start}, stop={stop} switches guidance by the loop's counter; "
-            "use start=0 and stop=1, or call the pipeline without genrun"
+            f"{used[0]} wants the latents of one step after another, and a solver evaluates several steps at once, some "
+            "more than once; leave it out, or use solver sequential"
         )
 
 
-def held_dtype(pipe: Any) -> Any:
-    """Return the dtype that a pipeline casts its latents to after each step, or None where it does not.
+def check_pipeline(pipe: Any, solver: Solver) -> None:
+    """Refuse a pipeline that samples nothing, or whose guider carries an average from step to step.
 
-    CogVideoX upcasts the model's output to float32, and casts what the scheduler returns to the prompt embeddings' dtype.
+    Raises:
+        RefusedError: naming what is missing, or the guider and its setting.
     """
-    if not type(pipe).__name__.startswith("CogVideoX"):
-        return None
-    return getattr(pipe, "encoded_dtype", None) or pipe.text_encoder.dtype
+    if getattr(pipe, "scheduler", None) is None:
+        raise RefusedError(
+            f"{type(pipe).__name__} has no scheduler, so that there is nothing to sample; call it without genrun"
+        )
+    guider = getattr(pipe, "guider", None)
+    settings = {} if guider is None else vars(guider)
+    for name, value in settings.items():
+        if name.endswith("_momentum") and value and not isinstance(solver, Sequential):
+            raise RefusedError(
+                f"guider {type(guider).__name__} with {name}={value} averages the model's outputs from step to step, and a "
+                "solver evaluates several steps at once; set it to None, or use solver sequential"
+            )
 
 
 class StepsBar:
@@ -190,15 +188,15 @@ class StepsBar:
         self._config = {**config, "disable": True} if hidden else dict(config)
         self._bar: Any = None
         self._front = 0
-        self._iterable: Iterable[Any] = ()
+        self.iterable: Iterable[Any] = ()
 
     def __call__(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> StepsBar:
         """Answer a pipeline's call before its loop; its total counts model calls and is not shown."""
-        self._iterable = () if iterable is None else iterable
+        self.iterable = () if iterable is None else iterable
         return self
 
     def __iter__(self) -> Iterator[Any]:
-        yield from self._iterable
+        yield from self.iterable
 
     def __enter__(self) -> StepsBar:
         return self

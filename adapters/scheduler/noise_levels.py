@@ -7,7 +7,7 @@ never change a result at tolerance 0.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from genrun.solvers.problems import output_from_x0, predict_x0
@@ -43,6 +43,11 @@ class NoiseLevels:
     prediction: str
     unscaled: bool = False
     sigma_data: float = 0.0
+
+    def within(self, window: range) -> NoiseLevels:
+        """Return the levels of a part of the grid's steps."""
+        part = slice(window.start, window.stop + 1)
+        return replace(self, alphas=self.alphas[part], sigmas=self.sigmas[part])
 
     def predict_x0(self, index: int, x: Sample, output: Sample) -> Sample:
         """Return the x0-prediction of a model output at x_index."""

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genrun.adapters.scheduler.changes import Blends, Casts
+from genrun.adapters.scheduler.joined import JoinedScheduler
 from genrun.adapters.scheduler.noise import Generators, Noise, State, moved
 from genrun.adapters.scheduler.noise_levels import NoiseLevels
 from genrun.adapters.shapes import Latents, Output, Sample, SampleOutput
 from genrun.solvers.contract import History
 
-Memory = dict[str, Any]
+Memory = dict[Any, Any]
 """A scheduler's `__dict__`: step index, earlier outputs, last sample."""
 
 OLD_PREDICTION = "old_pred_original_sample"
@@ -44,10 +46,12 @@ class Replay:
         output: any model output of this call, for its dtype and shape.
         generator: what the pipeline was called with; None for torch's global ones.
         arguments: other arguments of `step`, such as eta.
-        held: dtype that the pipeline casts the latents to after each step; None where it leaves them as they are.
+        window: the steps that are taken; all where None.
+        by_step: arguments of `step` that are another in each step, as far as the loop has passed them: a live mapping.
 
     Attributes:
         stochastic: whether steps draw noise.
+        dtype: whose values the loop's latents have between two steps.
         others: how many things `step` returns beside the latents.
     """
 
@@ -58,10 +62,11 @@ class Replay:
         output: Output,
         generator: Generators = None,
         arguments: Mapping[str, Any] | None = None,
-        held: torch.dtype | None = None,
+        window: range | None = None,
+        by_step: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> None:
-        self.scheduler = scheduler
-        self.timesteps = list(scheduler.timesteps)
+        self.scheduler, self._by_step = scheduler, by_step if by_step is not None else {}
+        self.timesteps = [scheduler.timesteps[place] for place in window or range(len(scheduler.timesteps))]
         self.start_dtype, self.output_dtype = x_start.dtype, output.dtype
         self._parameters = inspect.signature(scheduler.step).parameters
         self._arguments = {k: v for k, v in (arguments or {}).items() if k in self._parameters}
@@ -73,7 +78,8 @@ class Replay:
         with torch.inference_mode(False), torch.no_grad():  # inference tensors do not count their changes in place
             self._memories, self.stochastic = self._rehearse(_corner(x_start), _corner(output))
         first, _, _ = self._call(0, x_start.clone(), output.clone(), self.begin())
-        self.dtype, self._strides, self.others = held or first.x.dtype, first.x.stride(), len(first.others)
+        self.dtype = self._returned = self._given = first.x.dtype
+        self._strides, self.others = first.x.stride(), len(first.others)
         self._states = self._trace_noise(x_start, output) if self.stochastic else None
 
     def begin(self) -> History:
@@ -84,7 +90,8 @@ class Replay:
         """Take the scheduler's step, on tensors of the pipeline's own dtypes, (B, ...)."""
         if self._states is not None:
             self._noise.set_state(self._states[index])
-        x, output = x.to(self.dtype_at(index)), output.to(self.output_dtype)
+        x = x.to(self.start_dtype) if index == 0 else x.to(self._given)
+        output = output.to(self.output_dtype)
         if self._changes_inputs:
             x, output = x.clone(), output.clone()
         stepped, memory, extra = self._call(index, x, output, history)
@@ -103,8 +110,9 @@ class Replay:
         return corrects and index - 1 not in self.scheduler.config.get("disable_corrector", ())
 
     def as_held(self, index: int, x: Latents) -> Latents:
-        """Return latents as the plain pipeline would hold them before step `index`: same dtype, same memory layout."""
+        """Return latents as the plain pipeline's step returns them before step `index`: same dtype, same memory layout."""
         x = x.to(self.dtype_at(index))
+        x = x if index == 0 else x.to(self._returned)
         if index == 0 or x.stride() == self._strides:
             return x
         return torch.empty_strided(x.shape, self._strides, dtype=x.dtype, device=x.device).copy_(x)
@@ -113,10 +121,14 @@ class Replay:
         """Return the dtype of the latents that the plain pipeline holds before step `index`."""
         return self.start_dtype if index == 0 else self.dtype
 
+    def cast(self, casts: Casts) -> None:
+        """Follow a loop that casts its latents between two steps."""
+        self.dtype, self._given = casts.held or self._returned, casts.given
+
     def _call(self, index: int, x: Latents, output: Output, history: History) -> tuple[Stepped, Memory, Any]:
         memory, extra = history
         _recall(self.scheduler, {key: _copy(v) if key in self._changed_in_place else v for key, v in memory.items()})
-        arguments = dict(self._arguments)
+        arguments = {**self._arguments, **self._by_step.get(index, {})}
         if "generator" in self._parameters:
             arguments["generator"] = self._noise.of_step()
         timestep = self.timesteps[index]
@@ -176,6 +188,7 @@ class Lane:
         row: which of them.
 
     Attributes:
+        blends: what the loop made of states between two steps.
         last: what the last step has returned most recently, this sample's alone; None until it is taken.
     """
 
@@ -183,7 +196,7 @@ class Lane:
         self._replay, self._levels, self._row, self._batch = replay, levels, row, x_start.shape[0]
         self.x_start = x_start[row : row + 1].float()
         self.num_steps = len(replay.timesteps)
-        self.floor = torch.finfo(replay.dtype).eps
+        self.blends = Blends()
         self.last: Stepped | None = None
         self._variance: Tensor | None = None
 
@@ -192,12 +205,22 @@ class Lane:
         """True when steps draw noise."""
         return self._replay.stochastic
 
+    @property
+    def floor(self) -> float:
+        """Smallest change that the loop's dtype can express in a state of unit size."""
+        return torch.finfo(self._replay.dtype).eps
+
+    def cast(self, casts: Casts) -> None:
+        """Follow a loop that casts its latents between two steps."""
+        self._replay.cast(casts)
+
     def begin(self) -> History:
         """Return the memory before step 0."""
         return self._replay.begin()
 
     def step(self, index: int, x: Sample, output: SampleOutput, history: History) -> tuple[Sample, History]:
         """Take the scheduler's step; in a batch, other rows are fillers, so that noise is drawn as for the batch."""
+        x = self.blends.applied(index, self.hold(index, x))
         if self._batch > 1:
             x, output = _fill(x, self._batch), _fill(output, self._batch)
         stepped, history = self._replay.step(index, x, output, history)
@@ -255,14 +278,19 @@ def _corner(x: Tensor) -> Tensor:
 
 
 def _remember(scheduler: Any) -> Memory:
-    return {key: list(value) if isinstance(value, list) else value for key, value in vars(scheduler).items()}
+    held = scheduler.memory if isinstance(scheduler, JoinedScheduler) else vars(scheduler)
+    return {key: list(value) if isinstance(value, list) else value for key, value in held.items()}
 
 
 def _recall(scheduler: Any, memory: Memory) -> None:
+    memory = {key: list(value) if isinstance(value, list) else value for key, value in memory.items()}
+    if isinstance(scheduler, JoinedScheduler):
+        scheduler.memory = memory
+        return
     state = vars(scheduler)
     for key in state.keys() - memory.keys():
         del state[key]
-    state.update({key: list(value) if isinstance(value, list) else value for key, value in memory.items()})
+    state.update(memory)
 
 
 def _copy(value: Any) -> Any:

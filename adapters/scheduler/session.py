@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +12,15 @@ from torch import Tensor
 
 from genrun.adapters.caches.manager import CacheManager
 from genrun.adapters.errors import RefusedError
-from genrun.adapters.parallel.exchange import Exchange
+from genrun.adapters.parallel.exchange import Exchange, Notes
+from genrun.adapters.scheduler.changes import Casts, casts_between
+from genrun.adapters.scheduler.joined import JoinedScheduler
 from genrun.adapters.scheduler.noise import Generators
-from genrun.adapters.scheduler.noise_levels import noise_levels
+from genrun.adapters.scheduler.noise_levels import NoiseLevels, noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
-from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows, Sample, SampleOutput
-from genrun.solvers.contract import Point, Run, Solution, Solver
+from genrun.adapters.scheduler.rows import Evaluation, Row, places
+from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows
+from genrun.solvers.contract import Solution, Solver
 
 
 @dataclass(frozen=True)
@@ -40,45 +43,16 @@ class Progress:
 OnRound = Callable[[Progress], None]
 BLOCK_PARTS = 10**6
 """Block evaluations are summed over ranks in millionths."""
+RANK = 1 << 32
+"""Counts a rank in a sum of their notes, above the note itself."""
+SAME_TIME = 0.01
+"""Relative: bfloat16, in which some pipelines hold a timestep, rounds by up to 1/256."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """A model call of a round: the step, and the latents of the whole batch there.
-
-    `turn` counts the calls at one step in one round: all but the first are probes beside the state that matters.
-    """
-
-    index: int
-    turn: int
-    x: Latents
-
-
-@dataclass
-class Row:
-    """A sample of the batch: its solver's generator, the points it asks for, and its solution in the end."""
-
-    lane: Lane
-    run: Run
-    points: Sequence[Point]
-    filler: Sample
-    solution: Solution | None = None
-
-    def send(self, outputs: list[SampleOutput]) -> None:
-        """Hand over a round's outputs."""
-        self.points = ()
-        try:
-            self.points = self.run.send(outputs)
-            self.filler = self.points[0].x
-        except StopIteration as stop:
-            self.solution = stop.value
-            self.filler = stop.value.x
-
-
-def places(points: Sequence[Point]) -> list[tuple[int, int]]:
-    """Return each point's step, and how many points before it are at the same one."""
-    indices = [point.index for point in points]
-    return [(index, indices[:at].count(index)) for at, index in enumerate(indices)]
+def _is_another(timestep: Any, first: Any) -> bool:
+    """Return whether a timestep given to `step` is a number other than the grid's."""
+    given = timestep.item() if isinstance(timestep, Tensor) and timestep.numel() == 1 else timestep
+    return isinstance(given, int | float) and abs(given - float(first)) > SAME_TIME * max(1.0, abs(given))
 
 
 class Session:
@@ -89,7 +63,6 @@ class Session:
         solver: how to sample.
         exchange: who evaluates what.
         on_round: called after each round.
-        held: dtype that the pipeline casts the latents to after each step, if it does.
         manager: of what the model's blocks computed before, and of how many were computed.
     """
 
@@ -99,25 +72,77 @@ class Session:
         solver: Solver,
         exchange: Exchange,
         on_round: OnRound | None = None,
-        held: torch.dtype | None = None,
         manager: CacheManager | None = None,
     ) -> None:
         self.manager = manager
         if manager is not None:
             manager.begin()
         self.scheduler, self.solver, self.exchange, self.on_round = scheduler, solver, exchange, on_round
-        self.held, self.num_steps = held, len(scheduler.timesteps)
-        self.levels = noise_levels(scheduler)
+        self.window = range(len(scheduler.timesteps))
         self.rounds = self.nfe = 0
+        self.levels: NoiseLevels
         self.blocks: tuple[float, float] = (0, 0)
         self._noted = (0, 0)
         self.rows: list[Row] = []
         self.replay: Replay | None = None
-        self.index = self.turn = 0
+        self.index = self.turn = self.evaluations = 0
+        self._looked: tuple[int, int] | None = None
+        self._left = False
         self._queue: list[Evaluation] = []
         self._outputs: list[Tensor] = []
         self._round: list[Evaluation] = []
         self._handed: Tensor | None = None
+        self._came_back: list[tuple[Tensor, Tensor]] = []
+        self._casts: Casts | None = None
+        self._new_casts: Casts | None = None
+        self._owners: list[int] = []
+        self.blends = False
+        self.states: list[Tensor] | None = None
+        self.by_step: dict[int, dict[str, Any]] = {}
+
+    @property
+    def num_steps(self) -> int:
+        """N, of the window that is sampled."""
+        return len(self.window)
+
+    @property
+    def is_open(self) -> bool:
+        """True from the first step on."""
+        return bool(self.rows)
+
+    @property
+    def is_stochastic(self) -> bool:
+        """True when steps are known to draw noise."""
+        return self.replay is not None and self.replay.stochastic
+
+    @property
+    def place(self) -> int:
+        """The place of the point in work in the scheduler's grid."""
+        return self.window.start + self.index
+
+    @property
+    def ahead(self) -> int:
+        """How far the point in work is from where a loop that takes one step after another would be by now."""
+        if self._left or not self.is_open:
+            return 0
+        place, evaluations = self._looked or (self.window.start, 0)
+        return self.place - (place + self.evaluations - evaluations)
+
+    def look_at(self, window: range, place: int) -> None:
+        """Note that the loop, not yet stepping, has come to a place of its window."""
+        self._left, self.window = False, range(place, window.stop)
+        self._looked = place, self.evaluations
+
+    def look_again(self) -> int:
+        """Note that the loop takes up the point in work; return its place."""
+        self._looked = self.place, self.evaluations
+        return self.place
+
+    def leave(self) -> None:
+        """Note that the loop has ended, or was none: tables are read as they are again."""
+        self._left = True
+        if not self.is_open:
+            self._looked, self.window = None, range(len(self.scheduler.timesteps))
 
     @property
     def done(self) -> bool:
@@ -141,14 +166,18 @@ class Session:
         each = zip(*(last.others for last in found if last is not None), strict=True)
         return tuple(self._stack(list(parts)) if isinstance(parts[0], Tensor) else parts[0] for parts in each)
 
-    def answer(self, output: Tensor, x: Tensor, generator: Generators, arguments: dict[str, Any]) -> Tensor:
+    def answer(
+        self, output: Tensor, x: Tensor, generator: Generators, arguments: dict[str, Any], timestep: Any = None
+    ) -> Tensor:
         """Take the output of the evaluation that the loop has just made; returns the latents for the next one.
 
         The latents are those of the next point of this rank, or the final ones when the session is done, in the dtype
         that the real scheduler returns.
         """
-        self._check_untouched(x)
+        self._check_order(timestep)
+        self.evaluations += 1
         if self.rows:
+            self._take_back(x, output)
             self._outputs.append(output)
         else:
             self._open(output, x, generator, arguments)
@@ -159,25 +188,55 @@ class Session:
                 if self.manager is not None:
                     self._count_blocks(self.manager, output)
                     self.manager.end()
+                self.index = self.num_steps
                 return self._hand_over(self.num_steps, self._stack([row.filler for row in self.rows]))
         evaluation = self._queue.pop(0)
         self.index, self.turn = evaluation.index, evaluation.turn
         return self._hand_over(evaluation.index, evaluation.x)
 
+    def _check_order(self, timestep: Any) -> None:
+        """Check that the loop goes from point to point, or that these happen to be in its own order."""
+        if self._looked is not None and self._looked[1] == self.evaluations:
+            return
+        begins_elsewhere = not self.is_open and _is_another(timestep, self.scheduler.timesteps[self.window.start])
+        if begins_elsewhere or self.index != self.evaluations:
+            raise RefusedError(
+                "this pipeline's loop does not go over `scheduler.timesteps`, so that no solver can choose its next step; "
+                "use solver sequential"
+            )
+
+    @property
+    def final_dtype(self) -> torch.dtype:
+        """The dtype that the loop gives to the final latents, as far as it has been seen."""
+        assert self.replay is not None
+        return self.replay.start_dtype if self.num_steps == 1 else self.replay.dtype
+
     def _hand_over(self, index: int, x: Latents) -> Latents:
         assert self.replay is not None
         self._handed = self.replay.as_held(max(index, 1), x)
         self.replay.show(index)
-        return self._handed
+        return self._handed.clone()  # some loops write into their latents
 
-    def _check_untouched(self, x: Tensor) -> None:
-        """Check that the loop evaluated what it was handed, or the trajectory would not be the plain pipeline's."""
-        if self._handed is not None and not (x.dtype == self._handed.dtype and torch.equal(x, self._handed)):
+    def _take_back(self, x: Latents, output: Output) -> None:
+        """Note what the loop has made of the latents that it was handed. Raises RefusedError for another shape."""
+        assert self.replay is not None
+        handed, self._handed = self._handed, None
+        if handed is None:
+            raise RefusedError("this pipeline's loop steps twice in a round of it; use solver sequential")
+        if x.shape != handed.shape:
             raise RefusedError(
-                f"this pipeline changes its latents between two steps ({self._handed.dtype} became {x.dtype}), "
-                "which genrun does not know how to follow; call the pipeline without genrun"
+                f"this pipeline changes the shape of its latents between two steps ({tuple(handed.shape)} became "
+                f"{tuple(x.shape)}); call it without genrun"
             )
-        self._handed = None
+        if output.dtype != self.replay.output_dtype:
+            raise RefusedError(
+                f"the model's output is {output.dtype} in step {self.index}, and was {self.replay.output_dtype} in the "
+                "first: its dtype follows that of the latents; call the pipeline without genrun"
+            )
+        casts, explained = casts_between(handed, x)
+        if casts is not None and casts != self._casts:
+            self._new_casts = casts
+        self._came_back.append((handed, handed if explained else x))
 
     def _open(self, output: Output, x: AnyLatents, generator: Generators, arguments: dict[str, Any]) -> None:
         """Start every sample's solver.
@@ -193,7 +252,9 @@ class Session:
         if not x.is_floating_point():
             raise RefusedError(f"this pipeline samples {x.dtype} tokens, not latents; call it without genrun")
         self._check_begin()
-        self.replay = Replay(self.scheduler, x, output, generator, arguments, self.held)
+        leading = self.scheduler.real[0] if isinstance(self.scheduler, JoinedScheduler) else self.scheduler
+        self.levels = noise_levels(leading).within(self.window)
+        self.replay = Replay(self.scheduler, x, output, generator, arguments, self.window, self.by_step)
         for lane in self._lanes(x, output, generator, arguments):
             run = self.solver.solve(lane)
             self.rows.append(Row(lane, run, next(run), lane.x_start))
@@ -202,12 +263,13 @@ class Session:
         if self.exchange.rank == 0:
             self._queue.pop(0)
             self._outputs.append(output)
+            self._came_back.append((x, x))
         elif self.manager is not None:
             self.manager.discard()
 
     def _check_begin(self) -> None:
         """Refuse a grid whose first two steps share a timestep: a scheduler that looks its place up begins at the second."""
-        timesteps = self.scheduler.timesteps
+        timesteps = self.scheduler.timesteps[self.window.start : self.window.stop]
         if len(timesteps) > 1 and timesteps[0] == timesteps[1] and getattr(self.scheduler, "begin_index", 0) is None:
             raise RefusedError(
                 f"{type(self.scheduler).__name__} has the timestep {float(timesteps[0]):g} for the first two of "
@@ -224,7 +286,9 @@ class Session:
         lanes = []
         for part in parts:
             self.replay.show(0)  # each begins with the memory of a scheduler that has not stepped yet
-            lanes.append(Lane(Replay(self.scheduler, *part, arguments, self.held), self.levels, part[0], 0))
+            lanes.append(
+                Lane(Replay(self.scheduler, *part, arguments, self.window, self.by_step), self.levels, part[0], 0)
+            )
         return lanes
 
     def _merge(self) -> list[Evaluation]:
@@ -248,8 +312,11 @@ class Session:
         exchange, count = self.exchange, len(self._round)
         gathered, notes = exchange.gather(self._outputs, count, self._check(), self._notes())
         self.blocks = (self.blocks[0] + notes[0], self.blocks[1] + notes[1])
+        self._learn_casts(notes[2])
+        if notes[3]:
+            self._learn_blends(gathered[0])
         outputs = {(e.index, e.turn): output for e, output in zip(self._round, gathered, strict=True)}
-        self._outputs, self._round, gathered = [], [], []
+        self._outputs, self._round, self._came_back, gathered = [], [], [], []
         self.rounds += 1
         self.nfe += count
         for number, row in enumerate(self.rows):
@@ -259,6 +326,29 @@ class Session:
         self._share_out()
         self._report()
 
+    def _learn_casts(self, note: int) -> None:
+        """Round from now on as the loop does; `note` is the sum of the ranks' that have seen it, each as in `_notes`."""
+        if not note:
+            return
+        self._casts, self._new_casts = Casts.of_number(note % RANK // (note // RANK)), None
+        for row in self.rows:
+            row.lane.cast(self._casts)
+
+    def _learn_blends(self, like: Output) -> None:
+        """Remember what came back for each state of the round, wherever it was evaluated."""
+        assert self.replay is not None
+        self.blends = True
+        exchange, count, back = self.exchange, len(self._round), [back.float() for _, back in self._came_back]
+        if exchange.size > 1:
+            exchange.begin(self._round[0].x, count)
+            exchange.plan(self._owners)
+            back, _ = exchange.gather(back, count, self._check())
+            exchange.begin(like, len(self.rows) * self.solver.workers)
+        for evaluation, x in zip(self._round, back, strict=True):
+            for number, row in enumerate(self.rows):
+                part = slice(number, number + 1)
+                row.lane.blends.note(evaluation.index, evaluation.x[part], x[part])
+
     def _share_out(self) -> None:
         """Decide the next round, and who makes which of its evaluations."""
         self._round = self._merge()
@@ -267,15 +357,21 @@ class Session:
         if self.manager is not None and self.manager.cache is not None:
             owners = self.manager.owners([evaluation.index for evaluation in self._round], size, rank)
         self.exchange.plan(owners)
+        self._owners = owners
         self._queue = [e for e, owner in zip(self._round, owners, strict=True) if owner == rank]
 
-    def _notes(self) -> tuple[int, int]:
-        """Count the parts of blocks that this rank has computed since its last note, and would have without a cache."""
+    def _notes(self) -> Notes:
+        """Say what this rank has seen since its last note, for the sums of all ranks'.
+
+        The parts of blocks that it has computed, and would have without a cache; a new cast; how often the loop blended.
+        """
+        casts = 0 if self._new_casts is None else RANK + self._new_casts.as_number()
+        blends = sum(handed is not back for handed, back in self._came_back)
         if self.manager is None:
-            return (0, 0)
+            return (0, 0, casts, blends)
         before, (done, asked) = self._noted, self.manager.blocks
         self._noted = round(done * BLOCK_PARTS), round(asked * BLOCK_PARTS)
-        return self._noted[0] - before[0], self._noted[1] - before[1]
+        return self._noted[0] - before[0], self._noted[1] - before[1], casts, blends
 
     def _count_blocks(self, manager: CacheManager, output: Tensor) -> None:
         """Add up what all ranks of the item have computed: so far it is a sum over those with this rank's part."""

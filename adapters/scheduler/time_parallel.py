@@ -6,25 +6,46 @@ one by one and answers `step` with the latents to evaluate next, wherever on the
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
-from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
-import torch
+from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
 from genrun.adapters.caches.manager import CacheManager, CurrentEvaluation
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, LocalExchange
 from genrun.adapters.scheduler.compatibility import Description, grid_problem
-from genrun.adapters.scheduler.noise import Generators
+from genrun.adapters.scheduler.joined import (
+    CopiedScheduler,
+    JoinedScheduler,
+    Part,
+    Promised,
+    pack,
+    step_like,
+    tried,
+    unpack,
+)
+from genrun.adapters.scheduler.noise import Generators, moved
 from genrun.adapters.scheduler.replay import OLD_PREDICTION
 from genrun.adapters.scheduler.session import OnRound, Session
+from genrun.adapters.scheduler.timesteps import Table
 from genrun.solvers.contract import Solution, Solver
+from genrun.solvers.sequential import Sequential
 
 OnSampled = Callable[[Tensor, Solution], None]
+
+
+@dataclass
+class Stepped(BaseOutput):
+    """What `step` returns, by name and by number: of the real schedulers' classes, a common one."""
+
+    prev_sample: Tensor
+    pred_original_sample: Tensor | None = None
 
 
 class TimeParallelScheduler:
@@ -39,14 +60,12 @@ class TimeParallelScheduler:
         exchange: who evaluates the points of a round; one process by default.
         on_round: called after each round with its Progress.
         on_sampled: called with the final latents (B, ...) and their solution, before the pipeline decodes them.
-        held: dtype that the pipeline casts its latents to after each step, if it does.
         manager: of a cache's states.
 
     Attributes:
+        blends_by_time: True when the loop uses a step's timestep after it.
         generator: what the pipeline was called with: steps draw from it even where the pipeline keeps it to itself.
     """
-
-    order = 1
 
     def __init__(
         self,
@@ -55,14 +74,17 @@ class TimeParallelScheduler:
         exchange: Exchange | None = None,
         on_round: OnRound | None = None,
         on_sampled: OnSampled | None = None,
-        held: torch.dtype | None = None,
         manager: CacheManager | None = None,
     ) -> None:
-        self._held, self._manager = held, manager
+        self._manager = manager
         self._real, self._solver, self._exchange = real, solver, exchange or LocalExchange()
         self._on_round, self._on_sampled = on_round, on_sampled
-        self._evaluations = 0
         self._session: Session | None = None
+        self._finished: Session | None = None
+        self._copies: list[CopiedScheduler] = []
+        self._parts: list[Part] = []
+        self._promised: Promised | None = None
+        self.blends_by_time = False
         self.generator: Generators = None
 
     @property
@@ -70,24 +92,50 @@ class TimeParallelScheduler:
         """The real scheduler's class, which some pipelines ask for."""
         return type(self._real)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in OWN:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._real, name, value)
+
     def __getattr__(self, name: str) -> Any:
         if name == "_real":  # asked for by copy and pickle, before there is one
             raise AttributeError(name)
         return getattr(self._real, name)
 
-    def __deepcopy__(self, memo: Any) -> NoReturn:
-        raise RefusedError(
-            "this pipeline steps copies of its scheduler (for sound, or for frames apart), which genrun does not know how "
-            "to follow; call it without genrun"
-        )
+    def __deepcopy__(self, memo: Any) -> CopiedScheduler:
+        return self.copied(copy.deepcopy(self._real, memo))
+
+    def copied(self, real: Any) -> CopiedScheduler:
+        """Return a copy whose steps belong to this scheduler's: the state of both is one."""
+        self._copies.append(CopiedScheduler(self, real))
+        return self._copies[-1]
+
+    def begin_call(self, generator: Generators) -> None:
+        """Forget the copies of an earlier call of the pipeline, and draw from this one's generator."""
+        self.generator, self._copies = generator, []
+
+    def end_call(self) -> None:
+        """Leave nothing half done, after an error in the pipeline's loop."""
+        self._parts = []
+        if self._promised is not None:
+            self._promised.__exit__(None, None, None)
+            self._promised = None
 
     def __len__(self) -> int:
         return len(self._real)
 
     @property
+    def solver(self) -> Solver:
+        """What samples."""
+        return self._solver
+
+    @property
     def session(self) -> Session | None:
-        """The current or last pipeline call."""
-        return self._session
+        """The current or last pipeline call: of several loops in one, the last that has ended."""
+        if self._session is None or self._session.is_open or self._finished is None:
+            return self._session
+        return self._finished
 
     @property
     def set_timesteps(self) -> Callable[..., None]:
@@ -100,20 +148,33 @@ class TimeParallelScheduler:
         @wraps(self._real.set_timesteps)
         def set_timesteps(*args: Any, **kwargs: Any) -> None:
             set_grid(self._real, *args, **kwargs)
-            self._session = Session(self._real, self._solver, self._exchange, self._on_round, self._held, self._manager)
-            self._evaluations = 0
+            self._session = self._begin()
 
         return set_timesteps
 
     @property
-    def timesteps(self) -> CurrentValues:
-        """The values that the loop iterates over: one entry per model call, each the time of the point to evaluate."""
-        return CurrentValues(self, self._real.timesteps)
+    def timesteps(self) -> Any:
+        """What the loop iterates over: one entry per model call, each the time of the point to evaluate."""
+        return self._table(self._real.timesteps)
 
     @property
-    def sigmas(self) -> CurrentValues:
+    def sigmas(self) -> Any:
         """Noise levels, indexed by the loop's counter like `timesteps`."""
-        return CurrentValues(self, self._real.sigmas)
+        return self._table(self._real.sigmas)
+
+    def _begin(self) -> Session:
+        return Session(self._real, self._solver, self._exchange, self._on_round, self._manager)
+
+    def _entered(self) -> Session:
+        """Return the session of a loop that begins: a new one where the last has come to its end on the same grid."""
+        if self.active.done:
+            self._session = self._begin()
+        return self.active
+
+    def _table(self, real: Any) -> Any:
+        if self._session is None or not isinstance(real, Tensor) or real.ndim != 1:
+            return real
+        return Table.of(real, lambda: self.active, self._entered, range(len(real)), len(self._real.timesteps))
 
     @property
     def step(self) -> Callable[..., Any]:
@@ -126,36 +187,92 @@ class TimeParallelScheduler:
             NonFiniteError: NaN or infinity at a step, named.
             ExchangeError: another rank failed.
         """
-        signature = inspect.signature(self._real.step)
+        return self.step_of(self._real)
 
-        @wraps(self._real.step)
-        def step(*args: Any, **kwargs: Any) -> Any:
-            given = signature.bind(*args, **kwargs).arguments
-            given.update(given.pop("kwargs", {}))
-            return self._step(given, given.pop("return_dict", True))
+    def step_of(self, real: Any) -> Callable[..., Any]:
+        """Return the step of the real scheduler, or of a copy."""
 
-        return step
+        def step(given: dict[str, Any], return_dict: bool) -> Any:
+            if not isinstance(self._solver, Sequential):
+                _refuse_unknown(real, given)
+            if not self._copies:
+                return self._step(given, return_dict)
+            latents = self._step_part(real, given)
+            return Stepped(prev_sample=latents) if return_dict else (latents,)
+
+        return step_like(real, step)
+
+    def _step_part(self, real: Any, given: dict[str, Any]) -> Tensor:
+        """Take a part of the model's output; the last one closes the evaluation."""
+        schedulers = [self._real, *(each._real for each in self._copies)]
+        if real is not schedulers[len(self._parts)] or self._on_sampled is not None:
+            raise RefusedError(_apart(type(self._real).__name__, alone=self._on_sampled is not None))
+        self._parts.append(Part(given["model_output"], given["sample"]))
+        if len(self._parts) < len(schedulers):
+            if self._promised is None:
+                self._promised = Promised().__enter__()
+            joined = self.active.scheduler
+            like = joined.returned[len(self._parts) - 1] if isinstance(joined, JoinedScheduler) else None
+            return self._promised.promise(tried(real, given) if like is None else like)
+        parts, promised = self._parts, self._promised
+        self.end_call()
+        session = self.active
+        if not session.is_open:
+            session.scheduler = JoinedScheduler(schedulers, parts)
+        joined: JoinedScheduler = session.scheduler
+        joined.check(parts)
+        noise = self.generator if given.get("generator") is None else given["generator"]
+        outputs, samples = pack([part.output for part in parts]), pack([part.sample for part in parts])
+        values = unpack(session.answer(outputs, samples, noise, {}, given.get("timestep")), joined.returned)
+        if session.done:
+            self._finished = session
+        if promised is not None:
+            promised.keep(values[:-1])
+        return values[-1]
 
     def _step(self, given: dict[str, Any], return_dict: bool) -> Any:
-        unknown = [name for name, value in given.items() if name not in FOLLOWED and value is not None]
-        unknown = [name for name in unknown if value_differs(self._real.step, name, given[name])]
-        if unknown:
-            raise RefusedError(
-                f"step({unknown[0]}=...) cannot be followed by a solver; leave out what asks for it, or call the pipeline "
-                "without genrun"
-            )
         session = self.active
         generator = given.get("generator")
         arguments = {} if given.get("eta") is None else {"eta": given["eta"]}
+        self._note_by_step(session, {name: value for name, value in given.items() if name not in FOLLOWED})
         noise = self.generator if generator is None else generator
-        latents = session.answer(given["model_output"], given["sample"], noise, arguments)
-        self._evaluations += 1
+        self._check_loop(session)
+        latents = session.answer(given["model_output"], given["sample"], noise, arguments, given.get("timestep"))
         others = session.others
+        if session.done:
+            self._finished = session
         if session.done and self._on_sampled is not None:
-            self._on_sampled(latents, summary(session))
+            self._on_sampled(latents.to(session.final_dtype), summary(session))
         if return_dict:
-            return SimpleNamespace(prev_sample=latents, pred_original_sample=others[0] if others else None)
+            return Stepped(prev_sample=latents, pred_original_sample=others[0] if others else None)
         return (latents, *others)
+
+    def _check_loop(self, session: Session) -> None:
+        """Check that what the loop does between two steps depends on the point in work alone. Raises RefusedError."""
+        given = self.generator if isinstance(self.generator, list) else [self.generator]
+        states = [each.get_state() for each in given if each is not None]
+        drew = session.states is not None and moved(session.states, states)
+        session.states = states
+        if drew and (session.is_stochastic or not isinstance(self._solver, Sequential)):
+            raise RefusedError(
+                "this pipeline draws noise in its loop beside the scheduler's, so that a step's depends on the steps taken "
+                f"before it; {'call it without genrun' if session.is_stochastic else 'use solver sequential'}"
+            )
+        if session.blends and self.blends_by_time and not isinstance(self._solver, Sequential):
+            raise RefusedError(
+                "this pipeline changes its latents after a step by that step's timestep, and a solver goes on to another "
+                "point; use solver sequential"
+            )
+
+    def _note_by_step(self, session: Session, given: dict[str, Any]) -> None:
+        if not given:
+            return
+        if self._exchange.size > 1 and any(value is not None for value in given.values()):
+            raise RefusedError(
+                f"step({next(iter(given))}=...) is another in each step, which is followed on one rank only; leave out "
+                "parallel.time"
+            )
+        session.by_step[session.index] = given
 
     @property
     def active(self) -> Session:
@@ -167,18 +284,43 @@ class TimeParallelScheduler:
     @property
     def current(self) -> CurrentEvaluation:
         """The evaluation in work."""
-        session, timesteps = self.active, self._real.timesteps
-        time = float(timesteps[session.index])
-        return CurrentEvaluation(session.index, len(timesteps), time, self._evaluations, probe=session.turn > 0)
+        session = self.active
+        time = float(self._real.timesteps[session.place])
+        return CurrentEvaluation(session.index, session.num_steps, time, session.evaluations, probe=session.turn > 0)
 
     @property
     def evaluations(self) -> int:
         """Model calls answered in the current pipeline call: the loop's counter."""
-        return self._evaluations
+        return 0 if self._session is None else self._session.evaluations
 
 
+def _apart(name: str, *, alone: bool) -> str:
+    if alone:
+        return "this pipeline makes sound beside the picture, for which a job has no place; use genrun.parallelize"
+    return (
+        f"this pipeline steps copies of its {name}, each at times of its own, so that there is no step to choose for a "
+        "solver; call it without genrun"
+    )
+
+
+def _refuse_unknown(real: Any, given: dict[str, Any]) -> None:
+    unknown = [name for name, value in given.items() if name not in FOLLOWED + BY_STEP and value is not None]
+    unknown = [name for name in unknown if value_differs(real.step, name, given[name])]
+    if unknown:
+        raise RefusedError(
+            f"step({unknown[0]}=...) cannot be followed by a solver that takes steps out of order; leave out what asks for "
+            "it, or use solver sequential"
+        )
+
+
+OWN = frozenset(
+    ("_manager", "_real", "_solver", "_exchange", "_on_round", "_on_sampled", "generator", "blends_by_time")
+) | frozenset(("_session", "_finished", "_copies", "_parts", "_promised"))
+"""Attributes that are not the real scheduler's."""
 FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
 """Arguments of `step` that a solver can follow."""
+BY_STEP = ("prev_timestep",)
+"""Those that the pipeline works out for each step, from its timestep and nothing that a solver changes."""
 
 
 def value_differs(step: Callable[..., Any], name: str, value: Any) -> bool:
@@ -213,37 +355,6 @@ def describe(scheduler: Any) -> Description:
     return Description(
         type(scheduler).__name__, {key: scheduler.config[key] for key in keys if key in scheduler.config}
     )
-
-
-class CurrentValues:
-    """A per-step table of the real scheduler, seen from inside the loop.
-
-    The loop's counter i counts model calls, while the point evaluated may be any step j. Entry i is the table's at j, and
-    its neighbours i - 1, i + 1 are those of j.
-    """
-
-    def __init__(self, scheduler: TimeParallelScheduler, table: Tensor) -> None:
-        self._scheduler, self._table = scheduler, table
-
-    def __len__(self) -> int:
-        """Return the budget of model calls, never reached before the session is done."""
-        session = self._scheduler.active
-        return session.num_steps * max(session.solver.workers, 1) + 1
-
-    def __iter__(self) -> Iterator[Tensor]:
-        session = self._scheduler.active
-        while not session.done:
-            yield self._table[session.index]
-
-    def __getitem__(self, position: Any) -> Tensor:
-        if not isinstance(position, int):
-            raise RefusedError(
-                "this pipeline slices its timesteps (image-to-image, or denoising from a given step), which cannot be "
-                "sampled in parallel in time; call it without genrun"
-            )
-        session = self._scheduler.active
-        step = session.index + position - self._scheduler.evaluations
-        return self._table[min(max(step, 0), len(self._table) - 1)]
 
 
 def summary(session: Session) -> Solution:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 import genrun
-from genrun.adapters.errors import RefusedError
 from genrun.solvers import registry
 from tests.tiny import FAMILIES, SCHEDULERS, build, build_scheduler, call_kwargs, generator, latents_of
 
@@ -100,40 +99,6 @@ def test_samples_of_a_batch_are_controlled_apart(solver: str) -> None:
         latents, solution = sampled(pipe, solver, {}, **alone)
         assert solutions[row].fronts == solution.fronts
         assert torch.allclose(together[row], latents[0], atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [("skip_guidance_layers", [1]), ("callback_on_step_end", lambda *args: {})],
-)
-def test_arguments_that_go_by_the_loop_counter_are_refused_by_name(argument: str, value: Any) -> None:
-    pipe = build("sd3")
-    with genrun.parallelize(pipe, "ropa"), pytest.raises(RefusedError, match=f"{argument} goes by the loop's counter"):
-        pipe(**call_kwargs("sd3"), **{argument: value})
-
-
-def test_a_guider_that_switches_by_the_loop_counter_is_refused() -> None:
-    pipe: Any = build("hunyuanvideo15")
-    pipe.guider._stop = 0.5
-    with pytest.raises(RefusedError, match=r"guider \w+ with start=0.0, stop=0.5 switches guidance"):
-        genrun.parallelize(pipe, "ropa").__enter__()
-
-
-def test_a_loop_that_changes_its_latents_itself_is_refused() -> None:
-    pipe: Any = build("sd3")
-    stock = type(pipe)
-
-    def meddle(self: Any, **call: Any) -> Any:
-        step = self.scheduler._step
-        self.scheduler.__dict__["_step"] = lambda given, as_dict: step(
-            {**given, "sample": given["sample"] + 1e-3}, as_dict
-        )
-        return stock.__call__(self, **call)
-
-    pipe.__class__ = type("Meddling", (stock,), {"__call__": meddle})
-    refusal = pytest.raises(RefusedError, match="changes its latents between two steps")
-    with genrun.parallelize(pipe, "sequential"), refusal:
-        pipe(**call_kwargs("sd3"))
 
 
 def test_the_pipeline_is_left_as_it_was(tmp_path: Path) -> None:

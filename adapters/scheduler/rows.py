@@ -1,0 +1,49 @@
+"""The samples of a batch, each with its solver, and the model calls of a round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from genrun.adapters.scheduler.replay import Lane
+from genrun.adapters.shapes import Latents, Sample, SampleOutput
+from genrun.solvers.contract import Point, Run, Solution
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model call of a round: the step, and the latents of the whole batch there.
+
+    `turn` counts the calls at one step in one round: all but the first are probes beside the state that matters.
+    """
+
+    index: int
+    turn: int
+    x: Latents
+
+
+@dataclass
+class Row:
+    """A sample of the batch: its solver's generator, the points it asks for, and its solution in the end."""
+
+    lane: Lane
+    run: Run
+    points: Sequence[Point]
+    filler: Sample
+    solution: Solution | None = None
+
+    def send(self, outputs: list[SampleOutput]) -> None:
+        """Hand over a round's outputs."""
+        self.points = ()
+        try:
+            self.points = self.run.send(outputs)
+            self.filler = self.points[0].x
+        except StopIteration as stop:
+            self.solution = stop.value
+            self.filler = stop.value.x
+
+
+def places(points: Sequence[Point]) -> list[tuple[int, int]]:
+    """Return each point's step, and how many points before it are at the same one."""
+    indices = [point.index for point in points]
+    return [(index, indices[:at].count(index)) for at, index in enumerate(indices)]

@@ -1,0 +1,466 @@
+"""Loops that do more than step: windows of steps, guidance by the step's number, latents changed between two steps."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import genrun
+from genrun.adapters.errors import RefusedError
+from genrun.adapters.parallel.exchange import GroupExchange
+from genrun.adapters.scheduler.changes import Casts
+from genrun.adapters.scheduler.timesteps import Table
+from genrun.solvers import registry
+from tests.tiny import build, build_scheduler, call_kwargs, generator, latents_of
+from tests.tiny.loops import MATRIX, TinyLoop
+
+# Untyped on purpose: diffusers fills its namespace at import.
+df: Any = import_module("diffusers")
+
+EXACT: dict[str, dict[str, Any]] = {
+    name: {} if name == "sequential" else {"tolerance": 0.0, "workers": 4} for name in registry.names()
+}
+FEW = {name: EXACT[name] for name in ("sequential", "paradigms", "ropa", "collocation")}
+STEPS = 8
+
+
+def picture(size: int = 32) -> Image.Image:
+    pixels = np.random.default_rng(4).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def mask(size: int = 32) -> Image.Image:
+    image = Image.new("L", (size, size), 0)
+    image.paste(255, (0, 0, size // 2, size))
+    return image
+
+
+def check_exact(
+    pipe: Any, call: Callable[[], dict[str, Any]], solvers: dict[str, dict[str, Any]] | None = None
+) -> None:
+    """Compare every solver at tolerance 0 with the plain pipeline; `call` makes the arguments afresh."""
+    plain = latents_of(pipe(**call()))
+    assert bool(plain.isfinite().all())
+    for solver, options in (solvers or EXACT).items():
+        with genrun.parallelize(pipe, solver, **options):
+            made = latents_of(pipe(**call()))
+        assert made.dtype == plain.dtype, solver
+        assert torch.equal(made, plain), f"{solver}: {(made.float() - plain.float()).abs().max()}"
+
+
+def arguments(family: str, **more: Any) -> dict[str, Any]:
+    call = {**call_kwargs(family), "num_inference_steps": STEPS, **more}
+    return {name: value for name, value in call.items() if value is not ...}
+
+
+def other(kind: str, family: str, dtype: torch.dtype = torch.float32) -> Any:
+    """Build another pipeline class from a family's components."""
+    pipe = build(family, dtype)
+    takes = inspect.signature(getattr(df, kind).__init__).parameters
+    made = getattr(df, kind)(**{name: part for name, part in pipe.components.items() if name in takes})
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+CHANGES = {"height": ..., "width": ..., "num_frames": ...}
+FROM_PICTURE: dict[str, tuple[str, dict[str, Any]]] = {
+    "StableDiffusion3Img2ImgPipeline": ("sd3", {"image": picture(), "strength": 0.7}),
+    "FluxImg2ImgPipeline": (
+        "flux",
+        {"image": picture(), "strength": 0.6, "negative_prompt": ..., "true_cfg_scale": ...},
+    ),
+    "StableDiffusionImg2ImgPipeline": ("sd2", {**CHANGES, "image": picture(64), "strength": 0.5}),
+    "CogVideoXVideoToVideoPipeline": ("cogvideox_ddim", {"num_frames": ..., "video": [picture()] * 9, "strength": 0.7}),
+}
+
+
+@pytest.mark.parametrize("kind", FROM_PICTURE)
+def test_a_loop_over_a_window_of_the_timesteps_is_followed(kind: str) -> None:
+    family, more = FROM_PICTURE[kind]
+    check_exact(other(kind, family), lambda: arguments(family, **more), FEW)
+
+
+@pytest.mark.parametrize("name", ["ddim", "heun", "dpm-2m", "euler-ancestral", "unipc", "pndm"])
+def test_a_window_is_that_of_every_scheduler(name: str) -> None:
+    pipe = other("StableDiffusionImg2ImgPipeline", "sd2")
+    pipe.scheduler = build_scheduler(name)
+    check_exact(pipe, lambda: arguments("sd2", **CHANGES, image=picture(64), strength=0.6), FEW)
+
+
+INPAINTING: dict[str, tuple[str, dict[str, Any]]] = {
+    "FluxInpaintPipeline": (
+        "flux",
+        {"image": picture(), "mask_image": mask(), "strength": 0.8, "negative_prompt": ..., "true_cfg_scale": ...},
+    ),
+    "StableDiffusionInpaintPipeline": ("sd2", {"image": picture(64), "mask_image": mask(64), "strength": 0.7}),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", INPAINTING)
+def test_latents_blended_with_a_picture_between_two_steps_are_stepped_as_blended(kind: str, dtype: torch.dtype) -> None:
+    family, more = INPAINTING[kind]
+    check_exact(other(kind, family, dtype), lambda: arguments(family, **more), FEW)
+
+
+@pytest.mark.parametrize("name", ["euler", "dpm-2m"])
+def test_a_blend_reads_the_noise_level_of_the_point_in_work(name: str) -> None:
+    pipe = other("StableDiffusionInpaintPipeline", "sd2")
+    pipe.scheduler = build_scheduler(name)
+    check_exact(pipe, lambda: arguments("sd2", image=picture(64), mask_image=mask(64), strength=0.9), FEW)
+
+
+def test_guidance_that_skips_layers_in_a_window_of_steps_follows_time() -> None:
+    window = {"skip_guidance_layers": [0], "skip_layer_guidance_start": 0.2, "skip_layer_guidance_stop": 0.6}
+    check_exact(build("sd3"), lambda: arguments("sd3", **window))
+
+
+def test_a_guider_that_stops_follows_time() -> None:
+    pipe = build("hunyuanvideo15")
+    guider = pipe.guider
+
+    def call() -> dict[str, Any]:
+        pipe.guider = guider.new(
+            start=0.2, stop=0.6
+        )  # one that has stopped encodes no negative prompt in the next call
+        return arguments("hunyuanvideo15")
+
+    check_exact(pipe, call)
+
+
+@pytest.mark.parametrize("solver", ["ropa", "collocation"])
+def test_a_guider_with_momentum_is_refused_by_name_and_followed_by_sequential(solver: str) -> None:
+    pipe = build("hunyuanvideo15")
+    pipe.guider = df.AdaptiveProjectedGuidance(adaptive_projected_guidance_momentum=-0.5)
+    refusal = pytest.raises(RefusedError, match=r"guider \w+ with adaptive_projected_guidance_momentum=-0.5 averages")
+    with refusal, genrun.parallelize(pipe, solver):
+        raise AssertionError
+    check_exact(pipe, lambda: arguments("hunyuanvideo15"), {"sequential": {}})
+
+
+def test_a_callback_sees_each_step_of_sequential_and_is_refused_elsewhere() -> None:
+    pipe, seen = build("sd3"), []
+
+    def halve(_: Any, step: int, t: Any, kept: dict[str, Tensor]) -> dict[str, Tensor]:
+        seen.append((step, float(t)))
+        return {"latents": kept["latents"] * 0.5}
+
+    call = partial(arguments, "sd3", callback_on_step_end=halve)
+    check_exact(pipe, call, {"sequential": {}})
+    assert seen[:STEPS] == seen[STEPS:]
+    refusal = pytest.raises(RefusedError, match=r"callback_on_step_end .* use solver sequential")
+    with genrun.parallelize(pipe, "ropa"), refusal:
+        pipe(**call())
+
+
+class Tiny:
+    """A scheduler, and a model in closed form."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler, self.model = scheduler, TinyLoop(scheduler).model
+
+
+class Loop(Tiny):
+    """A loop as pipelines write theirs."""
+
+    shown: Callable[[Any], Any] = staticmethod(lambda timesteps: timesteps)
+    blend: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def __call__(self, steps: int = STEPS, begin: int = 0, end: int | None = None, repeats: int = 1) -> Tensor:
+        self.scheduler.set_timesteps(steps)
+        x = torch.randn(2, 3, 4, 4, generator=generator(3))
+        for repeat in range(repeats):
+            if repeat:
+                self.scheduler.set_timesteps(steps)
+            timesteps = self.scheduler.timesteps[begin:end]
+            assert len(timesteps) == len([*timesteps]) == len(timesteps.tolist())
+            for i, t in enumerate(self.shown(timesteps)):
+                assert len(timesteps) == timesteps.shape[0]
+                assert timesteps[i] == t
+                output = self.model(x.float(), t) * (2.0 if 0.3 < i / len(timesteps) < 0.7 else 1.0)
+                x = self.scheduler.step(output, t, x, return_dict=False)[0]
+                if self.blend is not None:
+                    x = self.blend(x, timesteps[i + 1] if i < len(timesteps) - 1 else torch.tensor(0.0))
+        return x
+
+
+@pytest.mark.parametrize("name", ["flow-euler", "dpm-2m", "ddim", "unipc-flow", "heun", "euler-ancestral"])
+@pytest.mark.parametrize(("begin", "end"), [(0, None), (4, None), (0, 6), (2, 7), (-5, None)])
+def test_any_window_is_followed_with_its_counter(name: str, begin: int, end: int | None) -> None:
+    pipe = Loop(MATRIX[name]())
+    torch.manual_seed(0)
+    plain = pipe(begin=begin, end=end)
+    for solver, options in FEW.items():
+        torch.manual_seed(0)
+        with genrun.parallelize(pipe, solver, **options):
+            assert torch.equal(pipe(begin=begin, end=end), plain), solver
+
+
+BLENDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "blend": lambda x, t: torch.cat([x[:, :2], x[:, 2:] * 0 + t / 1000], dim=1),
+    "soft": lambda x, t: 0.7 * x + 0.3 * t / 1000,
+    "bfloat16": lambda x, _: x.bfloat16(),
+    "rounded": lambda x, _: x.bfloat16().float(),
+    "both": lambda x, t: torch.cat([x[:, :2], x[:, 2:] * 0 + t / 1000], dim=1).half(),
+}
+
+
+def test_every_blend_and_rounding_is_followed() -> None:
+    for blend in BLENDS.values():
+        pipe = Loop(MATRIX["flow-euler"]())
+        pipe.blend = blend
+        plain = pipe()
+        for solver, options in EXACT.items():
+            with genrun.parallelize(pipe, solver, **options):
+                made = pipe()
+            assert torch.equal(made, plain), solver
+
+
+class ThreadExchange(GroupExchange):
+    """A group whose ranks are threads of this process: its messages are the real ones."""
+
+    def __init__(self, rank: int, mailbox: list[Tensor], barrier: threading.Barrier) -> None:
+        self.rank, self.size = rank, len(mailbox)
+        self._device, self._mailbox, self._barrier = torch.device("cpu"), mailbox, barrier
+        self.end()
+
+    def _collect(self, mine: Tensor) -> Tensor:
+        self._mailbox[self.rank] = mine
+        self._barrier.wait(20)
+        everyone = torch.stack(self._mailbox)
+        self._barrier.wait(20)
+        return everyone
+
+
+def on_ranks(size: int, make: Callable[[], Any], solver: str) -> list[Tensor]:
+    """Sample on several ranks, and return each rank's latents."""
+    barrier, mailbox = threading.Barrier(size), [torch.empty(0)] * size
+
+    def rank(number: int) -> Tensor:
+        pipe = make()
+        try:
+            exchange = ThreadExchange(number, mailbox, barrier)
+            with genrun.parallelize(pipe, solver, exchange=exchange, **EXACT[solver]):
+                return pipe()
+        except BaseException:
+            barrier.abort()
+            raise
+
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(rank, range(size)))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("solver", ["sequential", "paradigms", "collocation"])
+@pytest.mark.parametrize("blend", BLENDS)
+def test_ranks_learn_of_each_others_blends(blend: str, solver: str, size: int) -> None:
+    def make() -> Loop:
+        pipe = Loop(MATRIX["flow-euler"]())
+        pipe.blend = BLENDS[blend]
+        return pipe
+
+    plain = make()()
+    for made in on_ranks(size, make, solver):
+        assert made.dtype == plain.dtype
+        assert torch.equal(made, plain)
+
+
+@pytest.mark.parametrize("solver", ["sequential", "ropa"])
+def test_ranks_step_two_schedulers_together(solver: str) -> None:
+    plain = Pair(MATRIX["flow-euler"]())()
+    made = on_ranks(2, lambda: Pair(MATRIX["flow-euler"]()), solver)
+    assert all(torch.equal(one, plain) for one in made)
+
+
+def test_several_loops_in_a_call_are_all_followed() -> None:
+    pipe = Loop(MATRIX["dpm-2m"]())
+    plain = pipe(repeats=3)
+    for solver, options in EXACT.items():
+        with genrun.parallelize(pipe, solver, **options) as run:
+            assert torch.equal(pipe(repeats=3), plain), solver
+        assert run.solution.fronts[-1] == STEPS
+
+
+def test_a_loop_that_hides_its_timesteps_is_refused_and_followed_by_sequential() -> None:
+    class Hiding(Loop):
+        shown = staticmethod(lambda timesteps: timesteps.tolist())
+
+    pipe = Hiding(MATRIX["flow-euler"]())
+    plain = pipe()
+    with genrun.parallelize(pipe, "sequential"):
+        assert torch.equal(pipe(), plain)
+    refusal = pytest.raises(RefusedError, match="does not go over")
+    with genrun.parallelize(pipe, "paradigms", **EXACT["paradigms"]), refusal:
+        pipe()
+
+
+def test_a_loop_over_an_iterator_is_followed_without_its_counter() -> None:
+    class Bare(Tiny):
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            x = torch.ones(1, 3, 4, 4)
+            for t in iter(self.scheduler.timesteps):
+                x = self.scheduler.step(self.model(x, t), t, x, return_dict=False)[0]
+            return x
+
+    pipe = Bare(MATRIX["dpm-2m"]())
+    plain = pipe()
+    for solver, options in EXACT.items():
+        with genrun.parallelize(pipe, solver, **options):
+            assert torch.equal(pipe(), plain), solver
+
+
+class Pair(Tiny):
+    """A loop that steps sound beside a picture, and the picture but for its first channel."""
+
+    def __call__(self) -> Tensor:
+        second = copy.deepcopy(self.scheduler)
+        second.set_timesteps(STEPS)
+        self.scheduler.set_timesteps(STEPS)
+        x, sound = torch.randn(2, 3, 4, 4, generator=generator(1)), torch.randn(2, 5, generator=generator(2))
+        for t in self.scheduler.timesteps:
+            output, heard = self.model(x, t) + sound.mean() * 0.1, torch.tanh(sound * 0.5) + x.mean()
+            moved = self.scheduler.step(output[:, 1:], t, x[:, 1:], return_dict=False)[0]
+            x = torch.cat([x[:, :1], moved], dim=1)
+            sound = second.step(heard, t, sound).prev_sample
+        return torch.cat([x.flatten(1), sound], dim=1)
+
+
+@pytest.mark.parametrize("name", ["flow-euler", "ddim", "dpm-2m", "ddpm"])
+def test_a_second_scheduler_is_stepped_with_the_first(name: str) -> None:
+    pipe = Pair(MATRIX[name]())
+    torch.manual_seed(0)
+    plain = pipe()
+    for solver, options in EXACT.items():
+        torch.manual_seed(0)
+        with genrun.parallelize(pipe, solver, **options) as run:
+            assert torch.equal(pipe(), plain), solver
+        assert run.solution.rounds <= STEPS
+
+
+def test_copies_that_step_apart_are_refused() -> None:
+    class Apart(Tiny):
+        def __call__(self) -> Tensor:
+            second = copy.deepcopy(self.scheduler)
+            second.set_timesteps(STEPS)
+            return second.step(torch.ones(1, 3), second.timesteps[0], torch.ones(1, 3), return_dict=False)[0]
+
+    refusal = pytest.raises(RefusedError, match="each at times of its own")
+    with refusal, genrun.parallelize(pipe := Apart(MATRIX["flow-euler"]()), "ropa"):
+        pipe()
+
+
+def test_an_error_between_two_schedulers_leaves_torch_as_it_was() -> None:
+    class Failing(Pair):
+        def __call__(self) -> Tensor:
+            _ = copy.deepcopy(self.scheduler)
+            self.scheduler.set_timesteps(STEPS)
+            self.scheduler.step(torch.ones(1, 3), self.scheduler.timesteps[0], torch.ones(1, 3))
+            raise ValueError("broken")
+
+    before = torch._C._len_torch_function_stack()
+    with pytest.raises(ValueError, match="broken"), genrun.parallelize(pipe := Failing(MATRIX["ddim"]()), "ropa"):
+        pipe()
+    assert torch._C._len_torch_function_stack() == before
+
+
+def test_arguments_that_are_another_in_each_step_are_followed() -> None:
+    class Named(Tiny):
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            timesteps = self.scheduler.timesteps
+            x = torch.randn(1, 3, 4, 4, generator=generator(1))
+            for i, t in enumerate(timesteps):
+                back = timesteps[i + 1] if i + 1 < timesteps.shape[0] else None
+                x = self.scheduler.step(self.model(x, t), t, x, prev_timestep=back).prev_sample
+            return x
+
+    pipe = Named(df.UnCLIPScheduler())
+    torch.manual_seed(0)
+    plain = pipe()
+    for solver, options in EXACT.items():
+        torch.manual_seed(0)
+        with genrun.parallelize(pipe, solver, **options):
+            assert torch.equal(pipe(), plain), solver
+
+
+def test_a_loop_that_draws_noise_of_its_own_is_followed_by_sequential_alone() -> None:
+    class Noisy(Tiny):
+        def __call__(self, generator: torch.Generator) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            x = torch.ones(1, 3, 4, 4)
+            for t in self.scheduler.timesteps:
+                output = self.model(x, t) + torch.randn(x.shape, generator=generator)
+                x = self.scheduler.step(output, t, x).prev_sample
+            return x
+
+    pipe = Noisy(MATRIX["flow-euler"]())
+    plain = pipe(generator=generator(1))
+    with genrun.parallelize(pipe, "sequential"):
+        assert torch.equal(pipe(generator=generator(1)), plain)
+    refusal = pytest.raises(RefusedError, match=r"draws noise in its loop .* use solver sequential")
+    with genrun.parallelize(pipe, "ropa"), refusal:
+        pipe(generator=generator(1))
+
+
+def test_a_blend_by_the_timestep_of_the_step_before_is_followed_by_sequential_alone() -> None:
+    class Late(Tiny):
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            x = torch.ones(1, 3, 4, 4)
+            for t in self.scheduler.timesteps:
+                x = self.scheduler.step(self.model(x, t), t, x).prev_sample
+                x[:, :1] = t / 1000
+            return x
+
+    pipe = Late(MATRIX["flow-euler"]())
+    plain = pipe()
+    with genrun.parallelize(pipe, "sequential"):
+        assert torch.equal(pipe(), plain)
+    with genrun.parallelize(pipe, "ropa"), pytest.raises(RefusedError, match="by that step's timestep"):
+        pipe()
+
+
+def test_a_pipeline_without_a_scheduler_is_refused() -> None:
+    class Upsampler:
+        def __call__(self) -> None: ...
+
+    with pytest.raises(RefusedError, match="Upsampler has no scheduler"), genrun.parallelize(Upsampler(), "ropa"):
+        raise AssertionError
+
+
+def test_tables_are_the_real_ones_before_the_loop() -> None:
+    pipe = TinyLoop(MATRIX["flow-euler"]())
+    real = pipe.scheduler
+    with genrun.parallelize(pipe, "ropa"):
+        pipe.scheduler.set_timesteps(5)
+        timesteps, sigmas = pipe.scheduler.timesteps, pipe.scheduler.sigmas
+        assert isinstance(timesteps, Table)
+        assert type(timesteps.float() + 1) is Tensor
+        assert type(timesteps.expand(2, 5)) is Tensor
+        assert torch.equal(timesteps.cpu(), real.timesteps)
+        assert list(map(float, timesteps)) == timesteps.tolist() == real.timesteps.tolist()
+        assert timesteps[-1] == real.timesteps[-1]
+        assert timesteps[timesteps > 500].shape == (int((real.timesteps > 500).sum()),)
+        sigmas[-1] = 0.25
+        assert float(real.sigmas[-1]) == 0.25
+        assert pipe.scheduler.order == real.order
+
+
+@pytest.mark.parametrize("held", [None, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("given", [torch.bfloat16, torch.float16, torch.float64])
+def test_casts_survive_as_a_number(held: torch.dtype | None, given: torch.dtype) -> None:
+    casts = Casts(held, given)
+    assert Casts.of_number(casts.as_number()) == casts

@@ -34,9 +34,10 @@ media files: QwenImage (`true_cfg_scale` and a negative prompt), LTX, Flux2 (emb
 (its guider), Wan 2.2 with two experts (`guidance_scale_2`) and Wan 2.2 5B. Sizes are checked for multiples of 8; what
 else a pipeline refuses, it says itself when the item is made.
 
-Refused by name, with any solver but plain diffusers' own loop: what goes by the loop's counter
-(`skip_guidance_layers`, `callback_on_step_end`, `denoising_start`, `denoising_end`, `control_guidance_start`,
-`control_guidance_end`, a guider with a window), and loops that change their latents themselves.
+What goes by the loop's counter follows the step in work, with the plain pipeline's bits: `skip_guidance_layers`,
+`denoising_start`, `denoising_end`, `control_guidance_start`, `control_guidance_end`, guiders with a window, and loops
+that begin at a later step or change their latents between steps. For solver `sequential` alone: `callback_on_step_end`,
+guiders that average over steps, and loops that draw noise themselves.
 
 ## Checkpoints
 

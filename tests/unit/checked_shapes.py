@@ -122,7 +122,7 @@ def exchange(folder: Path) -> None:
     group, like = GroupExchange(), torch.randn(1, 4, 3).half()
     group.begin(like, 2)
     found, notes = group.gather([like, like + 1], 2, 7, (1, 2, 0, 0))
-    assert notes == (1, 2) and torch.equal(found[1], like + 1)
+    assert notes == (1, 2, 0, 0) and torch.equal(found[1], like + 1)
     dist.destroy_process_group()
     assert rank_by_rank(torch.arange(6)[None], 4, 2).tolist() == [[0, 1, 4, 2, 3, 5]]
 

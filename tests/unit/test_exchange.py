@@ -77,6 +77,6 @@ def answer(monkeypatch: pytest.MonkeyPatch, exchange: GroupExchange, header: lis
 def test_alone_outputs_are_handed_through() -> None:
     exchange, sent = LocalExchange(), outputs(2, torch.float32)
     exchange.begin(sent[0], 2)
-    assert exchange.gather(sent, 2, check=0, notes=(3, 4)) == (sent, (3, 4))
+    assert exchange.gather(sent, 2, check=0, notes=(3, 4, 0, 1)) == (sent, (3, 4, 0, 1))
     exchange.end()
     exchange.abort()

@@ -148,7 +148,7 @@ class CopiedScheduler:
 class Promised(TorchFunctionMode):
     """Latents that are known when the loop's last scheduler is stepped, and what the loop makes of them until then.
 
-    The loop computes with placeholders, and everything is computed again once the latents are there, in the same tensors.
+    The loop computes with stand-ins, and everything is computed again once the latents are there, in the same tensors.
     """
 
     def __init__(self) -> None:
@@ -167,15 +167,15 @@ class Promised(TorchFunctionMode):
         return made
 
     def promise(self, like: Tensor) -> Tensor:
-        """Return a placeholder."""
+        """Return a stand-in."""
         with torch._C.DisableTorchFunction():
             self._promised.append(torch.full_like(like, torch.nan))
         return self._promised[-1]
 
     def keep(self, values: Sequence[Tensor]) -> None:
-        """Put the latents into their placeholders, and compute everything again."""
-        for placeholder, value in zip(self._promised, values, strict=True):
-            placeholder.copy_(value)
+        """Put the latents into their stand-ins, and compute everything again."""
+        for stand_in, value in zip(self._promised, values, strict=True):
+            stand_in.copy_(value)
         for func, args, kwargs, made in self._made:
             again = func(*args, **kwargs)
             if (

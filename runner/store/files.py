@@ -93,6 +93,8 @@ def staged(path: Path) -> Iterator[Path]:
     Raises:
         StoreError: instead of any OSError, also of those raised in the block.
     """
+    if not path.name:
+        raise StoreError(f"{path}: not the name of a file.", remedy="Name a file.")
     temporary = temporary_name(path)
     try:
         if is_stream(path):

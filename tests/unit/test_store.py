@@ -84,6 +84,12 @@ def test_staged_file_appears_only_after_the_block(tmp_path: Path) -> None:
     assert everything(tmp_path) == ["clip.mp4"]
 
 
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_a_path_without_a_name_is_refused(name: str) -> None:
+    with pytest.raises(StoreError, match="not the name of a file"):
+        atomic_write(Path(name), b"text")
+
+
 def test_staged_file_is_removed_when_the_block_raises(tmp_path: Path) -> None:
     with pytest.raises(KeyError), staged(tmp_path / "clip.mp4") as temporary:
         temporary.write_bytes(b"half")

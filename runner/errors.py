@@ -77,7 +77,7 @@ class LaunchError(RunError):
     """Workers that could not be started, or died."""
 
 
-class RefusedError(LaunchError):
+class SubmissionRefusedError(LaunchError):
     """A queue that does not take a job as it is.
 
     Attributes:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrun.runner.errors import LaunchError, RefusedError, UsageError
+from genrun.runner.errors import LaunchError, SubmissionRefusedError, UsageError
 from genrun.runner.job.mesh_axes import product
-from genrun.runner.launch.protocol import Check, Cluster, Request, State
+from genrun.runner.launch.protocol import Check, Cluster, LaunchRequest, State
 from genrun.runner.parallel.mesh import Mesh
 from genrun.runner.store.files import atomic_write
 from genrun.runner.store.order import log_folder, open_items
@@ -23,7 +23,7 @@ from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, Unreachabl
 from genrun.slurm.doctor import examine
 from genrun.slurm.requeue import release
 from genrun.slurm.sbatch import Scripts
-from genrun.slurm.submissions import ITEMS, SCRIPT, Entry, SlurmQueueState, Submission, job_folder, queue_state
+from genrun.slurm.submissions import ITEMS, SCRIPT, SlurmQueueState, StoredJob, SubmittedJobs, job_folder, queue_state
 from genrun.slurm.tasks import Task, tally
 from genrun.slurm.template import mistake_in
 
@@ -35,7 +35,7 @@ POLL_S = 10.0
 """Pause between two questions to the queue, in seconds: slurmctld serves a whole cluster, and tasks take minutes."""
 
 
-def mesh_of(request: Request, cluster: Cluster) -> Mesh:
+def mesh_of(request: LaunchRequest, cluster: Cluster) -> Mesh:
     """Return the ranks of one task: as told, one per GPU, or one group.
 
     Raises:
@@ -72,7 +72,7 @@ class SlurmLauncher:
 
     follows = False
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: LaunchRequest) -> None:
         self._cluster = request.cluster or Cluster("genrun")
         self.mesh = mesh_of(request, self._cluster)
         self._scripts = Scripts(request, self._cluster, self.mesh)
@@ -96,7 +96,7 @@ class SlurmLauncher:
         """
         del restart
         count = self._tasks(len(open_items(folder, order)))
-        submission = Submission(order.job, str(os.getuid()))
+        submission = SubmittedJobs(order.job, str(os.getuid()))
         text = self._scripts.items(folder, order, count)
         submission = self._hand_in(folder, submission, ITEMS, text, count)
         job = before = submission.jobs[ITEMS].id
@@ -104,7 +104,7 @@ class SlurmLauncher:
             text = self._scripts.step(folder, order, step, before)
             try:
                 submission = self._hand_in(folder, submission, step.name, text, 1)
-            except RefusedError:
+            except SubmissionRefusedError:
                 sbatch.cancel(self._commands, submission.user, submission.jobs[ITEMS].name, [job])
                 raise
             before = submission.jobs[step.name].id
@@ -177,8 +177,8 @@ class SlurmLauncher:
         except SlurmError:
             return min(wanted, sbatch.DEFAULT_MAX_ARRAY)
 
-    def _hand_in(self, folder: RunFolder, submission: Submission, step: str, text: str, tasks: int) -> Submission:
-        entry = Entry(self._scripts.name(submission.order, step), tasks=tasks)
+    def _hand_in(self, folder: RunFolder, submission: SubmittedJobs, step: str, text: str, tasks: int) -> SubmittedJobs:
+        entry = StoredJob(self._scripts.name(submission.order, step), tasks=tasks)
         submission = submission.with_job(step, entry)
         script = job_folder(folder, submission.order, step) / SCRIPT
         atomic_write(script, text.encode())
@@ -273,7 +273,7 @@ def _tasks_of(found: SlurmQueueState, job: str) -> Sequence[Task] | None:
     return None
 
 
-def _note_id(folder: RunFolder, found: SlurmQueueState, submission: Submission) -> str:
+def _note_id(folder: RunFolder, found: SlurmQueueState, submission: SubmittedJobs) -> str:
     """Return the number of a live array, and write it down if sbatch's answer was never heard."""
     entry, job = submission.jobs[ITEMS], found.tasks_of(submission)[0].job
     if not entry.id:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.errors import RefusedError
-from genrun.runner.launch.protocol import Cluster, Request, Step
+from genrun.runner.errors import SubmissionRefusedError
+from genrun.runner.launch.protocol import Cluster, LaunchRequest, Step
 from genrun.runner.parallel.mesh import Mesh
 from genrun.runner.store.order import log_folder
 from genrun.slurm import squeue
@@ -70,7 +70,7 @@ class Scripts:
         mesh: the ranks of one task.
     """
 
-    request: Request
+    request: LaunchRequest
     cluster: Cluster
     mesh: Mesh
 
@@ -151,15 +151,15 @@ class Scripts:
             **self.cluster.options,
         }
 
-    def refused(self, error: SlurmError, step: str) -> RefusedError:
+    def refused(self, error: SlurmError, step: str) -> SubmissionRefusedError:
         """Return Slurm's refusal of a job as an error that names the field of the job file that is to blame."""
         option = blame(str(error), self.options(Path(), 1))
         for index, each in enumerate(self.cluster.then):
             if each.name == step:
                 at = f"launch.then[{index}]"
-                return RefusedError(f"{at}.options.{option}" if option in each.options else at, str(error))
+                return SubmissionRefusedError(f"{at}.options.{option}" if option in each.options else at, str(error))
         named = f"launch.options.{option}" if option in self.cluster.options else "launch.kind"
-        return RefusedError(FIELDS.get(option, named), str(error))
+        return SubmissionRefusedError(FIELDS.get(option, named), str(error))
 
     def _values(self, folder: RunFolder, order: Order) -> dict[str, Any]:
         return {
@@ -261,4 +261,4 @@ def _rendered(script: Script, ours: str) -> str:
         return script.render(ours)
     except ScriptError as error:
         field_ = f"launch.options.{error.option}" if error.option else "launch.template"
-        raise RefusedError(field_, str(error)) from error
+        raise SubmissionRefusedError(field_, str(error)) from error

@@ -36,7 +36,7 @@ SCRIPT = "job.sbatch"
 
 
 @dataclass(frozen=True)
-class Job:
+class JobRequest:
     """A job as Slurm is asked for it.
 
     Attributes:
@@ -68,7 +68,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredJob:
     """A job as it is stored.
 
     Attributes:
@@ -83,7 +83,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Submission:
+class SubmittedJobs:
     """The jobs of one launch.
 
     Attributes:
@@ -94,13 +94,13 @@ class Submission:
 
     order: str
     user: str
-    jobs: Mapping[str, Entry] = field(default_factory=dict)
+    jobs: Mapping[str, StoredJob] = field(default_factory=dict)
 
-    def with_job(self, step: str, entry: Entry) -> Submission:
+    def with_job(self, step: str, entry: StoredJob) -> SubmittedJobs:
         """Return the submission with one more job, or a newer state of it."""
         return dataclasses.replace(self, jobs={**self.jobs, step: entry})
 
-    def without_job(self, step: str) -> Submission:
+    def without_job(self, step: str) -> SubmittedJobs:
         """Return the submission without one of its jobs."""
         return dataclasses.replace(self, jobs={name: entry for name, entry in self.jobs.items() if name != step})
 
@@ -113,10 +113,10 @@ class Submission:
         data = {"user": self.user, "jobs": {step: dataclasses.asdict(entry) for step, entry in self.jobs.items()}}
         atomic_write(log_folder(folder, self.order) / FILE, json.dumps(data, indent=1).encode())
 
-    def job(self, folder: RunFolder, step: str) -> Job:
+    def job(self, folder: RunFolder, step: str) -> JobRequest:
         """Return one of the jobs as Slurm is asked for it."""
         entry = self.jobs[step]
-        return Job(entry.name, entry.id, entry.tasks, job_folder(folder, self.order, step))
+        return JobRequest(entry.name, entry.id, entry.tasks, job_folder(folder, self.order, step))
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class SlurmQueueState:
     """
 
     folder: RunFolder
-    submissions: Sequence[Submission]
+    submissions: Sequence[SubmittedJobs]
     tasks: Mapping[str, Sequence[Task]]
     trouble: str = ""
 
@@ -141,7 +141,7 @@ class SlurmQueueState:
         ids = [(entry and entry.id) or next((task.job for task in tasks if task.job), "") for entry, tasks in found]
         return [job for job in ids if job]
 
-    def log(self, submission: Submission, step: str, task: Task) -> Path:
+    def log(self, submission: SubmittedJobs, step: str, task: Task) -> Path:
         """Return where the batch log of a task lies."""
         return job_folder(self.folder, submission.order, step) / f"task-{task.task}.log"
 
@@ -154,7 +154,7 @@ class SlurmQueueState:
             return False
         return any(each.task == int(task) and not each.is_live for each in self.tasks_of(found[0]))
 
-    def tasks_of(self, submission: Submission, step: str = ITEMS) -> Sequence[Task]:
+    def tasks_of(self, submission: SubmittedJobs, step: str = ITEMS) -> Sequence[Task]:
         """Return the tasks of one job."""
         return self.tasks.get(submission.jobs[step].name, ()) if step in submission.jobs else ()
 
@@ -162,7 +162,7 @@ class SlurmQueueState:
         """Return the tasks that Slurm could not start, and holds."""
         return [task for tasks in self.tasks.values() for task in tasks if task.is_held]
 
-    def live(self, *steps: str) -> list[tuple[Submission, str]]:
+    def live(self, *steps: str) -> list[tuple[SubmittedJobs, str]]:
         """Return the jobs that are not over, each as its submission and step; of all steps unless some are named."""
         return [
             (submission, step)
@@ -231,7 +231,7 @@ def job_folder(folder: RunFolder, order: str, step: str) -> Path:
     return logs if step == ITEMS else logs / step
 
 
-def load(folder: RunFolder) -> list[Submission]:
+def load(folder: RunFolder) -> list[SubmittedJobs]:
     """Read every submission of a run, oldest first.
 
     Raises:
@@ -260,7 +260,7 @@ def queue_state(folder: RunFolder, commands: Commands) -> SlurmQueueState:
     return SlurmQueueState(folder, submissions, by_name, answer.trouble)
 
 
-def poll(commands: Commands, user: str, jobs: Sequence[Job]) -> Answer:
+def poll(commands: Commands, user: str, jobs: Sequence[JobRequest]) -> Answer:
     """Return what has become of every task: by slurmctld, then by the accounts, then by the tasks' own notes."""
     notes = {job.name: events(job.logs) for job in jobs}
     try:
@@ -286,20 +286,20 @@ def poll(commands: Commands, user: str, jobs: Sequence[Job]) -> Answer:
     return Answer(tasks, has_accounting=has_accounting)
 
 
-def parse(order: str, data: Any) -> Submission:
+def parse(order: str, data: Any) -> SubmittedJobs:
     """Read the submission of an order from JSON.
 
     Raises:
         ValueError, TypeError, KeyError, AttributeError: it is none.
     """
     jobs = {
-        step: Entry(**{name: entry[name] for name in ("name", "id", "tasks") if name in entry})
+        step: StoredJob(**{name: entry[name] for name in ("name", "id", "tasks") if name in entry})
         for step, entry in data["jobs"].items()
     }
     texts = [data["user"], *(text for entry in jobs.values() for text in (entry.name, entry.id))]
     if not all(isinstance(text, str) for text in texts) or not all(type(entry.tasks) is int for entry in jobs.values()):
         raise TypeError("holds no submission")
-    return Submission(order, data["user"], jobs)
+    return SubmittedJobs(order, data["user"], jobs)
 
 
 def check_file(folder: RunFolder, path: Path) -> None:
@@ -313,7 +313,7 @@ def check_file(folder: RunFolder, path: Path) -> None:
         parse(path.parent.name, read_json(read_bytes(path)))
 
 
-def _read(path: Path) -> Submission:
+def _read(path: Path) -> SubmittedJobs:
     remedy = "Which of its jobs are in the queue is not known. When squeue --me shows none, move that file away."
     try:
         with reading(path, remedy=remedy):
@@ -325,7 +325,7 @@ def _read(path: Path) -> Submission:
         return submission
 
 
-def _by_scripts(logs: Path) -> Submission | None:
+def _by_scripts(logs: Path) -> SubmittedJobs | None:
     """Tell what was submitted by its scripts, which hold the jobs' names; None without the items' script."""
     jobs = {}
     for step, script in ((ITEMS, logs / SCRIPT), *((path.parent.name, path) for path in logs.glob(f"*/{SCRIPT}"))):
@@ -335,5 +335,5 @@ def _by_scripts(logs: Path) -> Submission | None:
             continue
         if "job-name" in options:
             last = re.fullmatch(r"0-(\d+)(%\d+)?", options.get("array", ""))
-            jobs[step] = Entry(options["job-name"], tasks=int(last[1]) + 1 if last else 1)
-    return Submission(logs.name, str(logs.stat().st_uid), jobs) if ITEMS in jobs else None
+            jobs[step] = StoredJob(options["job-name"], tasks=int(last[1]) + 1 if last else 1)
+    return SubmittedJobs(logs.name, str(logs.stat().st_uid), jobs) if ITEMS in jobs else None

@@ -19,7 +19,7 @@ ALIASES = {"num_frames": ("video_length", "frames")}
 
 
 @dataclass(frozen=True)
-class Request:
+class SamplingRequest:
     """The part of an item that decides its pixels, besides the model and the solver.
 
     Attributes:
@@ -35,7 +35,7 @@ class Request:
     negative_prompt: str | None = None
 
 
-def check_request(pipe: Any, adapter: Adapter, request: Request) -> None:
+def check_request(pipe: Any, adapter: Adapter, request: SamplingRequest) -> None:
     """Check, before anything is sampled, that a pipeline can make what is asked for, and heeds all that is given.
 
     Raises:
@@ -75,7 +75,7 @@ def _argument(name: str, accepted: Mapping[str, Any]) -> str | None:
     return next((each for each in (name, *ALIASES.get(name, ())) if each in accepted), None)
 
 
-def call_arguments(pipe: Any, adapter: Adapter, request: Request) -> dict[str, Any]:
+def call_arguments(pipe: Any, adapter: Adapter, request: SamplingRequest) -> dict[str, Any]:
     """Build the pipeline call of a request; fields that this pipeline does not take are left out.
 
     `check_request` refuses those that were asked for.
@@ -108,7 +108,7 @@ def _refuse_unknown(options: Mapping[str, Any], pipe: Any, accepted: Mapping[str
             raise OptionsError(f"sampling.options.{name}: {message}", "Leave it out of the job, and submit that.")
 
 
-def batch_arguments(pipe: Any, adapter: Adapter, requests: Sequence[Request]) -> dict[str, Any]:
+def batch_arguments(pipe: Any, adapter: Adapter, requests: Sequence[SamplingRequest]) -> dict[str, Any]:
     """Build one pipeline call for several requests: lists of prompts and generators. Raises ValueError."""
     first, *rest = requests
     arguments = call_arguments(pipe, adapter, first)

@@ -17,12 +17,12 @@ from torch import Tensor
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.pipeline.finite import finite_decoding
 from genrun.adapters.pipeline.pictures import Pictures, check_asked, check_finite, pictures_of
-from genrun.adapters.sampling.call import Request, call_arguments
+from genrun.adapters.sampling.call import SamplingRequest, call_arguments
 from genrun.adapters.sampling.parallelize import put_scheduler
 from genrun.adapters.shapes import OneLatents
 
 
-def decode(pipe: Any, adapter: Adapter, request: Request, latents: OneLatents) -> Pictures:
+def decode(pipe: Any, adapter: Adapter, request: SamplingRequest, latents: OneLatents) -> Pictures:
     """Decode final latents by the pipeline's own decoding, its loop left out.
 
     Raises:

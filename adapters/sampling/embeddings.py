@@ -16,7 +16,7 @@ from genrun.adapters.adapter import Adapter
 from genrun.adapters.pipeline.finite import check_encodings
 from genrun.adapters.pipeline.prompt_cache import Encodings, encode_once
 from genrun.adapters.pipeline.truncation import Cut, as_json, from_json
-from genrun.adapters.sampling.call import Request, call_arguments
+from genrun.adapters.sampling.call import SamplingRequest, call_arguments
 from genrun.adapters.sampling.decoding import FinishedScheduler
 from genrun.adapters.sampling.parallelize import put_scheduler
 from genrun.adapters.tensor_files import read_header, with_checksum
@@ -44,7 +44,7 @@ class _StopScheduler(FinishedScheduler):
         raise _EncodedError
 
 
-def encode(pipe: Any, adapter: Adapter, request: Request) -> Encodings:
+def encode(pipe: Any, adapter: Adapter, request: SamplingRequest) -> Encodings:
     """Return what `pipe.encode_prompt` gives in all calls that a request's sampling makes of it.
 
     The pipeline's other models are not run, and may be without weights (on the meta device). Empty where the pipeline

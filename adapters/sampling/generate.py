@@ -15,7 +15,7 @@ from genrun.adapters.caches.contract import Cache
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange
 from genrun.adapters.pipeline.finite import damaged_weights
-from genrun.adapters.sampling.call import Request, batch_arguments, call_arguments, check_request
+from genrun.adapters.sampling.call import SamplingRequest, batch_arguments, call_arguments, check_request
 from genrun.adapters.sampling.decoding import decodes_denoised
 from genrun.adapters.sampling.parallelize import ParallelRun, parallelize, put_scheduler
 from genrun.adapters.scheduler.compatibility import mismatch
@@ -52,7 +52,7 @@ class _LeaveLoopError(BaseException):
 def sample(
     pipe: Any,
     adapter: Adapter,
-    request: Request,
+    request: SamplingRequest,
     solver: Solver,
     exchange: Exchange | None = None,
     on_round: OnRound | None = None,
@@ -79,7 +79,7 @@ def sample(
 def sample_batch(
     pipe: Any,
     adapter: Adapter,
-    requests: Sequence[Request],
+    requests: Sequence[SamplingRequest],
     solver: Solver,
     exchange: Exchange | None = None,
     on_round: OnRound | None = None,

@@ -19,7 +19,7 @@ from genrun.adapters.adapter import Adapter
 from genrun.adapters.caches.contract import Place, States
 from genrun.adapters.caches.diffusers_hooks import HookedStates
 from genrun.adapters.caches.mag import Mag
-from genrun.adapters.sampling.call import Request
+from genrun.adapters.sampling.call import SamplingRequest
 from genrun.adapters.sampling.generate import sample
 from genrun.solvers.sequential import Sequential
 
@@ -49,7 +49,7 @@ class Calibration:
         return HookedStates(model, (_MAG_CACHE_LEADER_BLOCK_HOOK, _MAG_CACHE_BLOCK_HOOK), note)
 
 
-def calibrate(pipe: Any, adapter: Adapter, requests: Sequence[Request]) -> list[float]:
+def calibrate(pipe: Any, adapter: Adapter, requests: Sequence[SamplingRequest]) -> list[float]:
     """Return the ratio of each step, the mean over samples and branches. Raises CacheError."""
     rows = []
     for request in requests:

@@ -14,7 +14,7 @@ from genrun.adapters.caches.contract import Cache
 from genrun.adapters.caches.manager import CacheManager
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, ExchangeError, LocalExchange
-from genrun.adapters.scheduler.session import OnRound, Progress
+from genrun.adapters.scheduler.session import CallProgress, OnRound
 from genrun.adapters.scheduler.time_parallel import OnSampled, TimeParallelScheduler, summary
 from genrun.adapters.scheduler.timesteps import uses_time_after_step, with_counting
 from genrun.solvers import registry
@@ -84,7 +84,7 @@ def parallelize(
     real, plain = pipe.scheduler, type(pipe)
     bar = StepsBar(getattr(pipe, "_progress_bar_config", {}), hidden=exchange.rank > 0)
 
-    def after_round(progress: Progress) -> None:
+    def after_round(progress: CallProgress) -> None:
         bar.show(progress)
         if on_round is not None:
             on_round(progress)
@@ -207,7 +207,7 @@ class StepsBar:
     def update(self, n: int = 1) -> None:
         """Ignore the loop's own count."""
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: CallProgress) -> None:
         """Move to the front after a round."""
         if self._config.get("disable"):
             return

@@ -26,7 +26,7 @@ OLD_PREDICTION = "old_pred_original_sample"
 
 
 @dataclass(frozen=True)
-class Stepped:
+class ReplayedStep:
     """The return value of a scheduler's step: the next latents, and the rest."""
 
     x: Latents
@@ -86,7 +86,7 @@ class Replay:
         """Return the memory before step 0."""
         return self._start, None
 
-    def step(self, index: int, x: Latents, output: Output, history: History) -> tuple[Stepped, History]:
+    def step(self, index: int, x: Latents, output: Output, history: History) -> tuple[ReplayedStep, History]:
         """Take the scheduler's step, on tensors of the pipeline's own dtypes, (B, ...)."""
         if self._states is not None:
             self._noise.set_state(self._states[index])
@@ -95,7 +95,7 @@ class Replay:
         if self._changes_inputs:
             x, output = x.clone(), output.clone()
         stepped, memory, extra = self._call(index, x, output, history)
-        return Stepped(stepped.x.to(self.dtype), stepped.others), (memory, extra)
+        return ReplayedStep(stepped.x.to(self.dtype), stepped.others), (memory, extra)
 
     def show(self, index: int) -> None:
         """Leave the scheduler as the plain pipeline's loop would find it before step `index`, but for latents that it keeps.
@@ -125,7 +125,7 @@ class Replay:
         """Follow a loop that casts its latents between two steps."""
         self.dtype, self._given = casts.held or self._returned, casts.given
 
-    def _call(self, index: int, x: Latents, output: Output, history: History) -> tuple[Stepped, Memory, Any]:
+    def _call(self, index: int, x: Latents, output: Output, history: History) -> tuple[ReplayedStep, Memory, Any]:
         memory, extra = history
         _recall(self.scheduler, {key: _copy(v) if key in self._changed_in_place else v for key, v in memory.items()})
         arguments = {**self._arguments, **self._by_step.get(index, {})}
@@ -138,7 +138,7 @@ class Replay:
         with self._noise.drawn():
             stepped, *others = self.scheduler.step(*inputs, **arguments, return_dict=False)
         extra = others[0] if OLD_PREDICTION in self._parameters else None
-        return Stepped(stepped, tuple(others)), _remember(self.scheduler), extra
+        return ReplayedStep(stepped, tuple(others)), _remember(self.scheduler), extra
 
     def _rehearse(self, x: Latents, output: Output) -> tuple[list[Memory], bool]:
         """Take all steps on a corner of the latents, to learn what does not depend on values.
@@ -197,7 +197,7 @@ class Lane:
         self.x_start = x_start[row : row + 1].float()
         self.num_steps = len(replay.timesteps)
         self.blends = Blends()
-        self.last: Stepped | None = None
+        self.last: ReplayedStep | None = None
         self._variance: Tensor | None = None
 
     @property
@@ -225,7 +225,7 @@ class Lane:
             x, output = _fill(x, self._batch), _fill(output, self._batch)
         stepped, history = self._replay.step(index, x, output, history)
         if index == self.num_steps - 1 and stepped.others:
-            self.last = Stepped(self._own(stepped.x), tuple(map(self._own, stepped.others)))
+            self.last = ReplayedStep(self._own(stepped.x), tuple(map(self._own, stepped.others)))
         return self._own(stepped.x).float(), history
 
     def _own(self, value: Any) -> Any:

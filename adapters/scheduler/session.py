@@ -24,7 +24,7 @@ from genrun.solvers.contract import Solution, Solver
 
 
 @dataclass(frozen=True)
-class Progress:
+class CallProgress:
     """The state of a call after a round.
 
     Attributes:
@@ -40,7 +40,7 @@ class Progress:
     nfe: int
 
 
-OnRound = Callable[[Progress], None]
+OnRound = Callable[[CallProgress], None]
 BLOCK_PARTS = 10**6
 """Block evaluations are summed over ranks in millionths."""
 RANK = 1 << 32
@@ -386,4 +386,4 @@ class Session:
         if self.on_round is None:
             return
         fronts = [r.points[0].index if r.points else self.num_steps for r in self.rows]
-        self.on_round(Progress(min(fronts), self.num_steps, self.rounds, self.nfe))
+        self.on_round(CallProgress(min(fronts), self.num_steps, self.rounds, self.nfe))

@@ -33,7 +33,7 @@ from genrun.adapters.scheduler.joined import (
 from genrun.adapters.scheduler.noise import Generators, moved
 from genrun.adapters.scheduler.replay import OLD_PREDICTION
 from genrun.adapters.scheduler.session import OnRound, Session
-from genrun.adapters.scheduler.timesteps import Table
+from genrun.adapters.scheduler.timesteps import TimestepTable
 from genrun.solvers.contract import Solution, Solver
 from genrun.solvers.sequential import Sequential
 
@@ -174,7 +174,7 @@ class TimeParallelScheduler:
     def _table(self, real: Any) -> Any:
         if self._session is None or not isinstance(real, Tensor) or real.ndim != 1:
             return real
-        return Table.of(real, lambda: self.active, self._entered, range(len(real)), len(self._real.timesteps))
+        return TimestepTable.of(real, lambda: self.active, self._entered, range(len(real)), len(self._real.timesteps))
 
     @property
     def step(self) -> Callable[..., Any]:

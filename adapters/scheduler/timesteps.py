@@ -23,7 +23,7 @@ PARSING = Lock()
 GetSession = Callable[[], "Session"]
 
 
-class Table(Tensor):
+class TimestepTable(Tensor):
     """A scheduler's timesteps, or its noise levels, for the loop of a pipeline.
 
     It is the real tensor, in memory too, but for three things. Iterated by a loop that steps, it gives the timestep of each
@@ -37,7 +37,7 @@ class Table(Tensor):
     _steps: int
 
     @classmethod
-    def of(cls, real: Tensor, active: GetSession, entered: GetSession, window: range, steps: int) -> Table:
+    def of(cls, real: Tensor, active: GetSession, entered: GetSession, window: range, steps: int) -> TimestepTable:
         """Return a view of a scheduler's table.
 
         Args:
@@ -66,7 +66,7 @@ class Table(Tensor):
         if isinstance(place, slice) and session.ahead == 0:
             window = self._window[place]
             if window.step == 1 and len(window) > 0:
-                return Table.of(plain[place], self._active, self._entered, window, self._steps)
+                return TimestepTable.of(plain[place], self._active, self._entered, window, self._steps)
         if type(place) is not int or place < 0 or session.ahead == 0:
             return plain[place]
         return plain[min(max(place + session.ahead, 0), len(self._window) - 1)]
@@ -96,7 +96,7 @@ class Table(Tensor):
 def counting(iterable: Iterable[Any], start: int = 0) -> Iterator[tuple[int, Any]]:
     """Stand in for `enumerate` in a pipeline: over a scheduler's timesteps it counts steps, not model calls."""
     inside = getattr(iterable, "iterable", iterable)  # of a progress bar
-    if not isinstance(inside, Table):
+    if not isinstance(inside, TimestepTable):
         return builtins.enumerate(iterable, start)
     return ((start + place, t) for place, t in inside.enumerated())
 

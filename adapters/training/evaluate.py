@@ -23,7 +23,7 @@ FIRST_SEED = 1000
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class DemoMetrics:
     """The measurements of a demo model.
 
     Attributes:
@@ -84,7 +84,7 @@ def held_out_psnr_db(vae: Any, recipe: Recipe, count: int = 24) -> float:
     return float(np.mean([psnr_db(vae, clip.to(vae.device)) for clip in drawn]))
 
 
-def evaluate(pipe: Any, recipe: Recipe, pairs: int = 96, batch: int = 32) -> Evaluation:
+def evaluate(pipe: Any, recipe: Recipe, pairs: int = 96, batch: int = 32) -> DemoMetrics:
     """Generate held-out pairs and compare them with their captions."""
     said, seeds = held_out_pairs(recipe, pairs)
     captions = [scene.caption for scene in said]
@@ -96,7 +96,7 @@ def evaluate(pipe: Any, recipe: Recipe, pairs: int = 96, batch: int = 32) -> Eva
     verdicts = [check(clip, caption) for clip, caption in zip(frames, captions, strict=True)]
     accuracy = {name: float(np.mean([verdict[name] for verdict in verdicts])) for name in verdicts[0]}
     accuracy["all"] = float(np.mean([all(verdict.values()) for verdict in verdicts]))
-    return Evaluation(pairs, accuracy, held_out_psnr_db(pipe.vae, recipe), elapsed_s)
+    return DemoMetrics(pairs, accuracy, held_out_psnr_db(pipe.vae, recipe), elapsed_s)
 
 
 def recipe_of(pipe: Any) -> Recipe:

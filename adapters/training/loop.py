@@ -26,7 +26,7 @@ class StepRandom:
         return cls(numpy, torch.Generator().manual_seed(int(numpy.integers(2**62))))
 
 
-class Plan(Protocol):
+class StagePlan(Protocol):
     """The part of a recipe's stage that the loop reads."""
 
     @property
@@ -56,7 +56,7 @@ class Plan(Protocol):
 
 
 @dataclass(frozen=True)
-class Loop:
+class TrainingLoop:
     """Trains a module through one stage.
 
     Attributes:
@@ -73,7 +73,7 @@ class Loop:
     save_every_s: float = 120.0
     log: Callable[[str], None] = print
 
-    def fit(self, module: nn.Module, plan: Plan, loss: Callable[[StepRandom], Tensor]) -> float:
+    def fit(self, module: nn.Module, plan: StagePlan, loss: Callable[[StepRandom], Tensor]) -> float:
         """Minimise ``loss`` over the module's parameters; leaves the averaged weights in it if the plan has any.
 
         Returns:
@@ -100,7 +100,7 @@ class Loop:
 class _State:
     """Module, optimizer, average and step count of one stage, saved and loaded together."""
 
-    def __init__(self, module: nn.Module, plan: Plan, path: Path) -> None:
+    def __init__(self, module: nn.Module, plan: StagePlan, path: Path) -> None:
         self.module, self.plan, self.path = module, plan, path
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=plan.lr, betas=(0.9, 0.98), weight_decay=0.0)

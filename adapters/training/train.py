@@ -17,7 +17,7 @@ from genrun.adapters.demo.world import Scene, draw, sample, scenes
 from genrun.adapters.training.components import build_pipeline
 from genrun.adapters.training.evaluate import held_out_psnr_db
 from genrun.adapters.training.latents import standardise
-from genrun.adapters.training.loop import Loop, StepRandom
+from genrun.adapters.training.loop import StepRandom, TrainingLoop
 from genrun.adapters.training.objectives import (
     encode_mean,
     flow_loss,
@@ -41,13 +41,13 @@ def train(recipe: Recipe, out: Path, work: Path, device: str = "cpu", resume: bo
     """
     pipe = build_pipeline(recipe)
     pipe.to(device)
-    loop = Loop(work, recipe.seed, resume, log=lambda line: print(line, flush=True))
+    loop = TrainingLoop(work, recipe.seed, resume, log=lambda line: print(line, flush=True))
     train_vae(pipe.vae, recipe, loop)
     train_transformer(pipe, recipe, loop)
     save(pipe, out)
 
 
-def train_vae(vae: Any, recipe: Recipe, loop: Loop) -> None:
+def train_vae(vae: Any, recipe: Recipe, loop: TrainingLoop) -> None:
     """Run the VAE's stages, in order."""
     world = scenes(recipe.kind, "train")
     for stage in recipe.vae:
@@ -72,7 +72,7 @@ def whole_latents(vae: Any, recipe: Recipe, count: int = 64) -> Tensor:
         return torch.cat([encode_mean(vae, clip.to(vae.device)) for clip in drawn])
 
 
-def train_transformer(pipe: Any, recipe: Recipe, loop: Loop) -> None:
+def train_transformer(pipe: Any, recipe: Recipe, loop: TrainingLoop) -> None:
     """Encode the training set once, fix the VAE's latent scale, and train the transformer on it."""
     data = latent_set(pipe, recipe, loop)
     plan, transformer, scheduler = recipe.transformer, pipe.transformer, pipe.scheduler
@@ -92,7 +92,7 @@ def train_transformer(pipe: Any, recipe: Recipe, loop: Loop) -> None:
     loop.fit(transformer, plan, loss)
 
 
-def latent_set(pipe: Any, recipe: Recipe, loop: Loop) -> dict[str, Tensor]:
+def latent_set(pipe: Any, recipe: Recipe, loop: TrainingLoop) -> dict[str, Tensor]:
     """Make the training latents in the transformer's layout and scale, and the index of each one's scene.
 
     Kept in ``loop.folder``, and read from there by a resumed run. Sets the VAE's ``scaling_factor``.

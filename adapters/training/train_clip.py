@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d, interpolate, log_softmax
 
 from genrun.adapters.demo.world import CLIP_FRAMES, Scene, paint, path, sample, scenes
 from genrun.adapters.training.clip import DEMO_CLIP, Clip, ClipRecipe, build_clip, visible
-from genrun.adapters.training.loop import Loop, StepRandom
+from genrun.adapters.training.loop import StepRandom, TrainingLoop
 
 
 def train(recipe: ClipRecipe, out: Path, work: Path, device: str = "cpu", resume: bool = False) -> None:
@@ -37,7 +37,7 @@ def train(recipe: ClipRecipe, out: Path, work: Path, device: str = "cpu", resume
         pixels = torch.from_numpy(frames_of(said, random.numpy, recipe.noise))
         return contrastive_loss(clip, pixels, said)
 
-    Loop(work, recipe.seed, resume, log=lambda line: print(line, flush=True)).fit(clip.model, recipe, loss)
+    TrainingLoop(work, recipe.seed, resume, log=lambda line: print(line, flush=True)).fit(clip.model, recipe, loss)
     clip.save(out)
 
 

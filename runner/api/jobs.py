@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from genrun.runner.forecast import Cost, Prediction
     from genrun.runner.job import Cell, LoadedJob
     from genrun.runner.job.plan import WorkItem
-    from genrun.runner.memory.estimate import Estimate, Subject
+    from genrun.runner.memory.estimate import MemoryEstimate, MemorySubject
     from genrun.runner.parallel.mesh import Mesh
 
 AnyJob = str | os.PathLike[str] | Mapping[str, Any]
@@ -119,7 +119,7 @@ def calibrate(loaded: LoadedJob, items: Sequence[WorkItem], listener: Listener =
     forecast.calibrate(items, Engine(loaded.document), Path(loaded.job.output.dir), listener.say)
 
 
-def estimate_memory(loaded: LoadedJob) -> list[tuple[Subject, Sequence[Estimate]]]:
+def estimate_memory(loaded: LoadedJob) -> list[tuple[MemorySubject, Sequence[MemoryEstimate]]]:
     """Estimate the memory of a rank by mode of offloading, for each model and size of a job; loads nothing.
 
     Raises:
@@ -134,10 +134,10 @@ def estimate_memory(loaded: LoadedJob) -> list[tuple[Subject, Sequence[Estimate]
     return found
 
 
-def _subjects(cells: Sequence[Cell]) -> Iterator[Subject]:
+def _subjects(cells: Sequence[Cell]) -> Iterator[MemorySubject]:
     """Yield what differs among the cells in what memory depends on."""
     from genrun.adapters.pipeline.load_options import LoadOptions
-    from genrun.runner.memory.estimate import Subject, folder_of, shape_of
+    from genrun.runner.memory.estimate import MemorySubject, folder_of, shape_of
 
     seen = []
     for cell in cells:
@@ -147,7 +147,7 @@ def _subjects(cells: Sequence[Cell]) -> Iterator[Subject]:
         with _reading(folder):
             shape = shape_of(folder, sampling, held)
         guidance = float(sampling.get("guidance_scale") or 0) > 1
-        subject = Subject(folder, held, shape, int(sampling.get("steps") or 50), guidance)
+        subject = MemorySubject(folder, held, shape, int(sampling.get("steps") or 50), guidance)
         if subject not in seen:
             seen.append(subject)
             yield subject

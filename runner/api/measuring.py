@@ -12,7 +12,7 @@ from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
-    from genrun.runner.bench.results import Crossing, Result
+    from genrun.runner.bench.results import Crossing, PointResult
 
 SAMPLES, REPEATS = 16, 3
 """Samples of a cell, and of a solver on ranks, unless told otherwise."""
@@ -31,7 +31,7 @@ class Bench:
 
     folder: Path
     page: Path
-    results: Sequence[Result]
+    results: Sequence[PointResult]
     pareto: Sequence[Crossing]
 
 
@@ -105,7 +105,7 @@ def bench(
         file = None if prompts is None else os.fspath(prompts)
         asked = ask_model(ModelQuestion(model, samples, seed, steps, scheduler, guidance, file, batch, sets))
     ks = workers if isinstance(workers, str) else ",".join(map(str, workers))
-    plan = run.Plan(asked, variants, parse_workers(ks), sweeps)
+    plan = run.SweepPlan(asked, variants, parse_workers(ks), sweeps)
     name = problem or asked.subjects[0].name
     folder = BenchFolder.open(Path(out) if out is not None else Path("bench") / name, asked.settings)
     listener.say(f"{folder.path}: {plan.total} cells of {len(asked.samples)} samples.")

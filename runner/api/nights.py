@@ -33,7 +33,7 @@ def nightly(job: AnyJob, *, sets: Sequence[str] = (), again: bool = False, liste
     """
     from genrun.runner.nightly.run import Tools, run_night
     from genrun.runner.report.build import build_report
-    from genrun.runner.submit.match import Job
+    from genrun.runner.submit.match import SubmittedJob
 
     loaded = load_job(job, sets)
     spec = loaded.job
@@ -50,7 +50,7 @@ def nightly(job: AnyJob, *, sets: Sequence[str] = (), again: bool = False, liste
         say=listener.say,
         environ=os.environ,
     )
-    return run_night(Job(spec, loaded.document, plan(loaded)), Path(spec.output.dir), tools, again=again)
+    return run_night(SubmittedJob(spec, loaded.document, plan(loaded)), Path(spec.output.dir), tools, again=again)
 
 
 def history(

@@ -16,7 +16,7 @@ from genrun.runner.errors import UsageError
 if TYPE_CHECKING:
     from genrun.runner.compare import Comparison, Gate
     from genrun.runner.export.export import Exported
-    from genrun.runner.report.sections.summary import Table
+    from genrun.runner.report.sections.summary import SummaryTable
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Score
     from genrun.runner.store.verify import Flaw
@@ -64,7 +64,7 @@ def score(
     return score_run(folder, chosen, listener.progress, listener.say, shard_of(shard))
 
 
-def tabulate(folder: RunFolder, scores: Sequence[Score]) -> Table:
+def tabulate(folder: RunFolder, scores: Sequence[Score]) -> SummaryTable:
     """Lay out costs and scores of a run: a row for each cell of the matrix, a column for each metric."""
     from genrun.runner.report.sections.summary import build_table, headings
     from genrun.runner.score.summary import summarize

@@ -16,16 +16,16 @@ from genrun.runner.api.finding import AnyRun, find_item, run_folder
 from genrun.runner.api.jobs import AnyJob, load_job, plan
 from genrun.runner.api.launching import Submission, is_at_work, launch
 from genrun.runner.api.listener import QUIET, Listener
-from genrun.runner.errors import RefusedError, UsageError
+from genrun.runner.errors import SubmissionRefusedError, UsageError
 
 if TYPE_CHECKING:
     from genrun.runner.job.errors import Origin
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.launch.protocol import Launcher
-    from genrun.runner.rerun.repeat import Comparison as Repetition
+    from genrun.runner.rerun.repeat import Reproduction as Repetition
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
-    from genrun.runner.submit.match import Job
+    from genrun.runner.submit.match import SubmittedJob
 
 NEW, DONE, FAILED, REUSED = "new", "done", "failed", "reused"
 
@@ -311,34 +311,36 @@ def rerun(
 
 def _job(
     job: AnyJob, sets: Sequence[str], runs: str | os.PathLike[str] | None, listener: Listener
-) -> tuple[Job, Mapping[str, Origin]]:
+) -> tuple[SubmittedJob, Mapping[str, Origin]]:
     """Load and plan a job, and say its warnings."""
-    from genrun.runner.submit.match import Job
+    from genrun.runner.submit.match import SubmittedJob
 
     if runs is not None:
         sets = (*sets, f"output.dir={json.dumps(os.fspath(runs))}")
     loaded = load_job(job, sets)
     for warning in loaded.warnings:
         listener.say(warning)
-    return Job(loaded.job, loaded.document, plan(loaded)), loaded.origin
+    return SubmittedJob(loaded.job, loaded.document, plan(loaded)), loaded.origin
 
 
 @contextlib.contextmanager
 def _place_of_refusal(origin: Mapping[str, Origin]) -> Iterator[None]:
     """Turn what a queue refuses into a problem of the job, with its place in the file."""
-    from genrun.runner.job.errors import Problem, raise_all
+    from genrun.runner.job.errors import JobProblem, raise_all
 
     try:
         yield
-    except RefusedError as error:
+    except SubmissionRefusedError as error:
         places = [place for path, place in origin.items() if path.startswith(error.field) and place.file != "default"]
         place = next(iter(places), origin.get("launch.kind"))
         if place is None:
             raise
-        raise_all([Problem(place, error.field, error.reason)])
+        raise_all([JobProblem(place, error.field, error.reason)])
 
 
-def _states(job: Job, runs: Path, folder: RunFolder | None, *, new: bool, listener: Listener) -> dict[str, str]:
+def _states(
+    job: SubmittedJob, runs: Path, folder: RunFolder | None, *, new: bool, listener: Listener
+) -> dict[str, str]:
     """Return the state of every item, by id, in the run that would be gone on with, or in a new one."""
     from genrun.runner.submit.reuse import reusable
     from genrun.runner.submit.stale import find_stale
@@ -354,7 +356,7 @@ def _states(job: Job, runs: Path, folder: RunFolder | None, *, new: bool, listen
     return states | dict.fromkeys((*mended.lost, *mended.outdated), FAILED)
 
 
-def _script(job: Job, folder: RunFolder | None, launcher: Launcher, items: int) -> str | None:
+def _script(job: SubmittedJob, folder: RunFolder | None, launcher: Launcher, items: int) -> str | None:
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.runs import new_path
     from genrun.runner.submit.launch_order import new_order
@@ -363,7 +365,7 @@ def _script(job: Job, folder: RunFolder | None, launcher: Launcher, items: int) 
     return launcher.script(run, new_order(launcher, job.spec.launch.kind, job.spec), items)
 
 
-def _gpu_hours(job: Job, records: Mapping[str, Record]) -> float | None:
+def _gpu_hours(job: SubmittedJob, records: Mapping[str, Record]) -> float | None:
     from genrun.runner.submit.launch_order import mesh_request_of
 
     times = [record.elapsed_s for record in records.values() if record.status == "done"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from genrun.runner.bench.results import TARGETS, Crossing, Result
+from genrun.runner.bench.results import TARGETS, Crossing, PointResult
 from genrun.runner.report.charts import COLOURS, MARKERS, PLOT_TICKS, Guide, Mark, Plot, Scale, Series, line, upright
 from genrun.runner.report.sections.speed import Curve, fronts_plot
 
@@ -26,7 +26,7 @@ def looks_of(solvers: Iterable[str]) -> Looks:
 
 
 def draw_problem(
-    results: Sequence[Result], found: Sequence[Crossing], targets: Sequence[float] = TARGETS
+    results: Sequence[PointResult], found: Sequence[Crossing], targets: Sequence[float] = TARGETS
 ) -> dict[str, Plot]:
     """Draw one problem, by name; only charts that have something to show.
 
@@ -46,7 +46,7 @@ def draw_problem(
     return charts
 
 
-def _errors_plot(results: Sequence[Result], looks: Looks, targets: Sequence[float]) -> Plot:
+def _errors_plot(results: Sequence[PointResult], looks: Looks, targets: Sequence[float]) -> Plot:
     """Draw mean rounds across, mean error up on a logarithmic scale: a line per solver, a point per tolerance."""
     errors = [*(result.rmse for result in results if result.rmse > 0), *targets]
     up = Scale(max(min(errors), LEAST) / MARGIN, max(errors) * MARGIN, is_log=True)
@@ -104,9 +104,9 @@ def _series(label: str, marks: Sequence[Mark], looks: Looks) -> Series:
     return Series(label, colour, marker, line=line([(mark.x, mark.y) for mark in marks]), marks=tuple(marks))
 
 
-def _curves(results: Sequence[Result], looks: Looks) -> list[Curve]:
+def _curves(results: Sequence[PointResult], looks: Looks) -> list[Curve]:
     """Return the fronts of each solver's cell whose error is nearest to FRONTS_AT on a logarithmic scale."""
-    chosen: dict[str, Result] = {}
+    chosen: dict[str, PointResult] = {}
     for result in results:
         best = chosen.get(result.cell.solver)
         if best is None or _distance(result) < _distance(best):
@@ -117,5 +117,5 @@ def _curves(results: Sequence[Result], looks: Looks) -> list[Curve]:
     ]
 
 
-def _distance(result: Result) -> float:
+def _distance(result: PointResult) -> float:
     return abs(math.log(result.rmse / FRONTS_AT)) if result.rmse > 0 else math.inf

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.bench.results import Result
-from genrun.runner.bench.sweep import Cell
+from genrun.runner.bench.results import PointResult
+from genrun.runner.bench.sweep import SweepPoint
 from genrun.runner.errors import MixError, StoreError, UsageError
 from genrun.runner.job.plan import canonical
 from genrun.runner.store.files import atomic_write, is_temporary
@@ -62,11 +62,11 @@ class BenchFolder:
             raise MixError(f"{path} holds a bench with other settings:\n{changes}", remedy=remedy)
         return folder
 
-    def result(self, cell: Cell, code: str) -> Result | None:
+    def result(self, cell: SweepPoint, code: str) -> PointResult | None:
         """Return the record of a cell, or None if it is not finished. Raises StoreError for a spoilt one."""
         path = self._cell_path(cell, code)
         try:
-            return Result.from_dict(json.loads(path.read_bytes()))
+            return PointResult.from_dict(json.loads(path.read_bytes()))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -74,7 +74,7 @@ class BenchFolder:
         except (ValueError, TypeError, KeyError) as error:
             raise StoreError(f"{path}: no record of this version.", remedy="Remove it, and run again.") from error
 
-    def write(self, result: Result) -> None:
+    def write(self, result: PointResult) -> None:
         """Record a finished cell. Raises StoreError."""
         data = json.dumps(result.to_dict(), allow_nan=False).encode("ascii")
         atomic_write(self._cell_path(result.cell, result.code), data)
@@ -115,7 +115,7 @@ class BenchFolder:
         except (OSError, ValueError) as error:
             raise StoreError(f"{path}: cannot be read: {error}.", remedy="Choose a new folder with --out.") from error
 
-    def _cell_path(self, cell: Cell, code: str) -> Path:
+    def _cell_path(self, cell: SweepPoint, code: str) -> Path:
         decides = {"problem": cell.problem, "kind": cell.kind, "options": cell.options, "code": code}
         decides |= {"cache": cell.cache} if cell.cache else {}
         key = hashlib.sha256(canonical(decides)).hexdigest()[:KEY_DIGITS]

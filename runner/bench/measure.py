@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.bench.folder import BenchFolder, code_of
-from genrun.runner.bench.results import Result, SampleResult
-from genrun.runner.bench.subjects import Sampled, Subject
-from genrun.runner.bench.sweep import REFERENCE, Cell
+from genrun.runner.bench.results import PointResult, SampleResult
+from genrun.runner.bench.subjects import SolvedSample, Subject
+from genrun.runner.bench.sweep import REFERENCE, SweepPoint
 from genrun.runner.errors import MixError, RunError
-from genrun.runner.job.registries import Registry
+from genrun.runner.job.registries import RegistryLike
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,13 +42,13 @@ class References:
 class Timed:
     """Samples of several calls, and the time these took."""
 
-    samples: list[Sampled]
+    samples: list[SolvedSample]
     elapsed_s: float = 0.0
     calls: int = 0
 
 
 @dataclass
-class Measurer:
+class SubjectMeasurer:
     """The measuring of one subject; the references are made, or checked, when the first cell needs them.
 
     Attributes:
@@ -59,11 +59,11 @@ class Measurer:
 
     subject: Subject
     folder: BenchFolder
-    solvers: Registry
+    solvers: RegistryLike
     _references: References | None = None
     _codes: dict[str, str] = field(default_factory=dict)
 
-    def result(self, cell: Cell, on_part: OnPart) -> tuple[Result, bool]:
+    def result(self, cell: SweepPoint, on_part: OnPart) -> tuple[PointResult, bool]:
         """Return the record of a cell, measuring it first if there is none; and whether it was measured now.
 
         Raises:
@@ -96,7 +96,7 @@ class Measurer:
                 raise RunError(f"{self.subject.name}: the sequential sampler itself fails: {error}.") from error
         return self._references
 
-    def _code(self, cell: Cell) -> str:
+    def _code(self, cell: SweepPoint) -> str:
         from genrun.adapters.caches import registry
 
         kind, cache = cell.kind, cell.cache.get("kind", "")
@@ -137,7 +137,7 @@ class Measurer:
             if self.folder.reference(self.subject.name, index) is None:
                 self.folder.write_reference(self.subject.name, index, x)
 
-    def _measure(self, cell: Cell, code: str, on_part: OnPart) -> Result:
+    def _measure(self, cell: SweepPoint, code: str, on_part: OnPart) -> PointResult:
         from genrun.adapters.errors import RefusedError
         from genrun.solvers import SolverError
 
@@ -145,16 +145,16 @@ class Measurer:
         try:
             solver = self.solvers.get(cell.kind)(**cell.options)
         except ValueError as error:
-            return Result(cell, code, references.num_steps, (), f"refused: {error}")
+            return PointResult(cell, code, references.num_steps, (), f"refused: {error}")
         try:
             timed = _run(self.subject, solver, range(self.subject.count), on_part, cell.cache)
         except (SolverError, RefusedError) as error:
-            return Result(cell, code, references.num_steps, (), f"{type(error).__name__}: {error}")
+            return PointResult(cell, code, references.num_steps, (), f"{type(error).__name__}: {error}")
         samples = tuple(map(self._compare, timed.samples, references.latents))
         times = (timed.elapsed_s, timed.calls, references.evaluation_s)
-        return Result(cell, code, references.num_steps, samples, "", *times)
+        return PointResult(cell, code, references.num_steps, samples, "", *times)
 
-    def _compare(self, sampled: Sampled, reference: Tensor) -> SampleResult:
+    def _compare(self, sampled: SolvedSample, reference: Tensor) -> SampleResult:
         from genrun.adapters.scorers.contract import UnscoredError
         from genrun.adapters.scorers.latent_rmse import difference
         from genrun.adapters.scorers.latent_worst_block import worst_block

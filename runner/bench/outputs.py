@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from genrun.runner.bench.folder import BenchFolder
-from genrun.runner.bench.results import Crossing, Result, crossings
+from genrun.runner.bench.results import Crossing, PointResult, crossings
 
 RESULT_COLUMNS = (
     "problem",
@@ -38,7 +38,7 @@ CACHE_COLUMNS = ("problem", "solver", "K", "tolerance", "rounds", "NFE", "blocks
 PARETO_COLUMNS = ("problem", "solver", "workers", "error", "rounds", "speedup", "state")
 
 
-def write_tables(folder: BenchFolder, settings: Mapping[str, Any], results: Sequence[Result]) -> None:
+def write_tables(folder: BenchFolder, settings: Mapping[str, Any], results: Sequence[PointResult]) -> None:
     """Write results.csv, pareto.csv and results.json. Raises StoreError."""
     found = crossings(results)
     folder.write_file("results.csv", as_csv(RESULT_COLUMNS, result_rows(results)))
@@ -46,7 +46,7 @@ def write_tables(folder: BenchFolder, settings: Mapping[str, Any], results: Sequ
     folder.write_file("results.json", as_json(settings, results, found))
 
 
-def result_row(result: Result) -> dict[str, Any]:
+def result_row(result: PointResult) -> dict[str, Any]:
     """Return one cell by the names of RESULT_COLUMNS; None where there is no number."""
     cell = result.cell
     row: dict[str, Any] = dict.fromkeys(RESULT_COLUMNS)
@@ -61,7 +61,7 @@ def result_row(result: Result) -> dict[str, Any]:
     return row
 
 
-def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+def result_rows(results: Sequence[PointResult]) -> list[dict[str, Any]]:
     """Return all cells, those with a cache compared with the same cell without one."""
     plain = {_without_cache(result): result for result in results if not result.cell.cache and result.samples}
     rows = []
@@ -76,7 +76,7 @@ def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
     return rows
 
 
-def _sequential_blocks(result: Result, results: Sequence[Result]) -> float | None:
+def _sequential_blocks(result: PointResult, results: Sequence[PointResult]) -> float | None:
     """Return the blocks of the sequential sampler, which is not among the cells: N times those of an evaluation."""
     for other in results:
         if other.samples and not other.cell.cache and other.cell.problem == result.cell.problem:
@@ -84,7 +84,7 @@ def _sequential_blocks(result: Result, results: Sequence[Result]) -> float | Non
     return None
 
 
-def cache_rows(results: Sequence[Result]) -> list[list[str]]:
+def cache_rows(results: Sequence[PointResult]) -> list[list[str]]:
     """Return solver x cache by CACHE_COLUMNS, as ROPA's Table 3 does: what a cache saves, and the error that it adds."""
     return [_cache_row(row) for row in result_rows(results)]
 
@@ -100,7 +100,7 @@ def _cache_row(row: Mapping[str, Any]) -> list[str]:
     return [*cells, f"{row['blocks'] or 0:.0f}", saved, f"{row['rmse_mean']:.4f}", added]
 
 
-def _without_cache(result: Result) -> tuple[str, str]:
+def _without_cache(result: PointResult) -> tuple[str, str]:
     return result.cell.problem, json.dumps([result.cell.kind, result.cell.options], sort_keys=True)
 
 
@@ -140,7 +140,7 @@ def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def as_json(settings: Mapping[str, Any], results: Sequence[Result], found: Iterable[Crossing]) -> bytes:
+def as_json(settings: Mapping[str, Any], results: Sequence[PointResult], found: Iterable[Crossing]) -> bytes:
     """Write everything that was measured, every sample included."""
     whole = {
         "settings": settings,

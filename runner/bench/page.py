@@ -9,7 +9,7 @@ from typing import Any
 from genrun.runner import numbers
 from genrun.runner.bench.charts import FRONTS_AT, LEAST, draw_problem, looks_of
 from genrun.runner.bench.folder import BenchFolder
-from genrun.runner.bench.results import TARGETS, Crossing, Result, crossings
+from genrun.runner.bench.results import TARGETS, Crossing, PointResult, crossings
 from genrun.runner.report.charts import Plot
 from genrun.runner.report.render import environment, policy, stylesheet
 from genrun.runner.report.sections.environment import flatten
@@ -42,7 +42,7 @@ class About:
 
 
 @dataclass(frozen=True)
-class Entry:
+class GridEntry:
     """A number in a grid: text, its note, and whether it is the best of its column."""
 
     text: str
@@ -62,7 +62,7 @@ class Grid:
 
     error: float
     workers: tuple[int, ...]
-    rows: Mapping[str, tuple[Entry, ...]]
+    rows: Mapping[str, tuple[GridEntry, ...]]
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ class Section:
     sentence: str
     grids: tuple[Grid, ...]
     charts: tuple[tuple[Plot, str], ...]
-    results: tuple[Result, ...]
-    refused: tuple[Result, ...]
+    results: tuple[PointResult, ...]
+    refused: tuple[PointResult, ...]
     colours: Mapping[str, int]
 
 
-def write_page(folder: BenchFolder, about: About, results: Sequence[Result]) -> str:
+def write_page(folder: BenchFolder, about: About, results: Sequence[PointResult]) -> str:
     """Write the page into the folder; return the path of index.html. Raises StoreError."""
     found = crossings(results)
     sections = []
@@ -91,7 +91,7 @@ def write_page(folder: BenchFolder, about: About, results: Sequence[Result]) -> 
     return str(folder.write_file("index.html", html.encode("utf-8", "xmlcharrefreplace")).absolute())
 
 
-def render(about: About, sections: Sequence[Section], results: Sequence[Result]) -> str:
+def render(about: About, sections: Sequence[Section], results: Sequence[PointResult]) -> str:
     """Fill the template."""
     from markupsafe import Markup
 
@@ -116,7 +116,7 @@ def render(about: About, sections: Sequence[Section], results: Sequence[Result])
 
 
 def section_of(
-    name: str, title: str, results: Sequence[Result], found: Sequence[Crossing], charts: Mapping[str, Plot]
+    name: str, title: str, results: Sequence[PointResult], found: Sequence[Crossing], charts: Mapping[str, Plot]
 ) -> Section:
     """Lay one problem out."""
     looks = looks_of(result.cell.solver for result in results)
@@ -137,21 +137,21 @@ def grid_of(found: Sequence[Crossing], target: float) -> Grid:
     mine = [each for each in found if each.error == target]
     workers = tuple(sorted({each.workers for each in mine}))
     best = {k: min((e.rounds for e in mine if e.workers == k and e.rounds), default=None) for k in workers}
-    rows: dict[str, tuple[Entry, ...]] = {}
+    rows: dict[str, tuple[GridEntry, ...]] = {}
     for label in dict.fromkeys(each.solver for each in mine):
         by_k = {each.workers: each for each in mine if each.solver == label}
         rows[label] = tuple(entry(by_k.get(k), best[k]) for k in workers)
     return Grid(target, workers, rows)
 
 
-def entry(crossing: Crossing | None, best: float | None = None) -> Entry:
+def entry(crossing: Crossing | None, best: float | None = None) -> GridEntry:
     """Write rounds, and below them the speedup; a dash where the sweep does not come down to the error."""
     if crossing is None:
-        return Entry("")
+        return GridEntry("")
     if crossing.rounds is None or crossing.speedup is None:
-        return Entry(numbers.ABSENT, "not reached")
+        return GridEntry(numbers.ABSENT, "not reached")
     sign = "≤ " if crossing.state == "at most" else ""
-    return Entry(f"{sign}{crossing.rounds:.1f}", numbers.times(crossing.speedup), crossing.rounds == best)
+    return GridEntry(f"{sign}{crossing.rounds:.1f}", numbers.times(crossing.speedup), crossing.rounds == best)
 
 
 def best_sentence(found: Sequence[Crossing]) -> str:
@@ -196,7 +196,7 @@ def _order(chart: str) -> tuple[int, float]:
     return ("rounds", "error", "fronts").index(kind), float(of.removeprefix("k"))
 
 
-def _facts(results: Sequence[Result]) -> list[Fact]:
+def _facts(results: Sequence[PointResult]) -> list[Fact]:
     measured = [result for result in results if result.samples]
     samples = sum(len(result.samples) for result in measured)
     facts = [

@@ -24,7 +24,7 @@ from genrun.adapters import registry as adapters
 from genrun.adapters.parallel.exchange import NOTHING, Exchange, GroupExchange, Notes
 from genrun.adapters.pipeline.loading import load
 from genrun.adapters.pipeline.prompt_cache import encode_once
-from genrun.adapters.sampling.call import Request
+from genrun.adapters.sampling.call import SamplingRequest
 from genrun.adapters.sampling.generate import sample
 from genrun.solvers import Solver
 from genrun.solvers import registry as solvers
@@ -144,7 +144,7 @@ def measure(exchange: Exchange, latency_s: float, steps: int, names: Sequence[st
             solver = build(name, exchange.size)
             for repeat in range(-1, repeats):
                 model.latency_s = latency_s if repeat >= 0 else 0.0
-                request = Request(CAPTION, max(repeat, 0), {"steps": steps})
+                request = SamplingRequest(CAPTION, max(repeat, 0), {"steps": steps})
                 timed = TimedExchange(exchange)
                 timing = time_one(
                     name, model, timed, lambda r=request, s=solver, t=timed: sample(pipe, adapter, r, s, t)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from genrun.runner.bench.sweep import Cell
+from genrun.runner.bench.sweep import SweepPoint
 
 # docs/papers.md compares with published speedups at the last two.
 TARGETS = (0.01, 0.02, 0.05)
@@ -45,7 +45,7 @@ class SampleResult:
 
 
 @dataclass(frozen=True)
-class Result:
+class PointResult:
     """A cell that was measured.
 
     Attributes:
@@ -59,7 +59,7 @@ class Result:
         evaluation_s: time per model call of the sequential sampler, in the same process.
     """
 
-    cell: Cell
+    cell: SweepPoint
     code: str
     num_steps: int
     samples: tuple[SampleResult, ...]
@@ -130,10 +130,10 @@ class Result:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Result:
+    def from_dict(cls, data: Mapping[str, Any]) -> PointResult:
         """Make a result of what `to_dict` returned. Raises TypeError or KeyError for anything else."""
         samples = (SampleResult(**{**sample, "fronts": tuple(sample["fronts"])}) for sample in data["samples"])
-        return cls(**{**data, "cell": Cell(**data["cell"]), "samples": tuple(samples)})
+        return cls(**{**data, "cell": SweepPoint(**data["cell"]), "samples": tuple(samples)})
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,9 @@ class Crossing:
         return self.num_steps / self.rounds if self.rounds else None
 
 
-def crossings(results: Iterable[Result], targets: Sequence[float] = TARGETS) -> list[Crossing]:
+def crossings(results: Iterable[PointResult], targets: Sequence[float] = TARGETS) -> list[Crossing]:
     """Read every sweep at every target, in the order of the results; cells without samples are left out of their sweep."""
-    sweeps: dict[tuple[str, str, int], list[Result]] = {}
+    sweeps: dict[tuple[str, str, int], list[PointResult]] = {}
     for result in results:
         sweeps.setdefault((result.cell.problem, result.cell.solver, result.cell.workers), []).append(result)
     found = []

@@ -8,19 +8,19 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from genrun.runner.bench.folder import BenchFolder
-from genrun.runner.bench.measure import Measurer
+from genrun.runner.bench.measure import SubjectMeasurer
 from genrun.runner.bench.outputs import write_tables
 from genrun.runner.bench.page import About, write_page
-from genrun.runner.bench.results import Result
+from genrun.runner.bench.results import PointResult
 from genrun.runner.bench.subjects import Asked
-from genrun.runner.bench.sweep import Cell, Variant, sweep
-from genrun.runner.job.registries import Registry
+from genrun.runner.bench.sweep import SweepPoint, Variant, sweep
+from genrun.runner.job.registries import RegistryLike
 from genrun.runner.progress import Display, Progress
 from genrun.runner.store import environment
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """Everything that a bench measures.
 
     Attributes:
@@ -35,7 +35,7 @@ class Plan:
     workers: Sequence[int]
     tolerances: Mapping[str, Sequence[float]]
 
-    def cells(self, problem: str) -> list[Cell]:
+    def cells(self, problem: str) -> list[SweepPoint]:
         """Return every cell of one subject."""
         return list(sweep(problem, self.variants, self.workers, self.tolerances))
 
@@ -64,7 +64,7 @@ class Meter:
         """Show that a part of a cell, 0..1, is done."""
         self.display.show(self._progress((fraction,)))
 
-    def count(self, result: Result, *, is_new: bool) -> None:
+    def count(self, result: PointResult, *, is_new: bool) -> None:
         """Count a cell that is done."""
         self.made += is_new
         self.done += bool(result.samples)
@@ -79,17 +79,17 @@ class Meter:
         return Progress(self.total, self.done, self.failed, self.made, in_work, self.clock() - self.started)
 
 
-def measure(plan: Plan, folder: BenchFolder, solvers: Registry, display: Display) -> list[Result]:
+def measure(plan: SweepPlan, folder: BenchFolder, solvers: RegistryLike, display: Display) -> list[PointResult]:
     """Measure what has no record yet, and return every cell of the plan.
 
     Raises:
-        RunError, MixError, StoreError: as `Measurer.result`.
+        RunError, MixError, StoreError: as `SubjectMeasurer.result`.
     """
     meter, results = Meter(display, plan.total), []
     try:
         for subject in plan.asked.subjects:
             with closing(subject):
-                measurer = Measurer(subject, folder, solvers)
+                measurer = SubjectMeasurer(subject, folder, solvers)
                 for cell in plan.cells(subject.name):
                     result, is_new = measurer.result(cell, meter.part)
                     meter.count(result, is_new=is_new)
@@ -99,7 +99,7 @@ def measure(plan: Plan, folder: BenchFolder, solvers: Registry, display: Display
     return results
 
 
-def write(plan: Plan, folder: BenchFolder, results: Sequence[Result], title: str, command: str) -> str:
+def write(plan: SweepPlan, folder: BenchFolder, results: Sequence[PointResult], title: str, command: str) -> str:
     """Write tables, pictures and page; return the path of the page. Raises StoreError."""
     write_tables(folder, plan.asked.settings, results)
     titles = {subject.name: subject.title for subject in plan.asked.subjects}

@@ -48,7 +48,7 @@ DECIDING = ("torch", "diffusers")
 
 
 @dataclass(frozen=True)
-class Sampled:
+class SolvedSample:
     """A sample under a solver: the final state, float32 on the CPU, and its cost."""
 
     x: Tensor
@@ -83,7 +83,7 @@ class Subject(Protocol):
         """Frames asked for, which tell the layout of video latents; None for anything else."""
         ...
 
-    def run(self, solver: Solver, indices: Sequence[int], cache: Mapping[str, Any] | None = None) -> list[Sampled]:
+    def run(self, solver: Solver, indices: Sequence[int], cache: Mapping[str, Any] | None = None) -> list[SolvedSample]:
         """Sample the given ones, at most `batch`, in one call; `cache` is a kind and its options."""
         ...
 
@@ -122,14 +122,14 @@ class AnalyticSubject:
     def _denoise(self) -> Any:
         return self._world.denoiser()
 
-    def run(self, solver: Solver, indices: Sequence[int], cache: Mapping[str, Any] | None = None) -> list[Sampled]:
+    def run(self, solver: Solver, indices: Sequence[int], cache: Mapping[str, Any] | None = None) -> list[SolvedSample]:
         """Solve one problem per index; there are no blocks to cache."""
         from genrun.solvers import drive
         from genrun.solvers.analytic import evaluator
 
         problems = [self._world.problem(self.num_steps, self.seed + index) for index in indices]
         solutions = [drive(solver, problem, evaluator(problem, self._denoise)) for problem in problems]
-        return [Sampled(solution.x, solution) for solution in solutions]
+        return [SolvedSample(solution.x, solution) for solution in solutions]
 
     def warm_up(self) -> None:
         """Solve a problem once."""
@@ -183,7 +183,7 @@ class ModelSubject:
         """Frames asked for."""
         return self.sampling.get("num_frames")
 
-    def run(self, solver: Solver, indices: Sequence[int], cache: Mapping[str, Any] | None = None) -> list[Sampled]:
+    def run(self, solver: Solver, indices: Sequence[int], cache: Mapping[str, Any] | None = None) -> list[SolvedSample]:
         """Make samples in one pipeline call, as the plain pipeline would; nothing is decoded."""
         return self._run(solver, indices, self.sampling, cache)
 
@@ -205,19 +205,19 @@ class ModelSubject:
         indices: Sequence[int],
         sampling: Mapping[str, Any],
         cache: Mapping[str, Any] | None = None,
-    ) -> list[Sampled]:
+    ) -> list[SolvedSample]:
         from genrun.adapters.caches import registry
-        from genrun.adapters.sampling.call import Request
+        from genrun.adapters.sampling.call import SamplingRequest
         from genrun.adapters.sampling.generate import sample, sample_batch
 
         inputs = [self.inputs[index] for index in indices]
-        requests = [Request(each.prompt, each.seed, sampling, each.negative_prompt) for each in inputs]
+        requests = [SamplingRequest(each.prompt, each.seed, sampling, each.negative_prompt) for each in inputs]
         if len(requests) == 1:
             made = registry.make(dict(cache)) if cache else None
             sampled = [sample(self._pipe, self.adapter, requests[0], solver, cache=made)]
         else:
             sampled = sample_batch(self._pipe, self.adapter, requests, solver)
-        return [Sampled(each.latents.detach().float().cpu(), each.solution) for each in sampled]
+        return [SolvedSample(each.latents.detach().float().cpu(), each.solution) for each in sampled]
 
     @cached_property
     def _pipe(self) -> Any:

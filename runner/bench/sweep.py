@@ -12,7 +12,7 @@ from genrun.runner.errors import UsageError
 from genrun.runner.job import yaml as source
 from genrun.runner.job.errors import Origin, raise_all
 from genrun.runner.job.options import DEFAULT_SOLVER, kind_options
-from genrun.runner.job.registries import Registry
+from genrun.runner.job.registries import RegistryLike
 from genrun.runner.job.tree import Value, unknown
 
 REFERENCE, NO_CACHE = "sequential", "none"
@@ -55,7 +55,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweepPoint:
     """A point of a sweep.
 
     Attributes:
@@ -82,7 +82,7 @@ def sweep(
     variants: Iterable[Variant],
     workers: Sequence[int],
     tolerances: Mapping[str, Sequence[float]],
-) -> Iterator[Cell]:
+) -> Iterator[SweepPoint]:
     """Yield every cell of one problem.
 
     Args:
@@ -97,10 +97,10 @@ def sweep(
             for tolerance in variant.tolerances(wanted):
                 swept = {"workers": count if variant.workers is not None else None, "tolerance": tolerance}
                 options = {**variant.options, **{name: value for name, value in swept.items() if value is not None}}
-                yield Cell(problem, variant.label, variant.kind, count, tolerance, options, variant.cache)
+                yield SweepPoint(problem, variant.label, variant.kind, count, tolerance, options, variant.cache)
 
 
-def parse_solvers(text: str, registry: Registry) -> tuple[Variant, ...]:
+def parse_solvers(text: str, registry: RegistryLike) -> tuple[Variant, ...]:
     """Read `all`, or names with commas, each with options as in `ropa:curvature=false:warmup=2`.
 
     Raises:
@@ -119,7 +119,7 @@ def parse_solvers(text: str, registry: Registry) -> tuple[Variant, ...]:
     return tuple(variants)
 
 
-def with_caches(variants: Sequence[Variant], texts: Iterable[str], registry: Registry) -> tuple[Variant, ...]:
+def with_caches(variants: Sequence[Variant], texts: Iterable[str], registry: RegistryLike) -> tuple[Variant, ...]:
     """Add each variant and the sequential sampler under each cache, written as `first_block:threshold=0.1`.
 
     Raises:
@@ -175,7 +175,7 @@ def _number(word: str, text: str) -> float:
     return value
 
 
-def _variant(word: str, registry: Registry) -> Variant:
+def _variant(word: str, registry: RegistryLike) -> Variant:
     kind, *pairs = word.split(":")
     if kind not in registry.names():
         raise UsageError(f"--solvers {word}: {unknown(kind, registry.names(), 'solver')}")

@@ -288,12 +288,12 @@ def _vbench_environment(python: Path | None, folder: Path, base: Path) -> Mappin
 
 def _hello(python: Path, log: Path) -> Mapping[str, Any]:
     from genrun.adapters.scorers.contract import UnscoredError
-    from genrun.adapters.scorers.vbench.measurer import Measurer
+    from genrun.adapters.scorers.vbench.measurer import VBenchMeasurer
     from genrun.adapters.scorers.vbench.process import Bridge
 
     bridge = Bridge(python, log)
     try:
-        return Measurer(bridge, "cpu", None, HELLO_TIMEOUT_S, log.parent).hello()
+        return VBenchMeasurer(bridge, "cpu", None, HELLO_TIMEOUT_S, log.parent).hello()
     except UnscoredError as error:
         raise RunError(str(error), remedy="genrun doctor --install vbench -n prints how to make another.") from error
     finally:

@@ -138,7 +138,7 @@ def _calibrate(model: str, as_json: bool) -> None:
     from genrun.adapters.caches.contract import CacheError
     from genrun.adapters.pipeline.load_options import LoadOptions
     from genrun.adapters.pipeline.loading import load
-    from genrun.adapters.sampling.call import Request
+    from genrun.adapters.sampling.call import SamplingRequest
     from genrun.adapters.sampling.mag_ratios import calibrate
     from genrun.runner.bench.subjects import ModelQuestion, ModelSubject, ask_model, quieten
     from genrun.runner.worker.device import choose_device
@@ -150,7 +150,7 @@ def _calibrate(model: str, as_json: bool) -> None:
     held = LoadOptions(spec["dtype"], variant=spec.get("variant"))
     revision = spec["revision"]
     pipe = load(subject.adapter, spec["checkpoint"], dtype=None, device=device, revision=revision, load_options=held)
-    asks = [Request(ask.prompt, ask.seed, subject.sampling, ask.negative_prompt) for ask in subject.inputs]
+    asks = [SamplingRequest(ask.prompt, ask.seed, subject.sampling, ask.negative_prompt) for ask in subject.inputs]
     try:
         ratios = calibrate(pipe, subject.adapter, asks)
     except CacheError as error:

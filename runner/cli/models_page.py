@@ -13,7 +13,7 @@ from genrun.adapters.pipeline.denoisers import transformer_of
 
 if TYPE_CHECKING:
     from genrun.adapters.adapter import Adapter
-    from genrun.runner.job.registries import Registry
+    from genrun.runner.job.registries import RegistryLike
 
 HEAD = """# Models
 
@@ -84,7 +84,7 @@ GUIDANCE: Mapping[str, str] = {
 }
 
 
-def page(adapters: Registry, caches: Registry) -> str:
+def page(adapters: RegistryLike, caches: RegistryLike) -> str:
     """Return the page, as Markdown."""
     known = [adapters.get(name) for name in adapters.names()]
     found = {name: caches.get(name) for name in caches.names() if name != "none"}

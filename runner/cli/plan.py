@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from genrun.runner.forecast import Cost
     from genrun.runner.job import LoadedJob
     from genrun.runner.job.plan import WorkItem
-    from genrun.runner.memory.estimate import Estimate
+    from genrun.runner.memory.estimate import MemoryEstimate
 
 GIB = 2**30
 UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4, "KI": 2**10, "MI": 2**20, "GI": GIB, "TI": 2**40}
@@ -195,7 +195,7 @@ def _put_memory(loaded: LoadedJob, gpu_bytes: int | None, as_json: bool) -> None
         say(needed if fitting.options else "All of it fits: nothing need be offloaded.")
 
 
-def _memory_row(each: Estimate, gpu_bytes: int | None) -> tuple[str, ...]:
+def _memory_row(each: MemoryEstimate, gpu_bytes: int | None) -> tuple[str, ...]:
     sizes = (each.encode_bytes, each.denoise_bytes, each.decode_bytes, each.peak_bytes)
     fits = () if gpu_bytes is None else ("yes" if each.peak_bytes <= gpu_bytes else "no",)
     return (each.mode, "tiles" if each.tiled else "whole", *(f"{size / GIB:.1f}" for size in sizes), *fits)

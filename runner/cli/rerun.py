@@ -12,7 +12,7 @@ from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import Terminal, json_option, put, put_json, say
 
 if TYPE_CHECKING:
-    from genrun.runner.rerun.repeat import Comparison
+    from genrun.runner.rerun.repeat import Reproduction
 
 
 @click.command(
@@ -59,7 +59,7 @@ def rerun(what: str, run: str | None, out: Path, base: Path, as_json: bool) -> N
     raise click.exceptions.Exit(0 if comparison.is_identical else 1)
 
 
-def _verdict(comparison: Comparison) -> str:
+def _verdict(comparison: Reproduction) -> str:
     if comparison.expected is None:
         return "There is no old file to compare with."
     if comparison.is_identical:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from genrun.runner import statistics
 from genrun.runner.compare import drift
 from genrun.runner.compare.gates import NO_BASELINE
-from genrun.runner.compare.load import Item, Number, is_reference_only
+from genrun.runner.compare.load import ComparedItem, Number, is_reference_only
 from genrun.runner.compare.matching import Match
 from genrun.runner.compare.results import Difference, Mean, Pair, PairedItem
 from genrun.runner.score.metrics import style_of
@@ -19,7 +19,7 @@ from genrun.runner.store.records import Score
 WORST = 10
 """Pairs of a metric that are listed as the worst."""
 
-Pairs = Sequence[tuple[Item, Item]]
+Pairs = Sequence[tuple[ComparedItem, ComparedItem]]
 """(baseline, candidate) of the same prompt and seed."""
 
 
@@ -40,7 +40,7 @@ def metric_difference(name: str, higher: bool, match: Match, pairs: Pairs, confi
     )
 
 
-def has_same_media(baseline: Item, candidate: Item) -> bool:
+def has_same_media(baseline: ComparedItem, candidate: ComparedItem) -> bool:
     """Return True when the files of two items are the same byte for byte."""
     one, other = baseline.record, candidate.record
     return one is not None and other is not None and one.sha256 is not None and one.sha256 == other.sha256
@@ -119,7 +119,7 @@ def _of_set(metric: str, higher: bool, match: Match) -> Difference:
     return Difference(metric, higher, style, own, theirs.value, own.value, difference)
 
 
-def _number_of_set(metric: str, items: Sequence[Item], rows: Mapping[str, Score]) -> Mean:
+def _number_of_set(metric: str, items: Sequence[ComparedItem], rows: Mapping[str, Score]) -> Mean:
     """Return the set's number; items that are not in it count as missing."""
     row = rows.get(metric)
     if row is None or row.value is None:
@@ -130,7 +130,7 @@ def _number_of_set(metric: str, items: Sequence[Item], rows: Mapping[str, Score]
     return Mean(len(items) - missing, row.value, None, None, missing, tuple(reasons.most_common()), is_of_set=True)
 
 
-def _left_out(metric: str, item: Item) -> str:
+def _left_out(metric: str, item: ComparedItem) -> str:
     """Say why an item is not in its set, or ""."""
     if not item.is_done:
         return item.number(metric).reason
@@ -138,7 +138,7 @@ def _left_out(metric: str, item: Item) -> str:
     return row.reason or "not scored" if row is not None and row.value is None else ""
 
 
-def _pair(pair: tuple[Item, Item], one: float | None, other: float | None) -> Pair:
+def _pair(pair: tuple[ComparedItem, ComparedItem], one: float | None, other: float | None) -> Pair:
     baseline, candidate = pair
     return Pair(
         candidate.planned.prompt,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from genrun.adapters.scorers import registry
 from genrun.adapters.scorers.contract import Metric, Sample, UnscoredError
-from genrun.runner.compare.load import Item, Number
+from genrun.runner.compare.load import ComparedItem, Number
 from genrun.runner.notes import unscorable_note
 from genrun.runner.store.files import atomic_write
 
@@ -37,7 +37,7 @@ def direction(name: str) -> bool:
     return registry.get(name.removeprefix(PREFIX)).higher_is_better
 
 
-def measure(name: str, pairs: Sequence[tuple[Item, Item]]) -> list[Number]:
+def measure(name: str, pairs: Sequence[tuple[ComparedItem, ComparedItem]]) -> list[Number]:
     """Measure `drift.NAME` on (baseline, candidate) pairs; a reason for each that cannot be measured.
 
     Raises:
@@ -55,7 +55,7 @@ def measure(name: str, pairs: Sequence[tuple[Item, Item]]) -> list[Number]:
     return numbers
 
 
-def _measure(metric: Metric, baseline: Item, candidate: Item, known: Known) -> Number:
+def _measure(metric: Metric, baseline: ComparedItem, candidate: ComparedItem, known: Known) -> Number:
     for side, item in (("the baseline: ", baseline), ("", candidate)):
         if not item.is_done:
             return Number(None, f"{side}not generated")
@@ -76,7 +76,7 @@ def _measure(metric: Metric, baseline: Item, candidate: Item, known: Known) -> N
     return Number(known[key])
 
 
-def _sample(item: Item) -> Sample:
+def _sample(item: ComparedItem) -> Sample:
     planned, latents = item.planned, item.record.latents if item.record is not None else None
     return Sample(
         caption=planned.prompt,
@@ -87,7 +87,7 @@ def _sample(item: Item) -> Sample:
     )
 
 
-def _sha256(metric: Metric, item: Item) -> str | None:
+def _sha256(metric: Metric, item: ComparedItem) -> str | None:
     if item.record is None:
         return None
     return item.record.latents_sha256 if metric.reads == "latents" else item.record.sha256

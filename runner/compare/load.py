@@ -29,7 +29,7 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Item:
+class ComparedItem:
     """A planned item, with its record and scores.
 
     Attributes:
@@ -87,7 +87,7 @@ class Cells:
     """
 
     run: RunFolder
-    cells: Mapping[Axes, tuple[Item, ...]]
+    cells: Mapping[Axes, tuple[ComparedItem, ...]]
     metrics: Mapping[str, bool]
     sets: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
 
@@ -106,18 +106,18 @@ def read_cells(run: RunFolder) -> Cells:
     rows: dict[str, dict[str, Score]] = {}
     for score in scores:
         rows.setdefault(score.item_id, {})[score.metric] = score
-    cells: dict[Axes, list[Item]] = {}
+    cells: dict[Axes, list[ComparedItem]] = {}
     for planned in run.items():
         record = records.get(planned.id)
         media = str(run.path / record.media) if record is not None and record.media else None
-        item = Item(planned, record, rows.get(planned.id, {}), media, run)
+        item = ComparedItem(planned, record, rows.get(planned.id, {}), media, run)
         cells.setdefault(tuple(planned.axes.items()), []).append(item)
     order = list(metrics_of(run.job_document()))
     sets = {name.removeprefix(SET): found for name, found in rows.items() if name.startswith(SET)}
     return Cells(run, {axes: tuple(items) for axes, items in cells.items()}, _metrics(scores, order), sets)
 
 
-def is_reference_only(items: Sequence[Item], metric: str) -> bool:
+def is_reference_only(items: Sequence[ComparedItem], metric: str) -> bool:
     """Return True when a metric is the distance to these very items, so that it has no value on them."""
     rows = [row for item in items if (row := item.scores.get(metric.partition(".")[0])) is not None]
     if rows:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from genrun.registry import did_you_mean
-from genrun.runner.compare.load import Axes, Cells, Item
+from genrun.runner.compare.load import Axes, Cells, ComparedItem
 from genrun.runner.errors import UsageError
 from genrun.runner.store.records import Score
 
@@ -31,19 +31,19 @@ class Match:
 
     label: str
     axes: Axes
-    items: tuple[Item, ...]
+    items: tuple[ComparedItem, ...]
     baseline_label: str = ""
-    baseline: tuple[Item, ...] | None = None
+    baseline: tuple[ComparedItem, ...] | None = None
     sets: Mapping[str, Score] = field(default_factory=dict)
     baseline_sets: Mapping[str, Score] = field(default_factory=dict)
 
-    def pairs(self) -> list[tuple[Item, Item]]:
+    def pairs(self) -> list[tuple[ComparedItem, ComparedItem]]:
         """Return (baseline, candidate) for every prompt and seed that both have, in the order of the candidate's plan."""
         partners = {item.key: item for item in self.baseline or ()}
         return [(partners[item.key], item) for item in self.items if item.key in partners]
 
 
-def label_of(axes: Axes, items: Sequence[Item]) -> str:
+def label_of(axes: Axes, items: Sequence[ComparedItem]) -> str:
     """Name a cell by the labels of its axes, or by its solver when the job has no matrix."""
     return ", ".join(label for _, label in axes) or str(items[0].planned.solver.get("kind", "?"))
 

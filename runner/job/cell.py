@@ -12,7 +12,7 @@ from genrun.adapters.adapter import Adapter
 from genrun.adapters.pipeline.families import OPEN, Parts, informed
 from genrun.registry import did_you_mean
 from genrun.runner.job.checkpoint import Checkpoint, locate, parts_of
-from genrun.runner.job.errors import Problem
+from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.files import expanded, located
 from genrun.runner.job.options import DEFAULT_SOLVER, NO_CACHE, kind_options
 from genrun.runner.job.prompt_files import Prompt
@@ -93,7 +93,7 @@ class Draft:
         """The registries of what is installed."""
         return self.sources.registries
 
-    def unresolved(self) -> list[Problem]:
+    def unresolved(self) -> list[JobProblem]:
         """Name what keeps sections from being resolved."""
         found = (self._job, self._solver, self._cache, self._model, self._prompts)
         return [problem for _, problems in found for problem in problems]
@@ -184,23 +184,23 @@ class Draft:
         return {} if parts is None else parts.denoiser_config
 
     @cached_property
-    def _job(self) -> tuple[JobSpec | None, list[Problem]]:
+    def _job(self) -> tuple[JobSpec | None, list[JobProblem]]:
         return job_of(self.root)
 
     @cached_property
-    def _solver(self) -> tuple[dict[str, Any] | None, list[Problem]]:
+    def _solver(self) -> tuple[dict[str, Any] | None, list[JobProblem]]:
         return kind_options(self.root, self.registries.solvers, "solver", DEFAULT_SOLVER)
 
     @cached_property
-    def _cache(self) -> tuple[dict[str, Any] | None, list[Problem]]:
+    def _cache(self) -> tuple[dict[str, Any] | None, list[JobProblem]]:
         return kind_options(self.root, self.registries.caches, "cache", NO_CACHE)
 
     @cached_property
-    def _prompts(self) -> tuple[list[Prompt], list[Problem]]:
+    def _prompts(self) -> tuple[list[Prompt], list[JobProblem]]:
         return prompts_of(self.root, self.sources.prompts)
 
     @cached_property
-    def _model(self) -> tuple[tuple[Any, Checkpoint] | None, list[Problem]]:
+    def _model(self) -> tuple[tuple[Any, Checkpoint] | None, list[JobProblem]]:
         spec, adapters = self.model, self.registries.adapters
         if spec is None:
             return None, []

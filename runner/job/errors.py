@@ -37,7 +37,7 @@ class Origin:
 
 
 @dataclass(frozen=True, order=True)
-class Problem:
+class JobProblem:
     """A value that is wrong, and why.
 
     Attributes:
@@ -66,7 +66,7 @@ class JobFileError(GenrunError):
 
     exit_code = 2
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[JobProblem]) -> None:
         lines = [cut(str(problem)) for problem in problems[:MAX_SHOWN]]
         if len(problems) > MAX_SHOWN:
             lines.append(f"and {len(problems) - MAX_SHOWN:,} more")
@@ -74,7 +74,7 @@ class JobFileError(GenrunError):
         self.problems = tuple(problems)
 
 
-def raise_all(problems: Iterable[Problem]) -> None:
+def raise_all(problems: Iterable[JobProblem]) -> None:
     """Raise JobFileError with the distinct `problems` in the order of their places; do nothing if there are none."""
     distinct = sorted(set(problems))
     if distinct:
@@ -83,4 +83,4 @@ def raise_all(problems: Iterable[Problem]) -> None:
 
 def refuse(origin: Origin, message: str, path: str = "") -> NoReturn:
     """Raise JobFileError with one problem."""
-    raise JobFileError([Problem(origin, path, message)])
+    raise JobFileError([JobProblem(origin, path, message)])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from genrun.adapters.files import is_there, unusable
 from genrun.runner.job import yaml
-from genrun.runner.job.errors import Origin, Problem, refuse
+from genrun.runner.job.errors import JobProblem, Origin, refuse
 from genrun.runner.job.files import located
 from genrun.runner.job.schema import GateSpec
 from genrun.runner.job.tree import Value, dotted, merge, put, shown
@@ -75,7 +75,7 @@ def _wrong_parent(parent: Path, children: Sequence[Path]) -> str:
 
 def apply_sets(
     root: Value, sets: Sequence[str], environ: Mapping[str, str], adapters: Sequence[str]
-) -> tuple[Value, list[Problem]]:
+) -> tuple[Value, list[JobProblem]]:
     """Lay options `a.b=value` over a job, each value read as YAML.
 
     Returns:
@@ -92,7 +92,7 @@ def apply_sets(
     axes = list(matrix.data) if matrix is not None and matrix.is_mapping else []
     overruled = "the matrix varies {0}, so this would change nothing. Set matrix.{0}=[...] instead."
     return root, [
-        Problem(value.origin, dotted(path), overruled.format(axis))
+        JobProblem(value.origin, dotted(path), overruled.format(axis))
         for path, value in parsed
         for axis in axes
         if path[: axis.count(".") + 1] == tuple(axis.split("."))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from genrun.registry import did_you_mean
-from genrun.runner.job.errors import Problem
+from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.options import model_of
 from genrun.runner.job.registries import Registries
 from genrun.runner.job.schema import SchedulerSpec
@@ -44,7 +44,7 @@ class MatrixCell:
         return ", ".join(f"{axis}={label}" for axis, label in self.axes.items())
 
 
-def cells_of(root: Value, registries: Registries) -> tuple[list[MatrixCell], list[Problem]]:
+def cells_of(root: Value, registries: Registries) -> tuple[list[MatrixCell], list[JobProblem]]:
     """Lay every combination of the matrix's values over a job.
 
     Returns:
@@ -56,13 +56,13 @@ def cells_of(root: Value, registries: Registries) -> tuple[list[MatrixCell], lis
     if matrix is None or not matrix.data:
         return [MatrixCell(base, {})], []
     if not isinstance(matrix.data, dict):
-        return [MatrixCell(base, {})], [Problem(matrix.origin, SECTION, f"wanted a mapping, got {got(matrix)}.")]
+        return [MatrixCell(base, {})], [JobProblem(matrix.origin, SECTION, f"wanted a mapping, got {got(matrix)}.")]
     problems = [problem for axis, values in matrix.data.items() for problem in _check_axis(axis, values, registries)]
     axes = {axis: values.data for axis, values in matrix.data.items() if isinstance(values.data, list)}
     count = math.prod(len(values) for values in axes.values())
     if count > MAX_CELLS:
         message = f"{count:,} cells, more than {MAX_CELLS:,}. Split the job, or drop an axis."
-        problems.append(Problem(matrix.key or matrix.origin, SECTION, message))
+        problems.append(JobProblem(matrix.key or matrix.origin, SECTION, message))
     if problems or not count:
         return [MatrixCell(base, {})], problems
     return list(_combinations(base, axes)), []
@@ -80,29 +80,29 @@ def _combinations(base: Value, axes: Mapping[str, Sequence[Value]]) -> Iterator[
         yield MatrixCell(root, {axis: labels[axis][index] for axis, index in chosen.items()})
 
 
-def _check_axis(axis: str, values: Value, registries: Registries) -> list[Problem]:
+def _check_axis(axis: str, values: Value, registries: Registries) -> list[JobProblem]:
     where = f"{SECTION}.{axis}"
     key = values.key or values.origin
     head = axis.partition(".")[0]
     if head not in AXES and head in SECTIONS[()].model_fields:
-        return [Problem(key, where, f"{head} does not change the pictures, so it cannot be an axis.")]
+        return [JobProblem(key, where, f"{head} does not change the pictures, so it cannot be an axis.")]
     if head not in AXES or not axis.startswith(_OPEN):
         known = _known_paths(registries)
         if axis not in known:
-            return [Problem(key, where, f"no such option.{did_you_mean(axis, known)}")]
+            return [JobProblem(key, where, f"no such option.{did_you_mean(axis, known)}")]
     if not isinstance(values.data, list) or not values.data:
-        return [Problem(values.origin, where, f"wanted a list of values that is not empty, got {got(values)}.")]
+        return [JobProblem(values.origin, where, f"wanted a list of values that is not empty, got {got(values)}.")]
     return list(_repeated(where, values.data))
 
 
-def _repeated(where: str, values: Sequence[Value]) -> Iterator[Problem]:
+def _repeated(where: str, values: Sequence[Value]) -> Iterator[JobProblem]:
     # Mappings and lists cannot be hashed, and True equals 1.
     plain = [(isinstance(value.data, bool), bare(value)) for value in values]
     for index, value in enumerate(values):
         first = plain.index(plain[index])
         if first < index:
             message = f"{got(value)} is given twice, first at {values[first].origin}. Remove one of them."
-            yield Problem(value.origin, where, message)
+            yield JobProblem(value.origin, where, message)
 
 
 def _known_paths(registries: Registries) -> list[str]:

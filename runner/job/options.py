@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from genrun.runner.job.errors import Problem
+from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.field_types import MAX_COUNT
-from genrun.runner.job.registries import Registry
+from genrun.runner.job.registries import RegistryLike
 from genrun.runner.job.tree import Path, Value, bare, got, shown, unknown, unknown_option
 from genrun.runner.job.validate import problems_of
 
@@ -37,8 +37,8 @@ class OptionDoc:
 
 
 def kind_options(
-    root: Value, registry: Registry, name: str, default: str
-) -> tuple[dict[str, Any] | None, list[Problem]]:
+    root: Value, registry: RegistryLike, name: str, default: str
+) -> tuple[dict[str, Any] | None, list[JobProblem]]:
     """Check a section of a document that is a kind and its options, such as `solver`.
 
     Args:
@@ -67,7 +67,9 @@ def kind_options(
     return {"kind": kind, **{field.name: getattr(instance, field.name) for field in _fields(options)}}, []
 
 
-def checked(root: Value, at: Path, section: Value, options: type | None) -> tuple[dict[str, Any] | None, list[Problem]]:
+def checked(
+    root: Value, at: Path, section: Value, options: type | None
+) -> tuple[dict[str, Any] | None, list[JobProblem]]:
     """Check the keys of a section besides its `kind` as options.
 
     Args:
@@ -159,7 +161,7 @@ def _beyond(name: str, value: Any) -> str:
     return ""
 
 
-def _refused(message: str, known: list[str], root: Value, at: Path) -> Problem:
+def _refused(message: str, known: list[str], root: Value, at: Path) -> JobProblem:
     """Return the problem for a ValueError("field: why") of the options themselves."""
     name, _, why = message.partition(": ")
     if name not in known:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.checkpoint.variants import changes_weights
-from genrun.runner.job.errors import Origin, Problem, raise_all
+from genrun.runner.job.errors import JobProblem, Origin, raise_all
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -145,7 +145,7 @@ def plan(loaded: LoadedJob) -> list[WorkItem]:
     count = sum(len(cell.prompts) * len(cell.job.seeds) for cell in loaded.cells)
     if count > MAX_ITEMS:
         message = f"{count:,} items, more than {MAX_ITEMS:,}. Use `prompts.limit`, or split the job."
-        raise_all([Problem(Origin(str(loaded.path)), "", message)])
+        raise_all([JobProblem(Origin(str(loaded.path)), "", message)])
     fingerprints = _fingerprints(loaded)
     columns = [list(_items(cell, _model(cell, fingerprints))) for cell in loaded.cells]
     _refuse_same(loaded, columns)
@@ -168,7 +168,7 @@ def _fingerprints(loaded: LoadedJob) -> dict[tuple[str, str | None], str]:
             except OSError as error:
                 where = loaded.origin.get("model.checkpoint", Origin(str(loaded.path)))
                 message = f"{error.filename or cell.checkpoint.name}: cannot be read: {error.strerror}."
-                raise_all([Problem(where, "model.checkpoint", message)])
+                raise_all([JobProblem(where, "model.checkpoint", message)])
     return found
 
 
@@ -247,10 +247,10 @@ def _refuse_same(loaded: LoadedJob, columns: list[list[tuple[WorkItem, Prompt]]]
             continue
         if other.axes == item.axes:
             message = f"with seed {item.seed} the same item as {other_prompt.origin}. Remove one of them."
-            problems.add(Problem(prompt.origin, "", message))
+            problems.add(JobProblem(prompt.origin, "", message))
         else:
             message = f"{_cell(other)} and {_cell(item)} make the same items. Remove one of them."
-            problems.add(Problem(_matrix_origin(loaded), "matrix", message))
+            problems.add(JobProblem(_matrix_origin(loaded), "matrix", message))
     raise_all(problems)
 
 

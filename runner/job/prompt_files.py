@@ -15,7 +15,7 @@ from typing import Any
 
 from genrun.adapters.files import MIB, TooLargeError, is_file, read_bounded
 from genrun.registry import did_you_mean
-from genrun.runner.job.errors import Origin, Problem, raise_all, refuse
+from genrun.runner.job.errors import JobProblem, Origin, raise_all, refuse
 from genrun.runner.job.files import JOBS, located
 from genrun.runner.job.yaml import decode
 
@@ -86,10 +86,10 @@ def read(path: Path, name: str) -> list[Prompt]:
         refuse(Origin(name), message)
     except OSError as error:
         refuse(Origin(name), f"cannot be read: {error.strerror}.")
-    problems: list[Problem] = []
+    problems: list[JobProblem] = []
 
     def wrong(line: int, message: str) -> None:
-        problems.append(Problem(Origin(name, line, 1), "", message))
+        problems.append(JobProblem(Origin(name, line, 1), "", message))
         if len(problems) >= MAX_PROBLEMS:
             raise_all(problems)
 
@@ -111,7 +111,7 @@ def wrong_text(text: str) -> str:
     return ""
 
 
-def duplicates(prompts: Sequence[Prompt]) -> list[Problem]:
+def duplicates(prompts: Sequence[Prompt]) -> list[JobProblem]:
     """Name every prompt that is given again with the same negative prompt and seed, and where it was first."""
     first: dict[tuple[str, str | None, int | None], Prompt] = {}
     problems = []
@@ -119,7 +119,7 @@ def duplicates(prompts: Sequence[Prompt]) -> list[Problem]:
         same = first.setdefault((prompt.text, prompt.negative_prompt, prompt.seed), prompt)
         if same is not prompt:
             message = f"the same prompt as {same.origin}. Remove one of them; for more samples of it add `seeds`."
-            problems.append(Problem(prompt.origin, "", message))
+            problems.append(JobProblem(prompt.origin, "", message))
     return problems
 
 

@@ -15,7 +15,7 @@ from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS
 from genrun.adapters.scorers.vbench.environment import VBENCH_PYTHON, vbench_python
 from genrun.registry import did_you_mean
 from genrun.runner.job import prompt_files
-from genrun.runner.job.errors import JobFileError, Origin, Problem
+from genrun.runner.job.errors import JobFileError, JobProblem, Origin
 from genrun.runner.job.files import expanded, located
 from genrun.runner.job.prompt_files import Prompt, wrong_text
 from genrun.runner.job.schema import CocoCaptions, PromptSuite
@@ -34,7 +34,7 @@ COCO_BYTES = 512 * MIB
 FULL_INFO = "VBench_full_info.json"
 FIND = "import importlib.util as u; print(u.find_spec('vbench').submodule_search_locations[0])"
 
-Found = tuple[list[Prompt], list[Problem]]
+Found = tuple[list[Prompt], list[JobProblem]]
 ReadFile = Callable[[Path], "list[Prompt] | JobFileError"]
 
 

@@ -12,7 +12,7 @@ LAUNCHERS = "genrun.runner.launch.registry"
 """Launchers are built on job files, so this package asks for them by name and imports none."""
 
 
-class Registry(Protocol):
+class RegistryLike(Protocol):
     """Things found by name; imports a thing when it is asked for."""
 
     def names(self) -> Sequence[str]:
@@ -41,11 +41,11 @@ class Registries:
         template_mistake: says what is wrong with a template of a batch script, or "".
     """
 
-    adapters: Registry
-    solvers: Registry
-    launchers: Registry
-    metrics: Registry
-    caches: Registry = field(default_factory=lambda: _registry("genrun.adapters.caches.registry"))
+    adapters: RegistryLike
+    solvers: RegistryLike
+    launchers: RegistryLike
+    metrics: RegistryLike
+    caches: RegistryLike = field(default_factory=lambda: _registry("genrun.adapters.caches.registry"))
     template_mistake: Callable[[Path], str] = _template_mistake
 
     @classmethod

@@ -17,7 +17,7 @@ from genrun.adapters.files import is_there
 from genrun.runner.job.cell import Cell, Draft, Sources, anywhere
 from genrun.runner.job.checks import CHECKS, LAUNCH_CHECKS, MESH_CHECKS
 from genrun.runner.job.checks.values import check_keys, check_secrets, check_values, mark_wrong
-from genrun.runner.job.errors import Origin, Problem, raise_all
+from genrun.runner.job.errors import JobProblem, Origin, raise_all
 from genrun.runner.job.files import expanded, job_file, located
 from genrun.runner.job.layers import apply_sets, escape, expand, fill, read_job
 from genrun.runner.job.matrix import MatrixCell, cells_of
@@ -64,7 +64,7 @@ class LoadedJob:
     cells: tuple[Cell, ...]
     document: Mapping[str, Any]
     origin: Mapping[str, Origin]
-    failing: tuple[Problem, ...] = ()
+    failing: tuple[JobProblem, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -134,10 +134,10 @@ def _named(root: Value, path: Path) -> Value:
     return replace(root, data={"name": Value(name, Origin(DEFAULT)), **root.data})
 
 
-def _by_cell(cells: Sequence[MatrixCell], found: Sequence[Sequence[Problem]]) -> list[Problem]:
+def _by_cell(cells: Sequence[MatrixCell], found: Sequence[Sequence[JobProblem]]) -> list[JobProblem]:
     """Return the distinct problems of all cells; one that not every cell has names the first that has it."""
-    first: dict[Problem, MatrixCell] = {}
-    count: dict[Problem, int] = {}
+    first: dict[JobProblem, MatrixCell] = {}
+    count: dict[JobProblem, int] = {}
     for cell, problems in zip(cells, found, strict=True):
         for problem in set(problems):
             first.setdefault(problem, cell)
@@ -170,7 +170,7 @@ def restore(
     registries = registries or Registries.installed()
     others = [text for text in sets if text.partition("=")[0].partition(".")[0].strip() not in CHANGEABLE]
     why = f"only {' and '.join(CHANGEABLE)} may be changed here."
-    raise_all(Problem(Origin(f"--set {text}"), "", why) for text in others)
+    raise_all(JobProblem(Origin(f"--set {text}"), "", why) for text in others)
     stored = fill(dress(document, Origin(STORED_AS)), environ)
     root, problems = apply_sets(stored, sets, environ, registries.adapters.names())
     raise_all(problem for problem in check_secrets(root) if problem.path.startswith("launch."))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from genrun.registry import did_you_mean
-from genrun.runner.job.errors import Origin, Problem
+from genrun.runner.job.errors import JobProblem, Origin
 
 Path = tuple[str | int, ...]
 """Keys and list indices from the root."""
@@ -69,9 +69,9 @@ class Value:
         found = self.nearest(path)
         return found.key or found.origin if key else found.origin
 
-    def problem(self, path: Path, message: str, *, key: bool = False, fails_items: bool = False) -> Problem:
+    def problem(self, path: Path, message: str, *, key: bool = False, fails_items: bool = False) -> JobProblem:
         """Return a problem of the value at `path`, or of its key."""
-        return Problem(self.place(path, key=key), dotted(path), message, fails_items)
+        return JobProblem(self.place(path, key=key), dotted(path), message, fails_items)
 
     def text(self, path: Path) -> str | None:
         """Return the text at a path; None where there is none, or an empty one."""
@@ -174,14 +174,14 @@ def section_path(path: Path) -> Path:
     return (*str(path[1]).split("."), *path[3:])
 
 
-def repeated(entries: Iterable[tuple[Path, Value]]) -> Iterator[Problem]:
+def repeated(entries: Iterable[tuple[Path, Value]]) -> Iterator[JobProblem]:
     """Name each scalar that an earlier one equals, and where that is."""
     first: dict[Any, Value] = {}
     for path, value in entries:
         same = first.setdefault(value.data, value)
         if same is not value:
             message = f"{value.data} is given twice, first at {same.origin}. Remove one of them."
-            yield Problem(value.origin, dotted(path), message)
+            yield JobProblem(value.origin, dotted(path), message)
 
 
 def shown(data: Any) -> str:

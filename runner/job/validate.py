@@ -9,7 +9,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from genrun.runner.job.errors import Problem
+from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.field_types import WANTED
 from genrun.runner.job.schema import (
     PROMPT_TAGS,
@@ -84,7 +84,7 @@ _BOUNDS = {
 }
 
 
-def job_of(root: Value) -> tuple[JobSpec | None, list[Problem]]:
+def job_of(root: Value) -> tuple[JobSpec | None, list[JobProblem]]:
     """Check a document against the schema alone; return the job, or None, and what is wrong."""
     # Keys with nothing behind them (`seeds:`) mean the default, but for those that are none.
     known = JobSpec.model_fields
@@ -111,7 +111,7 @@ def section(root: Value, name: str, schema: type[Section]) -> Section | None:
         return None
 
 
-def problems_of(error: ValidationError, root: Value, prefix: Path = ()) -> list[Problem]:
+def problems_of(error: ValidationError, root: Value, prefix: Path = ()) -> list[JobProblem]:
     """Translate every error of one validation, except of values that are wrong already.
 
     Args:
@@ -135,7 +135,7 @@ def _path(loc: tuple[int | str, ...]) -> Path:
     return loc
 
 
-def _problem(detail: ErrorDetails, root: Value, path: Path) -> Problem:
+def _problem(detail: ErrorDetails, root: Value, path: Path) -> JobProblem:
     kind = detail["type"]
     if kind == "extra_forbidden":
         return root.problem(path, unknown_option(str(path[-1]), _known_keys(root, path[:-1])), key=True)

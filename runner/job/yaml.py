@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from genrun.adapters.files import TooLargeError, read_bounded
-from genrun.runner.job.errors import Origin, Problem, raise_all, refuse
+from genrun.runner.job.errors import JobProblem, Origin, raise_all, refuse
 from genrun.runner.job.tree import Path as TreePath
 from genrun.runner.job.tree import Value, dotted
 
@@ -155,7 +155,7 @@ class _NodeReader:
 
     def __init__(self, place: Callable[[int, int], Origin]) -> None:
         self.place = place
-        self.problems: list[Problem] = []
+        self.problems: list[JobProblem] = []
         self.count = 0
         self.open: set[int] = set()
 
@@ -210,7 +210,7 @@ class _NodeReader:
         return children
 
     def _wrong(self, origin: Origin, message: str) -> None:
-        self.problems.append(Problem(origin, "", message))
+        self.problems.append(JobProblem(origin, "", message))
 
 
 def _text(text: str) -> str:

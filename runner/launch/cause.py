@@ -10,7 +10,7 @@ from pathlib import Path
 
 from genrun.runner.errors import LaunchError, RunError, StoreError
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.order import STOPPED, Order, Report, log_folder, rank_log
+from genrun.runner.store.order import STOPPED, Order, RankError, log_folder, rank_log
 
 TAIL_LINES = 6
 """Lines of a log in a message: the end of a traceback, and the error."""
@@ -74,7 +74,7 @@ def explain(exit_code: int) -> str:
     return f"ended with exit code {exit_code}"
 
 
-def _reported(folder: RunFolder, order: Order, report: Report) -> Cause:
+def _reported(folder: RunFolder, order: Order, report: RankError) -> Cause:
     message = report.message if report.is_store else f"{report.kind}: {report.message}"
     return Cause(message, report.rank, rank_log(folder, order.job, report.rank), report.is_store)
 
@@ -85,11 +85,11 @@ def _log(folder: RunFolder, order: Order, rank: int | None, own: Path) -> Path:
     return log if log.exists() and (rank is not None or not _text(own)) else own
 
 
-def _read(path: Path) -> Report:
+def _read(path: Path) -> RankError:
     try:
-        return Report(**json.loads(path.read_bytes()))
+        return RankError(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
-        return Report(float("inf"), int(path.name.split("-")[1].split(".")[0]), "Error", "see the log", False)
+        return RankError(float("inf"), int(path.name.split("-")[1].split(".")[0]), "Error", "see the log", False)
 
 
 def _tail(path: Path) -> list[str]:

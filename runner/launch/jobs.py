@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from genrun.registry import UnknownNameError
 from genrun.runner.errors import LaunchError, UsageError
 from genrun.runner.launch import registry
-from genrun.runner.launch.protocol import Check, Launcher, QueueState, Request
+from genrun.runner.launch.protocol import Check, Launcher, LaunchRequest, QueueState
 from genrun.runner.store.order import Order
 from genrun.runner.store.processes import is_gone
 
@@ -24,7 +24,7 @@ def launchers_of(folder: RunFolder, environ: Mapping[str, str]) -> list[Launcher
     found = []
     for kind in sorted(kinds):
         try:
-            found.append(registry.get(kind)(Request(environ=environ, uses_gpus=False)))
+            found.append(registry.get(kind)(LaunchRequest(environ=environ, uses_gpus=False)))
         except UnknownNameError:
             continue
     return found
@@ -53,7 +53,7 @@ def cancel_all(folder: RunFolder, environ: Mapping[str, str]) -> Iterator[str]:
             yield job
     for order in _followed(folder):
         kind = order.job.rsplit("-", 2)[0]
-        registry.get(kind)(Request(environ=environ, uses_gpus=False)).cancel(folder, order.job)
+        registry.get(kind)(LaunchRequest(environ=environ, uses_gpus=False)).cancel(folder, order.job)
         yield order.job
 
 
@@ -90,7 +90,7 @@ def doctor(environ: Mapping[str, str]) -> list[Check]:
     """Check this machine for the needs of every launcher, starting nothing."""
     checks = []
     for name in registry.names():
-        checks += registry.get(name)(Request(environ=environ, uses_gpus=False)).doctor()
+        checks += registry.get(name)(LaunchRequest(environ=environ, uses_gpus=False)).doctor()
     return checks
 
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genrun.runner.errors import LaunchError, RefusedError, UsageError
+from genrun.runner.errors import LaunchError, SubmissionRefusedError, UsageError
 from genrun.runner.job.mesh_axes import product
-from genrun.runner.launch.protocol import Check, Request, State
+from genrun.runner.launch.protocol import Check, LaunchRequest, State
 from genrun.runner.parallel.mesh import ALONE, Mesh
 from genrun.runner.store.environment import gpu_names
 from genrun.runner.store.files import write_error
@@ -41,7 +41,7 @@ class LocalLauncher(ABC):
 
     follows = True
 
-    def __init__(self, request: Request, mesh: Mesh) -> None:
+    def __init__(self, request: LaunchRequest, mesh: Mesh) -> None:
         self.mesh = mesh
         self._request = request
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -139,7 +139,7 @@ class InlineLauncher(LocalLauncher):
     One rank evaluates all points of a round, whatever `parallel` says.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: LaunchRequest) -> None:
         super().__init__(request, ALONE)
 
     def command(self, logs: Path, worker: Sequence[str]) -> list[str]:
@@ -156,7 +156,7 @@ class TorchrunLauncher(LocalLauncher):
         RefusedError: there are not that many GPUs.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: LaunchRequest) -> None:
         super().__init__(request, mesh_of(request))
 
     def command(self, logs: Path, worker: Sequence[str]) -> list[str]:
@@ -165,7 +165,7 @@ class TorchrunLauncher(LocalLauncher):
         return [sys.executable, "-m", "torch.distributed.run", *agent, *worker]
 
 
-def mesh_of(request: Request) -> Mesh:
+def mesh_of(request: LaunchRequest) -> Mesh:
     """Return the ranks under torchrun: as told, or one per GPU of this machine, or one group where there is no GPU.
 
     Raises:
@@ -181,5 +181,7 @@ def mesh_of(request: Request) -> Mesh:
         )
     if 0 < gpus < mesh.ranks:
         field = "parallel" if request.processes == "auto" else "launch.processes"
-        raise RefusedError(field, f"{mesh.ranks} ranks, and this machine has {gpus} GPUs: one rank needs one. {REMEDY}")
+        raise SubmissionRefusedError(
+            field, f"{mesh.ranks} ranks, and this machine has {gpus} GPUs: one rank needs one. {REMEDY}"
+        )
     return mesh

@@ -66,7 +66,7 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Request:
+class LaunchRequest:
     """Arguments from which a launcher is made.
 
     Attributes:
@@ -187,7 +187,7 @@ class QueueState(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts workers for an order, and looks after them; made from a `Request`, found by name in `registry`."""
+    """Starts workers for an order, and looks after them; made from a `LaunchRequest`, found by name in `registry`."""
 
     @property
     def mesh(self) -> Mesh:

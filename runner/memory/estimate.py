@@ -25,7 +25,7 @@ COPIES_OF_TRAJECTORY = 4
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MemoryEstimate:
     """Memory of one rank in one mode, in bytes.
 
     Attributes:
@@ -55,7 +55,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Subject:
+class MemorySubject:
     """A model, and the sample that it is to make.
 
     Attributes:
@@ -86,7 +86,7 @@ def folder_of(checkpoint: Checkpoint, revision: str | None) -> Path:
     return folder
 
 
-def estimates(subject: Subject) -> list[Estimate]:
+def estimates(subject: MemorySubject) -> list[MemoryEstimate]:
     """Return every mode, each without and with tiles, from the fastest to the most frugal.
 
     Raises:
@@ -98,7 +98,7 @@ def estimates(subject: Subject) -> list[Estimate]:
     return [_estimate(mode, tiled, parts, working) for mode in MODES for tiled in (False, True)]
 
 
-def fastest(found: Sequence[Estimate], size_bytes: int) -> Estimate | None:
+def fastest(found: Sequence[MemoryEstimate], size_bytes: int) -> MemoryEstimate | None:
     """Return the first mode that fits into a device's memory."""
     return next((each for each in found if each.peak_bytes <= size_bytes), None)
 
@@ -123,7 +123,7 @@ def shape_of(folder: Path, sampling: Mapping[str, Any], holding: LoadOptions | N
     return Shape(sides[0], sides[1], int(sampling.get("num_frames") or config.get("sample_frames") or 1))
 
 
-def _working_bytes(subject: Subject, parts: Sequence[Component]) -> Callable[[str, bool], int]:
+def _working_bytes(subject: MemorySubject, parts: Sequence[Component]) -> Callable[[str, bool], int]:
     """Return memory besides weights, by stage and tiles."""
     vae = next((part for part in parts if part.name == "vae"), None)
     latents = latent_shape(vae and vae.kind, vae.config if vae else {}, subject.shape)
@@ -150,7 +150,9 @@ def _working_bytes(subject: Subject, parts: Sequence[Component]) -> Callable[[st
     return working
 
 
-def _estimate(mode: Offload, tiled: bool, parts: Sequence[Component], working: Callable[[str, bool], int]) -> Estimate:
+def _estimate(
+    mode: Offload, tiled: bool, parts: Sequence[Component], working: Callable[[str, bool], int]
+) -> MemoryEstimate:
     encoders = [part for part in parts if part.is_encoder]
     others = [part for part in parts if not part.is_encoder]
     stages = {
@@ -159,7 +161,7 @@ def _estimate(mode: Offload, tiled: bool, parts: Sequence[Component], working: C
         "decode": _held(mode, others, [part for part in others if not part.is_denoiser]),
     }
     sizes = {name: held + working(name, tiled) + CONTEXT_BYTES for name, held in stages.items()}
-    return Estimate(mode, tiled, sizes["encode"], sizes["denoise"], sizes["decode"])
+    return MemoryEstimate(mode, tiled, sizes["encode"], sizes["denoise"], sizes["decode"])
 
 
 def _held(mode: Offload, loaded: Sequence[Component], working: Sequence[Component]) -> int:

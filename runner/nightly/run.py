@@ -22,7 +22,7 @@ from genrun.runner.store.processes import current
 from genrun.runner.store.repair import remove_from_job
 from genrun.runner.store.runs import new_path, point_latest
 from genrun.runner.submit import lock
-from genrun.runner.submit.match import Job, is_run_of
+from genrun.runner.submit.match import SubmittedJob, is_run_of
 from genrun.runner.submit.resume import take_up
 
 EXIT_CODES = {"passed": 0, "failed": 1}
@@ -86,7 +86,7 @@ class Outcome:
         }
 
 
-def run_night(job: Job, base: Path, tools: Tools, *, again: bool = False) -> Outcome:
+def run_night(job: SubmittedJob, base: Path, tools: Tools, *, again: bool = False) -> Outcome:
     """Do what is left of this night's work.
 
     An interrupted night is continued where it stopped; one that is done is left alone.
@@ -119,7 +119,7 @@ def run_night(job: Job, base: Path, tools: Tools, *, again: bool = False) -> Out
         return _Call(job, spec, base, tools, folder, night).run()
 
 
-def _open(job: Job, base: Path, run: NightRun | None, tools: Tools, due_night: Due) -> RunFolder:
+def _open(job: SubmittedJob, base: Path, run: NightRun | None, tools: Tools, due_night: Due) -> RunFolder:
     """Make tonight's run, or take it up. Nothing of other runs is used: a night measures anew."""
     with lock.of_job(base / job.spec.name, tools.say):
         remove_from_job(base / job.spec.name)
@@ -139,7 +139,7 @@ def _open(job: Job, base: Path, run: NightRun | None, tools: Tools, due_night: D
         return folder
 
 
-def _new_night(job: Job, run: str, due_night: Due) -> Night:
+def _new_night(job: SubmittedJob, run: str, due_night: Due) -> Night:
     return Night(job.spec.name, run, due_night.night, due_night.scheduled_at)
 
 
@@ -166,7 +166,7 @@ def _record_doubled(run: NightRun, base: Path, tools: Tools) -> Night:
 class _Call:
     """A call that has the night to itself: `run` is its order of work."""
 
-    job: Job
+    job: SubmittedJob
     spec: NightlySpec
     base: Path
     tools: Tools

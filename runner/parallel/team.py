@@ -98,7 +98,7 @@ class Solo:
 
 
 @dataclass(frozen=True)
-class Group:
+class DataGroup:
     """A data group of several ranks: time slots, which evaluate different points, of one or several ranks each.
 
     Attributes:
@@ -166,9 +166,9 @@ class ElasticTeam:
         mesh: of the launch.
     """
 
-    def __init__(self, base: Solo | Group, world: ProcessGroup, mesh: Mesh) -> None:
+    def __init__(self, base: Solo | DataGroup, world: ProcessGroup, mesh: Mesh) -> None:
         self._base, self._world, self._mesh = base, world, mesh
-        self._now: Solo | Group = base
+        self._now: Solo | DataGroup = base
         self._made: dict[tuple[range, ...], tuple[ProcessGroup, ProcessGroup]] = {}
 
     @property
@@ -239,7 +239,7 @@ class ElasticTeam:
         if mine is not None and widths[mine] > 1:
             mesh = Mesh(1, self._mesh.time * widths[mine], *self._mesh.shape[2:])
             alarm = None if isinstance(self._base, Solo) else self._base.alarm
-            self._now = Group(self.rank, teams[mine][0], *groups, mesh, self.slot, alarm)
+            self._now = DataGroup(self.rank, teams[mine][0], *groups, mesh, self.slot, alarm)
         return mine
 
     def close(self) -> None:
@@ -280,7 +280,7 @@ def join(rank: int, mesh: Mesh, local_rank: int = 0, *, elastic: bool = False, b
     return ElasticTeam(Solo(rank) if mesh.ranks_per_team == 1 else base, world, mesh)
 
 
-def _join_group(rank: int, mesh: Mesh, local_rank: int, backend: str) -> Group:
+def _join_group(rank: int, mesh: Mesh, local_rank: int, backend: str) -> DataGroup:
     import torch
     import torch.distributed as dist
 
@@ -295,7 +295,7 @@ def _join_group(rank: int, mesh: Mesh, local_rank: int, backend: str) -> Group:
     columns = [team[place :: mesh.ranks_per_slot] for team in teams for place in range(mesh.ranks_per_slot)]
     exchange = _own_group(rank, columns, "nccl" if on_gpus else "gloo") if mesh.time > 1 else None
     if mesh.ranks_per_slot == 1:
-        return Group(rank, leader, control, exchange, ours)
+        return DataGroup(rank, leader, control, exchange, ours)
     from torch.distributed.device_mesh import init_device_mesh
 
     from genrun.adapters.parallel.slot import FailureBarrier, Slot
@@ -306,7 +306,7 @@ def _join_group(rank: int, mesh: Mesh, local_rank: int, backend: str) -> Group:
     slot = Slot(devices, mesh.cfg, mesh.ring, mesh.ulysses, backend)
     # Here, and not when a pipeline is loaded: torch wants all ranks of a launch there when it makes a group.
     slot.meet()
-    return Group(rank, leader, control, exchange, ours, slot, alarm)
+    return DataGroup(rank, leader, control, exchange, ours, slot, alarm)
 
 
 def _own_group(rank: int, lists: Sequence[Sequence[int]], backend: str) -> ProcessGroup:

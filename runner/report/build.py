@@ -23,7 +23,7 @@ from genrun.runner.store.repair import remove_below
 
 
 @dataclass(frozen=True)
-class Report:
+class WrittenReport:
     """A report that was written.
 
     Attributes:
@@ -37,7 +37,7 @@ class Report:
     failed: int
 
 
-def build_report(run: RunFolder, *, standalone: bool = False) -> Report:
+def build_report(run: RunFolder, *, standalone: bool = False) -> WrittenReport:
     """Write the report of a run into its `report/` folder; index.html comes last.
 
     Args:
@@ -55,7 +55,7 @@ def build_report(run: RunFolder, *, standalone: bool = False) -> Report:
     _link_pairs(run, {} if page.comparison is None else page.comparison.files)
     index = run.report_dir / "index.html"
     atomic_write(index, render(page).encode("utf-8", "xmlcharrefreplace"))
-    return Report(index, sum(group.items for group in page.groups), page.failed)
+    return WrittenReport(index, sum(group.items for group in page.groups), page.failed)
 
 
 def _link_pairs(run: RunFolder, files: Mapping[str, Path]) -> None:

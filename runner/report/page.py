@@ -10,7 +10,7 @@ from typing import Any
 from genrun.runner.report.sections.clips import collect_clips
 from genrun.runner.report.sections.comparison import ComparisonSection, collect_comparison, with_addresses
 from genrun.runner.report.sections.environment import collect_environment
-from genrun.runner.report.sections.failed import Failure, collect_failures
+from genrun.runner.report.sections.failed import FailedItem, collect_failures
 from genrun.runner.report.sections.nights import NightsSection, collect_nights
 from genrun.runner.report.sections.notes import Notes, collect_notes
 from genrun.runner.report.sections.outliers import Ranking, collect_outliers
@@ -65,7 +65,7 @@ class Page:
     path: str
     groups: tuple[Group, ...]
     verdict: Verdict
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedItem, ...]
     failed: int
     notes: tuple[Notes, ...]
     comparison: ComparisonSection | None

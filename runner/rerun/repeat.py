@@ -59,7 +59,7 @@ class Original:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Reproduction:
     """A repetition compared with its original.
 
     Attributes:
@@ -131,7 +131,7 @@ def original_in(folder: RunFolder, item: WorkItem) -> Original:
     return Original(item, media, record.sha256, latents, folder.job_document(), record.saving)
 
 
-def repeat(original: Original, out: Path) -> Comparison:
+def repeat(original: Original, out: Path) -> Reproduction:
     """Sample an item again in this process, write it into the folder `out`, and compare.
 
     Raises:
@@ -159,7 +159,7 @@ def repeat(original: Original, out: Path) -> Comparison:
     latents = scratch.path / f"{item.id}.safetensors"
     _write(scratch, media, lambda path: engine.write(path, frames, metadata_of(item, original.saving)))
     _write(scratch, latents, sample.save_latents)
-    return Comparison(
+    return Reproduction(
         media,
         sha256_of(media),
         original.sha256,

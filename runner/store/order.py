@@ -26,7 +26,7 @@ STOPPED = 3
 
 
 @dataclass(frozen=True)
-class Report:
+class RankError:
     """A rank's reason for not going on, in `rank-N.error.json`.
 
     Attributes:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.launch.protocol import Cluster, Launcher, Request, Step
+from genrun.runner.launch.protocol import Cluster, Launcher, LaunchRequest, Step
 from genrun.runner.parallel.mesh import MeshRequest, points_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.order import Order
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def request_of(
     spec: JobSpec, document: Mapping[str, Any], environ: Mapping[str, str], items: Sequence[WorkItem] = ()
-) -> Request:
+) -> LaunchRequest:
     """Return what a job asks of its launcher.
 
     Args:
@@ -33,7 +33,7 @@ def request_of(
         items: the plan, for `parallel: auto`.
     """
     launch = spec.launch
-    return Request(
+    return LaunchRequest(
         launch.processes,
         mesh_request_of(spec, items),
         launch.threads,

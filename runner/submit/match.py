@@ -27,7 +27,7 @@ SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Job:
+class SubmittedJob:
     """A job as it is submitted.
 
     Attributes:
@@ -41,7 +41,7 @@ class Job:
     items: Sequence[WorkItem]
 
 
-def find_run(job: Job, base: Path) -> RunFolder | None:
+def find_run(job: SubmittedJob, base: Path) -> RunFolder | None:
     """Return the newest run of this job's name that has exactly its items, or None."""
     for path in runs_of(base / job.spec.name):
         folder = RunFolder.open(path)
@@ -50,7 +50,7 @@ def find_run(job: Job, base: Path) -> RunFolder | None:
     return None
 
 
-def check_same(job: Job, folder: RunFolder) -> None:
+def check_same(job: SubmittedJob, folder: RunFolder) -> None:
     """Refuse to mix a changed job into an old run.
 
     Raises:
@@ -83,7 +83,7 @@ def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def is_run_of(job: Job, folder: RunFolder) -> bool:
+def is_run_of(job: SubmittedJob, folder: RunFolder) -> bool:
     """Tell whether a run has exactly a job's items, as far as it can still be told.
 
     Raises:

@@ -8,10 +8,10 @@ from genrun.runner.errors import DamagedFileError
 from genrun.runner.job.errors import JobFileError
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.results import set_aside
-from genrun.runner.submit.match import Job, is_run_of, planned_ids
+from genrun.runner.submit.match import SubmittedJob, is_run_of, planned_ids
 
 
-def renew(job: Job, folder: RunFolder) -> list[str]:
+def renew(job: SubmittedJob, folder: RunFolder) -> list[str]:
     """Write job.yaml and plan.jsonl of a job's run again where they are not the job's; say what was damaged.
 
     Raises:
@@ -52,7 +52,7 @@ def rebuild(folder: RunFolder) -> list[str]:
     document = folder.job_document()
     try:
         loaded = load(folder.path / "job.yaml")
-        job = Job(loaded.job, document, plan(loaded))
+        job = SubmittedJob(loaded.job, document, plan(loaded))
     except JobFileError as error:
         raise _hopeless(folder, str(error).splitlines()[0]) from error
     if not is_run_of(job, folder):

@@ -13,7 +13,7 @@ from genrun.runner.store.repair import repair
 from genrun.runner.store.runs import new_path, point_latest
 from genrun.runner.submit.active import at_work
 from genrun.runner.submit.lock import Say, of_run
-from genrun.runner.submit.match import Job, check_same, find_run
+from genrun.runner.submit.match import SubmittedJob, check_same, find_run
 from genrun.runner.submit.rebuild import renew
 from genrun.runner.submit.reuse import fill
 from genrun.runner.submit.stale import SetBack, set_back, stored
@@ -46,7 +46,7 @@ class OpenedRun:
 
 
 def open_run(
-    job: Job,
+    job: SubmittedJob,
     base: Path,
     run: RunFolder | None,
     *,
@@ -79,7 +79,7 @@ def open_run(
     return opened
 
 
-def _make(job: Job, base: Path, *, fresh: bool) -> OpenedRun:
+def _make(job: SubmittedJob, base: Path, *, fresh: bool) -> OpenedRun:
     job_folder, counts = base / job.spec.name, [0]
 
     def take(new: RunFolder) -> None:
@@ -89,7 +89,7 @@ def _make(job: Job, base: Path, *, fresh: bool) -> OpenedRun:
     return OpenedRun(folder, counts[-1])
 
 
-def take_up(job: Job, folder: RunFolder, is_at_work: Callable[[RunFolder], bool], say: Say) -> OpenedRun:
+def take_up(job: SubmittedJob, folder: RunFolder, is_at_work: Callable[[RunFolder], bool], say: Say) -> OpenedRun:
     """Let a run follow a job whose items are the same: results first, so that job.yaml never says what they are not.
 
     Raises:

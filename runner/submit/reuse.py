@@ -26,7 +26,7 @@ from genrun.runner.store.runs import runs_of
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.records import Record
-    from genrun.runner.submit.match import Job
+    from genrun.runner.submit.match import SubmittedJob
 
 WORKERS = 8
 """Threads that read, link and write files: on network file systems nearly all of the time is waiting."""
@@ -59,7 +59,7 @@ class Found:
             return False
 
 
-def reusable(job: Job, job_folder: Path) -> dict[str, Found]:
+def reusable(job: SubmittedJob, job_folder: Path) -> dict[str, Found]:
     """Return the results that earlier runs of a job have of its items, by id, without reading any media file.
 
     Args:
@@ -82,7 +82,7 @@ def reusable(job: Job, job_folder: Path) -> dict[str, Found]:
     return found
 
 
-def fill(new: RunFolder, job: Job, job_folder: Path) -> int:
+def fill(new: RunFolder, job: SubmittedJob, job_folder: Path) -> int:
     """Put the results of a job's earlier runs into a new run's folder; return the number of items.
 
     Raises:
@@ -101,7 +101,7 @@ def fill(new: RunFolder, job: Job, job_folder: Path) -> int:
     return count
 
 
-def _fits(folder: RunFolder, job: Job) -> Callable[[WorkItem, Record], bool]:
+def _fits(folder: RunFolder, job: SubmittedJob) -> Callable[[WorkItem, Record], bool]:
     """Return a function that tells whether a record of an earlier run can be used as it is."""
     wanted, needs_latents = written_with(job.document), wants_latents(dict(job.document))
     try:

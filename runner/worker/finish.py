@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
-    from genrun.runner.worker.producer import Producer, Sample
+    from genrun.runner.worker.producer import Producer, SampledItem
 
 FramesAndSaving = tuple[Any, tuple[str, ...]]
 """Frames, and what the VAE had to do to save memory."""
@@ -51,7 +51,7 @@ class UnfinishedItem:
     producer: Producer
     item: WorkItem
     record: Record
-    sample: Sample | None
+    sample: SampledItem | None
     save_latents: bool
     rank: int
     log: str
@@ -109,7 +109,9 @@ class UnfinishedItem:
                 spent = time.monotonic() - started
                 self.record = replace(self.record, elapsed_s=self.record.elapsed_s + spent)
 
-    def _write(self, stack: contextlib.ExitStack, files: dict[Path, Path], sample: Sample, *, is_alone: bool) -> Record:
+    def _write(
+        self, stack: contextlib.ExitStack, files: dict[Path, Path], sample: SampledItem, *, is_alone: bool
+    ) -> Record:
         """Write latents and media under temporary names; a decoding that fails keeps the latents."""
         record = self.record
         if self.save_latents:
@@ -132,7 +134,7 @@ class UnfinishedItem:
         notes = (*record.notes, *self.producer.notes(self.item, decoded[0]))
         return replace(record, status="done", **found, saving=decoded[1], notes=notes)
 
-    def _decode(self, sample: Sample, *, is_alone: bool) -> FramesAndSaving:
+    def _decode(self, sample: SampledItem, *, is_alone: bool) -> FramesAndSaving:
         """Decode; where memory runs out, once more in tiles and slices."""
         with _as_decode_error(passing=(OverlapMemoryError,)):
             try:
@@ -161,7 +163,7 @@ class UnfinishedItem:
         return temporary, media
 
     def _keep_latents(
-        self, stack: contextlib.ExitStack, files: dict[Path, Path], sample: Sample, record: Record
+        self, stack: contextlib.ExitStack, files: dict[Path, Path], sample: SampledItem, record: Record
     ) -> Record:
         final = self.folder.latents_path(record.item_id)
         temporary = stack.enter_context(self.folder.staged(final))

@@ -27,7 +27,7 @@ from genrun.runner.parallel.team import Team, join
 from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import STALE_S, Leases, Owner
-from genrun.runner.store.order import STOPPED, Order, Report, rank_log
+from genrun.runner.store.order import STOPPED, Order, RankError, rank_log
 from genrun.runner.store.output_settings import wants_latents, written_with
 from genrun.runner.store.processes import ProcessName, current, is_gone
 from genrun.runner.worker.background import has_dropped_work
@@ -223,7 +223,7 @@ def _stop(*_: object) -> None:
 
 def _report(path: Path, rank: int, error: Exception) -> None:
     """Leave the reason of this rank's end for the launcher."""
-    report = Report(time.time(), rank, type(error).__name__, str(error), isinstance(error, StoreError))
+    report = RankError(time.time(), rank, type(error).__name__, str(error), isinstance(error, StoreError))
     try:
         # Where the disk is full the launcher finds out by itself.
         path.write_text(json.dumps(asdict(report)))

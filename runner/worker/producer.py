@@ -27,7 +27,7 @@ LATENTS = "latents"
 """Name of the tensor in a latents file."""
 
 
-class Sample(Protocol):
+class SampledItem(Protocol):
     """A sampled item that is not decoded yet."""
 
     @property
@@ -91,11 +91,11 @@ class Producer(Protocol):
         """Return notes on the item, as far as its frames show them."""
         ...
 
-    def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> Sample:
+    def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> SampledItem:
         """Sample an item. `on_round` is told the front and the number of steps."""
         ...
 
-    def restore(self, item: WorkItem, latents: Path, stats: SamplerStats) -> Sample:
+    def restore(self, item: WorkItem, latents: Path, stats: SamplerStats) -> SampledItem:
         """Return an item as it was sampled, from its saved latents. Called on the leading rank only."""
         ...
 

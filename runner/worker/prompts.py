@@ -22,7 +22,7 @@ from genrun.runner.worker.device import release_memory
 
 if TYPE_CHECKING:
     from genrun.adapters.pipeline.truncation import Cut
-    from genrun.adapters.sampling.call import Request
+    from genrun.adapters.sampling.call import SamplingRequest
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
 
@@ -209,11 +209,11 @@ def has_stage(item: WorkItem) -> bool:
     return has_encoding_stage(adapter, model.get("checkpoint"), model.get("revision"), load_options_of(item))
 
 
-def request_of(item: WorkItem) -> Request:
+def request_of(item: WorkItem) -> SamplingRequest:
     """Return what generates an item, besides the model and the solver."""
-    from genrun.adapters.sampling.call import Request
+    from genrun.adapters.sampling.call import SamplingRequest
 
-    return Request(item.prompt, item.seed, item.sampling, item.negative_prompt)
+    return SamplingRequest(item.prompt, item.seed, item.sampling, item.negative_prompt)
 
 
 def load_options_of(item: WorkItem) -> LoadOptions:

@@ -14,12 +14,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from genrun.runner.bench.results import Result
+from genrun.runner.bench.results import PointResult
 
 
-def results(folder: Path) -> Iterator[Result]:
+def results(folder: Path) -> Iterator[PointResult]:
     """The cells of one bench folder, by K and tolerance."""
-    cells = [Result.from_dict(json.loads(path.read_bytes())) for path in (folder / "cells").glob("*.json")]
+    cells = [PointResult.from_dict(json.loads(path.read_bytes())) for path in (folder / "cells").glob("*.json")]
     kept = [cell for cell in cells if cell.samples and cell.cell.tolerance]
     return iter(sorted(kept, key=lambda result: (result.cell.workers, result.cell.tolerance or 0.0)))
 

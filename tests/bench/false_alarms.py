@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from genrun.runner import statistics
 from genrun.runner.compare.gates import Gate, Limit, gates_of, judge
-from genrun.runner.compare.load import Item, read_cells
+from genrun.runner.compare.load import ComparedItem, read_cells
 from genrun.runner.compare.results import Difference, Mean
 from genrun.runner.job import load
 from genrun.runner.score.metrics import style_of
@@ -42,7 +42,7 @@ def tables(run: RunFolder) -> Iterator[tuple[str, str, NDArray]]:
     cells = read_cells(run)
     for axes, items in cells.cells.items():
         for metric in [name for name in cells.metrics if "." not in name]:
-            grouped: dict[str, list[Item]] = {}
+            grouped: dict[str, list[ComparedItem]] = {}
             for item in items:
                 grouped.setdefault(item.planned.prompt, []).append(item)
             values = [[item.number(metric).value for item in group] for group in grouped.values()]

@@ -3,7 +3,7 @@ import re
 import pytest
 import torch
 
-from genrun.adapters.training.evaluate import Evaluation, evaluate, load
+from genrun.adapters.training.evaluate import DemoMetrics, evaluate, load
 from genrun.adapters.training.recipe import RECIPES, Recipe
 
 TARGETS = {
@@ -12,7 +12,7 @@ TARGETS = {
 }
 
 
-def measured(recipe: Recipe) -> Evaluation:
+def measured(recipe: Recipe) -> DemoMetrics:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -22,7 +22,7 @@ def measured(recipe: Recipe) -> Evaluation:
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[str, Evaluation]:
+def results() -> dict[str, DemoMetrics]:
     return {name: measured(recipe) for name, recipe in RECIPES.items()}
 
 
@@ -32,7 +32,7 @@ def results() -> dict[str, Evaluation]:
     [(name, attribute) for name, (accuracy, _) in TARGETS.items() for attribute in accuracy],
 )
 def test_shipped_weights_obey_captions_that_they_were_not_trained_on(
-    name: str, attribute: str, results: dict[str, Evaluation]
+    name: str, attribute: str, results: dict[str, DemoMetrics]
 ) -> None:
     assert results[name].pairs == 96
     assert results[name].accuracy[attribute] >= TARGETS[name][0][attribute]
@@ -40,7 +40,7 @@ def test_shipped_weights_obey_captions_that_they_were_not_trained_on(
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", list(RECIPES))
-def test_shipped_vae_reconstructs_held_out_scenes(name: str, results: dict[str, Evaluation]) -> None:
+def test_shipped_vae_reconstructs_held_out_scenes(name: str, results: dict[str, DemoMetrics]) -> None:
     assert results[name].vae_psnr_db > TARGETS[name][1]
 
 

@@ -12,7 +12,7 @@ from genrun.adapters import registry as adapters
 from genrun.adapters.demo.checker import check
 from genrun.adapters.demo.world import scenes
 from genrun.adapters.pipeline.loading import load
-from genrun.adapters.sampling.call import Request
+from genrun.adapters.sampling.call import SamplingRequest
 from genrun.adapters.sampling.decoding import decode
 from genrun.adapters.sampling.generate import sample
 from genrun.solvers import registry
@@ -40,7 +40,7 @@ def outcomes() -> dict[str, Outcome]:
     captions = [scene.caption for scene in islice(scenes("video", "held-out"), 0, None, 20)][:SAMPLES]
     found: dict[str, list[tuple[float, float, bool]]] = {}
     for seed, caption in enumerate(captions):
-        request, reference = Request(caption, seed, {}), None
+        request, reference = SamplingRequest(caption, seed, {}), None
         for name in registry.names():
             solver = registry.get(name)() if name == "sequential" else registry.get(name)(workers=WORKERS)
             sampled = sample(pipe, adapter, request, solver)

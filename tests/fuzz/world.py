@@ -203,9 +203,9 @@ def _within(seconds: int) -> Iterator[None]:
 
 def _repeat(original: Any, out: Path) -> Any:
     """Stand in for the sampling of an item that was accepted."""
-    from genrun.runner.rerun.repeat import Comparison
+    from genrun.runner.rerun.repeat import Reproduction
 
-    return Comparison(out / f"{original.item.id}.png", "0", None, None, None)
+    return Reproduction(out / f"{original.item.id}.png", "0", None, None, None)
 
 
 def _picture(path: Path, metadata: Any) -> None:

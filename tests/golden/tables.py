@@ -14,9 +14,9 @@ from statistics import fmean
 from typing import Any
 
 from genrun.runner.bench.folder import BenchFolder
-from genrun.runner.bench.measure import Measurer
+from genrun.runner.bench.measure import SubjectMeasurer
 from genrun.runner.bench.subjects import ModelQuestion, ask_model
-from genrun.runner.bench.sweep import REFERENCE, Cell, parse_solvers
+from genrun.runner.bench.sweep import REFERENCE, SweepPoint, parse_solvers
 from genrun.runner.job.registries import Registries
 
 MODELS = ("demo-image", "demo-video")
@@ -60,7 +60,7 @@ class Golden:
         asked = ask_model(ModelQuestion(model, samples=SAMPLES, steps=STEPS, sets=("model.device=cpu",)))
         self.model, self._subject = model, asked.subjects[0]
         self.settings = {name: json.loads(json.dumps(asked.settings[name])) for name in DECIDING}
-        self._measurer = Measurer(self._subject, BenchFolder.open(folder, asked.settings), SOLVERS)
+        self._measurer = SubjectMeasurer(self._subject, BenchFolder.open(folder, asked.settings), SOLVERS)
 
     def rows(self, solver: str) -> list[Row]:
         """Measure one solver. Raises AssertionError where it refuses or fails."""
@@ -73,7 +73,7 @@ class Golden:
     def _row(self, solver: str, workers: int) -> Row:
         (variant,) = parse_solvers(solver, SOLVERS)
         options = {**variant.options, "workers": workers, "tolerance": variant.tolerance}
-        cell = Cell(self.model, solver, solver, workers, variant.tolerance, options)
+        cell = SweepPoint(self.model, solver, solver, workers, variant.tolerance, options)
         result, _ = self._measurer.result(cell, lambda _: None)
         assert result.samples, f"{solver} with K = {workers} on {self.model}: {result.error}"
         samples = result.samples

@@ -80,7 +80,7 @@ def sample_and_score(folder: Path) -> None:
     from genrun.adapters.caches.toca import Toca
     from genrun.adapters.media import write_image, write_video
     from genrun.adapters.pipeline.loading import load
-    from genrun.adapters.sampling.call import Request
+    from genrun.adapters.sampling.call import SamplingRequest
     from genrun.adapters.sampling.decoding import decode
     from genrun.adapters.sampling.generate import sample, sample_batch
     from genrun.adapters.scorers import clip_score, latent_rmse, latent_worst_block, psnr
@@ -95,12 +95,12 @@ def sample_and_score(folder: Path) -> None:
         adapter = registry.get(name)
         pipe = load(adapter, None, dtype=None, device="cpu")
         stochastic = {"kind": "DDPMScheduler" if name == "demo-video" else "EulerDiscreteScheduler"}
-        requests = [Request(caption, seed, adapter.resolve({"steps": 6})) for seed in (0, 1)]
+        requests = [SamplingRequest(caption, seed, adapter.resolve({"steps": 6})) for seed in (0, 1)]
         solver = solvers.get("collocation")(workers=3)
         sampled = [sample(pipe, adapter, requests[0], solver), sample(pipe, adapter, requests[0], solver, cache=Toca())]
         sample_batch(pipe, adapter, requests, solvers.get("paradigms")(workers=2))
         if name == "demo-video":
-            noisy = Request(caption, 0, adapter.resolve({"steps": 6, "scheduler": stochastic}))
+            noisy = SamplingRequest(caption, 0, adapter.resolve({"steps": 6, "scheduler": stochastic}))
             sample(pipe, adapter, noisy, solvers.get("srds")(workers=2))
         files = []
         for number, each in enumerate(sampled):
@@ -140,13 +140,13 @@ def refuse() -> None:
     from genrun.adapters.caches.toca_scores import influence
     from genrun.adapters.parallel.exchange import Layout
     from genrun.adapters.pipeline.pictures import Pictures
-    from genrun.adapters.scheduler.replay import Stepped
+    from genrun.adapters.scheduler.replay import ReplayedStep
     from genrun.adapters.scorers._frechet import Gaussian
 
     square: Any = torch.zeros(3, 3, dtype=torch.float64)
     for wrong in (
         lambda: Pictures(np.zeros((1, 4, 4, 3))),
-        lambda: Stepped(torch.zeros(1, 2).long(), ()),
+        lambda: ReplayedStep(torch.zeros(1, 2).long(), ()),
         lambda: Layout.of(torch.zeros(1)).read(torch.zeros(4)),
         lambda: Gaussian(torch.zeros(4, dtype=torch.float64), square),
         lambda: influence(torch.zeros(1, 5, 8), torch.zeros(1, 5, 6), 2),

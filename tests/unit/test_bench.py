@@ -13,8 +13,8 @@ import pytest
 
 from genrun.runner.bench.folder import code_of_module
 from genrun.runner.bench.outputs import PARETO_COLUMNS, RESULT_COLUMNS, as_csv, as_json, pareto_row, result_row
-from genrun.runner.bench.results import Result, crossing, crossings
-from genrun.runner.bench.sweep import Cell, parse_solvers, parse_tolerances, parse_workers, sweep
+from genrun.runner.bench.results import PointResult, crossing, crossings
+from genrun.runner.bench.sweep import SweepPoint, parse_solvers, parse_tolerances, parse_workers, sweep
 from genrun.runner.errors import GenrunError
 from genrun.runner.job.registries import Registries
 from tests.fakes.bench import result
@@ -53,7 +53,7 @@ def test_of_several_crossings_the_fewest_rounds_count() -> None:
 
 
 def test_crossings_follow_each_sweep_by_its_tolerance_and_leave_refused_cells_out() -> None:
-    refused = Result(result(1, 1, 0.07).cell, "0", 50, (), error="refused: no")
+    refused = PointResult(result(1, 1, 0.07).cell, "0", 50, (), error="refused: no")
     cells = [result(0.08, 8, 0.4), result(0.005, 20, 0.1), refused, result(0.02, 12, 0.2)]
     one, *others = crossings([*cells, result(0.03, 9, None, solver="other")])
     assert (one.solver, one.error, one.state) == ("ropa", 0.01, "reached")
@@ -72,11 +72,11 @@ def test_a_result_is_summed_up_by_its_samples() -> None:
     assert (found.rmse, found.rmse_median, found.rmse_max) == (pytest.approx(0.02), pytest.approx(0.02), 0.03)
     assert found.worst_block == 0.04
     assert found.round_ratio == pytest.approx(2)
-    assert Result.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert PointResult.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
 def test_tables_have_a_number_or_an_empty_cell_in_every_column() -> None:
-    refused = Result(result(1, 1).cell, "0", 50, (), error='refused: "workers", say')
+    refused = PointResult(result(1, 1).cell, "0", 50, (), error='refused: "workers", say')
     cells = [result(0.02, 10, elapsed_s=4.0, calls=20, evaluation_s=0.1), refused]
     rows = list(csv.DictReader(io.StringIO(as_csv(RESULT_COLUMNS, map(result_row, cells)).decode())))
     assert tuple(rows[0]) == RESULT_COLUMNS
@@ -91,7 +91,7 @@ def test_tables_have_a_number_or_an_empty_cell_in_every_column() -> None:
     assert whole["pareto"][1]["rounds"] == 10
 
 
-def cells(solvers: str, workers: str = "1,8", *tolerances: str) -> list[Cell]:
+def cells(solvers: str, workers: str = "1,8", *tolerances: str) -> list[SweepPoint]:
     variants = parse_solvers(solvers, registry)
     return list(sweep("demo", variants, parse_workers(workers), parse_tolerances(tolerances, variants)))
 

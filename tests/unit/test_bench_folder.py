@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from genrun.runner.bench.folder import BenchFolder
-from genrun.runner.bench.measure import Measurer
-from genrun.runner.bench.run import Meter, Plan, measure
-from genrun.runner.bench.subjects import AnalyticSubject, Sampled, ask_problem
-from genrun.runner.bench.sweep import Cell, parse_solvers
+from genrun.runner.bench.measure import SubjectMeasurer
+from genrun.runner.bench.run import Meter, SweepPlan, measure
+from genrun.runner.bench.subjects import AnalyticSubject, SolvedSample, ask_problem
+from genrun.runner.bench.sweep import SweepPoint, parse_solvers
 from genrun.runner.errors import GenrunError, MixError, RunError, StoreError, UsageError
 from genrun.runner.job.registries import Registries
 from genrun.runner.progress import Progress, progress_line
@@ -50,9 +50,9 @@ class Watched:
     def count(self) -> int:
         return self.inner.count
 
-    def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Sampled]:
+    def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[SolvedSample]:
         self.runs.append((type(solver).__name__, tuple(indices)))
-        return [Sampled(each.x + self.offset, each.solution) for each in self.inner.run(solver, indices, cache)]
+        return [SolvedSample(each.x + self.offset, each.solution) for each in self.inner.run(solver, indices, cache)]
 
     def warm_up(self) -> None:
         pass
@@ -80,9 +80,9 @@ def subject(count: int = 3, **fields: Any) -> Watched:
     return Watched(AnalyticSubject("mixture", 12, count), **fields)
 
 
-def cell(kind: str = "ropa", **options: Any) -> Cell:
+def cell(kind: str = "ropa", **options: Any) -> SweepPoint:
     options = {"workers": 4, "tolerance": 0.1} | options
-    return Cell("mixture", kind, kind, options["workers"], options["tolerance"], options)
+    return SweepPoint("mixture", kind, kind, options["workers"], options["tolerance"], options)
 
 
 def opened(path: Path, **changes: Any) -> BenchFolder:
@@ -95,45 +95,45 @@ def ignore(_: float) -> None:
 
 def test_a_finished_cell_is_not_measured_again(tmp_path: Path) -> None:
     first = subject()
-    made, is_new = Measurer(first, opened(tmp_path), SOLVERS).result(cell(), ignore)
+    made, is_new = SubjectMeasurer(first, opened(tmp_path), SOLVERS).result(cell(), ignore)
     assert is_new
     assert first.runs == [(name, (index,)) for name in ("Sequential", "Ropa") for index in range(3)]
     second = subject()
-    found, is_new = Measurer(second, opened(tmp_path), SOLVERS).result(cell(), ignore)
+    found, is_new = SubjectMeasurer(second, opened(tmp_path), SOLVERS).result(cell(), ignore)
     assert not is_new
     assert found == made
     assert second.runs == []
 
 
 def test_another_cell_takes_the_references_from_the_folder_and_times_one_again(tmp_path: Path) -> None:
-    Measurer(subject(), opened(tmp_path), SOLVERS).result(cell(), ignore)
+    SubjectMeasurer(subject(), opened(tmp_path), SOLVERS).result(cell(), ignore)
     again = subject()
-    result, _ = Measurer(again, opened(tmp_path), SOLVERS).result(cell(tolerance=0.2), ignore)
+    result, _ = SubjectMeasurer(again, opened(tmp_path), SOLVERS).result(cell(tolerance=0.2), ignore)
     assert [indices for name, indices in again.runs if name == "Sequential"] == [(0,)]
     assert result.evaluation_s > 0
-    fresh, _ = Measurer(subject(), opened(tmp_path / "fresh"), SOLVERS).result(cell(tolerance=0.2), ignore)
+    fresh, _ = SubjectMeasurer(subject(), opened(tmp_path / "fresh"), SOLVERS).result(cell(tolerance=0.2), ignore)
     assert result.samples == fresh.samples
 
 
 def test_a_cell_cut_off_leaves_no_record_and_those_before_it_stay(tmp_path: Path) -> None:
     folder, broken = opened(tmp_path), subject()
-    Measurer(broken, folder, SOLVERS).result(cell(), ignore)
+    SubjectMeasurer(broken, folder, SOLVERS).result(cell(), ignore)
 
     def interrupt(fraction: float) -> None:
         if broken.runs[-1][0] == "Paradigms" and fraction > 0.5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Measurer(broken, folder, SOLVERS).result(cell("paradigms"), interrupt)
+        SubjectMeasurer(broken, folder, SOLVERS).result(cell("paradigms"), interrupt)
     assert len(list((folder.path / "cells").iterdir())) == 1
     assert folder.result(cell("paradigms"), "any") is None
-    _, is_new = Measurer(subject(), folder, SOLVERS).result(cell("paradigms"), ignore)
+    _, is_new = SubjectMeasurer(subject(), folder, SOLVERS).result(cell("paradigms"), ignore)
     assert is_new
 
 
 def test_numbers_are_those_of_the_solver_and_its_distance_to_the_sequential_state(tmp_path: Path) -> None:
     watched = subject()
-    result, _ = Measurer(watched, opened(tmp_path), SOLVERS).result(cell(), ignore)
+    result, _ = SubjectMeasurer(watched, opened(tmp_path), SOLVERS).result(cell(), ignore)
     for index, sample in enumerate(result.samples):
         (exact,) = watched.inner.run(SOLVERS.get("sequential")(), [index])
         (found,) = watched.inner.run(SOLVERS.get("ropa")(workers=4, tolerance=0.1), [index])
@@ -152,11 +152,11 @@ def test_numbers_are_those_of_the_solver_and_its_distance_to_the_sequential_stat
 def test_the_worst_block_is_of_states_with_places(tmp_path: Path) -> None:
     @dataclass
     class Pictures(Watched):
-        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Sampled]:
+        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[SolvedSample]:
             wrong = float(type(solver).__name__ != "Sequential")
-            return [Sampled(picture(wrong), Solution(picture(0), 4, 4, (12,))) for _ in indices]
+            return [SolvedSample(picture(wrong), Solution(picture(0), 4, 4, (12,))) for _ in indices]
 
-    result, _ = Measurer(Pictures(subject().inner), opened(tmp_path), SOLVERS).result(cell(), ignore)
+    result, _ = SubjectMeasurer(Pictures(subject().inner), opened(tmp_path), SOLVERS).result(cell(), ignore)
     sample = result.samples[0]
     assert sample.worst_block == pytest.approx(2 * sample.rmse)
     assert result.worst_block == sample.worst_block
@@ -171,14 +171,14 @@ def picture(wrong: float) -> Tensor:
 
 def test_a_batch_is_run_in_one_call(tmp_path: Path) -> None:
     watched = subject(count=5, batch=2)
-    result, _ = Measurer(watched, opened(tmp_path), SOLVERS).result(cell(), ignore)
+    result, _ = SubjectMeasurer(watched, opened(tmp_path), SOLVERS).result(cell(), ignore)
     assert [indices for name, indices in watched.runs if name == "Ropa"] == [(0, 1), (2, 3), (4,)]
     rounds = [sample.rounds for sample in result.samples]
     assert result.calls == max(rounds[:2]) + max(rounds[2:4]) + rounds[4]
 
 
 def test_a_solver_that_refuses_its_options_or_fails_is_a_result_with_the_reason(tmp_path: Path) -> None:
-    measurer = Measurer(subject(), opened(tmp_path), SOLVERS)
+    measurer = SubjectMeasurer(subject(), opened(tmp_path), SOLVERS)
     refused, _ = measurer.result(cell(workers=0), ignore)
     assert (refused.samples, refused.error) == ((), "refused: workers: must be at least 1, got 0")
     again, is_new = measurer.result(cell(workers=0), ignore)
@@ -186,14 +186,14 @@ def test_a_solver_that_refuses_its_options_or_fails_is_a_result_with_the_reason(
 
     @dataclass
     class Failing(Watched):
-        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Sampled]:
+        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[SolvedSample]:
             from genrun.solvers import NonFiniteError
 
             if type(solver).__name__ == "Ropa" and indices[0] == 1:
                 raise NonFiniteError(3, 2)
             return super().run(solver, indices, cache)
 
-    failed, _ = Measurer(Failing(subject().inner), opened(tmp_path / "other"), SOLVERS).result(cell(), ignore)
+    failed, _ = SubjectMeasurer(Failing(subject().inner), opened(tmp_path / "other"), SOLVERS).result(cell(), ignore)
     assert failed.samples == ()
     assert failed.error == "NonFiniteError: non-finite values at step 3 in round 2"
 
@@ -201,19 +201,19 @@ def test_a_solver_that_refuses_its_options_or_fails_is_a_result_with_the_reason(
 def test_a_sequential_sampler_that_fails_ends_the_bench(tmp_path: Path) -> None:
     @dataclass
     class Broken(Watched):
-        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[Sampled]:
+        def run(self, solver: Any, indices: Sequence[int], cache: Cache = None) -> list[SolvedSample]:
             from genrun.solvers import NonFiniteError
 
             raise NonFiniteError(3, 4)
 
     with pytest.raises(RunError, match="mixture: the sequential sampler itself fails: non-finite values at step 3"):
-        Measurer(Broken(subject().inner), opened(tmp_path), SOLVERS).result(cell(), ignore)
+        SubjectMeasurer(Broken(subject().inner), opened(tmp_path), SOLVERS).result(cell(), ignore)
 
 
 def test_another_machines_sequential_latents_are_refused(tmp_path: Path) -> None:
-    Measurer(subject(), opened(tmp_path), SOLVERS).result(cell(), ignore)
+    SubjectMeasurer(subject(), opened(tmp_path), SOLVERS).result(cell(), ignore)
     with pytest.raises(MixError, match="makes other latents of mixture than it did when this bench was begun"):
-        Measurer(subject(offset=1e-6), opened(tmp_path), SOLVERS).result(cell("paradigms"), ignore)
+        SubjectMeasurer(subject(offset=1e-6), opened(tmp_path), SOLVERS).result(cell("paradigms"), ignore)
 
 
 def test_other_settings_are_refused_with_what_differs_and_a_remedy(tmp_path: Path) -> None:
@@ -234,31 +234,31 @@ def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spoilt", [b"", b"{}", b"[]", b'{"cell": {"problem": 1}, "samples": []}'])
 def test_a_spoilt_record_is_named(tmp_path: Path, spoilt: bytes) -> None:
     folder = opened(tmp_path)
-    Measurer(subject(), folder, SOLVERS).result(cell(), ignore)
+    SubjectMeasurer(subject(), folder, SOLVERS).result(cell(), ignore)
     (path,) = (folder.path / "cells").iterdir()
     path.write_bytes(spoilt)
     with pytest.raises(StoreError, match=path.name):
-        Measurer(subject(), folder, SOLVERS).result(cell(), ignore)
+        SubjectMeasurer(subject(), folder, SOLVERS).result(cell(), ignore)
 
 
 def test_a_spoilt_reference_is_named(tmp_path: Path) -> None:
     folder = opened(tmp_path)
-    Measurer(subject(), folder, SOLVERS).result(cell(), ignore)
+    SubjectMeasurer(subject(), folder, SOLVERS).result(cell(), ignore)
     (folder.path / "references" / "mixture-0001.safetensors").write_bytes(b"no")
     with pytest.raises(StoreError, match=r"mixture-0001\.safetensors: cannot be read as latents"):
-        Measurer(subject(), folder, SOLVERS).result(cell(tolerance=0.2), ignore)
+        SubjectMeasurer(subject(), folder, SOLVERS).result(cell(tolerance=0.2), ignore)
 
 
 def test_newer_code_of_a_solver_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Measurer(subject(), opened(tmp_path), SOLVERS).result(cell(), ignore)
+    SubjectMeasurer(subject(), opened(tmp_path), SOLVERS).result(cell(), ignore)
     monkeypatch.setattr("genrun.runner.bench.measure.code_of", lambda kind: "newer")
-    _, is_new = Measurer(subject(), opened(tmp_path), SOLVERS).result(cell(), ignore)
+    _, is_new = SubjectMeasurer(subject(), opened(tmp_path), SOLVERS).result(cell(), ignore)
     assert is_new
 
 
 def test_progress_counts_cells_and_knows_the_rest(tmp_path: Path) -> None:
     asked = ask_problem("mixture", 2, 0, 12)
-    plan = Plan(asked, parse_solvers("paradigms,ropa", SOLVERS), (2, 4), {"": (0.1, 0.2)})
+    plan = SweepPlan(asked, parse_solvers("paradigms,ropa", SOLVERS), (2, 4), {"": (0.1, 0.2)})
     folder, display = BenchFolder.open(tmp_path / "bench", asked.settings), Display()
     results = measure(plan, folder, SOLVERS, display)
     assert len(results) == plan.total == 8
@@ -289,12 +289,12 @@ def test_settings_of_closed_forms_say_what_decides_their_numbers() -> None:
 
 def test_a_cache_is_compared_with_the_same_solver_without_it() -> None:
     from genrun.runner.bench.outputs import CACHE_COLUMNS, cache_rows, result_rows
-    from genrun.runner.bench.results import Result, SampleResult
-    from genrun.runner.bench.sweep import Cell
+    from genrun.runner.bench.results import PointResult, SampleResult
+    from genrun.runner.bench.sweep import SweepPoint
 
-    def result(kind: str, blocks: float, rmse: float, cache: dict[str, Any], error: str = "") -> Result:
+    def result(kind: str, blocks: float, rmse: float, cache: dict[str, Any], error: str = "") -> PointResult:
         samples = () if error else (SampleResult(10, 40, 0, "tolerance", (), rmse, None, blocks),)
-        return Result(Cell("p", kind, kind, 8, None, {}, cache), "", 50, samples, error)
+        return PointResult(SweepPoint("p", kind, kind, 8, None, {}, cache), "", 50, samples, error)
 
     cache = {"kind": "toca"}
     found = [

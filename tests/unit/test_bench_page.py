@@ -13,13 +13,13 @@ import pytest
 from genrun.runner.bench.charts import draw_problem, looks_of
 from genrun.runner.bench.folder import BenchFolder
 from genrun.runner.bench.page import About, best_sentence, entry, grid_of, write_page
-from genrun.runner.bench.results import Result, crossings
+from genrun.runner.bench.results import PointResult, crossings
 from tests.fakes.bench import result
 
 HOSTILE = '<script>alert("1")</script>{{ 7 * 7 }} $x_1$ \u202e'
 
 
-def sweeps(*solvers: str, workers: tuple[int, ...] = (2, 8)) -> list[Result]:
+def sweeps(*solvers: str, workers: tuple[int, ...] = (2, 8)) -> list[PointResult]:
     """Each solver takes two rounds more than the one before it, and half of them with four times the workers."""
     return [
         result(rmse, (rounds + 2 * turn) * 8 // k // 4 + 1, rmse, solver, k, elapsed_s=2.0, calls=20, evaluation_s=0.1)
@@ -29,7 +29,7 @@ def sweeps(*solvers: str, workers: tuple[int, ...] = (2, 8)) -> list[Result]:
     ]
 
 
-def page(path: Path, results: list[Result], **changes: Any) -> str:
+def page(path: Path, results: list[PointResult], **changes: Any) -> str:
     about = About(
         **{
             "title": "demo",
@@ -75,8 +75,8 @@ def test_the_page_shows_what_was_measured_and_how_to_do_it_again(tmp_path: Path)
     assert len(rows) == 3 * 2 + 12
 
 
-def refused() -> Result:
-    return Result(result(1, 1, 0.2).cell, "0", 50, (), error="refused: workers: must be 2 or more")
+def refused() -> PointResult:
+    return PointResult(result(1, 1, 0.2).cell, "0", 50, (), error="refused: workers: must be 2 or more")
 
 
 def test_foreign_text_stays_text(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_looks_tell_more_solvers_apart_than_there_are_colours() -> None:
 
 
 @pytest.mark.parametrize("results", [[result(0.0, 50)], [result(0.03, 10)]])
-def test_one_cell_is_enough_for_charts(results: list[Result]) -> None:
+def test_one_cell_is_enough_for_charts(results: list[PointResult]) -> None:
     charts = draw_problem(results, crossings(results))
     assert "fronts-k8" in charts
     assert not any(name.startswith("rounds") for name in charts)

@@ -21,7 +21,7 @@ from genrun.runner.forecast import (
     predict,
 )
 from genrun.runner.launch.local import mesh_of
-from genrun.runner.launch.protocol import Request
+from genrun.runner.launch.protocol import LaunchRequest
 from genrun.runner.parallel.mesh import Mesh, MeshRequest, choose
 from genrun.runner.parallel.team import Solo
 from genrun.runner.store.records import Record, SamplerStats
@@ -60,7 +60,7 @@ def test_auto_never_chooses_what_could_change_a_bit_but_keeps_what_it_is_told() 
 
 def test_torchrun_starts_the_ranks_that_auto_chose() -> None:
     asked = MeshRequest(time="auto", objective="latency", points=(4,) * 9)
-    assert mesh_of(Request(8, asked, uses_gpus=False)) == Mesh(2, 4)
+    assert mesh_of(LaunchRequest(8, asked, uses_gpus=False)) == Mesh(2, 4)
 
 
 def per_item(number: int, slots: int) -> float:

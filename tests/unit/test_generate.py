@@ -12,7 +12,7 @@ from genrun.adapters.adapter import Adapter
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.pipeline.pictures import pictures_of
 from genrun.adapters.pipeline.prompt_cache import encode_once
-from genrun.adapters.sampling.call import Request, call_arguments
+from genrun.adapters.sampling.call import SamplingRequest, call_arguments
 from genrun.adapters.sampling.decoding import decode
 from genrun.adapters.sampling.generate import sample, sample_batch
 from genrun.solvers import registry
@@ -22,14 +22,14 @@ from tests.tiny.loops import df
 AUTO = Adapter("auto", "any")
 
 
-def request_for(family: str, seed: int = 5) -> Request:
+def request_for(family: str, seed: int = 5) -> SamplingRequest:
     call = call_kwargs(family)
     named = ("guidance_scale", "height", "width", "num_frames")
     skipped = (*named, "prompt", "negative_prompt", "num_inference_steps", "generator", "output_type")
     sampling: dict[str, Any] = {name: call[name] for name in named if name in call}
     sampling["options"] = {key: value for key, value in call.items() if key not in skipped}
     sampling["steps"] = 6
-    return Request(call.get("prompt", ""), seed, sampling, call.get("negative_prompt"))
+    return SamplingRequest(call.get("prompt", ""), seed, sampling, call.get("negative_prompt"))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_sample_and_decode_give_the_plain_pipelines_frames(family: str) -> None:
 
 def test_the_scheduler_a_request_names_is_used_and_put_back() -> None:
     pipe, request = build("wan21"), request_for("wan21")
-    euler = Request(
+    euler = SamplingRequest(
         request.prompt,
         request.seed,
         {**request.sampling, "scheduler": {"kind": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}},
@@ -62,8 +62,8 @@ def test_the_scheduler_a_request_names_is_used_and_put_back() -> None:
     assert not torch.equal(one.latents, other.latents)
 
 
-def with_scheduler(request: Request, seed: int = 5, **scheduler: Any) -> Request:
-    return Request(request.prompt, seed, {**request.sampling, "scheduler": scheduler}, request.negative_prompt)
+def with_scheduler(request: SamplingRequest, seed: int = 5, **scheduler: Any) -> SamplingRequest:
+    return SamplingRequest(request.prompt, seed, {**request.sampling, "scheduler": scheduler}, request.negative_prompt)
 
 
 FLOW_SDE = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "algorithm_type": "sde-dpmsolver++"}
@@ -119,7 +119,7 @@ def test_a_pipeline_that_decodes_its_last_prediction_gets_that() -> None:
     parts["scheduler"] = df.LCMScheduler(beta_schedule="scaled_linear")
     pipe = df.LatentConsistencyModelPipeline(**parts, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
-    request = Request("a red kite", 5, {"steps": 4, "height": 64, "width": 64, "guidance_scale": 3.0})
+    request = SamplingRequest("a red kite", 5, {"steps": 4, "height": 64, "width": 64, "guidance_scale": 3.0})
     with torch.no_grad():
         plain = pictures_of(pipe(**call_arguments(pipe, AUTO, request), output_type="np")).frames
     for solver in ("sequential", "ropa"):
@@ -142,13 +142,13 @@ def test_another_seed_or_prompt_is_another_sample() -> None:
     first = sample(pipe, AUTO, request, solver).latents
     assert torch.equal(first, sample(pipe, AUTO, request, solver).latents)
     assert not torch.equal(first, sample(pipe, AUTO, request_for("sd3", seed=6), solver).latents)
-    other = Request("a blue square", request.seed, request.sampling)
+    other = SamplingRequest("a blue square", request.seed, request.sampling)
     assert not torch.equal(first, sample(pipe, AUTO, other, solver).latents)
 
 
 def test_arguments_that_a_pipeline_does_not_take_are_left_out() -> None:
     pipe = build("ddpm")
-    assert set(call_arguments(pipe, AUTO, Request("ignored", 1, {"steps": 3, "guidance_scale": 2.0}))) == {
+    assert set(call_arguments(pipe, AUTO, SamplingRequest("ignored", 1, {"steps": 3, "guidance_scale": 2.0}))) == {
         "num_inference_steps",
         "generator",
     }
@@ -167,7 +167,7 @@ def test_a_batch_controls_and_returns_each_sample_apart(family: str) -> None:
 
 def test_a_batch_shares_its_sampling() -> None:
     pipe, request = build("sd3"), request_for("sd3")
-    other = Request(request.prompt, 7, {**request.sampling, "guidance_scale": 1.0})
+    other = SamplingRequest(request.prompt, 7, {**request.sampling, "guidance_scale": 1.0})
     with pytest.raises(ValueError, match="a batch shares one sampling section"):
         sample_batch(pipe, AUTO, [request, other], registry.get("ropa")())
 
@@ -175,7 +175,7 @@ def test_a_batch_shares_its_sampling() -> None:
 @pytest.mark.parametrize("family", ["sd3", "flux", "wan21", "cogvideox_ddim"])
 def test_prompts_are_encoded_once_and_the_bits_do_not_change(family: str) -> None:
     pipe, request = build(family), request_for(family)
-    other = Request("a blue square", request.seed, request.sampling)
+    other = SamplingRequest("a blue square", request.seed, request.sampling)
     calls = []
     pipe.text_encoder.register_forward_hook(lambda *_: calls.append(1))
     solver = registry.get("sequential")()

@@ -14,7 +14,7 @@ from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.order import Order
 from genrun.runner.store.processes import name_of
 from genrun.runner.submit.active import is_at_work
-from genrun.slurm.submissions import Entry, Submission
+from genrun.slurm.submissions import StoredJob, SubmittedJobs
 from tests.fakes.items import make_folder
 
 QUEUED = "slurm-20260131T020000-0a1b2c3d"
@@ -41,7 +41,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 def queued(tmp_path: Path) -> RunFolder:
     folder = make_folder(tmp_path / "run")
     Order(QUEUED).save(folder)
-    Submission(QUEUED, "0", {"items": Entry("x.1", "7", 2), "score": Entry("x.1.score", "8")}).save(folder)
+    SubmittedJobs(QUEUED, "0", {"items": StoredJob("x.1", "7", 2), "score": StoredJob("x.1.score", "8")}).save(folder)
     return folder
 
 

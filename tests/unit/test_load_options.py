@@ -18,7 +18,7 @@ from genrun.adapters.pipeline import quantization
 from genrun.adapters.pipeline.load_options import PACKAGES, LoadOptions
 from genrun.adapters.pipeline.loading import load, load_encoders
 from genrun.adapters.pipeline.placement import can_save_memory, saving_memory
-from genrun.adapters.sampling.call import Request
+from genrun.adapters.sampling.call import SamplingRequest
 from genrun.adapters.sampling.decoding import decode
 from genrun.adapters.sampling.generate import sample
 from genrun.solvers import registry
@@ -27,7 +27,7 @@ from tests.tiny import PROMPT
 from tests.tiny.checkpoints import save
 
 AUTO = Adapter("auto", "any")
-REQUEST = Request(PROMPT, 5, {"steps": 2, "height": 32, "width": 32, "guidance_scale": 3.0})
+REQUEST = SamplingRequest(PROMPT, 5, {"steps": 2, "height": 32, "width": 32, "guidance_scale": 3.0})
 JOB = "prompts: [a red kite]\nmodel:\n  adapter: tiny-video\n"
 
 
@@ -128,7 +128,9 @@ def test_denoisers_are_compiled_whole_or_by_the_blocks_they_repeat(
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_compiled_kernels_make_the_same_clip_but_for_rounding(tmp_path: Path) -> None:
     folder = save("wan21", tmp_path)
-    request = Request(PROMPT, 5, {"steps": 1, "height": 16, "width": 16, "num_frames": 5, "guidance_scale": 1.0})
+    request = SamplingRequest(
+        PROMPT, 5, {"steps": 1, "height": 16, "width": 16, "num_frames": 5, "guidance_scale": 1.0}
+    )
     plain, compiled = (
         sample(held(folder, dtype="float32", compile=how), AUTO, request, registry.get("sequential")()).latents
         for how in (False, "regional")

@@ -21,7 +21,7 @@ import genrun
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import GroupExchange
 from genrun.adapters.scheduler.changes import Casts
-from genrun.adapters.scheduler.timesteps import Table
+from genrun.adapters.scheduler.timesteps import TimestepTable
 from genrun.solvers import registry
 from tests.tiny import build, build_scheduler, call_kwargs, generator, latents_of
 from tests.tiny.loops import MATRIX, TinyLoop
@@ -447,7 +447,7 @@ def test_tables_are_the_real_ones_before_the_loop() -> None:
     with genrun.parallelize(pipe, "ropa"):
         pipe.scheduler.set_timesteps(5)
         timesteps, sigmas = pipe.scheduler.timesteps, pipe.scheduler.sigmas
-        assert isinstance(timesteps, Table)
+        assert isinstance(timesteps, TimestepTable)
         assert type(timesteps.float() + 1) is Tensor
         assert type(timesteps.expand(2, 5)) is Tensor
         assert torch.equal(timesteps.cpu(), real.timesteps)

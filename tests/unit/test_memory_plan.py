@@ -20,7 +20,7 @@ from genrun.runner.cli import main
 from genrun.runner.errors import UsageError
 from genrun.runner.job.checkpoint import Checkpoint
 from genrun.runner.memory.activations import Shape, decoder_numbers, denoiser_numbers, latent_shape
-from genrun.runner.memory.estimate import Estimate, Subject, estimates, fastest, folder_of, shape_of
+from genrun.runner.memory.estimate import MemoryEstimate, MemorySubject, estimates, fastest, folder_of, shape_of
 from genrun.runner.memory.weights import Component, components
 from tests.tiny import FAMILIES, build, call_kwargs
 from tests.tiny.checkpoints import save
@@ -108,7 +108,7 @@ def test_latents_have_the_pipelines_own_shape(family: str, root: Path) -> None:
 
 
 def test_modes_are_ordered_by_what_they_hold(root: Path) -> None:
-    found = estimates(Subject(save("wan22", root), LoadOptions("bfloat16"), Shape(480, 832, 81), 50))
+    found = estimates(MemorySubject(save("wan22", root), LoadOptions("bfloat16"), Shape(480, 832, 81), 50))
     whole = [each.peak_bytes for each in found if not each.tiled]
     assert [each.mode for each in found if not each.tiled] == ["none", "model", "group", "sequential"]
     assert whole == sorted(whole, reverse=True)
@@ -117,7 +117,11 @@ def test_modes_are_ordered_by_what_they_hold(root: Path) -> None:
 
 
 def test_the_fastest_mode_that_fits_is_chosen() -> None:
-    found = [Estimate("none", False, 1, 90, 9), Estimate("model", False, 1, 40, 60), Estimate("model", True, 1, 40, 9)]
+    found = [
+        MemoryEstimate("none", False, 1, 90, 9),
+        MemoryEstimate("model", False, 1, 40, 60),
+        MemoryEstimate("model", True, 1, 40, 9),
+    ]
     assert fastest(found, 100) is found[0]
     assert fastest(found, 50) is found[2]
     assert found[2].options == "offload: model, vae: {tiling: true, slicing: true}"

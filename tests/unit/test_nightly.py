@@ -23,7 +23,7 @@ from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.nights import Attempt, Night, amend, read_night
 from genrun.runner.store.processes import current
 from genrun.runner.store.runs import pin
-from genrun.runner.submit.match import Job
+from genrun.runner.submit.match import SubmittedJob
 from tests.fakes.items import dead_process, done, failed, make_item
 from tests.fakes.scores import give
 
@@ -64,7 +64,7 @@ class World:
             if record is None or record.status == "failed":
                 done(folder, item)
 
-    def job(self) -> Job:
+    def job(self) -> SubmittedJob:
         document = {
             "name": "demo",
             "model": {"adapter": "auto", "checkpoint": "test/fake"},
@@ -74,7 +74,7 @@ class World:
             "nightly": self.nightly,
         }
         items = [make_item(number) for number in range(4)]
-        return Job(JobSpec.model_validate(document), document, items)
+        return SubmittedJob(JobSpec.model_validate(document), document, items)
 
     def run(self, *, again: bool = False, hours: float = 0.0, **changes: Any) -> Outcome:
         self.now += timedelta(hours=hours)

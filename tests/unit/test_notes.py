@@ -5,7 +5,7 @@ from pathlib import Path
 
 from genrun.runner import notes
 from genrun.runner.compare.drift import measure
-from genrun.runner.compare.load import Item
+from genrun.runner.compare.load import ComparedItem
 from genrun.runner.report.build import build_report
 from genrun.runner.report.sections.clips import describe
 from genrun.runner.score.metrics import wanted_metrics
@@ -92,7 +92,7 @@ def test_drift_from_or_of_a_picture_that_is_not_real_is_not_measured(tmp_path: P
     real = make_run(tmp_path / "job" / "a", image=True)
     black = noted_run(tmp_path / "job" / "b", BLACK, index=0)
     entries = [
-        Item(run.items()[0], run.record(run.items()[0].id), {}, run.records()[run.items()[0].id].media, run)
+        ComparedItem(run.items()[0], run.record(run.items()[0].id), {}, run.records()[run.items()[0].id].media, run)
         for run in (real, black)
     ]
     (of,) = measure("drift.psnr", [(entries[0], entries[1])])

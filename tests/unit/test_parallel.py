@@ -20,13 +20,13 @@ from genrun.adapters.parallel.context import dispatch_all, rank_by_rank
 from genrun.adapters.parallel.enable import enable_parallelism
 from genrun.adapters.parallel.slot import FailureBarrier, Slot
 from genrun.adapters.parallel.support import CONTEXT, DOUBLED, MASKED, TWICE, refusals, uneven
-from genrun.runner.errors import RefusedError as QueueRefusedError
+from genrun.runner.errors import SubmissionRefusedError as QueueRefusedError
 from genrun.runner.job import LoadedJob, load
 from genrun.runner.job.errors import JobFileError
 from genrun.runner.job.mesh_axes import product
 from genrun.runner.job.plan import plan
 from genrun.runner.launch import local
-from genrun.runner.launch.protocol import Request
+from genrun.runner.launch.protocol import LaunchRequest
 from genrun.runner.parallel.mesh import Mesh, MeshRequest
 from tests.fakes.jobs import BASE, items_of, problems_of
 from tests.tiny import build, call_kwargs, latents_of
@@ -179,9 +179,9 @@ def test_more_ranks_than_a_tasks_gpus_are_refused(here: Path) -> None:
 def test_more_ranks_than_this_machines_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "gpu_names", lambda: ["H100", "H100"])
     with pytest.raises(QueueRefusedError, match="4 ranks, and this machine has 2 GPUs: one rank needs one"):
-        local.mesh_of(Request(4, MeshRequest()))
-    assert local.mesh_of(Request("auto", MeshRequest())) == Mesh(2, 1)
-    assert local.mesh_of(Request(4, MeshRequest(), uses_gpus=False)) == Mesh(4, 1)
+        local.mesh_of(LaunchRequest(4, MeshRequest()))
+    assert local.mesh_of(LaunchRequest("auto", MeshRequest())) == Mesh(2, 1)
+    assert local.mesh_of(LaunchRequest(4, MeshRequest(), uses_gpus=False)) == Mesh(4, 1)
 
 
 def test_a_mesh_never_enters_an_items_id(here: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.pipeline.finite import check_encodings
 from genrun.adapters.pipeline.pictures import PictureError, check_asked, pictures_of
-from genrun.adapters.sampling.call import Request, call_arguments, check_request
+from genrun.adapters.sampling.call import SamplingRequest, call_arguments, check_request
 from genrun.adapters.sampling.decoding import decode
 from genrun.adapters.sampling.embeddings import encode
 from genrun.adapters.sampling.generate import sample
@@ -157,15 +157,15 @@ def test_what_a_pipeline_would_round_or_ignore_is_refused_before_sampling(
 ) -> None:
     pipe, request = build(family), request_for(family)
     check_request(pipe, AUTO, request)
-    other = Request(request.prompt, 0, {**request.sampling, **changes}, request.negative_prompt)
+    other = SamplingRequest(request.prompt, 0, {**request.sampling, **changes}, request.negative_prompt)
     with pytest.raises(PictureError, match=message):
         check_request(pipe, AUTO, other)
 
 
 def test_an_empty_negative_prompt_reaches_the_pipeline() -> None:
     pipe = build("sd3")
-    assert call_arguments(pipe, AUTO, Request("a", 0, {"steps": 1}, ""))["negative_prompt"] == ""
-    assert "negative_prompt" not in call_arguments(pipe, AUTO, Request("a", 0, {"steps": 1}))
+    assert call_arguments(pipe, AUTO, SamplingRequest("a", 0, {"steps": 1}, ""))["negative_prompt"] == ""
+    assert "negative_prompt" not in call_arguments(pipe, AUTO, SamplingRequest("a", 0, {"steps": 1}))
 
 
 def test_a_failure_of_a_picture_keeps_its_kind_and_remedy() -> None:

@@ -16,7 +16,7 @@ from genrun.adapters.pipeline import loading
 from genrun.adapters.pipeline.load_options import LoadOptions
 from genrun.adapters.pipeline.prompt_cache import NotEncodedError, encode_once
 from genrun.adapters.sampling import embeddings
-from genrun.adapters.sampling.call import Request
+from genrun.adapters.sampling.call import SamplingRequest
 from genrun.adapters.sampling.decoding import decode
 from genrun.adapters.sampling.embeddings import encode, pack, unpack
 from genrun.adapters.sampling.generate import sample
@@ -42,12 +42,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("checkpoints")
 
 
-def request_for(family: str) -> Request:
+def request_for(family: str) -> SamplingRequest:
     call = call_kwargs(family)
     named = {key: call.pop(key) for key in ("guidance_scale", "height", "width", "num_frames") if key in call}
     others = ("prompt", "negative_prompt", "num_inference_steps", "generator", "output_type")
     options = {key: value for key, value in call.items() if key not in others}
-    return Request(call["prompt"], 5, {**named, "options": options, "steps": 2}, call.get("negative_prompt"))
+    return SamplingRequest(call["prompt"], 5, {**named, "options": options, "steps": 2}, call.get("negative_prompt"))
 
 
 def encoders_of(pipe: Any) -> list[str]:
@@ -235,7 +235,7 @@ def test_a_prompt_that_breaks_the_encoder_fails_its_own_items_with_its_own_reaso
 ) -> None:
     real, asked = embeddings.encode, []
 
-    def breaking(pipe: Any, adapter: Adapter, request: Request) -> Any:
+    def breaking(pipe: Any, adapter: Adapter, request: SamplingRequest) -> Any:
         asked.append(request.prompt)
         if request.prompt == PROMPT:
             raise MemoryError("no room for this one")

@@ -7,7 +7,7 @@ import pytest
 from genrun.slurm import sbatch, squeue
 from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, UnreachableError, clean
 from genrun.slurm.launcher import task_logs
-from genrun.slurm.submissions import Job, poll
+from genrun.slurm.submissions import JobRequest, poll
 from genrun.slurm.tasks import Task, events, explain, remembered
 
 
@@ -95,7 +95,7 @@ def test_a_task_that_slurm_has_forgotten_is_told_by_its_notes(
 def test_without_an_answer_nothing_is_said_to_be_over(tmp_path: Path, commands: Commands) -> None:
     program(tmp_path / "bin", "squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
     note(tmp_path / "logs", 0, "1|7_0|3|node1|start|")
-    answer = poll(commands, "0", [Job("x.1", "7", 2, tmp_path / "logs")])
+    answer = poll(commands, "0", [JobRequest("x.1", "7", 2, tmp_path / "logs")])
     assert "Unable to contact slurm controller" in answer.trouble
     assert [(task.state, task.reason, task.restarts) for task in answer.tasks] == [
         ("UNKNOWN", "was at work when last heard of", 3),
@@ -109,7 +109,7 @@ def test_accounts_of_another_job_of_the_same_number_are_not_ours(tmp_path: Path,
         tmp_path / "bin", "sacct", "echo '7_0|stranger|COMPLETED|0:0|node1'; echo '7_1|x.1|CANCELLED by 0|0:0|node2'"
     )
     note(tmp_path / "logs", 0, "1|7_0|0|node9|start|")
-    answer = poll(commands, "0", [Job("x.1", "7", 2, tmp_path / "logs")])
+    answer = poll(commands, "0", [JobRequest("x.1", "7", 2, tmp_path / "logs")])
     assert [(task.state, task.nodes) for task in answer.tasks] == [("LOST", "node9"), ("CANCELLED", "node2")]
     assert answer.has_accounting
 
@@ -117,7 +117,7 @@ def test_accounts_of_another_job_of_the_same_number_are_not_ours(tmp_path: Path,
 def test_a_task_that_gave_up_tells_why_whatever_slurm_calls_it(tmp_path: Path, commands: Commands) -> None:
     program(tmp_path / "bin", "squeue", "echo 'x.1|7|0|FAILED|NonZeroExitCode|node1|0|'")
     note(tmp_path / "logs", 0, "1|7_0|2|node1|start|", "2|7_0|2|node1|gave-up|no disk")
-    (task,) = poll(commands, "0", [Job("x.1", "7", 1, tmp_path / "logs")]).tasks
+    (task,) = poll(commands, "0", [JobRequest("x.1", "7", 1, tmp_path / "logs")]).tasks
     assert (task.state, task.reason, task.restarts) == ("FAILED", "no disk", 2)
 
 

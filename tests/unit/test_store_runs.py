@@ -11,20 +11,20 @@ from genrun.runner.errors import DamagedFileError, MixError, UsageError
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.planfile import read_job
 from genrun.runner.store.runs import names, new_path, point_latest, resolve
-from genrun.runner.submit.match import Job, changed_fields, check_same, find_run
+from genrun.runner.submit.match import SubmittedJob, changed_fields, check_same, find_run
 from genrun.runner.submit.resume import open_run
 from genrun.runner.submit.reuse import Found
 from tests.fakes.damage import denied
 from tests.fakes.items import document, done, make_folder, make_item
 
 
-def open_folder(job: Job, base: Path) -> RunFolder:
+def open_folder(job: SubmittedJob, base: Path) -> RunFolder:
     return open_run(job, base, None).folder
 
 
-def make_job(count: int = 3, name: str = "fake", **changes: Any) -> Job:
+def make_job(count: int = 3, name: str = "fake", **changes: Any) -> SubmittedJob:
     spec: Any = SimpleNamespace(name=name)
-    return Job(spec, document(name=name, **changes), [make_item(number) for number in range(count)])
+    return SubmittedJob(spec, document(name=name, **changes), [make_item(number) for number in range(count)])
 
 
 def test_a_run_is_found_by_folder_name_or_default(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from genrun.adapters.demo.world import scenes, vocabulary
 from genrun.adapters.training import evaluate, train
 from genrun.adapters.training.components import build_pipeline, clip_tokenizer, t5_tokenizer
-from genrun.adapters.training.loop import Loop, StepRandom
+from genrun.adapters.training.loop import StepRandom, TrainingLoop
 from genrun.adapters.training.objectives import pictures
 from genrun.adapters.training.recipe import DEMO_IMAGE, DEMO_VIDEO, RECIPES, Recipe, TransformerStage
 
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.e2e
 PLAN = TransformerStage(steps=6, batch=8, lr=0.1, caption_drop=0.0, ema=0.5, latents=8)
 
 
-def silent(folder: Path, resume: bool = False) -> Loop:
-    return Loop(folder, seed=3, resume=resume, save_every_s=0.0, log=lambda _: None)
+def silent(folder: Path, resume: bool = False) -> TrainingLoop:
+    return TrainingLoop(folder, seed=3, resume=resume, save_every_s=0.0, log=lambda _: None)
 
 
 def linear() -> nn.Linear:

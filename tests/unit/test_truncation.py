@@ -8,7 +8,7 @@ import pytest
 
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.pipeline.truncation import Cut, cuts, watching
-from genrun.adapters.sampling.call import Request
+from genrun.adapters.sampling.call import SamplingRequest
 from genrun.adapters.sampling.embeddings import cut_in, encode, pack, unpack
 from tests.tiny import build, text
 from tests.unit.test_generate import request_for
@@ -21,7 +21,7 @@ def cuts_of(family: str, prompt: str, negative: str | None = None, **options: An
     pipe, request = build(family), request_for(family)
     sampling = {**request.sampling, "options": {**request.sampling["options"], **options}}
     with watching(pipe, sampling["options"]) as seen:
-        encode(pipe, AUTO, Request(prompt, 0, sampling, negative))
+        encode(pipe, AUTO, SamplingRequest(prompt, 0, sampling, negative))
     return cuts(seen, prompt, negative)
 
 
@@ -56,7 +56,7 @@ def test_encodings_that_are_cut_behind_the_encoder_are_told() -> None:
     for length, is_cut in ((16, True), (1024, False)):
         options = {"max_sequence_length": length}
         with watching(pipe, options) as seen:
-            encode(pipe, AUTO, Request(LONG, 0, {**request.sampling, "options": options}))
+            encode(pipe, AUTO, SamplingRequest(LONG, 0, {**request.sampling, "options": options}))
         found = cuts(seen, LONG, None)
         assert bool(found) == is_cut
         assert all(each.lost.rstrip("…") in LONG for each in found), found

@@ -291,9 +291,9 @@ def test_the_plan_of_the_environment_pins_what_runs_here(tmp_path: Path) -> None
 
 
 def test_a_failed_command_leaves_no_environment_that_counts_as_made(tmp_path: Path) -> None:
-    planned = install.Plan(tmp_path, ((sys.executable, "-c", "raise SystemExit(3)"),))
+    planned = install.InstallPlan(tmp_path, ((sys.executable, "-c", "raise SystemExit(3)"),))
     with pytest.raises(install.InstallError, match=r"exit code 3.*goes on where this stopped"):
         install.make(planned)
     assert install.installed_python(tmp_path) is None
-    install.make(install.Plan(tmp_path, ((sys.executable, "-c", "pass"),)))
+    install.make(install.InstallPlan(tmp_path, ((sys.executable, "-c", "pass"),)))
     assert install.installed_python(tmp_path) == tmp_path / "bin" / "python"

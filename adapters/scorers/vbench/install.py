@@ -24,7 +24,7 @@ class InstallError(Exception):
 
 
 @dataclass(frozen=True)
-class Plan:
+class InstallPlan:
     """The commands that make an environment.
 
     Attributes:
@@ -41,7 +41,7 @@ class Plan:
         return self.home / "bin" / "python"
 
 
-def plan(home: Path, python: str | None = None) -> Plan:
+def plan(home: Path, python: str | None = None) -> InstallPlan:
     """Plan an environment.
 
     Args:
@@ -55,10 +55,10 @@ def plan(home: Path, python: str | None = None) -> Plan:
     # The torch that runs here fits this machine's driver. pkg_resources, which openai-clip imports, ended with 81.
     wanted = (f"vbench=={VBENCH}", f"torch=={version('torch').partition('+')[0]}", "setuptools<81")
     pip = (str(home / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", *wanted)
-    return Plan(home, ((base, "-m", "venv", str(home)), pip))
+    return InstallPlan(home, ((base, "-m", "venv", str(home)), pip))
 
 
-def make(wanted: Plan) -> None:
+def make(wanted: InstallPlan) -> None:
     """Make the environment; one that was cut off is completed.
 
     Raises:

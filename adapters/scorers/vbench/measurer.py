@@ -21,7 +21,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Result:
+class DimensionResult:
     """The result of a dimension.
 
     Attributes:
@@ -36,7 +36,7 @@ class Result:
 
 
 @dataclass
-class Measurer:
+class VBenchMeasurer:
     """Measures dimensions, one after the other, with one process as long as that lives.
 
     Attributes:
@@ -71,20 +71,20 @@ class Measurer:
 
     def measure(
         self, dimension: Dimension, samples: Sequence[Sample], suite: Sequence[Mapping[str, Any]], full_info: Path
-    ) -> Result:
+    ) -> DimensionResult:
         """Measure a dimension; `suite` is empty for custom prompts."""
         if not suite and not dimension.custom:
-            return Result(None, "vbench measures it on its own prompts only: prompts: {suite: vbench}", {})
+            return DimensionResult(None, "vbench measures it on its own prompts only: prompts: {suite: vbench}", {})
         try:
             lacking = missing(dimension, self.hello())
         except UnscoredError as error:
-            return Result(None, str(error), {})
+            return DimensionResult(None, str(error), {})
         if lacking:
-            return Result(None, f"{dimension.name} needs what is not there: {'; '.join(lacking)}", {})
+            return DimensionResult(None, f"{dimension.name} needs what is not there: {'; '.join(lacking)}", {})
         folder = self.workspace / dimension.name
         staged = stage(samples, dimension.name, suite, folder / "videos")
         if not staged.items:
-            return Result(
+            return DimensionResult(
                 None, f"no sample is of one of the {staged.planned} prompts of this dimension", staged.refused
             )
         request = {
@@ -98,7 +98,7 @@ class Measurer:
         }
         return self._asked(dimension, staged, request)
 
-    def _asked(self, dimension: Dimension, staged: Staged, request: Mapping[str, Any]) -> Result:
+    def _asked(self, dimension: Dimension, staged: Staged, request: Mapping[str, Any]) -> DimensionResult:
         at = ""
         try:
             for event in self.bridge.ask(request, self.timeout_s):
@@ -134,7 +134,7 @@ def missing(dimension: Dimension, hello: Mapping[str, Any]) -> list[str]:
     return files + modules + hub
 
 
-def judged(dimension: Dimension, staged: Staged, answer: Mapping[str, Any]) -> Result:
+def judged(dimension: Dimension, staged: Staged, answer: Mapping[str, Any]) -> DimensionResult:
     """Check an answer: a finite number for every video, and a finite average."""
     found: dict[str, Any] = {Path(path).name: value for path, value in answer.get("videos") or ()}
     items: dict[str, float | str] = dict(staged.refused)
@@ -151,10 +151,10 @@ def judged(dimension: Dimension, staged: Staged, answer: Mapping[str, Any]) -> R
     if wrong:
         some = ", ".join(wrong[:SHOWN]) + (f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
         count = f"{len(wrong)} of {len(staged.items)} videos"
-        return Result(None, f"{dimension.name}: vbench gave no number for {count}: {some}", items)
+        return DimensionResult(None, f"{dimension.name}: vbench gave no number for {count}: {some}", items)
     if not (isinstance(average, int | float) and math.isfinite(average)):
-        return Result(None, f"{dimension.name}: vbench's average is {average}", items)
-    return Result(float(average), _coverage(staged), items)
+        return DimensionResult(None, f"{dimension.name}: vbench's average is {average}", items)
+    return DimensionResult(float(average), _coverage(staged), items)
 
 
 def _coverage(staged: Staged) -> str | None:
@@ -165,7 +165,7 @@ def _coverage(staged: Staged) -> str | None:
     return f"over {len(staged.items)} of the suite's {wanted} videos: not comparable with the leaderboard"
 
 
-def _failed(dimension: Dimension, staged: Staged, at: str, why: str) -> Result:
+def _failed(dimension: Dimension, staged: Staged, at: str, why: str) -> DimensionResult:
     """Return the result of a dimension that failed, perhaps at a video."""
     sample = staged.items.get(at)
     where = f" at {sample}" if sample else ""
@@ -173,4 +173,4 @@ def _failed(dimension: Dimension, staged: Staged, at: str, why: str) -> Result:
     items: dict[str, float | str] = dict(staged.refused)
     if sample:
         items[sample] = message
-    return Result(None, message, items)
+    return DimensionResult(None, message, items)

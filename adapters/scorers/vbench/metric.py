@@ -25,7 +25,7 @@ from typing import Any, Literal
 from genrun.adapters.scorers._options import Device, device_of, identity
 from genrun.adapters.scorers.contract import Sample, SetPart, UnscoredError
 from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS, combined
-from genrun.adapters.scorers.vbench.measurer import Measurer
+from genrun.adapters.scorers.vbench.measurer import VBenchMeasurer
 from genrun.adapters.scorers.vbench.process import Bridge
 from genrun.adapters.scorers.vbench.video_folder import read_suite
 
@@ -115,7 +115,7 @@ class VBenchMetric:
             _remove_folders_of_the_dead(workspace)
             with tempfile.TemporaryDirectory(dir=workspace, prefix=_prefix_of(os.getpid())) as folder:
                 device = device_of(self.options.device)
-                measurer = Measurer(bridge, device, self.options.weights, self.options.timeout_s, Path(folder))
+                measurer = VBenchMeasurer(bridge, device, self.options.weights, self.options.timeout_s, Path(folder))
                 full_info = self.options.full_info or Path(measurer.hello()["full_info"])
                 suite = self._suite(whole, full_info)
                 for part in parts:

@@ -24,9 +24,9 @@ from genrun.runner.job.checks.parallel import check_guidance, check_model_axes, 
 from genrun.runner.job.checks.sampling import check_call, check_model_rules, check_negative_prompts, check_seeds
 from genrun.runner.job.checks.scheduler import check_scheduler
 from genrun.runner.job.checks.score import check_gates, check_metrics
-from genrun.runner.job.errors import Problem
+from genrun.runner.job.errors import JobProblem
 
-Check = Callable[[Draft], Iterable[Problem]]
+Check = Callable[[Draft], Iterable[JobProblem]]
 
 CHECKS: Sequence[Check] = (
     Draft.unresolved,

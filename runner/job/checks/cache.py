@@ -9,12 +9,12 @@ from genrun.adapters.parallel.support import splits
 from genrun.adapters.pipeline import attention as kernels
 from genrun.adapters.pipeline.denoisers import transformer_of
 from genrun.runner.job.cell import Draft
-from genrun.runner.job.errors import Problem
+from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.options import DEFAULT_SOLVER, NO_CACHE
 from genrun.runner.job.schema import ParallelSpec
 
 
-def check_attention(cell: Draft) -> Iterator[Problem]:
+def check_attention(cell: Draft) -> Iterator[JobProblem]:
     """Refuse a kernel that is not installed, or that the model's transformer cannot use."""
     kernel = cell.root.text(("attention",))
     if kernel is None or kernel not in kernels.PACKAGES:
@@ -24,7 +24,7 @@ def check_attention(cell: Draft) -> Iterator[Problem]:
         yield cell.root.problem(("attention",), f"{reason}.")
 
 
-def check_cache(cell: Draft) -> Iterator[Problem]:
+def check_cache(cell: Draft) -> Iterator[JobProblem]:
     """Refuse a cache that does not go with the model, the solver, or the way that an evaluation is shared out."""
     if cell.cache is None or cell.solver is None or cell.cache["kind"] == NO_CACHE:
         return

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from genrun.adapters.files import is_there, unusable
 from genrun.runner.job.cell import Draft
-from genrun.runner.job.errors import Problem
+from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.files import located
 from genrun.runner.job.schema import LaunchSpec
 from genrun.runner.job.tree import Path, Value, bare, repeated, unknown
@@ -57,7 +57,7 @@ OPTIONS: Path = ("launch", "options")
 THEN: Path = ("launch", "then")
 
 
-def check_launcher(cell: Draft) -> Iterator[Problem]:
+def check_launcher(cell: Draft) -> Iterator[JobProblem]:
     """Refuse an unknown launcher."""
     at, known = ("launch", "kind"), cell.registries.launchers.names()
     kind = cell.root.find(at)
@@ -65,7 +65,7 @@ def check_launcher(cell: Draft) -> Iterator[Problem]:
         yield cell.root.problem(at, unknown(kind.data, known, "launcher"))
 
 
-def check_sbatch_options(cell: Draft) -> Iterator[Problem]:
+def check_sbatch_options(cell: Draft) -> Iterator[JobProblem]:
     """Refuse names that are no options of sbatch, or genrun's to set, and values that no #SBATCH line can hold."""
     for at, taken in [(OPTIONS, {**RESERVED, **WITH_A_KEY}), *((at, RESERVED) for at in _step_options(cell.root))]:
         for name, value in _mapping(cell.root, at).items():
@@ -85,7 +85,7 @@ def _wrong_option(name: str, value: Value) -> str:
     return ""
 
 
-def check_template(cell: Draft) -> Iterator[Problem]:
+def check_template(cell: Draft) -> Iterator[JobProblem]:
     """Refuse a template of the batch script that cannot be read, or whose text is wrong."""
     at = ("launch", "template")
     value = cell.root.find(at)
@@ -100,12 +100,12 @@ def check_template(cell: Draft) -> Iterator[Problem]:
         yield cell.root.problem(at, f"{wrong}.")
 
 
-def check_rank_options(cell: Draft) -> Iterator[Problem]:
+def check_rank_options(cell: Draft) -> Iterator[JobProblem]:
     """Refuse options of sbatch that count ranks."""
     return _taken(cell.root, OPTIONS, RANKS)
 
 
-def check_steps(cell: Draft) -> Iterator[Problem]:
+def check_steps(cell: Draft) -> Iterator[JobProblem]:
     """Refuse a step that is given twice, and options that its place in the queue depends on."""
     names = [(at, step.get("step")) for at, step in cell.root.entries(THEN)]
     yield from repeated((at, name) for at, name in names if name is not None and isinstance(name.data, str))
@@ -113,7 +113,7 @@ def check_steps(cell: Draft) -> Iterator[Problem]:
         yield from _taken(cell.root, at, RESERVED_IN_STEPS)
 
 
-def check_idle_keys(cell: Draft) -> Iterator[Problem]:
+def check_idle_keys(cell: Draft) -> Iterator[JobProblem]:
     """Refuse keys of a queue in a job that is not queued; a default, as it is stored, says nothing."""
     fields = LaunchSpec.model_fields
     kind = cell.root.find(("launch", "kind"))
@@ -135,7 +135,7 @@ def _step_options(root: Value) -> list[Path]:
     return [(*at, "options") for at, _ in root.entries(THEN)]
 
 
-def _taken(root: Value, at: Path, taken: Mapping[str, str]) -> Iterator[Problem]:
+def _taken(root: Value, at: Path, taken: Mapping[str, str]) -> Iterator[JobProblem]:
     for name in _mapping(root, at):
         if name in taken:
             yield root.problem((*at, name), taken[name], key=True)

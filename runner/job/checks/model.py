@@ -12,12 +12,12 @@ from genrun.adapters.pipeline.quantization import missing
 from genrun.registry import did_you_mean
 from genrun.runner.job.cell import Draft
 from genrun.runner.job.checkpoint import Checkpoint
-from genrun.runner.job.errors import Problem
+from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.schema import ModelSpec
 from genrun.runner.job.tree import Path
 
 
-def check_pipeline(cell: Draft) -> Iterator[Problem]:
+def check_pipeline(cell: Draft) -> Iterator[JobProblem]:
     """Refuse a pipeline of another class than the adapter's, or that does not make pictures from text alone.
 
     What a hub id holds that is not in the hub's cache is known when it is loaded.
@@ -51,7 +51,7 @@ def _wrong_pipeline(cell: Draft, model: ModelSpec, checkpoint: Checkpoint) -> st
     return ""
 
 
-def check_offload(cell: Draft) -> Iterator[Problem]:
+def check_offload(cell: Draft) -> Iterator[JobProblem]:
     """Refuse to offload from the CPU."""
     model = cell.model
     if model is not None and cell.checkpoint and model.device == "cpu" and model.offload not in (None, "none"):
@@ -59,7 +59,7 @@ def check_offload(cell: Draft) -> Iterator[Problem]:
         yield cell.root.problem(("model", "offload"), message)
 
 
-def check_quantization(cell: Draft) -> Iterator[Problem]:
+def check_quantization(cell: Draft) -> Iterator[JobProblem]:
     """Refuse a backend that is not installed."""
     if cell.model is None or cell.checkpoint is None or cell.model.quantization is None:
         return
@@ -70,7 +70,7 @@ def check_quantization(cell: Draft) -> Iterator[Problem]:
         yield cell.root.problem(at, f"{backend} is not installed: {install}", key=True)
 
 
-def check_components(cell: Draft) -> Iterator[Problem]:
+def check_components(cell: Draft) -> Iterator[JobProblem]:
     """Refuse names of components that a folder's pipeline does not have; a hub id's are known when it is loaded."""
     model, checkpoint = cell.model, cell.checkpoint
     known = list(components_of(index_of(checkpoint.folder))) if checkpoint is not None and checkpoint.folder else []

@@ -8,14 +8,14 @@ from typing import Any
 
 from genrun.adapters.files import is_folder, is_there, unusable
 from genrun.runner.job.cell import Draft
-from genrun.runner.job.errors import Problem
+from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.files import HOME, expanded
 
 LONGEST = "/".join(("x" * 80, "2026-01-31T02-00-00-0000", "latents", "00", f".{'0' * 20}.00000000.tmp.safetensors"))
 """A path as long as the longest that a run has below the folder of runs."""
 
 
-def check_format(cell: Draft) -> Iterator[Problem]:
+def check_format(cell: Draft) -> Iterator[JobProblem]:
     """Refuse `output.format` where the model is known not to make it."""
     if cell.sampling is None:
         return
@@ -36,7 +36,7 @@ def format_problem(wanted: Any, kind: str | None, num_frames: int | None) -> str
     return ""
 
 
-def check_folder(cell: Draft) -> Iterator[Problem]:
+def check_folder(cell: Draft) -> Iterator[JobProblem]:
     """Refuse a folder of runs that cannot be made: of a user that is not there, or with a name too long."""
     at = ("output", "dir")
     name = cell.root.text(at)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from genrun.adapters.parallel.support import no_ring, refusals, uneven, unguided
 from genrun.runner.job.cell import Draft
-from genrun.runner.job.errors import Problem
+from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.mesh_axes import AXES, product
 from genrun.runner.job.schema import LaunchSpec, ParallelSpec
 from genrun.runner.job.tree import Path
@@ -15,7 +15,7 @@ from genrun.runner.job.tree import Path
 AUTO = "auto"
 
 
-def check_ranks(cell: Draft) -> Iterator[Problem]:
+def check_ranks(cell: Draft) -> Iterator[JobProblem]:
     """Refuse more or fewer processes than the mesh has ranks; one process (inline) takes any."""
     launch, parallel = cell.launch, cell.parallel
     if launch is None or parallel is None or launch.kind == "inline":
@@ -61,7 +61,7 @@ def _misfit(launch: LaunchSpec, parallel: ParallelSpec, count: int) -> str:
     return ""
 
 
-def check_model_axes(cell: Draft) -> Iterator[Problem]:
+def check_model_axes(cell: Draft) -> Iterator[JobProblem]:
     """Refuse axes that share an evaluation in a way that the model's pipeline cannot; an unknown one passes."""
     parallel, model = cell.parallel, cell.model
     if parallel is None or cell.pipeline is None or parallel.backend == "xfuser":
@@ -82,7 +82,7 @@ def check_model_axes(cell: Draft) -> Iterator[Problem]:
         yield cell.root.problem(("parallel", axis), f"{message}.")
 
 
-def check_guidance(cell: Draft) -> Iterator[Problem]:
+def check_guidance(cell: Draft) -> Iterator[JobProblem]:
     """Refuse `cfg: 2` where guidance has no two branches to share."""
     if cell.parallel is None or cell.parallel.cfg == 1:
         return

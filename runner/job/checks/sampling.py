@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from genrun.adapters.checkpoint.pipeline_classes import call_parameters
 from genrun.adapters.pipeline.call_options import refusals
 from genrun.runner.job.cell import Draft
-from genrun.runner.job.errors import Problem
+from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.tree import repeated
 
 FIELDS = ("guidance_scale", "height", "width", "num_frames", "negative_prompt")
@@ -17,7 +17,7 @@ SIDES = ("height", "width")
 """Fields of `sampling` whose impossible values fail the items of their cell, and of no other."""
 
 
-def check_model_rules(cell: Draft) -> Iterator[Problem]:
+def check_model_rules(cell: Draft) -> Iterator[JobProblem]:
     """Refuse sizes, frames and the like that the model cannot make."""
     if cell.sampling is None:
         return
@@ -25,7 +25,7 @@ def check_model_rules(cell: Draft) -> Iterator[Problem]:
         yield cell.root.problem(("sampling", name), f"{message.rstrip('.')}.", fails_items=name in SIDES)
 
 
-def check_call(cell: Draft) -> Iterator[Problem]:
+def check_call(cell: Draft) -> Iterator[JobProblem]:
     """Refuse options that are none of the call's or genrun's own, and fields that the call has no argument for."""
     spec = cell.given_sampling
     if spec is None or cell.sampling is None:
@@ -44,7 +44,7 @@ def check_call(cell: Draft) -> Iterator[Problem]:
             yield cell.root.problem(("sampling", name), f"{cell.pipeline} takes no {name}: leave it out.", key=True)
 
 
-def check_negative_prompts(cell: Draft) -> Iterator[Problem]:
+def check_negative_prompts(cell: Draft) -> Iterator[JobProblem]:
     """Refuse a negative prompt of a prompt's own that the model does not heed; the first of them is told."""
     # The job's own is told by the model's rules.
     if cell.sampling is None or cell.sampling.get("negative_prompt") is not None:
@@ -55,10 +55,10 @@ def check_negative_prompts(cell: Draft) -> Iterator[Problem]:
         given = {**cell.sampling, "negative_prompt": prompt.negative_prompt}
         for name, message in cell.adapter.validate(given):
             if name == "negative_prompt":
-                yield Problem(prompt.origin, "", f"negative_prompt: {message.rstrip('.')}.")
+                yield JobProblem(prompt.origin, "", f"negative_prompt: {message.rstrip('.')}.")
                 return
 
 
-def check_seeds(cell: Draft) -> Iterator[Problem]:
+def check_seeds(cell: Draft) -> Iterator[JobProblem]:
     """Refuse a seed that is given twice."""
     return repeated((at, value) for at, value in cell.root.entries(("seeds",)) if type(value.data) is int)

@@ -16,7 +16,7 @@ from genrun.adapters.scheduler.compatibility import Description, grid_problem, m
 from genrun.registry import did_you_mean
 from genrun.runner.job.cell import Draft
 from genrun.runner.job.checkpoint import Checkpoint
-from genrun.runner.job.errors import Problem
+from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.tree import Path as TreePath
 from genrun.runner.job.tree import Value, unknown_option
 
@@ -57,7 +57,7 @@ def scheduler_names() -> tuple[str, ...]:
     return tuple(sorted(_sources()))
 
 
-def check_scheduler(cell: Draft) -> Iterator[Problem]:
+def check_scheduler(cell: Draft) -> Iterator[JobProblem]:
     """Refuse a scheduler with a wrong config, a step too many, or another prediction than the checkpoint's."""
     if cell.sampling is None or cell.checkpoint is None:
         return
@@ -67,7 +67,7 @@ def check_scheduler(cell: Draft) -> Iterator[Problem]:
 
 def scheduler_problems(
     root: Value, sampling: Mapping[str, Any], checkpoint: Checkpoint, revision: str | None
-) -> Iterator[Problem]:
+) -> Iterator[JobProblem]:
     """Check the scheduler that a cell samples with.
 
     Args:
@@ -128,7 +128,7 @@ def _own_config(checkpoint: Checkpoint, revision: str | None) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _grid(root: Value, scheduler: Description, sampling: Mapping[str, Any]) -> Iterator[Problem]:
+def _grid(root: Value, scheduler: Description, sampling: Mapping[str, Any]) -> Iterator[JobProblem]:
     steps, options = sampling.get("steps"), sampling.get("options") or {}
     if type(steps) is not int or any(options.get(name) is not None for name in OWN_GRIDS):
         return
@@ -138,7 +138,7 @@ def _grid(root: Value, scheduler: Description, sampling: Mapping[str, Any]) -> I
         yield root.problem(("sampling", "steps"), f"{wrong}.")
 
 
-def _options(root: Value, name: str, known: SchedulerClass, options: Mapping[str, Any]) -> Iterator[Problem]:
+def _options(root: Value, name: str, known: SchedulerClass, options: Mapping[str, Any]) -> Iterator[JobProblem]:
     # Diffusers itself ignores keys that it does not know.
     needs = [*known.needs, *(["scipy"] if options.get("use_beta_sigmas") else [])]
     for package in sorted({each for each in needs if importlib.util.find_spec(each) is None}):

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 
 from genrun.registry import did_you_mean
 from genrun.runner.job.cell import Draft
-from genrun.runner.job.errors import Problem
+from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.field_types import PERCENT_PATTERN
 from genrun.runner.job.options import checked
-from genrun.runner.job.registries import Registry
+from genrun.runner.job.registries import RegistryLike
 from genrun.runner.job.schema import COSTS
 from genrun.runner.job.tree import Path, Value, got, repeated, unknown
 
@@ -24,7 +24,7 @@ COST_BOUNDS = {"rounds": (1, math.inf), "nfe": (1, math.inf), "speedup": (0, mat
 ANY = (-math.inf, math.inf)
 
 
-def check_metrics(cell: Draft) -> Iterator[Problem]:
+def check_metrics(cell: Draft) -> Iterator[JobProblem]:
     """Refuse unknown and repeated metrics, and options or values that a metric does not take."""
     metrics = cell.registries.metrics
     named = _named_metrics(cell.root)
@@ -44,7 +44,7 @@ def _named_metrics(root: Value) -> list[tuple[Path, Value, Value]]:
     return [(at, name, entry) for at, name, entry in found if name is not None and isinstance(name.data, str)]
 
 
-def check_gates(cell: Draft) -> Iterator[Problem]:
+def check_gates(cell: Draft) -> Iterator[JobProblem]:
     """Refuse gates of metrics that are not scored, without a limit, or against a metric's direction or bounds."""
     gates = cell.root.get("gates")
     metrics = cell.registries.metrics
@@ -54,7 +54,7 @@ def check_gates(cell: Draft) -> Iterator[Problem]:
             yield cell.root.problem(("gates", name, *path), message, key=True)
 
 
-def _wrong_gate(name: str, rules: Value, scored: Sequence[str], metrics: Registry) -> Iterator[tuple[Path, str]]:
+def _wrong_gate(name: str, rules: Value, scored: Sequence[str], metrics: RegistryLike) -> Iterator[tuple[Path, str]]:
     wrong = _wrong_name(name, scored, metrics)
     if wrong:
         yield (), wrong
@@ -71,7 +71,7 @@ def _wrong_gate(name: str, rules: Value, scored: Sequence[str], metrics: Registr
         yield (wrong_way,), f"{name} is better when it is {better}: this limits getting better. Write {other}."
 
 
-def _wrong_name(name: str, scored: Sequence[str], metrics: Registry) -> str:
+def _wrong_name(name: str, scored: Sequence[str], metrics: RegistryLike) -> str:
     """Return what is wrong with the name of a gate, or ""."""
     if name in COSTS:
         return ""
@@ -86,7 +86,7 @@ def _wrong_name(name: str, scored: Sequence[str], metrics: Registry) -> str:
     return ""
 
 
-def _impossible(name: str, rules: Value, metrics: Registry) -> Iterator[tuple[Path, str]]:
+def _impossible(name: str, rules: Value, metrics: RegistryLike) -> Iterator[tuple[Path, str]]:
     """Yield limits that no run can keep, and an allowance that every run does."""
     least, most, missing = (_number(rules.get(rule)) for rule in ("min", "max", "max_missing"))
     lowest, highest = _bounds(name, metrics)
@@ -108,7 +108,7 @@ def _number(value: Value | None) -> float | None:
     return float(data) if isinstance(data, int | float) and not isinstance(data, bool) else None
 
 
-def _bounds(name: str, metrics: Registry) -> tuple[float, float]:
+def _bounds(name: str, metrics: RegistryLike) -> tuple[float, float]:
     """Return the least and the most that a number can be, as far as that is known."""
     if name in COST_BOUNDS:
         return COST_BOUNDS[name]
@@ -118,7 +118,7 @@ def _bounds(name: str, metrics: Registry) -> tuple[float, float]:
     return getattr(metrics.get(part or base), "bounds", ANY)
 
 
-def _higher_is_better(name: str, metrics: Registry) -> bool | None:
+def _higher_is_better(name: str, metrics: RegistryLike) -> bool | None:
     """Return the direction of a number; None for a part of a metric, which may have another than the whole."""
     if name in COSTS:
         return COSTS[name]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from genrun.runner.job.errors import Problem
+from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.matrix import AXES
 from genrun.runner.job.prompt_files import wrong_text
 from genrun.runner.job.tree import Path, Value, dotted, got, section_path
@@ -57,34 +57,34 @@ def _wrong(value: Value, path: Path) -> str:
     return ""
 
 
-def check_values(root: Value) -> Iterator[Problem]:
+def check_values(root: Value) -> Iterator[JobProblem]:
     """Name values that are `wrong`, and a job's name that means something else."""
     for path, value in root.leaves():
         if value.wrong:
-            yield Problem(value.origin, dotted(path), value.wrong)
+            yield JobProblem(value.origin, dotted(path), value.wrong)
     if root.text(("name",)) == "latest":
         yield root.problem(("name",), "'latest' always means the newest run. Choose another name.")
 
 
-def check_keys(value: Value, path: Path = ()) -> Iterator[Problem]:
+def check_keys(value: Value, path: Path = ()) -> Iterator[JobProblem]:
     """Refuse keys that no message, file or column can hold."""
     for key, child in value.children():
         here: Path = (*path, key)
         # Of the document itself every key is known.
         if path and isinstance(key, str) and (len(key) > MAX_KEY or _UNWRITABLE.search(key)):
             why = f"longer than {MAX_KEY} characters" if len(key) > MAX_KEY else "with a control character"
-            yield Problem(child.key or child.origin, dotted(path), f"has a key {why}. Remove it.")
+            yield JobProblem(child.key or child.origin, dotted(path), f"has a key {why}. Remove it.")
         yield from check_keys(child, here)
 
 
-def check_secrets(root: Value) -> Iterator[Problem]:
+def check_secrets(root: Value) -> Iterator[JobProblem]:
     """Refuse values made from a secret of the environment that would be stored, printed, or handed to a queue."""
     for path, value in root.leaves():
         # A shell or a program alone reads these: they are stored as `${NAME}`, and filled in only there.
         is_setup = path[:2] == ("launch", "setup")
         is_argument = path[:3] == ("nightly", "notify", "command") and path[3:] != (0,)
         if value.source is not None and not is_setup and not is_argument:
-            yield Problem(value.origin, dotted(path), _refusal(value.source, path))
+            yield JobProblem(value.origin, dotted(path), _refusal(value.source, path))
 
 
 def _refusal(source: str, path: Path) -> str:

@@ -19,7 +19,7 @@ MOST_SHOWN = 100
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedItem:
     """An item that failed.
 
     Attributes:
@@ -47,7 +47,7 @@ class Failure:
 
 def collect_failures(
     items: Sequence[WorkItem], records: Mapping[str, Record], *, link_logs: bool
-) -> tuple[Failure, ...]:
+) -> tuple[FailedItem, ...]:
     """Return the first of the failed items.
 
     Args:
@@ -59,10 +59,10 @@ def collect_failures(
     return tuple(_failure(item, record, link_logs) for item, record in islice(failed, MOST_SHOWN))
 
 
-def _failure(item: WorkItem, record: Record, link_logs: bool) -> Failure:
+def _failure(item: WorkItem, record: Record, link_logs: bool) -> FailedItem:
     error = record.error or {}
     log = str(error.get("log") or "")
-    return Failure(
+    return FailedItem(
         item_id=item.id,
         prompt=item.prompt,
         where=describe(item),

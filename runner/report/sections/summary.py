@@ -98,7 +98,7 @@ class GroupRow:
 
 
 @dataclass(frozen=True)
-class Table:
+class SummaryTable:
     """Groups by columns. `axes` are the names of the first columns."""
 
     axes: tuple[str, ...]
@@ -137,7 +137,7 @@ class SummarySection:
         unscored: (metric, reason, how many items), most frequent first.
     """
 
-    table: Table
+    table: SummaryTable
     unscored: tuple[tuple[str, str, int], ...]
 
 
@@ -164,7 +164,7 @@ def build_table(
     metrics: Sequence[Heading],
     trends: Mapping[tuple[str, str], str] | None = None,
     saved: Mapping[str, float] | None = None,
-) -> Table:
+) -> SummaryTable:
     """Lay out the summary: a column for each metric with a value, and for its parts where it has none itself.
 
     Args:
@@ -194,7 +194,7 @@ def build_table(
         )
         for group, row in zip(groups, cells, strict=True)
     )
-    return Table(axes, columns, rows)
+    return SummaryTable(axes, columns, rows)
 
 
 def _with_bars(rows: Sequence[Sequence[TableCell]]) -> list[list[TableCell]]:

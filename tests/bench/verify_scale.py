@@ -67,8 +67,8 @@ def main() -> None:
             "status": measured(lambda: CliRunner().invoke(genrun, ["status", str(run.path)])),
         }
         flaws = len(verify(run))
-    ratio = round(found["verify"]["own_s"] / found["hashing"]["own_s"], 2)
-    print(json.dumps({"items": args.items, "bytes": args.bytes, **found, "ratio": ratio, "flaws": flaws}))
+    ratios = {unit: round(found["verify"][unit] / found["hashing"][unit], 2) for unit in ("wall_s", "own_s")}
+    print(json.dumps({"items": args.items, "bytes": args.bytes, **found, "ratios": ratios, "flaws": flaws}))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -32,6 +33,9 @@ CODES = (0, 1, 2, 3)
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 DEVICES = ("/dev/zero", "/dev/stdin")
 """Those that the command lines name, beside /dev/null."""
+
+WRITERS = ("--markdown", "--junit", "--pdf", "--to", "--out", "-o", "--runs")
+"""Options that name what is to be written."""
 
 CHANGES = ("os.mkdir", "os.remove", "os.rmdir", "os.rename", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")
 MARKS = ("An error in genrun itself", "Traceback (most recent call last)")
@@ -137,7 +141,13 @@ class World:
         is_help = not {"--help", "-h", "--version"}.isdisjoint(case.args)
         if "--json" in case.args and not is_help and result.exit_code == 0 and not _is_json(result.stdout):
             yield "wrote no JSON"
-        yield from (f"wrote outside: {path}" for path in dict.fromkeys(self._written))
+        # What the command line asks for may lie anywhere, with the folders above it and what is renamed to it.
+        pairs = zip(case.args, case.args[1:], strict=False)
+        asked = [Path(os.path.normpath(self.work / value)) for option, value in pairs if option in WRITERS]
+        strange = (
+            path for path in dict.fromkeys(self._written) if not any(_serves(Path(path), each) for each in asked)
+        )
+        yield from (f"wrote outside: {path}" for path in strange)
 
     def _new_files(self) -> Iterator[bytes]:
         """What the call wrote: by the stamps of files, as reading all of them takes longer than most calls."""
@@ -165,7 +175,7 @@ class World:
             self._watching = False
 
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
-        """Note what is written outside; an audit hook sees every file that Python opens, and cannot be taken out again."""
+        """Refuse what would be written outside, and note it; this hook sees every file that Python opens, and stays."""
         if not self._watching:
             return
         if event == "open" and isinstance(args[2], int) and args[2] & WRITING:
@@ -173,9 +183,13 @@ class World:
             if str(args[0]) not in DEVICES:
                 self._note(args[0])
         elif event in CHANGES:
-            self._note(args[1] if event in ("os.rename", "os.link", "os.symlink") else args[0])
+            for path in (
+                args[:2] if event == "os.rename" else args[1:2] if event in ("os.link", "os.symlink") else args[:1]
+            ):
+                self._note(path)
         elif event == "os.system":
             self._written.append(f"os.system({args[0]!r})")
+            raise PermissionError(errno.EACCES, "kept inside", args[0])
 
     def _note(self, path: Any) -> None:
         if isinstance(path, int) or os.fspath(path) in (os.devnull, b"/dev/null"):
@@ -185,6 +199,17 @@ class World:
         absolute = os.path.normpath(name if name.startswith("/") else f"{self.work}/{name}")
         if not absolute.startswith(f"{self.root}/") and "/__pycache__/" not in absolute:
             self._written.append(absolute)
+            # Whoever runs this may write everywhere, and a file of the machine would be lost.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+
+
+def _serves(path: Path, asked: Path) -> bool:
+    """Return True when writing a path is part of writing the one that was asked for."""
+    return (
+        path.is_relative_to(asked)
+        or asked.is_relative_to(path)
+        or (path.parent == asked.parent and path.suffix == ".tmp")
+    )
 
 
 @contextlib.contextmanager

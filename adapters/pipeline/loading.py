@@ -101,7 +101,8 @@ def read_index(adapter: Adapter, source: str, revision: str | None, load_options
     is_folder = Path(source).is_dir()
     index: Index = index_of(Path(source)) if is_folder else pipeline.load_config(source, revision=revision)
     found = index.get("_class_name")
-    if adapter.pipeline not in (None, found):
+    wanted = {form.pipeline for form in (adapter, *adapter.forms)}
+    if wanted.isdisjoint((None, found)):
         raise LoadError(
             f"{source}: holds a {found}, and the model {adapter.name!r} wants a {adapter.pipeline}",
             "Name a checkpoint of that pipeline, or use `adapter: auto` for any.",

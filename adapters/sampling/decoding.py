@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from types import SimpleNamespace
 from typing import Any
@@ -16,55 +17,79 @@ from torch import Tensor
 
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.pipeline.finite import finite_decoding
-from genrun.adapters.pipeline.pictures import Pictures, check_asked, check_finite, pictures_of
+from genrun.adapters.pipeline.pictures import Pictures, check_asked, check_finite, pictures_of, sound_of
 from genrun.adapters.sampling.call import SamplingRequest, call_arguments
 from genrun.adapters.sampling.parallelize import put_scheduler
 from genrun.adapters.shapes import OneLatents
 
+BESIDE = ("prepare_audio_latents",)
+"""Methods that prepare what a pipeline samples beside its pictures, in the order of its schedulers' steps."""
 
-def decode(pipe: Any, adapter: Adapter, request: SamplingRequest, latents: OneLatents) -> Pictures:
+
+def decode(
+    pipe: Any, adapter: Adapter, request: SamplingRequest, latents: OneLatents, others: Sequence[Tensor] = ()
+) -> Pictures:
     """Decode final latents by the pipeline's own decoding, its loop left out.
+
+    Args:
+        pipe: the pipeline.
+        adapter: of the model.
+        request: what was sampled.
+        latents: of the pictures.
+        others: of what was sampled beside them: the sound's.
 
     Raises:
         PictureError: values that are not finite, or other pictures than were asked for.
     """
     check_finite(latents, "the final latents")
+    for other in others:
+        check_finite(other, "the sound's final latents")
     denoised = decodes_denoised(pipe)
     loops = denoised or not callable(getattr(pipe, "prepare_latents", None))
     arguments = call_arguments(pipe, adapter, request)
     if loops and not denoised:
         latents = latents.float()  # these pipelines hand pixels to numpy, which has no bfloat16
     scheduler = FinishedScheduler(pipe.scheduler, latents, loops=loops, whole=denoised)
-    with put_scheduler(pipe, scheduler), _starting_at(pipe, latents), finite_decoding(pipe), torch.no_grad():
-        pictures = pictures_of(pipe(**{**arguments, "output_type": "np"}))
+    starts = {"prepare_latents": latents, **dict(zip(BESIDE, others, strict=False))}
+    with put_scheduler(pipe, scheduler), _starting_at(pipe, starts), finite_decoding(pipe), torch.no_grad():
+        output = pipe(**{**arguments, "output_type": "np"})
+    pictures = replace(pictures_of(output), sound=sound_of(output, pipe) if others else None)
     check_asked(pictures, adapter.resolve(request.sampling))
     return pictures
 
 
 @contextmanager
-def _starting_at(pipe: Any, latents: Tensor) -> Iterator[None]:
-    """Start the pipeline from these latents, in the form of its loop: some take only another one."""
+def _starting_at(pipe: Any, starts: Mapping[str, Tensor]) -> Iterator[None]:
+    """Start the pipeline from latents in the form of its loop: some take only another one.
+
+    Args:
+        pipe: the pipeline.
+        starts: method that prepares latents -> what it is to prepare; methods that the pipeline lacks are left out.
+    """
     plain = type(pipe)
-    if not callable(getattr(plain, "prepare_latents", None)):
-        yield
-        return
-
-    def prepare_latents(self: Any, *args: Any, **kwargs: Any) -> Any:
-        fresh = plain.prepare_latents(self, *args, **kwargs)
-        first, *rest = fresh if isinstance(fresh, tuple) else (fresh,)
-        if first.shape != latents.shape:
-            raise ValueError(f"latents of shape {tuple(latents.shape)}, wanted {tuple(first.shape)}")
-        given = latents.to(first.device)
-        if getattr(pipe.vae, "dtype", None) == torch.float32:
-            given = given.float()  # exact; pipelines of one dtype throughout leave them as they are
-        return (given, *rest) if isinstance(fresh, tuple) else given
-
-    members = {"prepare_latents": prepare_latents, "__module__": plain.__module__}
-    pipe.__class__ = type(plain.__name__, (plain,), members)
+    given = {name: _preparing(plain, name, start) for name, start in starts.items() if callable(getattr(plain, name, None))}
+    if given:
+        pipe.__class__ = type(plain.__name__, (plain,), {**given, "__module__": plain.__module__})
     try:
         yield
     finally:
         pipe.__class__ = plain
+
+
+def _preparing(plain: Any, name: str, latents: Tensor) -> Callable[..., Any]:
+    """Return a method in the place of a pipeline's own that prepares latents, and prepares these."""
+
+    def prepare(self: Any, *args: Any, **kwargs: Any) -> Any:
+        fresh = getattr(plain, name)(self, *args, **kwargs)
+        first, *rest = fresh if isinstance(fresh, tuple) else (fresh,)
+        if first.shape != latents.shape:
+            raise ValueError(f"latents of shape {tuple(latents.shape)}, wanted {tuple(first.shape)}")
+        given = latents.to(first.device)
+        if getattr(self.vae, "dtype", None) == torch.float32:
+            given = given.float()  # exact; pipelines of one dtype throughout leave them as they are
+        return (given, *rest) if isinstance(fresh, tuple) else given
+
+    return prepare
 
 
 def decodes_denoised(pipe: Any) -> bool:
@@ -98,7 +123,12 @@ class FinishedScheduler:
         return type(self._real)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_real":  # asked for by copy, before there is one
+            raise AttributeError(name)
         return getattr(self._real, name)
+
+    def __deepcopy__(self, memo: Any) -> FinishedScheduler:
+        return type(self)(copy.deepcopy(self._real, memo), self._latents, loops=self.loops, whole=self._whole)
 
     @property
     def timesteps(self) -> Tensor:

@@ -34,11 +34,13 @@ class Sampled:
         latents: x_N as the pipeline's loop leaves it, (1, ...), in the pipeline's dtype.
         solution: what sampling cost.
         num_steps: N.
+        others: what the loop sampled beside them, such as the sound's latents.
     """
 
     latents: OneLatents
     solution: Solution
     num_steps: int
+    others: tuple[Tensor, ...] = ()
 
 
 class _LeaveLoopError(BaseException):
@@ -73,7 +75,7 @@ def sample(
             latents, run = _run_loop(pipe, call_arguments(pipe, adapter, request), solver, exchange, on_round, cache)
         except NonFiniteError as error:
             raise damaged_weights(pipe, str(error)) or error from error
-    return Sampled(latents, run.solution, run.solution.fronts[-1])
+    return Sampled(latents, run.solution, run.solution.fronts[-1], run.scheduler.active.beside)
 
 
 def sample_batch(

@@ -64,6 +64,9 @@ class Session:
         exchange: who evaluates what.
         on_round: called after each round.
         manager: of what the model's blocks computed before, and of how many were computed.
+
+    Attributes:
+        beside: final latents of a loop that steps several things at once, but for the first: the sound's.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Session:
         self.blends = False
         self.states: list[Tensor] | None = None
         self.by_step: dict[int, dict[str, Any]] = {}
+        self.beside: tuple[Tensor, ...] = ()
 
     @property
     def num_steps(self) -> int:

@@ -205,8 +205,11 @@ class TimeParallelScheduler:
     def _step_part(self, real: Any, given: dict[str, Any]) -> Tensor:
         """Take a part of the model's output; the last one closes the evaluation."""
         schedulers = [self._real, *(each._real for each in self._copies)]
-        if real is not schedulers[len(self._parts)] or self._on_sampled is not None:
-            raise RefusedError(_apart(type(self._real).__name__, alone=self._on_sampled is not None))
+        if real is not schedulers[len(self._parts)]:
+            raise RefusedError(
+                f"this pipeline steps copies of its {type(self._real).__name__}, each at times of its own, so that there is no "
+                "step to choose for a solver; call it without genrun"
+            )
         self._parts.append(Part(given["model_output"], given["sample"]))
         if len(self._parts) < len(schedulers):
             if self._promised is None:
@@ -226,6 +229,9 @@ class TimeParallelScheduler:
         values = unpack(session.answer(outputs, samples, noise, {}, given.get("timestep")), joined.returned)
         if session.done:
             self._finished = session
+        if session.done and self._on_sampled is not None:
+            session.beside = tuple(values[1:])
+            self._on_sampled(values[0], summary(session))
         if promised is not None:
             promised.keep(values[:-1])
         return values[-1]
@@ -292,15 +298,6 @@ class TimeParallelScheduler:
     def evaluations(self) -> int:
         """Model calls answered in the current pipeline call: the loop's counter."""
         return 0 if self._session is None else self._session.evaluations
-
-
-def _apart(name: str, *, alone: bool) -> str:
-    if alone:
-        return "this pipeline makes sound beside the picture, for which a job has no place; use genrun.parallelize"
-    return (
-        f"this pipeline steps copies of its {name}, each at times of its own, so that there is no step to choose for a "
-        "solver; call it without genrun"
-    )
 
 
 def _refuse_unknown(real: Any, given: dict[str, Any]) -> None:

@@ -51,6 +51,7 @@ def models(markdown: bool, as_json: bool) -> None:
 
 def _model(adapter: Any, name: str) -> dict[str, Any]:
     checkpoint = adapter.checkpoint
+    adapter = adapter.for_checkpoint(str(checkpoint))
     return {
         "name": name,
         "title": adapter.title,

@@ -165,7 +165,7 @@ def _note(to: Path, made: Exported, others: Sequence[str] = ()) -> None:
 
 
 def _write(to: Path, media: Path, names: Sequence[str]) -> None:
-    from genrun.adapters.media import read_fps, read_frames
+    from genrun.adapters.media import has_sound, read_fps, read_frames
 
     frames: Any = None
     for name in names:
@@ -179,7 +179,7 @@ def _write(to: Path, media: Path, names: Sequence[str]) -> None:
         if path.suffix:
             fps = read_fps(media) if len(frames) > 1 else 1.0
             with staged(path) as temporary:
-                convert(temporary, frames, fps)
+                convert(temporary, frames, fps, media if has_sound(media) else None)
             continue
         for index, frame in enumerate(frames, 1):
             with staged(path / f"{index:05}.png") as temporary:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.pipeline.families import OPEN, Parts, informed
+from genrun.adapters.pipeline.families import OPEN, Parts, chosen, informed
 from genrun.registry import did_you_mean
 from genrun.runner.job.checkpoint import Checkpoint, locate, parts_of
 from genrun.runner.job.errors import JobProblem
@@ -21,6 +21,8 @@ from genrun.runner.job.registries import Registries
 from genrun.runner.job.schema import CacheSpec, JobSpec, LaunchSpec, ModelSpec, ParallelSpec, SamplingSpec, SolverSpec
 from genrun.runner.job.tree import Value, unknown
 from genrun.runner.job.validate import job_of, section
+
+CHECKPOINT = ("model", "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ class Draft:
         job, solver, acceleration, model, sampling = self.job, self.solver, self.cache, self._model[0], self.sampling
         if job is None or solver is None or acceleration is None or model is None or sampling is None:
             return None
-        job = job.model_copy(update={"solver": SolverSpec(**solver), "cache": CacheSpec(**acceleration)})
+        sections = {"model": self.model, "solver": SolverSpec(**solver), "cache": CacheSpec(**acceleration)}
+        job = job.model_copy(update=sections)
         return Cell(self.axes, anywhere(job, self.root), *model, sampling, tuple(self.prompts))
 
     @property
@@ -138,8 +141,15 @@ class Draft:
 
     @cached_property
     def model(self) -> ModelSpec | None:
-        """The section `model`."""
-        return section(self.root, "model", ModelSpec)
+        """The section `model`; of one that names a checkpoint alone, with the adapter that it means."""
+        spec = section(self.root, "model", ModelSpec)
+        if spec is None or spec.checkpoint is None or "adapter" in spec.model_fields_set:
+            return spec
+        found = self.sources.checkpoint(spec.checkpoint, self.root.place(CHECKPOINT).folder, spec.variant)
+        if not isinstance(found, Checkpoint) or not isinstance(self.registries.adapters.get(OPEN), Adapter):
+            return spec
+        name = chosen(found.name, None if found.folder is None else self.sources.parts(found, spec.revision))
+        return spec if name is None else spec.model_copy(update={"adapter": name})
 
     @cached_property
     def launch(self) -> LaunchSpec | None:
@@ -178,10 +188,14 @@ class Draft:
         return pipeline_of(self.adapter, self.checkpoint, None if self.model is None else self.model.revision)
 
     @cached_property
+    def parts(self) -> Parts | None:
+        """The parts of the model's pipeline; None where they are not on this machine."""
+        return self._parts(self.checkpoint)
+
+    @cached_property
     def denoiser(self) -> Mapping[str, Any]:
         """The config.json of the model's transformer or UNet; empty where it is not on this machine."""
-        parts = self._parts(self.checkpoint)
-        return {} if parts is None else parts.denoiser_config
+        return {} if self.parts is None else self.parts.denoiser_config
 
     @cached_property
     def _job(self) -> tuple[JobSpec | None, list[JobProblem]]:
@@ -208,7 +222,7 @@ class Draft:
         if spec.adapter not in names:
             return None, [self.root.problem(("model", "adapter"), unknown(spec.adapter, names, "model"))]
         adapter = adapters.get(spec.adapter)
-        at = ("model", "checkpoint")
+        at = CHECKPOINT
         text = spec.checkpoint or adapter.checkpoint
         if text is None:
             message = f"missing: {spec.adapter} has none of its own. Name a folder or a hub id (org/name)."
@@ -216,8 +230,8 @@ class Draft:
         found = self.sources.checkpoint(str(text), self.root.place(at).folder, spec.variant)
         if isinstance(found, Checkpoint):
             adapter = adapter.for_checkpoint(found.name)
-            is_open = isinstance(adapter, Adapter) and adapter.name == OPEN
-            parts = self._parts(found) if is_open else None
+            is_informed = isinstance(adapter, Adapter) and (adapter.name == OPEN or adapter.forms)
+            parts = self._parts(found) if is_informed else None
             return (adapter if parts is None else informed(adapter, parts), found), []
         if spec.checkpoint is None and isinstance(adapter.checkpoint, Path) and not adapter.checkpoint.is_dir():
             found = f"the weights that come with {spec.adapter} are not in this installation. Reinstall genrun."

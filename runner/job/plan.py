@@ -207,7 +207,7 @@ def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt
     attention = cell.job.attention
     suffix = _suffix(solver, cache, attention)
     for prompt in cell.prompts:
-        negative = prompt.negative_prompt if prompt.negative_prompt is not None else cell.job.sampling.negative_prompt
+        negative = prompt.negative_prompt if prompt.negative_prompt is not None else cell.sampling.get("negative_prompt")
         for seed in cell.job.seeds if prompt.seed is None else (prompt.seed,):
             pair, item_id = _ids(shared, (prompt.text, negative, seed), suffix)
             item = WorkItem(

@@ -256,6 +256,9 @@ class OutputSpec(_Section):
     crf: Annotated[int, Field(ge=0, le=51)] = Field(
         default=18, description="H.264 quality, 1 (finest; 0 is taken for it) to 51."
     )
+    sound: bool | None = Field(
+        default=None, description="Sound in a clip; by default where the model makes it. true: only of a model that does."
+    )
 
 
 class GateSpec(_Section):

@@ -113,7 +113,7 @@ def original_of(path: Path) -> Original:
         raise UsageError(f"{path}: does not say how it was made: {error}.", remedy=remedy) from error
     embedded = check_metadata(metadata, path)
     item, made = embedded.item, embedded.made
-    encoding = {key: made[key] for key in ("fps", "crf") if key in made}
+    encoding = {key: made[key] for key in ("fps", "crf", "sound") if key in made}
     document = {"launch": {"threads": made.get("threads")}, "output": {**encoding, "format": path.suffix[1:]}}
     run = path.resolve().parents[2] if len(path.resolve().parents) > 2 else path.parent
     record = RunFolder(run).record(item.id) if (run / "plan.jsonl").is_file() else None
@@ -270,7 +270,7 @@ def _made(data: Any) -> dict[str, int]:
         if type(value) is not int or not least <= value <= most:
             raise ValueError(f"{name} is {value!r:.60}, and wanted is a whole number from {least} to {most}")
         found[name] = value
-    return found
+    return {**found, "sound": False} if data.get("sound") is False else found
 
 
 def _saving(data: Any) -> tuple[str, ...]:

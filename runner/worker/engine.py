@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters import media, registry
-from genrun.runner.job.checks.output import format_problem
+from genrun.adapters.sound import MOST_CHANNELS
+from genrun.runner.job.checks.output import format_problem, sound_problems
 from genrun.runner.notes import BLANK, FPS_ASSUMED, PROMPT_TRUNCATED, SAFETY_CHECKER
 from genrun.runner.parallel.team import Solo, Team
 from genrun.runner.store.records import Note, SamplerStats
 from genrun.runner.worker.device import MemoryUsage, choose_device, memory_usage, release_memory, reset_peak_memory
 from genrun.runner.worker.failures import DecodeError
 from genrun.runner.worker.log import say
-from genrun.runner.worker.producer import Decoded, PipelineSample, SavedSample, read_latents
+from genrun.runner.worker.producer import Decoded, PipelineSample, SavedSample, read_latents, read_others
 from genrun.runner.worker.prompts import PromptStage, has_stage, load_options_of, request_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from genrun.adapters.checkpoint.load_errors import LoadError
     from genrun.adapters.parallel.exchange import Exchange
     from genrun.adapters.pipeline.truncation import Cut, Seen
+    from genrun.adapters.sound import Sound
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
 
@@ -94,8 +96,8 @@ class Engine:
         from genrun.adapters.sampling.generate import sample
         from genrun.solvers import registry as solvers
 
-        adapter = registry.get(item.model["adapter"])
-        pipe = self._pipeline(item, adapter)
+        pipe = self._pipeline(item, registry.get(item.model["adapter"]))
+        adapter = _adapter_of(item, pipe)
         options = {key: value for key, value in item.solver.items() if key != "kind"}
         try:
             self._check_format(pipe, adapter, item)
@@ -119,7 +121,7 @@ class Engine:
         other = self._decoding_copy(pipe)
         return PipelineSample(
             sampled,
-            lambda latents, save: self._decode(item, latents, save=save, pipe=other),
+            lambda latents, save: self._decode(item, latents, sampled.others, save=save, pipe=other),
             other is not None,
             tuple(Note(PROMPT_TRUNCATED, str(each)) for each in self._cut(item, seen)),
         )
@@ -133,18 +135,22 @@ class Engine:
         return cuts(seen, item.prompt, item.negative_prompt)
 
     def _check_format(self, pipe: Any, adapter: Adapter, item: WorkItem) -> None:
-        """Refuse a file format that cannot hold the pipeline's output, where only a loaded pipeline knows its kind.
+        """Refuse a file that cannot hold the pipeline's output, or not as asked, where only a loaded pipeline tells.
 
         Raises:
-            PictureError: clips as PNG, or pictures as mp4.
+            PictureError: clips as PNG, pictures as mp4, or sound that is not made, or for another pace.
         """
+        from genrun.adapters.pipeline.families import fps_asked, has_sound, parts_of
         from genrun.adapters.pipeline.pictures import NOT_AS_ASKED, PictureError
         from genrun.adapters.sampling.call import kind_made
 
         num_frames = adapter.resolve(item.sampling).get("num_frames")
         wrong = format_problem(self._output.get("format"), kind_made(pipe, adapter), num_frames)
-        if wrong:
-            message = f"output.format: {type(pipe).__name__} {wrong}"
+        sound, fps = self._output.get("sound"), self._output.get("fps")
+        pace = fps_asked(adapter.resolve(item.sampling)) or adapter.fps
+        found = [("format", wrong)] if wrong else list(sound_problems(sound, fps, pace, makes=has_sound(parts_of(pipe))))
+        for name, problem in found:
+            message = f"output.{name}: {type(pipe).__name__} {problem}"
             raise PictureError(NOT_AS_ASKED, message, "Change it in the job, and submit it again.")
 
     def restore(self, item: WorkItem, latents: Path, stats: SamplerStats) -> SavedSample:
@@ -154,12 +160,12 @@ class Engine:
             OSError: the file cannot be read.
             ValueError: it holds no latents.
         """
-        saved = read_latents(latents)
-        return SavedSample(stats, latents, saved, lambda latents, save: self._decode(item, latents, save=save))
+        saved, others = read_latents(latents), read_others(latents)
+        return SavedSample(stats, latents, saved, lambda latents, save: self._decode(item, latents, others, save=save))
 
-    def decode(self, item: WorkItem, latents: Tensor) -> Decoded:
-        """Return the frames of an item's final latents."""
-        return self._decode(item, latents, save=False)[0]
+    def decode(self, item: WorkItem, latents: Tensor, others: Sequence[Tensor] = ()) -> Decoded:
+        """Return the frames of an item's final latents, and its sound from what was sampled beside them."""
+        return self._decode(item, latents, others, save=False)[0]
 
     def _decoding_copy(self, pipe: Any) -> Any | None:
         """Return a pipeline for decoding in another thread, or None where that is unsafe or useless."""
@@ -170,7 +176,7 @@ class Engine:
         return decoding_copy(pipe) if self._is_staged and self._device == "cpu" else None
 
     def _decode(
-        self, item: WorkItem, latents: Tensor, *, save: bool, pipe: Any | None = None
+        self, item: WorkItem, latents: Tensor, others: Sequence[Tensor], *, save: bool, pipe: Any | None = None
     ) -> tuple[Decoded, tuple[str, ...]]:
         """Decode, with `save` in the least memory that the VAE allows; return the frames and the means used to save it."""
         import torch
@@ -179,14 +185,14 @@ class Engine:
         from genrun.adapters.pipeline.placement import can_save_memory, saving_memory
         from genrun.adapters.sampling.decoding import decode
 
-        adapter = registry.get(item.model["adapter"])
         torch.set_num_threads(self._threads)  # each thread of Python has its own number
-        pipe = self._pipeline(item, adapter) if pipe is None else pipe
+        pipe = self._pipeline(item, registry.get(item.model["adapter"])) if pipe is None else pipe
+        adapter = _adapter_of(item, pipe)
         means = can_save_memory(pipe) if save else []
         if save:
             release_memory(self._device)
         with saving_memory(pipe, means), self._encoded(pipe, item):
-            pictures = decode(pipe, adapter, request_of(item), latents)
+            pictures = decode(pipe, adapter, request_of(item), latents, others)
         known = informed(adapter, parts_of(pipe))
         fps = self._output.get("fps") or fps_asked(adapter.resolve(item.sampling))
         return Decoded(pictures, fps or known.fps, bool(fps) or known.knows_fps), tuple(means)
@@ -203,6 +209,15 @@ class Engine:
             found.append(Note(FPS_ASSUMED, f"{frames.fps:g} frames a second were assumed"))
         return tuple(found)
 
+    def _heard(self, frames: Decoded) -> Sound | None:
+        """Return the sound that is written with frames: theirs, unless the job leaves it out."""
+        return None if self._output.get("sound") is False else frames.pictures.sound
+
+    def sound(self, frames: Decoded) -> dict[str, int]:
+        """Return the rate and the channels of the sound that is written with frames; {} for none."""
+        heard = self._heard(frames)
+        return {} if heard is None else {"rate": heard.rate, "channels": min(len(heard.samples), MOST_CHANNELS)}
+
     def write(self, path: Path, frames: Decoded, metadata: dict[str, Any]) -> None:
         """Write frames as the media file that the suffix of `path` names, with its metadata embedded.
 
@@ -215,7 +230,9 @@ class Engine:
         made: dict[str, Any] = {"threads": self._threads}
         if path.suffix == ".mp4":
             made |= {"fps": frames.fps, "crf": max(self._output.get("crf", media.DEFAULT_CRF), media.FINEST_CRF)}
-            media.write_video(path, frames.frames, made["fps"], made["crf"], {**metadata, "made": made})
+            sound = self._heard(frames)
+            made |= {"sound": False} if frames.pictures.sound is not None and sound is None else {}
+            media.write_video(path, frames.frames, made["fps"], made["crf"], {**metadata, "made": made}, sound)
         elif len(frames.frames) == 1:
             media.write_image(path, frames.frames[0], {**metadata, "made": made})
         else:
@@ -285,3 +302,10 @@ class Engine:
         from genrun.adapters.parallel.exchange import GroupExchange, LocalExchange
 
         return LocalExchange() if self._team.exchange_group is None else GroupExchange(self._team.exchange_group)
+
+
+def _adapter_of(item: WorkItem, pipe: Any) -> Adapter:
+    """Return the adapter of an item, in the form of its pipeline."""
+    from genrun.adapters.pipeline.families import form_of, parts_of
+
+    return form_of(registry.get(item.model["adapter"]), parts_of(pipe))

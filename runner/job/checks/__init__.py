@@ -19,7 +19,7 @@ from genrun.runner.job.checks.launch import (
     check_template,
 )
 from genrun.runner.job.checks.model import check_components, check_offload, check_pipeline, check_quantization
-from genrun.runner.job.checks.output import check_folder, check_format
+from genrun.runner.job.checks.output import check_folder, check_format, check_sound
 from genrun.runner.job.checks.parallel import check_guidance, check_model_axes, check_ranks
 from genrun.runner.job.checks.sampling import check_call, check_model_rules, check_negative_prompts, check_seeds
 from genrun.runner.job.checks.scheduler import check_scheduler
@@ -51,6 +51,7 @@ CHECKS: Sequence[Check] = (
     check_idle_keys,
     check_steps,
     check_format,
+    check_sound,
     check_folder,
     check_metrics,
     check_gates,

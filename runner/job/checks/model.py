@@ -8,6 +8,7 @@ from genrun.adapters.checkpoint.index import components_of, index_of
 from genrun.adapters.checkpoint.integrity import check_index
 from genrun.adapters.checkpoint.pipeline_classes import missing_inputs
 from genrun.adapters.checkpoint.variants import listed
+from genrun.adapters.pipeline.families import wrong_mark
 from genrun.adapters.pipeline.quantization import missing
 from genrun.registry import did_you_mean
 from genrun.runner.job.cell import Draft
@@ -40,6 +41,9 @@ def _wrong_pipeline(cell: Draft, model: ModelSpec, checkpoint: Checkpoint) -> st
         return (
             f"holds a {found}, and {cell.adapter.name} wants a {wanted}. Name another folder, or use `adapter: auto`."
         )
+    parts = cell.parts
+    if parts is not None and (mark := wrong_mark(cell.adapter, parts)):
+        return f"holds a {found} whose {mark}, which is not {cell.adapter.name}. Use `adapter: auto`, or name another."
     options = {} if cell.given_sampling is None else cell.given_sampling.options
     given = frozenset(options) | frozenset(cell.adapter.call)
     absent = missing_inputs(found, given) if isinstance(found, str) else ()

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from genrun.adapters import registry
-from genrun.adapters.adapter import Adapter, Frames
+from genrun.adapters.adapter import NUMBER_FIELDS, Adapter, Frames
 from genrun.adapters.checkpoint.index import INDEX, components_of
+from genrun.adapters.checkpoint.pipeline_classes import call_parameters
 
 FPS = {
     "AllegroPipeline": 15,
@@ -202,6 +203,16 @@ def chosen(checkpoint: str, parts: Parts | None) -> str | None:
 def form_of(adapter: Adapter, parts: Parts) -> Adapter:
     """Return the form of an adapter that a pipeline is; the adapter itself where it has no such form."""
     return next((form for form in (adapter, *adapter.forms) if _fits(form, parts)), adapter)
+
+
+def as_pipeline(adapter: Adapter, parts: Parts) -> Adapter:
+    """Return an adapter for a pipeline that is made of its model's components, in the form that is known of it if any."""
+    forms = [form for form in (adapter, *adapter.forms) if form.pipeline == parts.pipeline]
+    if forms or adapter.pipeline is None:
+        return next((form for form in forms if not wrong_mark(form, parts)), forms[0] if forms else adapter)
+    taken = {parameter.name for parameter in call_parameters(parts.pipeline) or ()}
+    kept = {name: value for name, value in adapter.defaults.items() if name not in NUMBER_FIELDS or name in taken}
+    return replace(adapter, pipeline=parts.pipeline, defaults=kept, forms=(), marks={})
 
 
 def wrong_mark(adapter: Any, parts: Parts) -> str:

@@ -90,6 +90,9 @@ def call_arguments(pipe: Any, adapter: Adapter, request: SamplingRequest) -> dic
         **adapter.call,
     }
     arguments = {k: v for k, v in arguments.items() if v is not None and k in accepted}
+    if "max_area" in accepted and {"height", "width"} <= arguments.keys():
+        # Flux Kontext makes pictures of that many pixels, and takes height and width for their shape alone.
+        arguments["max_area"] = arguments["height"] * arguments["width"]
     options = sampling.get("options") or {}
     _refuse_unknown(options, pipe, accepted)
     generator = torch.Generator(pipe._execution_device).manual_seed(request.seed)

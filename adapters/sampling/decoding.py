@@ -67,7 +67,9 @@ def _starting_at(pipe: Any, starts: Mapping[str, Tensor]) -> Iterator[None]:
         starts: method that prepares latents -> what it is to prepare; methods that the pipeline lacks are left out.
     """
     plain = type(pipe)
-    given = {name: _preparing(plain, name, start) for name, start in starts.items() if callable(getattr(plain, name, None))}
+    given = {
+        name: _preparing(plain, name, start) for name, start in starts.items() if callable(getattr(plain, name, None))
+    }
     if given:
         pipe.__class__ = type(plain.__name__, (plain,), {**given, "__module__": plain.__module__})
     try:

@@ -44,7 +44,7 @@ TYPES: dict[str, Any] = {
 _SAFE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 """Ids become the names of files."""
 
-HELD = {"offload", "vae", "compile", "quantization", "encode", "variant"}
+HELD = {"offload", "vae", "compile", "quantization", "encode", "variant", "pipeline"}
 """Keys of `model` that say how its weights are held; stored with an item where the job sets them."""
 
 
@@ -191,7 +191,7 @@ def _model(cell: Cell, fingerprints: Mapping[tuple[str, str | None], str]) -> di
 def _identity(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a model changes the pixels."""
     # Fields that are new since the first version only where they are set, so that ids stay what they were.
-    changes = {key: model[key] for key in ("compile", "quantization", "variant") if model.get(key)}
+    changes = {key: model[key] for key in ("compile", "quantization", "variant", "pipeline") if model.get(key)}
     if (model.get("vae") or {}).get("tiling"):
         changes["tiling"] = True
     return {**{key: model[key] for key in ("adapter", "fingerprint", "dtype")}, **changes}
@@ -207,7 +207,9 @@ def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt
     attention = cell.job.attention
     suffix = _suffix(solver, cache, attention)
     for prompt in cell.prompts:
-        negative = prompt.negative_prompt if prompt.negative_prompt is not None else cell.sampling.get("negative_prompt")
+        negative = (
+            prompt.negative_prompt if prompt.negative_prompt is not None else cell.sampling.get("negative_prompt")
+        )
         for seed in cell.job.seeds if prompt.seed is None else (prompt.seed,):
             pair, item_id = _ids(shared, (prompt.text, negative, seed), suffix)
             item = WorkItem(

@@ -89,6 +89,10 @@ class ModelSpec(_Section):
 
     adapter: Text = Field(default="auto", description="Name of the adapter; `genrun models` lists them.")
     checkpoint: Text | None = Field(default=None, description="Folder or hub id; the adapter's own when missing.")
+    pipeline: Text | None = Field(
+        default=None,
+        description="Another pipeline of the checkpoint's components, such as StableDiffusionXLImg2ImgPipeline.",
+    )
     revision: Revision | None = Field(default=None, description="Branch, tag or commit of a hub checkpoint.")
     variant: Variant | None = Field(
         default=None,
@@ -257,7 +261,8 @@ class OutputSpec(_Section):
         default=18, description="H.264 quality, 1 (finest; 0 is taken for it) to 51."
     )
     sound: bool | None = Field(
-        default=None, description="Sound in a clip; by default where the model makes it. true: only of a model that does."
+        default=None,
+        description="Sound in a clip; by default where the model makes it. true: only of a model that does.",
     )
 
 

@@ -148,7 +148,9 @@ class Engine:
         wrong = format_problem(self._output.get("format"), kind_made(pipe, adapter), num_frames)
         sound, fps = self._output.get("sound"), self._output.get("fps")
         pace = fps_asked(adapter.resolve(item.sampling)) or adapter.fps
-        found = [("format", wrong)] if wrong else list(sound_problems(sound, fps, pace, makes=has_sound(parts_of(pipe))))
+        found = (
+            [("format", wrong)] if wrong else list(sound_problems(sound, fps, pace, makes=has_sound(parts_of(pipe))))
+        )
         for name, problem in found:
             message = f"output.{name}: {type(pipe).__name__} {problem}"
             raise PictureError(NOT_AS_ASKED, message, "Change it in the job, and submit it again.")
@@ -306,6 +308,6 @@ class Engine:
 
 def _adapter_of(item: WorkItem, pipe: Any) -> Adapter:
     """Return the adapter of an item, in the form of its pipeline."""
-    from genrun.adapters.pipeline.families import form_of, parts_of
+    from genrun.adapters.pipeline.families import as_pipeline, parts_of
 
-    return form_of(registry.get(item.model["adapter"]), parts_of(pipe))
+    return as_pipeline(registry.get(item.model["adapter"]), parts_of(pipe))

@@ -61,9 +61,12 @@ def sound_problems(
     if wanted and not makes:
         yield "sound", "makes no sound. Leave it out"
     elif makes and wanted is not False and fps is not None and fps != pace:
-        yield "fps", (
-            f"makes sound for {pace:g} frames a second, which {fps:g} would leave behind. Leave fps out, set "
-            f"sampling.options.frame_rate: {fps:g}, or output.sound: false"
+        yield (
+            "fps",
+            (
+                f"makes sound for {pace:g} frames a second, which {fps:g} would leave behind. Leave fps out, set "
+                f"sampling.options.frame_rate: {fps:g}, or output.sound: false"
+            ),
         )
 
 

@@ -1,7 +1,7 @@
 """flux-kontext: FLUX.1-Kontext-dev 12B (arXiv 2506.15742), which changes a picture as a prompt says; guidance embedded.
 
-Its pipeline scales a size that is asked for to `max_area` pixels, for which an item gives its own size, so that pictures come
-out as large as they are asked for.
+Its pipeline scales a size that is asked for to `max_area` pixels; an item gives its own size for that, so that pictures
+come out as large as they are asked for.
 """
 
 from genrun.adapters.adapter import Adapter

@@ -1,7 +1,7 @@
 """z-image: Z-Image 6B (arXiv 2511.22699), Turbo in eight steps without guidance, and the base model.
 
-A folder does not tell which of the two it holds: it has the pipeline's own steps and guidance, the base model's. For Turbo in
-a folder write `sampling: {steps: 8, guidance_scale: 0.0}`.
+A folder does not tell which of the two it holds, and has the pipeline's own steps and guidance, for the base model. For
+Turbo in a folder write `sampling: {steps: 8, guidance_scale: 0.0}`.
 """
 
 from genrun.adapters.adapter import Adapter

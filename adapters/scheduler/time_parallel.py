@@ -207,8 +207,8 @@ class TimeParallelScheduler:
         schedulers = [self._real, *(each._real for each in self._copies)]
         if real is not schedulers[len(self._parts)]:
             raise RefusedError(
-                f"this pipeline steps copies of its {type(self._real).__name__}, each at times of its own, so that there is no "
-                "step to choose for a solver; call it without genrun"
+                f"this pipeline steps copies of its {type(self._real).__name__}, each at times of its own, so that there is "
+                "no step to choose for a solver; call it without genrun"
             )
         self._parts.append(Part(given["model_output"], given["sample"]))
         if len(self._parts) < len(schedulers):

@@ -103,6 +103,18 @@ def is_package(name: str) -> bool:
     return root is not None and name.isidentifier() and (root / "pipelines" / name).is_dir()
 
 
+@cache
+def missing_package(class_name: str) -> str:
+    """Return the package that a pipeline cannot clean prompts without, where it is not installed; "" for none.
+
+    Diffusers imports ftfy where it is there. Some pipelines use it in any case, and fail in their call.
+    """
+    file = _file_of(class_name)
+    source = "" if file is None else _text(file)
+    is_guarded = source.count("is_ftfy_available()") > 1
+    return "ftfy" if "ftfy.fix_text" in source and not is_guarded and not importlib.util.find_spec("ftfy") else ""
+
+
 def version() -> str:
     """Return the version of the installed diffusers, or "" where there is none."""
     from importlib import metadata

@@ -19,6 +19,7 @@ from genrun.adapters.pipeline.finite import finite_decoding
 from genrun.adapters.pipeline.pictures import Pictures, check_asked, check_finite, pictures_of
 from genrun.adapters.sampling.call import SamplingRequest, call_arguments
 from genrun.adapters.sampling.parallelize import put_scheduler
+from genrun.adapters.scheduler.timesteps import TimestepTable, with_counting
 from genrun.adapters.shapes import OneLatents
 
 
@@ -34,15 +35,15 @@ def decode(pipe: Any, adapter: Adapter, request: SamplingRequest, latents: OneLa
     arguments = call_arguments(pipe, adapter, request)
     if loops and not denoised:
         latents = latents.float()  # these pipelines hand pixels to numpy, which has no bfloat16
-    scheduler = FinishedScheduler(pipe.scheduler, latents, loops=loops, whole=denoised)
-    with put_scheduler(pipe, scheduler), _starting_at(pipe, latents), finite_decoding(pipe), torch.no_grad():
+    scheduler = FinishedScheduler(pipe.scheduler, latents, loops=loops, whole=denoised, starts=bool(request.inputs))
+    with put_scheduler(pipe, scheduler), _starting_at(pipe, latents, scheduler), finite_decoding(pipe), torch.no_grad():
         pictures = pictures_of(pipe(**{**arguments, "output_type": "np"}))
     check_asked(pictures, adapter.resolve(request.sampling))
     return pictures
 
 
 @contextmanager
-def _starting_at(pipe: Any, latents: Tensor) -> Iterator[None]:
+def _starting_at(pipe: Any, latents: Tensor, scheduler: FinishedScheduler) -> Iterator[None]:
     """Start the pipeline from these latents, in the form of its loop: some take only another one."""
     plain = type(pipe)
     if not callable(getattr(plain, "prepare_latents", None)):
@@ -52,6 +53,11 @@ def _starting_at(pipe: Any, latents: Tensor) -> Iterator[None]:
     def prepare_latents(self: Any, *args: Any, **kwargs: Any) -> Any:
         fresh = plain.prepare_latents(self, *args, **kwargs)
         first, *rest = fresh if isinstance(fresh, tuple) else (fresh,)
+        if first.ndim != latents.ndim and scheduler.starts:
+            # Of these latents the loop steps a part, in another form: all but the frames that are given (LTX). It has to
+            # run once to put them together.
+            scheduler.loops = True
+            return fresh
         if first.shape != latents.shape:
             raise ValueError(f"latents of shape {tuple(latents.shape)}, wanted {tuple(first.shape)}")
         given = latents.to(first.device)
@@ -59,7 +65,7 @@ def _starting_at(pipe: Any, latents: Tensor) -> Iterator[None]:
             given = given.float()  # exact; pipelines of one dtype throughout leave them as they are
         return (given, *rest) if isinstance(fresh, tuple) else given
 
-    members = {"prepare_latents": prepare_latents, "__module__": plain.__module__}
+    members = {**with_counting(plain), "prepare_latents": prepare_latents, "__module__": plain.__module__}
     pipe.__class__ = type(plain.__name__, (plain,), members)
     try:
         yield
@@ -84,13 +90,14 @@ class FinishedScheduler:
         latents: final latents, (1, ...).
         loops: for pipelines that take no latents: run the loop once, and answer with them.
         whole: for pipelines that unpack all that a step returns, and decode the second part.
+        starts: for pipelines that start from a picture: they look at the timestep at which it gets its noise.
     """
 
     order = 1
     init_noise_sigma = 1.0
 
-    def __init__(self, real: Any, latents: Tensor, *, loops: bool, whole: bool = False) -> None:
-        self._real, self._latents, self.loops, self._whole = real, latents, loops, whole
+    def __init__(self, real: Any, latents: Tensor, *, loops: bool, whole: bool = False, starts: bool = False) -> None:
+        self._real, self._latents, self.loops, self._whole, self.starts = real, latents, loops, whole, starts
 
     @property
     def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -102,7 +109,9 @@ class FinishedScheduler:
 
     @property
     def timesteps(self) -> Tensor:
-        """None, or the last one."""
+        """None, or the last one; or all of them, over which no loop runs."""
+        if self.starts and not self.loops:
+            return torch.Tensor._make_subclass(_FinishedTable, self._real.timesteps)
         return self._real.timesteps[-1:] if self.loops else self._real.timesteps[:0]
 
     @property
@@ -117,6 +126,21 @@ class FinishedScheduler:
             return (latents, latents) if self._whole else (latents,)
 
         return step
+
+
+class _FinishedTable(TimestepTable):
+    """All timesteps, for what is done before a loop that takes no step."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, place: Any) -> Tensor:
+        found = self.as_subclass(Tensor)[place]
+        return torch.Tensor._make_subclass(_FinishedTable, found) if isinstance(place, slice) else found
+
+    def enumerated(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield nothing."""
+        return iter(())
 
 
 def decoding_copy(pipe: Any) -> Any | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 SUPPLIED = frozenset({"prompt", "generator"})
 """Arguments of a pipeline's call that every item supplies; other arguments are optional if they have a default."""
@@ -63,6 +64,18 @@ def call_parameters(class_name: str) -> tuple[Parameter, ...] | None:
     """
     call = _method(class_name, "__call__")
     return None if call is None else tuple(_parameters(call))
+
+
+@cache
+def default_of(class_name: str, parameter: str) -> Any:
+    """Return the default of an argument of a pipeline's call; None where it has none, or none that is a constant."""
+    call = _method(class_name, "__call__")
+    if call is None:
+        return None
+    arguments = [*call.args.posonlyargs, *call.args.args]
+    named = zip(arguments[len(arguments) - len(call.args.defaults) :], call.args.defaults, strict=True)
+    found = next((value for argument, value in named if argument.arg == parameter), None)
+    return found.value if isinstance(found, ast.Constant) else None
 
 
 @cache

@@ -2,8 +2,8 @@
 
     image_similarity = mean over frames of <e_frame, e_input> / (|e_frame| |e_input|)
 
-The input is the prompt's `image`, else its `video`, `control_image` or `ip_adapter_image`; of a clip, and of several, the mean
-over frames spread over them. As VBench's `i2v_subject` does with DINO, it looks at what is shown, not at pixels.
+The input is the prompt's `image`, else its `video`, `control_image` or `ip_adapter_image`; of a clip, and of several, the
+mean over frames spread over them. As VBench's `i2v_subject` does with DINO, it looks at what is shown, not at pixels.
 """
 
 from __future__ import annotations

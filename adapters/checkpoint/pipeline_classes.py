@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 SUPPLIED = frozenset({"prompt", "generator"})
 """Arguments of a pipeline's call that every item supplies; other arguments are optional if they have a default."""
@@ -66,6 +67,18 @@ def call_parameters(class_name: str) -> tuple[Parameter, ...] | None:
 
 
 @cache
+def default_of(class_name: str, parameter: str) -> Any:
+    """Return the default of an argument of a pipeline's call; None where it has none, or none that is a constant."""
+    call = _method(class_name, "__call__")
+    if call is None:
+        return None
+    arguments = [*call.args.posonlyargs, *call.args.args]
+    named = zip(arguments[len(arguments) - len(call.args.defaults) :], call.args.defaults, strict=True)
+    found = next((value for argument, value in named if argument.arg == parameter), None)
+    return found.value if isinstance(found, ast.Constant) else None
+
+
+@cache
 def is_exported(class_name: str) -> bool:
     """Tell whether `diffusers.<class_name>` is there: some pipelines lie in its source without being exported."""
     root = _root()
@@ -101,6 +114,18 @@ def is_package(name: str) -> bool:
     """Tell whether diffusers has pipelines of its own classes under a name, such as `stable_diffusion`."""
     root = _root()
     return root is not None and name.isidentifier() and (root / "pipelines" / name).is_dir()
+
+
+@cache
+def missing_package(class_name: str) -> str:
+    """Return the package that a pipeline cannot clean prompts without, where it is not installed; "" for none.
+
+    Diffusers imports ftfy where it is there. Some pipelines use it in any case, and fail in their call.
+    """
+    file = _file_of(class_name)
+    source = "" if file is None else _text(file)
+    is_guarded = source.count("is_ftfy_available()") > 1
+    return "ftfy" if "ftfy.fix_text" in source and not is_guarded and not importlib.util.find_spec("ftfy") else ""
 
 
 def version() -> str:

@@ -20,6 +20,7 @@ from genrun.adapters.pipeline.finite import finite_decoding
 from genrun.adapters.pipeline.pictures import Pictures, check_asked, check_finite, pictures_of, sound_of
 from genrun.adapters.sampling.call import SamplingRequest, call_arguments
 from genrun.adapters.sampling.parallelize import put_scheduler
+from genrun.adapters.scheduler.timesteps import TimestepTable, with_counting
 from genrun.adapters.shapes import OneLatents
 
 BESIDE = ("prepare_audio_latents",)
@@ -49,9 +50,11 @@ def decode(
     arguments = call_arguments(pipe, adapter, request)
     if loops and not denoised:
         latents = latents.float()  # these pipelines hand pixels to numpy, which has no bfloat16
-    scheduler = FinishedScheduler(pipe.scheduler, latents, loops=loops, whole=denoised)
+    scheduler = FinishedScheduler(
+        pipe.scheduler, latents, others, loops=loops, whole=denoised, starts=bool(request.inputs)
+    )
     starts = {"prepare_latents": latents, **dict(zip(BESIDE, others, strict=False))}
-    with put_scheduler(pipe, scheduler), _starting_at(pipe, starts), finite_decoding(pipe), torch.no_grad():
+    with put_scheduler(pipe, scheduler), _starting_at(pipe, starts, scheduler), finite_decoding(pipe), torch.no_grad():
         output = pipe(**{**arguments, "output_type": "np"})
     pictures = replace(pictures_of(output), sound=sound_of(output, pipe) if others else None)
     check_asked(pictures, adapter.resolve(request.sampling))
@@ -59,31 +62,40 @@ def decode(
 
 
 @contextmanager
-def _starting_at(pipe: Any, starts: Mapping[str, Tensor]) -> Iterator[None]:
+def _starting_at(pipe: Any, starts: Mapping[str, Tensor], scheduler: FinishedScheduler) -> Iterator[None]:
     """Start the pipeline from latents in the form of its loop: some take only another one.
 
     Args:
         pipe: the pipeline.
         starts: method that prepares latents -> what it is to prepare; methods that the pipeline lacks are left out.
+        scheduler: its scheduler meanwhile.
     """
     plain = type(pipe)
     given = {
-        name: _preparing(plain, name, start) for name, start in starts.items() if callable(getattr(plain, name, None))
+        name: _preparing(plain, name, start, scheduler)
+        for name, start in starts.items()
+        if callable(getattr(plain, name, None))
     }
     if given:
-        pipe.__class__ = type(plain.__name__, (plain,), {**given, "__module__": plain.__module__})
+        members = {**with_counting(plain), **given, "__module__": plain.__module__}
+        pipe.__class__ = type(plain.__name__, (plain,), members)
     try:
         yield
     finally:
         pipe.__class__ = plain
 
 
-def _preparing(plain: Any, name: str, latents: Tensor) -> Callable[..., Any]:
+def _preparing(plain: Any, name: str, latents: Tensor, scheduler: FinishedScheduler) -> Callable[..., Any]:
     """Return a method in the place of a pipeline's own that prepares latents, and prepares these."""
 
     def prepare(self: Any, *args: Any, **kwargs: Any) -> Any:
         fresh = getattr(plain, name)(self, *args, **kwargs)
         first, *rest = fresh if isinstance(fresh, tuple) else (fresh,)
+        if first.ndim != latents.ndim and scheduler.starts:
+            # Of these latents the loop steps a part, in another form: all but the frames that are given (LTX). It has to
+            # run once to put them together.
+            scheduler.loops = True
+            return fresh
         if first.shape != latents.shape:
             raise ValueError(f"latents of shape {tuple(latents.shape)}, wanted {tuple(first.shape)}")
         given = latents.to(first.device)
@@ -109,15 +121,27 @@ class FinishedScheduler:
     Args:
         real: the pipeline's scheduler.
         latents: final latents, (1, ...).
+        others: of what copies of this scheduler step, in the order in which they are made.
         loops: for pipelines that take no latents: run the loop once, and answer with them.
         whole: for pipelines that unpack all that a step returns, and decode the second part.
+        starts: for pipelines that start from a picture: they look at the timestep at which it gets its noise.
     """
 
     order = 1
     init_noise_sigma = 1.0
 
-    def __init__(self, real: Any, latents: Tensor, *, loops: bool, whole: bool = False) -> None:
-        self._real, self._latents, self.loops, self._whole = real, latents, loops, whole
+    def __init__(
+        self,
+        real: Any,
+        latents: Tensor,
+        others: Sequence[Tensor] = (),
+        *,
+        loops: bool,
+        whole: bool = False,
+        starts: bool = False,
+    ) -> None:
+        self._real, self._latents, self._others = real, latents, tuple(others)
+        self.loops, self._whole, self.starts = loops, whole, starts
 
     @property
     def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -130,11 +154,16 @@ class FinishedScheduler:
         return getattr(self._real, name)
 
     def __deepcopy__(self, memo: Any) -> FinishedScheduler:
-        return type(self)(copy.deepcopy(self._real, memo), self._latents, loops=self.loops, whole=self._whole)
+        # A copy steps what is sampled beside the pictures.
+        mine, *rest = self._others or (self._latents,)
+        flags = {"loops": self.loops, "whole": self._whole, "starts": self.starts}
+        return type(self)(copy.deepcopy(self._real, memo), mine, rest, **flags)
 
     @property
     def timesteps(self) -> Tensor:
-        """None, or the last one."""
+        """None, or the last one; or all of them, over which no loop runs."""
+        if self.starts and not self.loops:
+            return torch.Tensor._make_subclass(_FinishedTable, self._real.timesteps)
         return self._real.timesteps[-1:] if self.loops else self._real.timesteps[:0]
 
     @property
@@ -149,6 +178,21 @@ class FinishedScheduler:
             return (latents, latents) if self._whole else (latents,)
 
         return step
+
+
+class _FinishedTable(TimestepTable):
+    """All timesteps, for what is done before a loop that takes no step."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, place: Any) -> Tensor:
+        found = self.as_subclass(Tensor)[place]
+        return torch.Tensor._make_subclass(_FinishedTable, found) if isinstance(place, slice) else found
+
+    def enumerated(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield nothing."""
+        return iter(())
 
 
 def decoding_copy(pipe: Any) -> Any | None:

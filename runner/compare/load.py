@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from genrun.runner.job.inputs import identity
 from genrun.runner.job.schema import COSTS
 from genrun.runner.score.metrics import compares
 from genrun.runner.score.samples import IS_REFERENCE
@@ -47,9 +49,12 @@ class ComparedItem:
     run: RunFolder
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """Prompt, negative prompt ("" for none) and seed, which pair it with an item of another cell."""
-        return self.planned.prompt, self.planned.negative_prompt or "", self.planned.seed
+    def key(self) -> tuple[str, str, int, str]:
+        """What pairs it with an item of another cell: prompt, negative prompt ("" for none), seed, and its own fields."""
+        planned = self.planned
+        own = {name: value for name, value in planned.row.items() if name != "name"}
+        more = json.dumps([identity(planned.inputs), own], sort_keys=True) if planned.inputs or own else ""
+        return planned.prompt, planned.negative_prompt or "", planned.seed, more
 
     @property
     def is_done(self) -> bool:

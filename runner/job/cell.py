@@ -14,6 +14,7 @@ from genrun.registry import did_you_mean
 from genrun.runner.job.checkpoint import Checkpoint, locate, parts_of
 from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.files import expanded, located
+from genrun.runner.job.inputs import Inputs, Look, found_inputs, input_reader
 from genrun.runner.job.options import DEFAULT_SOLVER, NO_CACHE, kind_options
 from genrun.runner.job.prompt_files import Prompt
 from genrun.runner.job.prompts import ReadFile, file_reader, prompts_of
@@ -36,6 +37,7 @@ class Cell:
         checkpoint: where the weights are.
         sampling: with the adapter's defaults, without fields that are not set.
         prompts: in the order of their list or file.
+        inputs: the pictures and clips of each prompt.
     """
 
     axes: Mapping[str, str]
@@ -44,6 +46,7 @@ class Cell:
     checkpoint: Checkpoint
     sampling: Mapping[str, Any]
     prompts: tuple[Prompt, ...]
+    inputs: tuple[Inputs, ...]
 
     @property
     def dtype(self) -> str | dict[str, str]:
@@ -68,12 +71,14 @@ class Sources:
         checkpoint: finds a checkpoint by name, folder and variant; returns why there is none.
         parts: tells what the files of a checkpoint say of its pipeline.
         prompts: reads a prompt file.
+        look: looks at a picture or clip.
     """
 
     registries: Registries
     checkpoint: Callable[[str, Path, str | None], Checkpoint | str] = field(default_factory=lambda: cache(_checkpoint))
     parts: Callable[[Checkpoint, str | None], Parts | None] = field(default_factory=lambda: cache(parts_of))
     prompts: ReadFile = field(default_factory=file_reader)
+    look: Look = field(default_factory=input_reader)
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ class Draft:
 
     def unresolved(self) -> list[JobProblem]:
         """Name what keeps sections from being resolved."""
-        found = (self._job, self._solver, self._cache, self._model, self._prompts)
+        found = (self._job, self._solver, self._cache, self._model, self._prompts, self._inputs)
         return [problem for _, problems in found for problem in problems]
 
     def cell(self) -> Cell | None:
@@ -107,7 +112,7 @@ class Draft:
             return None
         sections = {"model": self.model, "solver": SolverSpec(**solver), "cache": CacheSpec(**acceleration)}
         job = job.model_copy(update=sections)
-        return Cell(self.axes, anywhere(job, self.root), *model, sampling, tuple(self.prompts))
+        return Cell(self.axes, anywhere(job, self.root), *model, sampling, tuple(self.prompts), tuple(self.inputs))
 
     @property
     def job(self) -> JobSpec | None:
@@ -138,6 +143,11 @@ class Draft:
     def prompts(self) -> list[Prompt]:
         """The prompts, in the order of their list or file; none where they are wrong."""
         return self._prompts[0]
+
+    @property
+    def inputs(self) -> list[Inputs]:
+        """The pictures and clips of each prompt, without those that cannot be used."""
+        return self._inputs[0]
 
     @cached_property
     def model(self) -> ModelSpec | None:
@@ -216,6 +226,10 @@ class Draft:
         return prompts_of(self.root, self.sources.prompts)
 
     @cached_property
+    def _inputs(self) -> tuple[list[Inputs], list[JobProblem]]:
+        return found_inputs(self.root, self.prompts, self.sources.look)
+
+    @cached_property
     def _model(self) -> tuple[tuple[Any, Checkpoint] | None, list[JobProblem]]:
         spec, adapters = self.model, self.registries.adapters
         if spec is None:
@@ -261,6 +275,14 @@ def pipeline_of(adapter: Any, checkpoint: Checkpoint, revision: str | None = Non
     except ValueError:
         return None
     return name if isinstance(name, str) else None
+
+
+def sampling_of(sampling: Mapping[str, Any], prompt: Prompt) -> dict[str, Any]:
+    """Return a cell's sampling with the fields that a prompt has of its own."""
+    own = {name: value for name, value in prompt.row.items() if name in SamplingSpec.model_fields}
+    if "strength" not in prompt.row:
+        return {**sampling, **own}
+    return {**sampling, **own, "options": {**sampling.get("options", {}), "strength": prompt.row["strength"]}}
 
 
 def anywhere(job: JobSpec, root: Value) -> JobSpec:

@@ -26,6 +26,9 @@ MAX_COUNT = 1_000_000
 MAX_STEPS, MAX_SIDE, MAX_FRAMES, MAX_FPS, MAX_GUIDANCE = 100_000, 16_384, 65_536, 1_000, 10_000
 """Largest values of sampling fields: more than any model makes, and few enough to be multiplied."""
 
+MAX_INPUTS = 16
+"""Most pictures of one field of a prompt: no model looks at more."""
+
 MAX_RANKS = 100_000
 """Largest number of ranks: more than any cluster has GPUs."""
 
@@ -136,6 +139,14 @@ def _folder(value: str) -> str:
     return str(folder)
 
 
+def _inputs(value: Any) -> Any:
+    several = value if isinstance(value, list | tuple) else [value]
+    if not 0 < len(several) <= MAX_INPUTS or not all(isinstance(each, str) and each for each in several):
+        wanted = "the name of a file, or a list of up to {most} of them"
+        raise PydanticCustomError(WANTED, wanted, {"most": MAX_INPUTS})
+    return tuple(value) if isinstance(value, list) else value
+
+
 CountOrAuto = Annotated[
     int | Literal["auto"], BeforeValidator(_count_or_auto, json_schema_input_type=int | Literal["auto"])
 ]
@@ -158,4 +169,5 @@ Revision = Annotated[str, BeforeValidator(_revision, json_schema_input_type=str)
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Text = Annotated[str, Field(min_length=1)]
 Folder = Annotated[Text, AfterValidator(_folder)]
+Inputs = Annotated[str | tuple[str, ...], BeforeValidator(_inputs, json_schema_input_type=str | list[str])]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

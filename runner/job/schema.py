@@ -19,6 +19,7 @@ from genrun.runner.job.field_types import (
     Dtypes,
     Folder,
     Gpus,
+    Inputs,
     Limit,
     MetricSpec,
     Options,
@@ -37,14 +38,20 @@ COSTS = {"rounds": False, "nfe": False, "speedup": True, "elapsed_s": False}
 
 FILE_TAG, LIST_TAG = "prompts-file", "prompts-list"
 SUITE_TAG, COCO_TAG = "prompts-suite", "prompts-coco"
-PROMPT_TAGS = (FILE_TAG, LIST_TAG, SUITE_TAG, COCO_TAG)
+TEMPLATE_TAG, TEXT_TAG, ROW_TAG = "prompts-template", "prompt-text", "prompt-row"
+PROMPT_TAGS = (FILE_TAG, LIST_TAG, SUITE_TAG, COCO_TAG, TEMPLATE_TAG, TEXT_TAG, ROW_TAG)
 
 
 def _prompts_tag(value: Any) -> str:
     if isinstance(value, list | tuple):
         return LIST_TAG
     has = value.keys() if isinstance(value, dict) else vars(value).keys() if isinstance(value, BaseModel) else ()
-    return SUITE_TAG if "suite" in has else COCO_TAG if "coco" in has else FILE_TAG
+    by_key = {"suite": SUITE_TAG, "coco": COCO_TAG, "template": TEMPLATE_TAG}
+    return next((tag for key, tag in by_key.items() if key in has), FILE_TAG)
+
+
+def _prompt_tag(value: Any) -> str:
+    return ROW_TAG if isinstance(value, dict | BaseModel) else TEXT_TAG
 
 
 class _Section(BaseModel):
@@ -120,10 +127,54 @@ class ModelSpec(_Section):
     )
 
 
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+Guidance = Annotated[float, Field(ge=0, le=MAX_GUIDANCE, allow_inf_nan=False)]
+FrameCount = Annotated[int, Field(ge=1, le=MAX_FRAMES)]
+
+
+class PromptSpec(_Section):
+    """A prompt with fields of its own; a row of a .csv or .jsonl has the same."""
+
+    prompt: Text = Field(description="The text.")
+    name: Annotated[Text, Field(max_length=200)] | None = Field(
+        default=None, description="What the report and exported files call it."
+    )
+    negative_prompt: str | None = Field(default=None, description="In place of the job's.")
+    seed: Seed | None = Field(default=None, description="The only one that it is sampled with.")
+    image: Inputs | None = Field(default=None, description="A picture to start from, or to edit; perhaps several.")
+    last_image: Text | None = Field(default=None, description="The last frame of a clip.")
+    video: Text | None = Field(default=None, description="A clip to start from.")
+    mask: Text | None = Field(default=None, description="White where the picture is to be painted anew.")
+    control_image: Inputs | None = Field(default=None, description="What a ControlNet or T2I-Adapter follows.")
+    ip_adapter_image: Inputs | None = Field(default=None, description="What an IP-Adapter looks at.")
+    strength: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="How much of the picture or clip is made anew; 1 is all of it."
+    )
+    steps: Steps | None = Field(default=None, description="In place of sampling.steps.")
+    guidance_scale: Guidance | None = Field(default=None, description="In place of sampling.guidance_scale.")
+    height: Side | None = Field(default=None, description="In place of sampling.height.")
+    width: Side | None = Field(default=None, description="In place of sampling.width.")
+    num_frames: FrameCount | None = Field(default=None, description="In place of sampling.num_frames.")
+
+
 class PromptFile(_Section):
     """Prompts from a file."""
 
     file: Text = Field(description="A .txt, .csv or .jsonl file, relative to the job file, or packaged with genrun.")
+    limit: Positive | None = Field(default=None, description="Use the first prompts only.")
+    wildcards: bool = Field(default=False, description="Write a prompt with `{a|b}` out, once for each of them.")
+
+
+class PromptTemplate(_Section):
+    """Prompts made of a template: one for each combination of its variables."""
+
+    template: Text | Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
+        description="A Jinja template such as `a {{ colour }} kite`, or a list of them."
+    )
+    variables: dict[str, Annotated[tuple[str | int | float | bool, ...], Field(min_length=1)]] = Field(
+        default_factory=dict, description="Name -> its values."
+    )
+    wildcards: bool = Field(default=False, description="Write `{a|b}` out, once for each of them.")
     limit: Positive | None = Field(default=None, description="Use the first prompts only.")
 
 
@@ -158,13 +209,11 @@ class SchedulerSpec(_Kind):
 class SamplingSpec(_Section):
     """Arguments of the pipeline; what is missing comes from the adapter."""
 
-    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = Field(default=None, description="Sequential steps N.")
-    guidance_scale: Annotated[float, Field(ge=0, le=MAX_GUIDANCE, allow_inf_nan=False)] | None = Field(
-        default=None, description="Guidance."
-    )
+    steps: Steps | None = Field(default=None, description="Sequential steps N.")
+    guidance_scale: Guidance | None = Field(default=None, description="Guidance.")
     height: Side | None = Field(default=None, description="Height in pixels.")
     width: Side | None = Field(default=None, description="Width in pixels.")
-    num_frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] | None = Field(default=None, description="Frames of a clip.")
+    num_frames: FrameCount | None = Field(default=None, description="Frames of a clip.")
     negative_prompt: str | None = Field(
         default=None, description="Negative prompt of every prompt that has none of its own."
     )
@@ -309,11 +358,16 @@ class NightlySpec(_Section):
     notify: NotifySpec | None = Field(default=None, description="A command that is told how the night went.")
 
 
+Prompt = Annotated[
+    Annotated[Text, Tag(TEXT_TAG)] | Annotated[PromptSpec, Tag(ROW_TAG)],
+    Discriminator(_prompt_tag),
+]
 Prompts = Annotated[
     Annotated[PromptFile, Tag(FILE_TAG)]
     | Annotated[PromptSuite, Tag(SUITE_TAG)]
     | Annotated[CocoCaptions, Tag(COCO_TAG)]
-    | Annotated[tuple[Text, ...], Field(min_length=1), Tag(LIST_TAG)],
+    | Annotated[PromptTemplate, Tag(TEMPLATE_TAG)]
+    | Annotated[tuple[Prompt, ...], Field(min_length=1), Tag(LIST_TAG)],
     Discriminator(_prompts_tag),
 ]
 
@@ -327,9 +381,11 @@ class JobSpec(_Section):
         description="Name of its run folders; the file's by default."
     )
     model: ModelSpec
-    prompts: Prompts = Field(description="A list of prompts, a file of them, VBench's suite, or COCO's captions.")
+    prompts: Prompts = Field(
+        description="A list of prompts, a file of them, a template, VBench's suite, or COCO's captions."
+    )
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(
-        default=(0,), description="Every prompt is sampled with each."
+        default=(0,), description="Every prompt is sampled with each; 10 and 0..9 are short for [0, 1, ..., 9]."
     )
     sampling: SamplingSpec = SamplingSpec()
     solver: SolverSpec = SolverSpec()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from genrun.runner.parallel.team import Solo, Team
 from genrun.runner.store.records import Note, SamplerStats
 from genrun.runner.worker.device import MemoryUsage, choose_device, memory_usage, release_memory, reset_peak_memory
 from genrun.runner.worker.failures import DecodeError
+from genrun.runner.worker.inputs import DecodedInputs
 from genrun.runner.worker.log import say
 from genrun.runner.worker.producer import Decoded, PipelineSample, SavedSample, read_latents, read_others
 from genrun.runner.worker.prompts import PromptStage, has_stage, load_options_of, request_of
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from genrun.adapters.checkpoint.load_errors import LoadError
     from genrun.adapters.parallel.exchange import Exchange
     from genrun.adapters.pipeline.truncation import Cut, Seen
+    from genrun.adapters.sampling.call import SamplingRequest
     from genrun.adapters.sound import Sound
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
@@ -53,6 +56,7 @@ class Engine:
         self._broken: tuple[dict[str, Any], LoadError] | None = None
         self._pipe: Any = None
         self._stage: PromptStage | None = None
+        self._inputs = DecodedInputs(None)
 
     @property
     def device(self) -> str:
@@ -69,10 +73,18 @@ class Engine:
     def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
         """Prepare for the run: from now on its prompts are encoded in a stage of their own and kept in its folder."""
         self._stage = PromptStage(folder, items, self._device, say)
+        self.find_inputs(folder)
+
+    def find_inputs(self, folder: RunFolder) -> None:
+        """Take the pictures and clips that items are made from out of a run."""
+        self._inputs = DecodedInputs(folder)
+
+    def _request(self, item: WorkItem) -> SamplingRequest:
+        return replace(request_of(item), inputs=self._inputs.of(item))
 
     def is_ready(self, item: WorkItem) -> bool:
         """Return True when there is nothing to encode or to load for the item."""
-        is_encoded = not self._is_staged or self._stage is None or self._stage.has(item)
+        is_encoded = not self._is_staged or self._stage is None or (not item.inputs and self._stage.has(item))
         return self._pipe is not None and item.model == self._model and is_encoded
 
     def prepare(self, item: WorkItem) -> None:
@@ -109,7 +121,7 @@ class Engine:
                 sampled = sample(
                     pipe,
                     adapter,
-                    request_of(item),
+                    self._request(item),
                     solvers.get(item.solver["kind"])(**options),
                     self._exchange(),
                     lambda progress: on_round(progress.front, progress.num_steps),
@@ -194,7 +206,7 @@ class Engine:
         if save:
             release_memory(self._device)
         with saving_memory(pipe, means), self._encoded(pipe, item):
-            pictures = decode(pipe, adapter, request_of(item), latents, others)
+            pictures = decode(pipe, adapter, self._request(item), latents, others)
         known = informed(adapter, parts_of(pipe))
         fps = self._output.get("fps") or fps_asked(adapter.resolve(item.sampling))
         return Decoded(pictures, fps or known.fps, bool(fps) or known.knows_fps), tuple(means)
@@ -259,6 +271,10 @@ class Engine:
         if item.model != self._model:
             self._forget()
             self._is_staged = self._stage is not None and has_stage(item)
+        elif item.inputs and self._is_staged:
+            # It is encoded together with its pictures. With the text encoders loaded, so are all that come after it.
+            self._forget()
+            self._is_staged = False
         if self._is_staged and self._stage is not None and not self._stage.has(item):
             self._forget()
             self._stage.run(item)

@@ -125,7 +125,8 @@ class PromptStage:
     def _missing(self, first: WorkItem) -> list[list[WorkItem]]:
         """Return the items of the model of `first` that wait for encodings, by encoding, `first` to begin with."""
         missing: dict[str, list[WorkItem]] = {}
-        for item in (first, *(other for other in self.items if other.model == first.model and other.id != first.id)):
+        others = (each for each in self.items if each.model == first.model and each.id != first.id and not each.inputs)
+        for item in (first, *others):
             key = key_of(item)
             if key in missing or not is_whole(self.folder.encodings_path(key)):
                 missing.setdefault(key, []).append(item)
@@ -195,7 +196,7 @@ def _call(item: WorkItem) -> bytes:
 
 
 def has_stage(item: WorkItem) -> bool:
-    """Return True when prompts of an item's model are encoded in a stage: it has text encoders, and is not told otherwise.
+    """Return True when an item's prompt is encoded in a stage: its model has text encoders, and it has no pictures.
 
     Raises:
         LoadError: its checkpoint cannot be read.
@@ -203,7 +204,8 @@ def has_stage(item: WorkItem) -> bool:
     from genrun.adapters.pipeline.loading import has_encoding_stage
 
     model = item.model
-    if model.get("encode") == EACH:
+    # Many pipelines encode a prompt together with its pictures, or encode these with their VAE before it.
+    if model.get("encode") == EACH or item.inputs:
         return False
     adapter = registry.get(model["adapter"])
     return has_encoding_stage(adapter, model.get("checkpoint"), model.get("revision"), load_options_of(item))

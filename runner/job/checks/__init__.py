@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from genrun.runner.job.cell import Draft
 from genrun.runner.job.checks.cache import check_attention, check_cache
+from genrun.runner.job.checks.inputs import check_inputs
 from genrun.runner.job.checks.launch import (
     check_idle_keys,
     check_launcher,
@@ -38,6 +39,7 @@ CHECKS: Sequence[Check] = (
     check_negative_prompts,
     check_model_rules,
     check_call,
+    check_inputs,
     check_scheduler,
     check_cache,
     check_attention,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.runner import numbers
 from genrun.runner.report.charts import COLOURS
+from genrun.runner.report.sections.inputs import collect_inputs
 from genrun.runner.report.sections.summary import Heading
 from genrun.runner.report.text import cut
 from genrun.runner.score.samples import SEQUENTIAL
@@ -92,6 +93,7 @@ def collect_clips(
                 "x": _other_axes(members[0]),
                 "w": members[0].sampling.get("width") or 16,
                 "h": members[0].sampling.get("height") or 9,
+                **collect_inputs(members[0], link),
                 "c": [clip(item) for item in members],
             }
             for members in pairs.values()

@@ -18,6 +18,7 @@ import yaml
 from genrun.adapters.media import read_frames
 from genrun.runner.store.folder import RunFolder
 from genrun.solvers import registry
+from tests.tiny import LLAVA, picture
 from tests.tiny.checkpoints import save
 
 pytestmark = pytest.mark.e2e
@@ -55,6 +56,16 @@ OTHERS = [
     ("church", ("ddpm",), "ddpm-church", {"steps": 3}),
 ]
 """Name, families, adapter (None: chosen by the folder), sampling."""
+PICTURES = [
+    ("wan", ("wan21_i2v", "wan22_i2v", "wan22_5b_i2v"), {**CLIP, "options": SHORT}, {}),
+    ("hunyuan", ("hunyuanvideo_i2v",), {**CLIP, "options": {"max_sequence_length": 64, "prompt_template": LLAVA}}, {}),
+    ("hunyuan15", ("hunyuanvideo15_i2v",), {"steps": 3, "num_frames": 9}, {}),
+    ("cogvideox", ("cogvideox15_i2v",), CLIP, {}),
+    ("ltx2", ("ltx2_i2v",), {**CLIP, **BLOCKS}, {}),
+    ("kontext", ("flux_kontext",), {**SMALL, "options": SHORT}, {}),
+    ("redrawn", ("sdxl",), SMALL, {"pipeline": "StableDiffusionXLImg2ImgPipeline"}),
+]
+"""Name, families, sampling, and what else their jobs say of the model."""
 
 
 def submit(folder: Path, job: dict[str, Any]) -> RunFolder:
@@ -127,3 +138,30 @@ def test_other_pipelines_make_media_by_folder(
     check(folder, len(families), (sampling.get("num_frames", 1), side, side))
     heard = {json.dumps(record.sound) for record in folder.records().values()}
     assert heard == {json.dumps({"rate": 24000, "channels": 2} if name == "sound" else {})}
+
+
+@pytest.mark.parametrize(
+    ("name", "families", "sampling", "model"), PICTURES, ids=[f"from-picture-{each[0]}" for each in PICTURES]
+)
+def test_pipelines_that_start_from_a_picture_make_media(
+    tmp_path: Path, name: str, families: tuple[str, ...], sampling: dict[str, Any], model: dict[str, Any]
+) -> None:
+    picture().save(tmp_path / "start.png")
+    models = [
+        {**model, "checkpoint": str(save(family, tmp_path / "weights")), "dtype": dtype}
+        for family in families
+        for dtype in DTYPES
+    ]
+    strength = {"strength": 0.9} if model else {}
+    job = {
+        "name": name,
+        "model": models[0],
+        "prompts": [{"prompt": "a red circle moving left", "image": "start.png", **strength}],
+        "sampling": sampling,
+        "output": {"save_latents": True},
+        "matrix": {"model": models, "solver": SOLVERS},
+    }
+    folder = submit(tmp_path, job)
+    (size,) = {read_frames(folder.path / str(each.media)).shape[1:3] for each in folder.records().values()}
+    check(folder, len(families), (sampling.get("num_frames", 1), *size))
+    assert name == "hunyuan15" or size == (64, 64)

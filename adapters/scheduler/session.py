@@ -15,6 +15,7 @@ from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, Notes
 from genrun.adapters.scheduler.changes import Casts, casts_between
 from genrun.adapters.scheduler.joined import JoinedScheduler
+from genrun.adapters.scheduler.kept import Kept
 from genrun.adapters.scheduler.noise import Generators
 from genrun.adapters.scheduler.noise_levels import NoiseLevels, noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
@@ -64,6 +65,7 @@ class Session:
         exchange: who evaluates what.
         on_round: called after each round.
         manager: of what the model's blocks computed before, and of how many were computed.
+        kept: what the loop keeps beside its latents; None where steps are taken in order.
     """
 
     def __init__(
@@ -73,8 +75,9 @@ class Session:
         exchange: Exchange,
         on_round: OnRound | None = None,
         manager: CacheManager | None = None,
+        kept: Kept | None = None,
     ) -> None:
-        self.manager = manager
+        self.manager, self.kept = manager, kept
         if manager is not None:
             manager.begin()
         self.scheduler, self.solver, self.exchange, self.on_round = scheduler, solver, exchange, on_round
@@ -132,15 +135,21 @@ class Session:
         """Note that the loop, not yet stepping, has come to a place of its window."""
         self._left, self.window = False, range(place, window.stop)
         self._looked = place, self.evaluations
+        if self.kept is not None:
+            self.kept.look()
 
     def look_again(self) -> int:
         """Note that the loop takes up the point in work; return its place."""
         self._looked = self.place, self.evaluations
+        if self.kept is not None:
+            self.kept.recall(self.index)
         return self.place
 
     def leave(self) -> None:
         """Note that the loop has ended, or was none: tables are read as they are again."""
         self._left = True
+        if self.kept is not None and self.done:
+            self.kept.recall(self.num_steps)
         if not self.is_open:
             self._looked, self.window = None, range(len(self.scheduler.timesteps))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -30,6 +30,7 @@ from genrun.adapters.scheduler.joined import (
     tried,
     unpack,
 )
+from genrun.adapters.scheduler.kept import CarriedOver, Kept
 from genrun.adapters.scheduler.noise import Generators, moved
 from genrun.adapters.scheduler.replay import OLD_PREDICTION
 from genrun.adapters.scheduler.session import OnRound, Session
@@ -84,6 +85,7 @@ class TimeParallelScheduler:
         self._copies: list[CopiedScheduler] = []
         self._parts: list[Part] = []
         self._promised: Promised | None = None
+        self._pipe: Any = None
         self.blends_by_time = False
         self.generator: Generators = None
 
@@ -111,12 +113,18 @@ class TimeParallelScheduler:
         self._copies.append(CopiedScheduler(self, real))
         return self._copies[-1]
 
-    def begin_call(self, generator: Generators) -> None:
+    def begin_call(self, pipe: Any, generator: Generators) -> None:
         """Forget the copies of an earlier call of the pipeline, and draw from this one's generator."""
-        self.generator, self._copies = generator, []
+        self._pipe, self.generator, self._copies = pipe, generator, []
 
     def end_call(self) -> None:
         """Leave nothing half done, after an error in the pipeline's loop."""
+        if self._session is not None and self._session.kept is not None:
+            self._session.kept.end()
+        self._pipe = None
+        self._end_parts()
+
+    def _end_parts(self) -> None:
         self._parts = []
         if self._promised is not None:
             self._promised.__exit__(None, None, None)
@@ -163,7 +171,10 @@ class TimeParallelScheduler:
         return self._table(self._real.sigmas)
 
     def _begin(self) -> Session:
-        return Session(self._real, self._solver, self._exchange, self._on_round, self._manager)
+        if self._session is not None and self._session.kept is not None:
+            self._session.kept.end()
+        kept = None if isinstance(self._solver, Sequential) or self._pipe is None else Kept(self._pipe)
+        return Session(self._real, self._solver, self._exchange, self._on_round, self._manager, kept)
 
     def _entered(self) -> Session:
         """Return the session of a loop that begins: a new one where the last has come to its end on the same grid."""
@@ -193,8 +204,6 @@ class TimeParallelScheduler:
         """Return the step of the real scheduler, or of a copy."""
 
         def step(given: dict[str, Any], return_dict: bool) -> Any:
-            if not isinstance(self._solver, Sequential):
-                _refuse_unknown(real, given)
             if not self._copies:
                 return self._step(given, return_dict)
             latents = self._step_part(real, given)
@@ -215,10 +224,22 @@ class TimeParallelScheduler:
             like = joined.returned[len(self._parts) - 1] if isinstance(joined, JoinedScheduler) else None
             return self._promised.promise(tried(real, given) if like is None else like)
         parts, promised = self._parts, self._promised
-        self.end_call()
+        self._end_parts()
+        values = self._answer_parts(schedulers, [*parts, *self._kept_after(parts[0])], given)
+        if promised is not None:
+            promised.keep(values[:-1])
+        return values[len(schedulers) - 1]
+
+    def _kept_after(self, part: Part) -> list[Part]:
+        session = self.active
+        return [] if session.kept is None else session.kept.after(session.index, part.sample)
+
+    def _answer_parts(self, schedulers: Sequence[Any], parts: list[Part], given: dict[str, Any]) -> list[Tensor]:
+        """Answer for several schedulers at once; what the loop keeps is a part as well, and the next evaluation's."""
         session = self.active
         if not session.is_open:
-            session.scheduler = JoinedScheduler(schedulers, parts)
+            carried = len(parts) - len(schedulers)
+            session.scheduler = JoinedScheduler([*schedulers, *(CarriedOver() for _ in range(carried))], parts)
         joined: JoinedScheduler = session.scheduler
         joined.check(parts)
         noise = self.generator if given.get("generator") is None else given["generator"]
@@ -226,9 +247,9 @@ class TimeParallelScheduler:
         values = unpack(session.answer(outputs, samples, noise, {}, given.get("timestep")), joined.returned)
         if session.done:
             self._finished = session
-        if promised is not None:
-            promised.keep(values[:-1])
-        return values[-1]
+        if session.kept is not None:
+            session.kept.keep(values[len(schedulers) :])
+        return values[: len(schedulers)]
 
     def _step(self, given: dict[str, Any], return_dict: bool) -> Any:
         session = self.active
@@ -237,8 +258,15 @@ class TimeParallelScheduler:
         self._note_by_step(session, {name: value for name, value in given.items() if name not in FOLLOWED})
         noise = self.generator if generator is None else generator
         self._check_loop(session)
-        latents = session.answer(given["model_output"], given["sample"], noise, arguments, given.get("timestep"))
-        others = session.others
+        part = Part(given["model_output"], given["sample"])
+        kept = self._kept_after(part)
+        if kept:
+            if arguments or session.by_step:
+                raise RefusedError(_KEPT_WITH_ARGUMENTS)
+            latents, others = self._answer_parts([self._real], [part, *kept], given)[0], ()
+        else:
+            latents = session.answer(part.output, part.sample, noise, arguments, given.get("timestep"))
+            others = session.others
         if session.done:
             self._finished = session
         if session.done and self._on_sampled is not None:
@@ -265,14 +293,18 @@ class TimeParallelScheduler:
             )
 
     def _note_by_step(self, session: Session, given: dict[str, Any]) -> None:
-        if not given:
+        differing = [name for name, value in given.items() if value_differs(self._real.step, name, value)]
+        if not differing and not session.by_step:
             return
-        if self._exchange.size > 1 and any(value is not None for value in given.values()):
+        if self._exchange.size > 1:
             raise RefusedError(
-                f"step({next(iter(given))}=...) is another in each step, which is followed on one rank only; leave out "
+                f"step({differing[0]}=...) is another in each step, which is followed on one rank only; leave out "
                 "parallel.time"
             )
-        session.by_step[session.index] = given
+        if session.turn == 0:  # the others are beside the state that is stepped
+            # A table shows the loop what it expects there, and a step is to see what there is.
+            plain = {k: v.as_subclass(Tensor) if isinstance(v, TimestepTable) else v for k, v in given.items()}
+            session.by_step[session.index] = plain
 
     @property
     def active(self) -> Session:
@@ -294,6 +326,11 @@ class TimeParallelScheduler:
         return 0 if self._session is None else self._session.evaluations
 
 
+_KEPT_WITH_ARGUMENTS = (
+    "this pipeline keeps something from step to step, and gives its scheduler arguments beside; use solver sequential"
+)
+
+
 def _apart(name: str, *, alone: bool) -> str:
     if alone:
         return "this pipeline makes sound beside the picture, for which a job has no place; use genrun.parallelize"
@@ -303,30 +340,18 @@ def _apart(name: str, *, alone: bool) -> str:
     )
 
 
-def _refuse_unknown(real: Any, given: dict[str, Any]) -> None:
-    unknown = [name for name, value in given.items() if name not in FOLLOWED + BY_STEP and value is not None]
-    unknown = [name for name in unknown if value_differs(real.step, name, given[name])]
-    if unknown:
-        raise RefusedError(
-            f"step({unknown[0]}=...) cannot be followed by a solver that takes steps out of order; leave out what asks for "
-            "it, or use solver sequential"
-        )
-
-
 OWN = frozenset(
     ("_manager", "_real", "_solver", "_exchange", "_on_round", "_on_sampled", "generator", "blends_by_time")
-) | frozenset(("_session", "_finished", "_copies", "_parts", "_promised"))
+) | frozenset(("_session", "_finished", "_copies", "_parts", "_promised", "_pipe"))
 """Attributes that are not the real scheduler's."""
 FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
-"""Arguments of `step` that a solver can follow."""
-BY_STEP = ("prev_timestep",)
-"""Those that the pipeline works out for each step, from its timestep and nothing that a solver changes."""
+"""Arguments of `step` that are known of every step; what else the loop gives belongs to the evaluation before it."""
 
 
 def value_differs(step: Callable[..., Any], name: str, value: Any) -> bool:
     """Return whether an argument is another than its default."""
     parameter = inspect.signature(step).parameters.get(name)
-    plain = isinstance(value, bool | int | float | str)
+    plain = value is None or isinstance(value, bool | int | float | str)
     return parameter is None or not plain or value != parameter.default
 
 

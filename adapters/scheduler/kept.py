@@ -7,7 +7,6 @@ into the next. Found by what changes in an evaluation, not by names.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler.joined import Part
+from genrun.adapters.scheduler.timesteps import frame_of
 from genrun.adapters.shapes import AnyLatents
 
 Path = tuple[Any, ...]
@@ -110,7 +110,7 @@ class Kept:
         """Note what there is before the first evaluation. Called in the loop, by what it iterates over."""
         if self._paths is not None:
             return
-        local = _frame_of(self._pipe).f_locals
+        local = frame_of(self._pipe).f_locals
         held = {**vars(self._pipe), **local}
         self._roots = {name: one for name, one in held.items() if one is not self._pipe and _keeps(one)}
         self._roots[type(self._pipe).__name__] = Held(vars(self._pipe))
@@ -258,14 +258,6 @@ def _put(owner: Any, path: Path, value: Any) -> Any:
     else:
         inside[key] = _put(inside[key], rest, value) if rest else value
     return tuple(inside) if isinstance(owner, tuple) else owner
-
-
-def _frame_of(pipe: Any) -> FrameType:
-    """Return the frame of the pipeline's method whose loop is running."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_locals.get("self") is not pipe:
-        frame = frame.f_back
-    return frame
 
 
 def _spell(path: Path) -> str:

@@ -66,6 +66,10 @@ class Session:
         on_round: called after each round.
         manager: of what the model's blocks computed before, and of how many were computed.
         kept: what the loop keeps beside its latents; None where steps are taken in order.
+
+    Attributes:
+        on_left: called when the loop has ended, what it does after its last step done.
+        beside: final latents of a loop that steps several things at once, but for the first: the sound's.
     """
 
     def __init__(
@@ -102,6 +106,8 @@ class Session:
         self.blends = False
         self.states: list[Tensor] | None = None
         self.by_step: dict[int, dict[str, Any]] = {}
+        self.on_left: Callable[[], None] | None = None
+        self.beside: tuple[Tensor, ...] = ()
 
     @property
     def num_steps(self) -> int:
@@ -117,6 +123,11 @@ class Session:
     def is_stochastic(self) -> bool:
         """True when steps are known to draw noise."""
         return self.replay is not None and self.replay.stochastic
+
+    @property
+    def is_followed(self) -> bool:
+        """True in a loop over the timesteps that tells where it is."""
+        return self._looked is not None and not self._left
 
     @property
     def place(self) -> int:
@@ -150,6 +161,8 @@ class Session:
         self._left = True
         if self.kept is not None and self.done:
             self.kept.recall(self.num_steps)
+        if self.done and self.on_left is not None:
+            self.on_left()
         if not self.is_open:
             self._looked, self.window = None, range(len(self.scheduler.timesteps))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -34,11 +34,11 @@ from genrun.adapters.scheduler.kept import CarriedOver, Kept
 from genrun.adapters.scheduler.noise import Generators, moved
 from genrun.adapters.scheduler.replay import OLD_PREDICTION
 from genrun.adapters.scheduler.session import OnRound, Session
-from genrun.adapters.scheduler.timesteps import TimestepTable
+from genrun.adapters.scheduler.timesteps import TimestepTable, frame_of
 from genrun.solvers.contract import Solution, Solver
 from genrun.solvers.sequential import Sequential
 
-OnSampled = Callable[[Tensor, Solution], None]
+OnSampled = Callable[[Tensor, Mapping[str, Any]], None]
 
 
 @dataclass
@@ -60,7 +60,7 @@ class TimeParallelScheduler:
         solver: a solver of `genrun.solvers`.
         exchange: who evaluates the points of a round; one process by default.
         on_round: called after each round with its Progress.
-        on_sampled: called with the final latents (B, ...) and their solution, before the pipeline decodes them.
+        on_sampled: called at the end of a loop, with the final latents (B, ...) as it leaves them, and its variables.
         manager: of a cache's states.
 
     Attributes:
@@ -84,6 +84,7 @@ class TimeParallelScheduler:
         self._finished: Session | None = None
         self._copies: list[CopiedScheduler] = []
         self._parts: list[Part] = []
+        self._held: list[dict[str, Tensor]] = []
         self._promised: Promised | None = None
         self._pipe: Any = None
         self.blends_by_time = False
@@ -125,7 +126,7 @@ class TimeParallelScheduler:
         self._end_parts()
 
     def _end_parts(self) -> None:
-        self._parts = []
+        self._parts, self._held = [], []
         if self._promised is not None:
             self._promised.__exit__(None, None, None)
             self._promised = None
@@ -214,21 +215,26 @@ class TimeParallelScheduler:
     def _step_part(self, real: Any, given: dict[str, Any]) -> Tensor:
         """Take a part of the model's output; the last one closes the evaluation."""
         schedulers = [self._real, *(each._real for each in self._copies)]
-        if real is not schedulers[len(self._parts)] or self._on_sampled is not None:
-            raise RefusedError(_apart(type(self._real).__name__, alone=self._on_sampled is not None))
+        if real is not schedulers[len(self._parts)]:
+            raise RefusedError(
+                f"this pipeline steps copies of its {type(self._real).__name__}, each at times of its own, so that there "
+                "is no step to choose for a solver; call it without genrun"
+            )
         self._parts.append(Part(given["model_output"], given["sample"]))
+        self._held.append(self._holding(given["sample"]))
         if len(self._parts) < len(schedulers):
             if self._promised is None:
                 self._promised = Promised().__enter__()
             joined = self.active.scheduler
             like = joined.returned[len(self._parts) - 1] if isinstance(joined, JoinedScheduler) else None
             return self._promised.promise(tried(real, given) if like is None else like)
-        parts, promised = self._parts, self._promised
+        parts, held, promised = self._parts, self._held, self._promised
         self._end_parts()
         values = self._answer_parts(schedulers, [*parts, *self._kept_after(parts[0])], given)
         if promised is not None:
             promised.keep(values[:-1])
-        return values[len(schedulers) - 1]
+        self._end_loop(self.active, held, values)
+        return values[-1]
 
     def _kept_after(self, part: Part) -> list[Part]:
         session = self.active
@@ -269,11 +275,44 @@ class TimeParallelScheduler:
             others = session.others
         if session.done:
             self._finished = session
-        if session.done and self._on_sampled is not None:
-            self._on_sampled(latents.to(session.final_dtype), summary(session))
+        self._end_loop(session, [self._holding(part.sample)], [latents])
         if return_dict:
             return Stepped(prev_sample=latents, pred_original_sample=others[0] if others else None)
         return (latents, *others)
+
+    def _holding(self, sample: Tensor) -> dict[str, Tensor]:
+        """Return the loop's variables that hold a state, or what it is a part of."""
+        if self._on_sampled is None:
+            return {}
+        variables, memory = frame_of(self._pipe).f_locals, sample.untyped_storage().data_ptr()
+        tensors = {name: value for name, value in variables.items() if isinstance(value, Tensor)}
+        return {name: each for name, each in tensors.items() if each.untyped_storage().data_ptr() == memory}
+
+    def _end_loop(self, session: Session, held: list[dict[str, Tensor]], stepped: list[Tensor]) -> None:
+        """Once all is sampled, have the latents taken from the loop's own variables when it has ended."""
+        if not session.done or self._on_sampled is None:
+            return
+        on_sampled, pipe = self._on_sampled, self._pipe
+
+        def left() -> None:
+            session.on_left = None
+            now = frame_of(pipe).f_locals
+            finals = [_taken(now, before, last) for before, last in zip(held, stepped, strict=True)]
+            if session.blends and finals[0] is None:
+                raise RefusedError(
+                    f"{type(pipe).__name__} changes its latents after each step, the last one too, where a job cannot "
+                    "see it; use genrun.parallelize"
+                )
+            last = stepped[0].to(session.final_dtype)
+            both = zip(finals, [last, *stepped[1:]], strict=True)
+            found = [step if final is None else final for final, step in both]
+            session.beside = tuple(found[1:])
+            on_sampled(found[0], now)
+
+        if session.is_followed:
+            session.on_left = left
+        else:
+            left()
 
     def _check_loop(self, session: Session) -> None:
         """Check that what the loop does between two steps depends on the point in work alone. Raises RefusedError."""
@@ -331,18 +370,15 @@ _KEPT_WITH_ARGUMENTS = (
 )
 
 
-def _apart(name: str, *, alone: bool) -> str:
-    if alone:
-        return "this pipeline makes sound beside the picture, for which a job has no place; use genrun.parallelize"
-    return (
-        f"this pipeline steps copies of its {name}, each at times of its own, so that there is no step to choose for a "
-        "solver; call it without genrun"
-    )
+def _taken(now: Mapping[str, Any], before: Mapping[str, Tensor], stepped: Tensor) -> Tensor | None:
+    """Return what the loop has made of a step's result: of the variables that held the last state, the one that is new."""
+    new = [now[name] for name, old in before.items() if isinstance(now.get(name), Tensor) and now[name] is not old]
+    return stepped if any(each is stepped for each in new) else new[0] if new else None
 
 
 OWN = frozenset(
     ("_manager", "_real", "_solver", "_exchange", "_on_round", "_on_sampled", "generator", "blends_by_time")
-) | frozenset(("_session", "_finished", "_copies", "_parts", "_promised", "_pipe"))
+) | frozenset(("_session", "_finished", "_copies", "_parts", "_promised", "_pipe", "_held"))
 """Attributes that are not the real scheduler's."""
 FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
 """Arguments of `step` that are known of every step; what else the loop gives belongs to the evaluation before it."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from genrun.adapters.adapter import Adapter
     from genrun.adapters.checkpoint.load_errors import LoadError
     from genrun.adapters.parallel.exchange import Exchange
+    from genrun.adapters.pipeline.pictures import Pictures
     from genrun.adapters.pipeline.truncation import Cut, Seen
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
@@ -119,7 +120,7 @@ class Engine:
         other = self._decoding_copy(pipe)
         return PipelineSample(
             sampled,
-            lambda latents, save: self._decode(item, latents, save=save, pipe=other),
+            lambda latents, save: self._decode(item, latents, save=save, pipe=other, pictures=sampled.pictures),
             other is not None,
             tuple(Note(PROMPT_TRUNCATED, str(each)) for each in self._cut(item, seen)),
         )
@@ -170,7 +171,13 @@ class Engine:
         return decoding_copy(pipe) if self._is_staged and self._device == "cpu" else None
 
     def _decode(
-        self, item: WorkItem, latents: Tensor, *, save: bool, pipe: Any | None = None
+        self,
+        item: WorkItem,
+        latents: Tensor,
+        *,
+        save: bool,
+        pipe: Any | None = None,
+        pictures: Pictures | None = None,
     ) -> tuple[Decoded, tuple[str, ...]]:
         """Decode, with `save` in the least memory that the VAE allows; return the frames and the means used to save it."""
         import torch
@@ -186,7 +193,7 @@ class Engine:
         if save:
             release_memory(self._device)
         with saving_memory(pipe, means), self._encoded(pipe, item):
-            pictures = decode(pipe, adapter, request_of(item), latents)
+            pictures = decode(pipe, adapter, request_of(item), latents) if pictures is None else pictures
         known = informed(adapter, parts_of(pipe))
         fps = self._output.get("fps") or fps_asked(adapter.resolve(item.sampling))
         return Decoded(pictures, fps or known.fps, bool(fps) or known.knows_fps), tuple(means)

@@ -118,16 +118,19 @@ class TinyLoop:
     Args:
         scheduler: a diffusers scheduler.
         passes_generator: whether the loop hands its generator to the scheduler, as SD and unlike Flux.
+        grid: further arguments of `set_timesteps`.
     """
 
-    def __init__(self, scheduler: Any, *, passes_generator: bool = True) -> None:
-        self.scheduler, self.passes_generator = scheduler, passes_generator
+    _progress_bar_config: Mapping[str, Any] = {"disable": True}
+
+    def __init__(self, scheduler: Any, *, passes_generator: bool = True, grid: Mapping[str, Any] | None = None) -> None:
+        self.scheduler, self.passes_generator, self.grid = scheduler, passes_generator, grid or {}
 
     def __call__(
         self, num_inference_steps: int = 8, generator: Any = None, batch: int = 1, latents: Tensor | None = None
     ) -> Tensor:
         """Latents after the loop, from given or from drawn ones."""
-        self.scheduler.set_timesteps(num_inference_steps)
+        self.scheduler.set_timesteps(num_inference_steps, **self.grid)
         each = generator if isinstance(generator, list) else [generator]
         drawn = [torch.randn(batch // len(each), 3, 4, 4, generator=one) for one in each]
         x = torch.cat(drawn) if latents is None else latents
@@ -156,6 +159,8 @@ class TinyLoop:
 
 class Tiny:
     """A scheduler, and a model in closed form."""
+
+    _progress_bar_config: Mapping[str, Any] = {"disable": True}
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler, self.model = scheduler, TinyLoop(scheduler).model

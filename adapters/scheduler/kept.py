@@ -194,7 +194,7 @@ class Held:
     attributes: dict[str, Any]
 
 
-def _watched(plain: type, written: set[str], read: set[str]) -> type:
+def _watched(plain: Any, written: set[str], read: set[str]) -> type:
     def get(self: Any, name: str) -> Any:
         if name not in written:
             read.add(name)

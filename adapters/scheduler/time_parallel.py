@@ -19,7 +19,7 @@ from torch import Tensor
 from genrun.adapters.caches.manager import CacheManager, CurrentEvaluation
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, LocalExchange
-from genrun.adapters.scheduler.compatibility import Description, grid_problem
+from genrun.adapters.scheduler.compatibility import Description, grid_problem, stepping_problem
 from genrun.adapters.scheduler.joined import (
     CopiedScheduler,
     JoinedScheduler,
@@ -395,10 +395,13 @@ def set_grid(scheduler: Any, *args: Any, **kwargs: Any) -> None:
     """Call a scheduler's `set_timesteps`, and look at what it has made.
 
     Raises:
-        RefusedError: a trailing grid with one step too many, or a step before the first.
+        RefusedError: a trailing grid with one step too many, or a step before the first; steps that no solver follows.
     """
     scheduler.set_timesteps(*args, **kwargs)
     description, timesteps = describe(scheduler), scheduler.timesteps
+    wrong = stepping_problem(description)
+    if wrong:
+        raise RefusedError(wrong)
     given = inspect.signature(scheduler.set_timesteps).bind(*args, **kwargs).arguments
     steps = given.get("num_inference_steps")
     if description.config.get("timestep_type") == "continuous" or not hasattr(scheduler, "alphas_cumprod"):

@@ -110,6 +110,16 @@ def required_components(class_name: str) -> tuple[str, ...]:
 
 
 @cache
+def methods(class_name: str) -> dict[str, ast.FunctionDef]:
+    """Return the methods of a pipeline's class by name, its own and those of its bases in diffusers."""
+    found: dict[str, ast.FunctionDef] = {}
+    for member in _members(class_name, _file_of(class_name), set()):
+        if isinstance(member, ast.FunctionDef):
+            found.setdefault(member.name, member)
+    return found
+
+
+@cache
 def is_package(name: str) -> bool:
     """Tell whether diffusers has pipelines of its own classes under a name, such as `stable_diffusion`."""
     root = _root()

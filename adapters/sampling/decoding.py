@@ -16,8 +16,17 @@ import torch
 from torch import Tensor
 
 from genrun.adapters.adapter import Adapter
+from genrun.adapters.checkpoint.pipeline_loops import loops_of
 from genrun.adapters.pipeline.finite import finite_decoding
-from genrun.adapters.pipeline.pictures import Pictures, check_asked, check_finite, pictures_of, sound_of
+from genrun.adapters.pipeline.pictures import (
+    NOT_AS_ASKED,
+    PictureError,
+    Pictures,
+    check_asked,
+    check_finite,
+    pictures_of,
+    sound_of,
+)
 from genrun.adapters.sampling.call import SamplingRequest, call_arguments
 from genrun.adapters.sampling.parallelize import put_scheduler
 from genrun.adapters.scheduler.timesteps import TimestepTable, with_counting
@@ -42,6 +51,11 @@ def decode(
     Raises:
         PictureError: values that are not finite, or other pictures than were asked for.
     """
+    kind = type(pipe).__name__
+    loops_in_call = loops_of(kind)
+    if loops_in_call is not None and loops_in_call.several:
+        message = f"{kind} samples in several loops, whose last latents alone are no picture"
+        raise PictureError(NOT_AS_ASKED, message, "Sample it again: genrun retry.")
     check_finite(latents, "the final latents")
     for other in others:
         check_finite(other, "the sound's final latents")

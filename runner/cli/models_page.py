@@ -11,6 +11,7 @@ from genrun.adapters.checkpoint.pipeline_classes import call_parameters, missing
 from genrun.adapters.parallel.support import TWICE, refusals, splits
 from genrun.adapters.pipeline.attention import NATIVE, unsuited
 from genrun.adapters.pipeline.denoisers import transformer_of
+from genrun.runner.cli.pipelines_page import section
 
 if TYPE_CHECKING:
     from genrun.adapters.adapter import Adapter
@@ -45,8 +46,9 @@ it says itself when the item is made.
 
 What goes by the loop's counter follows the step in work, with the plain pipeline's bits: `skip_guidance_layers`,
 `denoising_start`, `denoising_end`, `control_guidance_start`, `control_guidance_end`, guiders with a window, and loops
-that begin at a later step or change their latents between steps. For solver `sequential` alone: `callback_on_step_end`,
-guiders that average over steps, and loops that draw noise themselves.
+that begin at a later step or change their latents between steps. What a guider keeps from step to step, such as a
+momentum, steps with the latents. For solver `sequential` alone: `callback_on_step_end`, guidance with a momentum that
+begins in a later step than the first, and loops that draw noise themselves.
 
 ## Checkpoints
 
@@ -131,7 +133,7 @@ def page(adapters: RegistryLike, caches: RegistryLike) -> str:
     known = [adapters.get(name) for name in adapters.names()]
     found = {name: caches.get(name) for name in caches.names() if name != "none"}
     sections = ("\n".join(_section(adapter, found)) for adapter in known if adapter.pipeline is not None)
-    return "\n".join([HEAD, *sections]) + TAIL
+    return "\n".join([HEAD, *sections]) + section() + TAIL
 
 
 def _section(adapter: Adapter, caches: Mapping[str, Any]) -> Iterator[str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from genrun.adapters.adapter import Adapter
     from genrun.adapters.checkpoint.load_errors import LoadError
     from genrun.adapters.parallel.exchange import Exchange
+    from genrun.adapters.pipeline.pictures import Pictures
     from genrun.adapters.pipeline.truncation import Cut, Seen
     from genrun.adapters.sampling.call import SamplingRequest
     from genrun.adapters.sound import Sound
@@ -133,7 +134,9 @@ class Engine:
         other = self._decoding_copy(pipe)
         return PipelineSample(
             sampled,
-            lambda latents, save: self._decode(item, latents, sampled.others, save=save, pipe=other),
+            lambda latents, save: self._decode(
+                item, latents, sampled.others, save=save, pipe=other, pictures=sampled.pictures
+            ),
             other is not None,
             tuple(Note(PROMPT_TRUNCATED, str(each)) for each in self._cut(item, seen)),
         )
@@ -190,7 +193,14 @@ class Engine:
         return decoding_copy(pipe) if self._is_staged and self._device == "cpu" else None
 
     def _decode(
-        self, item: WorkItem, latents: Tensor, others: Sequence[Tensor], *, save: bool, pipe: Any | None = None
+        self,
+        item: WorkItem,
+        latents: Tensor,
+        others: Sequence[Tensor],
+        *,
+        save: bool,
+        pipe: Any | None = None,
+        pictures: Pictures | None = None,
     ) -> tuple[Decoded, tuple[str, ...]]:
         """Decode, with `save` in the least memory that the VAE allows; return the frames and the means used to save it."""
         import torch
@@ -206,7 +216,7 @@ class Engine:
         if save:
             release_memory(self._device)
         with saving_memory(pipe, means), self._encoded(pipe, item):
-            pictures = decode(pipe, adapter, self._request(item), latents, others)
+            pictures = pictures or decode(pipe, adapter, self._request(item), latents, others)
         known = informed(adapter, parts_of(pipe))
         fps = self._output.get("fps") or fps_asked(adapter.resolve(item.sampling))
         return Decoded(pictures, fps or known.fps, bool(fps) or known.knows_fps), tuple(means)

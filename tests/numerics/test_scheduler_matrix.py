@@ -165,15 +165,6 @@ def test_a_trailing_grid_with_one_step_too_many_is_refused_before_sampling() -> 
         loop(num_inference_steps=61)
 
 
-def test_arguments_of_a_step_that_go_by_the_loop_are_refused_by_name() -> None:
-    loop = TinyLoop(df.FlowMatchEulerDiscreteScheduler())
-    with genrun.parallelize(loop, "ropa"):
-        loop.scheduler.set_timesteps(4)
-        x = torch.zeros(1, 3, 4, 4)
-        with pytest.raises(RefusedError, match=r"step\(per_token_timesteps=...\)"):
-            loop.scheduler.step(x, loop.scheduler.timesteps[0], x, per_token_timesteps=x)
-
-
 def test_a_grid_that_begins_twice_at_one_timestep_is_refused_before_sampling() -> None:
     crowded = {**FLOW, "flow_shift": 17.0}
     with (

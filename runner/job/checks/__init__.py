@@ -19,6 +19,7 @@ from genrun.runner.job.checks.launch import (
     check_steps,
     check_template,
 )
+from genrun.runner.job.checks.loops import check_loops
 from genrun.runner.job.checks.model import check_components, check_offload, check_pipeline, check_quantization
 from genrun.runner.job.checks.output import check_folder, check_format, check_sound
 from genrun.runner.job.checks.parallel import check_guidance, check_model_axes, check_ranks
@@ -32,6 +33,7 @@ Check = Callable[[Draft], Iterable[JobProblem]]
 CHECKS: Sequence[Check] = (
     Draft.unresolved,
     check_pipeline,
+    check_loops,
     check_offload,
     check_quantization,
     check_components,

@@ -240,12 +240,14 @@ def informed(adapter: Adapter, parts: Parts) -> Adapter:
         return form_of(adapter, parts)
     forms = [form for each in _own() for form in (each, *each.forms) if form.pipeline == parts.pipeline]
     kin = next((form for form in forms if _fits(form, parts)), forms[0] if forms else None)
+    # A class of several models has the pace of most of them; marks tell which one it is.
+    fps = kin.fps if kin is not None and kin.marks and _fits(kin, parts) else fps_of(parts)
     return replace(
         adapter,
         loads=parts.pipeline,
         kind=kind_of(parts),
-        fps=fps_of(parts) or adapter.fps,
-        knows_fps=fps_of(parts) is not None,
+        fps=fps or adapter.fps,
+        knows_fps=fps is not None,
         multiples=math.lcm(adapter.multiples, sides_of(parts)),
         frames=frames_of(parts)[0],
         also_frames=frames_of(parts)[1:],

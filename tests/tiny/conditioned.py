@@ -72,7 +72,13 @@ def cogvideox15_i2v() -> DiffusionPipeline:
     """Patches of two frames, as 1.5 has them; v-prediction under DDIM."""
     pipeline: Any = videos.cogvideox_ddim()
     transformer = df.CogVideoXTransformer3DModel.from_config(
-        pipeline.transformer.config, in_channels=8, patch_size_t=2, patch_bias=False, ofs_embed_dim=16
+        pipeline.transformer.config,
+        in_channels=8,
+        patch_size_t=2,
+        patch_bias=False,
+        ofs_embed_dim=16,
+        sample_height=16,
+        sample_width=16,
     )
     components = {**pipeline.components, "transformer": transformer}
     return df.CogVideoXImageToVideoPipeline(**components)

@@ -37,7 +37,6 @@ class LoadOptions:
         compile: compile the denoiser as a whole, or ("regional") the block that it repeats.
         quantization: "backend", "components" and the backend's own options; None to keep the weights as they are.
         variant: of the weights files that are read, such as fp16; None for the plain ones, or the only ones.
-        pipeline: class that is made of the components; None for the one that the checkpoint names.
     """
 
     dtype: str | Mapping[str, str] = "float32"
@@ -47,7 +46,6 @@ class LoadOptions:
     compile: Compile = False
     quantization: Mapping[str, Any] | None = None
     variant: str | None = None
-    pipeline: str | None = None
 
     @classmethod
     def of(cls, model: Mapping[str, Any], default: str) -> LoadOptions:
@@ -66,7 +64,6 @@ class LoadOptions:
             compile=model.get("compile") or False,
             quantization=model.get("quantization"),
             variant=model.get("variant"),
-            pipeline=model.get("pipeline"),
         )
 
     def dtype_of(self, component: str) -> str:

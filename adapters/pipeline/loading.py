@@ -102,9 +102,7 @@ def read_index(adapter: Adapter, source: str, revision: str | None, load_options
     index: Index = index_of(Path(source)) if is_folder else pipeline.load_config(source, revision=revision)
     found = index.get("_class_name")
     wanted = {form.pipeline for form in (adapter, *adapter.forms)}
-    if load_options.pipeline is not None:
-        index = {**index, "_class_name": load_options.pipeline}
-    elif wanted.isdisjoint((None, found)):
+    if wanted.isdisjoint((None, found)):
         raise LoadError(
             f"{source}: holds a {found}, and the model {adapter.name!r} wants a {adapter.pipeline}",
             "Name a checkpoint of that pipeline, or use `adapter: auto` for any.",

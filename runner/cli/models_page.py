@@ -40,9 +40,8 @@ TAIL = """
 with tiny components, through `genrun submit` to media files: LTX, besides the models above. What else a pipeline refuses,
 it says itself when the item is made.
 
-`model: {checkpoint: FOLDER_OR_ID, pipeline: CLASS}` makes another pipeline of the same components, such as
-`StableDiffusionXLImg2ImgPipeline`, `StableDiffusionXLInpaintPipeline`, `WanVideoToVideoPipeline` or
-`LTX2ImageToVideoPipeline`; [inputs.md](inputs.md) has what prompts give them.
+`model: {checkpoint: FOLDER_OR_ID, task: image-to-image}` makes the pipeline for another task of the same components: also
+inpainting, image-to-video and video-to-video; [inputs.md](inputs.md) has what prompts give them.
 
 What goes by the loop's counter follows the step in work, with the plain pipeline's bits: `skip_guidance_layers`,
 `denoising_start`, `denoising_end`, `control_guidance_start`, `control_guidance_end`, guiders with a window, and loops
@@ -180,7 +179,7 @@ def _checkpoint(adapter: Adapter) -> str:
     if isinstance(adapter.checkpoint, Path):
         return "ships with genrun"
     told = ", ".join(f"{name} {'set' if is_set else 'not set'}" for name, is_set in adapter.marks.items())
-    named = f"`{adapter.checkpoint}`" if adapter.checkpoint else f"with `pipeline: {adapter.pipeline}`"
+    named = f"`{adapter.checkpoint}`" if adapter.checkpoint else "that of text to video with `task: image-to-video`"
     return f"{named}; folders with {told}" if told else named
 
 

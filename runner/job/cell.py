@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.pipeline.families import OPEN, Parts, as_pipeline, chosen, informed
+from genrun.adapters.pipeline.families import OPEN, Parts, chosen, informed
 from genrun.registry import did_you_mean
 from genrun.runner.job.checkpoint import Checkpoint, locate, parts_of
 from genrun.runner.job.errors import JobProblem
@@ -195,8 +195,6 @@ class Draft:
         """The class of the model's pipeline, where that is known before it is loaded."""
         if self.checkpoint is None:
             return None
-        if self.model is not None and self.model.pipeline is not None:
-            return self.model.pipeline
         return pipeline_of(self.adapter, self.checkpoint, None if self.model is None else self.model.revision)
 
     @cached_property
@@ -245,10 +243,7 @@ class Draft:
             return None, [self.root.problem(at, message)]
         found = self.sources.checkpoint(str(text), self.root.place(at).folder, spec.variant)
         if isinstance(found, Checkpoint):
-            whole, adapter = adapter, adapter.for_checkpoint(found.name)
-            if isinstance(whole, Adapter) and spec.pipeline is not None and whole.name != OPEN:
-                parts = self._parts(found) or Parts(spec.pipeline, index=adapter.marks)
-                return (as_pipeline(whole, parts), found), []
+            adapter = adapter.for_checkpoint(found.name)
             is_informed = isinstance(adapter, Adapter) and (adapter.name == OPEN or adapter.forms)
             parts = self._parts(found) if is_informed else None
             return (adapter if parts is None else informed(adapter, parts), found), []
@@ -261,9 +256,7 @@ class Draft:
     def _parts(self, checkpoint: Checkpoint | None) -> Parts | None:
         if checkpoint is None:
             return None
-        parts = self.sources.parts(checkpoint, None if self.model is None else self.model.revision)
-        named = None if self.model is None else self.model.pipeline
-        return parts if parts is None or named is None else replace(parts, pipeline=named)
+        return self.sources.parts(checkpoint, None if self.model is None else self.model.revision)
 
 
 def pipeline_of(adapter: Any, checkpoint: Checkpoint, revision: str | None = None) -> str | None:

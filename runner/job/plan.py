@@ -48,7 +48,7 @@ TYPES: dict[str, Any] = {
 _SAFE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 """Ids become the names of files."""
 
-HELD = {"offload", "vae", "compile", "quantization", "encode", "variant", "pipeline"}
+HELD = {"offload", "vae", "compile", "quantization", "encode", "variant"}
 """Keys of `model` that say how its weights are held; stored with an item where the job sets them."""
 
 
@@ -202,7 +202,7 @@ def _model(cell: Cell, fingerprints: Mapping[tuple[str, str | None], str]) -> di
 def _identity(model: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a model changes the pixels."""
     # Fields that are new since the first version only where they are set, so that ids stay what they were.
-    changes = {key: model[key] for key in ("compile", "quantization", "variant", "pipeline") if model.get(key)}
+    changes = {key: model[key] for key in ("compile", "quantization", "variant") if model.get(key)}
     if (model.get("vae") or {}).get("tiling"):
         changes["tiling"] = True
     return {**{key: model[key] for key in ("adapter", "fingerprint", "dtype")}, **changes}

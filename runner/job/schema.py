@@ -96,10 +96,6 @@ class ModelSpec(_Section):
 
     adapter: Text = Field(default="auto", description="Name of the adapter; `genrun models` lists them.")
     checkpoint: Text | None = Field(default=None, description="Folder or hub id; the adapter's own when missing.")
-    pipeline: Text | None = Field(
-        default=None,
-        description="Another pipeline of the checkpoint's components, such as StableDiffusionXLImg2ImgPipeline.",
-    )
     revision: Revision | None = Field(default=None, description="Branch, tag or commit of a hub checkpoint.")
     variant: Variant | None = Field(
         default=None,

@@ -227,7 +227,7 @@ def key_of(item: WorkItem) -> str:
     """Return a hash of all that the encodings of an item's prompt depend on."""
     model = {name: item.model.get(name) for name in OF_MODEL}
     # Not hashed where it is not set: runs that were begun before there were variants keep their encodings.
-    model |= {name: item.model[name] for name in ("variant", "pipeline") if item.model.get(name)}
+    model |= {name: item.model[name] for name in ("variant",) if item.model.get(name)}
     sampling = {name: value for name, value in item.sampling.items() if name not in NOT_ENCODED}
     call = dict(registry.get(item.model["adapter"]).call)
     texts = [item.prompt, item.negative_prompt]

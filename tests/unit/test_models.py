@@ -144,10 +144,9 @@ def test_a_default_negative_prompt_is_that_of_every_item_without_one() -> None:
             "model: ltx2\noutput: {fps: 12}",
             "output.fps: ltx2 makes sound for 24 frames a second, which 12 would leave behind.",
         ),
-        ("model: {adapter: sdxl, pipeline: NoPipeline}", "has no pipeline NoPipeline."),
     ],
 )
-def test_sound_and_pipelines_that_cannot_be_are_refused_with_their_place(text: str, message: str) -> None:
+def test_sound_that_cannot_be_is_refused_with_its_place(text: str, message: str) -> None:
     Path("job.yaml").write_text(f"{text}\nprompts: [a red kite]\n", encoding="utf-8")
     with pytest.raises(JobFileError) as caught:
         load("job.yaml", (), {}, Registries.installed())
@@ -165,11 +164,3 @@ def test_sound_and_pipelines_that_cannot_be_are_refused_with_their_place(text: s
 def test_sound_that_can_be_is_taken(text: str) -> None:
     Path("job.yaml").write_text(f"{text}\nprompts: [a red kite]\n", encoding="utf-8")
     assert load("job.yaml", (), {}, Registries.installed()).cells
-
-
-def test_another_pipeline_of_a_models_components_has_its_rules_and_an_id_of_its_own() -> None:
-    plain = chosen("stabilityai/stable-diffusion-xl-base-1.0")
-    other = chosen("{adapter: sdxl, pipeline: StableDiffusionXLPAGPipeline}")
-    assert other.cells[0].adapter.pipeline == "StableDiffusionXLPAGPipeline"
-    assert other.cells[0].sampling == plain.cells[0].sampling
-    assert plan(plain)[0].id != plan(other)[0].id

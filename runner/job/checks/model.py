@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from genrun.adapters.checkpoint.index import components_of, index_of
 from genrun.adapters.checkpoint.integrity import check_index
-from genrun.adapters.checkpoint.pipeline_classes import call_parameters, is_exported, missing_package, version
+from genrun.adapters.checkpoint.pipeline_classes import missing_package
 from genrun.adapters.checkpoint.variants import listed
 from genrun.adapters.pipeline.families import wrong_mark
 from genrun.adapters.pipeline.quantization import missing
@@ -26,11 +26,6 @@ def check_pipeline(cell: Draft) -> Iterator[JobProblem]:
     """
     if cell.model is None or cell.checkpoint is None:
         return
-    named = cell.model.pipeline
-    if named is not None and (call_parameters(named) is None or not is_exported(named)):
-        message = f"diffusers {version()} has no pipeline {named}. Name a class of it, or leave this out."
-        yield cell.root.problem(("model", "pipeline"), message)
-        return
     try:
         message = _wrong_pipeline(cell, cell.model, cell.checkpoint)
     except ValueError as error:
@@ -42,7 +37,7 @@ def check_pipeline(cell: Draft) -> Iterator[JobProblem]:
 def _wrong_pipeline(cell: Draft, model: ModelSpec, checkpoint: Checkpoint) -> str:
     wanted = cell.adapter.pipeline
     index = checkpoint.index(model.revision)
-    found = model.pipeline or (wanted if index is None else index.get("_class_name"))
+    found = wanted if index is None else index.get("_class_name")
     if wanted is not None and found != wanted:
         return (
             f"holds a {found}, and {cell.adapter.name} wants a {wanted}. Name another folder, or use `adapter: auto`."

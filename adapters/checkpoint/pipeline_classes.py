@@ -142,6 +142,14 @@ def component_names(class_name: str) -> tuple[str, ...]:
     return () if init is None else tuple(one.name for one in _parameters(init))
 
 
+def annotation_of(class_name: str, parameter: str) -> str:
+    """Spell the annotation of an argument of a pipeline's `__init__`; "" where it has none."""
+    init = _method(class_name, "__init__")
+    arguments = [] if init is None else [*init.args.args, *init.args.kwonlyargs]
+    found = next((each.annotation for each in arguments if each.arg == parameter), None)
+    return "" if found is None else ast.unparse(found).strip("'\"")
+
+
 @cache
 def source_of(module: str) -> ast.Module:
     """Parse a module of diffusers.pipelines; an empty one where diffusers is not there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.pipeline.families import OPEN, Parts, informed
 from genrun.registry import did_you_mean
-from genrun.runner.job.checkpoint import Checkpoint, locate, parts_of
+from genrun.runner.job.additions import Found, Headers, find_additions, is_set
+from genrun.runner.job.checkpoint import Checkpoint, locate, locate_part, parts_of
 from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.files import expanded, located
 from genrun.runner.job.options import DEFAULT_SOLVER, NO_CACHE, kind_options
@@ -34,6 +35,7 @@ class Cell:
         checkpoint: where the weights are.
         sampling: with the adapter's defaults, without fields that are not set.
         prompts: in the order of their list or file.
+        additions: what is added to the checkpoint.
     """
 
     axes: Mapping[str, str]
@@ -42,6 +44,7 @@ class Cell:
     checkpoint: Checkpoint
     sampling: Mapping[str, Any]
     prompts: tuple[Prompt, ...]
+    additions: Found = field(default_factory=Found)
 
     @property
     def dtype(self) -> str | dict[str, str]:
@@ -50,9 +53,11 @@ class Cell:
         return {"default": str(self.adapter.dtype), **given} if isinstance(given, dict) else given or self.adapter.dtype
 
 
-def _checkpoint(text: str, base: Path, variant: str | None) -> Checkpoint | str:
+def _checkpoint(
+    text: str, base: Path, variant: str | None, config: Path | None, without: frozenset[str]
+) -> Checkpoint | str:
     try:
-        return locate(text, base, variant)
+        return locate(text, base, variant, config, without)
     except ValueError as error:
         return str(error)
 
@@ -63,15 +68,20 @@ class Sources:
 
     Attributes:
         registries: what is installed.
-        checkpoint: finds a checkpoint by name, folder and variant; returns why there is none.
+        checkpoint: finds a checkpoint by name, folder, variant, configurations and the components that are not read;
+            returns why there is none.
         parts: tells what the files of a checkpoint say of its pipeline.
         prompts: reads a prompt file.
+        headers: reads what tensors are in files of weights.
     """
 
     registries: Registries
-    checkpoint: Callable[[str, Path, str | None], Checkpoint | str] = field(default_factory=lambda: cache(_checkpoint))
+    checkpoint: Callable[[str, Path, str | None, Path | None, frozenset[str]], Checkpoint | str] = field(
+        default_factory=lambda: cache(_checkpoint)
+    )
     parts: Callable[[Checkpoint, str | None], Parts | None] = field(default_factory=lambda: cache(parts_of))
     prompts: ReadFile = field(default_factory=file_reader)
+    headers: Headers = field(default_factory=Headers)
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,7 @@ class Draft:
 
     def unresolved(self) -> list[JobProblem]:
         """Name what keeps sections from being resolved."""
-        found = (self._job, self._solver, self._cache, self._model, self._prompts)
+        found = (self._job, self._solver, self._cache, self._model, self._additions, self._prompts)
         return [problem for _, problems in found for problem in problems]
 
     def cell(self) -> Cell | None:
@@ -104,7 +114,8 @@ class Draft:
         if job is None or solver is None or acceleration is None or model is None or sampling is None:
             return None
         job = job.model_copy(update={"solver": SolverSpec(**solver), "cache": CacheSpec(**acceleration)})
-        return Cell(self.axes, anywhere(job, self.root), *model, sampling, tuple(self.prompts))
+        prompts = tuple(self.prompts)
+        return Cell(self.axes, anywhere(job, self.root), *model, sampling, prompts, self.added)
 
     @property
     def job(self) -> JobSpec | None:
@@ -175,7 +186,14 @@ class Draft:
         """The class of the model's pipeline, where that is known before it is loaded."""
         if self.checkpoint is None:
             return None
+        if self.added.pipeline is not None:
+            return self.added.pipeline
         return pipeline_of(self.adapter, self.checkpoint, None if self.model is None else self.model.revision)
+
+    @property
+    def added(self) -> Found:
+        """What is added to the checkpoint, as far as it is right."""
+        return self._additions[0]
 
     @cached_property
     def denoiser(self) -> Mapping[str, Any]:
@@ -201,6 +219,25 @@ class Draft:
 
     @cached_property
     def _model(self) -> tuple[tuple[Any, Checkpoint] | None, list[JobProblem]]:
+        located, problems = self._located
+        if located is None:
+            return None, problems
+        adapter, found = located
+        is_open = isinstance(adapter, Adapter) and adapter.name == OPEN
+        parts = self._parts(found) if is_open else None
+        if parts is None:
+            return located, problems
+        return (informed(adapter, replace(parts, pipeline=self.added.pipeline or parts.pipeline)), found), problems
+
+    @cached_property
+    def _additions(self) -> tuple[Found, list[JobProblem]]:
+        located = self._located[0]
+        if self.model is None or located is None or not is_set(self.model):
+            return Found(), []
+        return find_additions(self.root, self.model, located[1], self.sources.headers)
+
+    @cached_property
+    def _located(self) -> tuple[tuple[Any, Checkpoint] | None, list[JobProblem]]:
         spec, adapters = self.model, self.registries.adapters
         if spec is None:
             return None, []
@@ -213,17 +250,33 @@ class Draft:
         if text is None:
             message = f"missing: {spec.adapter} has none of its own. Name a folder or a hub id (org/name)."
             return None, [self.root.problem(at, message)]
-        found = self.sources.checkpoint(str(text), self.root.place(at).folder, spec.variant)
+        config, wrong = self._config(spec.config)
+        without = frozenset(spec.components or ())
+        found = wrong or self.sources.checkpoint(str(text), self.root.place(at).folder, spec.variant, config, without)
         if isinstance(found, Checkpoint):
-            adapter = adapter.for_checkpoint(found.name)
-            is_open = isinstance(adapter, Adapter) and adapter.name == OPEN
-            parts = self._parts(found) if is_open else None
-            return (adapter if parts is None else informed(adapter, parts), found), []
+            if config is None or found.file is not None:
+                return (adapter.for_checkpoint(found.name), found), []
+            wrong = "is for a checkpoint that is one file, and this one is none. Leave it out."
+        if wrong:
+            at, found = ("model", "config"), wrong
         if spec.checkpoint is None and isinstance(adapter.checkpoint, Path) and not adapter.checkpoint.is_dir():
             found = f"the weights that come with {spec.adapter} are not in this installation. Reinstall genrun."
         elif spec.adapter == OPEN and "neither" in found:
             found += did_you_mean(str(text), names)
         return None, [self.root.problem(at, found)]
+
+    def _config(self, text: str | None) -> tuple[Path | None, str]:
+        """Return the folder of a pipeline's configurations that a job names, or why there is none."""
+        if text is None:
+            return None, ""
+        try:
+            folder = locate_part(text, self.root.place(("model", "config")).folder).local_folder(None)
+        except ValueError as error:
+            return None, str(error)
+        return (
+            folder,
+            "" if folder is not None else f"{text!r} is no folder on this machine. Get it: hf download {text}.",
+        )
 
     def _parts(self, checkpoint: Checkpoint | None) -> Parts | None:
         if checkpoint is None:

@@ -40,6 +40,7 @@ def _wrong_pipeline(cell: Draft, model: ModelSpec, checkpoint: Checkpoint) -> st
         return (
             f"holds a {found}, and {cell.adapter.name} wants a {wanted}. Name another folder, or use `adapter: auto`."
         )
+    found = cell.added.pipeline or found
     options = {} if cell.given_sampling is None else cell.given_sampling.options
     given = frozenset(options) | frozenset(cell.adapter.call)
     absent = missing_inputs(found, given) if isinstance(found, str) else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,18 @@ def check_gguf(path: Path, name: str) -> None:
             raise CheckpointError(f"{name} is no GGUF file")
     if find_spec("gguf") is None:
         raise CheckpointError(f"{name} needs the package gguf", "Install it: pip install 'genrun[gguf]'")
-    from gguf import GGUFReader
-
     try:
-        tensors = GGUFReader(path).tensors
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError, UnicodeError) as error:
+        sizes = gguf_sizes(path)
+    except (ValueError, LookupError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{name} is damaged or was not downloaded to its end: {str(error)[:100]}") from error
-    if not tensors:
+    if not sizes:
         raise CheckpointError(f"{name} holds no tensors")
+
+
+def gguf_sizes(path: Path) -> dict[str, float]:
+    """Return the bytes of each tensor in a GGUF file. Raises ValueError and its like where it is damaged."""
+    reader: Any = import_module("gguf").GGUFReader(path)
+    return {tensor.name: float(tensor.n_bytes) for tensor in reader.tensors}
 
 
 def check_controlnet(folder: Path, name: str, pipeline: str, base: Mapping[str, Shape], variant: str | None) -> None:

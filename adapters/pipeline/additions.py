@@ -62,7 +62,8 @@ class Additions:
         components: component -> folder, file (.safetensors, .gguf) or hub id in place of the checkpoint's; None to go
             without.
         task: that the pipeline's class is chosen for; None for that of the checkpoint.
-        config: folder or hub id with the configurations of a checkpoint in one file.
+        config: folder with the configurations of a checkpoint in one file.
+        file: that checkpoint.
     """
 
     loras: tuple[Lora, ...] = ()
@@ -72,6 +73,7 @@ class Additions:
     components: Mapping[str, str | None] = field(default_factory=dict)
     task: str | None = None
     config: str | None = None
+    file: str | None = None
 
     @classmethod
     def of(cls, model: Mapping[str, Any]) -> Additions:
@@ -88,6 +90,7 @@ class Additions:
             components=dict(model.get("components") or {}),
             task=model.get("task"),
             config=model.get("config"),
+            file=str(model["checkpoint"]) if model.get("config") else None,
         )
 
     @property

@@ -60,7 +60,7 @@ def timed(root: Path, document: dict[str, Any]) -> tuple[float, int]:
 
     started = time.monotonic()
     with contextlib.redirect_stdout(io.StringIO()), patch.object(loading, "load", counted):
-        Rank(folder, Order("job")).run(lambda document, team, rank: Engine(document, team, rank))
+        Rank(folder, Order("job")).run(Engine)
     spent = time.monotonic() - started
     assert all(record.status == "done" for record in folder.records().values())
     return spent, loads
@@ -89,7 +89,9 @@ def main() -> None:
             sweep, loads = timed(root / f"sweep-{number}", job(args.model, loras, 1, args.steps))
             assert loads == 1, f"the base was loaded {loads} times"
             ratios.append(sweep / one)
-            print(f"one LoRA {one:.2f} s, {args.loras} LoRAs {sweep:.2f} s: {sweep / one:.3f}, base loaded {loads} time")
+            print(
+                f"one LoRA {one:.2f} s, {args.loras} LoRAs {sweep:.2f} s: {sweep / one:.3f}, base loaded {loads} time"
+            )
     print(f"median ratio {median(ratios):.3f}, to be at most 1.15")
 
 

@@ -19,7 +19,9 @@ df: Any = import_module("diffusers")
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "v_proj")
 
 
-def lora_tensors(model: nn.Module, component: str, rank: int = 2, seed: int = 0, size: float = 1.0) -> dict[str, Tensor]:
+def lora_tensors(
+    model: nn.Module, component: str, rank: int = 2, seed: int = 0, size: float = 1.0
+) -> dict[str, Tensor]:
     """A LoRA on every projection of attention of a model, in the format of diffusers."""
     found, generator = {}, torch.Generator()
     for path, layer in model.named_modules():
@@ -48,4 +50,35 @@ def save_controlnet(folder: Path, pipe: Any, name: str = "controlnet") -> Path:
     model = df.ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 16))
     randomize(name, model)
     model.save_pretrained(folder)
+    return folder
+
+
+def save_t2i_adapter(folder: Path, pipe: Any) -> Path:
+    """Save a T2I-Adapter as wide as the UNet of a tiny Stable Diffusion."""
+    channels = list(pipe.unet.config.block_out_channels)
+    model = df.T2IAdapter(3, channels=channels, num_res_blocks=1, downscale_factor=8, adapter_type="full_adapter")
+    randomize("adapter", model)
+    model.save_pretrained(folder)
+    return folder
+
+
+def save_ip_adapter(folder: Path, pipe: Any) -> Path:
+    """Save an IP-Adapter for the UNet of a tiny Stable Diffusion, and its encoder of pictures."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, projection_dim=12, image_size=32, patch_size=8))
+    randomize("image_encoder", encoder)
+    encoder.save_pretrained(folder / "image_encoder")
+    width, generator, tensors = pipe.unet.config.cross_attention_dim, torch.Generator().manual_seed(7), {}
+    crossing = [name for name in pipe.unet.attn_processors if name.endswith("attn2.processor")]
+    for number, name in enumerate(crossing):
+        layer = pipe.unet.get_submodule(name.removesuffix(".processor")).to_k
+        for side in ("to_k_ip", "to_v_ip"):
+            tensors[f"ip_adapter.{2 * number + 1}.{side}.weight"] = torch.randn(layer.weight.shape, generator=generator)
+    tensors["image_proj.proj.weight"] = torch.randn(4 * width, 12, generator=generator)
+    tensors["image_proj.proj.bias"] = torch.randn(4 * width, generator=generator)
+    tensors["image_proj.norm.weight"] = torch.ones(width)
+    tensors["image_proj.norm.bias"] = torch.zeros(width)
+    save_file(tensors, folder / "ip.safetensors")
     return folder

@@ -12,15 +12,16 @@ from torch import nn
 
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.checkpoint.index import components_of, index_of
-from genrun.adapters.checkpoint.integrity import check_index, check_whole
+from genrun.adapters.checkpoint.integrity import check_configurations, check_index, check_whole
 from genrun.adapters.checkpoint.load_errors import LoadError, explained
+from genrun.adapters.checkpoint.lora import tensors_of
 from genrun.adapters.checkpoint.strict import complete_models
 from genrun.adapters.checkpoint.tasks import pipeline_for
 from genrun.adapters.checkpoint.variants import variants_in
 from genrun.adapters.pipeline.additions import Additions
 from genrun.adapters.pipeline.load_options import ENCODERS, LoadOptions
 from genrun.adapters.pipeline.lora import put_loras
-from genrun.adapters.pipeline.parts import add_ip_adapter, load_parts
+from genrun.adapters.pipeline.parts import add_ip_adapter, load_parts, refuse_holes
 from genrun.adapters.pipeline.placement import compile_denoisers, place, place_encoders, set_up_vae
 from genrun.adapters.pipeline.prompt_cache import encodes
 from genrun.adapters.pipeline.quantization import pipeline_config
@@ -86,8 +87,9 @@ def load_encoders(
             for name in index
             if not name.startswith(ENCODERS) and _is_model(index[name])
         }
-        # The class of the checkpoint itself encodes prompts as all that share its components do.
-        plain = replace(load_options, additions=Additions(components=_encoders_of(load_options.additions)))
+        added = load_options.additions
+        encoders = {name: path for name, path in added.components.items() if name.startswith(ENCODERS)}
+        plain = replace(load_options, additions=Additions(components=encoders, config=added.config, file=added.file))
         pipe = _assembled(source, index, revision, plain, hollow)
         place_encoders(pipe, encoder_names(index), device, load_options.offload)
         return _running_on(pipe, torch.device(device))
@@ -123,15 +125,16 @@ def read_index(adapter: Adapter, source: str, revision: str | None, load_options
     replaced = load_options.additions.components
     if is_folder:
         check_whole(Path(source), index, load_options.variant, replaced)
+    if config is not None:
+        check_configurations(described, replaced)
+        tensors_of(Path(source), source)
+    # What a pipeline is to go without is no component of it.
+    index = {**index, **{name: [None, None] for name, path in replaced.items() if path is None}}
     known = list(components_of(index))
     for name in load_options.components:
         if name not in known:
             raise LoadError(f"{source}: has no component {name!r}", f"Its components are {', '.join(known)}.")
     return index
-
-
-def _encoders_of(additions: Additions) -> dict[str, str | None]:
-    return {name: path for name, path in additions.components.items() if name.startswith((ENCODERS, "tokenizer"))}
 
 
 def encoder_names(index: Index) -> list[str]:
@@ -183,8 +186,11 @@ def _from_single_file(plain: Any, source: str, load_options: LoadOptions, given:
     dtypes = _dtypes(load_options)
     if isinstance(dtypes, dict):
         raise LoadError(f"{source}: weights in one file have one number type", "Name one: model.dtype: bfloat16.")
-    ways = {"config": load_options.additions.config, "local_files_only": True, "torch_dtype": dtypes}
+    ways = {"config": load_options.additions.config, "local_files_only": True, "dtype": dtypes}
     pipe = plain.from_single_file(source, **ways, **given)
+    for name, part in pipe.components.items():
+        if name not in given and isinstance(part, nn.Module):
+            refuse_holes(part, f"{source}: the {name}")
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -268,7 +274,12 @@ def _hollow(name: str, source: str, revision: str | None, entry: Any, load_optio
     from accelerate import init_empty_weights
 
     kind: Any = getattr(diffusers, entry[1])
-    config = kind.load_config(source, subfolder=name, revision=revision)
+    added = load_options.additions
+    elsewhere = added.components.get(name)
+    if elsewhere is not None and Path(elsewhere).is_dir():
+        config = kind.load_config(elsewhere)
+    else:
+        config = kind.load_config(added.config or source, subfolder=name, revision=revision)
     with init_empty_weights():
         model = kind.from_config(config)
     # Not `model.to`, which warns of what a cast does to weights: there are none.

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from genrun.adapters.checkpoint.index import read_mapping
+from genrun.adapters.checkpoint.index import CheckpointError, read_mapping
 from genrun.adapters.checkpoint.integrity import check_component
 from genrun.adapters.checkpoint.load_errors import LoadError
 from genrun.adapters.checkpoint.parts import GGUF, check_part
@@ -80,6 +81,18 @@ def add_ip_adapter(pipe: Any, ip_adapter: IpAdapter | None) -> None:
     pipe.set_ip_adapter_scale(ip_adapter.scale)
 
 
+def refuse_holes(model: nn.Module, name: str) -> None:
+    """Refuse a model of which tensors were not in its file: diffusers leaves them without memory, and says nothing.
+
+    Raises:
+        CheckpointError: there are some; the first is named.
+    """
+    missing = [tensor for tensor, value in model.state_dict().items() if value.is_meta]
+    if missing:
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise CheckpointError(f"{name} lacks the tensor {missing[0]!r}{more}")
+
+
 def _from_folder(name: str, path: str, index: Mapping[str, Any], load_options: LoadOptions) -> Any:
     """Load a component from a folder or hub id, of the class that its configuration says, or the checkpoint's index."""
     folder = Path(path)
@@ -92,7 +105,7 @@ def _from_folder(name: str, path: str, index: Mapping[str, Any], load_options: L
     config = read_mapping(folder / "config.json", f"{folder.name}/config.json")
     kind = _class(config.get("_class_name"), index.get(name), path)
     dtype = getattr(torch, load_options.dtype_of(name))
-    return kind.from_pretrained(str(folder), use_safetensors=True, torch_dtype=dtype).eval()
+    return kind.from_pretrained(str(folder), use_safetensors=True, dtype=dtype).eval()
 
 
 def _from_file(
@@ -106,12 +119,14 @@ def _from_file(
     if not hasattr(kind, "from_single_file"):
         raise LoadError(f"{path}: diffusers reads no {kind.__name__} from one file", "Name its folder.")
     dtype = getattr(torch, load_options.dtype_of(name))
-    ways: dict[str, Any] = {"config": load_options.additions.config or source, "subfolder": name, "torch_dtype": dtype}
+    ways: dict[str, Any] = {"config": load_options.additions.config or source, "subfolder": name, "dtype": dtype}
     if path.suffix == GGUF:
         ways["quantization_config"] = GGUFQuantizationConfig(compute_dtype=dtype)
     if revision is not None:
         ways["revision"] = revision
-    return kind.from_single_file(str(path), local_files_only=Path(ways["config"]).is_dir(), **ways).eval()
+    model = kind.from_single_file(str(path), local_files_only=Path(ways["config"]).is_dir(), **ways).eval()
+    refuse_holes(model, str(path))
+    return model
 
 
 def _class(own: Any, entry: Any, path: str) -> Any:
@@ -123,6 +138,6 @@ def _class(own: Any, entry: Any, path: str) -> Any:
     if name is None and isinstance(entry, list) and len(entry) == 2:
         library, name = (transformers if entry[0] == "transformers" else diffusers), entry[1]
     found = getattr(library, name, None) if isinstance(name, str) and name.isidentifier() else None
-    if not isinstance(found, type) or not issubclass(found, torch.nn.Module):
+    if not isinstance(found, type) or not issubclass(found, nn.Module):
         raise LoadError(f"{path}: is of no class of diffusers or transformers ({name})", "Name another.")
     return found

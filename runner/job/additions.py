@@ -183,10 +183,10 @@ class _Search:
             if not path.is_dir():
                 raise CheckpointError(f"{shown} is no folder", "Name the folder, and the file in it by weight_name")
             folder = path / (spec.subfolder or "")
-            check_ip_adapter(folder / spec.weight_name, f"{shown}/{spec.weight_name}", self._denoiser("unet"))
+            check_ip_adapter(folder / spec.weight_name, f"{spec.weight_name!r} in {shown}", self._denoiser("unet"))
             encoder = folder / (spec.image_encoder or "image_encoder")
             if spec.image_encoder is not None or "image_encoder" not in components_of(self.index or {}):
-                check_part(encoder, f"{shown}/{encoder.name}")
+                check_part(encoder, f"{encoder.name!r} in {shown}")
 
         self._check((*at, "path"), check, found, spec.path)
 

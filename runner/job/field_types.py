@@ -84,7 +84,7 @@ def _variant(value: Any) -> Any:
 def _folders(value: Any) -> Any:
     """Return folders as a tuple, of one or of a list of them."""
     given = value if isinstance(value, list | tuple) else [value]
-    if given and all(isinstance(each, str) and each for each in given):
+    if all(isinstance(each, str) and each for each in given):
         return tuple(given)
     raise PydanticCustomError(WANTED, "a folder or a hub id, or a list of them")
 
@@ -92,7 +92,6 @@ def _folders(value: Any) -> Any:
 def _components(value: Any) -> Any:
     if (
         isinstance(value, dict)
-        and value
         and all(isinstance(each, str | None) and each != "" for each in value.values())
     ):
         return value

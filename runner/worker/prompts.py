@@ -40,8 +40,11 @@ DAMAGED = (ValueError, TypeError, LookupError, AttributeError)
 """Exceptions on reading a file that is not as it was written."""
 
 OF_MODEL = ("adapter", "checkpoint", "fingerprint", "revision", "dtype", "quantization")
-ADDED = ("components", "task", "config", CONTENTS)
+ADDED = ("components", "config", CONTENTS)
 """What else of a model changes encodings, hashed where it is set; LoRAs of text encoders have no stage."""
+
+WITH_PICTURES = ("task", "controlnet", "t2i_adapter", "ip_adapter")
+"""Keys of a model whose pipeline's call has pictures."""
 
 NOT_ENCODED = frozenset({"steps", "height", "width", "num_frames", "scheduler"})
 """Sampling fields that no text encoder is told of."""
@@ -209,7 +212,8 @@ def has_stage(item: WorkItem) -> bool:
     from genrun.adapters.pipeline.loading import has_encoding_stage
 
     model = item.model
-    if model.get("encode") == EACH:
+    # Pictures are inputs of the call as well, which a stage for texts does not have.
+    if model.get("encode") == EACH or any(model.get(name) for name in WITH_PICTURES):
         return False
     if model.get(SWAPPED):
         from genrun.adapters.pipeline.lora import changes_encoders

@@ -60,7 +60,8 @@ def load(
         index = read_index(adapter, source, revision, load_options)
         without = {} if encoders else dict.fromkeys(encoder_names(index))
         pipe = _assembled(source, index, revision, load_options, without)
-        add_ip_adapter(pipe, load_options.additions.ip_adapter)
+        with complete_models(None):
+            add_ip_adapter(pipe, load_options.additions.ip_adapter)
         set_up_vae(pipe, load_options)
         # Before modules are compiled or shared among ranks; on the CPU, in their own number type.
         put_loras(pipe, load_options.additions.loras)

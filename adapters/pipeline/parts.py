@@ -123,7 +123,7 @@ def _from_file(
     if path.suffix == GGUF:
         ways["quantization_config"] = GGUFQuantizationConfig(compute_dtype=dtype)
     if revision is not None:
-        ways["revision"] = revision
+        ways["config_revision"] = revision
     model = kind.from_single_file(str(path), local_files_only=Path(ways["config"]).is_dir(), **ways).eval()
     refuse_holes(model, str(path))
     return model

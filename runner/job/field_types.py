@@ -90,10 +90,7 @@ def _folders(value: Any) -> Any:
 
 
 def _components(value: Any) -> Any:
-    if (
-        isinstance(value, dict)
-        and all(isinstance(each, str | None) and each != "" for each in value.values())
-    ):
+    if isinstance(value, dict) and all(isinstance(each, str | None) and each != "" for each in value.values()):
         return value
     raise PydanticCustomError(
         WANTED, "a mapping such as {vae: FOLDER}, with null for a component that the pipeline is to go without"

@@ -120,6 +120,67 @@ def methods(class_name: str) -> dict[str, ast.FunctionDef]:
 
 
 @cache
+def bases_of(class_name: str) -> frozenset[str]:
+    """Name the classes that a pipeline inherits from, as far as diffusers' pipelines define them, mixins included."""
+    file, found = _file_of(class_name), set[str]()
+    waiting = [] if file is None else [(class_name, file)]
+    while waiting:
+        name, source = waiting.pop()
+        node = _classes_in(source).get(name)
+        for base in [] if node is None else [ast.unparse(each).rpartition(".")[2] for each in node.bases]:
+            # Where a mixin of another package is defined is not looked for: its name says what it is.
+            place = None if base in found or base.endswith("Mixin") else _file_of_base(base, source)
+            waiting += [] if place is None else [(base, place)]
+            found.add(base)
+    return frozenset(found)
+
+
+def takes_loras(class_name: str) -> bool:
+    """Tell whether a pipeline can be given LoRAs."""
+    return any(base.endswith("LoraLoaderMixin") for base in bases_of(class_name))
+
+
+def takes_ip_adapters(class_name: str) -> bool:
+    """Tell whether a pipeline can be given IP-Adapters."""
+    return any(base.endswith("IPAdapterMixin") for base in bases_of(class_name))
+
+
+@cache
+def can_lack(class_name: str, component: str) -> bool:
+    """Tell whether a pipeline works without a component: it is optional, or its code says what to do without it."""
+    if component in _optional_components(class_name):
+        return True
+    test = f"if self.{component} is None:"
+    return any(
+        test in ast.unparse(member)
+        for member in _members(class_name, _file_of(class_name), set())
+        if isinstance(member, ast.FunctionDef)
+    )
+
+
+@cache
+def component_names(class_name: str) -> tuple[str, ...]:
+    """List the components that a pipeline can be made of: the arguments of its `__init__`."""
+    init = _method(class_name, "__init__")
+    return () if init is None else tuple(one.name for one in _parameters(init))
+
+
+def annotation_of(class_name: str, parameter: str) -> str:
+    """Spell the annotation of an argument of a pipeline's `__init__`; "" where it has none."""
+    init = _method(class_name, "__init__")
+    arguments = [] if init is None else [*init.args.args, *init.args.kwonlyargs]
+    found = next((each.annotation for each in arguments if each.arg == parameter), None)
+    return "" if found is None else ast.unparse(found).strip("'\"")
+
+
+@cache
+def source_of(module: str) -> ast.Module:
+    """Parse a module of diffusers.pipelines; an empty one where diffusers is not there."""
+    root = _root()
+    return ast.Module([], []) if root is None else _tree(root / "pipelines" / f"{module}.py")
+
+
+@cache
 def is_package(name: str) -> bool:
     """Tell whether diffusers has pipelines of its own classes under a name, such as `stable_diffusion`."""
     root = _root()

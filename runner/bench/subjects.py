@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from genrun.adapters.pipeline.additions import identity_of
 from genrun.runner.bench.folder import code_of_module
 from genrun.runner.errors import UsageError
 from genrun.runner.job.errors import Origin
@@ -221,6 +222,7 @@ class ModelSubject:
 
     @cached_property
     def _pipe(self) -> Any:
+        from genrun.adapters.pipeline.additions import Additions
         from genrun.adapters.pipeline.load_options import LoadOptions
         from genrun.adapters.pipeline.loading import load
         from genrun.adapters.pipeline.prompt_cache import encode_once
@@ -229,7 +231,8 @@ class ModelSubject:
         quieten()
         device = choose_device(self.model["device"])
         checkpoint, revision = self.model["checkpoint"], self.model["revision"]
-        held = LoadOptions(self.model["dtype"], variant=self.model.get("variant"))
+        added = Additions.of(self.model)
+        held = LoadOptions(self.model["dtype"], variant=self.model.get("variant"), additions=added)
         pipe = load(self.adapter, checkpoint, dtype=None, device=device, revision=revision, load_options=held)
         self._open.enter_context(encode_once(pipe))
         return pipe
@@ -381,7 +384,7 @@ def _model_settings(
     found = versions()
     listed = canonical([[each.prompt, each.negative_prompt, each.seed] for each in inputs])
     deciding = ("adapter", "fingerprint", "dtype", "variant")
-    model = {key: item.model[key] for key in deciding if key in item.model}
+    model = {**{key: item.model[key] for key in deciding if key in item.model}, **identity_of(item.model)}
     return {
         "kind": "model",
         "model": {**model, "device": choose_device(item.model["device"]).partition(":")[0]},

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.pipeline.families import OPEN, Parts, chosen, informed
+from genrun.adapters.pipeline.families import OPEN, Parts, as_pipeline, chosen, informed
 from genrun.registry import did_you_mean
-from genrun.runner.job.checkpoint import Checkpoint, locate, parts_of
+from genrun.runner.job.additions import Found, Headers, find_additions, is_set
+from genrun.runner.job.checkpoint import Checkpoint, locate, locate_part, parts_of
 from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.files import expanded, located
 from genrun.runner.job.inputs import Inputs, Look, found_inputs, input_reader
@@ -38,6 +39,7 @@ class Cell:
         sampling: with the adapter's defaults, without fields that are not set.
         prompts: in the order of their list or file.
         inputs: the pictures and clips of each prompt.
+        additions: what is added to the checkpoint.
     """
 
     axes: Mapping[str, str]
@@ -47,6 +49,7 @@ class Cell:
     sampling: Mapping[str, Any]
     prompts: tuple[Prompt, ...]
     inputs: tuple[Inputs, ...]
+    additions: Found = field(default_factory=Found)
 
     @property
     def dtype(self) -> str | dict[str, str]:
@@ -55,9 +58,11 @@ class Cell:
         return {"default": str(self.adapter.dtype), **given} if isinstance(given, dict) else given or self.adapter.dtype
 
 
-def _checkpoint(text: str, base: Path, variant: str | None) -> Checkpoint | str:
+def _checkpoint(
+    text: str, base: Path, variant: str | None, config: Path | None, without: frozenset[str]
+) -> Checkpoint | str:
     try:
-        return locate(text, base, variant)
+        return locate(text, base, variant, config, without)
     except ValueError as error:
         return str(error)
 
@@ -68,17 +73,22 @@ class Sources:
 
     Attributes:
         registries: what is installed.
-        checkpoint: finds a checkpoint by name, folder and variant; returns why there is none.
+        checkpoint: finds a checkpoint by name, folder, variant, configurations and the components that are not read;
+            returns why there is none.
         parts: tells what the files of a checkpoint say of its pipeline.
         prompts: reads a prompt file.
         look: looks at a picture or clip.
+        headers: reads what tensors are in files of weights.
     """
 
     registries: Registries
-    checkpoint: Callable[[str, Path, str | None], Checkpoint | str] = field(default_factory=lambda: cache(_checkpoint))
+    checkpoint: Callable[[str, Path, str | None, Path | None, frozenset[str]], Checkpoint | str] = field(
+        default_factory=lambda: cache(_checkpoint)
+    )
     parts: Callable[[Checkpoint, str | None], Parts | None] = field(default_factory=lambda: cache(parts_of))
     prompts: ReadFile = field(default_factory=file_reader)
     look: Look = field(default_factory=input_reader)
+    headers: Headers = field(default_factory=Headers)
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,7 @@ class Draft:
 
     def unresolved(self) -> list[JobProblem]:
         """Name what keeps sections from being resolved."""
-        found = (self._job, self._solver, self._cache, self._model, self._prompts, self._inputs)
+        found = (self._job, self._solver, self._cache, self._model, self._additions, self._prompts, self._inputs)
         return [problem for _, problems in found for problem in problems]
 
     def cell(self) -> Cell | None:
@@ -112,7 +122,8 @@ class Draft:
             return None
         sections = {"model": self.model, "solver": SolverSpec(**solver), "cache": CacheSpec(**acceleration)}
         job = job.model_copy(update=sections)
-        return Cell(self.axes, anywhere(job, self.root), *model, sampling, tuple(self.prompts), tuple(self.inputs))
+        each = (tuple(self.prompts), tuple(self.inputs), self.added)
+        return Cell(self.axes, anywhere(job, self.root), *model, sampling, *each)
 
     @property
     def job(self) -> JobSpec | None:
@@ -155,7 +166,9 @@ class Draft:
         spec = section(self.root, "model", ModelSpec)
         if spec is None or spec.checkpoint is None or "adapter" in spec.model_fields_set:
             return spec
-        found = self.sources.checkpoint(spec.checkpoint, self.root.place(CHECKPOINT).folder, spec.variant)
+        config, _ = self._config(spec.config)
+        place, without = self.root.place(CHECKPOINT).folder, frozenset(spec.components or ())
+        found = self.sources.checkpoint(spec.checkpoint, place, spec.variant, config, without)
         if not isinstance(found, Checkpoint) or not isinstance(self.registries.adapters.get(OPEN), Adapter):
             return spec
         name = chosen(found.name, None if found.folder is None else self.sources.parts(found, spec.revision))
@@ -195,7 +208,14 @@ class Draft:
         """The class of the model's pipeline, where that is known before it is loaded."""
         if self.checkpoint is None:
             return None
+        if self.added.pipeline is not None:
+            return self.added.pipeline
         return pipeline_of(self.adapter, self.checkpoint, None if self.model is None else self.model.revision)
+
+    @property
+    def added(self) -> Found:
+        """What is added to the checkpoint, as far as it is right."""
+        return self._additions[0]
 
     @cached_property
     def parts(self) -> Parts | None:
@@ -229,6 +249,31 @@ class Draft:
 
     @cached_property
     def _model(self) -> tuple[tuple[Any, Checkpoint] | None, list[JobProblem]]:
+        located, problems = self._located
+        if located is None:
+            return None, problems
+        adapter, found = located
+        if not isinstance(adapter, Adapter):
+            return located, problems
+        parts, named = self._parts(found), self.added.pipeline
+        if adapter.name != OPEN and named is not None:
+            whole = self.registries.adapters.get(adapter.name)
+            known = Parts(named, index=adapter.marks) if parts is None else replace(parts, pipeline=named)
+            return (as_pipeline(whole, known), found), problems
+        if parts is None or not (adapter.name == OPEN or adapter.forms):
+            return located, problems
+        return (informed(adapter, replace(parts, pipeline=named or parts.pipeline)), found), problems
+
+    @cached_property
+    def _additions(self) -> tuple[Found, list[JobProblem]]:
+        located = self._located[0]
+        if self.model is None or located is None or not is_set(self.model):
+            return Found(), []
+        adapter, found = located
+        return find_additions(self.root, self.model, found, self.sources.headers, adapter.pipeline)
+
+    @cached_property
+    def _located(self) -> tuple[tuple[Any, Checkpoint] | None, list[JobProblem]]:
         spec, adapters = self.model, self.registries.adapters
         if spec is None:
             return None, []
@@ -241,17 +286,33 @@ class Draft:
         if text is None:
             message = f"missing: {spec.adapter} has none of its own. Name a folder or a hub id (org/name)."
             return None, [self.root.problem(at, message)]
-        found = self.sources.checkpoint(str(text), self.root.place(at).folder, spec.variant)
+        config, wrong = self._config(spec.config)
+        without = frozenset(spec.components or ())
+        found = wrong or self.sources.checkpoint(str(text), self.root.place(at).folder, spec.variant, config, without)
         if isinstance(found, Checkpoint):
-            adapter = adapter.for_checkpoint(found.name)
-            is_informed = isinstance(adapter, Adapter) and (adapter.name == OPEN or adapter.forms)
-            parts = self._parts(found) if is_informed else None
-            return (adapter if parts is None else informed(adapter, parts), found), []
+            if config is None or found.file is not None:
+                return (adapter.for_checkpoint(found.name), found), []
+            wrong = "is for a checkpoint that is one file, and this one is none. Leave it out."
+        if wrong:
+            at, found = ("model", "config"), wrong
         if spec.checkpoint is None and isinstance(adapter.checkpoint, Path) and not adapter.checkpoint.is_dir():
             found = f"the weights that come with {spec.adapter} are not in this installation. Reinstall genrun."
         elif spec.adapter == OPEN and "neither" in found:
             found += did_you_mean(str(text), names)
         return None, [self.root.problem(at, found)]
+
+    def _config(self, text: str | None) -> tuple[Path | None, str]:
+        """Return the folder of a pipeline's configurations that a job names, or why there is none."""
+        if text is None:
+            return None, ""
+        try:
+            folder = locate_part(text, self.root.place(("model", "config")).folder).local_folder(None)
+        except ValueError as error:
+            return None, str(error)
+        return (
+            folder,
+            "" if folder is not None else f"{text!r} is no folder on this machine. Get it: hf download {text}.",
+        )
 
     def _parts(self, checkpoint: Checkpoint | None) -> Parts | None:
         if checkpoint is None:

@@ -17,6 +17,7 @@ PERCENT_PATTERN = r"[0-9]{1,9}(\.[0-9]{1,9})?%"
 GPUS_PATTERN = r"([A-Za-z0-9_.-]{1,80}:)?[1-9][0-9]{0,5}"
 REVISION_PATTERN = r"[A-Za-z0-9][\w./+-]{0,199}"
 VARIANT_PATTERN = r"[\w-]{1,80}"
+LORA_NAME_PATTERN = r"[\w-]{1,80}"
 WANTED = "wanted"
 """The type of pydantic's errors whose message says what is wanted."""
 
@@ -81,6 +82,40 @@ def _variant(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(VARIANT_PATTERN, value, re.ASCII):
         return value
     raise PydanticCustomError(WANTED, "the part of the files' names such as fp16 in model.fp16.safetensors")
+
+
+def _folders(value: Any) -> Any:
+    """Return folders as a tuple, of one or of a list of them."""
+    given = value if isinstance(value, list | tuple) else [value]
+    if all(isinstance(each, str) and each for each in given):
+        return tuple(given)
+    raise PydanticCustomError(WANTED, "a folder or a hub id, or a list of them")
+
+
+def _components(value: Any) -> Any:
+    if isinstance(value, dict) and all(isinstance(each, str | None) and each != "" for each in value.values()):
+        return value
+    raise PydanticCustomError(
+        WANTED, "a mapping such as {vae: FOLDER}, with null for a component that the pipeline is to go without"
+    )
+
+
+def _lora_name(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(LORA_NAME_PATTERN, value, re.ASCII):
+        return value
+    raise PydanticCustomError(WANTED, "a name of up to 80 letters, digits, `_` and `-`")
+
+
+def _weight_name(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(r"[^/\\\0]{1,255}", value) and value not in (".", ".."):
+        return value
+    raise PydanticCustomError(WANTED, "the name of a file")
+
+
+def _subfolder(value: Any) -> Any:
+    if isinstance(value, str) and len(value) <= MAX_NAME and not {"..", ".", ""} & set(value.split("/")):
+        return value
+    raise PydanticCustomError(WANTED, "a folder below, such as models")
 
 
 def _revision(value: Any) -> Any:
@@ -153,6 +188,14 @@ CountOrAuto = Annotated[
 Dtype = Literal["float32", "bfloat16", "float16"]
 Dtypes = Annotated[str | dict[str, str], BeforeValidator(_dtype, json_schema_input_type=Dtype | dict[str, Dtype])]
 Variant = Annotated[str, BeforeValidator(_variant, json_schema_input_type=str)]
+Folders = Annotated[tuple[str, ...], BeforeValidator(_folders, json_schema_input_type=str | list[str])]
+Components = Annotated[
+    dict[str, str | None], BeforeValidator(_components, json_schema_input_type=dict[str, str | None])
+]
+LoraName = Annotated[str, BeforeValidator(_lora_name, json_schema_input_type=str)]
+WeightName = Annotated[str, BeforeValidator(_weight_name, json_schema_input_type=str)]
+Subfolder = Annotated[str, BeforeValidator(_subfolder, json_schema_input_type=str)]
+Scale = Annotated[float, Field(allow_inf_nan=False, ge=-MAX_GUIDANCE, le=MAX_GUIDANCE)]
 Compile = Annotated[
     bool | Literal["regional"], BeforeValidator(_compile, json_schema_input_type=bool | Literal["regional"])
 ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.checkpoint.variants import changes_weights
+from genrun.adapters.pipeline.additions import CONTENTS, identity_of
 from genrun.runner.job.errors import JobProblem, Origin, raise_all
 from genrun.runner.job.inputs import as_stored, identity, wrong_stored
 
@@ -58,14 +59,14 @@ class WorkItem:
 
     Attributes:
         id: 20 hex digits of a hash of everything that changes the pixels: the adapter, the checkpoint's fingerprint
-            and dtype, the VAE's tiling, compilation, quantisation, prompt, negative prompt, seed, inputs, sampling, solver,
-            cache and attention; and of nothing else.
+            and dtype, the VAE's tiling, compilation, quantisation, what is added to the checkpoint, prompt, negative
+            prompt, seed, inputs, sampling, solver, cache and attention; and of nothing else.
         pair: the same hash without the last three: items of one pair differ in how they are computed only.
         prompt: the text, byte for byte.
         negative_prompt: its own or the job's, or None.
         seed: of the initial noise.
         model: adapter, checkpoint (absolute folder or hub id), fingerprint, revision, dtype, device; and of
-            offload, vae, compile, quantization and encode those that are set.
+            offload, vae, compile, quantization, encode and what is added to the checkpoint those that are set.
         sampling: steps, guidance_scale, height, width, num_frames, scheduler, options: those that are set.
         solver: kind and every option.
         axes: matrix axis -> short label.
@@ -141,7 +142,7 @@ class WorkItem:
         try:
             call = registry.get(str(self.model["adapter"])).call
             shared = _hash_of_cell(self.model, call, self.sampling)
-        except (KeyError, LookupError, ImportError, AttributeError):
+        except (LookupError, ImportError, AttributeError, TypeError, ValueError):
             return None
         texts = (self.prompt, self.negative_prompt, self.seed)
         return _ids(shared, texts, identity(self.inputs), _suffix(self.solver, self.cache, self.attention))
@@ -172,13 +173,19 @@ def canonical(data: Any) -> bytes:
 def _fingerprints(loaded: LoadedJob) -> dict[tuple[str, str | None], str]:
     found: dict[tuple[str, str | None], str] = {}
     for cell in loaded.cells:
-        key = (cell.checkpoint.name, cell.job.model.revision)
-        if key not in found:
+        wanted = [
+            (cell.checkpoint, cell.job.model.revision),
+            *((each, None) for each in cell.additions.sources.values()),
+        ]
+        for source, revision in wanted:
+            key = (source.name, revision)
+            if key in found:
+                continue
             try:
-                found[key] = cell.checkpoint.fingerprint(cell.job.model.revision)
+                found[key] = source.fingerprint(revision)
             except OSError as error:
                 where = loaded.origin.get("model.checkpoint", Origin(str(loaded.path)))
-                message = f"{error.filename or cell.checkpoint.name}: cannot be read: {error.strerror}."
+                message = f"{error.filename or source.name}: cannot be read: {error.strerror}."
                 raise_all([JobProblem(where, "model.checkpoint", message)])
     return found
 
@@ -188,6 +195,7 @@ def _model(cell: Cell, fingerprints: Mapping[tuple[str, str | None], str]) -> di
     held = model.model_dump(mode="json", include=HELD, exclude_none=True)
     if cell.checkpoint.folder is not None and not changes_weights(cell.checkpoint.folder, model.variant):
         held.pop("variant", None)
+    contents = {name: fingerprints[name, None] for name in cell.additions.sources}
     return {
         "adapter": model.adapter,
         "checkpoint": cell.checkpoint.name,
@@ -196,6 +204,8 @@ def _model(cell: Cell, fingerprints: Mapping[tuple[str, str | None], str]) -> di
         "dtype": cell.dtype,
         "device": model.device,
         **held,
+        **cell.additions.model,
+        **({CONTENTS: contents} if contents else {}),
     }
 
 
@@ -205,7 +215,7 @@ def _identity(model: Mapping[str, Any]) -> dict[str, Any]:
     changes = {key: model[key] for key in ("compile", "quantization", "variant") if model.get(key)}
     if (model.get("vae") or {}).get("tiling"):
         changes["tiling"] = True
-    return {**{key: model[key] for key in ("adapter", "fingerprint", "dtype")}, **changes}
+    return {**{key: model[key] for key in ("adapter", "fingerprint", "dtype")}, **changes, **identity_of(model)}
 
 
 def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt]]:

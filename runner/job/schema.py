@@ -15,21 +15,27 @@ from genrun.runner.job.field_types import (
     Attention,
     Clock,
     Compile,
+    Components,
     CountOrAuto,
     Dtypes,
     Folder,
+    Folders,
     Gpus,
     Inputs,
     Limit,
+    LoraName,
     MetricSpec,
     Options,
     Positive,
     Revision,
+    Scale,
     Seed,
     Side,
+    Subfolder,
     Text,
     Time,
     Variant,
+    WeightName,
 )
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
@@ -91,6 +97,29 @@ class QuantizationSpec(_Section):
     )
 
 
+class LoraSpec(_Section):
+    """A LoRA on top of the weights."""
+
+    path: Text = Field(description="A .safetensors file, a folder that has one, or a hub id.")
+    weight: Scale = Field(default=1.0, description="How much of it is added; 1 as it was trained.")
+    name: LoraName | None = Field(default=None, description="What messages and records call it; the file's by default.")
+    weight_name: WeightName | None = Field(
+        default=None, description="The file in the folder or hub id; its usual or only one by default."
+    )
+
+
+class IpAdapterSpec(_Section):
+    """An IP-Adapter: pictures as prompts."""
+
+    path: Text = Field(description="A folder, or a hub id.")
+    weight_name: WeightName = Field(description="The .safetensors file in it.")
+    subfolder: Subfolder | None = Field(default=None, description="The folder of that file, such as models.")
+    scale: Scale = Field(default=1.0, description="How much the picture counts.")
+    image_encoder: Subfolder | None = Field(
+        default=None, description="Folder of the encoder of pictures in `path`, where the checkpoint has none."
+    )
+
+
 class ModelSpec(_Section):
     """The model that makes the pictures."""
 
@@ -106,6 +135,24 @@ class ModelSpec(_Section):
         default=None,
         description="Number type of the weights; or one for each component that is named, such as {vae: float32}.",
     )
+    config: Text | None = Field(
+        default=None, description="For a checkpoint that is one file: a folder with the configurations of its pipeline."
+    )
+    components: Components | None = Field(
+        default=None,
+        description="Component -> folder, hub id or file (.safetensors, .gguf) in place of the checkpoint's own; null to go "
+        "without one that the pipeline can do without.",
+    )
+    task: (
+        Literal["text-to-image", "image-to-image", "inpainting", "text-to-video", "image-to-video", "video-to-video"]
+        | None
+    ) = Field(default=None, description="What to do with the checkpoint, where several pipelines can run it.")
+    loras: tuple[LoraSpec, ...] | None = Field(
+        default=None, description="LoRAs; as an axis of the matrix, they change while the model stays loaded."
+    )
+    controlnet: Folders | None = Field(default=None, description="Folder or hub id of a ControlNet, or a list of them.")
+    t2i_adapter: Folders | None = Field(default=None, description="Folder or hub id of a T2I-Adapter, or a list.")
+    ip_adapter: IpAdapterSpec | None = Field(default=None, description="An IP-Adapter.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to run.")
     offload: Literal["none", "model", "sequential", "group"] | None = Field(
         default=None, description="What waits in main memory: nothing, each model, each layer, or each group of blocks."

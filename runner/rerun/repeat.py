@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrun.adapters.pipeline.additions import CONTENTS
 from genrun.runner.errors import RunError, UsageError
 from genrun.runner.job.errors import JobFileError, Origin
 from genrun.runner.job.inputs import identity, stored_files
@@ -241,6 +242,10 @@ def _item(data: Any, path: Path, run: RunFolder | None) -> WorkItem:
         raise ValueError(f"its id {item.id} is not that of what it says")
     if again.model["fingerprint"] != item.model.get("fingerprint"):
         raise ValueError(f"the weights in {again.model['checkpoint']!r:.200} are not those that made it")
+    before = item.model.get(CONTENTS) or {}
+    changed = [name for name, content in (again.model.get(CONTENTS) or {}).items() if before.get(name) != content]
+    if changed:
+        raise ValueError(f"{changed[0]!r:.200} is not what it was when it made the item")
     return item
 
 
@@ -261,7 +266,11 @@ def _planned(item: WorkItem, path: Path, run: RunFolder | None) -> WorkItem:
     }
     job = {
         "name": "rerun",
-        "model": {name: value for name, value in item.model.items() if name != "fingerprint" and value is not None},
+        "model": {
+            name: value
+            for name, value in item.model.items()
+            if name not in ("fingerprint", CONTENTS) and value is not None
+        },
         "prompts": [{"prompt": item.prompt, **_single(inputs)} if inputs else item.prompt],
         "seeds": [item.seed],
         "sampling": {**item.sampling, "negative_prompt": item.negative_prompt},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters import media, registry
+from genrun.adapters.pipeline.additions import SWAPPED, base_of
 from genrun.adapters.sound import MOST_CHANNELS
 from genrun.runner.job.checks.output import format_problem, sound_problems
 from genrun.runner.notes import BLANK, FPS_ASSUMED, PROMPT_TRUNCATED, SAFETY_CHECKER
@@ -278,9 +279,13 @@ class Engine:
     def _ready(self, item: WorkItem, adapter: Adapter) -> Any:
         from genrun.adapters.parallel.enable import enable_parallelism
 
-        if item.model != self._model:
+        if self._model is None or self._base_of(item) != self._base_of(item, self._model):
             self._forget()
-            self._is_staged = self._stage is not None and has_stage(item)
+        if item.model != self._model:
+            is_staged = self._stage is not None and has_stage(item)
+            if is_staged != self._is_staged:
+                self._forget()
+            self._is_staged = is_staged
         elif item.inputs and self._is_staged:
             # It is encoded together with its pictures. With the text encoders loaded, so are all that come after it.
             self._forget()
@@ -291,8 +296,21 @@ class Engine:
         if self._pipe is None:
             self._pipe = self._load(item, adapter)
             enable_parallelism(self._pipe, self._team.slot)
+        elif item.model != self._model:
+            from genrun.adapters.pipeline.lora import put_loras
+
+            # Should a LoRA fail, the model without any stays for the others.
+            self._model = {**base_of(item.model), SWAPPED: None}
+            put_loras(self._pipe, load_options_of(item).additions.loras)
         self._model = item.model
         return self._pipe
+
+    def _base_of(self, item: WorkItem, model: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return what of a model has to be loaded anew when it changes, by default of the item's: all but its LoRAs."""
+        model = item.model if model is None else model
+        slot = self._team.slot
+        # Layers that are compiled, or that share tokens with other ranks, cannot be put into others.
+        return model if model.get("compile") or slot is not None else base_of(model)
 
     def _load(self, item: WorkItem, adapter: Adapter) -> Any:
         from genrun.adapters.pipeline.loading import load

@@ -211,7 +211,7 @@ def test_a_checkpoint_without_weights_or_in_one_file_is_refused() -> None:
     ]
     assert problems_of("model: model.safetensors\nprompts: [a]\n") == [
         "job.yaml:1:8: model.checkpoint: 'model.safetensors' is a file; wanted a folder with a model_index.json, "
-        "or a hub id."
+        "or a hub id. For weights in one file say `config: FOLDER`, where its pipeline's configurations are."
     ]
 
 

@@ -38,13 +38,14 @@ def _wrong_pipeline(cell: Draft, model: ModelSpec, checkpoint: Checkpoint) -> st
     wanted = cell.adapter.pipeline
     index = checkpoint.index(model.revision)
     found = wanted if index is None else index.get("_class_name")
-    if wanted is not None and found != wanted:
+    if wanted is not None and found != wanted and cell.added.pipeline is None:
         return (
             f"holds a {found}, and {cell.adapter.name} wants a {wanted}. Name another folder, or use `adapter: auto`."
         )
     parts = cell.parts
     if parts is not None and (mark := wrong_mark(cell.adapter, parts)):
         return f"holds a {found} whose {mark}, which is not {cell.adapter.name}. Use `adapter: auto`, or name another."
+    found = cell.added.pipeline or found
     options = {} if cell.given_sampling is None else cell.given_sampling.options
     given = frozenset(options) | frozenset(cell.adapter.call)
     # What a prompt can have is asked of each.

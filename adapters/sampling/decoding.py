@@ -56,6 +56,9 @@ def decode(
     if loops_in_call is not None and loops_in_call.several:
         message = f"{kind} samples in several loops, whose last latents alone are no picture"
         raise PictureError(NOT_AS_ASKED, message, "Sample it again: genrun retry.")
+    if len(others) > sum(callable(getattr(pipe, name, None)) for name in BESIDE):
+        message = f"{kind} samples something beside its pictures that only a whole call of it decodes"
+        raise PictureError(NOT_AS_ASKED, message, "Use genrun.parallelize.")
     check_finite(latents, "the final latents")
     for other in others:
         check_finite(other, "the sound's final latents")

@@ -17,7 +17,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image
 from torch import Tensor, nn
 
-from . import conditioned, images, videos
+from . import from_picture, images, videos
 from .schedulers import SCHEDULERS, build_scheduler, build_scheduler_variants
 from .weights import cast, randomize
 
@@ -89,30 +89,30 @@ _RECIPES: Mapping[str, _Recipe] = {
     "ltx2": _Recipe(videos.ltx2, _SOUND),
 }
 _CONDITIONED: Mapping[str, _Recipe] = {
-    "wan21_i2v": _Recipe(conditioned.wan21_i2v, {**_VIDEO, "guidance_scale": 5.0, "max_sequence_length": 16}),
+    "wan21_i2v": _Recipe(from_picture.wan21_i2v, {**_VIDEO, "guidance_scale": 5.0, "max_sequence_length": 16}),
     "wan22_i2v": _Recipe(
-        conditioned.wan22_i2v, {**_VIDEO, "guidance_scale": 4.0, "guidance_scale_2": 3.0, "max_sequence_length": 16}
+        from_picture.wan22_i2v, {**_VIDEO, "guidance_scale": 4.0, "guidance_scale_2": 3.0, "max_sequence_length": 16}
     ),
     "wan22_5b_i2v": _Recipe(
-        conditioned.wan22_5b_i2v,
+        from_picture.wan22_5b_i2v,
         {**_VIDEO, "height": 64, "width": 64, "guidance_scale": 5.0, "max_sequence_length": 16},
     ),
     "hunyuanvideo_i2v": _Recipe(
-        conditioned.hunyuanvideo_i2v,
+        from_picture.hunyuanvideo_i2v,
         {**_VIDEO, **_TRUE_GUIDANCE, "guidance_scale": 6.0, "max_sequence_length": 64, "prompt_template": LLAVA},
     ),
     "hunyuanvideo15_i2v": _Recipe(
-        conditioned.hunyuanvideo15_i2v,
+        from_picture.hunyuanvideo15_i2v,
         {"prompt": PROMPT, "num_frames": 9, "negative_prompt": "gray", "output_type": "latent"},
     ),
-    "cogvideox15_i2v": _Recipe(conditioned.cogvideox15_i2v, {**_VIDEO, "guidance_scale": 6.0}),
-    "ltx2_i2v": _Recipe(conditioned.ltx2_i2v, _SOUND),
-    "qwenimage_edit": _Recipe(conditioned.qwenimage_edit, {**_IMAGE, **_TRUE_GUIDANCE, "height": 128, "width": 128}),
+    "cogvideox15_i2v": _Recipe(from_picture.cogvideox15_i2v, {**_VIDEO, "guidance_scale": 6.0}),
+    "ltx2_i2v": _Recipe(from_picture.ltx2_i2v, _SOUND),
+    "qwenimage_edit": _Recipe(from_picture.qwenimage_edit, {**_IMAGE, **_TRUE_GUIDANCE, "height": 128, "width": 128}),
     "qwenimage_edit_first": _Recipe(
-        conditioned.qwenimage_edit_first, {**_IMAGE, **_TRUE_GUIDANCE, "height": 128, "width": 128}
+        from_picture.qwenimage_edit_first, {**_IMAGE, **_TRUE_GUIDANCE, "height": 128, "width": 128}
     ),
     "flux_kontext": _Recipe(
-        conditioned.flux_kontext,
+        from_picture.flux_kontext,
         {**_IMAGE, **_TRUE_GUIDANCE, "max_sequence_length": 16, "max_area": 32 * 32, "_auto_resize": False},
     ),
 }

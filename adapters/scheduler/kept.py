@@ -7,7 +7,7 @@ into the next. Found by what changes in an evaluation, not by names.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType, FunctionType, MethodType, ModuleType
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genrun.adapters.checkpoint.pipeline_loops import loops_of
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler.joined import Part
 from genrun.adapters.scheduler.timesteps import frame_of
@@ -105,12 +106,16 @@ class Kept:
         self._paths: list[Path] | None = None
         self._values: list[Tensor] = []
         self._watches: list[Watch] = []
+        loops = loops_of(type(pipe).__name__)
+        self._carried = () if loops is None else loops.carried
+        self._variables: dict[str, Any] = {}
 
     def look(self) -> None:
         """Note what there is before the first evaluation. Called in the loop, by what it iterates over."""
         if self._paths is not None:
             return
         local = frame_of(self._pipe).f_locals
+        self._variables = {name: local.get(name) for name in self._carried}
         held = {**vars(self._pipe), **local}
         self._roots = {name: one for name, one in held.items() if one is not self._pipe and _keeps(one)}
         self._roots[type(self._pipe).__name__] = Held(vars(self._pipe))
@@ -123,7 +128,13 @@ class Kept:
             watch.begin(None)
 
     def recall(self, index: int) -> None:
-        """Put back what an evaluation of step `index` begins with, `keep` has said what that is."""
+        """Put back what an evaluation of step `index` begins with, `keep` has said what that is.
+
+        Raises:
+            RefusedError: a variable of the loop has changed, which cannot be put back.
+        """
+        if self._variables:
+            self._check_variables(frame_of(self._pipe).f_locals)
         if index == 0:
             for path in self._paths or ():
                 known = next((path[:end] for end in range(len(path), 1, -1) if path[:end] in self._first), path)
@@ -143,6 +154,9 @@ class Kept:
         for watch in self._watches:
             watch.check(index)
         now = {path: each for path, each in self._leaves() if isinstance(each, Tensor) and each.ndim}
+        for name, value in frame_of(self._pipe).f_locals.items() if self._variables else ():
+            if isinstance(value, Tensor) and value.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
+                self._variables.pop(name, None)  # the latents themselves
         changed = [path for path, value in now.items() if self._is_new(path, value)]
         if self._paths is None:
             self._paths = changed
@@ -170,6 +184,16 @@ class Kept:
         for watch in self._watches:
             watch.end()
         self._watches = []
+
+    def _check_variables(self, local: Mapping[str, Any]) -> None:
+        for name, before in self._variables.items():
+            now = local.get(name)
+            casts = isinstance(now, Tensor) and isinstance(before, Tensor) and now.shape == before.shape
+            if now is not before and not (casts and torch.equal(now.to(before.dtype), before)):
+                raise RefusedError(
+                    f"this pipeline takes `{name}` over from one step to the next, and a solver takes steps out of order; "
+                    "use solver sequential"
+                )
 
     def _is_new(self, path: Path, value: Tensor) -> bool:
         before, version = self._before.get(path, (None, 0))

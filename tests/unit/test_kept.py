@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 import genrun
+from genrun.adapters.checkpoint.pipeline_loops import Loops
 from genrun.adapters.errors import RefusedError
+from genrun.adapters.scheduler import kept
 from tests.tiny.loops import EXACT, MATRIX, STEPS, Tiny, on_ranks
 
 
@@ -92,6 +94,28 @@ def test_what_is_kept_steps_with_the_latents(kind: type[Momentum], name: str) ->
         fresh = kind(MATRIX[name]())
         with genrun.parallelize(fresh, solver, **options):
             assert torch.equal(two_calls(fresh), plain), solver
+
+
+def test_a_variable_of_the_loop_that_is_taken_over_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Variable(Tiny):
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            x, mean = torch.ones(1, 3, 4, 4), None
+            for t in self.scheduler.timesteps:
+                output = self.model(x, t)
+                mean = output if mean is None else 0.5 * (mean + output)
+                x = self.scheduler.step(mean, t, x, return_dict=False)[0]
+            return x
+
+    loops = Loops(steps=True, several=False, repeats=(), apart=False, carried=("mean",))
+    monkeypatch.setattr(kept, "loops_of", lambda _: loops)
+    pipe = Variable(MATRIX["flow-euler"]())
+    plain = pipe()
+    with genrun.parallelize(pipe, "sequential"):
+        assert torch.equal(pipe(), plain)
+    refusal = pytest.raises(RefusedError, match=r"takes `mean` over from one step to the next, .* use solver sequential")
+    with genrun.parallelize(pipe, "ropa"), refusal:
+        pipe()
 
 
 def two_calls(pipe: Any) -> Tensor:

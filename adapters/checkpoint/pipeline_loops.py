@@ -22,7 +22,7 @@ class Loops:
         several: a call goes through such loops more than once, whatever its arguments.
         repeats: variables of the call that say how often it goes through its loop.
         apart: it steps several copies of its scheduler, each at times of its own.
-        carried: variables that an iteration reads before it sets them, but for those that a step makes.
+        carried: variables that an iteration reads before it sets them, but for the latents and what is made of them.
     """
 
     steps: bool
@@ -114,16 +114,21 @@ def _count(loop: ast.For | ast.While) -> str | None:
 
 def _carried(loop: ast.For | ast.While) -> set[str]:
     first: dict[str, bool] = {}
-    is_set, made = set[str](), set[str]()
+    is_set, made, stepped = set[str](), set[str](), set[str]()
     for statement in [*([loop.target] if isinstance(loop, ast.For) else []), *loop.body]:
         for name, is_read in _names(statement):
             first.setdefault(name, is_read)
             if not is_read:
                 is_set.add(name)
         for each in ast.walk(statement):
-            if isinstance(each, ast.Assign) and any(map(_is_step, ast.walk(each.value))):
+            if not isinstance(each, ast.Assign):
+                continue
+            if any(map(_is_step, ast.walk(each.value))):
                 made |= {name for name, _ in _names(each)}
-    return {name for name in is_set - made if first[name]}
+                stepped |= {name for name, is_read in _names(each) if not is_read}
+            elif stepped & {name for name, _ in _names(each.value)}:
+                stepped |= {name for name, is_read in _names(each) if not is_read}
+    return {name for name in is_set - made - stepped if first[name]}
 
 
 def _names(node: ast.AST) -> Iterator[tuple[str, bool]]:

@@ -154,9 +154,6 @@ class Kept:
         for watch in self._watches:
             watch.check(index)
         now = {path: each for path, each in self._leaves() if isinstance(each, Tensor) and each.ndim}
-        for name, value in frame_of(self._pipe).f_locals.items() if self._variables else ():
-            if isinstance(value, Tensor) and value.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
-                self._variables.pop(name, None)  # the latents themselves
         changed = [path for path, value in now.items() if self._is_new(path, value)]
         if self._paths is None:
             self._paths = changed

@@ -185,12 +185,12 @@ class Kept:
     def _check_variables(self, local: Mapping[str, Any]) -> None:
         for name, before in self._variables.items():
             now = local.get(name)
-            casts = isinstance(now, Tensor) and isinstance(before, Tensor) and now.shape == before.shape
-            if now is not before and not (casts and torch.equal(now.to(before.dtype), before)):
-                raise RefusedError(
-                    f"this pipeline takes `{name}` over from one step to the next, and a solver takes steps out of order; "
-                    "use solver sequential"
-                )
+            if now is before or _is_cast(now, before):
+                continue
+            raise RefusedError(
+                f"this pipeline takes `{name}` over from one step to the next, and a solver takes steps out of order; "
+                "use solver sequential"
+            )
 
     def _is_new(self, path: Path, value: Tensor) -> bool:
         before, version = self._before.get(path, (None, 0))
@@ -231,6 +231,11 @@ def _watched(plain: Any, written: set[str], read: set[str]) -> type:
 
 def _attributes_of(one: Any) -> dict[str, Any]:
     return object.__getattribute__(one, "__dict__")
+
+
+def _is_cast(now: Any, before: Any) -> bool:
+    both = isinstance(now, Tensor) and isinstance(before, Tensor) and now.shape == before.shape
+    return both and torch.equal(now.to(before.dtype), before)
 
 
 def _keeps(one: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Loops of pipelines under a job: the latents that a job decodes are those that the loop leaves."""
+"""Loops of pipelines under a job: the latents that a job decodes are those that the loop leaves; and what has no loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+import genrun
 from genrun.adapters.checkpoint.pipeline_loops import Loops, loops_of
+from genrun.adapters.errors import RefusedError
 from genrun.adapters.pipeline.pictures import pictures_of
 from genrun.adapters.sampling import generate
 from genrun.adapters.sampling.generate import _run_loop
@@ -93,3 +95,11 @@ def test_variables_that_steps_take_over_are_read_off_the_source() -> None:
         ("safety_momentum",),
         (),
     ]
+
+
+def test_a_pipeline_without_a_scheduler_is_refused() -> None:
+    class Upsampler:
+        def __call__(self) -> None: ...
+
+    with pytest.raises(RefusedError, match="Upsampler has no scheduler"), genrun.parallelize(Upsampler(), "ropa"):
+        raise AssertionError

@@ -12,6 +12,7 @@ import genrun
 from genrun.adapters.checkpoint.pipeline_loops import Loops
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler import kept
+from genrun.adapters.scheduler.changes import Casts
 from tests.tiny.loops import EXACT, MATRIX, STEPS, Tiny, on_ranks
 
 
@@ -113,7 +114,9 @@ def test_a_variable_of_the_loop_that_is_taken_over_is_refused_by_name(monkeypatc
     plain = pipe()
     with genrun.parallelize(pipe, "sequential"):
         assert torch.equal(pipe(), plain)
-    refusal = pytest.raises(RefusedError, match=r"takes `mean` over from one step to the next, .* use solver sequential")
+    refusal = pytest.raises(
+        RefusedError, match=r"takes `mean` over from one step to the next, .* use solver sequential"
+    )
     with genrun.parallelize(pipe, "ropa"), refusal:
         pipe()
 
@@ -168,3 +171,10 @@ def test_what_cannot_step_with_the_latents_is_refused_by_name(kind: type[Momentu
         pipe()
     assert type(pipe) is kind
     assert type(pipe.buffer) is Buffer
+
+
+@pytest.mark.parametrize("held", [None, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("given", [torch.bfloat16, torch.float16, torch.float64])
+def test_casts_survive_as_a_number(held: torch.dtype | None, given: torch.dtype) -> None:
+    casts = Casts(held, given)
+    assert Casts.of_number(casts.as_number()) == casts

@@ -159,7 +159,10 @@ class _Call:
         if any(name == "num_frames" for name, _ in self.adapter.validate({"num_frames": clip.frames})):
             near = self.adapter.nearest_frames(clip.frames)
             forms = self.adapter.frame_forms
-            yield "video", f"has {clip.frames} frames, and {self.adapter.label} needs {forms}; the nearest is {near}"
+            yield (
+                "video",
+                f"has {clip.frames} frames, and {self.adapter.label} needs {forms} frames; the nearest is {near}",
+            )
         elif wanted is not None and clip.frames > wanted:
             yield "video", f"has {clip.frames} frames, and num_frames is {wanted}. Write num_frames: {clip.frames}"
 

@@ -149,6 +149,11 @@ def test_ids_follow_the_content_of_inputs_and_not_their_names_or_the_prompts(fol
             "would be stretched to 64x64. Crop it, or write height: 64, width: 128.",
         ),
         (
+            "FluxImg2ImgPipeline",
+            {"image": "in/wide.png"},
+            "prompts[0].image is 128x64 pixels, and the result's size is not given. Write height: 64, width: 128.",
+        ),
+        (
             "CogVideoXVideoToVideoPipeline",
             {"video": "in/a.png"},
             "prompts[0].video is a picture, and CogVideoXVideoToVideoPipeline takes a clip there.",

@@ -37,6 +37,12 @@ class Adapter:
         call: further arguments of every pipeline call.
         captions: the world its prompts come from, for a checker; None where there is none.
         loads: class of the pipeline that a checkpoint has, where `pipeline` leaves it open and it is known.
+        marks: entries of a checkpoint's model_index.json, or of its denoiser's configuration, and whether this model's
+            are set; they tell models of one pipeline apart.
+        forms: the same model in other pipelines or sizes, which a checkpoint's hub id tells, or its class and marks.
+        is_chosen: whether a job that names a checkpoint of this model, and no adapter, means this one.
+        sound: whether it makes sound beside the pictures.
+        billions: component -> parameters in billions, of those that decide how much memory it needs.
     """
 
     name: str
@@ -58,6 +64,11 @@ class Adapter:
     call: Mapping[str, Any] = field(default_factory=dict)
     captions: str | None = None
     loads: str | None = None
+    marks: Mapping[str, bool] = field(default_factory=dict)
+    forms: tuple[Adapter, ...] = ()
+    is_chosen: bool = False
+    sound: bool = False
+    billions: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -65,8 +76,14 @@ class Adapter:
         return self.loads or self.name
 
     def for_checkpoint(self, name: str) -> Adapter:
-        """Return this adapter with the defaults of a checkpoint, named by its hub id."""
-        return replace(self, defaults={**self.defaults, **self.variants.get(name, {})}, variants={})
+        """Return this adapter in the form, and with the defaults, of a checkpoint, named by its hub id."""
+        form = next((form for form in self.forms if form.is_of(name)), self)
+        forms = self.forms if form is self and not self.is_of(name) else ()
+        return replace(form, defaults={**form.defaults, **form.variants.get(name, {})}, variants={}, forms=forms)
+
+    def is_of(self, hub_id: str) -> bool:
+        """Return whether a hub id is one of this model's checkpoints, in this form."""
+        return hub_id == self.checkpoint or hub_id in self.variants
 
     def validate(self, sampling: Mapping[str, Any]) -> list[tuple[str, str]]:
         """List problems of a sampling section that need no weights: (field, message with the nearest possible value)."""

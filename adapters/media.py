@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.files import MIB, opened, parse_json
+from genrun.adapters.sound import aac
 
 if TYPE_CHECKING:
     import av
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from genrun.adapters.shapes import RgbFrames
+    from genrun.adapters.sound import Sound
 
 KEY = "genrun"
 """Name of the metadata entry; its value is JSON in ASCII."""
@@ -67,7 +69,12 @@ class MediaError(ValueError):
 
 
 def write_video(
-    path: Path, frames: np.ndarray, fps: float, crf: int = DEFAULT_CRF, metadata: dict[str, Any] | None = None
+    path: Path,
+    frames: np.ndarray,
+    fps: float,
+    crf: int = DEFAULT_CRF,
+    metadata: dict[str, Any] | None = None,
+    sound: Sound | None = None,
 ) -> None:
     """Write a clip that every browser plays: mp4, H.264, yuv420p, index in front.
 
@@ -77,6 +84,7 @@ def write_video(
         fps: frames a second.
         crf: H.264 quality, 1 (finest; 0 is taken for it) to 51.
         metadata: anything JSON can hold; see `read_metadata`.
+        sound: written as AAC; cut, or filled up with silence, to be as long as the frames are shown.
 
     Raises:
         MediaError: the frames have another shape or type.
@@ -92,9 +100,13 @@ def write_video(
     with av.open(str(path), "w", format="mp4", options=_MOVIE) as container:
         container.metadata.update({KEY: _dump(metadata), SIZE_KEY: f"{width}x{height}"})
         stream = _h264(container, even.shape[2], even.shape[1], fps, crf)
+        heard = aac(container, sound, len(frames) / fps) if sound is not None else iter(())
         for frame in even:
             container.mux(stream.encode(_yuv(frame)))
+            # About as much sound as a frame lasts, so that a player finds both side by side.
+            container.mux([packet for packets in itertools.islice(heard, 2) for packet in packets])
         container.mux(stream.encode(None))
+        container.mux([packet for packets in heard for packet in packets])
 
 
 def write_image(path: Path, frame: np.ndarray, metadata: dict[str, Any] | None = None) -> None:
@@ -119,13 +131,14 @@ def write_image(path: Path, frame: np.ndarray, metadata: dict[str, Any] | None =
     Image.fromarray(frame[..., 0] if frame.shape[2] == 1 else frame).save(path, format="PNG", pnginfo=info)
 
 
-def convert(path: Path, frames: np.ndarray, fps: float) -> None:
+def convert(path: Path, frames: np.ndarray, fps: float, sound: Path | None = None) -> None:
     """Write frames in the format that the suffix of `path` names, with imageio and without metadata.
 
     Args:
         path: ends in .gif, .webp, .webm or .png; overwritten.
         frames: uint8, (T, H, W, 3), RGB; T = 1 for a picture.
         fps: frames a second.
+        sound: a clip whose sound a .webm has too; other formats have none.
 
     Raises:
         OSError: the file cannot be written.
@@ -144,6 +157,8 @@ def convert(path: Path, frames: np.ndarray, fps: float) -> None:
             # Constant quality: no bit rate.
             "output_params": ["-crf", str(WEBM_CRF), "-b:v", "0"],
         }
+        if sound is not None:
+            options |= {"audio_path": str(sound), "audio_codec": "libopus"}
     elif len(frames) > 1:
         options |= {"duration": 1000 / fps, "loop": 0}
     if path.suffix == ".webp":
@@ -231,6 +246,19 @@ def read_fps(path: Path) -> float:
     if not rate:
         raise MediaError(f"{path}: holds no pictures")
     return float(rate)
+
+
+def has_sound(path: Path) -> bool:
+    """Return whether a clip has sound.
+
+    Raises:
+        MediaError: not a picture or clip.
+        OSError: the file cannot be read.
+    """
+    if _is_png(path):
+        return False
+    with _opened(path) as container:
+        return bool(container.streams.audio)
 
 
 def _picture(path: Path) -> RgbFrames:

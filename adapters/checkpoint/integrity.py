@@ -16,9 +16,10 @@ from genrun.adapters.checkpoint.index import (
     CheckpointError,
     check_present,
     components_of,
+    index_of,
     read_mapping,
 )
-from genrun.adapters.checkpoint.variants import SHARD, Files, choose, chosen, is_model, listed
+from genrun.adapters.checkpoint.variants import SHARD, Files, choose, chosen, is_model, listed, variants_of
 from genrun.adapters.tensor_files import tensors_in
 
 COMPONENT = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -57,6 +58,24 @@ def check_whole(
     for name, (library, kind) in components_of(index).items():
         if name not in without:
             _check_component(folder, name, library, kind, variant)
+
+
+def check_configurations(folder: Path, without: Collection[str] = ()) -> None:
+    """Check that a folder has what a pipeline is made of but for weights: for a checkpoint in one file.
+
+    Raises:
+        CheckpointError: the first thing that is wrong, by name.
+        OSError: a file cannot be read.
+    """
+    index = index_of(folder)
+    check_index(index)
+    for name, (library, kind) in components_of(index).items():
+        if name in without:
+            continue
+        if is_model(name, kind):
+            _check_config(folder / name / "config.json")
+        else:
+            _check_component(folder, name, library, kind, None)
 
 
 def check_index(index: Mapping[str, Any]) -> None:
@@ -190,6 +209,29 @@ def _check_model(part: Path, library: str, kind: str, variant: str | None) -> No
         return
     _check_config(part / "config.json")
     _check_tensors(files)
+
+
+def check_component(folder: Path, kind: str, variant: str | None = None) -> dict[str, Any]:
+    """Check that a folder is a whole model: its configuration, and every file of its weights to its end.
+
+    Args:
+        folder: of the component.
+        kind: what messages call it, such as ControlNet.
+        variant: of the weights that a job asks for.
+
+    Returns:
+        Its config.json.
+
+    Raises:
+        CheckpointError: the first thing that is wrong, by name.
+        OSError: a file cannot be read.
+    """
+    config = read_mapping(folder / "config.json", f"{folder.name}/config.json")
+    library = "diffusers" if isinstance(config.get("_class_name"), str) else "transformers"
+    _check_model(folder, library, kind, variant if variant in variants_of(folder, library) else None)
+    if choose(folder, library, None) is None:
+        raise CheckpointError(f"{folder.name} has no weights (*.safetensors)")
+    return config
 
 
 def _check_tensors(files: Files) -> None:

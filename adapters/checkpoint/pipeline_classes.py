@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 SUPPLIED = frozenset({"prompt", "generator"})
 """Arguments of a pipeline's call that every item supplies; other arguments are optional if they have a default."""
@@ -66,6 +67,18 @@ def call_parameters(class_name: str) -> tuple[Parameter, ...] | None:
 
 
 @cache
+def default_of(class_name: str, parameter: str) -> Any:
+    """Return the default of an argument of a pipeline's call; None where it has none, or none that is a constant."""
+    call = _method(class_name, "__call__")
+    if call is None:
+        return None
+    arguments = [*call.args.posonlyargs, *call.args.args]
+    named = zip(arguments[len(arguments) - len(call.args.defaults) :], call.args.defaults, strict=True)
+    found = next((value for argument, value in named if argument.arg == parameter), None)
+    return found.value if isinstance(found, ast.Constant) else None
+
+
+@cache
 def is_exported(class_name: str) -> bool:
     """Tell whether `diffusers.<class_name>` is there: some pipelines lie in its source without being exported."""
     root = _root()
@@ -97,10 +110,93 @@ def required_components(class_name: str) -> tuple[str, ...]:
 
 
 @cache
+def methods(class_name: str) -> dict[str, ast.FunctionDef]:
+    """Return the methods of a pipeline's class by name, its own and those of its bases in diffusers."""
+    found: dict[str, ast.FunctionDef] = {}
+    for member in _members(class_name, _file_of(class_name), set()):
+        if isinstance(member, ast.FunctionDef):
+            found.setdefault(member.name, member)
+    return found
+
+
+@cache
+def bases_of(class_name: str) -> frozenset[str]:
+    """Name the classes that a pipeline inherits from, as far as diffusers' pipelines define them, mixins included."""
+    file, found = _file_of(class_name), set[str]()
+    waiting = [] if file is None else [(class_name, file)]
+    while waiting:
+        name, source = waiting.pop()
+        node = _classes_in(source).get(name)
+        for base in [] if node is None else [ast.unparse(each).rpartition(".")[2] for each in node.bases]:
+            # Where a mixin of another package is defined is not looked for: its name says what it is.
+            place = None if base in found or base.endswith("Mixin") else _file_of_base(base, source)
+            waiting += [] if place is None else [(base, place)]
+            found.add(base)
+    return frozenset(found)
+
+
+def takes_loras(class_name: str) -> bool:
+    """Tell whether a pipeline can be given LoRAs."""
+    return any(base.endswith("LoraLoaderMixin") for base in bases_of(class_name))
+
+
+def takes_ip_adapters(class_name: str) -> bool:
+    """Tell whether a pipeline can be given IP-Adapters."""
+    return any(base.endswith("IPAdapterMixin") for base in bases_of(class_name))
+
+
+@cache
+def can_lack(class_name: str, component: str) -> bool:
+    """Tell whether a pipeline works without a component: it is optional, or its code says what to do without it."""
+    if component in _optional_components(class_name):
+        return True
+    test = f"if self.{component} is None:"
+    return any(
+        test in ast.unparse(member)
+        for member in _members(class_name, _file_of(class_name), set())
+        if isinstance(member, ast.FunctionDef)
+    )
+
+
+@cache
+def component_names(class_name: str) -> tuple[str, ...]:
+    """List the components that a pipeline can be made of: the arguments of its `__init__`."""
+    init = _method(class_name, "__init__")
+    return () if init is None else tuple(one.name for one in _parameters(init))
+
+
+def annotation_of(class_name: str, parameter: str) -> str:
+    """Spell the annotation of an argument of a pipeline's `__init__`; "" where it has none."""
+    init = _method(class_name, "__init__")
+    arguments = [] if init is None else [*init.args.args, *init.args.kwonlyargs]
+    found = next((each.annotation for each in arguments if each.arg == parameter), None)
+    return "" if found is None else ast.unparse(found).strip("'\"")
+
+
+@cache
+def source_of(module: str) -> ast.Module:
+    """Parse a module of diffusers.pipelines; an empty one where diffusers is not there."""
+    root = _root()
+    return ast.Module([], []) if root is None else _tree(root / "pipelines" / f"{module}.py")
+
+
+@cache
 def is_package(name: str) -> bool:
     """Tell whether diffusers has pipelines of its own classes under a name, such as `stable_diffusion`."""
     root = _root()
     return root is not None and name.isidentifier() and (root / "pipelines" / name).is_dir()
+
+
+@cache
+def missing_package(class_name: str) -> str:
+    """Return the package that a pipeline cannot clean prompts without, where it is not installed; "" for none.
+
+    Diffusers imports ftfy where it is there. Some pipelines use it in any case, and fail in their call.
+    """
+    file = _file_of(class_name)
+    source = "" if file is None else _text(file)
+    is_guarded = source.count("is_ftfy_available()") > 1
+    return "ftfy" if "ftfy.fix_text" in source and not is_guarded and not importlib.util.find_spec("ftfy") else ""
 
 
 def version() -> str:

@@ -22,4 +22,5 @@ ADAPTER = Adapter(
     },
     multiples=16,
     frames=(8, 1),
+    billions={"transformer": 5.6, "text_encoder": 4.8},
 )

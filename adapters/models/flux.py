@@ -16,4 +16,5 @@ ADAPTER = Adapter(
     },
     multiples=16,
     needs_true_cfg=True,
+    billions={"transformer": 11.9, "text_encoder": 0.1, "text_encoder_2": 4.8},
 )

@@ -20,4 +20,5 @@ ADAPTER = Adapter(
     multiples=16,
     frames=(4, 1),
     needs_true_cfg=True,
+    billions={"transformer": 12.8, "text_encoder": 7.5, "text_encoder_2": 0.1},
 )

@@ -17,4 +17,5 @@ ADAPTER = Adapter(
     },
     variants={"stabilityai/stable-diffusion-3.5-medium": {"steps": 40, "guidance_scale": 4.5}},
     multiples=16,
+    billions={"transformer": 8.1, "text_encoder": 0.1, "text_encoder_2": 0.7, "text_encoder_3": 4.8},
 )

@@ -10,7 +10,8 @@ from typing import Any
 from genrun.adapters.adapter import Adapter
 
 
-def _unipc(flow_shift: float) -> Mapping[str, Any]:
+def unipc(flow_shift: float) -> Mapping[str, Any]:
+    """Return UniPC on flow matching with a shift, as a section `scheduler`."""
     flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": flow_shift}
     return {"kind": "UniPCMultistepScheduler", **flow}
 
@@ -28,9 +29,10 @@ ADAPTER = Adapter(
         "height": 480,
         "width": 832,
         "num_frames": 81,
-        "scheduler": _unipc(3.0),
+        "scheduler": unipc(3.0),
     },
-    variants={"Wan-AI/Wan2.1-T2V-14B-Diffusers": {"height": 720, "width": 1280, "scheduler": _unipc(5.0)}},
+    variants={"Wan-AI/Wan2.1-T2V-14B-Diffusers": {"height": 720, "width": 1280, "scheduler": unipc(5.0)}},
     multiples=16,
     frames=(4, 1),
+    billions={"transformer": 1.4, "text_encoder": 5.7},
 )

@@ -8,13 +8,36 @@ from typing import Any
 BATCH, TOKENS = "batch", "tokens"
 """Parts into which ranks split one model call: the halves of a doubled batch, or the tokens."""
 
-DOUBLED = ("CogVideoXPipeline", "LTXPipeline", "StableDiffusion3Pipeline", "StableDiffusionPipeline")
+DOUBLED = (
+    "CogVideoXImageToVideoPipeline",
+    "CogVideoXPipeline",
+    "LTXPipeline",
+    "MochiPipeline",
+    "SanaPipeline",
+    "StableDiffusion3Pipeline",
+    "StableDiffusionPipeline",
+)
 """Pipelines with one call of a batch [without the prompt, with it] a step."""
 
-TWICE = ("Flux2KleinPipeline", "FluxPipeline", "HunyuanVideoPipeline", "QwenImagePipeline", "WanPipeline")
+TWICE = (
+    "Flux2KleinPipeline",
+    "FluxKontextPipeline",
+    "FluxPipeline",
+    "HunyuanVideoImageToVideoPipeline",
+    "HunyuanVideoPipeline",
+    "QwenImagePipeline",
+    "WanImageToVideoPipeline",
+    "WanPipeline",
+)
 """Pipelines with two calls a step, which look at neither output before both are there."""
 
-TRUE_CFG = {"FluxPipeline": 1.0, "HunyuanVideoPipeline": 1.0, "QwenImagePipeline": 4.0}
+TRUE_CFG = {
+    "FluxKontextPipeline": 1.0,
+    "FluxPipeline": 1.0,
+    "HunyuanVideoImageToVideoPipeline": 1.0,
+    "HunyuanVideoPipeline": 1.0,
+    "QwenImagePipeline": 4.0,
+}
 """Pipelines of two calls that guide by `true_cfg_scale` and a negative prompt alone, and its default."""
 
 CONTEXT = (

@@ -7,13 +7,14 @@ of a pipeline stands only in the examples of its documentation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from genrun.adapters import registry
-from genrun.adapters.adapter import Adapter, Frames
+from genrun.adapters.adapter import NUMBER_FIELDS, Adapter, Frames
 from genrun.adapters.checkpoint.index import INDEX, components_of
+from genrun.adapters.checkpoint.pipeline_classes import call_parameters
 
 FPS = {
     "AllegroPipeline": 15,
@@ -106,11 +107,14 @@ PICTURE_VAES = frozenset(
 )
 """VAEs of single pictures: a pipeline of diffusers that has one, and is none of `FPS`, makes images."""
 
+SOUND = ("vocoder", "audio_vae", "sound_tokenizer")
+"""Components that turn latents into sound."""
+
 WITHOUT_VAE = frozenset({"DDIMPipeline", "DDPMPipeline", "ConsistencyModelPipeline", "IFPipeline"})
 """Pipelines of images whose models work on pixels."""
 
 SIDES = {
-    32: "LTX",
+    32: "LTX SanaPipeline",
     16: "AnyFlow Cosmos EasyAnimate Helios HunyuanVideo HunyuanSkyreels Kandinsky5T2V Kandinsky5I2V SkyReelsV2 Wan CogView4",
 }
 """Number -> prefixes of the classes of pipelines that refuse sizes which are not multiples of it."""
@@ -126,6 +130,7 @@ IN_PAIRS = (
     "OvisImage",
     "QwenImage",
     "StableDiffusion3",
+    "ZImage",
 )
 """Prefixes of the classes of pipelines that pack latents into 2x2 patches: they round sizes, or refuse them."""
 
@@ -144,12 +149,14 @@ class Parts:
         vae: class of its VAE, or "".
         vae_config: the VAE's config.json.
         denoiser_config: that of its transformer or UNet.
+        index: its model_index.json.
     """
 
     pipeline: str
     vae: str = ""
     vae_config: Config = field(default_factory=dict)
     denoiser_config: Config = field(default_factory=dict)
+    index: Config = field(default_factory=dict)
 
 
 def parts_of(pipe: Any) -> Parts:
@@ -157,7 +164,7 @@ def parts_of(pipe: Any) -> Parts:
     vae = getattr(pipe, "vae", None) or getattr(pipe, "movq", None)
     denoiser = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
     vae_name = "" if vae is None else type(vae).__name__
-    return Parts(type(pipe).__name__, vae_name, _config(vae), _config(denoiser))
+    return Parts(type(pipe).__name__, vae_name, _config(vae), _config(denoiser), _config(pipe))
 
 
 def parts_at(read: Callable[[str], Any]) -> Parts | None:
@@ -175,28 +182,78 @@ def parts_at(read: Callable[[str], Any]) -> Parts | None:
     denoiser = next((part for part in ("transformer", "unet") if part in classes), "")
     configs = [read(f"{part}/config.json") if part else None for part in (vae, denoiser)]
     vae_config, denoiser_config = (config if isinstance(config, dict) else {} for config in configs)
-    return Parts(name, classes.get(vae, ""), vae_config, denoiser_config)
+    return Parts(name, classes.get(vae, ""), vae_config, denoiser_config, index)
+
+
+def chosen(checkpoint: str, parts: Parts | None) -> str | None:
+    """Name the adapter that a job means which names a checkpoint alone; None for `auto`.
+
+    Args:
+        checkpoint: a hub id, or a folder.
+        parts: of a folder. Those of a hub id are no argument: they are not there on every machine, or at every time.
+    """
+    for adapter in _own():
+        forms = (adapter, *adapter.forms)
+        is_of = any(form.is_of(checkpoint) if parts is None else _fits(form, parts) for form in forms)
+        if adapter.is_chosen and is_of:
+            return adapter.name
+    return None
+
+
+def form_of(adapter: Adapter, parts: Parts) -> Adapter:
+    """Return the form of an adapter that a pipeline is; the adapter itself where it has no such form."""
+    return next((form for form in (adapter, *adapter.forms) if _fits(form, parts)), adapter)
+
+
+def as_pipeline(adapter: Adapter, parts: Parts) -> Adapter:
+    """Return an adapter for a pipeline that is made of its model's components, in the form that is known of it if any."""
+    forms = [form for form in (adapter, *adapter.forms) if form.pipeline == parts.pipeline]
+    if forms or adapter.pipeline is None:
+        return next((form for form in forms if not wrong_mark(form, parts)), forms[0] if forms else adapter)
+    taken = {parameter.name for parameter in call_parameters(parts.pipeline) or ()}
+    kept = {name: value for name, value in adapter.defaults.items() if name not in NUMBER_FIELDS or name in taken}
+    return replace(adapter, pipeline=parts.pipeline, defaults=kept, forms=(), marks={})
+
+
+def wrong_mark(adapter: Any, parts: Parts) -> str:
+    """Say what a checkpoint has or lacks that no form of an adapter does: "boundary_ratio is not set"; "" for nothing."""
+    entries = {**parts.denoiser_config, **parts.index}
+    marks = getattr(adapter, "marks", {})
+    wrong = next((name for name, is_set in marks.items() if bool(entries.get(name)) is not is_set), None)
+    return "" if wrong is None else f"{wrong} is {'not set' if marks[wrong] else 'set'}"
+
+
+def _fits(adapter: Adapter, parts: Parts) -> bool:
+    return adapter.pipeline == parts.pipeline and not wrong_mark(adapter, parts)
+
+
+def _own() -> Iterator[Adapter]:
+    return map(registry.get, registry.OWN)
 
 
 def informed(adapter: Adapter, parts: Parts) -> Adapter:
-    """Complete an adapter that leaves its pipeline open by what is known of the pipeline that it loads.
+    """Complete an adapter by the pipeline that it loads: in the form of it, or with all that is known of an open one.
 
-    Defaults and further arguments of the call stay: they are part of the items' ids.
+    An open adapter's defaults and further arguments of the call stay: they are part of the items' ids.
     """
     if adapter.name != OPEN:
-        return adapter
-    kin = next((each for each in map(registry.get, registry.OWN) if each.pipeline == parts.pipeline), None)
+        return form_of(adapter, parts)
+    forms = [form for each in _own() for form in (each, *each.forms) if form.pipeline == parts.pipeline]
+    kin = next((form for form in forms if _fits(form, parts)), forms[0] if forms else None)
+    # A class of several models has the pace of most of them; marks tell which one it is.
+    fps = kin.fps if kin is not None and kin.marks and _fits(kin, parts) else fps_of(parts)
     return replace(
         adapter,
         loads=parts.pipeline,
         kind=kind_of(parts),
-        fps=fps_of(parts) or adapter.fps,
-        knows_fps=fps_of(parts) is not None,
+        fps=fps or adapter.fps,
+        knows_fps=fps is not None,
         multiples=math.lcm(adapter.multiples, sides_of(parts)),
         frames=frames_of(parts)[0],
         also_frames=frames_of(parts)[1:],
         lacks=adapter.lacks if kin is None else kin.lacks,
         needs_true_cfg=adapter.needs_true_cfg if kin is None else kin.needs_true_cfg,
+        sound=has_sound(parts),
     )
 
 
@@ -205,6 +262,13 @@ def kind_of(parts: Parts) -> Any:
     if parts.pipeline in FPS:
         return "video"
     return "image" if parts.vae in PICTURE_VAES or parts.pipeline in WITHOUT_VAE else None
+
+
+def has_sound(parts: Parts) -> bool:
+    """Return whether a pipeline makes sound beside its pictures."""
+    return parts.pipeline in FPS and any(
+        isinstance(entry := parts.index.get(name), list | tuple) and any(entry) for name in SOUND
+    )
 
 
 def fps_of(parts: Parts) -> int | None:

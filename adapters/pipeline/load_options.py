@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from genrun.adapters.pipeline.additions import Additions
 
 Offload = Literal["none", "model", "sequential", "group"]
 Compile = Literal[False, True, "regional"]
@@ -37,6 +39,7 @@ class LoadOptions:
         compile: compile the denoiser as a whole, or ("regional") the block that it repeats.
         quantization: "backend", "components" and the backend's own options; None to keep the weights as they are.
         variant: of the weights files that are read, such as fp16; None for the plain ones, or the only ones.
+        additions: LoRAs, ControlNets and the like, and components in place of the checkpoint's.
     """
 
     dtype: str | Mapping[str, str] = "float32"
@@ -46,6 +49,7 @@ class LoadOptions:
     compile: Compile = False
     quantization: Mapping[str, Any] | None = None
     variant: str | None = None
+    additions: Additions = field(default_factory=Additions)
 
     @classmethod
     def of(cls, model: Mapping[str, Any], default: str) -> LoadOptions:
@@ -64,6 +68,7 @@ class LoadOptions:
             compile=model.get("compile") or False,
             quantization=model.get("quantization"),
             variant=model.get("variant"),
+            additions=Additions.of(model),
         )
 
     def dtype_of(self, component: str) -> str:

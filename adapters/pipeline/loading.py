@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,16 @@ from torch import nn
 
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.checkpoint.index import components_of, index_of
-from genrun.adapters.checkpoint.integrity import check_index, check_whole
+from genrun.adapters.checkpoint.integrity import check_configurations, check_index, check_whole
 from genrun.adapters.checkpoint.load_errors import LoadError, explained
+from genrun.adapters.checkpoint.lora import tensors_of
 from genrun.adapters.checkpoint.strict import complete_models
+from genrun.adapters.checkpoint.tasks import pipeline_for
 from genrun.adapters.checkpoint.variants import variants_in
+from genrun.adapters.pipeline.additions import Additions
 from genrun.adapters.pipeline.load_options import ENCODERS, LoadOptions
+from genrun.adapters.pipeline.lora import put_loras
+from genrun.adapters.pipeline.parts import add_ip_adapter, load_parts, refuse_holes
 from genrun.adapters.pipeline.placement import compile_denoisers, place, place_encoders, set_up_vae
 from genrun.adapters.pipeline.prompt_cache import encodes
 from genrun.adapters.pipeline.quantization import pipeline_config
@@ -53,8 +59,12 @@ def load(
     with explained(source):
         index = read_index(adapter, source, revision, load_options)
         without = {} if encoders else dict.fromkeys(encoder_names(index))
-        pipe = _from_pretrained(source, index, revision, load_options, without)
+        pipe = _assembled(source, index, revision, load_options, without)
+        with complete_models(None):
+            add_ip_adapter(pipe, load_options.additions.ip_adapter)
         set_up_vae(pipe, load_options)
+        # Before modules are compiled or shared among ranks; on the CPU, in their own number type.
+        put_loras(pipe, load_options.additions.loras)
         place(pipe, device, load_options.offload)
         compile_denoisers(pipe, load_options.compile)
         return pipe
@@ -78,7 +88,10 @@ def load_encoders(
             for name in index
             if not name.startswith(ENCODERS) and _is_model(index[name])
         }
-        pipe = _from_pretrained(source, index, revision, load_options, hollow)
+        added = load_options.additions
+        encoders = {name: path for name, path in added.components.items() if name.startswith(ENCODERS)}
+        plain = replace(load_options, additions=Additions(components=encoders, config=added.config, file=added.file))
+        pipe = _assembled(source, index, revision, plain, hollow)
         place_encoders(pipe, encoder_names(index), device, load_options.offload)
         return _running_on(pipe, torch.device(device))
 
@@ -98,17 +111,27 @@ def read_index(adapter: Adapter, source: str, revision: str | None, load_options
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
     pipeline: Any = DiffusionPipeline
+    # Of a checkpoint in one file, its configurations say what it is.
+    config = load_options.additions.config
     is_folder = Path(source).is_dir()
-    index: Index = index_of(Path(source)) if is_folder else pipeline.load_config(source, revision=revision)
+    described = Path(config) if config is not None else Path(source)
+    index: Index = index_of(described) if described.is_dir() else pipeline.load_config(source, revision=revision)
     found = index.get("_class_name")
-    if adapter.pipeline not in (None, found):
+    wanted = {form.pipeline for form in (adapter, *adapter.forms)}
+    if wanted.isdisjoint((None, found)):
         raise LoadError(
             f"{source}: holds a {found}, and the model {adapter.name!r} wants a {adapter.pipeline}",
             "Name a checkpoint of that pipeline, or use `adapter: auto` for any.",
         )
     check_index(index)
+    replaced = load_options.additions.components
     if is_folder:
-        check_whole(Path(source), index, load_options.variant)
+        check_whole(Path(source), index, load_options.variant, replaced)
+    if config is not None:
+        check_configurations(described, replaced)
+        tensors_of(Path(source), source)
+    # What a pipeline is to go without is no component of it.
+    index = {**index, **{name: [None, None] for name, path in replaced.items() if path is None}}
     known = list(components_of(index))
     for name in load_options.components:
         if name not in known:
@@ -132,15 +155,57 @@ def _pipeline_class(source: str, index: Index) -> Any:
     return found
 
 
-def _from_pretrained(
+def _assembled(
     source: str, index: Index, revision: str | None, load_options: LoadOptions, given: Mapping[str, Any]
 ) -> Any:
+    """Load a pipeline of the class that its task and its controls ask for, with what replaces its components.
+
+    Args:
+        source: the folder, file or hub id.
+        index: its model_index.json.
+        revision: of a hub id.
+        load_options: how it is held, and what is added.
+        given: components that are not read, and what is put in their place.
+    """
+    added = load_options.additions
+    own = str(index.get("_class_name"))
+    chosen = pipeline_for(own, added.task, added.control)
+    if chosen is None:
+        what = " and ".join(filter(None, (added.task, added.control)))
+        raise LoadError(f"{source}: diffusers has no pipeline for {what} beside {own}", "Leave it out of the job.")
+    plain = _pipeline_class(source, {**index, "_class_name": chosen})
+    with complete_models(load_options.variant):
+        given = {**load_parts(plain, source, index, revision, load_options, without=given), **given}
+    if added.config is not None:
+        return _from_single_file(plain, source, load_options, given)
+    pipe = _from_pretrained(plain, source, revision, load_options, given)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _from_single_file(plain: Any, source: str, load_options: LoadOptions, given: Mapping[str, Any]) -> Any:
+    """Load a pipeline from a file of weights, with configurations from a folder: nothing is asked of the hub."""
+    dtypes = _dtypes(load_options)
+    if isinstance(dtypes, dict):
+        raise LoadError(f"{source}: weights in one file have one number type", "Name one: model.dtype: bfloat16.")
+    ways = {"config": load_options.additions.config, "local_files_only": True, "dtype": dtypes}
+    pipe = plain.from_single_file(source, **ways, **given)
+    for name, part in pipe.components.items():
+        if name not in given and isinstance(part, nn.Module):
+            refuse_holes(part, f"{source}: the {name}")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _from_pretrained(
+    plain: Any, source: str, revision: str | None, load_options: LoadOptions, given: Mapping[str, Any]
+) -> Any:
     """Load a pipeline, with the given components in place of those of the checkpoint, which are not read."""
-    plain = _pipeline_class(source, index)
 
     def load_config(*args: Any, **kwargs: Any) -> Any:
         # from_pretrained reads the weights even of a component that it is given, where that is an optional one.
-        return {**plain.load_config(*args, **kwargs), **{name: [None, None] for name in given}}
+        found = plain.load_config(*args, **kwargs)
+        return {**found, **{name: [None, None] for name in given if name in found}}
 
     folder = Path(source)
     if not folder.is_dir():
@@ -154,7 +219,6 @@ def _from_pretrained(
     with complete_models(load_options.variant):
         pipe = loader.from_pretrained(str(folder), dtype=_dtypes(load_options), **options)
     pipe.__class__ = plain
-    pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
@@ -212,7 +276,12 @@ def _hollow(name: str, source: str, revision: str | None, entry: Any, load_optio
     from accelerate import init_empty_weights
 
     kind: Any = getattr(diffusers, entry[1])
-    config = kind.load_config(source, subfolder=name, revision=revision)
+    added = load_options.additions
+    elsewhere = added.components.get(name)
+    if elsewhere is not None and Path(elsewhere).is_dir():
+        config = kind.load_config(elsewhere)
+    else:
+        config = kind.load_config(added.config or source, subfolder=name, revision=revision)
     with init_empty_weights():
         model = kind.from_config(config)
     # Not `model.to`, which warns of what a cast does to weights: there are none.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from genrun.adapters.shapes import AnyFrames, Frames
+from genrun.adapters.sound import Sound
 
 CHANNELS = (1, 2, 3, 4)
 """Grey, grey with transparency, colour, colour with transparency."""
@@ -41,10 +42,12 @@ class Pictures:
     Attributes:
         frames: uint8 (T, H, W, C); T = 1 for an image, C = 1 to 4.
         flagged: whether the checkpoint's safety checker has replaced them by black ones.
+        sound: what goes with them, or None.
     """
 
     frames: Frames
     flagged: bool = False
+    sound: Sound | None = None
 
     @property
     def is_blank(self) -> bool:
@@ -74,6 +77,27 @@ def pictures_of(output: Any) -> Pictures:
         raise PictureError(NOT_AS_ASKED, f"the pipeline returned an array of shape {shape}, which is no picture", "")
     flags = next((flag for name in FLAGS if (flag := getattr(output, name, None)) is not None), None)
     return Pictures(_bytes(pictures), bool(np.any(flags)) if flags is not None else False)
+
+
+def sound_of(output: Any, pipe: Any) -> Sound | None:
+    """Return the sound of a pipeline's output, at the rate that its vocoder says; None where there is none.
+
+    Raises:
+        PictureError: values that are not finite, or no sound of one item.
+    """
+    found = getattr(output, "audio", None)
+    if found is None:
+        return None
+    waves = torch.as_tensor(found).detach().float().cpu()
+    waves = waves[:, None] if waves.ndim == 2 else waves
+    configs = (getattr(getattr(pipe, name, None), "config", {}) for name in ("vocoder", "audio_vae"))
+    rates = (config.get(key) for config in configs for key in ("output_sampling_rate", "sample_rate"))
+    rate = next((rate for rate in rates if isinstance(rate, int) and rate > 0), None)
+    if waves.ndim != 3 or waves.shape[0] != 1 or not waves.numel() or rate is None:
+        shape = tuple(waves.shape)
+        raise PictureError(NOT_AS_ASKED, f"the pipeline returned sound of shape {shape} at {rate} samples a second", "")
+    check_finite(waves, "the sound")
+    return Sound(np.ascontiguousarray(waves[0].clamp(-1, 1).numpy()), rate)
 
 
 def several(count: int) -> PictureError:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from genrun.adapters.adapter import NUMBER_FIELDS, Adapter
 from genrun.adapters.pipeline.call_options import OptionsError, unknown
 from genrun.adapters.pipeline.families import informed, parts_of
+from genrun.adapters.pipeline.input_arguments import arguments_of, call_inputs, not_taken
 from genrun.adapters.pipeline.pictures import NOT_AS_ASKED, PictureError
+
+if TYPE_CHECKING:
+    from genrun.adapters.pipeline.input_arguments import Files
 
 ALIASES = {"num_frames": ("video_length", "frames")}
 """What some pipelines call a field of sampling."""
@@ -27,12 +31,14 @@ class SamplingRequest:
         seed: of the generator that the pipeline draws its start and its noise from.
         sampling: the resolved sampling section: steps, guidance_scale, height, width, num_frames, scheduler, options.
         negative_prompt: what to steer away from, or None.
+        inputs: field of a prompt -> its pictures or clips, each by its frames in RGB.
     """
 
     prompt: str
     seed: int
     sampling: Mapping[str, Any]
     negative_prompt: str | None = None
+    inputs: Mapping[str, Files] = field(default_factory=dict)
 
 
 def check_request(pipe: Any, adapter: Adapter, request: SamplingRequest) -> None:
@@ -54,6 +60,7 @@ def check_request(pipe: Any, adapter: Adapter, request: SamplingRequest) -> None
             raise PictureError(
                 NOT_AS_ASKED, f"sampling.{name}: {kind} has no such argument", "Leave it out, and submit the job again."
             )
+    _check_inputs(pipe, request, accepted)
     for name, value in (sampling.get("options") or {}).items():
         if name.startswith("num_") and name.endswith("_per_prompt") and value not in (None, 1):
             raise PictureError(
@@ -61,6 +68,19 @@ def check_request(pipe: Any, adapter: Adapter, request: SamplingRequest) -> None
                 f"sampling.options.{name}: {value}: an item is one picture or clip",
                 "Leave it out, and use seeds: [0, 1, ...] for more samples of each prompt.",
             )
+
+
+def _check_inputs(pipe: Any, request: SamplingRequest, accepted: Mapping[str, Any]) -> None:
+    """Refuse inputs that a loaded pipeline does not take, or has no adapter for. Raises PictureError."""
+    kind = type(pipe).__name__
+    for name in request.inputs:
+        if name not in arguments_of(kind, accepted):
+            remedy = "Leave it out, and submit the job again."
+            raise PictureError(NOT_AS_ASKED, not_taken(name, kind, accepted), remedy)
+    denoiser = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
+    if "ip_adapter_image" in request.inputs and getattr(denoiser, "encoder_hid_proj", None) is None:
+        remedy = "Name one in the job, or leave the picture out; then submit it again."
+        raise PictureError(NOT_AS_ASKED, f"ip_adapter_image: this {kind} has no IP-Adapter", remedy)
 
 
 def kind_made(pipe: Any, adapter: Adapter) -> str | None:
@@ -90,10 +110,14 @@ def call_arguments(pipe: Any, adapter: Adapter, request: SamplingRequest) -> dic
         **adapter.call,
     }
     arguments = {k: v for k, v in arguments.items() if v is not None and k in accepted}
+    if "max_area" in accepted and {"height", "width"} <= arguments.keys():
+        # Flux Kontext makes pictures of that many pixels, and takes height and width for their shape alone.
+        arguments["max_area"] = arguments["height"] * arguments["width"]
     options = sampling.get("options") or {}
     _refuse_unknown(options, pipe, accepted)
     generator = torch.Generator(pipe._execution_device).manual_seed(request.seed)
-    return {**arguments, **options, "generator": generator}
+    inputs = call_inputs(type(pipe).__name__, accepted, request.inputs)
+    return {**arguments, **options, **inputs, "generator": generator}
 
 
 def _refuse_unknown(options: Mapping[str, Any], pipe: Any, accepted: Mapping[str, inspect.Parameter]) -> None:
@@ -116,6 +140,8 @@ def batch_arguments(pipe: Any, adapter: Adapter, requests: Sequence[SamplingRequ
         return arguments
     if any(request.sampling != first.sampling for request in rest):
         raise ValueError("a batch shares one sampling section")
+    if any(request.inputs for request in requests):
+        raise ValueError("pictures and clips go with one prompt each: use batches of 1")
     device = arguments["generator"].device
     arguments["generator"] = [torch.Generator(device).manual_seed(request.seed) for request in requests]
     if "prompt" in arguments:

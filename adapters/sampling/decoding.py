@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from types import SimpleNamespace
 from typing import Any
@@ -15,56 +16,111 @@ import torch
 from torch import Tensor
 
 from genrun.adapters.adapter import Adapter
+from genrun.adapters.checkpoint.pipeline_loops import loops_of
 from genrun.adapters.pipeline.finite import finite_decoding
-from genrun.adapters.pipeline.pictures import Pictures, check_asked, check_finite, pictures_of
+from genrun.adapters.pipeline.pictures import (
+    NOT_AS_ASKED,
+    PictureError,
+    Pictures,
+    check_asked,
+    check_finite,
+    pictures_of,
+    sound_of,
+)
 from genrun.adapters.sampling.call import SamplingRequest, call_arguments
 from genrun.adapters.sampling.parallelize import put_scheduler
+from genrun.adapters.scheduler.timesteps import TimestepTable, with_counting
 from genrun.adapters.shapes import OneLatents
 
+BESIDE = ("prepare_audio_latents",)
+"""Methods that prepare what a pipeline samples beside its pictures, in the order of its schedulers' steps."""
 
-def decode(pipe: Any, adapter: Adapter, request: SamplingRequest, latents: OneLatents) -> Pictures:
+
+def decode(
+    pipe: Any, adapter: Adapter, request: SamplingRequest, latents: OneLatents, others: Sequence[Tensor] = ()
+) -> Pictures:
     """Decode final latents by the pipeline's own decoding, its loop left out.
+
+    Args:
+        pipe: the pipeline.
+        adapter: of the model.
+        request: what was sampled.
+        latents: of the pictures.
+        others: of what was sampled beside them: the sound's.
 
     Raises:
         PictureError: values that are not finite, or other pictures than were asked for.
     """
+    kind = type(pipe).__name__
+    loops_in_call = loops_of(kind)
+    if loops_in_call is not None and loops_in_call.several:
+        message = f"{kind} samples in several loops, whose last latents alone are no picture"
+        raise PictureError(NOT_AS_ASKED, message, "Sample it again: genrun retry.")
+    if len(others) > sum(callable(getattr(pipe, name, None)) for name in BESIDE):
+        message = f"{kind} samples something beside its pictures that only a whole call of it decodes"
+        raise PictureError(NOT_AS_ASKED, message, "Use genrun.parallelize.")
     check_finite(latents, "the final latents")
+    for other in others:
+        check_finite(other, "the sound's final latents")
     denoised = decodes_denoised(pipe)
     loops = denoised or not callable(getattr(pipe, "prepare_latents", None))
     arguments = call_arguments(pipe, adapter, request)
     if loops and not denoised:
         latents = latents.float()  # these pipelines hand pixels to numpy, which has no bfloat16
-    scheduler = FinishedScheduler(pipe.scheduler, latents, loops=loops, whole=denoised)
-    with put_scheduler(pipe, scheduler), _starting_at(pipe, latents), finite_decoding(pipe), torch.no_grad():
-        pictures = pictures_of(pipe(**{**arguments, "output_type": "np"}))
+    scheduler = FinishedScheduler(
+        pipe.scheduler, latents, others, loops=loops, whole=denoised, starts=bool(request.inputs)
+    )
+    starts = {"prepare_latents": latents, **dict(zip(BESIDE, others, strict=False))}
+    with put_scheduler(pipe, scheduler), _starting_at(pipe, starts, scheduler), finite_decoding(pipe), torch.no_grad():
+        output = pipe(**{**arguments, "output_type": "np"})
+    pictures = replace(pictures_of(output), sound=sound_of(output, pipe) if others else None)
     check_asked(pictures, adapter.resolve(request.sampling))
     return pictures
 
 
 @contextmanager
-def _starting_at(pipe: Any, latents: Tensor) -> Iterator[None]:
-    """Start the pipeline from these latents, in the form of its loop: some take only another one."""
+def _starting_at(pipe: Any, starts: Mapping[str, Tensor], scheduler: FinishedScheduler) -> Iterator[None]:
+    """Start the pipeline from latents in the form of its loop: some take only another one.
+
+    Args:
+        pipe: the pipeline.
+        starts: method that prepares latents -> what it is to prepare; methods that the pipeline lacks are left out.
+        scheduler: its scheduler meanwhile.
+    """
     plain = type(pipe)
-    if not callable(getattr(plain, "prepare_latents", None)):
-        yield
-        return
-
-    def prepare_latents(self: Any, *args: Any, **kwargs: Any) -> Any:
-        fresh = plain.prepare_latents(self, *args, **kwargs)
-        first, *rest = fresh if isinstance(fresh, tuple) else (fresh,)
-        if first.shape != latents.shape:
-            raise ValueError(f"latents of shape {tuple(latents.shape)}, wanted {tuple(first.shape)}")
-        given = latents.to(first.device)
-        if getattr(pipe.vae, "dtype", None) == torch.float32:
-            given = given.float()  # exact; pipelines of one dtype throughout leave them as they are
-        return (given, *rest) if isinstance(fresh, tuple) else given
-
-    members = {"prepare_latents": prepare_latents, "__module__": plain.__module__}
-    pipe.__class__ = type(plain.__name__, (plain,), members)
+    given = {
+        name: _preparing(plain, name, start, scheduler)
+        for name, start in starts.items()
+        if callable(getattr(plain, name, None))
+    }
+    if given:
+        members = {**with_counting(plain), **given, "__module__": plain.__module__}
+        pipe.__class__ = type(plain.__name__, (plain,), members)
     try:
         yield
     finally:
         pipe.__class__ = plain
+
+
+def _preparing(plain: Any, name: str, latents: Tensor, scheduler: FinishedScheduler) -> Callable[..., Any]:
+    """Return a method in the place of a pipeline's own that prepares latents, and prepares these."""
+
+    def prepare(self: Any, *args: Any, **kwargs: Any) -> Any:
+        fresh = getattr(plain, name)(self, *args, **kwargs)
+        first, *rest = fresh if isinstance(fresh, tuple) else (fresh,)
+        if first.ndim != latents.ndim and scheduler.starts:
+            # Of these latents the loop steps a part, in another form: all but the frames that are given (LTX). It has to
+            # run once to put them together.
+            scheduler.loops = True
+            return fresh
+        if first.shape != latents.shape:
+            raise ValueError(f"latents of shape {tuple(latents.shape)}, wanted {tuple(first.shape)}")
+        given = latents.to(first.device)
+        if getattr(self.vae, "dtype", None) == torch.float32:
+            given = given.float()  # exact; pipelines of one dtype throughout leave them as they are
+        return (given, *rest) if isinstance(fresh, tuple) else given
+
+    return prepare
 
 
 def decodes_denoised(pipe: Any) -> bool:
@@ -82,15 +138,27 @@ class FinishedScheduler:
     Args:
         real: the pipeline's scheduler.
         latents: final latents, (1, ...).
+        others: of what copies of this scheduler step, in the order in which they are made.
         loops: for pipelines that take no latents: run the loop once, and answer with them.
         whole: for pipelines that unpack all that a step returns, and decode the second part.
+        starts: for pipelines that start from a picture: they look at the timestep at which it gets its noise.
     """
 
     order = 1
     init_noise_sigma = 1.0
 
-    def __init__(self, real: Any, latents: Tensor, *, loops: bool, whole: bool = False) -> None:
-        self._real, self._latents, self.loops, self._whole = real, latents, loops, whole
+    def __init__(
+        self,
+        real: Any,
+        latents: Tensor,
+        others: Sequence[Tensor] = (),
+        *,
+        loops: bool,
+        whole: bool = False,
+        starts: bool = False,
+    ) -> None:
+        self._real, self._latents, self._others = real, latents, tuple(others)
+        self.loops, self._whole, self.starts = loops, whole, starts
 
     @property
     def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -98,11 +166,21 @@ class FinishedScheduler:
         return type(self._real)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_real":  # asked for by copy, before there is one
+            raise AttributeError(name)
         return getattr(self._real, name)
+
+    def __deepcopy__(self, memo: Any) -> FinishedScheduler:
+        # A copy steps what is sampled beside the pictures.
+        mine, *rest = self._others or (self._latents,)
+        flags = {"loops": self.loops, "whole": self._whole, "starts": self.starts}
+        return type(self)(copy.deepcopy(self._real, memo), mine, rest, **flags)
 
     @property
     def timesteps(self) -> Tensor:
-        """None, or the last one."""
+        """None, or the last one; or all of them, over which no loop runs."""
+        if self.starts and not self.loops:
+            return torch.Tensor._make_subclass(_FinishedTable, self._real.timesteps)
         return self._real.timesteps[-1:] if self.loops else self._real.timesteps[:0]
 
     @property
@@ -117,6 +195,21 @@ class FinishedScheduler:
             return (latents, latents) if self._whole else (latents,)
 
         return step
+
+
+class _FinishedTable(TimestepTable):
+    """All timesteps, for what is done before a loop that takes no step."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, place: Any) -> Tensor:
+        found = self.as_subclass(Tensor)[place]
+        return torch.Tensor._make_subclass(_FinishedTable, found) if isinstance(place, slice) else found
+
+    def enumerated(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield nothing."""
+        return iter(())
 
 
 def decoding_copy(pipe: Any) -> Any | None:

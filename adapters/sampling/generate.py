@@ -12,16 +12,18 @@ from torch import Tensor
 
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.caches.contract import Cache
+from genrun.adapters.checkpoint.pipeline_loops import loops_of
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange
 from genrun.adapters.pipeline.finite import damaged_weights
+from genrun.adapters.pipeline.pictures import Pictures, pictures_of
 from genrun.adapters.sampling.call import SamplingRequest, batch_arguments, call_arguments, check_request
 from genrun.adapters.sampling.decoding import decodes_denoised
 from genrun.adapters.sampling.parallelize import ParallelRun, parallelize, put_scheduler
 from genrun.adapters.scheduler.compatibility import mismatch
+from genrun.adapters.scheduler.grid import describe
 from genrun.adapters.scheduler.noise import seeded
-from genrun.adapters.scheduler.session import OnRound
-from genrun.adapters.scheduler.time_parallel import describe
+from genrun.adapters.scheduler.rows import OnRound
 from genrun.adapters.shapes import Latents, OneLatents
 from genrun.solvers.contract import NonFiniteError, Solution, Solver
 
@@ -34,11 +36,15 @@ class Sampled:
         latents: x_N as the pipeline's loop leaves it, (1, ...), in the pipeline's dtype.
         solution: what sampling cost.
         num_steps: N.
+        others: what the loop sampled beside them, such as the sound's latents.
+        pictures: of a call with several loops, whose last latents alone say nothing; None where latents are decoded.
     """
 
     latents: OneLatents
     solution: Solution
     num_steps: int
+    others: tuple[Tensor, ...] = ()
+    pictures: Pictures | None = None
 
 
 class _LeaveLoopError(BaseException):
@@ -70,10 +76,11 @@ def sample(
     check_request(pipe, adapter, request)
     with scheduler_of(pipe, adapter.resolve(request.sampling)), seeded(request.seed, pipe._execution_device):
         try:
-            latents, run = _run_loop(pipe, call_arguments(pipe, adapter, request), solver, exchange, on_round, cache)
+            arguments = call_arguments(pipe, adapter, request)
+            latents, run, pictures = _run_loop(pipe, arguments, solver, exchange, on_round, cache)
         except NonFiniteError as error:
             raise damaged_weights(pipe, str(error)) or error from error
-    return Sampled(latents, run.solution, run.solution.fronts[-1])
+    return Sampled(latents, run.solution, run.solution.fronts[-1], run.scheduler.active.beside, pictures)
 
 
 def sample_batch(
@@ -94,7 +101,9 @@ def sample_batch(
     """
     first = requests[0]
     with scheduler_of(pipe, adapter.resolve(first.sampling)), seeded(first.seed, pipe._execution_device):
-        latents, run = _run_loop(pipe, batch_arguments(pipe, adapter, requests), solver, exchange, on_round)
+        latents, run, pictures = _run_loop(pipe, batch_arguments(pipe, adapter, requests), solver, exchange, on_round)
+    if pictures is not None:
+        raise ValueError(f"{type(pipe).__name__} samples in several loops: use batches of 1")
     rows = zip(latents.split(1), run.solutions, strict=True)
     return [Sampled(row, solution, solution.fronts[-1]) for row, solution in rows]
 
@@ -106,25 +115,28 @@ def _run_loop(
     exchange: Exchange | None,
     on_round: OnRound | None,
     cache: Cache | None = None,
-) -> tuple[Latents, ParallelRun]:
-    """Call the pipeline up to the end of its loop: nothing is decoded."""
-    denoised = decodes_denoised(pipe)
+) -> tuple[Latents, ParallelRun, Pictures | None]:
+    """Call the pipeline up to the end of its loop: nothing is decoded. With several loops, to its own end."""
+    denoised, loops = decodes_denoised(pipe), loops_of(type(pipe).__name__)
+    last: list[Tensor] = []
 
-    def leave(latents: Tensor, _: Solution) -> None:
+    def leave(latents: Tensor, variables: Mapping[str, Any]) -> None:
         session = run.scheduler.active
-        if session.blends:
-            raise RefusedError(
-                f"{type(pipe).__name__} blends its latents with a picture after each step, the last one too, which only "
-                "a call with `genrun.parallelize` follows"
-            )
-        raise _LeaveLoopError(session.others[0] if denoised else latents)
+        latents = session.others[0] if denoised else latents
+        if loops is None or not loops.repeated(variables):
+            raise _LeaveLoopError(latents)
+        last[:] = [latents]
 
     ways: dict[str, Any] = {"exchange": exchange, "on_round": on_round, "on_sampled": leave}
+    if loops is not None and (loops.several or loops.repeats):
+        arguments = {**arguments, "output_type": "np"}
     with torch.no_grad(), parallelize(pipe, solver, cache=cache, **ways) as run:
         try:
-            pipe(**arguments)
+            output = pipe(**arguments)
         except _LeaveLoopError as end:
-            return end.latents, run
+            return end.latents, run, None
+        if last:
+            return last[0], run, pictures_of(output)
     raise RuntimeError(f"{type(pipe).__name__} ended without sampling: it never called its scheduler")
 
 

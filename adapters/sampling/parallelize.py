@@ -14,7 +14,7 @@ from genrun.adapters.caches.contract import Cache
 from genrun.adapters.caches.manager import CacheManager
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, ExchangeError, LocalExchange
-from genrun.adapters.scheduler.session import CallProgress, OnRound
+from genrun.adapters.scheduler.rows import CallProgress, OnRound
 from genrun.adapters.scheduler.time_parallel import OnSampled, TimeParallelScheduler, summary
 from genrun.adapters.scheduler.timesteps import uses_time_after_step, with_counting
 from genrun.solvers import registry
@@ -78,7 +78,7 @@ def parallelize(
         CacheError: the cache cannot be used on this pipeline, or with this solver.
     """
     chosen = registry.get(solver)(**options) if isinstance(solver, str) else solver
-    check_pipeline(pipe, chosen)
+    check_pipeline(pipe)
     manager = CacheManager(_cache(cache), pipe, chosen)
     exchange = exchange or LocalExchange()
     real, plain = pipe.scheduler, type(pipe)
@@ -127,7 +127,7 @@ def _under_solver(plain: type, scheduler: TimeParallelScheduler, exchange: Excha
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         given = signature.bind_partial(self, *args, **kwargs).arguments
         check_call(given, scheduler.solver)
-        scheduler.begin_call(given.get("generator"))
+        scheduler.begin_call(self, given.get("generator"))
         try:
             return followed(self, *args, **kwargs)
         except ExchangeError:
@@ -156,24 +156,12 @@ def check_call(arguments: Mapping[str, Any], solver: Solver) -> None:
         )
 
 
-def check_pipeline(pipe: Any, solver: Solver) -> None:
-    """Refuse a pipeline that samples nothing, or whose guider carries an average from step to step.
-
-    Raises:
-        RefusedError: naming what is missing, or the guider and its setting.
-    """
+def check_pipeline(pipe: Any) -> None:
+    """Refuse a pipeline that samples nothing. Raises RefusedError."""
     if getattr(pipe, "scheduler", None) is None:
         raise RefusedError(
             f"{type(pipe).__name__} has no scheduler, so that there is nothing to sample; call it without genrun"
         )
-    guider = getattr(pipe, "guider", None)
-    settings = {} if guider is None else vars(guider)
-    for name, value in settings.items():
-        if name.endswith("_momentum") and value and not isinstance(solver, Sequential):
-            raise RefusedError(
-                f"guider {type(guider).__name__} with {name}={value} averages the model's outputs from step to step, and a "
-                "solver evaluates several steps at once; set it to None, or use solver sequential"
-            )
 
 
 class StepsBar:

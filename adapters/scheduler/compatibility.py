@@ -22,6 +22,9 @@ OTHER_GRIDS = (
 MOST = 10**6
 """More steps than any model is trained on: a config file that says more is not believed."""
 
+TOKENS = ("Amused", "BlockRefinement", "DiscreteDDIM", "EntropyBound", "VQDiffusion")
+"""Schedulers of tokens, by the beginnings of their names."""
+
 FLOW, HALF_FLOW, DIFFUSION, EDM, CONTINUOUS = (
     "flow matching",
     "half flow",
@@ -77,6 +80,18 @@ class Kind:
         if self.process == HALF_FLOW:
             return f"{self.prediction} on a grid of another kind (flow needs flow_prediction and use_flow_sigmas both)"
         return f"{self.process}, {self.prediction}{', invert_sigmas' if self.inverted else ''}"
+
+
+def stepping_problem(scheduler: Description) -> str | None:
+    """Say why no solver can follow a scheduler's steps, and what to do; None where one can."""
+    if scheduler.name.startswith(TOKENS):
+        return f"{scheduler.name} samples tokens, and a solver samples latents: call the pipeline without genrun"
+    if scheduler.config.get("scale_factors"):
+        return (
+            f"{scheduler.name} with scale_factors changes the size of the latents from step to step, which no solver "
+            "follows: leave scale_factors out, or call the pipeline without genrun"
+        )
+    return None
 
 
 def grid_problem(scheduler: Description, num_steps: int) -> str | None:

@@ -47,7 +47,8 @@ class Replay:
         generator: what the pipeline was called with; None for torch's global ones.
         arguments: other arguments of `step`, such as eta.
         window: the steps that are taken; all where None.
-        by_step: arguments of `step` that are another in each step, as far as the loop has passed them: a live mapping.
+        by_step: further arguments of `step`, as far as the loop has passed them: a live mapping. A step that the loop has
+            not come to yet gets those of the last before it.
 
     Attributes:
         stochastic: whether steps draw noise.
@@ -75,8 +76,11 @@ class Replay:
         self._start = _remember(scheduler)
         self._changed_in_place: frozenset[str] = frozenset()
         self._changes_inputs = False
+        # Arguments may be as large as the latents.
+        whole = any(isinstance(value, Tensor) and value.ndim for value in self._further(0).values())
+        corner = (x_start, output) if whole else (_corner(x_start), _corner(output))
         with torch.inference_mode(False), torch.no_grad():  # inference tensors do not count their changes in place
-            self._memories, self.stochastic = self._rehearse(_corner(x_start), _corner(output))
+            self._memories, self.stochastic = self._rehearse(*corner)
         first, _, _ = self._call(0, x_start.clone(), output.clone(), self.begin())
         self.dtype = self._returned = self._given = first.x.dtype
         self._strides, self.others = first.x.stride(), len(first.others)
@@ -106,7 +110,7 @@ class Replay:
 
     def carries(self, index: int) -> bool:
         """Return whether a corrector (UniPC) makes step `index` from the sample that it remembers, not the one given."""
-        corrects = index > 0 and hasattr(self.scheduler, "last_sample")
+        corrects = index > 0 and self._memories[index].get("last_sample") is not None
         return corrects and index - 1 not in self.scheduler.config.get("disable_corrector", ())
 
     def as_held(self, index: int, x: Latents) -> Latents:
@@ -128,7 +132,7 @@ class Replay:
     def _call(self, index: int, x: Latents, output: Output, history: History) -> tuple[ReplayedStep, Memory, Any]:
         memory, extra = history
         _recall(self.scheduler, {key: _copy(v) if key in self._changed_in_place else v for key, v in memory.items()})
-        arguments = {**self._arguments, **self._by_step.get(index, {})}
+        arguments = {**self._arguments, **self._further(index)}
         if "generator" in self._parameters:
             arguments["generator"] = self._noise.of_step()
         timestep = self.timesteps[index]
@@ -139,6 +143,10 @@ class Replay:
             stepped, *others = self.scheduler.step(*inputs, **arguments, return_dict=False)
         extra = others[0] if OLD_PREDICTION in self._parameters else None
         return ReplayedStep(stepped, tuple(others)), _remember(self.scheduler), extra
+
+    def _further(self, index: int) -> Mapping[str, Any]:
+        last = index if index in self._by_step else max((step for step in self._by_step if step < index), default=0)
+        return self._by_step.get(last, {})
 
     def _rehearse(self, x: Latents, output: Output) -> tuple[list[Memory], bool]:
         """Take all steps on a corner of the latents, to learn what does not depend on values.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,32 +15,14 @@ from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, Notes
 from genrun.adapters.scheduler.changes import Casts, casts_between
 from genrun.adapters.scheduler.joined import JoinedScheduler
+from genrun.adapters.scheduler.kept import Kept
 from genrun.adapters.scheduler.noise import Generators
 from genrun.adapters.scheduler.noise_levels import NoiseLevels, noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
-from genrun.adapters.scheduler.rows import Evaluation, Row, places
+from genrun.adapters.scheduler.rows import CallProgress, Evaluation, OnRound, Row, places
 from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows
 from genrun.solvers.contract import Solution, Solver
 
-
-@dataclass(frozen=True)
-class CallProgress:
-    """The state of a call after a round.
-
-    Attributes:
-        front: final states so far.
-        num_steps: N.
-        rounds: parallel model calls.
-        nfe: model evaluations asked for.
-    """
-
-    front: int
-    num_steps: int
-    rounds: int
-    nfe: int
-
-
-OnRound = Callable[[CallProgress], None]
 BLOCK_PARTS = 10**6
 """Block evaluations are summed over ranks in millionths."""
 RANK = 1 << 32
@@ -64,6 +46,11 @@ class Session:
         exchange: who evaluates what.
         on_round: called after each round.
         manager: of what the model's blocks computed before, and of how many were computed.
+        kept: what the loop keeps beside its latents; None where steps are taken in order.
+
+    Attributes:
+        on_left: called when the loop has ended, what it does after its last step done.
+        beside: final latents of a loop that steps several things at once, but for the first: the sound's.
     """
 
     def __init__(
@@ -73,8 +60,9 @@ class Session:
         exchange: Exchange,
         on_round: OnRound | None = None,
         manager: CacheManager | None = None,
+        kept: Kept | None = None,
     ) -> None:
-        self.manager = manager
+        self.manager, self.kept = manager, kept
         if manager is not None:
             manager.begin()
         self.scheduler, self.solver, self.exchange, self.on_round = scheduler, solver, exchange, on_round
@@ -99,6 +87,8 @@ class Session:
         self.blends = False
         self.states: list[Tensor] | None = None
         self.by_step: dict[int, dict[str, Any]] = {}
+        self.on_left: Callable[[], None] | None = None
+        self.beside: tuple[Tensor, ...] = ()
 
     @property
     def num_steps(self) -> int:
@@ -114,6 +104,11 @@ class Session:
     def is_stochastic(self) -> bool:
         """True when steps are known to draw noise."""
         return self.replay is not None and self.replay.stochastic
+
+    @property
+    def is_followed(self) -> bool:
+        """True in a loop over the timesteps that tells where it is."""
+        return self._looked is not None and not self._left
 
     @property
     def place(self) -> int:
@@ -132,15 +127,23 @@ class Session:
         """Note that the loop, not yet stepping, has come to a place of its window."""
         self._left, self.window = False, range(place, window.stop)
         self._looked = place, self.evaluations
+        if self.kept is not None:
+            self.kept.look()
 
     def look_again(self) -> int:
         """Note that the loop takes up the point in work; return its place."""
         self._looked = self.place, self.evaluations
+        if self.kept is not None:
+            self.kept.recall(self.index)
         return self.place
 
     def leave(self) -> None:
         """Note that the loop has ended, or was none: tables are read as they are again."""
         self._left = True
+        if self.kept is not None and self.done:
+            self.kept.recall(self.num_steps)
+        if self.done and self.on_left is not None:
+            self.on_left()
         if not self.is_open:
             self._looked, self.window = None, range(len(self.scheduler.timesteps))
 

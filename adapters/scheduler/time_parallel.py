@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 from genrun.adapters.caches.manager import CacheManager, CurrentEvaluation
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, LocalExchange
-from genrun.adapters.scheduler.compatibility import Description, grid_problem
+from genrun.adapters.scheduler.grid import set_grid
 from genrun.adapters.scheduler.joined import (
     CopiedScheduler,
     JoinedScheduler,
@@ -30,14 +30,16 @@ from genrun.adapters.scheduler.joined import (
     tried,
     unpack,
 )
+from genrun.adapters.scheduler.kept import CarriedOver, Kept
 from genrun.adapters.scheduler.noise import Generators, moved
 from genrun.adapters.scheduler.replay import OLD_PREDICTION
-from genrun.adapters.scheduler.session import OnRound, Session
-from genrun.adapters.scheduler.timesteps import TimestepTable
+from genrun.adapters.scheduler.rows import OnRound
+from genrun.adapters.scheduler.session import Session
+from genrun.adapters.scheduler.timesteps import TimestepTable, frame_of
 from genrun.solvers.contract import Solution, Solver
 from genrun.solvers.sequential import Sequential
 
-OnSampled = Callable[[Tensor, Solution], None]
+OnSampled = Callable[[Tensor, Mapping[str, Any]], None]
 
 
 @dataclass
@@ -59,7 +61,7 @@ class TimeParallelScheduler:
         solver: a solver of `genrun.solvers`.
         exchange: who evaluates the points of a round; one process by default.
         on_round: called after each round with its Progress.
-        on_sampled: called with the final latents (B, ...) and their solution, before the pipeline decodes them.
+        on_sampled: called at the end of a loop, with the final latents (B, ...) as it leaves them, and its variables.
         manager: of a cache's states.
 
     Attributes:
@@ -83,7 +85,9 @@ class TimeParallelScheduler:
         self._finished: Session | None = None
         self._copies: list[CopiedScheduler] = []
         self._parts: list[Part] = []
+        self._held: list[dict[str, Tensor]] = []
         self._promised: Promised | None = None
+        self._pipe: Any = None
         self.blends_by_time = False
         self.generator: Generators = None
 
@@ -111,13 +115,19 @@ class TimeParallelScheduler:
         self._copies.append(CopiedScheduler(self, real))
         return self._copies[-1]
 
-    def begin_call(self, generator: Generators) -> None:
+    def begin_call(self, pipe: Any, generator: Generators) -> None:
         """Forget the copies of an earlier call of the pipeline, and draw from this one's generator."""
-        self.generator, self._copies = generator, []
+        self._pipe, self.generator, self._copies = pipe, generator, []
 
     def end_call(self) -> None:
         """Leave nothing half done, after an error in the pipeline's loop."""
-        self._parts = []
+        if self._session is not None and self._session.kept is not None:
+            self._session.kept.end()
+        self._pipe = None
+        self._end_parts()
+
+    def _end_parts(self) -> None:
+        self._parts, self._held = [], []
         if self._promised is not None:
             self._promised.__exit__(None, None, None)
             self._promised = None
@@ -163,7 +173,10 @@ class TimeParallelScheduler:
         return self._table(self._real.sigmas)
 
     def _begin(self) -> Session:
-        return Session(self._real, self._solver, self._exchange, self._on_round, self._manager)
+        if self._session is not None and self._session.kept is not None:
+            self._session.kept.end()
+        kept = None if isinstance(self._solver, Sequential) or self._pipe is None else Kept(self._pipe)
+        return Session(self._real, self._solver, self._exchange, self._on_round, self._manager, kept)
 
     def _entered(self) -> Session:
         """Return the session of a loop that begins: a new one where the last has come to its end on the same grid."""
@@ -193,8 +206,6 @@ class TimeParallelScheduler:
         """Return the step of the real scheduler, or of a copy."""
 
         def step(given: dict[str, Any], return_dict: bool) -> Any:
-            if not isinstance(self._solver, Sequential):
-                _refuse_unknown(real, given)
             if not self._copies:
                 return self._step(given, return_dict)
             latents = self._step_part(real, given)
@@ -205,20 +216,37 @@ class TimeParallelScheduler:
     def _step_part(self, real: Any, given: dict[str, Any]) -> Tensor:
         """Take a part of the model's output; the last one closes the evaluation."""
         schedulers = [self._real, *(each._real for each in self._copies)]
-        if real is not schedulers[len(self._parts)] or self._on_sampled is not None:
-            raise RefusedError(_apart(type(self._real).__name__, alone=self._on_sampled is not None))
+        if real is not schedulers[len(self._parts)]:
+            raise RefusedError(
+                f"this pipeline steps copies of its {type(self._real).__name__}, each at times of its own, so that there "
+                "is no step to choose for a solver; call it without genrun"
+            )
         self._parts.append(Part(given["model_output"], given["sample"]))
+        self._held.append(self._holding(given["sample"]))
         if len(self._parts) < len(schedulers):
             if self._promised is None:
                 self._promised = Promised().__enter__()
             joined = self.active.scheduler
             like = joined.returned[len(self._parts) - 1] if isinstance(joined, JoinedScheduler) else None
             return self._promised.promise(tried(real, given) if like is None else like)
-        parts, promised = self._parts, self._promised
-        self.end_call()
+        parts, held, promised = self._parts, self._held, self._promised
+        self._end_parts()
+        values = self._answer_parts(schedulers, [*parts, *self._kept_after(parts[0])], given)
+        if promised is not None:
+            promised.keep(values[:-1])
+        self._end_loop(self.active, held, values)
+        return values[-1]
+
+    def _kept_after(self, part: Part) -> list[Part]:
+        session = self.active
+        return [] if session.kept is None else session.kept.after(session.index, part.sample)
+
+    def _answer_parts(self, schedulers: Sequence[Any], parts: list[Part], given: dict[str, Any]) -> list[Tensor]:
+        """Answer for several schedulers at once; what the loop keeps is a part as well, and the next evaluation's."""
         session = self.active
         if not session.is_open:
-            session.scheduler = JoinedScheduler(schedulers, parts)
+            carried = len(parts) - len(schedulers)
+            session.scheduler = JoinedScheduler([*schedulers, *(CarriedOver() for _ in range(carried))], parts)
         joined: JoinedScheduler = session.scheduler
         joined.check(parts)
         noise = self.generator if given.get("generator") is None else given["generator"]
@@ -226,9 +254,9 @@ class TimeParallelScheduler:
         values = unpack(session.answer(outputs, samples, noise, {}, given.get("timestep")), joined.returned)
         if session.done:
             self._finished = session
-        if promised is not None:
-            promised.keep(values[:-1])
-        return values[-1]
+        if session.kept is not None:
+            session.kept.keep(values[len(schedulers) :])
+        return values[: len(schedulers)]
 
     def _step(self, given: dict[str, Any], return_dict: bool) -> Any:
         session = self.active
@@ -237,15 +265,55 @@ class TimeParallelScheduler:
         self._note_by_step(session, {name: value for name, value in given.items() if name not in FOLLOWED})
         noise = self.generator if generator is None else generator
         self._check_loop(session)
-        latents = session.answer(given["model_output"], given["sample"], noise, arguments, given.get("timestep"))
-        others = session.others
+        part = Part(given["model_output"], given["sample"])
+        kept = self._kept_after(part)
+        if kept:
+            if arguments or session.by_step:
+                raise RefusedError(_KEPT_WITH_ARGUMENTS)
+            latents, others = self._answer_parts([self._real], [part, *kept], given)[0], ()
+        else:
+            latents = session.answer(part.output, part.sample, noise, arguments, given.get("timestep"))
+            others = session.others
         if session.done:
             self._finished = session
-        if session.done and self._on_sampled is not None:
-            self._on_sampled(latents.to(session.final_dtype), summary(session))
+        self._end_loop(session, [self._holding(part.sample)], [latents])
         if return_dict:
             return Stepped(prev_sample=latents, pred_original_sample=others[0] if others else None)
         return (latents, *others)
+
+    def _holding(self, sample: Tensor) -> dict[str, Tensor]:
+        """Return the loop's variables that hold a state, or what it is a part of."""
+        if self._on_sampled is None:
+            return {}
+        variables, memory = frame_of(self._pipe).f_locals, sample.untyped_storage().data_ptr()
+        tensors = {name: value for name, value in variables.items() if isinstance(value, Tensor)}
+        return {name: each for name, each in tensors.items() if each.untyped_storage().data_ptr() == memory}
+
+    def _end_loop(self, session: Session, held: list[dict[str, Tensor]], stepped: list[Tensor]) -> None:
+        """Once all is sampled, have the latents taken from the loop's own variables when it has ended."""
+        if not session.done or self._on_sampled is None:
+            return
+        on_sampled, pipe = self._on_sampled, self._pipe
+
+        def left() -> None:
+            session.on_left = None
+            now = frame_of(pipe).f_locals
+            finals = [_taken(now, before, last) for before, last in zip(held, stepped, strict=True)]
+            if session.blends and finals[0] is None:
+                raise RefusedError(
+                    f"{type(pipe).__name__} changes its latents after each step, the last one too, where a job cannot "
+                    "see it; use genrun.parallelize"
+                )
+            last = stepped[0].to(session.final_dtype)
+            both = zip(finals, [last, *stepped[1:]], strict=True)
+            found = [step if final is None else final for final, step in both]
+            session.beside = tuple(found[1:])
+            on_sampled(found[0], now)
+
+        if session.is_followed:
+            session.on_left = left
+        else:
+            left()
 
     def _check_loop(self, session: Session) -> None:
         """Check that what the loop does between two steps depends on the point in work alone. Raises RefusedError."""
@@ -265,14 +333,18 @@ class TimeParallelScheduler:
             )
 
     def _note_by_step(self, session: Session, given: dict[str, Any]) -> None:
-        if not given:
+        differing = [name for name, value in given.items() if value_differs(self._real.step, name, value)]
+        if not differing and not session.by_step:
             return
-        if self._exchange.size > 1 and any(value is not None for value in given.values()):
+        if self._exchange.size > 1:
             raise RefusedError(
-                f"step({next(iter(given))}=...) is another in each step, which is followed on one rank only; leave out "
+                f"step({differing[0]}=...) is another in each step, which is followed on one rank only; leave out "
                 "parallel.time"
             )
-        session.by_step[session.index] = given
+        if session.turn == 0:  # the others are beside the state that is stepped
+            # A table shows the loop what it expects there, and a step is to see what there is.
+            plain = {k: v.as_subclass(Tensor) if isinstance(v, TimestepTable) else v for k, v in given.items()}
+            session.by_step[session.index] = plain
 
     @property
     def active(self) -> Session:
@@ -294,67 +366,30 @@ class TimeParallelScheduler:
         return 0 if self._session is None else self._session.evaluations
 
 
-def _apart(name: str, *, alone: bool) -> str:
-    if alone:
-        return "this pipeline makes sound beside the picture, for which a job has no place; use genrun.parallelize"
-    return (
-        f"this pipeline steps copies of its {name}, each at times of its own, so that there is no step to choose for a "
-        "solver; call it without genrun"
-    )
+_KEPT_WITH_ARGUMENTS = (
+    "this pipeline keeps something from step to step, and gives its scheduler arguments beside; use solver sequential"
+)
 
 
-def _refuse_unknown(real: Any, given: dict[str, Any]) -> None:
-    unknown = [name for name, value in given.items() if name not in FOLLOWED + BY_STEP and value is not None]
-    unknown = [name for name in unknown if value_differs(real.step, name, given[name])]
-    if unknown:
-        raise RefusedError(
-            f"step({unknown[0]}=...) cannot be followed by a solver that takes steps out of order; leave out what asks for "
-            "it, or use solver sequential"
-        )
+def _taken(now: Mapping[str, Any], before: Mapping[str, Tensor], stepped: Tensor) -> Tensor | None:
+    """Return what the loop has made of a step's result: of the variables that held the last state, the one that is new."""
+    new = [now[name] for name, old in before.items() if isinstance(now.get(name), Tensor) and now[name] is not old]
+    return stepped if any(each is stepped for each in new) else new[0] if new else None
 
 
 OWN = frozenset(
     ("_manager", "_real", "_solver", "_exchange", "_on_round", "_on_sampled", "generator", "blends_by_time")
-) | frozenset(("_session", "_finished", "_copies", "_parts", "_promised"))
+) | frozenset(("_session", "_finished", "_copies", "_parts", "_promised", "_pipe", "_held"))
 """Attributes that are not the real scheduler's."""
 FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
-"""Arguments of `step` that a solver can follow."""
-BY_STEP = ("prev_timestep",)
-"""Those that the pipeline works out for each step, from its timestep and nothing that a solver changes."""
+"""Arguments of `step` that are known of every step; what else the loop gives belongs to the evaluation before it."""
 
 
 def value_differs(step: Callable[..., Any], name: str, value: Any) -> bool:
     """Return whether an argument is another than its default."""
     parameter = inspect.signature(step).parameters.get(name)
-    plain = isinstance(value, bool | int | float | str)
+    plain = value is None or isinstance(value, bool | int | float | str)
     return parameter is None or not plain or value != parameter.default
-
-
-def set_grid(scheduler: Any, *args: Any, **kwargs: Any) -> None:
-    """Call a scheduler's `set_timesteps`, and look at what it has made.
-
-    Raises:
-        RefusedError: a trailing grid with one step too many, or a step before the first.
-    """
-    scheduler.set_timesteps(*args, **kwargs)
-    description, timesteps = describe(scheduler), scheduler.timesteps
-    given = inspect.signature(scheduler.set_timesteps).bind(*args, **kwargs).arguments
-    steps = given.get("num_inference_steps")
-    if description.config.get("timestep_type") == "continuous" or not hasattr(scheduler, "alphas_cumprod"):
-        return
-    if bool((timesteps < 0).any()):
-        wrong = grid_problem(description, steps) if type(steps) is int else None
-        raise RefusedError(
-            wrong or f"{description.name} was given the timestep {int(timesteps.min())}: there is none below 0"
-        )
-
-
-def describe(scheduler: Any) -> Description:
-    """Describe a scheduler by its class and config."""
-    keys = inspect.signature(type(scheduler).__init__).parameters
-    return Description(
-        type(scheduler).__name__, {key: scheduler.config[key] for key in keys if key in scheduler.config}
-    )
 
 
 def summary(session: Session) -> Solution:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from threading import Lock
-from types import CellType, FunctionType
+from types import CellType, FrameType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -99,6 +100,14 @@ def counting(iterable: Iterable[Any], start: int = 0) -> Iterator[tuple[int, Any
     if not isinstance(inside, TimestepTable):
         return builtins.enumerate(iterable, start)
     return ((start + place, t) for place, t in inside.enumerated())
+
+
+def frame_of(pipe: Any) -> FrameType:
+    """Return the frame of the pipeline's method whose loop is running, the outermost one where there is none."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_locals.get("self") is not pipe:
+        frame = frame.f_back
+    return frame
 
 
 def class_of(value: Any, *rest: Any) -> Any:

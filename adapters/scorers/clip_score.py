@@ -93,12 +93,16 @@ class ClipScore:
         if not sample.caption.strip():
             raise UnscoredError("there is no caption")
         frames = spread(sample.frames, self.options.frames)
-        cosines = self._clip(sample.adapter).cosines(frames, sample.caption)
+        cosines = self.clip_of(sample.adapter).cosines(frames, sample.caption)
         scores = 100 * cosines.clamp(min=0)
         return {self.name: scores.mean().item(), f"{self.name}.cosine": cosines.mean().item()}
 
-    def _clip(self, adapter: str) -> LoadedClip:
-        """Return the model for an adapter's items, loaded once; a failure is kept too, since hubs are slow to say no."""
+    def clip_of(self, adapter: str) -> LoadedClip:
+        """Return the model for an adapter's items, loaded once; a failure is kept too, since hubs are slow to say no.
+
+        Raises:
+            UnscoredError: the checkpoint cannot be had.
+        """
         folder = str(DEMO) if adapter.startswith(DEMO_PREFIX) else VIT_G_14
         checkpoint = self.options.checkpoint or folder
         if checkpoint not in self._loaded:
@@ -138,6 +142,17 @@ class LoadedClip:
             text = self._text(caption)
             images = torch.cat([self._images(part) for part in _parts(frames, self.batch)])
         return (_unit(images) @ _unit(text)[0]).float().cpu()
+
+    def embeddings(self, frames: RgbFrames) -> Vectors:
+        """Return the embedding of each frame at length 1, (T, D) float32 on the CPU.
+
+        Args:
+            frames: (T, H, W, 3) uint8.
+        """
+        import torch
+
+        with torch.inference_mode():
+            return _unit(torch.cat([self._images(part) for part in _parts(frames, self.batch)])).cpu()
 
     def _text(self, caption: str) -> Vectors:
         limit = self.model.config.text_config.max_position_embeddings

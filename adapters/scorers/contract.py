@@ -41,6 +41,7 @@ class Sample:
         size: (height, width) that was asked for, or None when that is not known.
         name: the item's id.
         seed: of the initial noise.
+        inputs: field of the prompt -> the pictures and clips that it was made from, each named by the hash of its bytes.
     """
 
     caption: str
@@ -51,6 +52,30 @@ class Sample:
     size: tuple[int, int] | None = None
     name: str = ""
     seed: int = 0
+    inputs: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+
+    def input_frames(self, name: str) -> list[RgbFrames]:
+        """Return the frames of each input of a field, uint8 of shape (T, H, W, 3).
+
+        Raises:
+            UnscoredError: one is lost, or not what it was.
+        """
+        import hashlib
+
+        import numpy as np
+
+        from genrun.adapters.input_files import InputError, decode, read
+
+        found = []
+        for path in self.inputs[name]:
+            try:
+                data = read(path)
+                if hashlib.sha256(data).hexdigest() != path.stem:
+                    raise InputError("is not the file that was kept")
+                found.append(np.stack([np.asarray(frame) for frame in decode(data)]))
+            except InputError as error:
+                raise UnscoredError(f"its {name}: {path.name}: {error}") from error
+        return found
 
     @cached_property
     def frames(self) -> RgbFrames:

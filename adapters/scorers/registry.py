@@ -14,6 +14,7 @@ _REGISTRY = Registry(
         "clip_score": "clip_score:METRIC",
         "fid": "fid:METRIC",
         "fvd": "fvd:METRIC",
+        "image_similarity": "image_similarity:METRIC",
         "latent_rmse": "latent_rmse:METRIC",
         "latent_worst_block": "latent_worst_block:METRIC",
         "lpips": "lpips:METRIC",

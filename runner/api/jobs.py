@@ -143,7 +143,15 @@ def _subjects(cells: Sequence[Cell]) -> Iterator[MemorySubject]:
     for cell in cells:
         model, sampling = cell.job.model, cell.sampling
         folder = folder_of(cell.checkpoint, model.revision)
-        held = LoadOptions.of({**model.model_dump(mode="json"), "dtype": cell.dtype}, "float32")
+        held = LoadOptions.of(
+            {
+                **model.model_dump(mode="json"),
+                **cell.additions.model,
+                "checkpoint": cell.checkpoint.name,
+                "dtype": cell.dtype,
+            },
+            "float32",
+        )
         with _reading(folder):
             shape = shape_of(folder, sampling, held)
         guidance = float(sampling.get("guidance_scale") or 0) > 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
 from genrun.runner.api.finding import AnyRun, run_folder
-from genrun.runner.api.jobs import AnyJob, load_job, plan
+from genrun.runner.api.jobs import AnyJob, load_job
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import UsageError
 
@@ -50,7 +50,7 @@ def nightly(job: AnyJob, *, sets: Sequence[str] = (), again: bool = False, liste
         say=listener.say,
         environ=os.environ,
     )
-    return run_night(SubmittedJob(spec, loaded.document, plan(loaded)), Path(spec.output.dir), tools, again=again)
+    return run_night(SubmittedJob.of(loaded), Path(spec.output.dir), tools, again=again)
 
 
 def history(

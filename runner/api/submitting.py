@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
 from genrun.runner.api.finding import AnyRun, find_item, run_folder
-from genrun.runner.api.jobs import AnyJob, load_job, plan
+from genrun.runner.api.jobs import AnyJob, load_job
 from genrun.runner.api.launching import Submission, is_at_work, launch
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import SubmissionRefusedError, UsageError
@@ -320,7 +320,7 @@ def _job(
     loaded = load_job(job, sets)
     for warning in loaded.warnings:
         listener.say(warning)
-    return SubmittedJob(loaded.job, loaded.document, plan(loaded)), loaded.origin
+    return SubmittedJob.of(loaded), loaded.origin
 
 
 @contextlib.contextmanager

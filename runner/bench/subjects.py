@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from genrun.adapters.pipeline.additions import identity_of
 from genrun.runner.bench.folder import code_of_module
 from genrun.runner.errors import UsageError
 from genrun.runner.job.errors import Origin
@@ -221,6 +222,7 @@ class ModelSubject:
 
     @cached_property
     def _pipe(self) -> Any:
+        from genrun.adapters.pipeline.additions import Additions
         from genrun.adapters.pipeline.load_options import LoadOptions
         from genrun.adapters.pipeline.loading import load
         from genrun.adapters.pipeline.prompt_cache import encode_once
@@ -229,7 +231,8 @@ class ModelSubject:
         quieten()
         device = choose_device(self.model["device"])
         checkpoint, revision = self.model["checkpoint"], self.model["revision"]
-        held = LoadOptions(self.model["dtype"], variant=self.model.get("variant"))
+        added = Additions.of(self.model)
+        held = LoadOptions(self.model["dtype"], variant=self.model.get("variant"), additions=added)
         pipe = load(self.adapter, checkpoint, dtype=None, device=device, revision=revision, load_options=held)
         self._open.enter_context(encode_once(pipe))
         return pipe
@@ -303,6 +306,12 @@ def ask_model(question: ModelQuestion) -> Asked:
             )
     loaded = check(_document(question, registry.names()), Path("bench"), question.sets)
     items, adapter = plan(loaded), loaded.cells[0].adapter
+    own = next((item for item in items if item.own), None)
+    if own is not None:
+        raise UsageError(
+            f"--prompts {shown(question.prompts)}: {shown(own.prompt)} has pictures or fields of its own.",
+            remedy="A bench measures prompts of text alone: submit a job with a matrix of solvers, and compare it.",
+        )
     inputs = [_input(loaded, items, index, question.seed) for index in range(question.samples)]
     first = items[0]
     name = _slug(adapter.name if adapter.name != "auto" else Path(first.model["checkpoint"]).name)
@@ -381,7 +390,7 @@ def _model_settings(
     found = versions()
     listed = canonical([[each.prompt, each.negative_prompt, each.seed] for each in inputs])
     deciding = ("adapter", "fingerprint", "dtype", "variant")
-    model = {key: item.model[key] for key in deciding if key in item.model}
+    model = {**{key: item.model[key] for key in deciding if key in item.model}, **identity_of(item.model)}
     return {
         "kind": "model",
         "model": {**model, "device": choose_device(item.model["device"]).partition(":")[0]},

@@ -19,6 +19,7 @@ VERBS: dict[str, dict[str, VerbLine]] = {
         "validate": VerbLine(f"{HERE}.job:validate", "Check a job file and report every problem at once."),
         "show": VerbLine(f"{HERE}.job:show", "Print a job as it will run, with every default filled in."),
         "plan": VerbLine(f"{HERE}.plan:plan", "Count the items of a job, or list them."),
+        "prompts": VerbLine(f"{HERE}.prompts:prompts", "Show what a list of prompts becomes."),
         "schema": VerbLine(f"{HERE}.job:schema", "Print the JSON schema of job files, for editors."),
     },
     "Run it": {

@@ -51,6 +51,7 @@ def models(markdown: bool, as_json: bool) -> None:
 
 def _model(adapter: Any, name: str) -> dict[str, Any]:
     checkpoint = adapter.checkpoint
+    adapter = adapter.for_checkpoint(str(checkpoint))
     return {
         "name": name,
         "title": adapter.title,
@@ -136,6 +137,7 @@ def _cache(name: str, cache: Any) -> dict[str, Any]:
 def _calibrate(model: str, as_json: bool) -> None:
     """Load a model and print a section `cache` for it."""
     from genrun.adapters.caches.contract import CacheError
+    from genrun.adapters.pipeline.additions import Additions
     from genrun.adapters.pipeline.load_options import LoadOptions
     from genrun.adapters.pipeline.loading import load
     from genrun.adapters.sampling.call import SamplingRequest
@@ -147,7 +149,7 @@ def _calibrate(model: str, as_json: bool) -> None:
     assert isinstance(subject, ModelSubject)
     quieten()
     spec, device = subject.model, choose_device(subject.model["device"])
-    held = LoadOptions(spec["dtype"], variant=spec.get("variant"))
+    held = LoadOptions(spec["dtype"], variant=spec.get("variant"), additions=Additions.of(spec))
     revision = spec["revision"]
     pipe = load(subject.adapter, spec["checkpoint"], dtype=None, device=device, revision=revision, load_options=held)
     asks = [SamplingRequest(ask.prompt, ask.seed, subject.sampling, ask.negative_prompt) for ask in subject.inputs]

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.caches.contract import split_refusal
+from genrun.adapters.checkpoint.pipeline_classes import call_parameters, missing_inputs
 from genrun.adapters.parallel.support import TWICE, refusals, splits
 from genrun.adapters.pipeline.attention import NATIVE, unsuited
 from genrun.adapters.pipeline.denoisers import transformer_of
+from genrun.runner.cli.pipelines_page import section
 
 if TYPE_CHECKING:
     from genrun.adapters.adapter import Adapter
@@ -22,22 +24,30 @@ Written by `genrun models --markdown > docs/models.md` from the adapters themsel
 `model: NAME` takes the model's default checkpoint, `model: {adapter: NAME, checkpoint: FOLDER_OR_ID}` another one of
 the same pipeline. A field that `sampling:` leaves out has the model's default, and what the model cannot do is
 refused when the job is checked, with the nearest that it can. Every stock pipeline below is tested with tiny
-components (`tests/unit/test_time_parallel.py`, `tests/e2e/test_models_submit.py`): each solver at tolerance 0 gives
-the plain pipeline's bits, in float32 and bfloat16. Meshes are explained in [meshes.md](meshes.md).
+components (`tests/unit/test_time_parallel.py`, `tests/unit/test_model_families.py`, `tests/e2e/test_models_submit.py`):
+each solver at tolerance 0 gives the plain pipeline's bits, sound included. Meshes are explained in [meshes.md](meshes.md).
+
+A model that is made as several pipelines, or in several sizes, has a section with a table for each: which one a
+checkpoint is, its hub id or its files say. A job that names such a checkpoint and no adapter, `model: FOLDER_OR_ID`,
+means the adapter wherever its section says "chosen"; `adapter: auto` leaves everything to the checkpoint. Memory is that of
+the weights; `genrun plan` estimates what else a job needs.
 """
 
 TAIL = """
 ## auto: any other pipeline
 
-`model: FOLDER_OR_ID` reads everything off the checkpoint. Tried with tiny components, through `genrun submit` to
-media files: QwenImage (`true_cfg_scale` and a negative prompt), LTX, Flux2 (embedded), Flux2 Klein, HunyuanVideo 1.5
-(its guider), Wan 2.2 with two experts (`guidance_scale_2`) and Wan 2.2 5B. Sizes are checked for multiples of 8; what
-else a pipeline refuses, it says itself when the item is made.
+`model: FOLDER_OR_ID` reads everything off the checkpoint, and knows of a pipeline's class its frames, sizes and pace. Tried
+with tiny components, through `genrun submit` to media files: LTX, besides the models above. What else a pipeline refuses,
+it says itself when the item is made.
+
+`model: {checkpoint: FOLDER_OR_ID, task: image-to-image}` makes the pipeline for another task of the same components: also
+inpainting, image-to-video and video-to-video; [inputs.md](inputs.md) has what prompts give them.
 
 What goes by the loop's counter follows the step in work, with the plain pipeline's bits: `skip_guidance_layers`,
 `denoising_start`, `denoising_end`, `control_guidance_start`, `control_guidance_end`, guiders with a window, and loops
-that begin at a later step or change their latents between steps. For solver `sequential` alone: `callback_on_step_end`,
-guiders that average over steps, and loops that draw noise themselves.
+that begin at a later step or change their latents between steps. What a guider keeps from step to step, such as a
+momentum, steps with the latents. For solver `sequential` alone: `callback_on_step_end`, guidance with a momentum that
+begins in a later step than the first, and loops that draw noise themselves.
 
 ## Checkpoints
 
@@ -73,15 +83,48 @@ would need the memory of both.
 """
 
 TRUE_CFG = "embedded; true CFG, two calls a step, with `options: {true_cfg_scale: 4.0}` and a `negative_prompt`"
+ONE_CALL = "CFG, one call of two rows; `negative_prompt`"
+EXPERTS = "CFG, two calls a step; `negative_prompt`; two experts: `options: {guidance_scale_2: 3.0}`"
+GUIDER = "CFG by the checkpoint's guider, two calls a step; `negative_prompt`"
+QWEN_CFG = "true CFG, two calls a step: `options: {true_cfg_scale: 4.0}` and a `negative_prompt`, blank by default"
+MODALITIES = (
+    "CFG, one call of two rows; `negative_prompt`; more calls by `options: {stg_scale: 1.0, modality_scale: 3.0}`, and for "
+    "sound `audio_guidance_scale`, `audio_stg_scale`, `audio_modality_scale`"
+)
 GUIDANCE: Mapping[str, str] = {
     "FluxPipeline": TRUE_CFG,
     "HunyuanVideoPipeline": TRUE_CFG,
-    "WanPipeline": "CFG, two calls a step; `negative_prompt`; two experts: `options: {guidance_scale_2: 3.0}`",
-    "CogVideoXPipeline": "CFG, one call of two rows; `negative_prompt`; `options: {use_dynamic_cfg: true}`",
-    "StableDiffusion3Pipeline": "CFG, one call of two rows; `negative_prompt`",
-    "StableDiffusionPipeline": "CFG, one call of two rows; `negative_prompt`",
+    "FluxKontextPipeline": TRUE_CFG,
+    "HunyuanVideoImageToVideoPipeline": TRUE_CFG,
+    "WanPipeline": EXPERTS,
+    "WanImageToVideoPipeline": EXPERTS,
+    "CogVideoXPipeline": f"{ONE_CALL}; `options: {{use_dynamic_cfg: true}}`",
+    "CogVideoXImageToVideoPipeline": f"{ONE_CALL}; `options: {{use_dynamic_cfg: true}}`",
+    "HunyuanVideo15Pipeline": GUIDER,
+    "HunyuanVideo15ImageToVideoPipeline": GUIDER,
+    "LTX2Pipeline": MODALITIES,
+    "LTX2ImageToVideoPipeline": MODALITIES,
+    "QwenImagePipeline": QWEN_CFG,
+    "QwenImageEditPipeline": QWEN_CFG,
+    "QwenImageEditPlusPipeline": QWEN_CFG,
+    "Flux2Pipeline": "embedded; no negative prompt",
+    "Flux2KleinPipeline": "distilled: none; base: CFG, two calls a step; no negative prompt",
+    "ZImagePipeline": f"{ONE_CALL}; `options: {{cfg_truncation: 0.5, cfg_normalization: true}}`",
     "DDPMPipeline": "none",
+    **dict.fromkeys(
+        (
+            "StableDiffusion3Pipeline",
+            "StableDiffusionPipeline",
+            "StableDiffusionXLPipeline",
+            "MochiPipeline",
+            "SanaPipeline",
+        ),
+        ONE_CALL,
+    ),
 }
+INPUTS = ("image", "last_image", "video", "mask_image", "control_image", "ip_adapter_image", "strength")
+"""Arguments of a pipeline's call that a prompt's inputs become."""
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def page(adapters: RegistryLike, caches: RegistryLike) -> str:
@@ -89,19 +132,32 @@ def page(adapters: RegistryLike, caches: RegistryLike) -> str:
     known = [adapters.get(name) for name in adapters.names()]
     found = {name: caches.get(name) for name in caches.names() if name != "none"}
     sections = ("\n".join(_section(adapter, found)) for adapter in known if adapter.pipeline is not None)
-    return "\n".join([HEAD, *sections]) + TAIL
+    return "\n".join([HEAD, *sections]) + section() + TAIL
 
 
 def _section(adapter: Adapter, caches: Mapping[str, Any]) -> Iterator[str]:
-    pipeline = adapter.pipeline or ""
     yield f"## {adapter.name}\n"
-    yield f"{adapter.title}.\n"
+    chosen = " Chosen for a checkpoint of it, too." if adapter.is_chosen else ""
+    yield f"{adapter.title}.{chosen}\n"
+    for form in (adapter, *adapter.forms):
+        yield from _form(form, caches)
+
+
+def _form(adapter: Adapter, caches: Mapping[str, Any]) -> Iterator[str]:
+    pipeline = adapter.pipeline or ""
     yield "| | |\n|---|---|"
     rows = {
         "pipeline": f"`{pipeline}`, {adapter.dtype}" + (f", {adapter.fps} frames a second" * (adapter.kind == "video")),
-        "checkpoint": "ships with genrun" if isinstance(adapter.checkpoint, Path) else f"`{adapter.checkpoint}`",
+        "input": _inputs(pipeline),
+        **(
+            {"sound": "AAC in the mp4, at its vocoder's rate; `output: {sound: false}` leaves it out"}
+            if adapter.sound
+            else {}
+        ),
+        "checkpoint": _checkpoint(adapter),
+        **({"memory": _memory(adapter)} if adapter.billions else {}),
         "defaults": _fields(adapter.defaults),
-        **{f"with `{name}`": _fields(changes) for name, changes in adapter.variants.items()},
+        **{f"with `{name}`": _fields(changes) or "the same" for name, changes in adapter.variants.items()},
         "guidance": GUIDANCE[pipeline],
         "refused": "; ".join(_refused(adapter)),
         "caches": _caches(pipeline, caches),
@@ -110,6 +166,27 @@ def _section(adapter: Adapter, caches: Mapping[str, Any]) -> Iterator[str]:
     }
     yield from (f"| {name} | {text} |" for name, text in rows.items())
     yield ""
+
+
+def _inputs(pipeline: str) -> str:
+    taken = [one for one in call_parameters(pipeline) or () if one.name in INPUTS]
+    needed = {*missing_inputs(pipeline)}
+    words = (f"`{one.name}`" if one.name in needed else f"`{one.name}` if given" for one in taken)
+    return ", ".join(["none" if pipeline == "DDPMPipeline" else "text", *words])
+
+
+def _checkpoint(adapter: Adapter) -> str:
+    if isinstance(adapter.checkpoint, Path):
+        return "ships with genrun"
+    told = ", ".join(f"{name} {'set' if is_set else 'not set'}" for name, is_set in adapter.marks.items())
+    named = f"`{adapter.checkpoint}`" if adapter.checkpoint else "that of text to video with `task: image-to-video`"
+    return f"{named}; folders with {told}" if told else named
+
+
+def _memory(adapter: Adapter) -> str:
+    """Say how large the weights are, component by component."""
+    each = (f"{name} {billions * BYTES[adapter.dtype]:.1f}" for name, billions in adapter.billions.items())
+    return f"weights in {adapter.dtype}, GB: {', '.join(each)}"
 
 
 def _kernels(transformer: str) -> Iterator[str]:
@@ -148,6 +225,8 @@ def _caches(pipeline: str, caches: Mapping[str, Any]) -> str:
     }
     on_any = [name for name, cache in fitting.items() if not cache.needs_order]
     in_order = [name for name, cache in fitting.items() if cache.needs_order]
+    if not fitting and transformer_of(pipeline):
+        return f"none: no cache knows the blocks of {transformer_of(pipeline)}"
     if not fitting:
         return "none: they cache blocks of a transformer, and this is a UNet"
     kinds = f"{', '.join(on_any)} with any solver; {', '.join(in_order)} in the order of steps"

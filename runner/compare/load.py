@@ -47,9 +47,10 @@ class ComparedItem:
     run: RunFolder
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """Prompt, negative prompt ("" for none) and seed, which pair it with an item of another cell."""
-        return self.planned.prompt, self.planned.negative_prompt or "", self.planned.seed
+    def key(self) -> tuple[str, str, int, str]:
+        """What pairs it with an item of another cell: prompt, negative prompt ("" for none), seed, and its own fields."""
+        planned = self.planned
+        return planned.prompt, planned.negative_prompt or "", planned.seed, planned.own
 
     @property
     def is_done(self) -> bool:

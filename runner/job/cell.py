@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.pipeline.families import OPEN, Parts, informed
+from genrun.adapters.pipeline.families import OPEN, Parts, as_pipeline, chosen, informed
 from genrun.registry import did_you_mean
-from genrun.runner.job.checkpoint import Checkpoint, locate, parts_of
+from genrun.runner.job.additions import Found, Headers, find_additions, is_set
+from genrun.runner.job.checkpoint import Checkpoint, locate, locate_part, parts_of
 from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.files import expanded, located
+from genrun.runner.job.inputs import Inputs, Look, found_inputs, input_reader
 from genrun.runner.job.options import DEFAULT_SOLVER, NO_CACHE, kind_options
 from genrun.runner.job.prompt_files import Prompt
 from genrun.runner.job.prompts import ReadFile, file_reader, prompts_of
@@ -21,6 +23,8 @@ from genrun.runner.job.registries import Registries
 from genrun.runner.job.schema import CacheSpec, JobSpec, LaunchSpec, ModelSpec, ParallelSpec, SamplingSpec, SolverSpec
 from genrun.runner.job.tree import Value, unknown
 from genrun.runner.job.validate import job_of, section
+
+CHECKPOINT = ("model", "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Cell:
         checkpoint: where the weights are.
         sampling: with the adapter's defaults, without fields that are not set.
         prompts: in the order of their list or file.
+        inputs: the pictures and clips of each prompt.
+        additions: what is added to the checkpoint.
     """
 
     axes: Mapping[str, str]
@@ -42,6 +48,8 @@ class Cell:
     checkpoint: Checkpoint
     sampling: Mapping[str, Any]
     prompts: tuple[Prompt, ...]
+    inputs: tuple[Inputs, ...]
+    additions: Found = field(default_factory=Found)
 
     @property
     def dtype(self) -> str | dict[str, str]:
@@ -50,9 +58,11 @@ class Cell:
         return {"default": str(self.adapter.dtype), **given} if isinstance(given, dict) else given or self.adapter.dtype
 
 
-def _checkpoint(text: str, base: Path, variant: str | None) -> Checkpoint | str:
+def _checkpoint(
+    text: str, base: Path, variant: str | None, config: Path | None, without: frozenset[str]
+) -> Checkpoint | str:
     try:
-        return locate(text, base, variant)
+        return locate(text, base, variant, config, without)
     except ValueError as error:
         return str(error)
 
@@ -63,15 +73,22 @@ class Sources:
 
     Attributes:
         registries: what is installed.
-        checkpoint: finds a checkpoint by name, folder and variant; returns why there is none.
+        checkpoint: finds a checkpoint by name, folder, variant, configurations and the components that are not read;
+            returns why there is none.
         parts: tells what the files of a checkpoint say of its pipeline.
         prompts: reads a prompt file.
+        look: looks at a picture or clip.
+        headers: reads what tensors are in files of weights.
     """
 
     registries: Registries
-    checkpoint: Callable[[str, Path, str | None], Checkpoint | str] = field(default_factory=lambda: cache(_checkpoint))
+    checkpoint: Callable[[str, Path, str | None, Path | None, frozenset[str]], Checkpoint | str] = field(
+        default_factory=lambda: cache(_checkpoint)
+    )
     parts: Callable[[Checkpoint, str | None], Parts | None] = field(default_factory=lambda: cache(parts_of))
     prompts: ReadFile = field(default_factory=file_reader)
+    look: Look = field(default_factory=input_reader)
+    headers: Headers = field(default_factory=Headers)
 
 
 @dataclass(frozen=True)
@@ -95,7 +112,7 @@ class Draft:
 
     def unresolved(self) -> list[JobProblem]:
         """Name what keeps sections from being resolved."""
-        found = (self._job, self._solver, self._cache, self._model, self._prompts)
+        found = (self._job, self._solver, self._cache, self._model, self._additions, self._prompts, self._inputs)
         return [problem for _, problems in found for problem in problems]
 
     def cell(self) -> Cell | None:
@@ -103,8 +120,10 @@ class Draft:
         job, solver, acceleration, model, sampling = self.job, self.solver, self.cache, self._model[0], self.sampling
         if job is None or solver is None or acceleration is None or model is None or sampling is None:
             return None
-        job = job.model_copy(update={"solver": SolverSpec(**solver), "cache": CacheSpec(**acceleration)})
-        return Cell(self.axes, anywhere(job, self.root), *model, sampling, tuple(self.prompts))
+        sections = {"model": self.model, "solver": SolverSpec(**solver), "cache": CacheSpec(**acceleration)}
+        job = job.model_copy(update=sections)
+        each = (tuple(self.prompts), tuple(self.inputs), self.added)
+        return Cell(self.axes, anywhere(job, self.root), *model, sampling, *each)
 
     @property
     def job(self) -> JobSpec | None:
@@ -136,10 +155,24 @@ class Draft:
         """The prompts, in the order of their list or file; none where they are wrong."""
         return self._prompts[0]
 
+    @property
+    def inputs(self) -> list[Inputs]:
+        """The pictures and clips of each prompt, without those that cannot be used."""
+        return self._inputs[0]
+
     @cached_property
     def model(self) -> ModelSpec | None:
-        """The section `model`."""
-        return section(self.root, "model", ModelSpec)
+        """The section `model`; of one that names a checkpoint alone, with the adapter that it means."""
+        spec = section(self.root, "model", ModelSpec)
+        if spec is None or spec.checkpoint is None or "adapter" in spec.model_fields_set:
+            return spec
+        config, _ = self._config(spec.config)
+        place, without = self.root.place(CHECKPOINT).folder, frozenset(spec.components or ())
+        found = self.sources.checkpoint(spec.checkpoint, place, spec.variant, config, without)
+        if not isinstance(found, Checkpoint) or not isinstance(self.registries.adapters.get(OPEN), Adapter):
+            return spec
+        name = chosen(found.name, None if found.folder is None else self.sources.parts(found, spec.revision))
+        return spec if name is None else spec.model_copy(update={"adapter": name})
 
     @cached_property
     def launch(self) -> LaunchSpec | None:
@@ -175,13 +208,24 @@ class Draft:
         """The class of the model's pipeline, where that is known before it is loaded."""
         if self.checkpoint is None:
             return None
+        if self.added.pipeline is not None:
+            return self.added.pipeline
         return pipeline_of(self.adapter, self.checkpoint, None if self.model is None else self.model.revision)
+
+    @property
+    def added(self) -> Found:
+        """What is added to the checkpoint, as far as it is right."""
+        return self._additions[0]
+
+    @cached_property
+    def parts(self) -> Parts | None:
+        """The parts of the model's pipeline; None where they are not on this machine."""
+        return self._parts(self.checkpoint)
 
     @cached_property
     def denoiser(self) -> Mapping[str, Any]:
         """The config.json of the model's transformer or UNet; empty where it is not on this machine."""
-        parts = self._parts(self.checkpoint)
-        return {} if parts is None else parts.denoiser_config
+        return {} if self.parts is None else self.parts.denoiser_config
 
     @cached_property
     def _job(self) -> tuple[JobSpec | None, list[JobProblem]]:
@@ -200,7 +244,36 @@ class Draft:
         return prompts_of(self.root, self.sources.prompts)
 
     @cached_property
+    def _inputs(self) -> tuple[list[Inputs], list[JobProblem]]:
+        return found_inputs(self.root, self.prompts, self.sources.look)
+
+    @cached_property
     def _model(self) -> tuple[tuple[Any, Checkpoint] | None, list[JobProblem]]:
+        located, problems = self._located
+        if located is None:
+            return None, problems
+        adapter, found = located
+        if not isinstance(adapter, Adapter):
+            return located, problems
+        parts, named = self._parts(found), self.added.pipeline
+        if adapter.name != OPEN and named is not None:
+            whole = self.registries.adapters.get(adapter.name)
+            known = Parts(named, index=adapter.marks) if parts is None else replace(parts, pipeline=named)
+            return (as_pipeline(whole, known), found), problems
+        if parts is None or not (adapter.name == OPEN or adapter.forms):
+            return located, problems
+        return (informed(adapter, replace(parts, pipeline=named or parts.pipeline)), found), problems
+
+    @cached_property
+    def _additions(self) -> tuple[Found, list[JobProblem]]:
+        located = self._located[0]
+        if self.model is None or located is None or not is_set(self.model):
+            return Found(), []
+        adapter, found = located
+        return find_additions(self.root, self.model, found, self.sources.headers, adapter.pipeline)
+
+    @cached_property
+    def _located(self) -> tuple[tuple[Any, Checkpoint] | None, list[JobProblem]]:
         spec, adapters = self.model, self.registries.adapters
         if spec is None:
             return None, []
@@ -208,22 +281,38 @@ class Draft:
         if spec.adapter not in names:
             return None, [self.root.problem(("model", "adapter"), unknown(spec.adapter, names, "model"))]
         adapter = adapters.get(spec.adapter)
-        at = ("model", "checkpoint")
+        at = CHECKPOINT
         text = spec.checkpoint or adapter.checkpoint
         if text is None:
             message = f"missing: {spec.adapter} has none of its own. Name a folder or a hub id (org/name)."
             return None, [self.root.problem(at, message)]
-        found = self.sources.checkpoint(str(text), self.root.place(at).folder, spec.variant)
+        config, wrong = self._config(spec.config)
+        without = frozenset(spec.components or ())
+        found = wrong or self.sources.checkpoint(str(text), self.root.place(at).folder, spec.variant, config, without)
         if isinstance(found, Checkpoint):
-            adapter = adapter.for_checkpoint(found.name)
-            is_open = isinstance(adapter, Adapter) and adapter.name == OPEN
-            parts = self._parts(found) if is_open else None
-            return (adapter if parts is None else informed(adapter, parts), found), []
+            if config is None or found.file is not None:
+                return (adapter.for_checkpoint(found.name), found), []
+            wrong = "is for a checkpoint that is one file, and this one is none. Leave it out."
+        if wrong:
+            at, found = ("model", "config"), wrong
         if spec.checkpoint is None and isinstance(adapter.checkpoint, Path) and not adapter.checkpoint.is_dir():
             found = f"the weights that come with {spec.adapter} are not in this installation. Reinstall genrun."
         elif spec.adapter == OPEN and "neither" in found:
             found += did_you_mean(str(text), names)
         return None, [self.root.problem(at, found)]
+
+    def _config(self, text: str | None) -> tuple[Path | None, str]:
+        """Return the folder of a pipeline's configurations that a job names, or why there is none."""
+        if text is None:
+            return None, ""
+        try:
+            folder = locate_part(text, self.root.place(("model", "config")).folder).local_folder(None)
+        except ValueError as error:
+            return None, str(error)
+        return (
+            folder,
+            "" if folder is not None else f"{text!r} is no folder on this machine. Get it: hf download {text}.",
+        )
 
     def _parts(self, checkpoint: Checkpoint | None) -> Parts | None:
         if checkpoint is None:
@@ -240,6 +329,14 @@ def pipeline_of(adapter: Any, checkpoint: Checkpoint, revision: str | None = Non
     except ValueError:
         return None
     return name if isinstance(name, str) else None
+
+
+def sampling_of(sampling: Mapping[str, Any], prompt: Prompt) -> dict[str, Any]:
+    """Return a cell's sampling with the fields that a prompt has of its own."""
+    own = {name: value for name, value in prompt.row.items() if name in SamplingSpec.model_fields}
+    if "strength" not in prompt.row:
+        return {**sampling, **own}
+    return {**sampling, **own, "options": {**sampling.get("options", {}), "strength": prompt.row["strength"]}}
 
 
 def anywhere(job: JobSpec, root: Value) -> JobSpec:

@@ -7,13 +7,15 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genrun.adapters.checkpoint.index import AGAIN, INDEX, CheckpointError, components_of, index_of
-from genrun.adapters.checkpoint.integrity import check_whole
+from genrun.adapters.checkpoint.integrity import check_configurations, check_whole
+from genrun.adapters.checkpoint.lora import tensors_of
+from genrun.adapters.checkpoint.parts import FILES
 from genrun.adapters.pipeline.families import Parts, parts_at
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -36,14 +38,27 @@ class Checkpoint:
 
     Attributes:
         name: the absolute folder, or the hub id.
-        folder: the folder, or None for a hub id.
+        folder: the folder, or None for a hub id or a file.
+        file: weights in one file, or None.
+        config: of such a file, the folder with the configurations of its pipeline; or such a folder by itself.
     """
 
     name: str
     folder: Path | None
+    file: Path | None = None
+    config: Path | None = None
+
+    @property
+    def is_hub_id(self) -> bool:
+        """True for what the hub has, on this machine or not."""
+        return self.folder is None and self.file is None and self.config is None
 
     def fingerprint(self, revision: str | None) -> str:
-        """Return what identifies the weights: of a folder its content, of a hub id its name and revision."""
+        """Return what identifies the weights: of a folder or file its content, of a hub id its name and revision."""
+        if self.file is not None:
+            return fingerprint_of_file(self.file)
+        if self.config is not None:
+            return f"config:{_hash(self.config, TEXTS)}"
         return f"hub:{self.name}@{revision or 'main'}" if self.folder is None else fingerprint(self.folder)
 
     def index(self, revision: str | None) -> Mapping[str, Any] | None:
@@ -57,7 +72,9 @@ class Checkpoint:
 
     def local_folder(self, revision: str | None) -> Path | None:
         """Return where its files are on this machine: the folder, or that of the hub's cache; None where they are not."""
-        return self.folder or cached_folder(self.name, revision)
+        if not self.is_hub_id:
+            return self.folder or self.config
+        return cached_folder(self.name, revision)
 
 
 def parts_of(checkpoint: Checkpoint, revision: str | None) -> Parts | None:
@@ -73,28 +90,58 @@ def parts_of(checkpoint: Checkpoint, revision: str | None) -> Parts | None:
     return None if folder is None else parts_at(read)
 
 
-def locate(text: str, base: Path, variant: str | None = None) -> Checkpoint:
+def locate(
+    text: str,
+    base: Path,
+    variant: str | None = None,
+    config: Path | None = None,
+    without: Collection[str] = (),
+) -> Checkpoint:
     """Find a checkpoint.
 
     Args:
-        text: a folder, relative to `base`, or a hub id "org/name". A folder that exists wins.
+        text: a folder or a file, relative to `base`, or a hub id "org/name". What exists wins.
         base: the folder of the file that names it.
         variant: of the weights files that a job asks for.
+        config: of a file, the folder with the configurations of its pipeline.
+        without: components that are not read.
 
     Raises:
-        ValueError: it is neither, or the folder is no diffusers pipeline of safetensors.
+        ValueError: it is none of them, or the folder is no diffusers pipeline of safetensors.
+    """
+    found = locate_part(text, base)
+    if found.folder is not None:
+        check_folder(found.folder, text, variant, without)
+    elif found.file is not None:
+        if config is None:
+            wanted = "wanted a folder with a model_index.json, or a hub id"
+            remedy = "For weights in one file say `config: FOLDER`, where its pipeline's configurations are"
+            raise ValueError(f"{text!r} is a file; {wanted}. {remedy}.")
+        try:
+            tensors_of(found.file, repr(text))
+            check_configurations(config, without)
+        except (OSError, CheckpointError) as error:
+            raise ValueError(f"{str(error).rstrip('. ')}.") from error
+        return Checkpoint(found.name, None, found.file, config.resolve())
+    return found
+
+
+def locate_part(text: str, base: Path) -> Checkpoint:
+    """Find a folder or a file, relative to `base`, or a hub id; nothing in it is looked at.
+
+    Raises:
+        ValueError: it is none of them.
     """
     path = base / (Path.home() / text[2:] if text.startswith("~/") else text)
     try:
-        is_folder, is_file = path.is_dir(), path.is_file()
+        is_folder, is_there = path.is_dir(), path.exists() or path.is_symlink()
     except OSError as error:
         raise ValueError(f"{text!r} cannot be looked at: {error.strerror}.") from error
     if is_folder:
-        check_folder(path, text, variant)
         return Checkpoint(str(path.resolve()), path.resolve())
-    if is_file:
-        raise ValueError(f"{text!r} is a file; wanted a folder with a model_index.json, or a hub id.")
-    if HUB_ID.fullmatch(text):
+    if is_there:
+        return Checkpoint(str(path.absolute()), None, path.absolute())
+    if HUB_ID.fullmatch(text) and Path(text).suffix not in FILES:
         return Checkpoint(text, None)
     raise ValueError(f"{text!r} is neither a folder nor a hub id such as org/name.")
 
@@ -115,7 +162,7 @@ def cached_folder(hub_id: str, revision: str | None) -> Path | None:
         return None
 
 
-def check_folder(folder: Path, name: str, variant: str | None = None) -> None:
+def check_folder(folder: Path, name: str, variant: str | None = None, without: Collection[str] = ()) -> None:
     """Check that a folder is a diffusers pipeline with safetensors weights.
 
     Raises:
@@ -137,7 +184,7 @@ def check_folder(folder: Path, name: str, variant: str | None = None) -> None:
     if not safe:
         raise ValueError(f"the folder {name!r} has no weights (*.safetensors). Download all of it.")
     try:
-        check_whole(folder, index_of(folder), variant)
+        check_whole(folder, index_of(folder), variant, without)
     except OSError as error:
         place = error.filename or folder
         raise ValueError(f"the folder {name!r} cannot be used: {place}: {error.strerror}.") from error
@@ -157,15 +204,32 @@ def fingerprint(folder: Path) -> str:
     Returns:
         "folder:" and 32 hex digits.
     """
+    return f"folder:{_hash(folder, (*TEXTS, WEIGHTS))}"
+
+
+def fingerprint_of_file(path: Path) -> str:
+    """Hash a file of weights, as `fingerprint` does those of a folder, but not its name.
+
+    Returns:
+        "file:" and 32 hex digits.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(f"{size}\0".encode())
+    for piece in _whole(path) if size <= WHOLE_UP_TO_BYTES else _sampled(path, size):
+        digest.update(piece)
+    return f"file:{digest.hexdigest()[:32]}"
+
+
+def _hash(folder: Path, suffixes: Collection[str]) -> str:
     digest = hashlib.sha256()
     for path in sorted(_files(folder), key=lambda path: path.relative_to(folder).as_posix()):
-        if path.suffix in TEXTS or path.suffix == WEIGHTS:
+        if path.suffix in suffixes:
             size = path.stat().st_size
             name = path.relative_to(folder).as_posix()
             digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
             for piece in _whole(path) if size <= WHOLE_UP_TO_BYTES else _sampled(path, size):
                 digest.update(piece)
-    return f"folder:{digest.hexdigest()[:32]}"
+    return digest.hexdigest()[:32]
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -195,7 +259,8 @@ def _sampled(path: Path, size: int) -> Iterator[bytes]:
     with path.open("rb") as file:
         length = file.read(8)
         yield length
-        yield file.read(min(int.from_bytes(length, "little"), MAX_HEADER_BYTES))
+        if path.suffix == WEIGHTS:
+            yield file.read(min(int.from_bytes(length, "little"), MAX_HEADER_BYTES))
         for index in range(CHUNKS):
             file.seek((size - CHUNK_BYTES) * index // (CHUNKS - 1))
             yield file.read(CHUNK_BYTES)

@@ -17,6 +17,7 @@ PERCENT_PATTERN = r"[0-9]{1,9}(\.[0-9]{1,9})?%"
 GPUS_PATTERN = r"([A-Za-z0-9_.-]{1,80}:)?[1-9][0-9]{0,5}"
 REVISION_PATTERN = r"[A-Za-z0-9][\w./+-]{0,199}"
 VARIANT_PATTERN = r"[\w-]{1,80}"
+LORA_NAME_PATTERN = r"[\w-]{1,80}"
 WANTED = "wanted"
 """The type of pydantic's errors whose message says what is wanted."""
 
@@ -25,6 +26,9 @@ MAX_COUNT = 1_000_000
 
 MAX_STEPS, MAX_SIDE, MAX_FRAMES, MAX_FPS, MAX_GUIDANCE = 100_000, 16_384, 65_536, 1_000, 10_000
 """Largest values of sampling fields: more than any model makes, and few enough to be multiplied."""
+
+MAX_INPUTS = 16
+"""Most pictures of one field of a prompt: no model looks at more."""
 
 MAX_RANKS = 100_000
 """Largest number of ranks: more than any cluster has GPUs."""
@@ -78,6 +82,40 @@ def _variant(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(VARIANT_PATTERN, value, re.ASCII):
         return value
     raise PydanticCustomError(WANTED, "the part of the files' names such as fp16 in model.fp16.safetensors")
+
+
+def _folders(value: Any) -> Any:
+    """Return folders as a tuple, of one or of a list of them."""
+    given = value if isinstance(value, list | tuple) else [value]
+    if all(isinstance(each, str) and each for each in given):
+        return tuple(given)
+    raise PydanticCustomError(WANTED, "a folder or a hub id, or a list of them")
+
+
+def _components(value: Any) -> Any:
+    if isinstance(value, dict) and all(isinstance(each, str | None) and each != "" for each in value.values()):
+        return value
+    raise PydanticCustomError(
+        WANTED, "a mapping such as {vae: FOLDER}, with null for a component that the pipeline is to go without"
+    )
+
+
+def _lora_name(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(LORA_NAME_PATTERN, value, re.ASCII):
+        return value
+    raise PydanticCustomError(WANTED, "a name of up to 80 letters, digits, `_` and `-`")
+
+
+def _weight_name(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(r"[^/\\\0]{1,255}", value) and value not in (".", ".."):
+        return value
+    raise PydanticCustomError(WANTED, "the name of a file")
+
+
+def _subfolder(value: Any) -> Any:
+    if isinstance(value, str) and len(value) <= MAX_NAME and not {"..", ".", ""} & set(value.split("/")):
+        return value
+    raise PydanticCustomError(WANTED, "a folder below, such as models")
 
 
 def _revision(value: Any) -> Any:
@@ -136,12 +174,28 @@ def _folder(value: str) -> str:
     return str(folder)
 
 
+def _inputs(value: Any) -> Any:
+    several = value if isinstance(value, list | tuple) else [value]
+    if not 0 < len(several) <= MAX_INPUTS or not all(isinstance(each, str) and each for each in several):
+        wanted = "the name of a file, or a list of up to {most} of them"
+        raise PydanticCustomError(WANTED, wanted, {"most": MAX_INPUTS})
+    return tuple(value) if isinstance(value, list) else value
+
+
 CountOrAuto = Annotated[
     int | Literal["auto"], BeforeValidator(_count_or_auto, json_schema_input_type=int | Literal["auto"])
 ]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Dtypes = Annotated[str | dict[str, str], BeforeValidator(_dtype, json_schema_input_type=Dtype | dict[str, Dtype])]
 Variant = Annotated[str, BeforeValidator(_variant, json_schema_input_type=str)]
+Folders = Annotated[tuple[str, ...], BeforeValidator(_folders, json_schema_input_type=str | list[str])]
+Components = Annotated[
+    dict[str, str | None], BeforeValidator(_components, json_schema_input_type=dict[str, str | None])
+]
+LoraName = Annotated[str, BeforeValidator(_lora_name, json_schema_input_type=str)]
+WeightName = Annotated[str, BeforeValidator(_weight_name, json_schema_input_type=str)]
+Subfolder = Annotated[str, BeforeValidator(_subfolder, json_schema_input_type=str)]
+Scale = Annotated[float, Field(allow_inf_nan=False, ge=-MAX_GUIDANCE, le=MAX_GUIDANCE)]
 Compile = Annotated[
     bool | Literal["regional"], BeforeValidator(_compile, json_schema_input_type=bool | Literal["regional"])
 ]
@@ -158,4 +212,5 @@ Revision = Annotated[str, BeforeValidator(_revision, json_schema_input_type=str)
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Text = Annotated[str, Field(min_length=1)]
 Folder = Annotated[Text, AfterValidator(_folder)]
+Inputs = Annotated[str | tuple[str, ...], BeforeValidator(_inputs, json_schema_input_type=str | list[str])]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

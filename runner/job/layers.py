@@ -28,6 +28,13 @@ MIN_SECRET = 4
 SHORTHANDS = {"solver": "kind", "cache": "kind", "launch": "kind", "sampling.scheduler": "kind", "parallel": "time"}
 """Sections that may be given as the text of one of their keys; `model` is the name of an adapter or a checkpoint."""
 
+PROMPT_FILES = (".txt", ".csv", ".jsonl")
+"""Suffixes of the files that `prompts: FILE` is short for."""
+
+MAX_SEEDS = 1_000_000
+"""Most seeds of a range: a job has no more items."""
+
+_RANGE = re.compile(r"([0-9]{1,19})\s*\.\.\s*([0-9]{1,19})", re.ASCII)
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::([-?])([^}]*))?\})?")
 _SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|\d|$)", re.IGNORECASE)
 
@@ -121,7 +128,7 @@ def expand(root: Value, adapters: Sequence[str]) -> Value:
     """Write shorthands out: `solver: ropa`, `model: demo-video`, `then: [score]`; also in values of the matrix."""
     if not root.is_mapping:
         return root
-    for section in ("model", *SHORTHANDS):
+    for section in ("model", "prompts", "seeds", *SHORTHANDS):
         root = _change(root, section.split("."), lambda value, at=section: _expand_section(at, value, adapters))
     root = _change(root, ("launch", "then"), _expand_steps)
     return _change(root, ("matrix",), lambda matrix: _expand_matrix(matrix, adapters))
@@ -137,10 +144,28 @@ def _change(root: Value, path: Sequence[str], change: Callable[[Value], Value]) 
 
 
 def _expand_section(section: str, value: Value, adapters: Sequence[str]) -> Value:
+    if section == "seeds":
+        return _expand_seeds(value)
+    if section == "prompts":
+        is_file = isinstance(value.data, str) and value.data.lower().endswith(PROMPT_FILES)
+        return Value({"file": value}, value.origin, value.key) if is_file else value
     if not isinstance(value.data, str) or section not in ("model", *SHORTHANDS):
         return value
     key = SHORTHANDS.get(section) or ("adapter" if value.data in adapters else "checkpoint")
     return Value({key: value}, value.origin, value.key)
+
+
+def _expand_seeds(value: Value) -> Value:
+    """Write `10` and `0..9` out; what is no such range, or too long a one, is left for the schema to refuse."""
+    data = value.data
+    first, last = 0, -1
+    if type(data) is int:
+        last = data - 1
+    elif isinstance(data, str) and (found := _RANGE.fullmatch(data.strip())):
+        first, last = int(found[1]), int(found[2])
+    if not 0 <= last - first < MAX_SEEDS:
+        return value
+    return replace(value, data=[Value(seed, value.origin) for seed in range(first, last + 1)], plain=False)
 
 
 def _expand_steps(steps: Value) -> Value:
@@ -156,7 +181,10 @@ def _expand_matrix(matrix: Value, adapters: Sequence[str]) -> Value:
     axes = dict(matrix.data)
     for axis, values in matrix.data.items():
         if isinstance(values.data, list):
-            axes[axis] = replace(values, data=[_expand_section(axis, value, adapters) for value in values.data])
+            # A number would be one seed as likely as a count of them.
+            counts = axis == "seeds" and any(type(value.data) is int for value in values.data)
+            written = values.data if counts else [_expand_section(axis, value, adapters) for value in values.data]
+            axes[axis] = replace(values, data=written)
     return replace(matrix, data=axes)
 
 

@@ -25,7 +25,7 @@ MAX_LABEL = 40
 AXES = ("model", "prompts", "seeds", "sampling", "solver", "cache", "attention")
 """Sections that an axis may vary: those that change the pictures."""
 
-_OPEN = ("sampling.options.", "sampling.scheduler.")
+_OPEN = ("sampling.options.", "sampling.scheduler.", "model.components.")
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def _known_paths(registries: Registries) -> list[str]:
     """Return every dotted path an axis may have, apart from the open ones of scheduler and options."""
     paths = [*AXES]
     for section, model in SECTIONS.items():
-        if section and section[0] in AXES:
-            paths += [f"{section[0]}.{name}" for name in model.model_fields]
+        if section and section[0] in AXES and all(isinstance(part, str) for part in section):
+            paths += [".".join((*map(str, section), name)) for name in model.model_fields]
     for section, registry in (("solver", registries.solvers), ("cache", registries.caches)):
         options = {name for kind in registry.names() for name in model_of(registry.get(kind)).model_fields}
         paths += [f"{section}.kind", *(f"{section}.{name}" for name in sorted(options))]
@@ -125,12 +125,15 @@ def _labels(values: Sequence[Value]) -> list[str]:
 
 def _label(data: object) -> str:
     if isinstance(data, dict):
-        kind = data.get("kind") or data.get("adapter") or data.get("checkpoint")
+        names = ("kind", "adapter", "checkpoint", "name", "path")
+        kind = next((data[name] for name in names if data.get(name)), None)
+        if data.get("name"):
+            data = {key: value for key, value in data.items() if key != "path"}
         # K is what papers call the number of workers.
         rest = [
             f"{'K' if key == 'workers' else key}={_label(value)}" for key, value in data.items() if value is not kind
         ]
         return " ".join([str(kind), *rest] if kind is not None else rest)
     if isinstance(data, list):
-        return ",".join(_label(value) for value in data)
+        return ",".join(_label(value) for value in data) or "none"
     return str(data) if isinstance(data, str) and len(data) <= MAX_LABEL else shown(data)

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.checkpoint.variants import changes_weights
+from genrun.adapters.pipeline.additions import CONTENTS, identity_of
 from genrun.runner.job.errors import JobProblem, Origin, raise_all
+from genrun.runner.job.inputs import as_stored, identity, wrong_stored
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -30,12 +32,15 @@ MAX_ITEMS = 1_000_000
 """A run folder has a file for each of them, and is looked through whenever a command asks how far it is."""
 
 NATIVE, NO_CACHE = "native", "none"
-LATER = ("cache", "attention")
+LATER = ("cache", "attention", "inputs", "row")
 """Fields that items of earlier versions lack."""
+
+IF_THERE = ("inputs", "row")
+"""Fields that are stored only where they say something."""
 
 TYPES: dict[str, Any] = {
     **dict.fromkeys(("id", "pair", "prompt", "attention"), str),
-    **dict.fromkeys(("model", "sampling", "solver", "axes", "cache"), dict),
+    **dict.fromkeys(("model", "sampling", "solver", "axes", "cache", "inputs", "row"), dict),
     "negative_prompt": str | None,
     "seed": int,
 }
@@ -54,19 +59,21 @@ class WorkItem:
 
     Attributes:
         id: 20 hex digits of a hash of everything that changes the pixels: the adapter, the checkpoint's fingerprint
-            and dtype, the VAE's tiling, compilation, quantisation, prompt, negative prompt, seed, sampling, solver, cache
-            and attention; and of nothing else.
+            and dtype, the VAE's tiling, compilation, quantisation, what is added to the checkpoint, prompt, negative
+            prompt, seed, inputs, sampling, solver, cache and attention; and of nothing else.
         pair: the same hash without the last three: items of one pair differ in how they are computed only.
         prompt: the text, byte for byte.
         negative_prompt: its own or the job's, or None.
         seed: of the initial noise.
         model: adapter, checkpoint (absolute folder or hub id), fingerprint, revision, dtype, device; and of
-            offload, vae, compile, quantization and encode those that are set.
+            offload, vae, compile, quantization, encode and what is added to the checkpoint those that are set.
         sampling: steps, guidance_scale, height, width, num_frames, scheduler, options: those that are set.
         solver: kind and every option.
         axes: matrix axis -> short label.
         cache: kind and every option; empty for none.
         attention: the kernel.
+        inputs: field of the prompt -> its pictures or clips: {"sha256", "suffix", "name"} each, of which the first counts.
+        row: fields that the prompt had of its own: its name, strength, and fields of sampling.
     """
 
     id: str
@@ -80,15 +87,24 @@ class WorkItem:
     axes: dict[str, str] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
     attention: str = NATIVE
+    inputs: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    row: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_reference(self) -> bool:
         """True when the others of its pair are compared with it: sequential, computed in full."""
         return self.solver["kind"] == "sequential" and not self.cache and self.attention == NATIVE
 
+    @property
+    def own(self) -> str:
+        """What tells its prompt from another of the same text: inputs and fields of its own, as text; "" without any."""
+        row = {name: value for name, value in self.row.items() if name != "name"}
+        return canonical([identity(self.inputs), row]).decode() if self.inputs or row else ""
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, keys in the order of the fields."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in found.items() if value or name not in IF_THERE}
 
     def to_json(self) -> str:
         """Return one line of ASCII."""
@@ -116,6 +132,8 @@ class WorkItem:
             raise ValueError("not an item: its solver has no kind")
         if not all(isinstance(label, str) for label in item.axes.values()):
             raise ValueError("not an item: a label of its axes is no text")
+        if wrong := wrong_stored(item.inputs):
+            raise ValueError(f"not an item: {wrong}")
         return item
 
     def fits(self) -> bool | None:
@@ -130,10 +148,10 @@ class WorkItem:
         try:
             call = registry.get(str(self.model["adapter"])).call
             shared = _hash_of_cell(self.model, call, self.sampling)
-        except (KeyError, LookupError, ImportError, AttributeError):
+        except (LookupError, ImportError, AttributeError, TypeError, ValueError):
             return None
         texts = (self.prompt, self.negative_prompt, self.seed)
-        return _ids(shared, texts, _suffix(self.solver, self.cache, self.attention))
+        return _ids(shared, texts, identity(self.inputs), _suffix(self.solver, self.cache, self.attention))
 
 
 def plan(loaded: LoadedJob) -> list[WorkItem]:
@@ -161,13 +179,19 @@ def canonical(data: Any) -> bytes:
 def _fingerprints(loaded: LoadedJob) -> dict[tuple[str, str | None], str]:
     found: dict[tuple[str, str | None], str] = {}
     for cell in loaded.cells:
-        key = (cell.checkpoint.name, cell.job.model.revision)
-        if key not in found:
+        wanted = [
+            (cell.checkpoint, cell.job.model.revision),
+            *((each, None) for each in cell.additions.sources.values()),
+        ]
+        for source, revision in wanted:
+            key = (source.name, revision)
+            if key in found:
+                continue
             try:
-                found[key] = cell.checkpoint.fingerprint(cell.job.model.revision)
+                found[key] = source.fingerprint(revision)
             except OSError as error:
                 where = loaded.origin.get("model.checkpoint", Origin(str(loaded.path)))
-                message = f"{error.filename or cell.checkpoint.name}: cannot be read: {error.strerror}."
+                message = f"{error.filename or source.name}: cannot be read: {error.strerror}."
                 raise_all([JobProblem(where, "model.checkpoint", message)])
     return found
 
@@ -177,6 +201,7 @@ def _model(cell: Cell, fingerprints: Mapping[tuple[str, str | None], str]) -> di
     held = model.model_dump(mode="json", include=HELD, exclude_none=True)
     if cell.checkpoint.folder is not None and not changes_weights(cell.checkpoint.folder, model.variant):
         held.pop("variant", None)
+    contents = {name: fingerprints[name, None] for name in cell.additions.sources}
     return {
         "adapter": model.adapter,
         "checkpoint": cell.checkpoint.name,
@@ -185,6 +210,8 @@ def _model(cell: Cell, fingerprints: Mapping[tuple[str, str | None], str]) -> di
         "dtype": cell.dtype,
         "device": model.device,
         **held,
+        **cell.additions.model,
+        **({CONTENTS: contents} if contents else {}),
     }
 
 
@@ -194,26 +221,30 @@ def _identity(model: Mapping[str, Any]) -> dict[str, Any]:
     changes = {key: model[key] for key in ("compile", "quantization", "variant") if model.get(key)}
     if (model.get("vae") or {}).get("tiling"):
         changes["tiling"] = True
-    return {**{key: model[key] for key in ("adapter", "fingerprint", "dtype")}, **changes}
+    return {**{key: model[key] for key in ("adapter", "fingerprint", "dtype")}, **changes, **identity_of(model)}
 
 
 def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt]]:
     """Yield the items of one cell, each with the prompt that it comes from."""
+    from genrun.runner.job.cell import sampling_of
+
     sampling = {key: value for key, value in cell.sampling.items() if key != "negative_prompt"}
     solver = {"kind": cell.job.solver.kind, **cell.job.solver.options}
     # Hashing what a cell shares once keeps the planning of long prompt lists fast.
-    shared = _hash_of_cell(model, cell.adapter.call, sampling)
+    of_cell = _hash_of_cell(model, cell.adapter.call, sampling)
     cache = {} if cell.job.cache.kind == NO_CACHE else {"kind": cell.job.cache.kind, **cell.job.cache.options}
     attention = cell.job.attention
     suffix = _suffix(solver, cache, attention)
-    for prompt in cell.prompts:
-        negative = prompt.negative_prompt if prompt.negative_prompt is not None else cell.job.sampling.negative_prompt
+    for prompt, files in zip(cell.prompts, cell.inputs, strict=True):
+        own = sampling_of(sampling, prompt) if prompt.row else sampling
+        shared = of_cell if own == sampling else _hash_of_cell(model, cell.adapter.call, own)
+        inputs = as_stored(files, prompt.inputs)
+        negative = prompt.negative_prompt
+        negative = cell.sampling.get("negative_prompt") if negative is None else negative
         for seed in cell.job.seeds if prompt.seed is None else (prompt.seed,):
-            pair, item_id = _ids(shared, (prompt.text, negative, seed), suffix)
-            item = WorkItem(
-                item_id, pair, prompt.text, negative, seed, model, sampling, solver, dict(cell.axes), cache, attention
-            )
-            yield item, prompt
+            pair, item_id = _ids(shared, (prompt.text, negative, seed), identity(inputs), suffix)
+            how = (model, own, solver, dict(cell.axes), cache, attention, inputs, dict(prompt.row))
+            yield WorkItem(item_id, pair, prompt.text, negative, seed, *how), prompt
 
 
 def _hash_of_cell(model: Mapping[str, Any], call: Mapping[str, Any], sampling: Mapping[str, Any]) -> Hash:
@@ -229,10 +260,13 @@ def _suffix(solver: Mapping[str, Any], cache: Mapping[str, Any], attention: str)
     return canonical(solver) + (canonical(extras) if extras else b"")
 
 
-def _ids(shared: Hash, texts: tuple[str, str | None, int], suffix: bytes) -> tuple[str, str]:
+def _ids(shared: Hash, texts: tuple[str, str | None, int], inputs: Mapping[str, Any], suffix: bytes) -> tuple[str, str]:
     """Return the pair and the id of an item."""
     hashed = shared.copy()
     hashed.update(canonical(texts))
+    # Not hashed where there are none, so that ids stay what they were before there were any.
+    if inputs:
+        hashed.update(canonical({"inputs": inputs}))
     pair = hashed.hexdigest()[:ID_DIGITS]
     hashed.update(suffix)
     return pair, hashed.hexdigest()[:ID_DIGITS]

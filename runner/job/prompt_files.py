@@ -1,4 +1,4 @@
-"""Prompt files: .txt, .csv and .jsonl, read byte for byte, each prompt with its line."""
+"""Prompt files: .txt, .csv and .jsonl, read byte for byte, each prompt with its line and the fields of its own."""
 
 from __future__ import annotations
 
@@ -8,18 +8,31 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from genrun.adapters.files import MIB, TooLargeError, is_file, read_bounded
+from genrun.adapters.pipeline.input_arguments import ARGUMENTS
 from genrun.registry import did_you_mean
 from genrun.runner.job.errors import JobProblem, Origin, raise_all, refuse
 from genrun.runner.job.files import JOBS, located
+from genrun.runner.job.schema import PromptSpec
+from genrun.runner.job.tree import Path as TreePath
+from genrun.runner.job.tree import dress
+from genrun.runner.job.validate import problems_of
 from genrun.runner.job.yaml import decode
 
-FIELDS = ("prompt", "negative_prompt", "seed")
+FIELDS = tuple(PromptSpec.model_fields)
+INPUTS = tuple(ARGUMENTS)
+"""Fields that are files."""
+
+ROW = tuple(name for name in FIELDS if name not in ("prompt", "negative_prompt", "seed", *INPUTS))
+"""Fields besides that a prompt may have of its own: its name, and what goes before the job's `sampling`."""
+
 MAX_SEED = 2**63
 """Seeds are below it: torch takes 64 bits, signed."""
 
@@ -38,6 +51,16 @@ MAX_PROBLEMS = 1_000
 _SEPARATORS = {";": "`;`", "\t": "tabs", "|": "`|`"}
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
+_NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})(e[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
+
+TEXTS = ("prompt", "negative_prompt")
+"""Columns whose cells are taken as they are, spaces included."""
+
+NUMBERS = {
+    **dict.fromkeys(("seed", "steps", "height", "width", "num_frames"), (int,)),
+    **dict.fromkeys(("strength", "guidance_scale"), (int, float)),
+}
+"""Columns of numbers."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +72,18 @@ class Prompt:
         origin: where it is written.
         negative_prompt: its own negative prompt, or None for the job's.
         seed: its own seed, or None for the job's.
+        row: its other fields: name, strength, and fields of sampling.
+        inputs: field -> files as they are named, relative to the folder of its origin.
+        at: its path in the job, where it is a mapping there.
     """
 
     text: str
     origin: Origin
     negative_prompt: str | None = None
     seed: int | None = None
+    row: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    at: TreePath = ()
 
 
 def find(file: str, base: Path) -> Path | None:
@@ -65,8 +94,8 @@ def find(file: str, base: Path) -> Path | None:
 def read(path: Path, name: str) -> list[Prompt]:
     """Read a prompt file.
 
-    .txt: a prompt a line; blank lines and lines that start with `#` are skipped. .csv: column `prompt`, optional
-    `negative_prompt` and `seed`. .jsonl: an object with the same keys a line.
+    .txt: a prompt a line; blank lines and lines that start with `#` are skipped. .csv: column `prompt`, and any of the
+    others in `FIELDS`. .jsonl: an object with the same keys a line.
 
     Args:
         path: the file.
@@ -113,10 +142,12 @@ def wrong_text(text: str) -> str:
 
 def duplicates(prompts: Sequence[Prompt]) -> list[JobProblem]:
     """Name every prompt that is given again with the same negative prompt and seed, and where it was first."""
-    first: dict[tuple[str, str | None, int | None], Prompt] = {}
+    first: dict[tuple[Any, ...], Prompt] = {}
     problems = []
     for prompt in prompts:
-        same = first.setdefault((prompt.text, prompt.negative_prompt, prompt.seed), prompt)
+        own = tuple((name, value) for name, value in sorted(prompt.row.items()) if name != "name")
+        files = tuple(sorted(prompt.inputs.items()))
+        same = first.setdefault((prompt.text, prompt.negative_prompt, prompt.seed, own, files), prompt)
         if same is not prompt:
             message = f"the same prompt as {same.origin}. Remove one of them; for more samples of it add `seeds`."
             problems.append(JobProblem(prompt.origin, "", message))
@@ -151,11 +182,9 @@ def _read_csv(text: str, name: str, wrong: Wrong) -> Iterator[Prompt]:
                 cells = sum(value is not None for value in row.values())
                 wrong(line, f"fewer cells ({cells}) than the {len(header)} columns. Write empty ones, too.")
             else:
-                seed = (row.get("seed") or "").strip()
                 # A cell cannot say whether it is empty on purpose: it is not given.
-                negative = row.get("negative_prompt") or None
-                fields = {**row, "negative_prompt": negative, "seed": _whole(seed) if seed else None}
-                yield from _prompt(fields, Origin(name, line, 1), wrong)
+                given = {key: _typed(key, cell) for key, cell in row.items() if cell.strip() or (cell and key in TEXTS)}
+                yield from _prompt(given, Origin(name, line, 1), wrong)
             line = reader.line_num + 1
     except csv.Error as error:
         wrong(line, f"not CSV: {error}.")
@@ -198,7 +227,7 @@ def _read_jsonl(text: str, name: str, wrong: Wrong) -> Iterator[Prompt]:
 
 
 def _prompt(fields: dict[str, Any], origin: Origin, wrong: Wrong) -> Iterator[Prompt]:
-    text, negative, seed = fields["prompt"], fields.get("negative_prompt"), fields.get("seed")
+    text, negative, seed = fields.get("prompt"), fields.get("negative_prompt"), fields.get("seed")
     problems = []
     if not isinstance(text, str) or not text.strip():
         problems.append("the prompt is empty, or not text.")
@@ -208,10 +237,32 @@ def _prompt(fields: dict[str, Any], origin: Origin, wrong: Wrong) -> Iterator[Pr
         problems.append(f"seed: wanted a whole number of at least 0, got {seed!r}.")
     found = (wrong_text(each) for each in (text, negative) if isinstance(each, str))
     problems += [message for message in dict.fromkeys(found) if message]
+    row, inputs, wrong_fields = own_fields(fields)
+    problems += wrong_fields
     for problem in problems:
         wrong(origin.line, problem)
     if not problems:
-        yield Prompt(text, origin, negative, seed)
+        yield Prompt(text, origin, negative, seed, row, inputs)
+
+
+def own_fields(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[str, ...]], list[str]]:
+    """Return a prompt's fields of `ROW`, its inputs, and what is wrong with either."""
+    given = {name: fields[name] for name in (*ROW, *INPUTS) if fields.get(name) is not None}
+    if not given:
+        return {}, {}, []
+    data = {"prompt": "-", **given}
+    try:
+        spec = PromptSpec.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        found = problems_of(error, dress(data, Origin("")))
+        return {}, {}, [f"{problem.path}: {problem.message}" for problem in found]
+    texts = (each for value in given.values() for each in (value if isinstance(value, list) else [value]))
+    wrong = (wrong_text(each) for each in texts if isinstance(each, str))
+    # As the schema has them: a guidance of 5 is 5.0, as that of a job is.
+    typed = {name: getattr(spec, name) for name in given}
+    inputs = {name: (value,) if isinstance(value, str) else value for name, value in typed.items() if name in INPUTS}
+    row = {name: value for name, value in typed.items() if name not in INPUTS}
+    return row, inputs, [message for message in dict.fromkeys(wrong) if message]
 
 
 class _Object(dict[str, Any]):
@@ -232,8 +283,13 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
     yield number, text[start:]
 
 
-def _whole(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
+def _typed(column: str, cell: str) -> Any:
+    """Return what a cell says: a number in a column of numbers, where it is one."""
+    kinds = NUMBERS.get(column, ())
+    text = cell.strip()
+    if int in kinds and text.isascii() and text.isdigit() and len(text) < 20:
+        return int(text)
+    return float(text) if float in kinds and _NUMBER.fullmatch(text) else cell if column in TEXTS else text
 
 
 _READERS: dict[str, Callable[[str, str, Wrong], Iterator[Prompt]]] = {

@@ -1,4 +1,4 @@
-"""The prompts of a job: a list in the job file, a file of them, VBench's suite, or captions of COCO."""
+"""The prompts of a job: a list in the job file, a file of them, a template, VBench's suite, or captions of COCO."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import itertools
 import json
 import random
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from genrun.runner.job import prompt_files
 from genrun.runner.job.errors import JobFileError, JobProblem, Origin
 from genrun.runner.job.files import expanded, located
 from genrun.runner.job.prompt_files import Prompt, wrong_text
-from genrun.runner.job.schema import CocoCaptions, PromptSuite
+from genrun.runner.job.prompt_templates import MAX_EXPANDED, TemplateError, rendered, wildcards
+from genrun.runner.job.schema import CocoCaptions, PromptSuite, PromptTemplate
 from genrun.runner.job.tree import Path as TreePath
 from genrun.runner.job.tree import Value, bare, shown, unknown
 
@@ -50,6 +52,8 @@ def prompts_of(root: Value, read_file: ReadFile) -> Found:
         return [], []
     if isinstance(section.data, list):
         found, problems = _listed(root)
+    elif section.get("template") is not None:
+        found, problems = _templated(root, section)
     elif section.get("suite") is not None or section.get("coco") is not None:
         found, problems = _known_set(root, section)
     else:
@@ -71,10 +75,30 @@ def file_reader() -> ReadFile:
 
 
 def _listed(root: Value) -> Found:
-    texts = [(at, value) for at, value in root.entries(("prompts",)) if isinstance(value.data, str) and value.data]
-    prompts = [Prompt(value.data, value.origin) for _, value in texts if value.data.strip()]
-    blank = [root.problem(at, "the prompt is blank.") for at, value in texts if not value.data.strip()]
-    return prompts, blank
+    """Return the prompts that a job lists: texts, and mappings whose fields the schema has checked."""
+    prompts: list[Prompt] = []
+    problems: list[JobProblem] = []
+    for at, value in root.entries(("prompts",)):
+        is_row = value.is_mapping
+        text = root.text((*at, "prompt") if is_row else at)
+        if text is None:
+            continue
+        if not text.strip():
+            problems.append(root.problem((*at, "prompt") if is_row else at, "the prompt is blank."))
+        elif is_row:
+            prompts += _row(at, value, text)
+        else:
+            prompts.append(Prompt(text, value.origin))
+    return prompts, problems
+
+
+def _row(at: TreePath, value: Value, text: str) -> Iterator[Prompt]:
+    fields = bare(value)
+    row, inputs, wrong = prompt_files.own_fields(fields)
+    negative, seed = fields.get("negative_prompt"), fields.get("seed")
+    is_right = (negative is None or isinstance(negative, str)) and (seed is None or type(seed) is int)
+    if not wrong and is_right:
+        yield Prompt(text, value.origin, negative, seed, row, inputs, at)
 
 
 def _from_file(root: Value, read_file: ReadFile) -> Found:
@@ -91,7 +115,50 @@ def _from_file(root: Value, read_file: ReadFile) -> Found:
         return [], list(found.problems)
     if not found:
         return [], [root.problem(at, f"{str(path)!r} has no prompts.")]
-    return found[: limit.data if limit is not None and isinstance(limit.data, int) else None], []
+    wild = root.find(("prompts", "wildcards"))
+    problems: list[JobProblem] = []
+    if wild is not None and wild.data is True:
+        found, problems = _written_out(found)
+    return found[: limit.data if limit is not None and isinstance(limit.data, int) else None], problems
+
+
+def _written_out(prompts: Sequence[Prompt]) -> Found:
+    """Write the wildcards of prompts out; what is wrong stands at their lines."""
+    found: list[Prompt] = []
+    try:
+        for prompt in prompts:
+            found += (replace(prompt, text=text) for text in wildcards(prompt.text))
+            if len(found) > MAX_EXPANDED:
+                raise TemplateError(f"more than {MAX_EXPANDED:,} prompts. Use fewer alternatives")
+    except TemplateError as error:
+        return [], [JobProblem(prompt.origin, "", f"{error}.")]
+    return found, []
+
+
+def _templated(root: Value, section: Value) -> Found:
+    try:
+        spec = PromptTemplate.model_validate_json(json.dumps(bare(section)), strict=True)
+    except ValueError:  # pydantic's: the schema's check says what is wrong
+        return [], []
+    is_one = isinstance(spec.template, str)
+    found: list[Prompt] = []
+    for index, template in enumerate((spec.template,) if isinstance(spec.template, str) else spec.template):
+        at = ("prompts", "template") if is_one else ("prompts", "template", index)
+        try:
+            for text in rendered(template, spec.variables):
+                found += (Prompt(each, root.place(at)) for each in (wildcards(text) if spec.wildcards else [text]))
+                if len(found) > MAX_EXPANDED:
+                    raise TemplateError(f"more than {MAX_EXPANDED:,} prompts. Leave some values out")
+        except TemplateError as error:
+            return [], [root.problem(at, f"{error}.")]
+        wrong = next((why for each in found if (why := _wrong_made(each.text))), "")
+        if wrong:
+            return [], [root.problem(at, wrong)]
+    return found[: spec.limit], []
+
+
+def _wrong_made(text: str) -> str:
+    return wrong_text(text) or ("" if text.strip() else "one of its prompts is blank.")
 
 
 def _unreadable(name: str, folder: Path) -> str:

@@ -15,20 +15,27 @@ from genrun.runner.job.field_types import (
     Attention,
     Clock,
     Compile,
+    Components,
     CountOrAuto,
     Dtypes,
     Folder,
+    Folders,
     Gpus,
+    Inputs,
     Limit,
+    LoraName,
     MetricSpec,
     Options,
     Positive,
     Revision,
+    Scale,
     Seed,
     Side,
+    Subfolder,
     Text,
     Time,
     Variant,
+    WeightName,
 )
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
@@ -37,14 +44,20 @@ COSTS = {"rounds": False, "nfe": False, "speedup": True, "elapsed_s": False}
 
 FILE_TAG, LIST_TAG = "prompts-file", "prompts-list"
 SUITE_TAG, COCO_TAG = "prompts-suite", "prompts-coco"
-PROMPT_TAGS = (FILE_TAG, LIST_TAG, SUITE_TAG, COCO_TAG)
+TEMPLATE_TAG, TEXT_TAG, ROW_TAG = "prompts-template", "prompt-text", "prompt-row"
+PROMPT_TAGS = (FILE_TAG, LIST_TAG, SUITE_TAG, COCO_TAG, TEMPLATE_TAG, TEXT_TAG, ROW_TAG)
 
 
 def _prompts_tag(value: Any) -> str:
     if isinstance(value, list | tuple):
         return LIST_TAG
     has = value.keys() if isinstance(value, dict) else vars(value).keys() if isinstance(value, BaseModel) else ()
-    return SUITE_TAG if "suite" in has else COCO_TAG if "coco" in has else FILE_TAG
+    by_key = {"suite": SUITE_TAG, "coco": COCO_TAG, "template": TEMPLATE_TAG}
+    return next((tag for key, tag in by_key.items() if key in has), FILE_TAG)
+
+
+def _prompt_tag(value: Any) -> str:
+    return ROW_TAG if isinstance(value, dict | BaseModel) else TEXT_TAG
 
 
 class _Section(BaseModel):
@@ -84,6 +97,29 @@ class QuantizationSpec(_Section):
     )
 
 
+class LoraSpec(_Section):
+    """A LoRA on top of the weights."""
+
+    path: Text = Field(description="A .safetensors file, a folder that has one, or a hub id.")
+    weight: Scale = Field(default=1.0, description="How much of it is added; 1 as it was trained.")
+    name: LoraName | None = Field(default=None, description="What messages and records call it; the file's by default.")
+    weight_name: WeightName | None = Field(
+        default=None, description="The file in the folder or hub id; its usual or only one by default."
+    )
+
+
+class IpAdapterSpec(_Section):
+    """An IP-Adapter: pictures as prompts."""
+
+    path: Text = Field(description="A folder, or a hub id.")
+    weight_name: WeightName = Field(description="The .safetensors file in it.")
+    subfolder: Subfolder | None = Field(default=None, description="The folder of that file, such as models.")
+    scale: Scale = Field(default=1.0, description="How much the picture counts.")
+    image_encoder: Subfolder | None = Field(
+        default=None, description="Folder of the encoder of pictures in `path`, where the checkpoint has none."
+    )
+
+
 class ModelSpec(_Section):
     """The model that makes the pictures."""
 
@@ -99,6 +135,24 @@ class ModelSpec(_Section):
         default=None,
         description="Number type of the weights; or one for each component that is named, such as {vae: float32}.",
     )
+    config: Text | None = Field(
+        default=None, description="For a checkpoint that is one file: a folder with the configurations of its pipeline."
+    )
+    components: Components | None = Field(
+        default=None,
+        description="Component -> folder, hub id or file (.safetensors, .gguf) in place of the checkpoint's own; null to go "
+        "without one that the pipeline can do without.",
+    )
+    task: (
+        Literal["text-to-image", "image-to-image", "inpainting", "text-to-video", "image-to-video", "video-to-video"]
+        | None
+    ) = Field(default=None, description="What to do with the checkpoint, where several pipelines can run it.")
+    loras: tuple[LoraSpec, ...] | None = Field(
+        default=None, description="LoRAs; as an axis of the matrix, they change while the model stays loaded."
+    )
+    controlnet: Folders | None = Field(default=None, description="Folder or hub id of a ControlNet, or a list of them.")
+    t2i_adapter: Folders | None = Field(default=None, description="Folder or hub id of a T2I-Adapter, or a list.")
+    ip_adapter: IpAdapterSpec | None = Field(default=None, description="An IP-Adapter.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to run.")
     offload: Literal["none", "model", "sequential", "group"] | None = Field(
         default=None, description="What waits in main memory: nothing, each model, each layer, or each group of blocks."
@@ -116,10 +170,54 @@ class ModelSpec(_Section):
     )
 
 
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+Guidance = Annotated[float, Field(ge=0, le=MAX_GUIDANCE, allow_inf_nan=False)]
+FrameCount = Annotated[int, Field(ge=1, le=MAX_FRAMES)]
+
+
+class PromptSpec(_Section):
+    """A prompt with fields of its own; a row of a .csv or .jsonl has the same."""
+
+    prompt: Text = Field(description="The text.")
+    name: Annotated[Text, Field(max_length=200)] | None = Field(
+        default=None, description="What the report and exported files call it."
+    )
+    negative_prompt: str | None = Field(default=None, description="In place of the job's.")
+    seed: Seed | None = Field(default=None, description="The only one that it is sampled with.")
+    image: Inputs | None = Field(default=None, description="A picture to start from, or to edit; perhaps several.")
+    last_image: Text | None = Field(default=None, description="The last frame of a clip.")
+    video: Text | None = Field(default=None, description="A clip to start from.")
+    mask: Text | None = Field(default=None, description="White where the picture is to be painted anew.")
+    control_image: Inputs | None = Field(default=None, description="What a ControlNet or T2I-Adapter follows.")
+    ip_adapter_image: Inputs | None = Field(default=None, description="What an IP-Adapter looks at.")
+    strength: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="How much of the picture or clip is made anew; 1 is all of it."
+    )
+    steps: Steps | None = Field(default=None, description="In place of sampling.steps.")
+    guidance_scale: Guidance | None = Field(default=None, description="In place of sampling.guidance_scale.")
+    height: Side | None = Field(default=None, description="In place of sampling.height.")
+    width: Side | None = Field(default=None, description="In place of sampling.width.")
+    num_frames: FrameCount | None = Field(default=None, description="In place of sampling.num_frames.")
+
+
 class PromptFile(_Section):
     """Prompts from a file."""
 
     file: Text = Field(description="A .txt, .csv or .jsonl file, relative to the job file, or packaged with genrun.")
+    limit: Positive | None = Field(default=None, description="Use the first prompts only.")
+    wildcards: bool = Field(default=False, description="Write a prompt with `{a|b}` out, once for each of them.")
+
+
+class PromptTemplate(_Section):
+    """Prompts made of a template: one for each combination of its variables."""
+
+    template: Text | Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
+        description="A Jinja template such as `a {{ colour }} kite`, or a list of them."
+    )
+    variables: dict[str, Annotated[tuple[str | int | float | bool, ...], Field(min_length=1)]] = Field(
+        default_factory=dict, description="Name -> its values."
+    )
+    wildcards: bool = Field(default=False, description="Write `{a|b}` out, once for each of them.")
     limit: Positive | None = Field(default=None, description="Use the first prompts only.")
 
 
@@ -154,13 +252,11 @@ class SchedulerSpec(_Kind):
 class SamplingSpec(_Section):
     """Arguments of the pipeline; what is missing comes from the adapter."""
 
-    steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = Field(default=None, description="Sequential steps N.")
-    guidance_scale: Annotated[float, Field(ge=0, le=MAX_GUIDANCE, allow_inf_nan=False)] | None = Field(
-        default=None, description="Guidance."
-    )
+    steps: Steps | None = Field(default=None, description="Sequential steps N.")
+    guidance_scale: Guidance | None = Field(default=None, description="Guidance.")
     height: Side | None = Field(default=None, description="Height in pixels.")
     width: Side | None = Field(default=None, description="Width in pixels.")
-    num_frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)] | None = Field(default=None, description="Frames of a clip.")
+    num_frames: FrameCount | None = Field(default=None, description="Frames of a clip.")
     negative_prompt: str | None = Field(
         default=None, description="Negative prompt of every prompt that has none of its own."
     )
@@ -256,6 +352,10 @@ class OutputSpec(_Section):
     crf: Annotated[int, Field(ge=0, le=51)] = Field(
         default=18, description="H.264 quality, 1 (finest; 0 is taken for it) to 51."
     )
+    sound: bool | None = Field(
+        default=None,
+        description="Sound in a clip; by default where the model makes it. true: only of a model that does.",
+    )
 
 
 class GateSpec(_Section):
@@ -301,11 +401,16 @@ class NightlySpec(_Section):
     notify: NotifySpec | None = Field(default=None, description="A command that is told how the night went.")
 
 
+Prompt = Annotated[
+    Annotated[Text, Tag(TEXT_TAG)] | Annotated[PromptSpec, Tag(ROW_TAG)],
+    Discriminator(_prompt_tag),
+]
 Prompts = Annotated[
     Annotated[PromptFile, Tag(FILE_TAG)]
     | Annotated[PromptSuite, Tag(SUITE_TAG)]
     | Annotated[CocoCaptions, Tag(COCO_TAG)]
-    | Annotated[tuple[Text, ...], Field(min_length=1), Tag(LIST_TAG)],
+    | Annotated[PromptTemplate, Tag(TEMPLATE_TAG)]
+    | Annotated[tuple[Prompt, ...], Field(min_length=1), Tag(LIST_TAG)],
     Discriminator(_prompts_tag),
 ]
 
@@ -319,9 +424,11 @@ class JobSpec(_Section):
         description="Name of its run folders; the file's by default."
     )
     model: ModelSpec
-    prompts: Prompts = Field(description="A list of prompts, a file of them, VBench's suite, or COCO's captions.")
+    prompts: Prompts = Field(
+        description="A list of prompts, a file of them, a template, VBench's suite, or COCO's captions."
+    )
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(
-        default=(0,), description="Every prompt is sampled with each."
+        default=(0,), description="Every prompt is sampled with each; 10 and 0..9 are short for [0, 1, ..., 9]."
     )
     sampling: SamplingSpec = SamplingSpec()
     solver: SolverSpec = SolverSpec()

@@ -15,15 +15,19 @@ from genrun.runner.job.schema import (
     PROMPT_TAGS,
     CocoCaptions,
     GateSpec,
+    IpAdapterSpec,
     JobSpec,
     LaunchSpec,
+    LoraSpec,
     ModelSpec,
     NightlySpec,
     NotifySpec,
     OutputSpec,
     ParallelSpec,
     PromptFile,
+    PromptSpec,
     PromptSuite,
+    PromptTemplate,
     QuantizationSpec,
     SamplingSpec,
     StepSpec,
@@ -41,6 +45,8 @@ SECTIONS: Mapping[Path, type[BaseModel]] = {
     ("model",): ModelSpec,
     ("model", "vae"): VaeSpec,
     ("model", "quantization"): QuantizationSpec,
+    ("model", "loras", 0): LoraSpec,
+    ("model", "ip_adapter"): IpAdapterSpec,
     ("prompts",): PromptFile,
     ("sampling",): SamplingSpec,
     ("parallel",): ParallelSpec,
@@ -130,8 +136,8 @@ def problems_of(error: ValidationError, root: Value, prefix: Path = ()) -> list[
 
 
 def _path(loc: tuple[int | str, ...]) -> Path:
-    if loc[:1] == ("prompts",) and loc[1:2] and loc[1] in PROMPT_TAGS:
-        return ("prompts", *loc[2:])
+    if loc[:1] == ("prompts",):
+        return ("prompts", *(part for part in loc[1:] if part not in PROMPT_TAGS))
     return loc
 
 
@@ -147,9 +153,11 @@ def _problem(detail: ErrorDetails, root: Value, path: Path) -> JobProblem:
 
 def _known_keys(root: Value, path: Path) -> list[str]:
     at = tuple(0 if isinstance(part, int) else part for part in path)
+    if at == ("prompts", 0):
+        return list(PromptSpec.model_fields)
     schema = SECTIONS.get(at) or SECTIONS.get((*at[:-1], ANY))
     if at == ("prompts",):
-        by_key = {"suite": PromptSuite, "coco": CocoCaptions}
+        by_key = {"suite": PromptSuite, "coco": CocoCaptions, "template": PromptTemplate}
         schema = next((each for key, each in by_key.items() if root.find(("prompts", key)) is not None), PromptFile)
     return [] if schema is None else list(schema.model_fields)
 

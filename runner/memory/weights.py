@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from genrun.adapters.checkpoint.index import components_of, index_of, read_mapping
-from genrun.adapters.checkpoint.variants import chosen
+from genrun.adapters.checkpoint.lora import file_of
+from genrun.adapters.checkpoint.parts import GGUF, gguf_sizes
+from genrun.adapters.checkpoint.variants import choose, chosen, is_model
 from genrun.adapters.pipeline.denoisers import COMPONENTS
 from genrun.adapters.pipeline.load_options import ENCODERS, LoadOptions
 from genrun.adapters.tensor_files import Tensor, tensors_in
@@ -21,6 +23,10 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 FLOATS = re.compile(r"B?F\d+")
 BLOCK = re.compile(r"^(.*?\.\d+)\.")
 """The name of a tensor in a block that is repeated, such as transformer_blocks.7."""
+
+VAE = re.compile(r"first_stage_model\.|vae\.|encoder\.|decoder\.|(post_)?quant_conv\.")
+ENCODER = re.compile(r"cond_stage_model\.|conditioner\.|text_encoders?\.|text_model\.")
+"""Beginnings of the names of tensors in checkpoints that are one file; the others are the denoiser's."""
 
 BITS = {
     "bitsandbytes_4bit": 4.5,
@@ -89,13 +95,68 @@ def components(folder: Path, holding: LoadOptions) -> list[Component]:
         OSError: a file cannot be read.
     """
     kinds = {name: kind for name, (_, kind) in components_of(index_of(folder)).items()}
+    added = holding.additions
     found = []
-    for name, files in chosen(folder, holding.variant).items():
-        config = read_mapping(folder / name / "config.json", f"{name}/config.json")
-        tensors = {key: each for path in files.paths for key, each in tensors_in(path).items()}
-        sizes = {key: _held_bytes(name, key, tensor, holding) for key, tensor in tensors.items()}
-        found.append(Component(name, kinds[name], config, sizes))
-    return found
+    if added.file is not None:
+        found += _in_one_file(folder, Path(added.file), kinds, holding)
+    for name, files in {} if added.file is not None else chosen(folder, holding.variant).items():
+        if name not in added.components:
+            config = read_mapping(folder / name / "config.json", f"{name}/config.json")
+            found.append(Component(name, kinds[name], config, _sizes(name, files.paths, holding)))
+    for name, path in added.components.items():
+        if path is not None and is_model(name, kinds.get(name, "")):
+            found.append(_part(name, Path(path), folder / name, kinds.get(name, ""), holding))
+    found += [_part("controlnet", Path(path), None, "", holding) for path in added.controlnet]
+    found += [_part("adapter", Path(path), None, "", holding) for path in added.t2i_adapter]
+    return _with_layers(found, holding)
+
+
+def _part(name: str, path: Path, beside: Path | None, kind: str, holding: LoadOptions) -> Component:
+    """Return a component that lies elsewhere; `beside` has the configuration of one that is a file."""
+    if path.is_file():
+        config = {} if beside is None else read_mapping(beside / "config.json", f"{name}/config.json")
+        return Component(name, kind, config, _sizes(name, [path], holding))
+    config = read_mapping(path / "config.json", f"{path.name}/config.json")
+    files = choose(path, "diffusers" if "_class_name" in config else "transformers", None)
+    paths = [] if files is None else files.paths
+    return Component(name, str(config.get("_class_name") or kind), config, _sizes(name, paths, holding))
+
+
+def _in_one_file(folder: Path, file: Path, kinds: Mapping[str, str], holding: LoadOptions) -> list[Component]:
+    """Return the components of a checkpoint in one file, told by the beginnings of its tensors' names."""
+    denoiser = next((name for name in COMPONENTS if name in kinds), "")
+    sizes: dict[str, dict[str, float]] = {name: {} for name in kinds if is_model(name, kinds[name])}
+    for key, tensor in tensors_in(file).items():
+        part = "vae" if VAE.match(key) else "text_encoder" if ENCODER.match(key) else denoiser
+        sizes.setdefault(part, {})[key] = _held_bytes(part, key, tensor, holding)
+    configs = {name: read_mapping(folder / name / "config.json", f"{name}/config.json") for name in sizes if name}
+    return [Component(name, kinds[name], configs[name], each) for name, each in sizes.items() if name in kinds]
+
+
+def _with_layers(found: Sequence[Component], holding: LoadOptions) -> list[Component]:
+    """Add LoRAs and an IP-Adapter to the first denoiser, whose layers hold them."""
+    added = holding.additions
+    files = [(Path(each.path), each.weight_name) for each in added.loras]
+    if added.ip_adapter is not None:
+        files.append((Path(added.ip_adapter.path, added.ip_adapter.subfolder), added.ip_adapter.weight_name))
+    extra: dict[str, float] = {}
+    for number, (path, name) in enumerate(files):
+        if path.exists():
+            sizes = _sizes("", [file_of(path, path.name, name if path.is_dir() else None)], holding)
+            extra |= {f"added_{number}.{key}": size for key, size in sizes.items()}
+    first = next((each.name for each in found if each.is_denoiser), None)
+    return [replace(each, sizes={**each.sizes, **extra}) if extra and each.name == first else each for each in found]
+
+
+def _sizes(component: str, paths: Sequence[Path], holding: LoadOptions) -> dict[str, float]:
+    """Return the bytes of each tensor in files as it is held; those in GGUF are held as they are."""
+    sizes: dict[str, float] = {}
+    for path in paths:
+        if path.suffix == GGUF:
+            sizes |= gguf_sizes(path)
+        else:
+            sizes |= {key: _held_bytes(component, key, tensor, holding) for key, tensor in tensors_in(path).items()}
+    return sizes
 
 
 def _held_bytes(component: str, name: str, tensor: Tensor, holding: LoadOptions) -> float:

@@ -17,6 +17,7 @@ from genrun.runner.nightly.due import Due, NightRun, alone, due, night_before, n
 from genrun.runner.nightly.judge import Judgement, judge, summary
 from genrun.runner.nightly.notify import notify
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.inputs import keep
 from genrun.runner.store.nights import FINAL, Attempt, End, Night, amend, read_night, write_night
 from genrun.runner.store.processes import current
 from genrun.runner.store.repair import remove_from_job
@@ -126,10 +127,13 @@ def _open(job: SubmittedJob, base: Path, run: NightRun | None, tools: Tools, due
         if run is None:
             path = new_path(base, job.spec.name)
             new = _new_night(job, path.name, due_night)
+
             # Before anybody can see the run: one without its night would be taken for a run that was submitted by hand.
-            folder = RunFolder.create(
-                path, job.document, job.items, lambda building: write_night(building.night_path, new)
-            )
+            def fill(building: RunFolder) -> None:
+                keep(building, job.inputs)
+                write_night(building.night_path, new)
+
+            folder = RunFolder.create(path, job.document, job.items, fill)
         else:
             opened = take_up(job, run.folder, tools.is_at_work, tools.say)
             folder = opened.folder

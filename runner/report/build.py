@@ -19,6 +19,7 @@ from genrun.runner.report.sections.comparison import PAIRS
 from genrun.runner.report.text import RUN_ROOT, address
 from genrun.runner.store.files import atomic_write, staged
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.inputs import kept_files, name_of
 from genrun.runner.store.repair import remove_below
 
 
@@ -75,13 +76,14 @@ def _link_pairs(run: RunFolder, files: Mapping[str, Path]) -> None:
 
 
 def _copy_media(run: RunFolder) -> None:
-    for record in run.records().values():
-        if record.media is None or not address(record.media, RUN_ROOT):
+    inputs = (name_of(*key) for key in kept_files(run.items()))
+    for name in (*(record.media for record in run.records().values()), *inputs):
+        if name is None or not address(name, RUN_ROOT):
             continue
-        source = run.path / record.media
+        source = run.path / name
         if not source.is_file():
             continue
-        target = run.report_dir / record.media
+        target = run.report_dir / name
         if not target.is_file() or target.stat().st_mtime_ns != source.stat().st_mtime_ns:
             with staged(target) as temporary:
                 shutil.copy2(source, temporary)

@@ -146,7 +146,11 @@ def collect(run: RunFolder, *, media_root: str = RUN_ROOT, link_logs: bool = Tru
             items, records, scores, metrics, dict(zip(clips["solvers"], clips["colours"], strict=True))
         ),
         metrics=tuple(metrics),
-        environment=collect_environment(run.environment(), [records[item.id] for item in items if item.id in records]),
+        environment=collect_environment(
+            run.environment(),
+            [records[item.id] for item in items if item.id in records],
+            (item.model for item in items),
+        ),
         job=cut(yaml.safe_dump(job, sort_keys=False, allow_unicode=True), MOST_JOB_LETTERS),
     )
 

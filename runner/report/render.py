@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 REPORT = "genrun.runner.report"
 PAGE = "index.html.j2"
-STYLES = ("page", "charts", "sections", "clips", "print")
+STYLES = ("page", "charts", "sections", "clips", "inputs", "print")
 """Files of `css/`, in the order in which they are read."""
 
-SCRIPTS = ("base", "keyboard", "player", "overlay", "row", "gallery", "pairs", "lightbox", "nights", "print", "page")
+SCRIPTS = (
+    *("base", "keyboard", "player", "overlay", "inputs", "row", "gallery", "pairs"),
+    *("lightbox", "nights", "print", "page"),
+)
 """Files of `js/`, in the order in which they are read: they share one scope."""
 
 

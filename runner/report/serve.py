@@ -30,7 +30,7 @@ IDLE_S = 60
 LEAVE_S = 1
 """Seconds that Ctrl-C waits for open responses: a browser keeps that of a video open for as long as it shows it."""
 
-FOLDERS = ("report", "media", "logs")
+FOLDERS = ("report", "media", "inputs", "logs")
 PLAN = "plan.jsonl"
 TYPES = {
     ".html": "text/html; charset=utf-8",

@@ -14,6 +14,7 @@ from genrun.runner.store.output_settings import written_with
 from genrun.runner.store.processes import current
 from genrun.runner.worker.failures import DecodeError, describe
 from genrun.runner.worker.finish import metadata_of
+from genrun.runner.worker.producer import read_others
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -45,7 +46,8 @@ def decode(folder: RunFolder, engine: Engine, item: WorkItem, record: Record) ->
     with lease:
         try:
             engine.begin(folder, [item])
-            frames = engine.decode(item, read_saved_latents(folder.path / str(record.latents), record.latents_sha256))
+            latents = folder.path / str(record.latents)
+            frames = engine.decode(item, read_saved_latents(latents, record.latents_sha256), read_others(latents))
         except StoreError:
             raise
         except Exception as error:
@@ -61,6 +63,7 @@ def decode(folder: RunFolder, engine: Engine, item: WorkItem, record: Record) ->
                 media=folder.relative(media),
                 sha256=sha256_of(temporary),
                 media_bytes=temporary.stat().st_size,
+                sound=engine.sound(frames),
                 error=None,
                 notes=(*record.notes, *engine.notes(item, frames)),
                 finished_at=_now(),

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrun.adapters.pipeline.additions import CONTENTS
 from genrun.runner.errors import RunError, UsageError
 from genrun.runner.job.errors import JobFileError, Origin
+from genrun.runner.job.inputs import identity, stored_files
 from genrun.runner.job.plan import ID_DIGITS, NO_CACHE, WorkItem, plan
 from genrun.runner.job.resolve import check
 from genrun.runner.job.tree import dress
 from genrun.runner.rerun.decode import read_saved_latents
 from genrun.runner.store.files import sha256_of
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.inputs import name_of
 from genrun.runner.store.results import file_of
 from genrun.runner.strict_json import read_json
 from genrun.runner.worker.failures import describe
@@ -48,6 +51,7 @@ class Original:
         latents: its latents file, or None.
         document: the sections output and launch that its bytes depend on.
         saving: what the VAE did to save memory.
+        run: that keeps the pictures and clips which it was made from, or None.
     """
 
     item: WorkItem
@@ -56,6 +60,7 @@ class Original:
     latents: Path | None
     document: Mapping[str, Any]
     saving: tuple[str, ...] = ()
+    run: RunFolder | None = None
 
 
 @dataclass(frozen=True)
@@ -111,24 +116,26 @@ def original_of(path: Path) -> Original:
         metadata = read_metadata(path)
     except MediaError as error:
         raise UsageError(f"{path}: does not say how it was made: {error}.", remedy=remedy) from error
-    embedded = check_metadata(metadata, path)
+    above = path.resolve().parents
+    run = RunFolder(above[2]) if len(above) > 2 and (above[2] / "plan.jsonl").is_file() else None
+    embedded = check_metadata(metadata, path, run)
     item, made = embedded.item, embedded.made
-    encoding = {key: made[key] for key in ("fps", "crf") if key in made}
+    encoding = {key: made[key] for key in ("fps", "crf", "sound") if key in made}
     document = {"launch": {"threads": made.get("threads")}, "output": {**encoding, "format": path.suffix[1:]}}
-    run = path.resolve().parents[2] if len(path.resolve().parents) > 2 else path.parent
-    record = RunFolder(run).record(item.id) if (run / "plan.jsonl").is_file() else None
-    if record is None:
-        return Original(item, path, sha256_of(path), None, document, embedded.saving)
-    return Original(item, path, record.sha256, _existing(run, record, "latents"), document, embedded.saving)
+    record = None if run is None else run.record(item.id)
+    if run is None or record is None:
+        return Original(item, path, sha256_of(path), None, document, embedded.saving, run)
+    latents = _existing(run.path, record, "latents")
+    return Original(item, path, record.sha256, latents, document, embedded.saving, run)
 
 
 def original_in(folder: RunFolder, item: WorkItem) -> Original:
     """Find in a run the item as it was made."""
     record = folder.record(item.id)
     if record is None:
-        return Original(item, None, None, None, folder.job_document())
+        return Original(item, None, None, None, folder.job_document(), run=folder)
     media, latents = _existing(folder.path, record, "media"), _existing(folder.path, record, "latents")
-    return Original(item, media, record.sha256, latents, folder.job_document(), record.saving)
+    return Original(item, media, record.sha256, latents, folder.job_document(), record.saving, folder)
 
 
 def repeat(original: Original, out: Path) -> Reproduction:
@@ -146,6 +153,8 @@ def repeat(original: Original, out: Path) -> Reproduction:
         if old is not None and old.resolve().parent == out.resolve():
             raise UsageError(f"{out}: {old.name} lies there, and would be written over.", remedy="Name another: --out.")
     engine = Engine({**original.document, "model": item.model})
+    if original.run is not None:
+        engine.find_inputs(original.run)
     scratch = RunFolder(out.resolve())
     try:
         sample = engine.sample(item, lambda front, steps: None)
@@ -195,7 +204,7 @@ def _existing(run: Path, record: Record, kind: str) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def check_metadata(metadata: Mapping[str, Any], path: Path) -> EmbeddedMetadata:
+def check_metadata(metadata: Mapping[str, Any], path: Path, run: RunFolder | None = None) -> EmbeddedMetadata:
     """Check a file's account of how it was made as a job is checked.
 
     The file may come from anywhere, and its words become paths and calls.
@@ -203,6 +212,7 @@ def check_metadata(metadata: Mapping[str, Any], path: Path) -> EmbeddedMetadata:
     Args:
         metadata: as the file has them.
         path: the file, for messages.
+        run: that it lies in, which keeps the pictures and clips that it was made from.
 
     Raises:
         UsageError: nothing can have been made so here; the message says why.
@@ -210,14 +220,14 @@ def check_metadata(metadata: Mapping[str, Any], path: Path) -> EmbeddedMetadata:
     if "item" not in metadata:
         raise UsageError(f"{path}: does not say how it was made: no item.", remedy="Name a file that genrun wrote.")
     try:
-        item = _item(metadata["item"], path)
+        item = _item(metadata["item"], path, run)
         made = metadata.get("made")
         return EmbeddedMetadata(item, _made({} if made is None else made), _saving(metadata.get("saving") or ()))
     except ValueError as error:
         raise UsageError(f"{path}: does not say how it was made: {error}.", remedy=ONLY_GENUINE) from error
 
 
-def _item(data: Any, path: Path) -> WorkItem:
+def _item(data: Any, path: Path, run: RunFolder | None) -> WorkItem:
     item = WorkItem.from_dict(read_json(json.dumps(data)))
     for name in ("id", "pair"):
         text = getattr(item, name)
@@ -225,15 +235,21 @@ def _item(data: Any, path: Path) -> WorkItem:
             raise ValueError(f"its {name} is {text!r:.60}, and wanted are {ID_DIGITS} hexadecimal digits")
     if not isinstance(item.axes, dict) or not all(isinstance(label, str) for label in item.axes.values()):
         raise ValueError("its axes are no texts")
-    again = _planned(item, path)
+    again = _planned(item, path, run)
+    if identity(again.inputs) != identity(item.inputs):
+        raise ValueError("the pictures that the run keeps are not those that it was made from")
     if item.fits() is not True:
         raise ValueError(f"its id {item.id} is not that of what it says")
     if again.model["fingerprint"] != item.model.get("fingerprint"):
         raise ValueError(f"the weights in {again.model['checkpoint']!r:.200} are not those that made it")
+    before = item.model.get(CONTENTS) or {}
+    changed = [name for name, content in (again.model.get(CONTENTS) or {}).items() if before.get(name) != content]
+    if changed:
+        raise ValueError(f"{changed[0]!r:.200} is not what it was when it made the item")
     return item
 
 
-def _planned(item: WorkItem, path: Path) -> WorkItem:
+def _planned(item: WorkItem, path: Path, run: RunFolder | None) -> WorkItem:
     """Plan the item as a job of its own, which checks all that it says.
 
     Raises:
@@ -241,10 +257,21 @@ def _planned(item: WorkItem, path: Path) -> WorkItem:
     """
     if not isinstance(item.model, dict) or not isinstance(item.sampling, dict):
         raise ValueError("its model and its sampling are no mappings")
+    if item.inputs and run is None:
+        names = ", ".join(f"{field} {file.get('name', '')!r:.80}" for field, file in stored_files(item.inputs))
+        raise ValueError(f"it was made from {names}, which its run keeps, and it does not lie in its run")
+    inputs = {
+        field: [str(run.path / name_of(file["sha256"], file["suffix"])) for file in files]
+        for field, files in (item.inputs.items() if run is not None else ())
+    }
     job = {
         "name": "rerun",
-        "model": {name: value for name, value in item.model.items() if name != "fingerprint" and value is not None},
-        "prompts": [item.prompt],
+        "model": {
+            name: value
+            for name, value in item.model.items()
+            if name not in ("fingerprint", CONTENTS) and value is not None
+        },
+        "prompts": [{"prompt": item.prompt, **_single(inputs)} if inputs else item.prompt],
         "seeds": [item.seed],
         "sampling": {**item.sampling, "negative_prompt": item.negative_prompt},
         "solver": item.solver,
@@ -259,6 +286,11 @@ def _planned(item: WorkItem, path: Path) -> WorkItem:
         raise ValueError(f"{named}{first.message.rstrip('.')}") from error
 
 
+def _single(inputs: Mapping[str, list[str]]) -> dict[str, list[str] | str]:
+    """Return fields with one file as a job writes them."""
+    return {field: files if len(files) > 1 else files[0] for field, files in inputs.items()}
+
+
 def _made(data: Any) -> dict[str, int]:
     if not isinstance(data, dict):
         raise ValueError("`made` is no object")
@@ -270,7 +302,7 @@ def _made(data: Any) -> dict[str, int]:
         if type(value) is not int or not least <= value <= most:
             raise ValueError(f"{name} is {value!r:.60}, and wanted is a whole number from {least} to {most}")
         found[name] = value
-    return found
+    return {**found, "sound": False} if data.get("sound") is False else found
 
 
 def _saving(data: Any) -> tuple[str, ...]:

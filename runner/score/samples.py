@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from genrun.adapters.scorers.contract import Described, Metric, Sample, UnscoredError
 from genrun.runner.notes import unscorable_note
+from genrun.runner.store.inputs import name_of
 from genrun.runner.store.records import Record, Score
 from genrun.runner.store.results import file_of
 
@@ -125,6 +126,10 @@ class Samples:
             size=None if height is None or width is None else (height, width),
             name=item.id,
             seed=item.seed,
+            inputs={
+                field: tuple(self._folder / name_of(file["sha256"], file["suffix"]) for file in files)
+                for field, files in item.inputs.items()
+            },
         )
 
     def _check_unchanged(self, metric: Described, item: WorkItem, record: Record) -> None:

@@ -8,7 +8,7 @@ import subprocess
 from importlib import metadata
 from typing import Any
 
-PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "numpy", "av", "pillow")
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "gguf", "numpy", "av", "pillow")
 
 
 def describe() -> dict[str, Any]:

@@ -5,6 +5,7 @@
         items/3f/3f9c....json                one Record per item, written last
         media/3f/3f9c....mp4                 latents/3f/3f9c....safetensors
         prompts/a0/a07e....safetensors       encodings of a prompt, made once
+        inputs/5b/5bd2....png                pictures and clips that prompts name, by the hash of their bytes
         leases/  logs/  scores/  report/
         night.json                           of nightly runs: when, how it went, what was measured
 
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 RESULTS = ("items", "media", "latents", "prompts")
 """Folders that only the holders of leases write into."""
 
-FOLDERS = (*RESULTS, "leases", "logs", "scores", "report")
+FOLDERS = (*RESULTS, "inputs", "leases", "logs", "scores", "report")
 """All folders of a run."""
 
 HASHED = ("job.yaml", "plan.jsonl")

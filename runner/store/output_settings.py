@@ -28,12 +28,14 @@ def wants_latents(document: Mapping[str, Any]) -> bool:
 
 
 def written_with(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a resolved job asks of its media files, as records keep it: format, fps, crf."""
+    """Return what a resolved job asks of its media files, as records keep it: format, fps, crf; sound where it is said."""
     output = document.get("output") or {}
+    said = {} if output.get("sound") is None else {"sound": output["sound"]}
     return {
         "format": output.get("format") or AUTO,
         "fps": output.get("fps"),
         "crf": output.get("crf", media.DEFAULT_CRF),
+        **said,
     }
 
 
@@ -52,6 +54,8 @@ def differences(item: WorkItem, record: Record, before: Mapping[str, Any], wante
     if suffix == CLIP:
         pairs["fps"] = (before.get("fps") or fps, wanted.get("fps") or fps)
         pairs["crf"] = (before.get("crf"), wanted.get("crf"))
+        if record.sound or before.get("sound") is False:
+            pairs["sound"] = (before.get("sound") is not False, wanted.get("sound") is not False)
     same = {key for key in pairs if before.get(key) == wanted.get(key)}
     return [f"output.{key}: {old} -> {new}" for key, (old, new) in pairs.items() if key not in same and old != new]
 

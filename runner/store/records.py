@@ -90,6 +90,7 @@ class Record:
         reused_from: name of the run in which it was made, when that was an earlier one of the same job.
         media_bytes: size of the media file; None in records of earlier versions.
         latents_bytes: size of the latents file.
+        sound: of the media file: samples a second as `rate`, and `channels`; empty where it has none.
     """
 
     item_id: str
@@ -115,6 +116,7 @@ class Record:
     reused_from: str | None = None
     media_bytes: int | None = None
     latents_bytes: int | None = None
+    sound: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_cancelled(self) -> bool:
@@ -212,6 +214,7 @@ def _check(record: Record) -> None:
     _want(type(record.versions) is dict and _are(record.versions.values(), str), "versions", record.versions)
     _want(type(record.mesh) is dict and _are(record.mesh.values(), int), "mesh", record.mesh)
     _want(type(record.output) is dict, "output", record.output)
+    _want(type(record.sound) is dict and _are(record.sound.values(), int), "sound", record.sound)
     if record.error is not None:
         _want(type(record.error) is dict, "error", record.error)
         # Every error has these.

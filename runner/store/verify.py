@@ -16,6 +16,7 @@ from genrun.registry import Registry
 from genrun.runner.errors import DamagedFileError, StoreError, UnreadableError
 from genrun.runner.store.files import is_temporary, sha256_of
 from genrun.runner.store.folder import FOLDERS, HASHED, RunFolder
+from genrun.runner.store.inputs import is_kept, kept_files, name_of
 from genrun.runner.store.lease import Holding, holdings, is_ahead, looks_alive
 from genrun.runner.store.planfile import FILE, misfits
 from genrun.runner.store.reading import MENDS, read_error, reading
@@ -75,7 +76,7 @@ def verify(folder: RunFolder) -> list[Flaw]:
         files = _files(folder, list(records.values()), pool)
         flaws = [*_folders(folder), *_small_files(folder)]
         planned, wrong = _read_plan(folder)
-        flaws += wrong + unread
+        flaws += wrong + unread + list(_inputs(folder))
         flaws += _unfinished(folder, planned, records, {flaw.path for flaw in unread})
         if not wrong:
             strangers = (item_id for item_id in records if item_id not in planned)
@@ -218,6 +219,21 @@ def _is_unread(folder: RunFolder, item_id: str, unread: set[str]) -> bool:
     """Tell whether another flaw tells of an item's record, or of a folder in which it may lie."""
     path = folder.record_path(item_id)
     return not unread.isdisjoint(map(folder.relative, (path, *path.parents[:2])))
+
+
+def _inputs(folder: RunFolder) -> Iterator[Flaw]:
+    """Report pictures and clips that prompts name, and that are lost or not what was kept."""
+    try:
+        wanted = kept_files(folder.plan().items)
+    except StoreError:
+        return
+    for (sha256, suffix), name in wanted.items():
+        path = folder.path / name_of(sha256, suffix)
+        again = f"the input {name!r:.80}; submitting its job again keeps another copy"
+        if not path.is_file():
+            yield Flaw("lost", folder.relative(path), f"is not there: {again}")
+        elif not is_kept(path, sha256):
+            yield Flaw("changed", folder.relative(path), f"is not the file that was kept: {again}")
 
 
 def _files(folder: RunFolder, records: Sequence[Record], pool: Executor) -> Iterator[Flaw]:

@@ -16,7 +16,9 @@ from genrun.runner.store.planfile import misfits
 from genrun.runner.store.runs import runs_of
 
 if TYPE_CHECKING:
+    from genrun.adapters.input_files import InputFile
     from genrun.runner.job.plan import WorkItem
+    from genrun.runner.job.resolve import LoadedJob
     from genrun.runner.job.schema import JobSpec
 
 PIXEL_SECTIONS = ("name", "model", "prompts", "seeds", "sampling", "solver", "cache", "attention", "matrix")
@@ -34,11 +36,26 @@ class SubmittedJob:
         spec: the job.
         document: the resolved job, as it is stored.
         items: its plan.
+        inputs: pictures and clips that its prompts name.
     """
 
     spec: JobSpec
     document: Mapping[str, Any]
     items: Sequence[WorkItem]
+    inputs: Sequence[InputFile] = ()
+
+    @classmethod
+    def of(cls, loaded: LoadedJob, document: Mapping[str, Any] | None = None) -> SubmittedJob:
+        """Plan a job that was loaded; `document` is how it is stored, where that is not what was resolved.
+
+        Raises:
+            JobFileError: as `plan`.
+        """
+        from genrun.runner.job.plan import plan
+
+        inputs = (file for cell in loaded.cells for each in cell.inputs for files in each.values() for file in files)
+        found = tuple({file.sha256: file for file in inputs}.values())
+        return cls(loaded.job, loaded.document if document is None else document, plan(loaded), found)
 
 
 def find_run(job: SubmittedJob, base: Path) -> RunFolder | None:

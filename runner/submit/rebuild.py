@@ -7,6 +7,7 @@ import os
 from genrun.runner.errors import DamagedFileError
 from genrun.runner.job.errors import JobFileError
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.inputs import keep
 from genrun.runner.store.results import set_aside
 from genrun.runner.submit.match import SubmittedJob, is_run_of, planned_ids
 
@@ -34,7 +35,7 @@ def renew(job: SubmittedJob, folder: RunFolder) -> list[str]:
             is_same = is_same and found == wanted and folder.is_as_written(name)
     if not is_same:
         folder.write_plan(job.document, job.items)
-    return notes
+    return notes + keep(folder, job.inputs)
 
 
 def rebuild(folder: RunFolder) -> list[str]:
@@ -45,14 +46,13 @@ def rebuild(folder: RunFolder) -> list[str]:
         UnreadableError: one of them may not be looked into.
     """
     from genrun.runner.job import load
-    from genrun.runner.job.plan import plan
 
     if not planned_ids(folder, ())[1]:
         return []
     document = folder.job_document()
     try:
         loaded = load(folder.path / "job.yaml")
-        job = SubmittedJob(loaded.job, document, plan(loaded))
+        job = SubmittedJob.of(loaded, document)
     except JobFileError as error:
         raise _hopeless(folder, str(error).splitlines()[0]) from error
     if not is_run_of(job, folder):

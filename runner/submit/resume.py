@@ -8,6 +8,7 @@ from pathlib import Path
 
 from genrun.runner.errors import MixError
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.inputs import keep
 from genrun.runner.store.output_settings import written_with
 from genrun.runner.store.repair import repair
 from genrun.runner.store.runs import new_path, point_latest
@@ -83,6 +84,7 @@ def _make(job: SubmittedJob, base: Path, *, fresh: bool) -> OpenedRun:
     job_folder, counts = base / job.spec.name, [0]
 
     def take(new: RunFolder) -> None:
+        keep(new, job.inputs)
         counts.append(0 if fresh else fill(new, job, job_folder))
 
     folder = RunFolder.create(new_path(base, job.spec.name), job.document, job.items, take)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters import media, registry
-from genrun.runner.job.checks.output import format_problem
+from genrun.adapters.pipeline.additions import SWAPPED, base_of
+from genrun.adapters.sound import MOST_CHANNELS
+from genrun.runner.job.checks.output import format_problem, sound_problems
 from genrun.runner.notes import BLANK, FPS_ASSUMED, PROMPT_TRUNCATED, SAFETY_CHECKER
 from genrun.runner.parallel.team import Solo, Team
 from genrun.runner.store.records import Note, SamplerStats
 from genrun.runner.worker.device import MemoryUsage, choose_device, memory_usage, release_memory, reset_peak_memory
 from genrun.runner.worker.failures import DecodeError
+from genrun.runner.worker.inputs import DecodedInputs
 from genrun.runner.worker.log import say
-from genrun.runner.worker.producer import Decoded, PipelineSample, SavedSample, read_latents
+from genrun.runner.worker.producer import Decoded, PipelineSample, SavedSample, read_latents, read_others
 from genrun.runner.worker.prompts import PromptStage, has_stage, load_options_of, request_of
 
 if TYPE_CHECKING:
@@ -24,7 +28,10 @@ if TYPE_CHECKING:
     from genrun.adapters.adapter import Adapter
     from genrun.adapters.checkpoint.load_errors import LoadError
     from genrun.adapters.parallel.exchange import Exchange
+    from genrun.adapters.pipeline.pictures import Pictures
     from genrun.adapters.pipeline.truncation import Cut, Seen
+    from genrun.adapters.sampling.call import SamplingRequest
+    from genrun.adapters.sound import Sound
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
 
@@ -51,6 +58,7 @@ class Engine:
         self._broken: tuple[dict[str, Any], LoadError] | None = None
         self._pipe: Any = None
         self._stage: PromptStage | None = None
+        self._inputs = DecodedInputs(None)
 
     @property
     def device(self) -> str:
@@ -67,10 +75,18 @@ class Engine:
     def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
         """Prepare for the run: from now on its prompts are encoded in a stage of their own and kept in its folder."""
         self._stage = PromptStage(folder, items, self._device, say)
+        self.find_inputs(folder)
+
+    def find_inputs(self, folder: RunFolder) -> None:
+        """Take the pictures and clips that items are made from out of a run."""
+        self._inputs = DecodedInputs(folder)
+
+    def _request(self, item: WorkItem) -> SamplingRequest:
+        return replace(request_of(item), inputs=self._inputs.of(item))
 
     def is_ready(self, item: WorkItem) -> bool:
         """Return True when there is nothing to encode or to load for the item."""
-        is_encoded = not self._is_staged or self._stage is None or self._stage.has(item)
+        is_encoded = not self._is_staged or self._stage is None or (not item.inputs and self._stage.has(item))
         return self._pipe is not None and item.model == self._model and is_encoded
 
     def prepare(self, item: WorkItem) -> None:
@@ -94,8 +110,8 @@ class Engine:
         from genrun.adapters.sampling.generate import sample
         from genrun.solvers import registry as solvers
 
-        adapter = registry.get(item.model["adapter"])
-        pipe = self._pipeline(item, adapter)
+        pipe = self._pipeline(item, registry.get(item.model["adapter"]))
+        adapter = _adapter_of(item, pipe)
         options = {key: value for key, value in item.solver.items() if key != "kind"}
         try:
             self._check_format(pipe, adapter, item)
@@ -107,7 +123,7 @@ class Engine:
                 sampled = sample(
                     pipe,
                     adapter,
-                    request_of(item),
+                    self._request(item),
                     solvers.get(item.solver["kind"])(**options),
                     self._exchange(),
                     lambda progress: on_round(progress.front, progress.num_steps),
@@ -119,7 +135,9 @@ class Engine:
         other = self._decoding_copy(pipe)
         return PipelineSample(
             sampled,
-            lambda latents, save: self._decode(item, latents, save=save, pipe=other),
+            lambda latents, save: self._decode(
+                item, latents, sampled.others, save=save, pipe=other, pictures=sampled.pictures
+            ),
             other is not None,
             tuple(Note(PROMPT_TRUNCATED, str(each)) for each in self._cut(item, seen)),
         )
@@ -133,18 +151,24 @@ class Engine:
         return cuts(seen, item.prompt, item.negative_prompt)
 
     def _check_format(self, pipe: Any, adapter: Adapter, item: WorkItem) -> None:
-        """Refuse a file format that cannot hold the pipeline's output, where only a loaded pipeline knows its kind.
+        """Refuse a file that cannot hold the pipeline's output, or not as asked, where only a loaded pipeline tells.
 
         Raises:
-            PictureError: clips as PNG, or pictures as mp4.
+            PictureError: clips as PNG, pictures as mp4, or sound that is not made, or for another pace.
         """
+        from genrun.adapters.pipeline.families import fps_asked, has_sound, parts_of
         from genrun.adapters.pipeline.pictures import NOT_AS_ASKED, PictureError
         from genrun.adapters.sampling.call import kind_made
 
         num_frames = adapter.resolve(item.sampling).get("num_frames")
         wrong = format_problem(self._output.get("format"), kind_made(pipe, adapter), num_frames)
-        if wrong:
-            message = f"output.format: {type(pipe).__name__} {wrong}"
+        sound, fps = self._output.get("sound"), self._output.get("fps")
+        pace = fps_asked(adapter.resolve(item.sampling)) or adapter.fps
+        found = (
+            [("format", wrong)] if wrong else list(sound_problems(sound, fps, pace, makes=has_sound(parts_of(pipe))))
+        )
+        for name, problem in found:
+            message = f"output.{name}: {type(pipe).__name__} {problem}"
             raise PictureError(NOT_AS_ASKED, message, "Change it in the job, and submit it again.")
 
     def restore(self, item: WorkItem, latents: Path, stats: SamplerStats) -> SavedSample:
@@ -154,12 +178,12 @@ class Engine:
             OSError: the file cannot be read.
             ValueError: it holds no latents.
         """
-        saved = read_latents(latents)
-        return SavedSample(stats, latents, saved, lambda latents, save: self._decode(item, latents, save=save))
+        saved, others = read_latents(latents), read_others(latents)
+        return SavedSample(stats, latents, saved, lambda latents, save: self._decode(item, latents, others, save=save))
 
-    def decode(self, item: WorkItem, latents: Tensor) -> Decoded:
-        """Return the frames of an item's final latents."""
-        return self._decode(item, latents, save=False)[0]
+    def decode(self, item: WorkItem, latents: Tensor, others: Sequence[Tensor] = ()) -> Decoded:
+        """Return the frames of an item's final latents, and its sound from what was sampled beside them."""
+        return self._decode(item, latents, others, save=False)[0]
 
     def _decoding_copy(self, pipe: Any) -> Any | None:
         """Return a pipeline for decoding in another thread, or None where that is unsafe or useless."""
@@ -170,7 +194,14 @@ class Engine:
         return decoding_copy(pipe) if self._is_staged and self._device == "cpu" else None
 
     def _decode(
-        self, item: WorkItem, latents: Tensor, *, save: bool, pipe: Any | None = None
+        self,
+        item: WorkItem,
+        latents: Tensor,
+        others: Sequence[Tensor],
+        *,
+        save: bool,
+        pipe: Any | None = None,
+        pictures: Pictures | None = None,
     ) -> tuple[Decoded, tuple[str, ...]]:
         """Decode, with `save` in the least memory that the VAE allows; return the frames and the means used to save it."""
         import torch
@@ -179,14 +210,14 @@ class Engine:
         from genrun.adapters.pipeline.placement import can_save_memory, saving_memory
         from genrun.adapters.sampling.decoding import decode
 
-        adapter = registry.get(item.model["adapter"])
         torch.set_num_threads(self._threads)  # each thread of Python has its own number
-        pipe = self._pipeline(item, adapter) if pipe is None else pipe
+        pipe = self._pipeline(item, registry.get(item.model["adapter"])) if pipe is None else pipe
+        adapter = _adapter_of(item, pipe)
         means = can_save_memory(pipe) if save else []
         if save:
             release_memory(self._device)
         with saving_memory(pipe, means), self._encoded(pipe, item):
-            pictures = decode(pipe, adapter, request_of(item), latents)
+            pictures = pictures or decode(pipe, adapter, self._request(item), latents, others)
         known = informed(adapter, parts_of(pipe))
         fps = self._output.get("fps") or fps_asked(adapter.resolve(item.sampling))
         return Decoded(pictures, fps or known.fps, bool(fps) or known.knows_fps), tuple(means)
@@ -203,6 +234,15 @@ class Engine:
             found.append(Note(FPS_ASSUMED, f"{frames.fps:g} frames a second were assumed"))
         return tuple(found)
 
+    def _heard(self, frames: Decoded) -> Sound | None:
+        """Return the sound that is written with frames: theirs, unless the job leaves it out."""
+        return None if self._output.get("sound") is False else frames.pictures.sound
+
+    def sound(self, frames: Decoded) -> dict[str, int]:
+        """Return the rate and the channels of the sound that is written with frames; {} for none."""
+        heard = self._heard(frames)
+        return {} if heard is None else {"rate": heard.rate, "channels": min(len(heard.samples), MOST_CHANNELS)}
+
     def write(self, path: Path, frames: Decoded, metadata: dict[str, Any]) -> None:
         """Write frames as the media file that the suffix of `path` names, with its metadata embedded.
 
@@ -215,7 +255,9 @@ class Engine:
         made: dict[str, Any] = {"threads": self._threads}
         if path.suffix == ".mp4":
             made |= {"fps": frames.fps, "crf": max(self._output.get("crf", media.DEFAULT_CRF), media.FINEST_CRF)}
-            media.write_video(path, frames.frames, made["fps"], made["crf"], {**metadata, "made": made})
+            sound = self._heard(frames)
+            made |= {"sound": False} if frames.pictures.sound is not None and sound is None else {}
+            media.write_video(path, frames.frames, made["fps"], made["crf"], {**metadata, "made": made}, sound)
         elif len(frames.frames) == 1:
             media.write_image(path, frames.frames[0], {**metadata, "made": made})
         else:
@@ -237,17 +279,38 @@ class Engine:
     def _ready(self, item: WorkItem, adapter: Adapter) -> Any:
         from genrun.adapters.parallel.enable import enable_parallelism
 
-        if item.model != self._model:
+        if self._model is None or self._base_of(item) != self._base_of(item, self._model):
             self._forget()
-            self._is_staged = self._stage is not None and has_stage(item)
+        if item.model != self._model:
+            is_staged = self._stage is not None and has_stage(item)
+            if is_staged != self._is_staged:
+                self._forget()
+            self._is_staged = is_staged
+        elif item.inputs and self._is_staged:
+            # It is encoded together with its pictures. With the text encoders loaded, so are all that come after it.
+            self._forget()
+            self._is_staged = False
         if self._is_staged and self._stage is not None and not self._stage.has(item):
             self._forget()
             self._stage.run(item)
         if self._pipe is None:
             self._pipe = self._load(item, adapter)
             enable_parallelism(self._pipe, self._team.slot)
+        elif item.model != self._model:
+            from genrun.adapters.pipeline.lora import put_loras
+
+            # Should a LoRA fail, the model without any stays for the others.
+            self._model = {**base_of(item.model), SWAPPED: None}
+            put_loras(self._pipe, load_options_of(item).additions.loras)
         self._model = item.model
         return self._pipe
+
+    def _base_of(self, item: WorkItem, model: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return what of a model has to be loaded anew when it changes, by default of the item's: all but its LoRAs."""
+        model = item.model if model is None else model
+        slot = self._team.slot
+        # Layers that are compiled, or that share tokens with other ranks, cannot be put into others.
+        return model if model.get("compile") or slot is not None else base_of(model)
 
     def _load(self, item: WorkItem, adapter: Adapter) -> Any:
         from genrun.adapters.pipeline.loading import load
@@ -285,3 +348,10 @@ class Engine:
         from genrun.adapters.parallel.exchange import GroupExchange, LocalExchange
 
         return LocalExchange() if self._team.exchange_group is None else GroupExchange(self._team.exchange_group)
+
+
+def _adapter_of(item: WorkItem, pipe: Any) -> Adapter:
+    """Return the adapter of an item, in the form of its pipeline."""
+    from genrun.adapters.pipeline.families import as_pipeline, parts_of
+
+    return as_pipeline(registry.get(item.model["adapter"]), parts_of(pipe))

@@ -130,6 +130,7 @@ class UnfinishedItem:
             "media": self.folder.relative(media),
             "sha256": sha256_of(temporary),
             "media_bytes": temporary.stat().st_size,
+            "sound": self.producer.sound(decoded[0]),
         }
         notes = (*record.notes, *self.producer.notes(self.item, decoded[0]))
         return replace(record, status="done", **found, saving=decoded[1], notes=notes)

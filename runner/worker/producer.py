@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LATENTS = "latents"
 """Name of the tensor in a latents file."""
 
+OTHER = "others."
+"""Beginning of the names of those that were sampled beside it, numbered."""
+
 
 class SampledItem(Protocol):
     """A sampled item that is not decoded yet."""
@@ -89,6 +92,10 @@ class Producer(Protocol):
 
     def notes(self, item: WorkItem, frames: Any) -> tuple[Note, ...]:
         """Return notes on the item, as far as its frames show them."""
+        ...
+
+    def sound(self, frames: Any) -> dict[str, int]:
+        """Return the rate and the channels of the sound that is written with frames; {} for none."""
         ...
 
     def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> SampledItem:
@@ -171,7 +178,8 @@ class PipelineSample:
         """
         from safetensors.torch import save
 
-        path.write_bytes(save({LATENTS: self.sampled.latents.detach().cpu().contiguous()}))
+        named = {LATENTS: self.sampled.latents, **{f"{OTHER}{i}": one for i, one in enumerate(self.sampled.others)}}
+        path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}))
 
 
 @dataclass(frozen=True)
@@ -218,10 +226,22 @@ def read_latents(path: Path) -> Tensor:
         OSError: the file cannot be read.
         ValueError: it holds no latents.
     """
+    return _read(path)[LATENTS]
+
+
+def read_others(path: Path) -> tuple[Tensor, ...]:
+    """Read what was sampled beside final latents, from the same file. Raises as `read_latents`."""
+    found = _read(path)
+    names = (f"{OTHER}{number}" for number in range(len(found)))
+    return tuple(found[name] for name in names if name in found)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        return load(path.read_bytes())[LATENTS]
+        found = load(path.read_bytes())
+        return {LATENTS: found[LATENTS], **found}
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{path}: not a file of latents: {error}") from error

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters import registry, tensor_files
+from genrun.adapters.pipeline.additions import CONTENTS, SWAPPED, base_of
 from genrun.adapters.pipeline.load_options import LoadOptions
 from genrun.runner.job.plan import canonical
 from genrun.runner.store.files import atomic_write, locked
@@ -39,6 +40,12 @@ DAMAGED = (ValueError, TypeError, LookupError, AttributeError)
 """Exceptions on reading a file that is not as it was written."""
 
 OF_MODEL = ("adapter", "checkpoint", "fingerprint", "revision", "dtype", "quantization")
+ADDED = ("components", "config", CONTENTS)
+"""What else of a model changes encodings, hashed where it is set; LoRAs of text encoders have no stage."""
+
+WITH_PICTURES = ("task", "controlnet", "t2i_adapter", "ip_adapter")
+"""Keys of a model whose pipeline's call has pictures."""
+
 NOT_ENCODED = frozenset({"steps", "height", "width", "num_frames", "scheduler"})
 """Sampling fields that no text encoder is told of."""
 
@@ -125,7 +132,10 @@ class PromptStage:
     def _missing(self, first: WorkItem) -> list[list[WorkItem]]:
         """Return the items of the model of `first` that wait for encodings, by encoding, `first` to begin with."""
         missing: dict[str, list[WorkItem]] = {}
-        for item in (first, *(other for other in self.items if other.model == first.model and other.id != first.id)):
+        base = base_of(first.model)
+        alike = (other for other in self.items if base_of(other.model) == base and not other.inputs)
+        others = (other for other in alike if other.id != first.id)
+        for item in (first, *others):
             key = key_of(item)
             if key in missing or not is_whole(self.folder.encodings_path(key)):
                 missing.setdefault(key, []).append(item)
@@ -195,7 +205,7 @@ def _call(item: WorkItem) -> bytes:
 
 
 def has_stage(item: WorkItem) -> bool:
-    """Return True when prompts of an item's model are encoded in a stage: it has text encoders, and is not told otherwise.
+    """Return True when an item's prompt is encoded in a stage: its model has text encoders, and it has no pictures.
 
     Raises:
         LoadError: its checkpoint cannot be read.
@@ -203,8 +213,16 @@ def has_stage(item: WorkItem) -> bool:
     from genrun.adapters.pipeline.loading import has_encoding_stage
 
     model = item.model
-    if model.get("encode") == EACH:
+    # Many pipelines encode a prompt together with its pictures, or encode these with their VAE before it.
+    has_pictures = bool(item.inputs) or any(model.get(name) for name in WITH_PICTURES)
+    if model.get("encode") == EACH or has_pictures:
         return False
+    if model.get(SWAPPED):
+        from genrun.adapters.pipeline.lora import changes_encoders
+
+        # With it the text encoders change, which then stay beside the model.
+        if any(map(changes_encoders, load_options_of(item).additions.loras)):
+            return False
     adapter = registry.get(model["adapter"])
     return has_encoding_stage(adapter, model.get("checkpoint"), model.get("revision"), load_options_of(item))
 
@@ -225,7 +243,8 @@ def key_of(item: WorkItem) -> str:
     """Return a hash of all that the encodings of an item's prompt depend on."""
     model = {name: item.model.get(name) for name in OF_MODEL}
     # Not hashed where it is not set: runs that were begun before there were variants keep their encodings.
-    model |= {name: item.model[name] for name in ("variant",) if item.model.get(name)}
+    base = base_of(item.model)
+    model |= {name: base[name] for name in ("variant", *ADDED) if base.get(name)}
     sampling = {name: value for name, value in item.sampling.items() if name not in NOT_ENCODED}
     call = dict(registry.get(item.model["adapter"]).call)
     texts = [item.prompt, item.negative_prompt]

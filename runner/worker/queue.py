@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from genrun.adapters.pipeline.additions import base_of
 from genrun.runner.parallel.mesh import points_of
 
 if TYPE_CHECKING:
@@ -87,7 +88,14 @@ class Queue:
         Items that have not failed yet come first, so that a bad machine cannot use up all attempts of one.
         """
         failed = []
-        for item in sorted(self._open.values(), key=lambda item: (item.model != model, self._precedence(item))):
+        base = None if model is None else base_of(model)
+
+        def distance(item: WorkItem) -> tuple[bool, bool, int]:
+            is_other = item.model != model
+            # What needs other LoRAs alone is sooner ready than another model.
+            return is_other and base_of(item.model) != base, is_other, self._precedence(item)
+
+        for item in sorted(self._open.values(), key=distance):
             if self._is_settled(item):
                 continue
             if self._attempts(item):

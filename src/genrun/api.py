@@ -10,6 +10,7 @@ from genrun.runner.api.launching import Failure, Submission
 from genrun.runner.api.listener import Listener
 from genrun.runner.api.measuring import Bench, RanksBench, bench, bench_ranks
 from genrun.runner.api.nights import history, nightly, pin, unpin
+from genrun.runner.api.prompts import ListedPrompt, PromptList, list_prompts
 from genrun.runner.api.results import Report, compare, export, report, score, tabulate, verify
 from genrun.runner.api.run import Run
 from genrun.runner.api.state import Item, Status, cancel, status
@@ -24,8 +25,10 @@ __all__ = [
     "Forecast",
     "GenrunError",
     "Item",
+    "ListedPrompt",
     "Listener",
     "Preview",
+    "PromptList",
     "RanksBench",
     "Report",
     "Run",
@@ -42,6 +45,7 @@ __all__ = [
     "forecast",
     "history",
     "join",
+    "list_prompts",
     "load_job",
     "nightly",
     "pin",

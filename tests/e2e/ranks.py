@@ -14,7 +14,7 @@ import torch.distributed as dist
 import genrun
 from genrun.adapters.parallel.exchange import Exchange, ExchangeError, GroupExchange, LocalExchange
 from genrun.solvers import NonFiniteError
-from tests.tiny import build, call_kwargs, latents_of
+from tests.tiny import FAMILIES, WITH_PICTURE, build, call_kwargs, latents_of
 
 CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("sd3", "paradigms", {}),
@@ -24,7 +24,11 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("cogvideox_dpm", "ropa", {}),
     ("sd3", "collocation", {"kind": "first_block", "threshold": 0.3}),
     ("wan21", "chords", {"kind": "toca", "drift": 10.0}),
+    ("wan22_i2v", "chords", {"kind": "toca", "drift": 10.0}),
+    *((family, "collocation", {}) for family in (*FAMILIES[FAMILIES.index("z_image") :], *WITH_PICTURE)),
 ]
+SLOW = ("qwenimage_edit", "qwenimage_edit_first")
+"""Those that encode a picture of a million pixels, whatever its size."""
 
 
 def digest(family: str, solver: str, exchange: Exchange, cache: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -32,8 +36,9 @@ def digest(family: str, solver: str, exchange: Exchange, cache: dict[str, Any] |
     pipe = build(family, torch.bfloat16 if family == "hunyuanvideo" else torch.float32)
     calls = count_calls(pipe)
     with genrun.parallelize(pipe, solver, exchange=exchange, workers=8, cache=cache) as run:
-        latents = latents_of(pipe(**{**call_kwargs(family), "num_inference_steps": 12}))
-    bits = latents.float().numpy().tobytes().hex()
+        output = pipe(**{**call_kwargs(family), "num_inference_steps": 3 if family in SLOW else 12})
+    made = [latents_of(output), *([output.audio] if "audio" in output else [])]
+    bits = "".join(latents.float().numpy().tobytes().hex() for latents in made)
     return {"bits": hash_of(bits), "rounds": run.solution.rounds, "nfe": run.solution.nfe, "calls": calls[0]}
 
 
@@ -44,13 +49,14 @@ def hash_of(text: str) -> str:
 
 
 def count_calls(pipe: Any) -> list[int]:
-    """Counts the transformer's calls."""
+    """Counts the calls of the transformer, or UNet."""
     calls = [0]
 
     def count(*_: Any) -> None:
         calls[0] += 1
 
-    pipe.transformer.register_forward_pre_hook(count)
+    model = pipe.transformer if hasattr(pipe, "transformer") else pipe.unet
+    model.register_forward_pre_hook(count)
     return calls
 
 

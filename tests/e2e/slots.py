@@ -24,8 +24,8 @@ from genrun.runner.job.mesh_axes import AXES
 from tests.tiny import build, call_kwargs, latents_of
 
 CONTEXT = ("flux", "flux2", "wan21", "hunyuanvideo", "cogvideox_dpm", "sd3", "qwenimage", "flux2_klein")
-TWICE = ("flux", "wan22", "hunyuanvideo", "qwenimage", "flux2_klein")
-DOUBLED = ("sd3", "cogvideox_ddim", "sd2", "ltx")
+TWICE = ("flux", "wan22", "hunyuanvideo", "qwenimage", "flux2_klein", "wan22_i2v", "flux_kontext", "hunyuanvideo_i2v")
+DOUBLED = ("sd3", "cogvideox_ddim", "sd2", "ltx", "cogvideox15_i2v", "mochi", "sana")
 CACHES = ({"kind": "first_block", "threshold": 0.5}, {"kind": "toca", "drift": 10.0})
 MODELS = ("transformer", "transformer_2", "unet")
 

@@ -18,6 +18,7 @@ import yaml
 from genrun.adapters.media import read_frames
 from genrun.runner.store.folder import RunFolder
 from genrun.solvers import registry
+from tests.tiny import LLAVA, picture
 from tests.tiny.checkpoints import save
 
 pytestmark = pytest.mark.e2e
@@ -38,14 +39,32 @@ SHIPPED = [
     ("sd35.yaml", "sd3", {**SMALL, "negative_prompt": "gray"}),
     ("flux.yaml", "flux", SMALL),
 ]
+SHORT = {"max_sequence_length": 16}
+BLOCKS = {"options": {**SHORT, "spatio_temporal_guidance_blocks": [1]}}
+OWN_SIZE = {"options": {**SHORT, "use_resolution_binning": False}}
 OTHERS = [
-    ("auto-clips", ("ltx", "hunyuanvideo15", "wan22_5b"), "auto", {**CLIP, "negative_prompt": "gray"}),
+    ("clips", ("ltx", "hunyuanvideo15", "wan22_5b"), None, {**CLIP, "negative_prompt": "gray"}),
+    ("experts", ("wan22",), None, {**CLIP, "guidance_scale": 4.0, "options": {"guidance_scale_2": 3.0}}),
     ("auto-experts", ("wan22",), "auto", {**CLIP, "guidance_scale": 4.0, "options": {"guidance_scale_2": 3.0}}),
-    ("auto-images", ("flux2", "flux2_klein"), "auto", {**SMALL, "guidance_scale": 4.0}),
-    ("auto-true", ("qwenimage",), "auto", {**SMALL, **TRUE_GUIDANCE}),
+    ("images", ("flux2", "flux2_klein"), None, {**SMALL, "guidance_scale": 4.0}),
+    ("images-negative", ("z_image", "sdxl"), None, {**SMALL, "negative_prompt": "gray"}),
+    ("true", ("qwenimage",), None, {**SMALL, "options": {"true_cfg_scale": 3.0}}),
+    ("sana", ("sana",), "sana", {**SMALL, **OWN_SIZE, "negative_prompt": "gray"}),
+    ("mochi", ("mochi",), "mochi", {**SMALL, "num_frames": 7, "options": SHORT}),
+    ("sound", ("ltx2",), None, {**CLIP, **BLOCKS}),
     ("sd2", ("sd2",), "sd2", {**SMALL, "negative_prompt": "gray"}),
     ("church", ("ddpm",), "ddpm-church", {"steps": 3}),
 ]
+"""Name, families, adapter (None: chosen by the folder), sampling."""
+PICTURES = [
+    ("wan", ("wan21_i2v", "wan22_i2v", "wan22_5b_i2v"), {**CLIP, "options": SHORT}),
+    ("hunyuan", ("hunyuanvideo_i2v",), {**CLIP, "options": {"max_sequence_length": 64, "prompt_template": LLAVA}}),
+    ("hunyuan15", ("hunyuanvideo15_i2v",), {"steps": 3, "num_frames": 9}),
+    ("cogvideox", ("cogvideox15_i2v",), CLIP),
+    ("ltx2", ("ltx2_i2v",), {**CLIP, **BLOCKS}),
+    ("kontext", ("flux_kontext",), {**SMALL, "options": SHORT}),
+]
+"""Name, families, sampling."""
 
 
 def submit(folder: Path, job: dict[str, Any]) -> RunFolder:
@@ -97,10 +116,11 @@ def test_a_shipped_job_makes_media_on_a_tiny_checkpoint(
 
 @pytest.mark.parametrize(("name", "families", "adapter", "sampling"), OTHERS, ids=[each[0] for each in OTHERS])
 def test_other_pipelines_make_media_by_folder(
-    tmp_path: Path, name: str, families: tuple[str, ...], adapter: str, sampling: dict[str, Any]
+    tmp_path: Path, name: str, families: tuple[str, ...], adapter: str | None, sampling: dict[str, Any]
 ) -> None:
+    named = {} if adapter is None else {"adapter": adapter}
     models = [
-        {"adapter": adapter, "checkpoint": str(save(family, tmp_path / "weights")), "dtype": dtype}
+        {**named, "checkpoint": str(save(family, tmp_path / "weights")), "dtype": dtype}
         for family in families
         for dtype in DTYPES
     ]
@@ -113,4 +133,33 @@ def test_other_pipelines_make_media_by_folder(
         "matrix": {"model": models, "solver": SOLVERS},
     }
     side = sampling.get("height", 8)
-    check(submit(tmp_path, job), len(families), (sampling.get("num_frames", 1), side, side))
+    folder = submit(tmp_path, job)
+    check(folder, len(families), (sampling.get("num_frames", 1), side, side))
+    heard = {json.dumps(record.sound) for record in folder.records().values()}
+    assert heard == {json.dumps({"rate": 24000, "channels": 2} if name == "sound" else {})}
+
+
+@pytest.mark.parametrize(
+    ("name", "families", "sampling"), PICTURES, ids=[f"from-picture-{each[0]}" for each in PICTURES]
+)
+def test_pipelines_that_start_from_a_picture_make_media(
+    tmp_path: Path, name: str, families: tuple[str, ...], sampling: dict[str, Any]
+) -> None:
+    picture().save(tmp_path / "start.png")
+    models = [
+        {"checkpoint": str(save(family, tmp_path / "weights")), "dtype": dtype}
+        for family in families
+        for dtype in DTYPES
+    ]
+    job = {
+        "name": name,
+        "model": models[0],
+        "prompts": [{"prompt": "a red circle moving left", "image": "start.png"}],
+        "sampling": sampling,
+        "output": {"save_latents": True},
+        "matrix": {"model": models, "solver": SOLVERS},
+    }
+    folder = submit(tmp_path, job)
+    (size,) = {read_frames(folder.path / str(each.media)).shape[1:3] for each in folder.records().values()}
+    check(folder, len(families), (sampling.get("num_frames", 1), *size))
+    assert name == "hunyuan15" or size == (64, 64)

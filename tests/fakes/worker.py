@@ -83,6 +83,9 @@ class FakeProducer:
     def notes(self, item: WorkItem, frames: bytes) -> tuple[Note, ...]:
         return ()
 
+    def sound(self, frames: bytes) -> dict[str, int]:
+        return {}
+
     def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> FakeSample:
         on_round(2, STEPS)
         time.sleep(float(os.environ.get(NAP, "0")))

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from PIL import Image
 from torch import Tensor, nn
 
-from . import images, videos
+from . import from_picture, images, videos
 from .schedulers import SCHEDULERS, build_scheduler, build_scheduler_variants
 from .weights import cast, randomize
 
@@ -25,12 +26,14 @@ __all__ = [
     "PROMPT",
     "SCHEDULERS",
     "STAGED_FAMILIES",
+    "WITH_PICTURE",
     "build",
     "build_scheduler",
     "build_scheduler_variants",
     "call_kwargs",
     "generator",
     "latents_of",
+    "picture",
 ]
 
 PROMPT = "a red circle moving left"
@@ -40,6 +43,12 @@ _SIZE = {"height": 32, "width": 32, "output_type": "latent"}
 _IMAGE = {"prompt": PROMPT, **_SIZE}
 _VIDEO = {**_IMAGE, "num_frames": 9}
 _TRUE_GUIDANCE = {"negative_prompt": "gray", "true_cfg_scale": 3.0}
+
+
+_SOUND = {**_VIDEO, "height": 64, "width": 64, "guidance_scale": 3.0, "max_sequence_length": 16}
+_SOUND |= {"spatio_temporal_guidance_blocks": [1]}
+LLAVA = {"template": "{}", "crop_start": 0, "image_emb_len": 16, "image_emb_start": 1, "image_emb_end": 17}
+"""The prompt alone, and the picture's tokens after the first."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +78,48 @@ _RECIPES: Mapping[str, _Recipe] = {
     "ddpm": _Recipe(images.ddpm, {"output_type": "pt"}),
     "qwenimage": _Recipe(images.qwenimage, {**_IMAGE, **_TRUE_GUIDANCE}),
     "ltx": _Recipe(videos.ltx, {**_VIDEO, "height": 64, "width": 64, "guidance_scale": 3.0, "max_sequence_length": 16}),
+    "z_image": _Recipe(images.z_image, {**_IMAGE, "guidance_scale": 4.0, "negative_prompt": "gray"}),
+    "sana": _Recipe(
+        images.sana,
+        {**_IMAGE, "guidance_scale": 4.5, "max_sequence_length": 16, "use_resolution_binning": False}
+        | {"complex_human_instruction": None},
+    ),
+    "sdxl": _Recipe(images.sdxl, {**_IMAGE, "guidance_scale": 5.0, "height": 64, "width": 64}),
+    "mochi": _Recipe(videos.mochi, {**_VIDEO, "num_frames": 7, "guidance_scale": 4.5, "max_sequence_length": 16}),
+    "ltx2": _Recipe(videos.ltx2, _SOUND),
+}
+_CONDITIONED: Mapping[str, _Recipe] = {
+    "wan21_i2v": _Recipe(from_picture.wan21_i2v, {**_VIDEO, "guidance_scale": 5.0, "max_sequence_length": 16}),
+    "wan22_i2v": _Recipe(
+        from_picture.wan22_i2v, {**_VIDEO, "guidance_scale": 4.0, "guidance_scale_2": 3.0, "max_sequence_length": 16}
+    ),
+    "wan22_5b_i2v": _Recipe(
+        from_picture.wan22_5b_i2v,
+        {**_VIDEO, "height": 64, "width": 64, "guidance_scale": 5.0, "max_sequence_length": 16},
+    ),
+    "hunyuanvideo_i2v": _Recipe(
+        from_picture.hunyuanvideo_i2v,
+        {**_VIDEO, **_TRUE_GUIDANCE, "guidance_scale": 6.0, "max_sequence_length": 64, "prompt_template": LLAVA},
+    ),
+    "hunyuanvideo15_i2v": _Recipe(
+        from_picture.hunyuanvideo15_i2v,
+        {"prompt": PROMPT, "num_frames": 9, "negative_prompt": "gray", "output_type": "latent"},
+    ),
+    "cogvideox15_i2v": _Recipe(from_picture.cogvideox15_i2v, {**_VIDEO, "guidance_scale": 6.0}),
+    "ltx2_i2v": _Recipe(from_picture.ltx2_i2v, _SOUND),
+    "qwenimage_edit": _Recipe(from_picture.qwenimage_edit, {**_IMAGE, **_TRUE_GUIDANCE, "height": 128, "width": 128}),
+    "qwenimage_edit_first": _Recipe(
+        from_picture.qwenimage_edit_first, {**_IMAGE, **_TRUE_GUIDANCE, "height": 128, "width": 128}
+    ),
+    "flux_kontext": _Recipe(
+        from_picture.flux_kontext,
+        {**_IMAGE, **_TRUE_GUIDANCE, "max_sequence_length": 16, "max_area": 32 * 32, "_auto_resize": False},
+    ),
 }
 
 FAMILIES: tuple[str, ...] = tuple(_RECIPES)
+WITH_PICTURE: tuple[str, ...] = tuple(_CONDITIONED)
+"""Those that start from a picture, which `call_kwargs` draws."""
 STAGED_FAMILIES = tuple(family for family in FAMILIES if family != "ddpm")
 """Those with text encoders."""
 
@@ -80,14 +128,14 @@ def build(family: str, dtype: torch.dtype = torch.float32) -> Any:
     """A tiny pipeline on the CPU: the same weights every time, the global random state left as it was.
 
     Args:
-        family: One of `FAMILIES`.
+        family: One of `FAMILIES` or `WITH_PICTURE`.
         dtype: Floating dtype of the weights, placed as `from_pretrained(..., dtype=dtype)` would.
 
     Raises:
         KeyError: `family` is not in `FAMILIES`.
     """
     with torch.random.fork_rng(devices=[]):
-        pipeline = _RECIPES[family].build()
+        pipeline = _recipe(family).build()
     for name, component in pipeline.components.items():
         if isinstance(component, nn.Module):
             randomize(name, component.eval())
@@ -106,7 +154,19 @@ def call_kwargs(family: str, seed: int = 0) -> dict[str, Any]:
     Raises:
         KeyError: `family` is not in `FAMILIES`.
     """
-    return {**_RECIPES[family].call, "num_inference_steps": STEPS, "generator": generator(seed)}
+    given = {"image": picture()} if family in _CONDITIONED else {}
+    return {**given, **_recipe(family).call, "num_inference_steps": STEPS, "generator": generator(seed)}
+
+
+def picture(side: int = 64) -> Image.Image:
+    """A picture of two colours, none of them plain."""
+    image = Image.new("RGB", (side, side), (40, 90, 160))
+    image.paste((220, 60, 30), (side // 4, side // 4, side // 2, 3 * side // 4))
+    return image
+
+
+def _recipe(family: str) -> _Recipe:
+    return _RECIPES[family] if family in _RECIPES else _CONDITIONED[family]
 
 
 def generator(seed: int) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""Tiny text-to-image pipelines: SD3, Flux, Flux2, Flux2Klein, QwenImage, Stable Diffusion 2, DDPM."""
+"""Tiny text-to-image pipelines: SD3, Flux, Flux2, Flux2Klein, QwenImage, Z-Image, Sana, Stable Diffusion 2 and XL, DDPM."""
 
 from importlib import import_module
 from typing import Any
@@ -176,3 +176,93 @@ def ddpm() -> DiffusionPipeline:
         norm_num_groups=4,
     )
     return df.DDPMPipeline(unet=unet, scheduler=df.DDPMScheduler())
+
+
+def sdxl() -> DiffusionPipeline:
+    """Two CLIPs, and sizes as embeddings; Euler on noise prediction."""
+    unet = df.UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        cross_attention_dim=2 * WIDTH,
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        transformer_layers_per_block=(1, 1),
+        projection_class_embeddings_input_dim=6 * 8 + WIDTH,
+    )
+    return df.StableDiffusionXLPipeline(
+        unet=unet,
+        scheduler=df.EulerDiscreteScheduler(**DIFFUSION),
+        vae=df.AutoencoderKL(**FOUR_LEVELS),
+        text_encoder=text.clip_encoder(),
+        tokenizer=text.clip_tokenizer(),
+        text_encoder_2=text.clip_encoder(projection=True),
+        tokenizer_2=text.clip_tokenizer(),
+    )
+
+
+def z_image() -> DiffusionPipeline:
+    """True guidance in a batch of two lists of pictures."""
+    transformer = df.ZImageTransformer2DModel(
+        in_channels=4,
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=WIDTH,
+        axes_dims=[8, 4, 4],
+        axes_lens=[256, 32, 32],
+    )
+    return df.ZImagePipeline(
+        transformer=transformer,
+        scheduler=df.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=df.AutoencoderKL(**FOUR_LEVELS, shift_factor=0.1159, scaling_factor=0.3611, use_quant_conv=False),
+        text_encoder=text.qwen3_model(),
+        tokenizer=text.chat_tokenizer(text.CHAT),
+    )
+
+
+def sana() -> DiffusionPipeline:
+    """Linear attention, a VAE without a Gaussian, DPM-Solver++ on flow matching."""
+    transformer = df.SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=WIDTH,
+        sample_size=32,
+    )
+    levels = ("ResBlock", "ResBlock", "EfficientViTBlock")
+    vae = df.AutoencoderDC(
+        latent_channels=4,
+        attention_head_dim=2,
+        encoder_block_types=levels,
+        decoder_block_types=levels,
+        encoder_block_out_channels=(8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        encoder_qkv_multiscales=((), (), (5,)),
+        decoder_qkv_multiscales=((), (), (5,)),
+        encoder_layers_per_block=(1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1),
+        downsample_block_type="conv",
+        upsample_block_type="interpolate",
+        scaling_factor=0.41407,
+    )
+    flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    return df.SanaPipeline(
+        transformer=transformer,
+        scheduler=df.DPMSolverMultistepScheduler(**flow),
+        vae=vae,
+        text_encoder=text.gemma2_encoder(),
+        tokenizer=text.chat_tokenizer(text.CHAT),
+    )

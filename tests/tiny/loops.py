@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import inspect
 import math
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 
+import genrun
+from genrun.adapters.parallel.exchange import GroupExchange
+from genrun.solvers import registry
+
 # Untyped on purpose, as in `images`.
 df: Any = import_module("diffusers")
+
+EXACT: dict[str, dict[str, Any]] = {
+    name: {} if name == "sequential" else {"tolerance": 0.0, "workers": 4} for name in registry.names()
+}
+"""Solvers, with the options that make them exact."""
+STEPS = 8
 
 V = {"prediction_type": "v_prediction"}
 FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
@@ -74,6 +86,31 @@ MATRIX: Mapping[str, Callable[[], Any]] = {
 }
 """Every scheduler class that steps latents, and the switches of their configs that change how they step."""
 
+ELSEWHERE = {
+    "AmusedScheduler": "tokens",
+    "BlockRefinementScheduler": "tokens",
+    "CMStochasticIterativeScheduler": "one evaluation, or a list of timesteps",
+    "ConsistencyDecoderScheduler": "a decoder's",
+    "DDIMInverseScheduler": "from picture to noise",
+    "DDPMWuerstchenScheduler": "times of its own",
+    "DPMSolverMultistepInverseScheduler": "from picture to noise",
+    "DiscreteDDIMScheduler": "tokens",
+    "EntropyBoundScheduler": "tokens",
+    "FlowMapEulerDiscreteScheduler": "steps to a time that the pipeline names",
+    "HeliosDMDScheduler": "several loops",
+    "HeliosScheduler": "several loops",
+    "KarrasVeScheduler": "deprecated",
+    "MiniMaxH3Scheduler": "grids of its pipeline",
+    "PiflowScheduler": "a policy",
+    "RFD4ProteinaScheduler": "coordinates",
+    "RePaintScheduler": "an original picture",
+    "SCMScheduler": "one timestep more than steps",
+    "ScoreSdeVeScheduler": "a corrector",
+    "UnCLIPScheduler": "the previous timestep",
+    "VQDiffusionScheduler": "tokens",
+}
+"""Classes that only pipelines of their own can use, or that have no loop of one step after another."""
+
 STOCHASTIC = (
     "cogvideox-dpm",
     "ddpm",
@@ -106,16 +143,19 @@ class TinyLoop:
     Args:
         scheduler: a diffusers scheduler.
         passes_generator: whether the loop hands its generator to the scheduler, as SD and unlike Flux.
+        grid: further arguments of `set_timesteps`.
     """
 
-    def __init__(self, scheduler: Any, *, passes_generator: bool = True) -> None:
-        self.scheduler, self.passes_generator = scheduler, passes_generator
+    _progress_bar_config: Mapping[str, Any] = {"disable": True}
+
+    def __init__(self, scheduler: Any, *, passes_generator: bool = True, grid: Mapping[str, Any] | None = None) -> None:
+        self.scheduler, self.passes_generator, self.grid = scheduler, passes_generator, grid or {}
 
     def __call__(
         self, num_inference_steps: int = 8, generator: Any = None, batch: int = 1, latents: Tensor | None = None
     ) -> Tensor:
         """Latents after the loop, from given or from drawn ones."""
-        self.scheduler.set_timesteps(num_inference_steps)
+        self.scheduler.set_timesteps(num_inference_steps, **self.grid)
         each = generator if isinstance(generator, list) else [generator]
         drawn = [torch.randn(batch // len(each), 3, 4, 4, generator=one) for one in each]
         x = torch.cat(drawn) if latents is None else latents
@@ -140,3 +180,70 @@ class TinyLoop:
         output = torch.tanh(x.roll(1, dims=-1) * 0.6 - x.flip(dims=(1,)) * 0.3 + time)
         learned = "learned" in str(self.scheduler.config.get("variance_type"))
         return torch.cat([output, output.roll(1, dims=1)], dim=1) if learned else output
+
+
+class Tiny:
+    """A scheduler, and a model in closed form."""
+
+    _progress_bar_config: Mapping[str, Any] = {"disable": True}
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler, self.model = scheduler, TinyLoop(scheduler).model
+
+
+class Loop(Tiny):
+    """A loop as pipelines write theirs."""
+
+    shown: Callable[[Any], Any] = staticmethod(lambda timesteps: timesteps)
+    blend: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def __call__(self, steps: int = STEPS, begin: int = 0, end: int | None = None, repeats: int = 1) -> Tensor:
+        self.scheduler.set_timesteps(steps)
+        x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(3))
+        for repeat in range(repeats):
+            if repeat:
+                self.scheduler.set_timesteps(steps)
+            timesteps = self.scheduler.timesteps[begin:end]
+            assert len(timesteps) == len([*timesteps]) == len(timesteps.tolist())
+            for i, t in enumerate(self.shown(timesteps)):
+                assert len(timesteps) == timesteps.shape[0]
+                assert timesteps[i] == t
+                output = self.model(x.float(), t) * (2.0 if 0.3 < i / len(timesteps) < 0.7 else 1.0)
+                x = self.scheduler.step(output, t, x, return_dict=False)[0]
+                if self.blend is not None:
+                    x = self.blend(x, timesteps[i + 1] if i < len(timesteps) - 1 else torch.tensor(0.0))
+        return x
+
+
+class ThreadExchange(GroupExchange):
+    """A group whose ranks are threads of this process: its messages are the real ones."""
+
+    def __init__(self, rank: int, mailbox: list[Tensor], barrier: threading.Barrier) -> None:
+        self.rank, self.size = rank, len(mailbox)
+        self._device, self._mailbox, self._barrier = torch.device("cpu"), mailbox, barrier
+        self.end()
+
+    def _collect(self, mine: Tensor) -> Tensor:
+        self._mailbox[self.rank] = mine
+        self._barrier.wait(20)
+        everyone = torch.stack(self._mailbox)
+        self._barrier.wait(20)
+        return everyone
+
+
+def on_ranks(size: int, make: Callable[[], Any], solver: str) -> list[Tensor]:
+    """Sample on several ranks, and return each rank's latents."""
+    barrier, mailbox = threading.Barrier(size), [torch.empty(0)] * size
+
+    def rank(number: int) -> Tensor:
+        pipe = make()
+        try:
+            exchange = ThreadExchange(number, mailbox, barrier)
+            with genrun.parallelize(pipe, solver, exchange=exchange, **EXACT[solver]):
+                return pipe()
+        except BaseException:
+            barrier.abort()
+            raise
+
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(rank, range(size)))

@@ -36,6 +36,7 @@ CHARACTERS = tuple(string.ascii_letters + string.digits + string.punctuation)
 CLIP_SPECIALS = ("<|startoftext|>", "<|endoftext|>")
 LLAMA_SPECIALS = ("<unk>", "<s>", "</s>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 CHAT_SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+VISION_SPECIALS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 CHAT_VOCABULARY = 512
 
 CHAT = (
@@ -73,10 +74,11 @@ def llama_tokenizer() -> PreTrainedTokenizerBase:
     )
 
 
-def chat_tokenizer(template: str) -> PreTrainedTokenizerBase:
+def chat_tokenizer(template: str, *, seeing: bool = False) -> PreTrainedTokenizerBase:
     """Byte-level tokens under a chat `template`; long system messages stay long, as their cropping expects."""
-    vocabulary, merges = _word_merges(WORDS, "Ġ", (*CHAT_SPECIALS, *sorted(ByteLevel.alphabet())))
-    specials = list(CHAT_SPECIALS[1:])
+    marks = (*CHAT_SPECIALS, *(VISION_SPECIALS if seeing else ()))
+    vocabulary, merges = _word_merges(WORDS, "Ġ", (*marks, *sorted(ByteLevel.alphabet())))
+    specials = list(marks[1:])
     return tf.Qwen2Tokenizer(
         vocab=vocabulary, merges=merges, additional_special_tokens=specials, chat_template=template
     )
@@ -130,15 +132,100 @@ def qwen3_encoder() -> PreTrainedModel:
     return tf.Qwen3ForCausalLM(tf.Qwen3Config(**_decoder(layers=27), vocab_size=CHAT_VOCABULARY, head_dim=8))
 
 
+def qwen3_model() -> PreTrainedModel:
+    """Qwen3 without its head, of two layers: Z-Image reads the last state but one."""
+    return tf.Qwen3Model(tf.Qwen3Config(**_decoder(layers=2), vocab_size=CHAT_VOCABULARY, head_dim=8))
+
+
+def gemma2_encoder() -> PreTrainedModel:
+    """Gemma 2 of one layer, for Sana."""
+    return tf.Gemma2Model(tf.Gemma2Config(**_decoder(layers=1), vocab_size=CHAT_VOCABULARY, head_dim=8))
+
+
+def gemma3_encoder() -> PreTrainedModel:
+    """Gemma 3 whole, two layers; its vision half is there for its type and never run."""
+    vision = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 16, "patch_size": 8}
+    text = {**_decoder(layers=2), "vocab_size": CHAT_VOCABULARY, "head_dim": 8}
+    config = tf.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
+    return tf.Gemma3ForConditionalGeneration(config)
+
+
+def clip_vision_encoder(size: int = 32) -> PreTrainedModel:
+    """CLIP's picture encoder, of width and projection `WIDTH`, patches of 8."""
+    config = tf.CLIPVisionConfig(
+        hidden_size=WIDTH,
+        projection_dim=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=size,
+        patch_size=8,
+    )
+    return tf.CLIPVisionModelWithProjection(config)
+
+
+def clip_image_processor(size: int = 32) -> Any:
+    """CLIP's preparation of pictures."""
+    return tf.CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+
+
+def siglip_encoder() -> PreTrainedModel:
+    """SigLIP's picture encoder, of width 8: four tokens of a picture of 16."""
+    config = tf.SiglipVisionConfig(
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=8,
+    )
+    return tf.SiglipVisionModel(config)
+
+
+def llava_encoder() -> PreTrainedModel:
+    """Llama with eyes: 16 tokens for a picture of 32; HunyuanVideo reads the third state from the end."""
+    tokens = llama_tokenizer()
+    words = tf.LlamaConfig(**_decoder(layers=3), vocab_size=len(tokens) + 1, pad_token_id=2)
+    config = tf.LlavaConfig(
+        text_config=words,
+        vision_config=clip_vision_encoder().config,
+        image_token_index=len(tokens),
+        pad_token_id=2,
+        vision_feature_layer=-1,
+    )
+    return tf.LlavaForConditionalGeneration(config)
+
+
+def qwen_processor() -> Any:
+    """Qwen2-VL's preparation of texts and pictures; few pixels, so that few tokens.
+
+    Without that of clips, which needs torchvision: such a processor can be used, and neither saved nor loaded.
+    """
+    module = import_module("transformers.models.qwen2_vl.image_processing_pil_qwen2_vl")
+    processor = tf.Qwen2VLProcessor.__new__(tf.Qwen2VLProcessor)
+    tokenizer = chat_tokenizer(CHAT, seeing=True)
+    processor.image_processor = module.Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=56 * 56)
+    processor.tokenizer, processor.video_processor, processor.chat_template = tokenizer, None, CHAT
+    for kind in ("image", "video"):
+        token = f"<|{kind}_pad|>"
+        setattr(processor, f"{kind}_token", token)
+        setattr(processor, f"{kind}_token_id", tokenizer.convert_tokens_to_ids(token))
+    return processor
+
+
 def qwen_text_encoder() -> PreTrainedModel:
     """The text half of Qwen2.5-VL, three layers: HunyuanVideo 1.5 reads the third state from the end."""
     return tf.Qwen2_5_VLTextModel(tf.Qwen2_5_VLTextConfig(**_qwen_text(layers=3)))
 
 
-def qwen_vision_encoder() -> PreTrainedModel:
-    """Qwen2.5-VL whole; its vision half is there for its type and never run."""
+def qwen_vision_encoder(*, seeing: bool = False) -> PreTrainedModel:
+    """Qwen2.5-VL whole; its vision half is there for its type and never run, unless it is `seeing`."""
     vision = {"depth": 1, "hidden_size": 8, "intermediate_size": 8, "num_heads": 2, "out_hidden_size": WIDTH}
-    config = tf.Qwen2_5_VLConfig(text_config=_qwen_text(layers=2), vision_config=vision)
+    tokens = chat_tokenizer(CHAT, seeing=True) if seeing else None
+    names = {"image_token_id": "<|image_pad|>", "vision_start_token_id": "<|vision_start|>"}
+    ids = {} if tokens is None else {name: tokens.convert_tokens_to_ids(token) for name, token in names.items()}
+    config = tf.Qwen2_5_VLConfig(text_config=_qwen_text(layers=2), vision_config=vision, **ids)
     return tf.Qwen2_5_VLForConditionalGeneration(config)
 
 

@@ -1,4 +1,4 @@
-"""Tiny text-to-video pipelines: HunyuanVideo and 1.5, the Wan family, CogVideoX, LTX."""
+"""Tiny text-to-video pipelines: HunyuanVideo and 1.5, the Wan family, CogVideoX, LTX and LTX-2, Mochi."""
 
 from importlib import import_module
 from typing import Any
@@ -25,7 +25,7 @@ COG_SCHEDULE = {
 }
 
 
-def hunyuanvideo() -> DiffusionPipeline:
+def hunyuanvideo(**changes: Any) -> DiffusionPipeline:
     """Embedded guidance, and true guidance by a second call."""
     transformer = df.HunyuanVideoTransformer3DModel(
         in_channels=4,
@@ -38,6 +38,7 @@ def hunyuanvideo() -> DiffusionPipeline:
         text_embed_dim=WIDTH,
         pooled_projection_dim=WIDTH,
         rope_axes_dim=(2, 2, 4),
+        **changes,
     )
     vae = df.AutoencoderKLHunyuanVideo(
         latent_channels=4, block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_num_groups=2
@@ -53,7 +54,7 @@ def hunyuanvideo() -> DiffusionPipeline:
     )
 
 
-def hunyuanvideo15() -> DiffusionPipeline:
+def hunyuanvideo15(task_type: str = "t2v") -> DiffusionPipeline:
     """Guidance by a guider, which is told the loop's counter."""
     transformer = df.HunyuanVideo15Transformer3DModel(
         in_channels=9,
@@ -67,7 +68,7 @@ def hunyuanvideo15() -> DiffusionPipeline:
         image_embed_dim=8,
         rope_axes_dim=(2, 2, 4),
         target_size=32,
-        task_type="t2v",
+        task_type=task_type,
     )
     vae = df.AutoencoderKLHunyuanVideo15(
         latent_channels=4,
@@ -86,7 +87,14 @@ def hunyuanvideo15() -> DiffusionPipeline:
         tokenizer_2=ByT5Tokenizer(),
         guider=ClassifierFreeGuidance(guidance_scale=6.0),
     )
-    # At its own lengths every evaluation attends over 2,000 tokens of padding. Loading restores them.
+    return shortened(pipeline)
+
+
+def shortened(pipeline: Any) -> DiffusionPipeline:
+    """HunyuanVideo 1.5 with short prompts: at its own lengths every evaluation attends over 2,000 tokens of padding.
+
+    Loading restores them.
+    """
     pipeline.system_message = "Describe."
     pipeline.prompt_template_encode_start_idx = 8
     pipeline.tokenizer_max_length = 32
@@ -108,12 +116,18 @@ def wan21_euler() -> DiffusionPipeline:
 def wan22() -> DiffusionPipeline:
     """Two experts: the boundary lies inside six steps."""
     scheduler = df.UniPCMultistepScheduler(**UNIPC_FLOW)
-    return _wan(scheduler, transformer_2=_wan_transformer(channels=16), boundary_ratio=0.875)
+    return _wan(scheduler, transformer_2=wan_transformer(channels=16), boundary_ratio=0.875)
 
 
 def wan22_5b() -> DiffusionPipeline:
     """A timestep for every token, and the residual, patched VAE."""
-    vae = df.AutoencoderKLWan(
+    scheduler = df.UniPCMultistepScheduler(**UNIPC_FLOW)
+    return _wan(scheduler, vae=wan22_vae(), transformer=wan_transformer(channels=8), expand_timesteps=True)
+
+
+def wan22_vae() -> Any:
+    """The residual VAE of 16x16x4."""
+    return df.AutoencoderKLWan(
         base_dim=4,
         z_dim=8,
         dim_mult=[1, 1, 1, 1],
@@ -126,31 +140,32 @@ def wan22_5b() -> DiffusionPipeline:
         patch_size=2,
         scale_factor_spatial=16,
     )
-    scheduler = df.UniPCMultistepScheduler(**UNIPC_FLOW)
-    return _wan(scheduler, vae=vae, transformer=_wan_transformer(channels=8), expand_timesteps=True)
 
 
 def _wan(scheduler: SchedulerMixin, **components: Any) -> DiffusionPipeline:
     usual = {
         "vae": df.AutoencoderKLWan(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
-        "transformer": _wan_transformer(channels=16),
+        "transformer": wan_transformer(channels=16),
         "text_encoder": text.t5_encoder(multilingual=True),
         "tokenizer": text.t5_tokenizer(),
     }
     return df.WanPipeline(scheduler=scheduler, **(usual | components))
 
 
-def _wan_transformer(channels: int) -> Any:
+def wan_transformer(channels: int, in_channels: int | None = None, image_dim: int | None = None) -> Any:
+    """Two blocks; of a picture, its latents as further channels and its encoding of width `image_dim`."""
     return df.WanTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=12,
-        in_channels=channels,
+        in_channels=in_channels or channels,
         out_channels=channels,
         text_dim=WIDTH,
         freq_dim=32,
         ffn_dim=32,
         num_layers=2,
         rope_max_seq_len=32,
+        image_dim=image_dim,
+        added_kv_proj_dim=image_dim and 24,
     )
 
 
@@ -223,3 +238,99 @@ def ltx() -> DiffusionPipeline:
         text_encoder=text.t5_encoder(),
         tokenizer=text.t5_tokenizer(),
     )
+
+
+def mochi() -> DiffusionPipeline:
+    """Noise levels that rise; the loop casts its latents."""
+    transformer = df.MochiTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=2,
+        pooled_projection_dim=16,
+        in_channels=12,
+        text_embed_dim=WIDTH,
+        time_embed_dim=8,
+        max_sequence_length=16,
+    )
+    vae = df.AutoencoderKLMochi(
+        encoder_block_out_channels=(32, 32, 32, 32),
+        decoder_block_out_channels=(32, 32, 32, 32),
+        layers_per_block=(1, 1, 1, 1, 1),
+    )
+    return df.MochiPipeline(
+        transformer=transformer,
+        scheduler=df.FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
+        vae=vae,
+        text_encoder=text.t5_encoder(),
+        tokenizer=text.t5_tokenizer(),
+    )
+
+
+def ltx2() -> DiffusionPipeline:
+    """Video and sound, of one model and two schedulers."""
+    return df.LTX2Pipeline(**ltx2_components())
+
+
+def ltx2_components() -> dict[str, Any]:
+    """The components of LTX-2; 240 samples of sound for each frame of its spectrogram, as those of the real one."""
+    connectors = import_module("diffusers.pipelines.ltx2").LTX2TextConnectors
+    vocoder = import_module("diffusers.pipelines.ltx2.vocoder").LTX2Vocoder
+    transformer = df.LTX2VideoTransformer3DModel(
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        audio_in_channels=4,
+        audio_out_channels=4,
+        audio_num_attention_heads=2,
+        audio_attention_head_dim=4,
+        audio_cross_attention_dim=8,
+        num_layers=2,
+        caption_channels=WIDTH,
+        rope_double_precision=False,
+        rope_type="split",
+    )
+    heads = {"num_attention_heads": 4, "attention_head_dim": 4, "num_layers": 1, "num_learnable_registers": None}
+    vae = df.AutoencoderKLLTX2Video(
+        latent_channels=8,
+        block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1),
+        upsample_residual=(False, False, False),
+        upsample_factor=(1, 1, 1),
+        spatial_compression_ratio=32,
+        temporal_compression_ratio=8,
+    )
+    audio_vae = df.AutoencoderKLLTX2Audio(
+        base_channels=4, ch_mult=(1, 1, 1), num_res_blocks=1, resolution=32, latent_channels=2, mel_bins=8
+    )
+    return {
+        "transformer": transformer,
+        "connectors": connectors(
+            caption_channels=WIDTH,
+            text_proj_in_factor=3,
+            **{f"video_connector_{name}": value for name, value in heads.items()},
+            **{f"audio_connector_{name}": value for name, value in heads.items()},
+            connector_rope_base_seq_len=32,
+            rope_double_precision=False,
+            rope_type="split",
+        ),
+        "vae": vae,
+        "audio_vae": audio_vae,
+        "vocoder": vocoder(
+            in_channels=16,
+            hidden_channels=16,
+            upsample_kernel_sizes=[16, 10, 12],
+            upsample_factors=[8, 5, 6],
+            resnet_kernel_sizes=[3],
+            resnet_dilations=[[1, 3, 5]],
+            output_sampling_rate=24000,
+        ),
+        "scheduler": df.FlowMatchEulerDiscreteScheduler(
+            shift_terminal=0.1, base_shift=0.95, max_shift=2.05, use_dynamic_shifting=True
+        ),
+        "text_encoder": text.gemma3_encoder(),
+        "tokenizer": text.chat_tokenizer(text.CHAT),
+    }

@@ -92,7 +92,7 @@ def test_a_configuration_may_say_anything(config: dict[str, Any]) -> None:
 def test_parts_are_read_from_files_that_may_hold_anything() -> None:
     index = {"_class_name": "WanPipeline", "vae": ["diffusers", "AutoencoderKLWan"], "transformer": [None, None]}
     files: dict[str, Any] = {"model_index.json": index, "vae/config.json": ["no mapping"]}
-    assert parts_at(files.get) == Parts("WanPipeline", "AutoencoderKLWan")
+    assert parts_at(files.get) == Parts("WanPipeline", "AutoencoderKLWan", index=index)
     assert parts_at({"model_index.json": {"_class_name": ["x"]}}.get) is None
     assert parts_at({}.get) is None
 
@@ -103,12 +103,13 @@ def test_a_frame_rate_that_the_model_is_told_is_the_clips() -> None:
     assert fps_asked({}) is None
 
 
+WAN = {"_class_name": "WanPipeline", "vae": ["diffusers", "AutoencoderKLWan"]}
+WAN_PARTS = Parts("WanPipeline", "AutoencoderKLWan", {"scale_factor_temporal": 4}, index=WAN)
+
+
 def checkpoint(folder: Path) -> Path:
     """A folder with what is read of a pipeline without loading it."""
-    for name, data in {
-        "model_index.json": {"_class_name": "WanPipeline", "vae": ["diffusers", "AutoencoderKLWan"]},
-        "vae/config.json": {"scale_factor_temporal": 4},
-    }.items():
+    for name, data in {"model_index.json": WAN, "vae/config.json": {"scale_factor_temporal": 4}}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(data))
@@ -123,12 +124,12 @@ def test_a_hub_id_is_known_where_the_cache_has_its_index(tmp_path: Path, monkeyp
     (cached / "refs" / "main").write_text("0" * 40)
     checkpoint(cached / "snapshots" / ("0" * 40))
     found = checkpoint_parts(Checkpoint("org/wan", None), None)
-    assert found == Parts("WanPipeline", "AutoencoderKLWan", {"scale_factor_temporal": 4})
+    assert found == WAN_PARTS
 
 
 def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
     found = checkpoint_parts(Checkpoint(str(tmp_path), checkpoint(tmp_path)), None)
-    assert found == Parts("WanPipeline", "AutoencoderKLWan", {"scale_factor_temporal": 4})
+    assert found == WAN_PARTS
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ def checkpoint(folder: str, *files: str) -> None:
             "seeds: [9223372036854775808]",
             "3:9: seeds[0]: wanted less than 9223372036854775808, got 9223372036854775808.",
         ),
-        ("seeds: 3", "3:8: seeds: wanted a list, got 3."),
+        ("seeds: x", "3:8: seeds: wanted a list, got 'x'."),
+        ("seeds: 9..0", "3:8: seeds: wanted a list, got '9..0'."),
         ("seeds: []", "3:8: seeds: wanted a list that is not empty, got an empty list."),
         ("seeds: [4, 4]", "3:12: seeds[1]: 4 is given twice, first at job.yaml:3:9. Remove one of them."),
         ("sampling: {steps: -3}", "3:19: sampling.steps: wanted at least 1, got -3."),
@@ -210,7 +211,7 @@ def test_a_checkpoint_without_weights_or_in_one_file_is_refused() -> None:
     ]
     assert problems_of("model: model.safetensors\nprompts: [a]\n") == [
         "job.yaml:1:8: model.checkpoint: 'model.safetensors' is a file; wanted a folder with a model_index.json, "
-        "or a hub id."
+        "or a hub id. For weights in one file say `config: FOLDER`, where its pipeline's configurations are."
     ]
 
 

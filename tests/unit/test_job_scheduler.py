@@ -168,6 +168,18 @@ def test_defaults_of_the_checkpoints_class_are_not_inherited(tmp_path: Path) -> 
     assert "says EDM, v_prediction, and EDMDPMSolverMultistepScheduler as given here says EDM, epsilon" in message
 
 
+def test_steps_that_no_solver_follows_are_refused(tmp_path: Path) -> None:
+    checkpoint = folder_of(tmp_path, FLOW)
+    given = {"kind": "FlowMatchLCMScheduler", "scale_factors": [0.5, 0.75]}
+    (message,) = found(checkpoint, steps=3, scheduler=given)
+    assert message.startswith(
+        "sampling.scheduler.scale_factors: FlowMatchLCMScheduler with scale_factors changes the size"
+    )
+    (message,) = found(folder_of(tmp_path, {"_class_name": "AmusedScheduler"}), steps=12)
+    assert message.startswith("model.checkpoint: AmusedScheduler samples tokens")
+    assert message.endswith("call the pipeline without genrun.")
+
+
 def test_what_to_write_is_taken(tmp_path: Path) -> None:
     """Every remedy that names a mapping, followed, is right."""
     import yaml

@@ -216,6 +216,20 @@ def test_an_image_to_video_checkpoint_is_refused_with_the_job(broken: Path) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("SkyReelsV2DiffusionForcingPipeline", "steps each frame with a scheduler and at times of its own"),
+    ],
+)
+def test_a_loop_that_no_solver_follows_is_refused_with_the_job(broken: Path, kind: str, said: str) -> None:
+    index = json.loads((broken / "model_index.json").read_text())
+    (broken / "model_index.json").write_text(json.dumps({**index, "_class_name": kind}))
+    message = problem()
+    assert message.startswith(f"job.yaml:2:8: model.checkpoint: {kind} {said}")
+    assert message.endswith(": call the pipeline without genrun.")
+
+
 def test_a_pipeline_that_this_diffusers_does_not_have(broken: Path) -> None:
     index = json.loads((broken / "model_index.json").read_text())
     (broken / "model_index.json").write_text(json.dumps({**index, "_class_name": "TomorrowsPipeline"}))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -19,21 +17,14 @@ from torch import Tensor
 
 import genrun
 from genrun.adapters.errors import RefusedError
-from genrun.adapters.parallel.exchange import GroupExchange
-from genrun.adapters.scheduler.changes import Casts
 from genrun.adapters.scheduler.timesteps import TimestepTable
-from genrun.solvers import registry
 from tests.tiny import build, build_scheduler, call_kwargs, generator, latents_of
-from tests.tiny.loops import MATRIX, TinyLoop
+from tests.tiny.loops import EXACT, MATRIX, STEPS, Loop, Tiny, TinyLoop, on_ranks
 
 # Untyped on purpose: diffusers fills its namespace at import.
 df: Any = import_module("diffusers")
 
-EXACT: dict[str, dict[str, Any]] = {
-    name: {} if name == "sequential" else {"tolerance": 0.0, "workers": 4} for name in registry.names()
-}
 FEW = {name: EXACT[name] for name in ("sequential", "paradigms", "ropa", "collocation")}
-STEPS = 8
 
 
 def picture(size: int = 32) -> Image.Image:
@@ -140,14 +131,12 @@ def test_a_guider_that_stops_follows_time() -> None:
     check_exact(pipe, call)
 
 
-@pytest.mark.parametrize("solver", ["ropa", "collocation"])
-def test_a_guider_with_momentum_is_refused_by_name_and_followed_by_sequential(solver: str) -> None:
+@pytest.mark.parametrize("guider", ["AdaptiveProjectedGuidance", "AdaptiveProjectedMixGuidance"])
+def test_the_momentum_of_a_guider_steps_with_the_latents(guider: str) -> None:
     pipe = build("hunyuanvideo15")
-    pipe.guider = df.AdaptiveProjectedGuidance(adaptive_projected_guidance_momentum=-0.5)
-    refusal = pytest.raises(RefusedError, match=r"guider \w+ with adaptive_projected_guidance_momentum=-0.5 averages")
-    with refusal, genrun.parallelize(pipe, solver):
-        raise AssertionError
-    check_exact(pipe, lambda: arguments("hunyuanvideo15"), {"sequential": {}})
+    options = {"adaptive_projected_guidance_start_step": 2} if "Mix" in guider else {}
+    pipe.guider = getattr(df, guider)(adaptive_projected_guidance_momentum=-0.5, **options)
+    check_exact(pipe, lambda: arguments("hunyuanvideo15"))
 
 
 def test_a_callback_sees_each_step_of_sequential_and_is_refused_elsewhere() -> None:
@@ -163,37 +152,6 @@ def test_a_callback_sees_each_step_of_sequential_and_is_refused_elsewhere() -> N
     refusal = pytest.raises(RefusedError, match=r"callback_on_step_end .* use solver sequential")
     with genrun.parallelize(pipe, "ropa"), refusal:
         pipe(**call())
-
-
-class Tiny:
-    """A scheduler, and a model in closed form."""
-
-    def __init__(self, scheduler: Any) -> None:
-        self.scheduler, self.model = scheduler, TinyLoop(scheduler).model
-
-
-class Loop(Tiny):
-    """A loop as pipelines write theirs."""
-
-    shown: Callable[[Any], Any] = staticmethod(lambda timesteps: timesteps)
-    blend: Callable[[Tensor, Tensor], Tensor] | None = None
-
-    def __call__(self, steps: int = STEPS, begin: int = 0, end: int | None = None, repeats: int = 1) -> Tensor:
-        self.scheduler.set_timesteps(steps)
-        x = torch.randn(2, 3, 4, 4, generator=generator(3))
-        for repeat in range(repeats):
-            if repeat:
-                self.scheduler.set_timesteps(steps)
-            timesteps = self.scheduler.timesteps[begin:end]
-            assert len(timesteps) == len([*timesteps]) == len(timesteps.tolist())
-            for i, t in enumerate(self.shown(timesteps)):
-                assert len(timesteps) == timesteps.shape[0]
-                assert timesteps[i] == t
-                output = self.model(x.float(), t) * (2.0 if 0.3 < i / len(timesteps) < 0.7 else 1.0)
-                x = self.scheduler.step(output, t, x, return_dict=False)[0]
-                if self.blend is not None:
-                    x = self.blend(x, timesteps[i + 1] if i < len(timesteps) - 1 else torch.tensor(0.0))
-        return x
 
 
 @pytest.mark.parametrize("name", ["flow-euler", "dpm-2m", "ddim", "unipc-flow", "heun", "euler-ancestral"])
@@ -226,40 +184,6 @@ def test_every_blend_and_rounding_is_followed() -> None:
             with genrun.parallelize(pipe, solver, **options):
                 made = pipe()
             assert torch.equal(made, plain), solver
-
-
-class ThreadExchange(GroupExchange):
-    """A group whose ranks are threads of this process: its messages are the real ones."""
-
-    def __init__(self, rank: int, mailbox: list[Tensor], barrier: threading.Barrier) -> None:
-        self.rank, self.size = rank, len(mailbox)
-        self._device, self._mailbox, self._barrier = torch.device("cpu"), mailbox, barrier
-        self.end()
-
-    def _collect(self, mine: Tensor) -> Tensor:
-        self._mailbox[self.rank] = mine
-        self._barrier.wait(20)
-        everyone = torch.stack(self._mailbox)
-        self._barrier.wait(20)
-        return everyone
-
-
-def on_ranks(size: int, make: Callable[[], Any], solver: str) -> list[Tensor]:
-    """Sample on several ranks, and return each rank's latents."""
-    barrier, mailbox = threading.Barrier(size), [torch.empty(0)] * size
-
-    def rank(number: int) -> Tensor:
-        pipe = make()
-        try:
-            exchange = ThreadExchange(number, mailbox, barrier)
-            with genrun.parallelize(pipe, solver, exchange=exchange, **EXACT[solver]):
-                return pipe()
-        except BaseException:
-            barrier.abort()
-            raise
-
-    with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(rank, range(size)))
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -396,6 +320,24 @@ def test_arguments_that_are_another_in_each_step_are_followed() -> None:
             assert torch.equal(pipe(), plain), solver
 
 
+def test_arguments_as_large_as_the_latents_are_followed() -> None:
+    class PerToken(Tiny):
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            x = torch.randn(1, 6, 4, generator=generator(1))
+            still = torch.tensor([[0.0, 0.3, 0.6, 1.0, 1.0, 1.0]]) * 1000
+            for t in self.scheduler.timesteps:
+                output = torch.tanh(x.roll(1, dims=1) + t / 1000)
+                x = self.scheduler.step(output, t, x, per_token_timesteps=still.minimum(t)).prev_sample
+            return x
+
+    pipe = PerToken(MATRIX["flow-euler"]())
+    plain = pipe()
+    for solver, options in EXACT.items():
+        with genrun.parallelize(pipe, solver, **options):
+            assert torch.equal(pipe(), plain), solver
+
+
 def test_a_loop_that_draws_noise_of_its_own_is_followed_by_sequential_alone() -> None:
     class Noisy(Tiny):
         def __call__(self, generator: torch.Generator) -> Tensor:
@@ -433,14 +375,6 @@ def test_a_blend_by_the_timestep_of_the_step_before_is_followed_by_sequential_al
         pipe()
 
 
-def test_a_pipeline_without_a_scheduler_is_refused() -> None:
-    class Upsampler:
-        def __call__(self) -> None: ...
-
-    with pytest.raises(RefusedError, match="Upsampler has no scheduler"), genrun.parallelize(Upsampler(), "ropa"):
-        raise AssertionError
-
-
 def test_tables_are_the_real_ones_before_the_loop() -> None:
     pipe = TinyLoop(MATRIX["flow-euler"]())
     real = pipe.scheduler
@@ -457,10 +391,3 @@ def test_tables_are_the_real_ones_before_the_loop() -> None:
         sigmas[-1] = 0.25
         assert float(real.sigmas[-1]) == 0.25
         assert pipe.scheduler.order == real.order
-
-
-@pytest.mark.parametrize("held", [None, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("given", [torch.bfloat16, torch.float16, torch.float64])
-def test_casts_survive_as_a_number(held: torch.dtype | None, given: torch.dtype) -> None:
-    casts = Casts(held, given)
-    assert Casts.of_number(casts.as_number()) == casts

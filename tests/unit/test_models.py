@@ -108,3 +108,59 @@ def test_defaults_follow_the_checkpoint() -> None:
 def test_a_scheduler_in_the_job_replaces_the_models_own_whole() -> None:
     sampling = job("wan2.1", "scheduler: {kind: FlowMatchEulerDiscreteScheduler, shift: 5.0}").cells[0].sampling
     assert sampling["scheduler"] == {"kind": "FlowMatchEulerDiscreteScheduler", "shift": 5.0}
+
+
+def chosen(model: str) -> LoadedJob:
+    Path("job.yaml").write_text(f"model: {model}\nprompts: [a red kite]\n", encoding="utf-8")
+    return load("job.yaml", (), {}, Registries.installed())
+
+
+def test_a_hub_id_alone_means_the_adapter_that_names_it_and_its_defaults() -> None:
+    cell = chosen("Tongyi-MAI/Z-Image-Turbo").cells[0]
+    assert (cell.job.model.adapter, cell.sampling["steps"], cell.sampling["guidance_scale"]) == ("z-image", 8, 0.0)
+    assert chosen("{adapter: auto, checkpoint: Tongyi-MAI/Z-Image-Turbo}").cells[0].sampling == {"steps": 50}
+    assert chosen("org/name").cells[0].job.model.adapter == "auto"
+
+
+def test_two_experts_have_two_guidance_scales() -> None:
+    cell = chosen("wan2.2").cells[0]
+    assert (cell.sampling["guidance_scale"], cell.sampling["options"]) == (4.0, {"guidance_scale_2": 3.0})
+    small = chosen("Wan-AI/Wan2.2-TI2V-5B-Diffusers").cells[0]
+    assert (small.adapter.fps, small.adapter.multiples, small.sampling["num_frames"]) == (24, 32, 121)
+
+
+def test_a_default_negative_prompt_is_that_of_every_item_without_one() -> None:
+    loaded = chosen("qwen-image")
+    assert [item.negative_prompt for item in plan(loaded)] == [" "]
+    assert "negative_prompt" not in plan(loaded)[0].sampling
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: sdxl\noutput: {sound: true}", "output.sound: sdxl makes no sound. Leave it out."),
+        ("model: wan2.2\noutput: {sound: true}", "output.sound: wan2.2 makes no sound. Leave it out."),
+        (
+            "model: ltx2\noutput: {fps: 12}",
+            "output.fps: ltx2 makes sound for 24 frames a second, which 12 would leave behind.",
+        ),
+    ],
+)
+def test_sound_that_cannot_be_is_refused_with_its_place(text: str, message: str) -> None:
+    Path("job.yaml").write_text(f"{text}\nprompts: [a red kite]\n", encoding="utf-8")
+    with pytest.raises(JobFileError) as caught:
+        load("job.yaml", (), {}, Registries.installed())
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: ltx2\noutput: {sound: true}",
+        "model: ltx2\noutput: {sound: false, fps: 12}",
+        "model: ltx2\noutput: {fps: 12}\nsampling: {options: {frame_rate: 12.0}}",
+    ],
+)
+def test_sound_that_can_be_is_taken(text: str) -> None:
+    Path("job.yaml").write_text(f"{text}\nprompts: [a red kite]\n", encoding="utf-8")
+    assert load("job.yaml", (), {}, Registries.installed()).cells

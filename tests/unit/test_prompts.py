@@ -31,6 +31,11 @@ HOSTILE = [
     "back\\slash \\n",
 ]
 
+THERE_ARE = (
+    "There are: prompt, name, negative_prompt, seed, image, last_image, video, mask, control_image, ip_adapter_image, "
+    "strength, steps, guidance_scale, height, width, num_frames."
+)
+
 
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +135,7 @@ def test_an_empty_negative_prompt_is_one_where_a_file_can_say_so() -> None:
             "promt,seed\na,1\n",
             [
                 "p.csv:1:1: there is no column `prompt`. The first line of a .csv names the columns.",
-                "p.csv:1:1: unknown column 'promt'. Did you mean 'prompt'? There are: prompt, negative_prompt, seed.",
+                f"p.csv:1:1: unknown column 'promt'. Did you mean 'prompt'? {THERE_ARE}",
             ],
         ),
         ("p.csv", "", ["p.csv:1:1: there is no column `prompt`. The first line of a .csv names the columns."]),
@@ -153,7 +158,7 @@ def test_an_empty_negative_prompt_is_one_where_a_file_can_say_so() -> None:
                 'p.jsonl:2:1: wanted an object with a key `prompt`, such as {"prompt": "a red kite"}.',
                 'p.jsonl:3:1: wanted an object with a key `prompt`, such as {"prompt": "a red kite"}.',
                 "p.jsonl:4:1: the prompt is empty, or not text.",
-                "p.jsonl:5:1: unknown key 'sed'. Did you mean 'seed'? There are: prompt, negative_prompt, seed.",
+                f"p.jsonl:5:1: unknown key 'sed'. Did you mean 'seed'? {THERE_ARE}",
                 "p.jsonl:6:1: half of a surrogate pair (\\ud800-\\udfff) is no character.",
             ],
         ),

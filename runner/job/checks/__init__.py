@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from genrun.runner.job.cell import Draft
 from genrun.runner.job.checks.cache import check_attention, check_cache
+from genrun.runner.job.checks.inputs import check_inputs
 from genrun.runner.job.checks.launch import (
     check_idle_keys,
     check_launcher,
@@ -18,8 +19,9 @@ from genrun.runner.job.checks.launch import (
     check_steps,
     check_template,
 )
+from genrun.runner.job.checks.loops import check_loops
 from genrun.runner.job.checks.model import check_components, check_offload, check_pipeline, check_quantization
-from genrun.runner.job.checks.output import check_folder, check_format
+from genrun.runner.job.checks.output import check_folder, check_format, check_sound
 from genrun.runner.job.checks.parallel import check_guidance, check_model_axes, check_ranks
 from genrun.runner.job.checks.sampling import check_call, check_model_rules, check_negative_prompts, check_seeds
 from genrun.runner.job.checks.scheduler import check_scheduler
@@ -31,6 +33,7 @@ Check = Callable[[Draft], Iterable[JobProblem]]
 CHECKS: Sequence[Check] = (
     Draft.unresolved,
     check_pipeline,
+    check_loops,
     check_offload,
     check_quantization,
     check_components,
@@ -38,6 +41,7 @@ CHECKS: Sequence[Check] = (
     check_negative_prompts,
     check_model_rules,
     check_call,
+    check_inputs,
     check_scheduler,
     check_cache,
     check_attention,
@@ -51,6 +55,7 @@ CHECKS: Sequence[Check] = (
     check_idle_keys,
     check_steps,
     check_format,
+    check_sound,
     check_folder,
     check_metrics,
     check_gates,

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from genrun.adapters.checkpoint.index import components_of, index_of
 from genrun.adapters.checkpoint.integrity import check_index
-from genrun.adapters.checkpoint.pipeline_classes import missing_inputs
+from genrun.adapters.checkpoint.pipeline_classes import missing_package
 from genrun.adapters.checkpoint.variants import listed
+from genrun.adapters.pipeline.families import wrong_mark
 from genrun.adapters.pipeline.quantization import missing
 from genrun.registry import did_you_mean
 from genrun.runner.job.cell import Draft
 from genrun.runner.job.checkpoint import Checkpoint
+from genrun.runner.job.checks.inputs import needed_fields
 from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.schema import ModelSpec
 from genrun.runner.job.tree import Path
@@ -36,16 +38,24 @@ def _wrong_pipeline(cell: Draft, model: ModelSpec, checkpoint: Checkpoint) -> st
     wanted = cell.adapter.pipeline
     index = checkpoint.index(model.revision)
     found = wanted if index is None else index.get("_class_name")
-    if wanted is not None and found != wanted:
+    if wanted is not None and found != wanted and cell.added.pipeline is None:
         return (
             f"holds a {found}, and {cell.adapter.name} wants a {wanted}. Name another folder, or use `adapter: auto`."
         )
+    parts = cell.parts
+    if parts is not None and (mark := wrong_mark(cell.adapter, parts)):
+        return f"holds a {found} whose {mark}, which is not {cell.adapter.name}. Use `adapter: auto`, or name another."
+    found = cell.added.pipeline or found
     options = {} if cell.given_sampling is None else cell.given_sampling.options
     given = frozenset(options) | frozenset(cell.adapter.call)
-    absent = missing_inputs(found, given) if isinstance(found, str) else ()
+    # What a prompt can have is asked of each.
+    _, absent = needed_fields(found if isinstance(found, str) else None, given)
     if absent:
         inputs = listed(f"`{name}`" for name in absent)
-        return f"{found} needs {inputs}: genrun makes pictures from text alone. Name a checkpoint of another pipeline."
+        return f"{found} needs {inputs}, which no job can give. Name a checkpoint of another pipeline."
+    package = missing_package(found) if isinstance(found, str) else ""
+    if package:
+        return f"{found} needs {package}, which is not installed: pip install {package}."
     if index is not None:
         check_index(index)
     return ""

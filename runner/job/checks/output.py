@@ -1,4 +1,4 @@
-"""Checks of what is written: whether the model makes it, and whether the folder of runs can be made."""
+"""Checks of what is written: whether the model makes it, with sound, and whether the folder of runs can be made."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from genrun.adapters.files import is_folder, is_there, unusable
+from genrun.adapters.pipeline.families import fps_asked
 from genrun.runner.job.cell import Draft
 from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.files import HOME, expanded
@@ -34,6 +35,39 @@ def format_problem(wanted: Any, kind: str | None, num_frames: int | None) -> str
     if wanted == "mp4" and kind == "image":
         return "makes pictures, not clips. Use png, or leave the format out"
     return ""
+
+
+def check_sound(cell: Draft) -> Iterator[JobProblem]:
+    """Refuse sound of a model that is known to make none, and frames at another pace than their sound is made for."""
+    adapter = cell.adapter
+    if cell.sampling is None or cell.job is None or not (adapter.pipeline or getattr(adapter, "loads", None)):
+        return
+    output, pace = cell.job.output, fps_asked(cell.sampling) or getattr(adapter, "fps", None)
+    for name, message in sound_problems(output.sound, output.fps, pace, makes=getattr(adapter, "sound", False)):
+        yield cell.root.problem(("output", name), f"{getattr(adapter, 'label', adapter.name)} {message}.")
+
+
+def sound_problems(
+    wanted: bool | None, fps: float | None, pace: float | None, *, makes: bool
+) -> Iterator[tuple[str, str]]:
+    """List what is wrong with the sound that a section `output` asks for: (field, message).
+
+    Args:
+        wanted: output.sound.
+        fps: output.fps.
+        pace: frames a second that the model is told, or is made for.
+        makes: whether it makes sound.
+    """
+    if wanted and not makes:
+        yield "sound", "makes no sound. Leave it out"
+    elif makes and wanted is not False and fps is not None and fps != pace:
+        yield (
+            "fps",
+            (
+                f"makes sound for {pace:g} frames a second, which {fps:g} would leave behind. Leave fps out, set "
+                f"sampling.options.frame_rate: {fps:g}, or output.sound: false"
+            ),
+        )
 
 
 def check_folder(cell: Draft) -> Iterator[JobProblem]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genrun.adapters.files import read_json
-from genrun.adapters.scheduler.compatibility import Description, grid_problem, mismatch
+from genrun.adapters.scheduler.compatibility import Description, grid_problem, mismatch, stepping_problem
 from genrun.registry import did_you_mean
 from genrun.runner.job.cell import Draft
 from genrun.runner.job.checkpoint import Checkpoint
@@ -80,6 +80,7 @@ def scheduler_problems(
     given = sampling.get("scheduler")
     if given is None:
         if own is not None:
+            yield from _steps(root, own, "checkpoint")
             yield from _grid(root, own, sampling)
         return
     name, options = given["kind"], {key: value for key, value in given.items() if key != "kind"}
@@ -102,6 +103,7 @@ def scheduler_problems(
         at = next((key for key in ("prediction_type", "use_flow_sigmas", "timestep_type") if key in options), "kind")
         yield root.problem((*SECTION, at), f"{wrong}.")
         return
+    yield from _steps(root, wanted, "scale_factors" if "scale_factors" in options else "kind")
     yield from _grid(root, wanted, sampling)
 
 
@@ -126,6 +128,12 @@ def _own_config(checkpoint: Checkpoint, revision: str | None) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def _steps(root: Value, scheduler: Description, at: str) -> Iterator[JobProblem]:
+    wrong = stepping_problem(scheduler)
+    if wrong:
+        yield root.problem(("model", at) if at == "checkpoint" else (*SECTION, at), f"{wrong}.")
 
 
 def _grid(root: Value, scheduler: Description, sampling: Mapping[str, Any]) -> Iterator[JobProblem]:

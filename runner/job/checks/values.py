@@ -44,7 +44,8 @@ def _wrong(value: Value, path: Path) -> str:
     if isinstance(data, str):
         wrong = wrong_text(data)
         # A text encoder takes any character.
-        is_prompt = path[:1] == ("prompts",) and len(path) == 2 and isinstance(path[1], int)
+        is_listed = path[:1] == ("prompts",) and len(path) > 1 and isinstance(path[1], int)
+        is_prompt = is_listed and path[2:] in ((), ("prompt",))
         if wrong or is_prompt or path[-1:] == ("negative_prompt",):
             return wrong
         found = _CONTROL.search(data)

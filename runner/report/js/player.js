@@ -54,6 +54,21 @@ class Player {
     return Boolean(this.media) && (this.isVideo ? this.media.readyState >= 2 : this.media.complete && this.media.naturalWidth > 0);
   }
 
+  /* Clips are muted, as they play side by side: one at a time is heard. */
+  soundButton() {
+    const button = make("button", { type: "button", className: "copy", textContent: "sound", title: "Hear this clip" });
+    const show = () => button.setAttribute("aria-pressed", String(Boolean(this.media) && !this.media.muted));
+    show();
+    button.addEventListener("click", () => {
+      if (!this.media) return;
+      const isMuted = this.media.muted;
+      for (const media of document.querySelectorAll("video")) media.muted = true;
+      this.media.muted = !isMuted;
+    });
+    if (this.media) this.media.addEventListener("volumechange", show);
+    return button;
+  }
+
   caption() {
     const { clip, source } = this;
     const name = make("span", { className: "name" }, make("i", { className: `dot k${source.colours[clip.k]}` }), make("bdi", { textContent: source.solvers[clip.k] }));
@@ -67,6 +82,7 @@ class Player {
       again.dataset.copy = rerun(clip);
       name.append(again);
     }
+    if (clip.m && clip.a) name.append(this.soundButton());
     const caption = make("figcaption", {}, name);
     const line = (text, className = "") => caption.append(make("div", { textContent: text, className }));
     if (clip.t === "done" && this.isReference) name.append(make("span", { className: "tag", textContent: source.tag }));

@@ -8,6 +8,7 @@ class Row {
     this.reference = this.players.find((player) => player.isReference && player.media) || null;
     const about = [`seed ${row.s}`, row.x].filter(Boolean).join(", ");
     const heading = make("header", {}, make("p", { className: "prompt" }, make("bdi", { textContent: source.prompts[row.p] })), make("p", { className: "meta", textContent: about }));
+    heading.append(...inputsOf(row));
     overflowing.observe(heading.firstChild);
     this.element = make("article", { className: "row" }, heading, make("div", { className: "players" }, ...this.players.map((player) => player.element)));
     if (this.videos.length) this.element.append(this.controls());

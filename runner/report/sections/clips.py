@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.runner import numbers
 from genrun.runner.report.charts import COLOURS
+from genrun.runner.report.sections.inputs import collect_inputs
 from genrun.runner.report.sections.summary import Heading
 from genrun.runner.report.text import cut
 from genrun.runner.score.samples import SEQUENTIAL
@@ -43,7 +44,7 @@ def collect_clips(
         {"solvers": [label], "colours": [index], "prompts": [text], "metrics": [title], "rows": [row]};
         a row is {"p": prompt, "s": seed, "x": other axes, "w": width, "h": height, "c": [clip]}; a clip is
         {"k": solver, "i": id, "t": status, "m": address, "r": rounds, "e": NFE, "n": N, "v": [metric texts],
-        "b": blocks saved, "bad": [attributes that are wrong], "o": [what has to be told]}.
+        "b": blocks saved, "a": it has sound, "bad": [attributes that are wrong], "o": [what has to be told]}.
     """
     kinds = {item_label(item): item.solver.get("kind") if item.is_reference else "" for item in items}
     labels = list(kinds)
@@ -68,6 +69,8 @@ def collect_clips(
         }
         if record and record.status == "done" and record.media:
             entry["m"] = link(record.media)
+            if record.sound:
+                entry["a"] = True
         if record and record.sampler:
             entry |= {"r": record.sampler.rounds, "e": record.sampler.nfe, "n": record.sampler.num_steps}
         if saved and item.id in saved:
@@ -90,6 +93,7 @@ def collect_clips(
                 "x": _other_axes(members[0]),
                 "w": members[0].sampling.get("width") or 16,
                 "h": members[0].sampling.get("height") or 9,
+                **collect_inputs(members[0], link),
                 "c": [clip(item) for item in members],
             }
             for members in pairs.values()

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from genrun.adapters.pipeline.additions import CONTENTS, SWAPPED
 from genrun.runner import numbers
 from genrun.runner.store.records import Record
 
@@ -14,13 +15,14 @@ VERSIONS = "versions."
 
 
 def collect_environment(
-    environment: Mapping[str, Any], records: Iterable[Record]
+    environment: Mapping[str, Any], records: Iterable[Record], models: Iterable[Mapping[str, Any]] = ()
 ) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     """Return (heading, pairs) of what made a run: its items first, then versions, then the machine.
 
     Args:
         environment: of the run folder, as it was when the run was made.
         records: of its items.
+        models: of its items, each of which says what is added to its checkpoint.
     """
     found = [(name, value) for name, value in flatten(environment) if value]
     versions = [(name.removeprefix(VERSIONS), value) for name, value in found if name.startswith(VERSIONS)]
@@ -28,6 +30,7 @@ def collect_environment(
     done = [record for record in records if record.status == "done"]
     sections = (
         ("Items", list(_of_items(done, dict(versions)))),
+        ("Added to the model", list(_additions(models))),
         ("Versions", versions),
         ("Machine the run was started on", machine),
     )
@@ -79,6 +82,26 @@ def _other_versions(done: Sequence[Record], versions: Mapping[str, str]) -> Iter
     )
     if others:
         yield "other versions", ", ".join(f"{name} ({count})" for name, count in others.most_common())
+
+
+def _additions(models: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """List what is added to checkpoints, each once, with its weight and what identifies its content."""
+    found: dict[tuple[str, str], None] = {}
+    for model in models:
+        contents = model.get(CONTENTS) or {}
+        for lora in model.get(SWAPPED) or ():
+            name = f"LoRA {lora['name']}"
+            found[name, f"{lora['path']}, weight {lora['weight']:g}, {contents.get(lora['path'], '')}"] = None
+        for key in ("controlnet", "t2i_adapter"):
+            found.update(dict.fromkeys((key, f"{path}, {contents.get(path, '')}") for path in model.get(key) or ()))
+        if ip_adapter := model.get("ip_adapter"):
+            path = ip_adapter["path"]
+            said = f"{path}, {ip_adapter['weight_name']}, scale {ip_adapter['scale']:g}, {contents.get(path, '')}"
+            found["ip_adapter", said] = None
+        for name, path in (model.get("components") or {}).items():
+            found[name, f"{path}, {contents.get(path, '')}" if path else "left out"] = None
+        found.update({(key, str(model[key])): None for key in ("task", "config") if model.get(key)})
+    yield from found
 
 
 def _counted(values: Iterable[str]) -> str:

@@ -1,0 +1,155 @@
+"""Read off a pipeline's source how its loops step, so that neither diffusers nor torch is imported for it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from genrun.adapters.checkpoint.pipeline_classes import methods
+
+IN_LOOP = (ast.For, ast.While)
+
+
+@dataclass(frozen=True)
+class Loops:
+    """How a pipeline's call steps.
+
+    Attributes:
+        steps: it has a loop that steps a scheduler, or another pipeline that may.
+        several: a call goes through such loops more than once, whatever its arguments.
+        repeats: variables of the call that say how often it goes through its loop.
+        apart: it steps several copies of its scheduler, each at times of its own.
+        carried: variables that an iteration reads before it sets them, but for the latents and what is made of them.
+    """
+
+    steps: bool
+    several: bool
+    repeats: tuple[str, ...]
+    apart: bool
+    carried: tuple[str, ...] = ()
+
+    def repeated(self, variables: Mapping[str, Any]) -> bool:
+        """Return whether a call goes through its loops more than once, by its variables in the first of them."""
+        return self.several or any(variables.get(name) != 1 for name in self.repeats)
+
+
+@cache
+def loops_of(class_name: str) -> Loops | None:
+    """Read the loops of a pipeline of the installed diffusers; None for a class that is none."""
+    found = methods(class_name)
+    if "__call__" not in found:
+        return None
+    inner = [(method, loop) for method in found.values() for loop in _stepping(method)]
+    around = [outer for method, loop in inner for outer in _around(method, loop)]
+    counted = [_count(outer) for outer in around]
+    called = [method for method in found.values() if _calls_pipeline(method)]
+    return Loops(
+        steps=bool(inner or called),
+        several=len(inner) > 1 or None in counted,
+        repeats=tuple(name for name in counted if name),
+        apart=any(_steps_a_list(loop) for _, loop in inner),
+        carried=tuple(sorted({name for _, loop in inner for name in _carried(loop)})),
+    )
+
+
+def _is_step(node: ast.AST) -> bool:
+    """Return whether a node is a call of a scheduler's step."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    return node.func.attr.startswith("step") and "scheduler" in ast.unparse(node.func.value)
+
+
+def _calls_pipeline(method: ast.FunctionDef) -> bool:
+    calls = (node.func for node in ast.walk(method) if isinstance(node, ast.Call))
+    return any(isinstance(func, ast.Attribute) and func.attr.endswith("_pipe") for func in calls)
+
+
+def _stepping(method: ast.FunctionDef) -> Iterator[ast.For | ast.While]:
+    """Yield the innermost loops over steps: one over the schedulers of a step belongs to it."""
+    for loop in ast.walk(method):
+        if isinstance(loop, IN_LOOP) and _steps_in(loop) and not any(map(_loops_over_steps, loop.body)):
+            inside = [each for statement in loop.body for each in ast.walk(statement)]
+            inner = [each for each in inside if isinstance(each, IN_LOOP) and _steps_in(each)]
+            if not inner or _steps_a_list(loop):
+                yield loop
+
+
+def _loops_over_steps(statement: ast.stmt) -> bool:
+    return any(
+        isinstance(each, ast.For) and "timesteps" in ast.unparse(each.iter) and _steps_in(each)
+        for each in ast.walk(statement)
+    )
+
+
+def _steps_in(loop: ast.For | ast.While) -> bool:
+    return any(_is_step(node) for statement in loop.body for node in ast.walk(statement))
+
+
+def _steps_a_list(loop: ast.For | ast.While) -> bool:
+    steps = [node for statement in loop.body for node in ast.walk(statement) if _is_step(node)]
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Subscript)
+        for node in steps
+    )
+
+
+def _around(method: ast.FunctionDef, loop: ast.For | ast.While) -> list[ast.For | ast.While]:
+    """List the loops that a loop is in."""
+    outer = (each for each in ast.walk(method) if isinstance(each, IN_LOOP) and each is not loop)
+    return [each for each in outer if any(loop is inside for inside in ast.walk(each))]
+
+
+def _count(loop: ast.For | ast.While) -> str | None:
+    """Return the variable N of a loop over `range(N)`, None for another."""
+    over = loop.iter if isinstance(loop, ast.For) else None
+    if not (isinstance(over, ast.Call) and ast.unparse(over.func) == "range" and len(over.args) == 1):
+        return None
+    return over.args[0].id if isinstance(over.args[0], ast.Name) else None
+
+
+def _carried(loop: ast.For | ast.While) -> set[str]:
+    first: dict[str, bool] = {}
+    is_set, made, stepped = set[str](), set[str](), set[str]()
+    for statement in [*([loop.target] if isinstance(loop, ast.For) else []), *loop.body]:
+        for name, is_read in _names(statement):
+            first.setdefault(name, is_read)
+            if not is_read:
+                is_set.add(name)
+        for each in ast.walk(statement):
+            if not isinstance(each, ast.Assign):
+                continue
+            if any(map(_is_step, ast.walk(each.value))):
+                made |= {name for name, _ in _names(each)}
+                stepped |= {name for name, is_read in _names(each) if not is_read}
+            elif stepped & {name for name, _ in _names(each.value)}:
+                stepped |= {name for name, is_read in _names(each) if not is_read}
+    return {name for name in is_set - made - stepped if first[name]}
+
+
+def _names(node: ast.AST) -> Iterator[tuple[str, bool]]:
+    """Yield the variables of a statement as it comes to them, with whether it reads them; callbacks are left out."""
+    if isinstance(node, ast.Name):
+        yield node.id, isinstance(node.ctx, ast.Load)
+        return
+    if isinstance(node, ast.If) and "callback" in ast.unparse(node.test):
+        return
+    parts = list(ast.iter_child_nodes(node))
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For):
+        # What is assigned is worked out before.
+        after = node.targets if isinstance(node, ast.Assign) else [node.target]
+        parts = [*(part for part in parts if part not in after and not isinstance(part, ast.stmt)), *after]
+        parts += [part for part in ast.iter_child_nodes(node) if isinstance(part, ast.stmt)]
+        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id, True
+    if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp):
+        own = {name for part in node.generators for name, _ in _names(part.target)}
+        inside = (found for part in parts for found in _names(part))
+        yield from ((name, True) for name, _ in inside if name not in own)
+        return
+    for part in parts:
+        yield from _names(part)

@@ -1,0 +1,99 @@
+"""Put LoRAs on a loaded pipeline, and take them off again: the weights below are never written to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from genrun.adapters.checkpoint.index import CheckpointError
+from genrun.adapters.checkpoint.load_errors import LoadError, explained
+from genrun.adapters.checkpoint.lora import Shape, check_fit, file_of, is_of_encoders, tensors_of
+from genrun.adapters.pipeline.additions import Lora
+from genrun.adapters.pipeline.denoisers import COMPONENTS
+
+
+def put_loras(pipe: Any, loras: Sequence[Lora]) -> None:
+    """Have a pipeline run with these LoRAs and no others; without any, its modules are those that it was loaded with.
+
+    Raises:
+        LoadError: a LoRA is not there, not whole, or not of this model. The pipeline is left without LoRAs.
+    """
+    if has_loras(pipe):
+        pipe.unload_lora_weights()
+    names = [f"lora_{number}" for number in range(len(loras))]
+    try:
+        for name, lora in zip(names, loras, strict=True):
+            with explained(lora.path):
+                _load(pipe, name, lora)
+    except BaseException:
+        if has_loras(pipe):
+            pipe.unload_lora_weights()
+        raise
+    if loras:
+        pipe.set_adapters(names, [lora.weight for lora in loras])
+
+
+def has_loras(pipe: Any) -> bool:
+    """Tell whether a pipeline has LoRAs on any component."""
+    return any(getattr(part, "peft_config", None) for part in pipe.components.values())
+
+
+def changes_encoders(lora: Lora) -> bool:
+    """Tell whether a LoRA changes text encoders, so that prompts have other encodings with it. Raises LoadError."""
+    with explained(lora.path):
+        file = local_file(lora)
+        return is_of_encoders(tensors_of(file, file.name))
+
+
+def local_file(lora: Lora) -> Path:
+    """Return the file of a LoRA, got from the hub where it is named by a hub id."""
+    path = Path(lora.path)
+    if not path.exists() and not path.is_symlink():
+        path = _downloaded(lora)
+    return file_of(path, lora.path, lora.weight_name if path.is_dir() else None)
+
+
+def _downloaded(lora: Lora) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(lora.path, allow_patterns=lora.weight_name or "*.safetensors"))
+
+
+def _load(pipe: Any, name: str, lora: Lora) -> None:
+    if not hasattr(pipe, "load_lora_weights"):
+        raise LoadError(f"{lora.path}: {type(pipe).__name__} takes no LoRAs", "Leave it out of the job.")
+    file = local_file(lora)
+    found = pipe.lora_state_dict(str(file.parent), weight_name=file.name, use_safetensors=True)
+    # With it come scales and metadata, of which load_lora_weights reads its own.
+    state: Mapping[str, Any] = found[0] if isinstance(found, tuple) else found
+    check_fit({key: tuple(value.shape) for key, value in state.items()}, _models(pipe), lora.path)
+    # It warns of every component that a LoRA has nothing for; what does not fit is told above.
+    log = logging.getLogger("diffusers.loaders")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name, use_safetensors=True)
+    finally:
+        log.setLevel(level)
+    if not any(name in (getattr(part, "peft_config", None) or {}) for part in pipe.components.values()):
+        message = f"{lora.path} changes nothing of {type(pipe).__name__}"
+        raise CheckpointError(message, "It is of another model: name a LoRA that was trained on this one")
+
+
+def _models(pipe: Any) -> dict[str, dict[str, Shape]]:
+    """Return the shapes in the denoisers; those that are packed by quantisation count as not known."""
+    models = {name: getattr(pipe, name, None) for name in COMPONENTS}
+    return {name: _shapes(model) for name, model in models.items() if isinstance(model, nn.Module)}
+
+
+def _shapes(model: nn.Module) -> dict[str, Shape]:
+    is_packed = getattr(model, "hf_quantizer", None) is not None
+    # Other LoRAs that are on it already have put their layers into others.
+    return {
+        key.replace(".base_layer.", "."): (0,) if is_packed else tuple(value.shape)
+        for key, value in model.state_dict().items()
+    }

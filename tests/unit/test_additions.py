@@ -1,0 +1,294 @@
+"""What a job puts beside or in place of a checkpoint's components: diffusers' own bits, and wrong parts refused early."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from genrun.adapters.adapter import Adapter
+from genrun.adapters.checkpoint.tasks import pipeline_for, task_of
+from genrun.adapters.pipeline import loading
+from genrun.adapters.pipeline.additions import Additions
+from genrun.adapters.pipeline.load_options import LoadOptions
+from genrun.adapters.sampling.call import SamplingRequest
+from genrun.adapters.sampling.generate import sample
+from genrun.runner.job.plan import plan
+from genrun.runner.memory.weights import components
+from genrun.solvers import registry as solvers
+from tests.fakes.jobs import ids, load_text, problems_of
+from tests.tiny import build
+from tests.tiny.additions import save_controlnet, save_ip_adapter, save_t2i_adapter
+from tests.tiny.checkpoints import save
+
+df: Any = import_module("diffusers")
+AUTO = Adapter("auto", "any")
+SOLVERS = ("sequential", "paradigms", "collocation")
+SIZE = {"height": 64, "width": 64}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("additions")
+    pipe = loading.load(AUTO, save("sd2", root), dtype="float32", device="cpu")
+    save_controlnet(root / "control", pipe)
+    save_t2i_adapter(root / "t2i", pipe)
+    save_ip_adapter(root / "ip", pipe)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def here(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(root)
+    return root
+
+
+def picture() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(5).integers(0, 255, (64, 64, 3), np.uint8))
+
+
+def loaded(folder: Path, **additions: Any) -> Any:
+    options = LoadOptions("float32", additions=Additions(**additions))
+    return loading.load(AUTO, folder, dtype=None, device="cpu", load_options=options)
+
+
+def check_exact(pipe: Any, plain: Any, **inputs: Any) -> torch.Tensor:
+    """Every solver, at tolerance 0, has the bits of diffusers' own call on the same pictures."""
+    generator = torch.Generator().manual_seed(3)
+    ways = {"num_inference_steps": 3, "output_type": "latent", "generator": generator, **SIZE, **inputs}
+    expected = plain("a red circle", **ways).images
+    request = SamplingRequest("a red circle", 3, {"steps": 3, **SIZE, "options": inputs})
+    for name in SOLVERS:
+        options = {} if name == "sequential" else {"workers": 3, "tolerance": 0.0}
+        assert torch.equal(sample(pipe, AUTO, request, solvers.get(name)(**options)).latents, expected), name
+    return expected
+
+
+def test_controlnet_makes_diffusers_own_picture(root: Path) -> None:
+    plain = df.StableDiffusionControlNetPipeline.from_pretrained(
+        root / "sd2", controlnet=df.ControlNetModel.from_pretrained(root / "control")
+    )
+    pipe = loaded(root / "sd2", controlnet=(str(root / "control"),))
+    assert type(pipe) is type(plain)
+    one = check_exact(pipe, plain, image=picture())
+    both = loaded(root / "sd2", controlnet=(str(root / "control"), str(root / "control")))
+    pair = df.MultiControlNetModel([plain.controlnet, plain.controlnet])
+    plain.register_modules(controlnet=pair)
+    scales = {"controlnet_conditioning_scale": [0.6, 0.3]}
+    assert not torch.equal(check_exact(both, plain, image=[picture(), picture()], **scales), one)
+
+
+def test_t2i_adapter_makes_diffusers_own_picture(root: Path) -> None:
+    adapter = df.T2IAdapter.from_pretrained(root / "t2i")
+    plain = df.StableDiffusionAdapterPipeline.from_pretrained(root / "sd2", adapter=adapter)
+    check_exact(loaded(root / "sd2", t2i_adapter=(str(root / "t2i"),)), plain, image=picture())
+
+
+def test_ip_adapter_makes_diffusers_own_picture(root: Path) -> None:
+    plain = df.StableDiffusionPipeline.from_pretrained(root / "sd2")
+    plain.load_ip_adapter(root / "ip", subfolder="", weight_name="ip.safetensors", image_encoder_folder="image_encoder")
+    plain.set_ip_adapter_scale(0.6)
+    found = Additions.of({"ip_adapter": {"path": str(root / "ip"), "weight_name": "ip.safetensors", "scale": 0.6}})
+    check_exact(loaded(root / "sd2", ip_adapter=found.ip_adapter), plain, ip_adapter_image=picture())
+
+
+def test_task_chooses_the_class_that_shares_the_components(root: Path) -> None:
+    pipe = loaded(root / "sd2", task="image-to-image")
+    assert type(pipe) is df.StableDiffusionImg2ImgPipeline
+    assert set(pipe.components) >= {"unet", "vae", "text_encoder"}
+    plain = df.StableDiffusionImg2ImgPipeline.from_pretrained(root / "sd2")
+    request = SamplingRequest("a red circle", 3, {"steps": 4, "options": {"image": picture(), "strength": 0.5}})
+    expected = plain(
+        "a red circle",
+        image=picture(),
+        strength=0.5,
+        num_inference_steps=4,
+        output_type="latent",
+        generator=torch.Generator().manual_seed(3),
+    ).images
+    assert torch.equal(sample(pipe, AUTO, request, solvers.get("sequential")()).latents, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "control", "wanted"),
+    [
+        ("StableDiffusionPipeline", None, None, "StableDiffusionPipeline"),
+        ("StableDiffusionXLPipeline", "inpainting", "controlnet", "StableDiffusionXLControlNetInpaintPipeline"),
+        ("StableDiffusion3Pipeline", "inpainting", "controlnet", "StableDiffusion3ControlNetInpaintingPipeline"),
+        ("StableDiffusionXLPipeline", None, "t2i_adapter", "StableDiffusionXLAdapterPipeline"),
+        ("FluxImg2ImgPipeline", "text-to-image", None, "FluxPipeline"),
+        ("FluxImg2ImgPipeline", None, "controlnet", "FluxControlNetImg2ImgPipeline"),
+        ("Flux2Pipeline", "image-to-image", None, "Flux2Pipeline"),
+        ("KandinskyV22CombinedPipeline", "image-to-image", None, "KandinskyV22Img2ImgCombinedPipeline"),
+        ("WanPipeline", "image-to-video", None, "WanImageToVideoPipeline"),
+        ("CogVideoXPipeline", "video-to-video", None, "CogVideoXVideoToVideoPipeline"),
+        ("AnimateDiffPipeline", "video-to-video", "controlnet", "AnimateDiffVideoToVideoControlNetPipeline"),
+        ("DDPMPipeline", "inpainting", None, None),
+    ],
+)
+def test_classes_of_tasks_are_those_of_diffusers(
+    name: str, task: str | None, control: str | None, wanted: str | None
+) -> None:
+    assert pipeline_for(name, task, control) == wanted
+    assert wanted is None or hasattr(df, wanted)
+
+
+def test_task_follows_from_inputs() -> None:
+    assert [task_of(each, kind) for each, kind in ((("image", "mask"), "image"), (("video",), "video"))] == [
+        "inpainting",
+        "video-to-video",
+    ]
+    assert [task_of(("image",), kind) for kind in ("image", "video")] == ["image-to-image", "image-to-video"]
+    assert task_of((), "image") is None
+
+
+def test_components_come_from_elsewhere_or_are_left_out(root: Path) -> None:
+    save("sd3", root)
+    other = build("sd3")
+    with torch.no_grad():
+        for parameter in other.transformer.parameters():
+            parameter.mul_(0.9)
+    other.transformer.save_pretrained(root / "mine")
+    text = "model: {checkpoint: sd3, dtype: float32, components: {transformer: mine, text_encoder_3: null}}\n"
+    (item,) = plan(load_text(f"{text}prompts: [a red circle]\nsampling: {{steps: 2}}\n"))
+    assert item.fits()
+    assert item.model["components"] == {"transformer": str(root / "mine"), "text_encoder_3": None}
+    held = LoadOptions.of(item.model, "float32")
+    pipe = loading.load(AUTO, root / "sd3", dtype=None, device="cpu", load_options=held)
+    assert pipe.text_encoder_3 is None
+    plain = df.StableDiffusion3Pipeline.from_pretrained(
+        root / "sd3", transformer=other.transformer, text_encoder_3=None
+    )
+    check_exact(pipe, plain)
+    sizes = {part.name for part in components(root / "sd3", held)}
+    assert sizes == {"transformer", "vae", "text_encoder", "text_encoder_2"}
+    # By content: a copy of the folder is the same item, other weights another.
+    shutil.copytree(root / "mine", root / "copy", dirs_exist_ok=True)
+    again = plan(load_text(f"{text.replace('mine', 'copy')}prompts: [a red circle]\nsampling: {{steps: 2}}\n"))
+    assert ids(again) == [item.id]
+
+
+def test_component_in_one_file_or_in_gguf_has_the_folders_weights(root: Path) -> None:
+    import gguf
+
+    save("sd3", root)
+    model = df.SD3Transformer2DModel.from_pretrained(root / "sd3", subfolder="transformer")
+    save_file(model.state_dict(), root / "transformer.safetensors")
+    writer = gguf.GGUFWriter(root / "transformer.gguf", "sd3")
+    for name, tensor in model.state_dict().items():
+        writer.add_tensor(name, tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    plain = df.StableDiffusion3Pipeline.from_pretrained(root / "sd3")
+    for file in ("transformer.safetensors", "transformer.gguf"):
+        text = f"model: {{checkpoint: sd3, dtype: float32, components: {{transformer: {file}}}}}\n"
+        (item,) = plan(load_text(f"{text}prompts: [a red circle]\nsampling: {{steps: 2}}\n"))
+        held = LoadOptions.of(item.model, "float32")
+        pipe = loading.load(AUTO, root / "sd3", dtype=None, device="cpu", load_options=held)
+        check_exact(pipe, plain)
+        assert {part.name for part in components(root / "sd3", held)} >= {"transformer", "text_encoder_3"}
+    (root / "cut.gguf").write_bytes((root / "transformer.gguf").read_bytes()[:-4000])
+    (problem,) = problems_of("model: {checkpoint: sd3, components: {transformer: cut.gguf}}\nprompts: [a]\n")
+    assert "'cut.gguf' is damaged or was not downloaded to its end" in problem
+
+
+def test_checkpoint_in_one_file_loads_with_a_folder_of_configurations(root: Path) -> None:
+    plain = df.StableDiffusionPipeline.from_pretrained(root / "sd2")
+    tensors = {**plain.unet.state_dict(), **plain.vae.state_dict()}
+    encoder = plain.text_encoder.state_dict()
+    tensors |= {f"cond_stage_model.transformer.text_model.{name}": tensor for name, tensor in encoder.items()}
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, root / "whole.safetensors")
+    bare = shutil.copytree(
+        root / "sd2", root / "bare", ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True
+    )
+    text = "model: {checkpoint: whole.safetensors, config: bare, dtype: float32}\nprompts: [a]\nsampling: {steps: 2}\n"
+    (item,) = plan(load_text(text))
+    assert item.fits() and str(item.model["fingerprint"]).startswith("file:")
+    held = LoadOptions.of(item.model, "float32")
+    pipe = loading.load(AUTO, item.model["checkpoint"], dtype=None, device="cpu", load_options=held)
+    check_exact(pipe, plain)
+    assert {part.name for part in components(bare, held)} == {"unet", "vae", "text_encoder"}
+
+
+def damaged(root: Path, change: Any) -> None:
+    shutil.rmtree(root / "bad", ignore_errors=True)
+    shutil.copytree(root / "control", root / "bad")
+    change(root / "bad")
+
+
+BAD = {
+    "cut": (
+        lambda f: (f / "diffusion_pytorch_model.safetensors").write_bytes(
+            (f / "diffusion_pytorch_model.safetensors").read_bytes()[:-8]
+        ),
+        "is damaged or was not downloaded to its end",
+    ),
+    "pointer": (
+        lambda f: (f / "diffusion_pytorch_model.safetensors").write_text("version https://git-lfs.github.com/spec/v1"),
+        "is a pointer of Git LFS",
+    ),
+    "link": (
+        lambda f: ((f / "config.json").unlink(), (f / "config.json").symlink_to("gone")),
+        "is a link to 'gone'",
+    ),
+    "empty": (lambda f: (f / "diffusion_pytorch_model.safetensors").unlink(), "no weights"),
+    "class": (
+        lambda f: (f / "config.json").write_text(json.dumps({"_class_name": "FluxControlNetModel"})),
+        "is a FluxControlNetModel, and StableDiffusionControlNetPipeline takes ControlNetModel",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_controlnet_that_is_damaged_or_of_another_class_is_refused(root: Path, name: str) -> None:
+    change, wanted = BAD[name]
+    damaged(root, change)
+    problems = problems_of("model:\n  checkpoint: sd2\n  controlnet: bad\nprompts: [a]\n")
+    assert any(each.startswith("job.yaml:3:15: model.controlnet: ") and wanted in each for each in problems)
+
+
+def test_controlnet_of_another_base_is_refused_from_headers(root: Path) -> None:
+    wide = df.UNet2DConditionModel.from_config({**dict(build("sd2").unet.config), "cross_attention_dim": 24})
+    df.ControlNetModel.from_unet(wide, conditioning_embedding_out_channels=(8, 16)).save_pretrained(root / "wide")
+    problems = problems_of("model: {checkpoint: sd2, controlnet: [control, wide]}\nprompts: [a]\n")
+    assert any("model.controlnet[1]: 'wide' is for another model: its " in each for each in problems)
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        ("controlnet: control, t2i_adapter: t2i", "no pipeline takes it and a ControlNet"),
+        ("task: image-to-video", "has no pipeline for `task: image-to-video` beside StableDiffusionPipeline"),
+        ("task: paint", "wanted "),
+        ("t2i_adapter: control", "is a ControlNetModel, and StableDiffusionAdapterPipeline takes T2IAdapter"),
+        ("ip_adapter: {path: ip, weight_name: none.safetensors}", "is missing"),
+        ("ip_adapter: {path: control, weight_name: diffusion_pytorch_model.safetensors}", "is no IP-Adapter"),
+        ("components: {vae: null}", "StableDiffusionPipeline cannot go without vae."),
+        ("components: {vea: null}", "has no component 'vea'. Did you mean"),
+        ("components: {vae: nowhere/at/all}", "neither a folder nor a hub id"),
+        ("components: {vae: ip}", "ip/config.json is missing"),
+        ("config: control", "is for a checkpoint that is one file"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_with_their_place(root: Path, model: str, wanted: str) -> None:
+    problems = problems_of(f"model: {{checkpoint: sd2, {model}}}\nprompts: [a]\n")
+    assert any(each.startswith("job.yaml:1:") and wanted in each for each in problems), problems

@@ -1,0 +1,105 @@
+"""Loops of pipelines under a job: the latents that a job decodes are those that the loop leaves; and what has no loop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import genrun
+from genrun.adapters.checkpoint.pipeline_loops import Loops, loops_of
+from genrun.adapters.errors import RefusedError
+from genrun.adapters.pipeline.pictures import pictures_of
+from genrun.adapters.sampling import generate
+from genrun.adapters.sampling.generate import _run_loop
+from genrun.solvers import registry
+from tests.tiny import generator, latents_of
+from tests.tiny.loops import EXACT, MATRIX, STEPS, Tiny
+from tests.unit.test_loops import FROM_PICTURE, INPAINTING, Pair, arguments, other
+
+KINDS = {**INPAINTING, "StableDiffusion3Img2ImgPipeline": FROM_PICTURE["StableDiffusion3Img2ImgPipeline"]}
+
+
+@pytest.mark.parametrize("solver", ["sequential", "paradigms"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_job_gets_the_latents_that_the_loop_leaves(kind: str, dtype: torch.dtype, solver: str) -> None:
+    family, more = KINDS[kind]
+    pipe = other(kind, family, dtype)
+    call = {**arguments(family, **more), "output_type": "latent"}
+    plain = latents_of(pipe(**call))
+    call = {**arguments(family, **more), "output_type": "latent"}
+    latents, run, pictures = _run_loop(pipe, call, registry.get(solver)(**EXACT[solver]), None, None)
+    assert pictures is None
+    assert latents.dtype == plain.dtype
+    assert torch.equal(latents, plain)
+    assert run.solution.rounds
+
+
+@pytest.mark.parametrize("solver", ["sequential", "ropa"])
+def test_what_is_sampled_beside_the_picture_comes_along(solver: str) -> None:
+    plain = Pair(MATRIX["flow-euler"]())()
+    latents, run, _ = _run_loop(Pair(MATRIX["flow-euler"]()), {}, registry.get(solver)(**EXACT[solver]), None, None)
+    (sound,) = run.scheduler.active.beside
+    assert torch.equal(torch.cat([latents.flatten(1), sound], dim=1), plain)
+
+
+def test_a_call_with_several_loops_is_made_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Chunks(Tiny):
+        def __call__(self, output_type: str) -> Any:
+            assert output_type == "np"
+            x = torch.randn(1, 3, 4, 4, generator=generator(1))
+            for _ in range(2):
+                self.scheduler.set_timesteps(STEPS)
+                for t in self.scheduler.timesteps:
+                    x = self.scheduler.step(self.model(x, t), t, x, return_dict=False)[0]
+            return SimpleNamespace(images=x.permute(0, 2, 3, 1).sigmoid().numpy())
+
+    pipe = Chunks(MATRIX["flow-euler"]())
+    plain = pictures_of(pipe("np")).frames
+    monkeypatch.setattr(generate, "loops_of", lambda _: Loops(steps=True, several=True, repeats=(), apart=False))
+    _, run, pictures = _run_loop(pipe, {}, registry.get("paradigms")(**EXACT["paradigms"]), None, None)
+    assert pictures is not None
+    assert (pictures.frames == plain).all()
+    assert run.solution.fronts[-1] == STEPS
+
+
+@pytest.mark.parametrize(
+    ("kind", "loops"),
+    [
+        ("FluxInpaintPipeline", Loops(steps=True, several=False, repeats=(), apart=False)),
+        ("AnimateDiffPipeline", Loops(steps=True, several=False, repeats=("num_free_init_iters",), apart=False)),
+        ("LTX2Pipeline", Loops(steps=True, several=False, repeats=(), apart=False)),
+        ("WanAnimatePipeline", Loops(steps=True, several=False, repeats=("num_segments",), apart=False)),
+        ("AnyFlowFARPipeline", Loops(steps=True, several=True, repeats=(), apart=False)),
+        (
+            "SkyReelsV2DiffusionForcingPipeline",
+            Loops(steps=True, several=True, repeats=("n_iter", "n_iter"), apart=True),
+        ),
+        ("LTXLatentUpsamplePipeline", Loops(steps=False, several=False, repeats=(), apart=False)),
+        ("TomorrowsPipeline", None),
+    ],
+)
+def test_loops_are_read_off_the_source(kind: str, loops: Loops | None) -> None:
+    found = loops_of(kind)
+    assert (None if found is None else replace(found, carried=())) == loops
+
+
+def test_variables_that_steps_take_over_are_read_off_the_source() -> None:
+    names = ("SemanticStableDiffusionPipeline", "StableDiffusionPipelineSafe", "StableDiffusionXLPipeline")
+    assert [getattr(loops_of(name), "carried", None) for name in names] == [
+        ("edit_momentum",),
+        ("safety_momentum",),
+        (),
+    ]
+
+
+def test_a_pipeline_without_a_scheduler_is_refused() -> None:
+    class Upsampler:
+        def __call__(self) -> None: ...
+
+    with pytest.raises(RefusedError, match="Upsampler has no scheduler"), genrun.parallelize(Upsampler(), "ropa"):
+        raise AssertionError

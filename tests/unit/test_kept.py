@@ -1,0 +1,180 @@
+"""What a pipeline keeps from step to step beside its latents: it steps with them, or is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import genrun
+from genrun.adapters.checkpoint.pipeline_loops import Loops
+from genrun.adapters.errors import RefusedError
+from genrun.adapters.scheduler import kept
+from genrun.adapters.scheduler.changes import Casts
+from tests.tiny.loops import EXACT, MATRIX, STEPS, Tiny, on_ranks
+
+
+class Buffer:
+    """A running average, as guiders have."""
+
+    def __init__(self) -> None:
+        self.average: Any = 0
+        self.calls = 0
+
+    def update(self, x: Tensor) -> Tensor:
+        self.average = x + 0.5 * self.average
+        return self.average
+
+
+class Momentum(Tiny):
+    """A loop whose model output is averaged with those before, in an object of its own."""
+
+    def __call__(self) -> Tensor:
+        self.scheduler.set_timesteps(STEPS)
+        x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+        self.buffer = Buffer()
+        for i, t in enumerate(self.scheduler.timesteps):
+            x = self.scheduler.step(self.guided(self.model(x, t), i), t, x, return_dict=False)[0]
+        return x
+
+    def guided(self, output: Tensor, i: int) -> Tensor:
+        del i
+        return self.buffer.update(output)
+
+
+class InPlace(Momentum):
+    """The same, in the memory of one tensor."""
+
+    def guided(self, output: Tensor, i: int) -> Tensor:
+        if i == 0:
+            self.buffer.average = torch.zeros_like(output)
+        return self.buffer.average.mul_(0.5).add_(output).clone()
+
+
+class InATuple(Momentum):
+    """Two of them, in a tuple in a list; after every call the last one is another's."""
+
+    def guided(self, output: Tensor, i: int) -> Tensor:
+        if i == 0:
+            self.buffer.average = [(output * 0.1, output)]
+        first, second = self.buffer.average[0]
+        self.buffer.average = [(second + output, 0.5 * first.tanh())]
+        return output + self.buffer.average[0][0]
+
+
+class OnThePipeline(Momentum):
+    """An attribute of the pipeline itself, which lasts from call to call."""
+
+    last: Tensor | None = None
+
+    def guided(self, output: Tensor, i: int) -> Tensor:
+        del i
+        self.last = output if self.last is None else output - 0.3 * self.last
+        return self.last
+
+
+class Counting(Momentum):
+    """Calls are counted, and the step before is remembered."""
+
+    last = 3
+
+    def guided(self, output: Tensor, i: int) -> Tensor:
+        self.buffer.calls += 2
+        output = output * (self.buffer.calls + self.last) / STEPS
+        self.last = i
+        return output
+
+
+@pytest.mark.parametrize("kind", [Momentum, InPlace, InATuple, OnThePipeline, Counting])
+@pytest.mark.parametrize("name", ["flow-euler", "dpm-2m", "euler-ancestral"])
+def test_what_is_kept_steps_with_the_latents(kind: type[Momentum], name: str) -> None:
+    plain = two_calls(kind(MATRIX[name]()))
+    for solver, options in EXACT.items():
+        fresh = kind(MATRIX[name]())
+        with genrun.parallelize(fresh, solver, **options):
+            assert torch.equal(two_calls(fresh), plain), solver
+
+
+def test_a_variable_of_the_loop_that_is_taken_over_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Variable(Tiny):
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            x, mean = torch.ones(1, 3, 4, 4), None
+            for t in self.scheduler.timesteps:
+                output = self.model(x, t)
+                mean = output if mean is None else 0.5 * (mean + output)
+                x = self.scheduler.step(mean, t, x, return_dict=False)[0]
+            return x
+
+    loops = Loops(steps=True, several=False, repeats=(), apart=False, carried=("mean",))
+    monkeypatch.setattr(kept, "loops_of", lambda _: loops)
+    pipe = Variable(MATRIX["flow-euler"]())
+    plain = pipe()
+    with genrun.parallelize(pipe, "sequential"):
+        assert torch.equal(pipe(), plain)
+    refusal = pytest.raises(
+        RefusedError, match=r"takes `mean` over from one step to the next, .* use solver sequential"
+    )
+    with genrun.parallelize(pipe, "ropa"), refusal:
+        pipe()
+
+
+def two_calls(pipe: Any) -> Tensor:
+    """Return both results: something may last from one call to the next."""
+    torch.manual_seed(0)
+    first = pipe()
+    torch.manual_seed(1)
+    return torch.stack([first, pipe()])
+
+
+@pytest.mark.parametrize("solver", ["sequential", "ropa"])
+def test_ranks_keep_alike(solver: str) -> None:
+    plain = Momentum(MATRIX["flow-euler"]())()
+    made = on_ranks(2, lambda: Momentum(MATRIX["flow-euler"]()), solver)
+    assert all(torch.equal(one, plain) for one in made)
+
+
+class Doubling(Momentum):
+    def guided(self, output: Tensor, i: int) -> Tensor:
+        del i
+        self.buffer.calls += 1 + self.buffer.calls
+        return output / self.buffer.calls
+
+
+class Late(Momentum):
+    def guided(self, output: Tensor, i: int) -> Tensor:
+        return self.buffer.update(output) if i >= STEPS // 2 else output
+
+
+class OfAnotherShape(Momentum):
+    def guided(self, output: Tensor, i: int) -> Tensor:
+        del i
+        return output + self.buffer.update(output.mean(dim=0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Doubling, r"counts in buffer.calls from step to step .* use solver sequential"),
+        (Late, r"keeps buffer.average from step to step, and begins with it in a later step"),
+        (OfAnotherShape, r"keeps buffer.average from step to step, \(3, 4, 4\) of torch.float32, which is no state"),
+    ],
+)
+def test_what_cannot_step_with_the_latents_is_refused_by_name(kind: type[Momentum], message: str) -> None:
+    pipe = kind(MATRIX["flow-euler"]())
+    plain = pipe()
+    with genrun.parallelize(pipe, "sequential"):
+        assert torch.equal(pipe(), plain)
+    with genrun.parallelize(pipe, "ropa"), pytest.raises(RefusedError, match=message):
+        pipe()
+    assert type(pipe) is kind
+    assert type(pipe.buffer) is Buffer
+
+
+@pytest.mark.parametrize("held", [None, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("given", [torch.bfloat16, torch.float16, torch.float64])
+def test_casts_survive_as_a_number(held: torch.dtype | None, given: torch.dtype) -> None:
+    casts = Casts(held, given)
+    assert Casts.of_number(casts.as_number()) == casts

@@ -1,0 +1,233 @@
+"""LoRAs change on a loaded model: diffusers' own bits with them, the base's after them, and wrong ones refused early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from genrun.adapters.adapter import Adapter
+from genrun.adapters.checkpoint.load_errors import LoadError
+from genrun.adapters.pipeline import loading
+from genrun.adapters.pipeline.lora import has_loras, put_loras
+from genrun.runner.job.plan import WorkItem, plan
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.worker.engine import Engine
+from genrun.runner.worker.queue import Queue
+from tests.fakes.items import document
+from tests.fakes.jobs import ids, load_text, problems_of
+from tests.tiny.additions import save_lora
+from tests.tiny.checkpoints import save
+
+PROMPTS = "prompts: [a red circle, a blue square]\n"
+SMALL = "sampling: {steps: 2, height: 64, width: 64}\n"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion, and LoRAs on its UNet, its text encoder, and on another model."""
+    root = tmp_path_factory.mktemp("loras")
+    pipe = loading.load(Adapter("auto", "any"), save("sd2", root), dtype="float32", device="cpu")
+    save_lora(root / "one.safetensors", {"unet": pipe.unet}, seed=1)
+    save_lora(root / "folder" / "two.safetensors", {"unet": pipe.unet}, rank=3, seed=2)
+    save_lora(root / "words.safetensors", {"unet": pipe.unet, "text_encoder": pipe.text_encoder}, seed=3)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def here(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def plain(root: Path) -> Any:
+    return loading.load(Adapter("auto", "any"), root / "sd2", dtype="float32", device="cpu")
+
+
+def items(loras: str, **changes: str) -> list[WorkItem]:
+    return plan(load_text(f"model: {{checkpoint: sd2, dtype: float32, loras: {loras}}}\n{PROMPTS}{SMALL}"))
+
+
+def sampled(engine: Engine, item: WorkItem) -> torch.Tensor:
+    engine.prepare(item)
+    return engine.sample(item, lambda *_: None).latents()
+
+
+def called(pipe: Any, item: WorkItem) -> torch.Tensor:
+    """The latents of diffusers' own call."""
+    generator = torch.Generator().manual_seed(item.seed)
+    call = {"num_inference_steps": 2, "height": 64, "width": 64, "generator": generator, "output_type": "latent"}
+    return pipe(item.prompt, **call).images
+
+
+CELLS = (
+    "[]",
+    "[{path: one.safetensors, weight: 0.7}]",
+    "[{path: one.safetensors, weight: 0.7}, {path: folder, weight: -0.5, name: other}]",
+    "[]",
+    "[{path: words.safetensors}]",
+    "[]",
+)
+
+
+def test_each_cell_has_the_bits_of_diffusers_and_the_base_is_loaded_once(
+    root: Path, plain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[bool] = []
+    real = loading.load
+    monkeypatch.setattr(loading, "load", lambda *args, **ways: (loads.append(ways["encoders"]), real(*args, **ways))[1])
+    cells = [items(each)[0] for each in CELLS]
+    engine = Engine({"model": {"device": "cpu"}})
+    engine.begin(
+        RunFolder.create(tmp_path / "run", document(), list({item.id: item for item in cells}.values())), cells
+    )
+    found = [sampled(engine, item) for item in cells]
+    # A LoRA of the text encoder needs it beside the model, and all prompts encoded anew.
+    assert loads == [False, True, False]
+    for index, files in enumerate(((), (("one", 0.7),), (("one", 0.7), ("folder/two", -0.5)), (), (("words", 1.0),))):
+        for name, _ in files:
+            plain.load_lora_weights(root, weight_name=f"{name}.safetensors", adapter_name=name.replace("/", "-"))
+        if files:
+            plain.set_adapters([name.replace("/", "-") for name, _ in files], [weight for _, weight in files])
+        assert torch.equal(found[index], called(plain, cells[index])), CELLS[index]
+        plain.unload_lora_weights()
+    assert torch.equal(found[0], found[3]) and torch.equal(found[0], found[5])
+    assert len({each.sum().item() for each in found}) == 4
+
+
+def test_lora_that_cannot_be_loaded_leaves_the_base_to_others(root: Path, tmp_path: Path) -> None:
+    base, good = items("[]")[0], items("[{path: one.safetensors}]")[0]
+    path = tmp_path / "gone.safetensors"
+    broken = replace(base, model={**base.model, "loras": [{"path": str(path), "weight": 1.0, "name": "x"}]})
+    engine = Engine({"model": {"device": "cpu"}})
+    before = sampled(engine, base)
+    pipe = engine._pipe
+    sampled(engine, good)
+    with pytest.raises(LoadError, match=r"cannot be loaded|not on this machine|is missing"):
+        engine.prepare(broken)
+    assert torch.equal(sampled(engine, base), before)
+    assert engine._pipe is pipe and not has_loras(pipe)
+
+
+def test_ids_know_content_and_weight_and_not_names(root: Path, tmp_path: Path) -> None:
+    one = ids(items("[{path: one.safetensors}]"))
+    (tmp_path / "copy.safetensors").write_bytes((root / "one.safetensors").read_bytes())
+    assert ids(items(f"[{{path: {tmp_path}/copy.safetensors, name: other}}]")) == one
+    assert ids(items("[]")) == ids(plan(load_text(f"model: {{checkpoint: sd2, dtype: float32}}\n{PROMPTS}{SMALL}")))
+    others = [ids(items(each)) for each in ("[]", "[{path: one.safetensors, weight: 0.5}]", "[{path: folder}]")]
+    assert len({first for first, _ in (one, *others)}) == 4
+    assert all(item.fits() for item in items("[{path: one.safetensors}]"))
+
+
+def test_a_queue_takes_other_loras_of_the_loaded_base_before_another_model(root: Path, tmp_path: Path) -> None:
+    from genrun.runner.store.lease import Leases, Owner
+    from genrun.runner.store.order import Order
+    from genrun.runner.store.processes import current
+
+    text = "model: {checkpoint: sd2}\nmatrix: {model.dtype: [bfloat16, float32], model.loras: [[], [{path: folder}]]}\n"
+    found = plan(load_text(text + "prompts: [a]\nsampling: {steps: 2}\n"))
+    assert [item.axes["model.loras"] for item in found] == ["none", "folder"] * 2
+    folder = RunFolder.create(tmp_path / "run", document(), [found[2], found[0], found[3], found[1]])
+    queue = Queue(Leases(folder, Owner(current(), "job", 0), 60.0), Order("job"), folder.items())
+    claim = queue.take(found[1].model)
+    assert claim is not None and claim.item.id == found[1].id
+    second = queue.take(found[1].model)
+    assert second is not None and second.item.id == found[0].id
+
+
+def changed(root: Path, name: str, change: Any) -> str:
+    tensors = load_file(root / "one.safetensors")
+    save_file(change(tensors), root / name)
+    return name
+
+
+def widened(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    first = next(name for name in tensors if "lora_A" in name)
+    return {**tensors, first: torch.ones(2, tensors[first].shape[1] + 1)}
+
+
+def of_rank(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    first = next(name for name in tensors if "lora_A" in name)
+    return {**tensors, first: torch.ones(5, tensors[first].shape[1])}
+
+
+BAD = {
+    "renamed": (lambda t: {f"transformer.blocks.0.x{n}": v for n, v in t.items()}, "is for a transformer"),
+    "unknown": (lambda t: {k.replace("attn1", "attn9"): v for k, v in t.items()}, "which the model lacks"),
+    "widened": (widened, "inputs and"),
+    "rank": (of_rank, "has rank 5 on one side and 2 on the other"),
+    "half": (lambda t: {k: v for k, v in t.items() if "lora_A" in k}, "only one half"),
+    "none": (lambda _: {"conv.weight": torch.ones(2, 2)}, "holds no layers of a LoRA"),
+    "kohya": (
+        lambda _: {
+            "lora_unet_input_blocks_1_1_proj_in.lora_down.weight": torch.ones(2, 777),
+            "lora_unet_input_blocks_1_1_proj_in.lora_up.weight": torch.ones(8, 2),
+        },
+        "takes 777 inputs, and no layer of the model does",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_lora_of_another_model_is_refused_by_its_header(root: Path, plain: Any, name: str) -> None:
+    change, wanted = BAD[name]
+    file = changed(root, f"bad-{name}.safetensors", change)
+    (problem,) = problems_of(f"model:\n  checkpoint: sd2\n  loras:\n  - path: {file}\nprompts: [a]\n")
+    assert problem.startswith("job.yaml:4:11: model.loras[0].path: ") and wanted in problem
+    # Where the checkpoint was not on the machine when the job was checked, loading says it.
+    item = items("[]")[0]
+    from genrun.adapters.pipeline.additions import Lora
+
+    with pytest.raises(LoadError):
+        put_loras(plain, [Lora(str(root / file))])
+    assert not has_loras(plain) and item.fits()
+
+
+@pytest.mark.parametrize(
+    ("loras", "wanted"),
+    [
+        ("[{path: no/such/one.safetensors}]", "neither a folder nor a hub id"),
+        ("[{path: cut.safetensors}]", "bytes of"),
+        ("[{path: pointer.safetensors}]", "is a pointer of Git LFS"),
+        ("[{path: pickle.bin}]", "is no .safetensors file"),
+        ("[{path: dangling.safetensors}]", "is a link to"),
+        ("[{path: several}]", "holds several files: a.safetensors, b.safetensors. Say which: weight_name: FILE."),
+        ("[{path: several, weight_name: ../one.safetensors}]", "wanted the name of a file"),
+        ("[{path: one.safetensors}, {path: one.safetensors}]", "'one' is given twice, first at job.yaml:1:"),
+        ("[{path: one.safetensors, weight: .nan}]", "wanted a finite number"),
+        ("[{path: one.safetensors, name: ../x}]", "wanted a name of up to 80 letters"),
+        ("[{path: one.safetensors, wieght: 2}]", "Did you mean"),
+    ],
+)
+def test_lora_that_is_no_file_of_one_is_refused_with_its_place(root: Path, loras: str, wanted: str) -> None:
+    whole = (root / "one.safetensors").read_bytes()
+    (root / "cut.safetensors").write_bytes(whole[:-4])
+    (root / "pointer.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    (root / "pickle.bin").write_bytes(b"\x80\x04.")
+    (root / "dangling.safetensors").unlink(missing_ok=True)
+    (root / "dangling.safetensors").symlink_to("nowhere")
+    (root / "several").mkdir(exist_ok=True)
+    for name in ("a", "b"):
+        (root / "several" / f"{name}.safetensors").write_bytes(whole)
+    (problem,) = problems_of(f"model: {{checkpoint: sd2, loras: {loras}}}\nprompts: [a]\n")
+    assert problem.startswith("job.yaml:1:") and wanted in problem
+
+
+def test_pipeline_that_takes_no_loras_is_named(root: Path) -> None:
+    save("ddpm", root)
+    (problem,) = problems_of("model: {checkpoint: ddpm, loras: [{path: one.safetensors}]}\nprompts: [a]\n")
+    assert problem.startswith("job.yaml:1:26: model.loras: DDPMPipeline takes no LoRAs.")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,115 @@
+"""A check in a process of its own: it may crash, hang or spoil the device, and what it found until then is kept.
+
+The process is forked from one that has imported torch and not started CUDA, so that a check begins at once, and afresh.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tests.gpu.contract import CheckFinding, GpuCheck, NotHereError, Status
+from tests.gpu.machine import Machine
+
+END = "end"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a check.
+
+    Attributes:
+        name: of the check.
+        status: how it ended.
+        seconds: that it took.
+        findings: in order.
+        error: why it ended early, or "".
+    """
+
+    name: str
+    status: Status
+    seconds: float
+    findings: tuple[CheckFinding, ...] = ()
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)
+
+
+def run(check: GpuCheck, machine: Machine, left_s: float) -> Result:
+    """Run a check for its budget, or for as long as is left of the whole."""
+    if left_s <= 0:
+        return Result(check.name, "not run: out of time", 0.0)
+    started = time.monotonic()
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(check, machine, theirs))
+    process.start()
+    theirs.close()
+    findings: list[CheckFinding] = []
+    error, ended = _listen(ours, findings, started + min(check.budget_s, left_s))
+    if not ended and error is None:
+        _end(process)
+    else:
+        process.join(10)
+        _end(process)
+    seconds = time.monotonic() - started
+    if not ended and error is None:
+        return Result(check.name, "out of time", seconds, tuple(findings), f"ended after {seconds:.0f} s")
+    if error is None and process.exitcode:
+        error = f"its process ended with {process.exitcode}"
+    if error and error.startswith("not here: "):
+        return Result(check.name, "not here", seconds, tuple(findings), error.removeprefix("not here: "))
+    failed = bool(error) or any(finding.holds is False for finding in findings)
+    return Result(check.name, "failed" if failed else "passed", seconds, tuple(findings), error or "")
+
+
+def _listen(pipe: Connection, findings: list[CheckFinding], end: float) -> tuple[str | None, bool]:
+    """Take findings until the check ends; return its error, and whether it came to its end."""
+    while pipe.poll(max(0.0, end - time.monotonic())):
+        try:
+            message = pipe.recv()
+        except EOFError:
+            return "its process ended before it did", True
+        if message[0] == END:
+            return message[1], True
+        findings.append(CheckFinding(**message[1]))
+    return None, False
+
+
+def _end(process: Any) -> None:
+    """End a check with all the processes that it has started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        process.join()
+
+
+def _run(check: GpuCheck, machine: Machine, pipe: Connection) -> None:
+    os.setsid()
+    log = os.open(machine.out / f"{check.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    error = None
+    try:
+        for finding in check.run(machine):
+            pipe.send(("finding", asdict(finding)))
+    except NotHereError as missing:
+        error = f"not here: {missing}"
+    except BaseException as caught:
+        traceback.print_exception(caught)
+        error = f"{type(caught).__name__}: {caught}"[:1000]
+    pipe.send((END, error))
+    sys.stdout.flush()
+    # Not by way of destructors: a CUDA context in a bad state may wait there for ever.
+    os._exit(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -32,10 +33,10 @@ from genrun.runner.worker.device import release_memory
 from genrun.runner.worker.engine import Engine
 from genrun.runner.worker.sample import ItemSampler
 from tests.fakes.items import document, genuine, make_item
-from tests.gpu import worker
 from tests.gpu.contract import CheckFinding, Findings, GpuCheck, attempt
 from tests.gpu.machine import Machine
 from tests.gpu.models import SUBJECTS, df
+from tests.gpu.worker import work
 from tests.tiny import build
 from tests.tiny.text import WIDTH
 
@@ -75,7 +76,8 @@ def memory(machine: Machine) -> Findings:
         assert record is not None
         return record
 
-    yield CheckFinding("with memory enough", make(0).status, "", "done", make(0).status == "done")
+    status = make(0).status
+    yield CheckFinding("with memory enough", status, "", "done", status == "done")
     needs = _needs(machine, engine, items[0])
     yield CheckFinding("memory to sample, decode, and decode in tiles", [need / MIB for need in needs], "MiB")
     held = engine.memory.now_bytes
@@ -90,7 +92,8 @@ def memory(machine: Machine) -> Findings:
     release_memory(machine.device)
     kept = (engine.memory.now_bytes - held) / MIB
     yield CheckFinding("memory not given back", kept, "MiB", "at most 64", kept <= 64)
-    yield CheckFinding("the next item", make(3).status, "", "done", make(3).status == "done")
+    status = make(3).status
+    yield CheckFinding("the next item", status, "", "done", status == "done")
 
 
 def _needs(machine: Machine, engine: Engine, item: Any) -> tuple[int, int, int]:
@@ -130,7 +133,6 @@ def _short_of(machine: Machine, engine: Engine, needs: tuple[int, int, int], *, 
 
 def ended(machine: Machine, number: signal.Signals) -> Findings:
     """End a worker in the middle of an evaluation: nothing is lost, its memory comes back, and the next one goes on."""
-    machine.begin()
     root = machine.out / number.name.lower()
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
@@ -144,7 +146,7 @@ def ended(machine: Machine, number: signal.Signals) -> Findings:
     token = root / "token.json"
     token.touch()
     used = machine.used_bytes()
-    code = _work(run, order, {worker.SIGNAL: str(int(number)), worker.TOKEN: str(token)})
+    code = _work(run, order, number, token)
     wanted = STOPPED if number == signal.SIGTERM else -int(number)
     yield CheckFinding("exit code", code, "", f"{wanted}", code == wanted and not token.exists())
     yield CheckFinding("records", len(run.records()), "", "none", not run.records())
@@ -153,7 +155,7 @@ def ended(machine: Machine, number: signal.Signals) -> Findings:
         yield CheckFinding("memory of the worker free after", seconds, "s", f"at most {FREED_WITHIN_S:g}", kept <= 0)
     if number == signal.SIGTERM:
         yield CheckFinding("leases left", len(holdings(run)), "", "none", not holdings(run))
-    code = _work(run, order, {worker.TOKEN: str(token)})
+    code = _work(run, order, number, token)
     tally = run.tally()
     yield CheckFinding(
         "the next worker", f"{tally.done} of {tally.items} done", "", "all", code == 0 and tally.done == tally.items
@@ -162,11 +164,12 @@ def ended(machine: Machine, number: signal.Signals) -> Findings:
     yield CheckFinding("genrun verify", problems or "clean", "", "clean", not problems)
 
 
-def _work(run: RunFolder, order: Order, environ: dict[str, str]) -> int:
+def _work(run: RunFolder, order: Order, number: signal.Signals, token: Path) -> int | None:
     """Run a worker to its end; return its exit code."""
-    command = [sys.executable, "-m", "tests.gpu.worker", str(run.path), "--job", order.job]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environ}
-    return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
+    process = multiprocessing.get_context("fork").Process(target=work, args=(run, order, number, token))
+    process.start()
+    process.join()
+    return process.exitcode
 
 
 def _until_free(machine: Machine, used_bytes: int) -> tuple[float, int]:
@@ -206,18 +209,18 @@ def _each(name: str, work: Callable[[Machine], Findings]) -> Callable[[Machine],
 
 
 CHECKS = (
-    GpuCheck("failures.memory", "memory that runs out in the VAE and in the transformer", 25, _each("memory", memory)),
+    GpuCheck("failures.memory", "memory that runs out in the VAE and in the transformer", 20, _each("memory", memory)),
     GpuCheck(
         "failures.killed",
         "memory of a killed rank",
-        20,
+        12,
         _each("killed", partial(ended, number=signal.SIGKILL)),
     ),
     GpuCheck(
         "failures.stopped",
         "SIGTERM in the middle of an evaluation",
-        20,
+        15,
         _each("stopped", partial(ended, number=signal.SIGTERM)),
     ),
-    GpuCheck("failures.two_workers", "more workers than cards", 8, two_workers),
+    GpuCheck("failures.two_workers", "more workers than cards", 6, two_workers),
 )

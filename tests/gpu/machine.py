@@ -106,13 +106,8 @@ class Machine:
         return torch.cuda.max_memory_reserved(self.device) + self.context_bytes
 
     def used_bytes(self) -> int:
-        """Return the memory of the device that all processes together hold; 0 on a CPU."""
-        if not self.is_gpu:
-            return 0
-        import torch
-
-        free, total = torch.cuda.mem_get_info(self.device)
-        return total - free
+        """Return the memory of the device that all processes together hold, without starting CUDA; 0 on a CPU."""
+        return int(ask("memory.used", "--id=0").split()[0]) * 2**20 if self.is_gpu else 0
 
     @contextmanager
     def capped(self, size_bytes: int) -> Iterator[None]:
@@ -128,6 +123,12 @@ class Machine:
             torch.cuda.set_per_process_memory_fraction(1.0, self.device)
 
 
+def ask(query: str, *options: str) -> str:
+    """Return the driver's answer to a query of nvidia-smi."""
+    command = ("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader", *options)
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
 def set_environment() -> None:
     """Set, before CUDA starts, what deterministic kernels need and what lets processes be forked once it was asked for."""
     os.environ[WORKSPACE] = ":4096:8"
@@ -141,9 +142,7 @@ def describe(device: str) -> dict[str, Any]:
     import torch
 
     names = gpu_names() if device.startswith("cuda") else []
-    query = ("nvidia-smi", "--query-gpu=driver_version,memory.total", "--format=csv,noheader")
-    told = subprocess.run(query, capture_output=True, text=True, check=False).stdout.splitlines() if names else []
-    driver, memory = told[0].split(", ") if told else ("", "")
+    driver, memory = ask("driver_version,memory.total").split(", ") if names else ("", "")
     return {
         "device": names[0] if names else "cpu",
         "driver": driver,

@@ -172,8 +172,8 @@ def compared(what: str, alone: Tensor, together: Tensor, faster: float) -> Findi
 
 
 CHECKS = (
-    GpuCheck("bits.sequential", "`sequential` through genrun is the plain call", 30, sequential),
-    GpuCheck("bits.ranks", "two ranks on one card, gloo, are one", 20, ranks),
-    GpuCheck("bits.solvers", "every solver at tolerance 0 is the plain call", 40, solvers),
-    GpuCheck("bits.points", "points evaluated together: distance and speed", 10, points),
+    GpuCheck("bits.sequential", "`sequential` through genrun is the plain call", 25, sequential),
+    GpuCheck("bits.ranks", "two ranks on one card, gloo, are one", 16, ranks),
+    GpuCheck("bits.solvers", "every solver at tolerance 0 is the plain call", 35, solvers),
+    GpuCheck("bits.points", "points evaluated together: distance and speed", 8, points),
 )

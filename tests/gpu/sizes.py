@@ -242,12 +242,12 @@ def _encoder(make: Callable[[], nn.Module], device: str) -> nn.Module:
         torch.set_default_dtype(before)
 
 
-BUDGETS = {"flux": 20, "sd35": 20, "hunyuanvideo": 40, "wan14b": 40, "wan1b": 25, "cogvideox": 25}
+BUDGETS = {"flux": 18, "sd35": 18, "hunyuanvideo": 36, "wan14b": 36, "wan1b": 20, "cogvideox": 22}
 CHECKS = (
     *(
         GpuCheck(f"sizes.{name}", f"{SUBJECTS[name].title}", budget_s, partial(model, subject=SUBJECTS[name]))
         for name, budget_s in BUDGETS.items()
     ),
-    GpuCheck("sizes.sweep", "sweeps over 64 latents of 30 MB", 12, sweep),
-    GpuCheck("sizes.encode", "prompts encoded once", 15, encode),
+    GpuCheck("sizes.sweep", "sweeps over 64 latents of 30 MB", 10, sweep),
+    GpuCheck("sizes.encode", "prompts encoded once", 12, encode),
 )

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from genrun.runner.worker.device import release_memory
 from genrun.runner.worker.engine import Engine
 from genrun.runner.worker.sample import ItemSampler
 from tests.fakes.items import document, genuine, make_item
-from tests.gpu.contract import CheckFinding, Findings, GpuCheck, attempt
+from tests.gpu.contract import CheckFinding, Findings, GpuCheck
 from tests.gpu.machine import Machine
 from tests.gpu.models import SUBJECTS, df
 from tests.gpu.worker import work
@@ -204,23 +204,19 @@ def two_workers(machine: Machine) -> Findings:
     yield CheckFinding("said", done.stderr.strip()[:300], "", said, said in done.stderr)
 
 
-def _each(name: str, work: Callable[[Machine], Findings]) -> Callable[[Machine], Findings]:
-    return lambda machine: attempt(name, lambda: work(machine))
-
-
 CHECKS = (
-    GpuCheck("failures.memory", "memory that runs out in the VAE and in the transformer", 20, _each("memory", memory)),
+    GpuCheck("failures.memory", "memory that runs out in the VAE and in the transformer", 20, memory),
     GpuCheck(
         "failures.killed",
         "memory of a killed rank",
         12,
-        _each("killed", partial(ended, number=signal.SIGKILL)),
+        partial(ended, number=signal.SIGKILL),
     ),
     GpuCheck(
         "failures.stopped",
         "SIGTERM in the middle of an evaluation",
         15,
-        _each("stopped", partial(ended, number=signal.SIGTERM)),
+        partial(ended, number=signal.SIGTERM),
     ),
     GpuCheck("failures.two_workers", "more workers than cards", 6, two_workers),
 )

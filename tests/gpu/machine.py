@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,7 @@ def set_environment() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+@cache
 def describe(device: str) -> dict[str, Any]:
     """Return what a result belongs to: the device with its driver and memory, and versions; CUDA is not started."""
     import torch

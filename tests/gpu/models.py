@@ -213,8 +213,11 @@ def random_model(kind: str, config: Mapping[str, Any], dtype: torch.dtype, devic
             else:
                 value.fill_(1.0 if name in ("weight", "gamma") else 0.0)
             setattr(module, name, nn.Parameter(value, requires_grad=False))
-    for buffer in model.buffers():
-        buffer.data = buffer.data.to(device)
+    saved = {*model.state_dict()}
+    for name, buffer in model.named_buffers():
+        # As when a checkpoint is loaded: those that are in it are cast with the rest.
+        is_cast = name in saved and buffer.is_floating_point()
+        buffer.data = buffer.data.to(device, dtype if is_cast else buffer.dtype)
     return model.eval()
 
 
@@ -265,7 +268,7 @@ SUBJECTS: Mapping[str, SizedModel] = {
             ("HunyuanVideoTransformer3DModel", {}),
             ("AutoencoderKLHunyuanVideo", {}),
             {"height": 544, "width": 960, "num_frames": 61},
-            {},
+            {"num_frames": 33},
             1,
             256,
         ),
@@ -278,7 +281,7 @@ SUBJECTS: Mapping[str, SizedModel] = {
             ("WanTransformer3DModel", {**WAN, "num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40}),
             ("AutoencoderKLWan", {}),
             {"height": 720, "width": 1280, "num_frames": 81},
-            {"num_frames": 21},
+            {"num_frames": 13},
             2,
             512,
             "Wan-AI/Wan2.1-T2V-14B-Diffusers",
@@ -327,7 +330,7 @@ SUBJECTS: Mapping[str, SizedModel] = {
                 },
             ),
             {"height": 768, "width": 1360, "num_frames": 81},
-            {"num_frames": 33},
+            {"num_frames": 17},
             1,
             226,
         ),

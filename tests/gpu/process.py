@@ -5,15 +5,18 @@ The process is forked from one that has imported torch and not started CUDA, so 
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
 import sys
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
+
+import torch
 
 from tests.gpu.contract import CheckFinding, GpuCheck, NotHereError, Status
 from tests.gpu.machine import Machine
@@ -49,7 +52,8 @@ def run(check: GpuCheck, machine: Machine, left_s: float) -> Result:
     if left_s <= 0:
         return Result(check.name, "not run: out of time", 0.0)
     started = time.monotonic()
-    context = multiprocessing.get_context("fork")
+    # A process in which the import of some package has started CUDA cannot be forked; a new one has to import all again.
+    context = multiprocessing.get_context("spawn" if torch.cuda.is_initialized() else "fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(check, machine, theirs))
     process.start()
@@ -95,6 +99,15 @@ def _end(process: Any) -> None:
         process.join()
 
 
+def _finite(finding: CheckFinding) -> CheckFinding:
+    """Return a finding, with NaN and infinity in it as an error: they are no JSON, and never what is wanted."""
+    try:
+        json.dumps(finding.value, allow_nan=False)
+    except ValueError:
+        return replace(finding, value=None, holds=False, error=f"not finite: {finding.value}")
+    return finding
+
+
 def _run(check: GpuCheck, machine: Machine, pipe: Connection) -> None:
     os.setsid()
     log = os.open(machine.out / f"{check.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -103,7 +116,7 @@ def _run(check: GpuCheck, machine: Machine, pipe: Connection) -> None:
     error = None
     try:
         for finding in check.run(machine):
-            pipe.send(("finding", asdict(finding)))
+            pipe.send(("finding", asdict(_finite(finding))))
     except NotHereError as missing:
         error = f"not here: {missing}"
     except BaseException as caught:

@@ -95,11 +95,11 @@ def model(machine: Machine, subject: SizedModel) -> Findings:
     plain = measure(machine, subject, pipe, STEPS)
     yield CheckFinding("evaluation", plain.evaluation_s, "s")
     yield memory(machine, "denoising", planned[0].denoise_bytes)
+    yield from attempt("VAE", partial(vae, machine, subject, pipe, planned))
     for solver in SOLVERS:
         yield from attempt(
             solver, partial(overhead, machine, subject, pipe, solver, plain.beside_s, plain.evaluation_s)
         )
-    yield from attempt("VAE", partial(vae, machine, subject, pipe, planned))
 
 
 def overhead(

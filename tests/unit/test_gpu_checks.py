@@ -51,13 +51,17 @@ def hangs(machine: Machine) -> Findings:
     time.sleep(600)
 
 
+def not_finite(machine: Machine) -> Findings:
+    yield CheckFinding("a", [1.0, float("nan")])
+
+
 def absent(machine: Machine) -> Findings:
     yield CheckFinding("a", 1)
     raise NotHereError("no such kernel")
 
 
 def test_checks_go_on_past_failures_crashes_and_their_own_time(tmp_path: Path) -> None:
-    ways = (fine, unequal, breaks, in_parts, dies, hangs, absent)
+    ways = (fine, unequal, breaks, in_parts, dies, hangs, absent, not_finite)
     budgets = {way.__name__: 1.0 if way is hangs else 60.0 for way in ways}
     chosen = [GpuCheck(way.__name__, "title", budgets[way.__name__], way) for way in ways]
     said: list[str] = []
@@ -71,8 +75,10 @@ def test_checks_go_on_past_failures_crashes_and_their_own_time(tmp_path: Path) -
         "dies": "failed",
         "hangs": "out of time",
         "absent": "not here",
+        "not_finite": "failed",
     }
-    assert all(each["findings"][0]["value"] == 1 for each in results)
+    assert all(each["findings"][0]["value"] == 1 for each in results[:-1])
+    assert results[-1]["findings"][0]["error"] == "not finite: [1.0, nan]"
     parts = next(each for each in results if each["name"] == "in_parts")["findings"]
     assert [part["error"] for part in parts] == ["", "RuntimeError: the driver is gone", ""]
     assert any("the driver is gone" in line for line in said)

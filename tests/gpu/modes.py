@@ -26,11 +26,11 @@ CUT = {"num_layers": 6, "num_single_layers": 12}
 STEPS = 2
 CACHED_STEPS = 8
 CACHES: Mapping[str, Mapping[str, Any]] = {
-    "first_block": {"threshold": 0.5},
+    "first_block": {"threshold": 5.0},
     "taylorseer": {"interval": 3},
     "pab": {"start": 1000, "stop": 0, "drift": 10.0},
     "toca": {"drift": 10.0},
-    "dbcache": {"threshold": 0.5},
+    "dbcache": {"threshold": 5.0},
 }
 IN_ORDER = ("taylorseer",)
 """Caches that want steps in order."""

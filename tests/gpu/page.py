@@ -80,7 +80,8 @@ def _state(result: Mapping[str, Any] | None) -> str:
         return f"{NOT_RUN}: tiny models, {_cell(result['device'])}, {result['date']}: {result['status']}"
     versions = result.get("versions", {})
     told = f"{result['device']}, driver {result['driver']}, torch {versions.get('torch')}, {result['date']}"
-    return f"measured ({_cell(told)}): {result['status']}"
+    word = "predicted from what was measured" if result["name"].startswith("plan.") else "measured"
+    return f"{word} ({_cell(told)}): {result['status']}"
 
 
 def _findings(result: Mapping[str, Any]) -> Iterator[str]:

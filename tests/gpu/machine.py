@@ -53,7 +53,9 @@ class Machine:
         import torch
 
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        # What deterministic kernels bring along takes time and tells nothing here.
+        settings: Any = torch.utils.deterministic
+        settings.fill_uninitialized_memory = False
         torch.backends.cudnn.benchmark = False
         torch.manual_seed(0)
         if self.is_gpu and not self.context_bytes:

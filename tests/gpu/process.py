@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,7 +22,8 @@ import torch
 from tests.gpu.contract import CheckFinding, GpuCheck, NotHereError, Status
 from tests.gpu.machine import Machine
 
-END = "end"
+END, NOT_HERE = "end", "not here: "
+PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -53,36 +55,34 @@ def run(check: GpuCheck, machine: Machine, left_s: float) -> Result:
         return Result(check.name, "not run: out of time", 0.0)
     started = time.monotonic()
     # A process in which the import of some package has started CUDA cannot be forked; a new one has to import all again.
-    context = multiprocessing.get_context("spawn" if torch.cuda.is_initialized() else "fork")
+    context: Any = multiprocessing.get_context("spawn" if torch.cuda.is_initialized() else "fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(check, machine, theirs))
     process.start()
     theirs.close()
     findings: list[CheckFinding] = []
     error, ended = _listen(ours, findings, started + min(check.budget_s, left_s))
-    if not ended and error is None:
-        _end(process)
-    else:
-        process.join(10)
-        _end(process)
+    if ended:
+        process.join(PATIENCE_S)
+    _end(process)
     seconds = time.monotonic() - started
-    if not ended and error is None:
+    if not ended:
         return Result(check.name, "out of time", seconds, tuple(findings), f"ended after {seconds:.0f} s")
-    if error is None and process.exitcode:
+    if error is None:
         error = f"its process ended with {process.exitcode}"
-    if error and error.startswith("not here: "):
-        return Result(check.name, "not here", seconds, tuple(findings), error.removeprefix("not here: "))
+    if error.startswith(NOT_HERE):
+        return Result(check.name, "not here", seconds, tuple(findings), error.removeprefix(NOT_HERE))
     failed = bool(error) or any(finding.holds is False for finding in findings)
-    return Result(check.name, "failed" if failed else "passed", seconds, tuple(findings), error or "")
+    return Result(check.name, "failed" if failed else "passed", seconds, tuple(findings), error)
 
 
 def _listen(pipe: Connection, findings: list[CheckFinding], end: float) -> tuple[str | None, bool]:
-    """Take findings until the check ends; return its error, and whether it came to its end."""
+    """Take findings until the check ends; return its error, None where it died without a word, and whether it ended."""
     while pipe.poll(max(0.0, end - time.monotonic())):
         try:
             message = pipe.recv()
         except EOFError:
-            return "its process ended before it did", True
+            return None, True
         if message[0] == END:
             return message[1], True
         findings.append(CheckFinding(**message[1]))
@@ -91,12 +91,11 @@ def _listen(pipe: Connection, findings: list[CheckFinding], end: float) -> tuple
 
 def _end(process: Any) -> None:
     """End a check with all the processes that it has started."""
-    try:
+    process.kill()
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    finally:
-        process.join()
+    # A process may be stuck in the driver: the others go on without it.
+    process.join(PATIENCE_S)
 
 
 def _finite(finding: CheckFinding) -> CheckFinding:
@@ -113,12 +112,12 @@ def _run(check: GpuCheck, machine: Machine, pipe: Connection) -> None:
     log = os.open(machine.out / f"{check.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(log, stream)
-    error = None
+    error = ""
     try:
         for finding in check.run(machine):
             pipe.send(("finding", asdict(_finite(finding))))
     except NotHereError as missing:
-        error = f"not here: {missing}"
+        error = f"{NOT_HERE}{missing}"
     except BaseException as caught:
         traceback.print_exception(caught)
         error = f"{type(caught).__name__}: {caught}"[:1000]

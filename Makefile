@@ -31,6 +31,7 @@ docs: .venv/ready
 	$(BIN)/genrun models --markdown > docs/models.md.new && mv docs/models.md.new docs/models.md
 	$(BIN)/python docs/tools/tables.py
 	$(BIN)/python docs/tools/architecture.py
+	$(BIN)/python -m tests.gpu.page
 
 site: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

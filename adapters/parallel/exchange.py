@@ -116,27 +116,31 @@ class Layout:
         strides: of a tensor like it, without gaps.
         dtype: of the tensor.
         size_bytes: of its elements.
+        device: where the model wants it.
     """
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: torch.dtype
     size_bytes: int
+    device: torch.device
 
     @classmethod
     def of(cls, like: Tensor) -> Layout:
         """Return the layout of a tensor."""
         strides = torch.empty_like(like).stride()
-        return cls(tuple(like.shape), strides, like.dtype, like.numel() * like.element_size())
+        return cls(tuple(like.shape), strides, like.dtype, like.numel() * like.element_size(), like.device)
 
     def read(self, data: Bytes) -> Tensor:
-        """Return a tensor of this layout from its elements as bytes, in the order of a contiguous tensor."""
-        tensor = torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=data.device)
+        """Return a tensor of this layout from its elements as bytes, wherever they are, in a contiguous tensor's order."""
+        tensor = torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=self.device)
         return tensor.copy_(data.view(self.dtype).view(self.shape))
 
 
 class GroupExchange:
     """The ranks of a torch.distributed process group, gloo or nccl.
+
+    Messages lie where the group's backend takes them: on the GPU with nccl, on the CPU with gloo, for outputs of a GPU too.
 
     Each call is one collective of equal messages: a header, and after `begin` room for a rank's share of a round's outputs.
     A rank that fails takes part with a message of the same size, so that the others learn of it instead of waiting, and
@@ -150,7 +154,8 @@ class GroupExchange:
         import torch.distributed as dist
 
         self._group, self.rank, self.size = group, dist.get_rank(group), dist.get_world_size(group)
-        self._device = torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
+        self._on_gpu = dist.get_backend(group) == "nccl"
+        self._device = torch.device("cuda" if self._on_gpu else "cpu")
         # torch 2.13 deprecates the second name in favour of the first, which older versions lack.
         self._all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
         self._layout: Layout | None = None
@@ -160,7 +165,8 @@ class GroupExchange:
     def begin(self, like: Tensor, capacity: int) -> None:
         """Exchange headers alone, whose check holds what decides the size of messages from now on."""
         self.end()
-        self._device = like.device
+        if self._on_gpu:
+            self._device = like.device
         shape = (str(like.dtype), tuple(like.shape), capacity)
         self._send(zlib.crc32(repr(shape).encode()))
         self._layout, self._rows = Layout.of(like), -(-capacity // self.size)

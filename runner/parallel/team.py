@@ -164,10 +164,11 @@ class ElasticTeam:
         base: the rank's own group.
         world: all ranks of the launch, for talk.
         mesh: of the launch.
+        outputs: backend of the groups in which model outputs are gathered, nccl or gloo.
     """
 
-    def __init__(self, base: Solo | DataGroup, world: ProcessGroup, mesh: Mesh) -> None:
-        self._base, self._world, self._mesh = base, world, mesh
+    def __init__(self, base: Solo | DataGroup, world: ProcessGroup, mesh: Mesh, outputs: str) -> None:
+        self._base, self._world, self._mesh, self._outputs = base, world, mesh, outputs
         self._now: Solo | DataGroup = base
         self._made: dict[tuple[range, ...], tuple[ProcessGroup, ProcessGroup]] = {}
 
@@ -251,49 +252,52 @@ class ElasticTeam:
 
     def _groups(self, teams: tuple[range, ...]) -> tuple[ProcessGroup, ProcessGroup]:
         """Return groups for talk and for outputs, made once for each arrangement."""
-        import torch
-
         if teams not in self._made:
             rest = range(teams[-1].stop, self._mesh.ranks)
             lists = [*teams, rest] if rest else list(teams)
             size = self._mesh.ranks_per_slot
             columns = [team[place::size] for team in lists for place in range(size)]
-            outputs = "nccl" if torch.cuda.is_available() else "gloo"
-            self._made[teams] = _own_group(self.rank, lists, "gloo"), _own_group(self.rank, columns, outputs)
+            self._made[teams] = _own_group(self.rank, lists, "gloo"), _own_group(self.rank, columns, self._outputs)
         return self._made[teams]
 
 
-def join(rank: int, mesh: Mesh, local_rank: int = 0, *, elastic: bool = False, backend: str = "diffusers") -> Team:
+def join(rank: int, mesh: Mesh, device: str = "cpu", *, elastic: bool = False, backend: str = "diffusers") -> Team:
     """Join the team of `rank` in a launch's mesh.
 
     Args:
         rank: of the launch.
         mesh: of the launch.
-        local_rank: on this machine, which chooses the GPU.
+        device: the torch device of this rank.
         elastic: whether data groups may join each other.
         backend: what shares an evaluation's tokens out: diffusers or xfuser.
     """
     if not elastic or mesh.data == 1:
-        return Solo(rank) if mesh.ranks_per_team == 1 else _join_group(rank, mesh, local_rank, backend)
-    base = _join_group(rank, mesh, local_rank, backend)
+        return Solo(rank) if mesh.ranks_per_team == 1 else _join_group(rank, mesh, device, backend)
+    base = _join_group(rank, mesh, device, backend)
     world = _own_group(rank, [range(mesh.ranks)], "gloo")
-    return ElasticTeam(Solo(rank) if mesh.ranks_per_team == 1 else base, world, mesh)
+    return ElasticTeam(Solo(rank) if mesh.ranks_per_team == 1 else base, world, mesh, _outputs_backend(device))
 
 
-def _join_group(rank: int, mesh: Mesh, local_rank: int, backend: str) -> DataGroup:
+def _outputs_backend(device: str) -> str:
+    """Return the backend that gathers outputs: not by whether there is a GPU, since a job may keep to the CPU beside one."""
+    return "nccl" if device.startswith("cuda") else "gloo"
+
+
+def _join_group(rank: int, mesh: Mesh, device: str, backend: str) -> DataGroup:
     import torch
     import torch.distributed as dist
 
-    on_gpus = torch.cuda.is_available()
+    outputs = _outputs_backend(device)
+    on_gpus = outputs == "nccl"
     if on_gpus:
-        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(device)
     backends = "cpu:gloo,cuda:nccl" if on_gpus and mesh.ranks_per_slot > 1 else "gloo"
     dist.init_process_group(backends, rank=rank, world_size=mesh.ranks, timeout=TIMEOUT)
     leader, ours = rank - rank % mesh.ranks_per_team, Mesh(1, *mesh.shape[1:])
     teams = [range(first, first + mesh.ranks_per_team) for first in range(0, mesh.ranks, mesh.ranks_per_team)]
     control = _own_group(rank, teams, "gloo")
     columns = [team[place :: mesh.ranks_per_slot] for team in teams for place in range(mesh.ranks_per_slot)]
-    exchange = _own_group(rank, columns, "nccl" if on_gpus else "gloo") if mesh.time > 1 else None
+    exchange = _own_group(rank, columns, outputs) if mesh.time > 1 else None
     if mesh.ranks_per_slot == 1:
         return DataGroup(rank, leader, control, exchange, ours)
     from torch.distributed.device_mesh import init_device_mesh

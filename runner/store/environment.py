@@ -45,8 +45,24 @@ def git_commit() -> str | None:
 
 
 def gpu_names() -> list[str]:
-    """Return the names of the NVIDIA GPUs of this machine; empty where there is no driver."""
-    return _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    """Return the names of the NVIDIA GPUs that this process may use; empty where there is no driver.
+
+    CUDA_VISIBLE_DEVICES chooses among those of the machine, by number or by the beginning of a UUID, up to the first that
+    is not there; a part of a GPU (MIG-...) counts as one.
+    """
+    found = [
+        line.split(", ", 2) for line in _output("nvidia-smi", "--query-gpu=index,uuid,name", "--format=csv,noheader")
+    ]
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted is None:
+        return [name for *_, name in found]
+    names = []
+    for each in map(str.strip, wanted.split(",")):
+        same = [name for index, uuid, name in found if each and (each == index or uuid.startswith(each))]
+        if not same and not (found and each.startswith("MIG-")):
+            break
+        names.append(same[0] if same else each)
+    return names
 
 
 def _output(*command: str) -> list[str]:

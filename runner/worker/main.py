@@ -31,6 +31,7 @@ from genrun.runner.store.order import STOPPED, Order, RankError, rank_log
 from genrun.runner.store.output_settings import wants_latents, written_with
 from genrun.runner.store.processes import ProcessName, current, is_gone
 from genrun.runner.worker.background import has_dropped_work
+from genrun.runner.worker.device import choose_device
 from genrun.runner.worker.log import say
 from genrun.runner.worker.loop import FailureBudget, Loop
 from genrun.runner.worker.producer import Producer
@@ -93,15 +94,14 @@ class Rank:
         items = self.folder.items()
         queue = Queue(leases, self.order, items)
         # A task whose turn came late need not load anything. A time group cannot be sure to agree on that.
-        is_alone = self.order.mesh.ranks_per_team == 1 and not self.order.elastic
-        if not (is_alone and queue.is_empty):
+        if not (self._is_alone and queue.is_empty):
             self._make(items, queue, make_producer)
         # A worker that was killed after its record and before its lease was gone held an item that nobody comes for.
         leases.sweep()
 
     def _make(self, items: Sequence[WorkItem], queue: Queue, make_producer: MakeProducer) -> None:
         document, mesh = self.folder.job_document(), self.order.mesh
-        team = join(self.rank, mesh, self.local_rank, elastic=self.order.elastic, backend=self.order.backend)
+        team = join(self.rank, mesh, self._device(document), elastic=self.order.elastic, backend=self.order.backend)
         try:
             producer = make_producer(document, team, self.local_rank)
             producer.begin(self.folder, items)
@@ -119,6 +119,16 @@ class Rank:
             Loop(sampler, queue, {item.id: item for item in items}, mesh, FailureBudget(self.give_up)).run()
         finally:
             team.close()
+
+    @property
+    def _is_alone(self) -> bool:
+        return self.order.mesh.ranks_per_team == 1 and not self.order.elastic
+
+    def _device(self, document: Mapping[str, Any]) -> str:
+        """Return the torch device on which outputs are gathered; a rank alone gathers none, and needs no torch to say so."""
+        if self._is_alone:
+            return "cpu"
+        return choose_device((document.get("model") or {}).get("device") or "auto", self.local_rank)
 
 
 def main(

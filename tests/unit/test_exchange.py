@@ -40,6 +40,14 @@ def test_outputs_come_back_with_their_bits_and_their_layout(group: Any, dtype: t
             assert (ours.dtype, ours.stride()) == (theirs.dtype, theirs.stride())
 
 
+def test_gloo_carries_the_outputs_of_another_device_by_way_of_the_cpu(group: Any) -> None:
+    """The other device is torch's meta device, from which nothing could be sent."""
+    exchange, sent = GroupExchange(group), outputs(2, torch.bfloat16)
+    exchange.begin(sent[0].to("meta"), 2)
+    for ours, theirs in zip(exchange.gather(sent, 2, check=1)[0], sent, strict=True):
+        assert (ours.device.type, ours.shape, ours.stride()) == ("meta", theirs.shape, theirs.stride())
+
+
 def test_a_new_call_may_have_other_shapes(group: Any) -> None:
     exchange = GroupExchange(group)
     for size in (4, 9):

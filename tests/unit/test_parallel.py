@@ -28,6 +28,7 @@ from genrun.runner.job.plan import plan
 from genrun.runner.launch import local
 from genrun.runner.launch.protocol import LaunchRequest
 from genrun.runner.parallel.mesh import Mesh, MeshRequest
+from genrun.runner.store import environment
 from tests.fakes.jobs import BASE, items_of, problems_of
 from tests.tiny import build, call_kwargs, latents_of
 
@@ -182,6 +183,24 @@ def test_more_ranks_than_this_machines_gpus_are_refused(monkeypatch: pytest.Monk
         local.mesh_of(LaunchRequest(4, MeshRequest()))
     assert local.mesh_of(LaunchRequest("auto", MeshRequest())) == Mesh(2, 1)
     assert local.mesh_of(LaunchRequest(4, MeshRequest(), uses_gpus=False)) == Mesh(4, 1)
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"),
+    [(None, 3), ("1,0", 2), ("GPU-b", 1), ("", 0), ("-1", 0), ("0,9,1", 1), ("MIG-3f,MIG-40", 2)],
+)
+def test_a_machines_gpus_are_those_that_cuda_shows_a_process(
+    visible: str | None, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nprintf '0, GPU-a, NVIDIA H100\\n1, GPU-b, NVIDIA H100\\n2, GPU-c, NVIDIA L4\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert len(environment.gpu_names()) == count
+    assert (environment.gpu_names()[:1] == ["NVIDIA H100"]) == (count > 0 and visible != "MIG-3f,MIG-40")
 
 
 def test_a_mesh_never_enters_an_items_id(here: Path) -> None:

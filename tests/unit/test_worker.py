@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from genrun.adapters.parallel.slot import BrokenSlotError
 from genrun.runner.job.plan import WorkItem
@@ -273,6 +274,19 @@ def test_an_elastic_rank_makes_items_apart_and_then_what_is_kept_back_in_waves(
     assert producer.made == [first.id, last.id, second.id], "what one rank alone can work on comes first"
     assert elastic_team.waves == [1, [(second.id, 2)], None]
     assert parallel_folder.tally().done == 3 and holdings(parallel_folder) == {}
+
+
+@pytest.mark.parametrize(("asked", "device"), [("cpu", "cpu"), ("auto", "cuda:1")])
+def test_ranks_gather_outputs_where_the_job_runs_and_not_wherever_there_is_a_gpu(
+    asked: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    joined: list[Any] = []
+    monkeypatch.setattr("genrun.runner.worker.main.join", lambda *args, **_: joined.append(args) or Solo())
+    run = RunFolder.create(tmp_path / "run", document(model={"device": asked}), [make_item(0)])
+    Rank(run, Order("job", time=2), rank=1, local_rank=3).run(lambda *_: FakeProducer({}, Solo(), 0))
+    assert [args[2] for args in joined] == [device]
 
 
 def test_an_elastic_rank_ends_when_its_failure_budget_is_spent_in_a_wave(

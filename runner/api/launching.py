@@ -49,6 +49,7 @@ class Submission(Run):
         taken: how many items were `reused` from earlier runs, and how many results were `lost` or are `rewritten`;
             empty where a run is gone on with as it is.
         is_queued: True when the work goes on in a queue after the submission has returned.
+        to_make: number of items that were open when it began.
     """
 
     def __init__(self, folder: RunFolder, taken: Mapping[str, int] | None = None) -> None:
@@ -56,6 +57,7 @@ class Submission(Run):
         self.jobs: list[str] = []
         self.taken = taken or {}
         self.is_queued = False
+        self.to_make = 0
 
     def failures(self) -> list[Failure]:
         """Return the reasons of which items failed, the most frequent first."""
@@ -118,8 +120,10 @@ def launch(
         else:
             order = make_order(folder, launcher, spec.launch.kind, spec, items)
             if launcher.follows and not join:
+                submission.to_make = len(open_items(folder, order))
                 _let_finish(folder, order, held, listener)
             left = open_items(folder, order)
+            submission.to_make = max(submission.to_make, len(left))
             if left:
                 order.save(folder)
             if left and launcher.follows:

@@ -16,11 +16,12 @@ from genrun.runner.api.finding import AnyRun, find_item, run_folder
 from genrun.runner.api.jobs import AnyJob, load_job, plan
 from genrun.runner.api.launching import Submission, is_at_work, launch
 from genrun.runner.api.listener import QUIET, Listener
-from genrun.runner.errors import SubmissionRefusedError, UsageError
+from genrun.runner.errors import GenrunError, SubmissionRefusedError, UsageError
 
 if TYPE_CHECKING:
     from genrun.runner.job.errors import Origin
     from genrun.runner.job.plan import WorkItem
+    from genrun.runner.job.schema import JobSpec
     from genrun.runner.launch.protocol import Launcher
     from genrun.runner.rerun.repeat import Reproduction as Repetition
     from genrun.runner.store.folder import RunFolder
@@ -71,6 +72,7 @@ def submit(
     named = None if run is None else run_folder(run, base)
     with _place_of_refusal(origin):
         launcher = launching.make_launcher(made.spec, made.document, made.items)
+        _check_machine(made, base, named, launcher, new=new)
         with contextlib.ExitStack() as locks:
             locks.enter_context(of_job(job_folder, listener.say))
             remove_from_job(job_folder)
@@ -79,7 +81,8 @@ def submit(
             for line in opened.lines(len(made.items)):
                 listener.say(line)
             submission = Submission(opened.folder, opened.counts())
-            return launch(submission, made.spec, launcher, wait=wait, locks=locks, listener=listener)
+            with _notifying(submission, made.spec, listener):
+                return launch(submission, made.spec, launcher, wait=wait, locks=locks, listener=listener)
 
 
 @dataclass(frozen=True)
@@ -321,6 +324,43 @@ def _job(
     for warning in loaded.warnings:
         listener.say(warning)
     return SubmittedJob(loaded.job, loaded.document, plan(loaded)), loaded.origin
+
+
+@contextlib.contextmanager
+def _notifying(submission: Submission, spec: JobSpec, listener: Listener) -> Iterator[None]:
+    """Tell the job's command how the work ended; of what goes on in a queue, a job of the queue tells it."""
+    from genrun.runner.steps import tell
+
+    trouble = ""
+    try:
+        yield
+    except GenrunError as error:
+        trouble = error.message
+        raise
+    finally:
+        if spec.notify is not None and not submission.jobs and submission.to_make:
+            note = tell(submission.folder, spec.notify, trouble)
+            if note:
+                listener.say(note)
+
+
+def _check_machine(job: SubmittedJob, runs: Path, named: RunFolder | None, launcher: Launcher, *, new: bool) -> None:
+    """Refuse a job of which nothing can be made here before there is a folder of it.
+
+    Raises:
+        UsageError: what is missing.
+    """
+    from genrun.runner.submit.match import find_run
+
+    try:
+        launcher.check_machine()
+    except UsageError:
+        folder = named or (None if new else find_run(job, runs))
+        # A run that is in a queue, or done, is looked up and told; it needs no weights, and perhaps no queue.
+        is_wanted = folder is None or launcher.follows
+        states = _states(job, runs, folder, new=new, listener=QUIET) if is_wanted else {}
+        if any(state in (NEW, FAILED) for state in states.values()):
+            raise
 
 
 @contextlib.contextmanager

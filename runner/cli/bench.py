@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genrun.runner.cli.arguments import complete_plugins
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import Terminal, json_option, put, put_json, put_table
 from genrun.runner.errors import UsageError
@@ -39,10 +40,18 @@ FLAGS = {"as_json": "json", "sets": "set", "caches": "cache"}
         "genrun bench --engine --ranks 8 --latency-ms 50",
     ),
 )
-@click.option("--model", metavar="NAME", help="A model's name, folder or hub id.")
+@click.option(
+    "--model", metavar="NAME", shell_complete=complete_plugins("adapters"), help="A model's name, folder or hub id."
+)
 @click.option("--problem", metavar="NAME", help="Closed-form problems: analytic (all), mixture, bifurcation, linear.")
 @click.option("--engine", is_flag=True, help="What time-parallel ranks add to rounds x latency.")
-@click.option("--solvers", default="all", metavar="A,B", help="Names, with options as in ropa:curvature=false. [all]")
+@click.option(
+    "--solvers",
+    default="all",
+    metavar="A,B",
+    shell_complete=complete_plugins("solvers"),
+    help="Names, with options as in ropa:curvature=false. [all]",
+)
 @click.option("--workers", default="1,2,4,8", metavar="K,K", help="Evaluations a round. [1,2,4,8]")
 @click.option(
     "--tolerances", multiple=True, metavar="[A=]T,T", help="A sweep, of one solver or all. [default x 1/8..4]"

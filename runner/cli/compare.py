@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.cli.arguments import runs_option
+from genrun.runner.cli.arguments import complete_runs, runs_option
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, one_line, put, put_json, put_table, say
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         "genrun compare demo --gates jobs/demo.yaml --junit gates.xml",
     ),
 )
-@click.argument("runs", metavar="[RUN_A] RUN_B", nargs=-1)
+@click.argument("runs", metavar="[RUN_A] RUN_B", nargs=-1, shell_complete=complete_runs)
 @click.option("--by", metavar="AXIS", help="Compare the cells of one run along this axis of its matrix.")
 @click.option("--baseline", metavar="LABEL", help="The label of that axis that the others are held against.")
 @click.option(
@@ -107,7 +107,7 @@ def _show(found: Comparison, worst: str | None) -> None:
     from genrun.runner.compare import tables
 
     say(f"{found.candidate}\n  against {'its own cells' if found.by else found.baseline}")
-    put_table(tables.DIFFERENCES, tables.difference_rows(found), right=tables.RIGHT)
+    put_table(tables.DIFFERENCES, tables.difference_rows(found), right=tables.RIGHT, drop=("d", "prompts +/=/-", "n"))
     for cell in found.cells:
         alone = cell.only_baseline + cell.only_candidate
         if cell.identical or alone:

@@ -31,7 +31,7 @@ def headline(found: Comparison) -> str:
     gates = found.gates
     counts = {state: sum(gate.state == state for _, gate in gates) for state in MARKS}
     if not gates:
-        said = {"passed": "No gates are set; nothing was judged.", "incomplete": "Nothing was compared."}
+        said = {"passed": "Not judged: no gates are set.", "incomplete": "Nothing was compared."}
         return said.get(found.state, "")
     parts = [f"{count} {state}" for state, count in counts.items() if count]
     return f"{len(gates)} gates: {', '.join(parts)}."
@@ -130,8 +130,9 @@ def markdown(found: Comparison) -> str:
     if found.by is not None:
         against = f"cells by {escape(found.by)}"
     metric = worst_metric(found)
+    is_judged = bool(found.gates) or found.state != "passed"
     parts = [
-        f"## {SYMBOLS[found.state]} genrun compare: {found.state}",
+        f"## {SYMBOLS[found.state]} genrun compare: {found.state}" if is_judged else "## genrun compare: not judged",
         f"{_code(found.candidate)}, {against}. {escape(headline(found))}",
         "\n".join(f"- {SYMBOLS[gate.state]} {escape(sentence(cell, gate))}" for cell, gate in found.gates),
         _table(DIFFERENCES, difference_rows(found)),

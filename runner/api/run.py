@@ -55,6 +55,50 @@ class Run(os.PathLike[str]):
         failed = f", {tally.failed} failed" if tally.failed else ""
         return f"Run({str(self.path)!r}: {tally.done} of {tally.items} items done{failed})"
 
+    def _repr_html_(self) -> str:
+        """Return state, costs and scores as tables, for notebooks."""
+        from html import escape
+
+        tally, table = self.tally, results.tabulate(self.folder, self.scores)
+        counts = f"{tally.done} of {tally.items} items done" + (f", {tally.failed} failed" if tally.failed else "")
+        names = (*table.axes, *(column.title for column in table.columns))
+        texts = [(*row.labels, *(cell.text for cell in row.cells)) for row in table.rows]
+        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        rows = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in texts)
+        table_html = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        return f"<p><code>{escape(str(self.path))}</code>: {counts}</p>{table_html}"
+
+    def plot(self, metric: str = "latent_rmse") -> Any:
+        """Return a matplotlib figure: model calls in a row across, a metric up, a dot for each cell of the matrix.
+
+        Args:
+            metric: of the run's scores.
+
+        Raises:
+            UsageError: the metric was not scored.
+        """
+        from matplotlib.figure import Figure
+
+        from genrun.registry import did_you_mean
+        from genrun.runner.score.summary import summarize
+
+        groups = summarize(self.folder.items(), self.folder.records(), self.scores)
+        shown = [(group, group.rounds, group.metrics.get(metric)) for group in groups]
+        points = [(group.label, rounds.mean, value.mean) for group, rounds, value in shown if rounds and value]
+        if not points:
+            known = sorted({name for group in groups for name in group.metrics})
+            listed = f"Scored are: {', '.join(known)}." if known else "Nothing was scored: run.score() does it."
+            raise UsageError(f"{metric!r}: not scored.{did_you_mean(metric, known)}", remedy=listed)
+        figure = Figure(figsize=(5.0, 3.4), layout="constrained")
+        place = figure.subplots()
+        for label, rounds, value in points:
+            place.plot([rounds], [value], "o", label=label.replace("$", r"\$"))
+        place.set_xlabel("model calls in a row")
+        place.set_ylabel(metric.replace("$", r"\$"))
+        place.set_xlim(left=0)
+        place.legend(fontsize=8)
+        return figure
+
     @property
     def path(self) -> Path:
         """The run's folder, absolute."""

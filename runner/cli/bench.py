@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from genrun.runner.api.measuring import Bench
 
 SHARED = {"solvers", "samples", "steps", "out", "as_json"}
-SWEPT = {"workers", "tolerances", "seed"}
+SWEPT = {"workers", "tolerances", "seed", "latex", "pdf"}
 OPTIONS = {
     "model": {*SHARED, *SWEPT, "model", "scheduler", "guidance", "prompts", "batch", "caches", "sets"},
     "problem": {*SHARED, *SWEPT, "problem"},
@@ -70,6 +70,8 @@ FLAGS = {"as_json": "json", "sets": "set", "caches": "cache"}
 @click.option("--ranks", type=click.IntRange(1), default=8, help="Most ranks of --engine. [8]")
 @click.option("--latency-ms", type=click.FloatRange(1), default=50.0, help="Of a model evaluation with --engine. [50]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results. [bench/NAME]")
+@click.option("--latex", is_flag=True, help="Write pareto.tex, too.")
+@click.option("--pdf", is_flag=True, help="Write the charts, too, as PDF into DIR/figures.")
 @json_option
 @click.pass_context
 def bench(context: click.Context, /, **options: Any) -> None:
@@ -121,6 +123,7 @@ def _put_bench(found: Bench, options: dict[str, Any]) -> None:
                 "cells": len(found.results),
                 "measured": measured,
                 "refused": len(found.results) - measured,
+                "files": [str(file) for file in found.files],
                 "pareto": [outputs.pareto_row(each) for each in found.pareto],
             }
         )
@@ -130,6 +133,8 @@ def _put_bench(found: Bench, options: dict[str, Any]) -> None:
     if options["caches"]:
         put("")
         put_table(CACHE_COLUMNS, cache_rows(found.results), right=CACHE_COLUMNS[2:])
+    for file in found.files:
+        put(str(file))
     put(str(found.page))
 
 

@@ -5,6 +5,7 @@ here imports torch before it is needed.
 """
 
 from genrun.runner.api.finding import AnyRun
+from genrun.runner.api.housekeeping import ListedRun, Removal, collect_garbage, remove, runs
 from genrun.runner.api.jobs import AnyJob, Forecast, calibrate, estimate_memory, forecast, load_job, plan
 from genrun.runner.api.launching import Failure, Submission
 from genrun.runner.api.listener import Listener
@@ -24,9 +25,11 @@ __all__ = [
     "Forecast",
     "GenrunError",
     "Item",
+    "ListedRun",
     "Listener",
     "Preview",
     "RanksBench",
+    "Removal",
     "Report",
     "Run",
     "Status",
@@ -35,6 +38,7 @@ __all__ = [
     "bench_ranks",
     "calibrate",
     "cancel",
+    "collect_garbage",
     "compare",
     "decode",
     "estimate_memory",
@@ -47,9 +51,11 @@ __all__ = [
     "pin",
     "plan",
     "preview",
+    "remove",
     "report",
     "rerun",
     "retry",
+    "runs",
     "score",
     "status",
     "submit",

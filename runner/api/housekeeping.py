@@ -145,7 +145,7 @@ def collect_garbage(
         if (folder / name).is_symlink():
             kept[folder / name] = "its folder is a link"
             continue
-        latest = (folder / name / LATEST).resolve()
+        latest = _target(folder / name / LATEST)
         for path in [path for path in _runs_of(folder / name) if path != latest][max(0, keep - latest.is_dir()) :]:
             why = _needed(path)
             if why:
@@ -178,7 +178,7 @@ def _named(text: str, base: Path) -> Path:
     named = Path(text) if Path(text).is_dir() else base / text
     # A link beside the runs stands for one of them; any other is somebody's own.
     if named.is_symlink() and named.name in (LATEST, PINNED):
-        named = named.resolve()
+        named = _target(named)
     path = named.parent.resolve() / named.name if named.is_dir() else begun(text, base)
     if path is None:
         raise UsageError(
@@ -187,6 +187,11 @@ def _named(text: str, base: Path) -> Path:
     if path.is_symlink() or path.parent.parent != base or path not in _runs_of(path.parent):
         raise UsageError(f"{path}: is no run of {base}. Nothing was removed.", remedy="Name its folder: --runs FOLDER.")
     return path
+
+
+def _target(link: Path) -> Path:
+    """Return where a link leads, also one that leads to itself."""
+    return Path(os.path.realpath(link))
 
 
 def _runs_of(job_folder: Path) -> list[Path]:
@@ -200,7 +205,7 @@ def _needed(path: Path) -> str:
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.runs import PINNED
 
-    if (path.parent / PINNED).resolve() == path:
+    if _target(path.parent / PINNED) == path:
         return _PINNED
     try:
         return _AT_WORK if launching.is_at_work(RunFolder(path)) else ""
@@ -218,7 +223,7 @@ def _remove(paths: Sequence[Path], kept: dict[Path, str], dry_run: bool, listene
     for job_folder in dict.fromkeys(path.parent for path in paths):
         # Whoever submits the job looks its runs up under this lock.
         with contextlib.nullcontext() if dry_run else of_job(job_folder, listener.say):
-            latest = (job_folder / LATEST).resolve()
+            latest = _target(job_folder / LATEST)
             for path in [path for path in paths if path.parent == job_folder]:
                 if not dry_run and (why := _needed(path)):
                     kept[path] = why
@@ -257,7 +262,7 @@ def _listed(path: Path) -> ListedRun:
     from genrun.runner.store.runs import LATEST, PINNED
 
     folder = RunFolder(path.resolve())
-    links = {name: (path.parent / name).resolve() == folder.path for name in (LATEST, PINNED)}
+    links = {name: _target(path.parent / name) == folder.path for name in (LATEST, PINNED)}
     size, changed = _measure(folder.path)
     try:
         tally = folder.tally()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import click
 
-from genrun.runner.cli.base import VerbGroup, VerbLine, set_talk
+from genrun.runner.cli.base import VerbGroup, VerbLine, take_talk
 from genrun.version import __version__
 
 HERE = "genrun.runner.cli"
@@ -76,10 +76,10 @@ VERBS: dict[str, dict[str, VerbLine]] = {
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option(
-    "-q", "--quiet", is_flag=True, callback=set_talk, expose_value=False, help="Say nothing but results and errors."
+    "-q", "--quiet", is_flag=True, callback=take_talk, expose_value=False, help="Say nothing but results and errors."
 )
 @click.option(
-    "-v", "--verbose", is_flag=True, callback=set_talk, expose_value=False, help="Say more: a line for each item."
+    "-v", "--verbose", is_flag=True, callback=take_talk, expose_value=False, help="Say more: a line for each item."
 )
 @click.option("--traceback", is_flag=True, help="Print the Python traceback of an unexpected error.")
 @click.version_option(__version__, prog_name="genrun")

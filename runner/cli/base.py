@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from genrun.runner.cli.output import complain
+from genrun.runner.cli.output import Talk, complain, set_talk
 from genrun.runner.errors import GenrunError
 
 if TYPE_CHECKING:
@@ -58,12 +58,10 @@ class VerbLine:
         return getattr(importlib.import_module(module), name)
 
 
-def set_talk(context: click.Context, option: click.Parameter, is_set: bool) -> None:
+def take_talk(context: click.Context, option: click.Parameter, is_set: bool) -> None:
     """Take `-q` and `-v`, before a verb or after it."""
-    from genrun.runner.cli import output
-
     if is_set:
-        output.set_talk(output.Talk[str(option.name).upper()])
+        set_talk(Talk[str(option.name).upper()])
 
 
 class Verb(click.Command):
@@ -74,7 +72,7 @@ class Verb(click.Command):
         self.examples = tuple(examples)
         # Those of `genrun` itself, which its help lists: who has typed a verb adds them at the end.
         for flags in (("-q", "--quiet"), ("-v", "--verbose")):
-            self.params.append(click.Option(flags, is_flag=True, callback=set_talk, expose_value=False, hidden=True))
+            self.params.append(click.Option(flags, is_flag=True, callback=take_talk, expose_value=False, hidden=True))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples as they are typed, one a line."""
@@ -108,7 +106,8 @@ class VerbGroup(click.Group):
         return None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse what no shell can pass, and callers in Python can."""
+        """Refuse what no shell can pass, and callers in Python can; forget what the last command was told to say."""
+        set_talk(None)
         for arg in args:
             try:
                 is_wrong = b"\0" in os.fsencode(arg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -100,7 +101,7 @@ def name_of(folder: RunFolder) -> str:
     from genrun.runner.store.runs import LATEST
 
     job_folder = folder.path.parent
-    is_latest = (job_folder / LATEST).resolve() == folder.path and job_folder.parent == Path(RUNS).resolve()
+    is_latest = os.path.realpath(job_folder / LATEST) == str(folder.path) and job_folder.parent == Path(RUNS).resolve()
     return shlex.quote(job_folder.name if is_latest else str(folder.path))
 
 

@@ -93,9 +93,10 @@ def calls_in_a_row(group: Group) -> str:
         return ""
     calls = numbers.count(group.rounds.mean)
     said = f"{calls} model {'call' if calls == '1' else 'calls'} in a row"
-    if group.num_steps is None or group.rounds.mean >= group.num_steps:
+    if group.speedup.mean <= 1:
         return said
-    return f"{said} instead of {group.num_steps} ({numbers.times(group.speedup.mean)})"
+    instead = "" if group.num_steps is None else f" instead of {group.num_steps}"
+    return f"{said}{instead} ({numbers.times(group.speedup.mean)})"
 
 
 def gains(groups: Sequence[Group]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from collections.abc import Iterator
 from datetime import datetime
@@ -53,9 +54,7 @@ def resolve(run: str | None, base: Path) -> RunFolder:
     if (found := begun(run, base)) is not None:
         return RunFolder.open(found)
     known = names(base)
-    listed = (
-        f"Jobs with runs in {base}: {', '.join(known)} (genrun runs)." if known else f"There are no runs in {base}."
-    )
+    listed = f"Jobs with runs in {base}: {', '.join(known)}." if known else f"There are no runs in {base}."
     raise UsageError(f"{run!r}: no such run.{did_you_mean(run, known)}", remedy=f"{listed} Others: --runs FOLDER.")
 
 
@@ -79,8 +78,9 @@ def begun(text: str, base: Path) -> Path | None:
         if path.name.startswith(short) or path.name.rpartition("-")[2] == short
     ]
     latest = [] if slash else [path for name in jobs if name.startswith(short) and (path := _latest(base / name))]
-    if len({path.resolve() for path in (*found, *latest)}) > 1:
-        labels = [f"{path.parent.name}/{path.resolve().name}" for path in (*found, *latest)][:SHOWN_RUNS]
+    real = dict.fromkeys(Path(os.path.realpath(path)) for path in (*found, *latest))
+    if len(real) > 1:
+        labels = [f"{path.parent.name}/{path.name}" for path in real][:SHOWN_RUNS]
         raise UsageError(f"{text[:SHOWN]!r}: several runs are named so.", remedy=f"Such as {', '.join(labels)}.")
     return next(iter((*found, *latest)), None)
 

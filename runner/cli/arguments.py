@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ def job_of(job: Path) -> Path | str:
     from genrun.runner.job.errors import Origin, refuse
     from genrun.runner.job.yaml import decode
 
-    data = click.get_binary_stream("stdin").read(MAX_STDIN + 1)
+    data = sys.stdin.buffer.read(MAX_STDIN + 1)
     if len(data) > MAX_STDIN:
         refuse(Origin("stdin"), f"more than the {MAX_STDIN:,} bytes a job may have. Put prompts into a file.")
     # A text is told from the name of a file by its line breaks.

@@ -85,11 +85,10 @@ def gc(job: str | None, keep: int, dry_run: bool, base: Path, as_json: bool) -> 
 
 def size(size_bytes: float) -> str:
     """Write a size: 1.2 GB."""
-    for unit in UNITS:
-        if size_bytes < 1000 or unit == UNITS[-1]:
-            break
-        size_bytes /= 1000
-    return f"{size_bytes:.0f} {unit}" if unit == "B" or size_bytes >= 10 else f"{size_bytes:.1f} {unit}"
+    power = 0
+    while size_bytes >= 1000 and power < len(UNITS) - 1:
+        size_bytes, power = size_bytes / 1000, power + 1
+    return f"{size_bytes:.1f} {UNITS[power]}" if power and size_bytes < 10 else f"{size_bytes:.0f} {UNITS[power]}"
 
 
 def age(seconds: float) -> str:

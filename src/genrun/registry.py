@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -59,13 +59,14 @@ class Registry:
         return {point.name: point for point in published(self.group)}
 
 
-def make(kind: Any, name: str, options: Mapping[str, Any]) -> Any:
+def make(kind: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:
     """Return a plugin that is a dataclass, with options.
 
     Raises:
         TypeError: it has no such option; the message names the nearest and lists all.
     """
-    known = [field.name for field in fields(kind)] if is_dataclass(kind) else list(options)
+    # What other packages publish need not be a dataclass.
+    known = tuple(getattr(kind, "__dataclass_fields__", options))
     for option in options:
         if option not in known:
             there_are = f" There are: {', '.join(known)}." if known else " It has none."

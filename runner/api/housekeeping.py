@@ -203,12 +203,15 @@ def _runs_of(job_folder: Path) -> list[Path]:
 def _needed(path: Path) -> str:
     """Say why a run must stay, or ""."""
     from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.lease import holdings, looks_alive
     from genrun.runner.store.runs import PINNED
 
     if _target(path.parent / PINNED) == path:
         return _PINNED
     try:
-        return _AT_WORK if launching.is_at_work(RunFolder(path)) else ""
+        # Also of this process, whose other threads may be at work.
+        held = any(looks_alive(holding, time.time_ns()) for holding in holdings(RunFolder(path)).values())
+        return _AT_WORK if held or launching.is_at_work(RunFolder(path)) else ""
     except GenrunError:
         return _UNKNOWN
 
@@ -241,6 +244,7 @@ def _remove(paths: Sequence[Path], kept: dict[Path, str], dry_run: bool, listene
 
 def _remove_folder(path: Path) -> None:
     """Remove a run; what its night measured stays. Out of sight first: half a run must never look like a run."""
+    from genrun.runner import history
     from genrun.runner.nightly.due import NightRun
     from genrun.runner.nightly.retention import REMOVING
     from genrun.runner.nightly.retention import remove as remove_night
@@ -250,7 +254,7 @@ def _remove_folder(path: Path) -> None:
     folder = RunFolder(path)
     night = read_night(folder.night_path)
     if night is not None:
-        remove_night(NightRun(folder, night))
+        history.record(path.parents[1], remove_night(NightRun(folder, night)))
         return
     removing = path.with_name(f".{path.name}{REMOVING}")
     path.rename(removing)

@@ -123,7 +123,7 @@ def _put_bench(found: Bench, options: dict[str, Any]) -> None:
                 "cells": len(found.results),
                 "measured": measured,
                 "refused": len(found.results) - measured,
-                "files": [str(file) for file in found.files],
+                "files": [str(file.absolute()) for file in found.files],
                 "pareto": [outputs.pareto_row(each) for each in found.pareto],
             }
         )
@@ -134,7 +134,7 @@ def _put_bench(found: Bench, options: dict[str, Any]) -> None:
         put("")
         put_table(CACHE_COLUMNS, cache_rows(found.results), right=CACHE_COLUMNS[2:])
     for file in found.files:
-        put(str(file))
+        put(str(file.absolute()))
     put(str(found.page))
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,9 +33,11 @@ from genrun.runner.progress import Pace
 from genrun.runner.score.summary import calls_in_a_row, summarize
 from genrun.runner.store.activity import ActivityFile, activities
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.nights import write_night
 from genrun.runner.store.runs import pin, point_latest
 from genrun.solvers.contract import Solution
 from tests.fakes import faults
+from tests.fakes.nights import night
 from tests.sample_run import ALL_SOLVERS, make_run
 
 Genrun = Callable[..., Result]
@@ -56,7 +59,7 @@ def runs_of(base: Path, job: str, *, count: int) -> list[RunFolder]:
 def on_terminal(*arguments: str, width: int = 80) -> list[str]:
     """Run genrun on a terminal of so many columns; return its lines without colours."""
     leader, follower = pty.openpty()
-    environ = {**os.environ, "COLUMNS": str(width), "TERM": "dumb"}
+    environ = {**os.environ, "COLUMNS": str(width), "TERM": "xterm"}
     command = [sys.executable, "-m", "genrun", *arguments]
     process = subprocess.Popen(command, stdout=follower, stderr=follower, stdin=follower, env=environ)
     os.close(follower)
@@ -75,7 +78,7 @@ def on_terminal(*arguments: str, width: int = 80) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("given", "kind"), [("{time: 2}", "torchrun"), ("{data: 4, time: 4}", "torchrun"), ("1", "inline")]
+    ("given", "kind"), [("{time: 2}", "torchrun"), ("{data: 4, time: 4}", "torchrun"), ("{time: 1}", "inline")]
 )
 def test_who_asks_for_ranks_gets_a_launcher_that_starts_them(genrun: Genrun, given: str, kind: str) -> None:
     Path("job.yaml").write_text(f"model: demo-image\nprompts: [x]\nparallel: {given}\n")
@@ -93,7 +96,9 @@ def test_who_submits_is_told_what_was_won_in_calls_and_seconds_and_what_comes_ne
     write_job(score=["psnr"])
     said = genrun("submit", "job.yaml").stderr
     assert re.search(r"Done in 0:00:\d\d: 6 of 6 items made\.", said)
-    assert re.search(r"ropa: 2 model calls in a row instead of 4 \(2\.00×\), [\d.]+ s an item instead of [\d.]+", said)
+    assert re.search(
+        r"ropa[^:]*: 2 model calls in a row instead of 4 \(2\.00×\), [\d.]+ s an item instead of [\d.]+", said
+    )
     assert said.splitlines()[-1] == "Next: genrun score fake; genrun report fake"
 
 
@@ -404,8 +409,8 @@ def test_who_is_away_is_told_when_the_work_ends(genrun: Genrun, write_job: Write
     Path("told.json").unlink()
     genrun("submit", "job.yaml")
     assert not Path("told.json").exists()
-    faults.put(tmp_path / "faults", "sampling", victim="error", times=2)
     write_job(notify={"command": ["tee", "told.json"], "when": "trouble"}, seeds=[5])
+    faults.put(tmp_path / "faults", "sampling", victim="error", times=2, item=api.plan("job.yaml")[0].id)
     genrun("submit", "job.yaml", exit_code=1)
     told = json.loads(Path("told.json").read_text())
     assert (told["state"], told["failed"]) == ("failed", 1)
@@ -448,9 +453,10 @@ def test_who_writes_a_paper_gets_latex_and_pdf_of_a_comparison(genrun: Genrun, t
 
 
 def test_whose_labels_are_hostile_gets_them_as_they_are() -> None:
-    assert escape("50%_a & $x^2$ {\\input{/etc/passwd}}\n") == (
-        r"50\%\_a \& \$x\textasciicircum{}2\$ \{\textbackslash{}input\{/etc/passwd\}\}\n".replace(r"\n", "\\n")
+    assert escape("50%_a & $x^2$ {\\input{/etc/passwd}}") == (
+        r"50\%\_a \& \$x\textasciicircum{}2\$ \{\textbackslash{}input\{/etc/passwd\}\}"
     )
+    assert "\n" not in escape("a\nb") and escape("a\nb") != escape("ab")
 
 
 def test_who_writes_a_paper_gets_latex_and_pdf_of_a_bench(genrun: Genrun) -> None:
@@ -559,6 +565,14 @@ def test_who_keeps_the_newest_runs_keeps_those(genrun: Genrun, tmp_path: Path) -
     assert list((tmp_path / "runs" / "demo").glob(".*removing")) == []
 
 
+def test_who_removes_a_nights_run_keeps_what_it_measured(genrun: Genrun, tmp_path: Path) -> None:
+    first, _ = runs_of(tmp_path / "runs", "demo", count=2)
+    write_night(first.night_path, replace(night(1, 35.0), run=first.path.name))
+    genrun("rm", first.path.name)
+    (row,) = json.loads(genrun("history", "demo", "--json").stdout)
+    assert (row["run"], row["is_removed"]) == (first.path.name, True)
+
+
 def test_who_begins_with_a_model_gets_a_job_that_is_right(genrun: Genrun) -> None:
     assert genrun("init", "demo-video").stdout == "demo-video.yaml\n"
     text = Path("demo-video.yaml").read_text()
@@ -643,8 +657,8 @@ def test_who_wants_quiet_hears_results_and_errors_alone(
     made = genrun(*arguments)
     assert (made.stderr, made.stdout.count("\n")) == ("", 1)
     assert "no such run" in genrun("-q", "status", "nothing", exit_code=2).stderr
-    faults.put(tmp_path / "faults", "sampling", victim="error", times=2)
     write_job(seeds=[5])
+    faults.put(tmp_path / "faults", "sampling", victim="error", times=2, item=api.plan("job.yaml")[0].id)
     assert "1 items failed" in genrun(*arguments, exit_code=1).stderr
     # The next command says what it did before.
     assert "nothing to do" not in genrun("submit", "job.yaml", "--set", "seeds=[0]", "-q").stderr

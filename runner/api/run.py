@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -15,6 +16,7 @@ from genrun.runner.api.state import Item, Status
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
+    from genrun.runner.api.measuring import Bench
     from genrun.runner.api.results import Report
     from genrun.runner.compare import Comparison
     from genrun.runner.export.export import Exported
@@ -170,6 +172,58 @@ class Run(os.PathLike[str]):
     def report(self, *, standalone: bool = False, pdf: bool | str | os.PathLike[str] = False) -> Report:
         """Write the report of the run; see `genrun.api.report`."""
         return results.report(self.folder, standalone=standalone, pdf=pdf)
+
+    def bench(
+        self,
+        solvers: str | Sequence[str] = "all",
+        *,
+        workers: str | Sequence[int] = (1, 2, 4, 8),
+        tolerances: Sequence[float | str] | Mapping[str, Sequence[float]] = (),
+        samples: int = 16,
+        out: str | os.PathLike[str] | None = None,
+        listener: Listener = QUIET,
+    ) -> Bench:
+        """Measure solvers on the model and sampling of this run; see `genrun.api.bench`.
+
+        Args:
+            solvers: names, with options as in "ropa:curvature=false".
+            workers: values of K.
+            tolerances: of all solvers, or by a solver's name.
+            samples: of each cell, with the captions that come with genrun.
+            out: the folder of the results; bench/NAME by default.
+            listener: hears what is measured, and how far it is.
+
+        Raises:
+            UsageError: the run's cells differ in model or sampling, so that it is not clear which to measure.
+        """
+        from genrun.runner.api.measuring import bench
+
+        cells = {json.dumps([item.model, item.sampling], sort_keys=True): item for item in self.folder.items()}
+        if len(cells) != 1:
+            raise UsageError(
+                f"{self.path}: its cells differ in model or sampling.", remedy="genrun.bench(MODEL) takes one."
+            )
+        (item,) = cells.values()
+        model, sampling = item.model, dict(item.sampling)
+        steps, guidance = sampling.pop("steps", None), sampling.pop("guidance_scale", None)
+        held = {key: model.get(key) for key in ("checkpoint", "revision", "dtype", "device", "variant")}
+        name = model["adapter"]
+        if name == "auto":
+            name = held.pop("checkpoint")
+        sets = [f"model.{key}={json.dumps(value)}" for key, value in held.items() if value is not None]
+        sets += [f"sampling.{key}={json.dumps(value)}" for key, value in sampling.items() if value is not None]
+        return bench(
+            name,
+            solvers=solvers,
+            workers=workers,
+            tolerances=tolerances,
+            samples=samples,
+            steps=steps,
+            guidance=guidance,
+            sets=sets,
+            out=out,
+            listener=listener,
+        )
 
     def export(
         self,

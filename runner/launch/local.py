@@ -57,8 +57,8 @@ class LocalLauncher(ABC):
         Raises:
             UsageError: the message names all that is missing, and what would run here.
         """
-        # Workers of another program load what they like.
-        if tuple(self._request.program) == WORKER:
+        # Workers of another program load what they like, and lines that run before them may say where weights lie.
+        if tuple(self._request.program) == WORKER and not self._request.setup:
             check_machine(self._request, self.mesh.ranks)
 
     def submit(self, folder: RunFolder, order: Order, restart: int) -> str:

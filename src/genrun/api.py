@@ -8,7 +8,7 @@ from genrun.runner.api.finding import AnyRun
 from genrun.runner.api.housekeeping import ListedRun, Removal, collect_garbage, remove, runs
 from genrun.runner.api.jobs import AnyJob, Forecast, calibrate, estimate_memory, forecast, load_job, plan
 from genrun.runner.api.launching import Failure, Submission
-from genrun.runner.api.listener import Listener
+from genrun.runner.api.listener import ConsoleListener, Listener
 from genrun.runner.api.measuring import Bench, RanksBench, bench, bench_ranks
 from genrun.runner.api.nights import history, nightly, pin, unpin
 from genrun.runner.api.results import Report, compare, export, report, score, tabulate, verify
@@ -21,6 +21,7 @@ __all__ = [
     "AnyJob",
     "AnyRun",
     "Bench",
+    "ConsoleListener",
     "Failure",
     "Forecast",
     "GenrunError",

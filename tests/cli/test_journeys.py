@@ -247,6 +247,12 @@ def test_who_has_weights_that_do_not_fit_is_told_before_anything_is_loaded(
     assert not Path("runs").exists()
 
 
+def test_who_says_in_setup_where_weights_lie_is_believed(bare_machine: Path) -> None:
+    job = {"model": "flux", "prompts": ["x"], "launch": {"setup": ["export HF_HOME=/scratch/hub"]}}
+    loaded = api.load_job(job)
+    launching.make_launcher(loaded.job, loaded.document, api.plan(loaded)).check_machine()
+
+
 def test_who_submits_to_slurm_without_a_cluster_is_told_what_to_write_instead(bare_machine: Path) -> None:
     Path("job.yaml").write_text("model: demo-image\nprompts: [x]\nlaunch: slurm\n")
     result = CliRunner().invoke(main, ["submit", "job.yaml"])
@@ -327,6 +333,24 @@ def test_who_ends_a_cell_with_a_run_or_a_comparison_sees_tables_and_plots(tmp_pa
     assert repr(found).startswith("Comparison(") and len(repr(found)) < 300
     assert "<td>ropa K=8</td>" in found._repr_html_()
     assert [axes.get_title() for axes in found.plot().axes][:2] == ["latent_rmse", "psnr"]
+
+
+def test_who_submits_from_a_notebook_sees_how_far_it_is(
+    genrun: Genrun, write_job: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_job()
+    package.submit("job.yaml", listener=api.ConsoleListener())
+    assert "0/6 done, loading the model" in capsys.readouterr().out
+
+
+def test_who_has_a_run_measures_solvers_on_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = {"model": "demo-image", "prompts": ["x"], "sampling": {"steps": 6, "height": 32, "width": 32}}
+    loaded = api.load_job(job)
+    folder = RunFolder.create(tmp_path / "runs" / "job" / STAMP.format(0, "3f9c"), loaded.document, api.plan(loaded))
+    found = package.Run(folder).bench("ropa", workers=[2], tolerances=[0.1], samples=1)
+    (result,) = found.results
+    assert (result.error, result.num_steps, len(result.samples)) == ("", 6, 1)
 
 
 def test_who_works_in_python_finds_and_removes_runs(tmp_path: Path) -> None:

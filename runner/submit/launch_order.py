@@ -42,7 +42,11 @@ def request_of(
         cluster=_cluster_of(spec, document),
         uses_gpus=spec.model.device != "cpu",
         checkpoints=tuple(
-            dict.fromkeys((item.model["checkpoint"], item.model.get("revision")) for item in items if item.model)
+            dict.fromkeys(
+                (name, item.model.get("revision"))
+                for item in items
+                if (name := item.model.get("checkpoint")) is not None
+            )
         ),
     )
 

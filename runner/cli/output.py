@@ -105,6 +105,14 @@ def name_of(folder: RunFolder) -> str:
     return shlex.quote(job_folder.name if is_latest else str(folder.path))
 
 
+def unscored(folder: RunFolder) -> list[str]:
+    """Return the metrics that a run's job names and that nobody has measured."""
+    from genrun.runner.store.scores import metrics_of, score_files
+
+    scored = {path.stem for path in score_files(folder)}
+    return [name for name in metrics_of(folder.job_document()) if name not in scored]
+
+
 def say_gains(folder: RunFolder) -> None:
     """Say what each solver of a run costs in model calls and seconds, and what it gains on the sequential sampler."""
     from genrun.runner.score.summary import gains, summarize

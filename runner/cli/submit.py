@@ -25,6 +25,7 @@ from genrun.runner.cli.output import (
     run_json,
     say,
     say_gains,
+    unscored,
 )
 from genrun.runner.errors import UsageError
 
@@ -145,7 +146,6 @@ def put_submission(submit: Callable[[], Submission], terminal: Terminal, as_json
 def _say_end(submission: Submission, elapsed_s: float) -> None:
     """Say what came of a submission whose items are all done, and what comes next."""
     from genrun.runner.progress import clock
-    from genrun.runner.store.scores import metrics_of, score_files
 
     folder, done = submission.folder, submission.tally.done
     if not submission.to_make:
@@ -153,8 +153,7 @@ def _say_end(submission: Submission, elapsed_s: float) -> None:
     else:
         say(f"Done in {clock(elapsed_s)}: {submission.to_make:,} of {done:,} items made.")
         say_gains(folder)
-    scored = {path.stem for path in score_files(folder)}
-    steps = [] if metrics_of(submission.job).keys() <= scored else [f"genrun score {name_of(folder)}"]
+    steps = [f"genrun score {name_of(folder)}"] if unscored(folder) else []
     say(f"Next: {'; '.join([*steps, f'genrun report {name_of(folder)}'])}")
 
 

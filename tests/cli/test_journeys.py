@@ -196,6 +196,13 @@ def test_who_writes_a_report_is_told_what_was_won_and_where_to_look(genrun: Genr
     assert "ropa K=8: 7 model calls in a row instead of 20 (2.86×)" in said.stderr
 
 
+def test_who_reports_before_scoring_is_told_the_command_that_scores(genrun: Genrun, write_job: Write) -> None:
+    write_job(score=["psnr", "ssim"])
+    genrun("submit", "job.yaml")
+    assert "Not scored yet: psnr, ssim." in genrun("report").stderr
+    assert "genrun score fake; genrun report fake" in genrun("report").stderr
+
+
 # A machine that cannot.
 
 
@@ -684,6 +691,7 @@ def test_who_wants_quiet_hears_results_and_errors_alone(
     write_job(seeds=[5])
     faults.put(tmp_path / "faults", "sampling", victim="error", times=2, item=api.plan("job.yaml")[0].id)
     assert "1 items failed" in genrun(*arguments, exit_code=1).stderr
+    assert genrun("-v", "submit", "job.yaml", "--set", "seeds=[6]").stderr.count("/6 done") >= 2
     # The next command says what it did before.
     assert "nothing to do" not in genrun("submit", "job.yaml", "--set", "seeds=[0]", "-q").stderr
     assert "nothing to do" in genrun("submit", "job.yaml", "--set", "seeds=[0]").stderr

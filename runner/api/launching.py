@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.api.run import Run
-from genrun.runner.errors import StoreError, UsageError
+from genrun.runner.errors import GenrunError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -146,6 +146,24 @@ def launch(
             wait_for(folder, order, launcher, submission.jobs, watch=watch, say=say)
     submission.is_queued = bool(submission.jobs) and not wait
     return submission
+
+
+@contextlib.contextmanager
+def notifying(submission: Submission, spec: JobSpec, listener: Listener) -> Iterator[None]:
+    """Tell the job's command how the work ended; of what goes on in a queue, a job of the queue tells it."""
+    from genrun.runner.steps import tell
+
+    trouble = ""
+    try:
+        yield
+    except GenrunError as error:
+        trouble = error.message
+        raise
+    finally:
+        if spec.notify is not None and not submission.jobs and submission.to_make:
+            note = tell(submission.folder, spec.notify, trouble)
+            if note:
+                listener.say(note)
 
 
 def make_launcher(spec: JobSpec, document: Mapping[str, Any], items: Sequence[WorkItem] = ()) -> Launcher:

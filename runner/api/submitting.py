@@ -16,12 +16,11 @@ from genrun.runner.api.finding import AnyRun, find_item, run_folder
 from genrun.runner.api.jobs import AnyJob, load_job, plan
 from genrun.runner.api.launching import Submission, is_at_work, launch
 from genrun.runner.api.listener import QUIET, Listener
-from genrun.runner.errors import GenrunError, SubmissionRefusedError, UsageError
+from genrun.runner.errors import SubmissionRefusedError, UsageError
 
 if TYPE_CHECKING:
     from genrun.runner.job.errors import Origin
     from genrun.runner.job.plan import WorkItem
-    from genrun.runner.job.schema import JobSpec
     from genrun.runner.launch.protocol import Launcher
     from genrun.runner.rerun.repeat import Reproduction as Repetition
     from genrun.runner.store.folder import RunFolder
@@ -81,7 +80,7 @@ def submit(
             for line in opened.lines(len(made.items)):
                 listener.say(line)
             submission = Submission(opened.folder, opened.counts())
-            with _notifying(submission, made.spec, listener):
+            with launching.notifying(submission, made.spec, listener):
                 return launch(submission, made.spec, launcher, wait=wait, locks=locks, listener=listener)
 
 
@@ -324,24 +323,6 @@ def _job(
     for warning in loaded.warnings:
         listener.say(warning)
     return SubmittedJob(loaded.job, loaded.document, plan(loaded)), loaded.origin
-
-
-@contextlib.contextmanager
-def _notifying(submission: Submission, spec: JobSpec, listener: Listener) -> Iterator[None]:
-    """Tell the job's command how the work ended; of what goes on in a queue, a job of the queue tells it."""
-    from genrun.runner.steps import tell
-
-    trouble = ""
-    try:
-        yield
-    except GenrunError as error:
-        trouble = error.message
-        raise
-    finally:
-        if spec.notify is not None and not submission.jobs and submission.to_make:
-            note = tell(submission.folder, spec.notify, trouble)
-            if note:
-                listener.say(note)
 
 
 def _check_machine(job: SubmittedJob, runs: Path, named: RunFolder | None, launcher: Launcher, *, new: bool) -> None:

@@ -700,18 +700,19 @@ def test_who_wants_quiet_hears_results_and_errors_alone(
 
 
 @pytest.mark.parametrize(
-    ("words", "found"),
+    ("shell", "words", "found"),
     [
-        ("genrun stat", "status"),
-        ("genrun status de", "demo"),
-        ("genrun rm demo/2026", "demo/2026-01-31T02-00-00-a0b0"),
-        ("genrun solvers ro", "ropa"),
-        ("genrun bench --solvers ropa,coll", "ropa,collocation"),
-        ("genrun init demo-v", "demo-video"),
-        ("genrun submit jobs/dem", "jobs/demo.yaml"),
+        ("bash", "genrun stat", "status"),
+        ("zsh", "genrun stat", "status"),
+        ("fish", "genrun stat", "status"),
+        ("bash", "genrun status de", "demo"),
+        ("bash", "genrun rm demo/2026", "demo/2026-01-31T02-00-00-a0b0"),
+        ("bash", "genrun solvers ro", "ropa"),
+        ("bash", "genrun bench --solvers ropa,coll", "ropa,collocation"),
+        ("bash", "genrun init demo-v", "demo-video"),
+        ("bash", "genrun submit jobs/dem", "jobs/demo.yaml"),
     ],
 )
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_who_presses_tab_has_words_completed(
     genrun: Genrun, tmp_path: Path, shell: str, words: str, found: str
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 240, 48, 40, 16
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 240, 48, 40, 28
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,5 @@ def draw_fronts(fronts: Sequence[int]) -> Drawing:
         f'<text x="{LEFT - 6}" y="{ground}" text-anchor="end">0</text>'
         f'<text x="{end:.1f}" y="{ground + 16}" text-anchor="middle">{rounds}</text>'
         f'<text x="{WIDTH - 12}" y="{ground + 32}" text-anchor="end">rounds (dashed: sequential)</text>'
-        f'<text x="{LEFT + 8}" y="{TOP + 8}">final states</text></g></svg>'
+        f'<text x="{LEFT - 6}" y="16">final states</text></g></svg>'
     )

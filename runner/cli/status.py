@@ -70,16 +70,20 @@ def status(run: str | None, base: Path, watch: bool, as_json: bool) -> None:
 
     folder = run_folder(run, base)
     found = state.status(folder, listener=Terminal())
-    pace = Outlook(found)
-    while watch and pace.look(found):
-        if on_terminal() and not as_json:
-            click.clear()
-        _put(found, as_json, pace.left())
-        began = time.process_time()
-        time.sleep(pace.rest_s(as_json))
-        found = state.status(folder, listener=Terminal())
-        pace.cost_s = time.process_time() - began
-    if watch and on_terminal() and not as_json:
+    pace, clears = Outlook(found), on_terminal() and not as_json
+    try:
+        while watch and pace.look(found):
+            if clears:
+                click.clear()
+            _put(found, as_json, pace.left())
+            began = time.process_time()
+            time.sleep(pace.rest_s(as_json))
+            found = state.status(folder, listener=Terminal())
+            pace.cost_s = time.process_time() - began
+    except KeyboardInterrupt:
+        say("No longer watched; the work goes on.")
+        return
+    if watch and clears:
         click.clear()
     _put(found, as_json)
     if found.unreadable:

@@ -21,6 +21,7 @@ INTERVAL_S = 1.0
 """Seconds between two writes in one phase."""
 
 MAX_BYTES = 4096
+MAX_NUMBER = 2**60
 LOADING, SAMPLING, DECODING = "loading", "sampling", "decoding"
 PHASES = (LOADING, SAMPLING, DECODING)
 
@@ -117,13 +118,17 @@ def activity_path(log: Path) -> Path:
 
 def activities(folder: RunFolder, held: Collection[str]) -> list[RankActivity]:
     """Return what the ranks are doing that are at the items `held`, by launch and rank, as far as it can be read."""
-    found = []
+    found: list[tuple[Path, RankActivity]] = []
     for path in sorted((*folder.logs.glob(f"*/rank-*{SUFFIX}"), *folder.logs.glob(f"*/*/rank-*{SUFFIX}"))):
         with contextlib.suppress(OSError, ValueError, TypeError, TooLargeError):
             told = _parsed(read_bounded(path, MAX_BYTES))
             if told.item in held or told.decoding in held:
-                found.append(told)
-    return found
+                found.append((path.parent, told))
+    # Workers that were killed have left their files: of an item, those count that told last.
+    newest: dict[str, tuple[float, Path]] = {}
+    for launch, told in found:
+        newest[told.item] = max(newest.get(told.item, (0.0, launch)), (told.at, launch))
+    return [told for launch, told in found if newest[told.item][1] == launch]
 
 
 def _parsed(data: bytes) -> RankActivity:
@@ -141,6 +146,8 @@ def _parsed(data: bytes) -> RankActivity:
     ):
         raise ValueError("not what a rank writes")
     told = RankActivity(**{field.name: raw[field.name] for field in fields(RankActivity)})
-    if told.phase not in PHASES:
-        raise ValueError("no such phase")
+    numbers = (told.rank, told.phase_s, told.evaluations, told.evaluation_s, told.memory_bytes, told.at)
+    is_right = told.phase in PHASES and 0 <= told.front <= told.num_steps <= MAX_NUMBER
+    if not (is_right and all(0 <= number <= MAX_NUMBER for number in numbers)):
+        raise ValueError("not what a rank writes")
     return told

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +31,7 @@ from genrun.runner.latex import escape
 from genrun.runner.launch import local, machine
 from genrun.runner.progress import Pace
 from genrun.runner.score.summary import calls_in_a_row, summarize
-from genrun.runner.store.activity import ActivityFile, activities
+from genrun.runner.store.activity import ActivityFile, RankActivity, activities
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.nights import write_night
 from genrun.runner.store.runs import pin, point_latest
@@ -403,9 +403,23 @@ def test_who_looks_while_it_runs_sees_phase_step_and_time_left_of_items_and_what
     assert row["left_s"] == pytest.approx(rank["phase_s"] * 38 / 12)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"rank": "x"}', '{"front": 1e999}', "x" * 10_000])
+def test_who_looks_after_a_restart_sees_the_ranks_that_are_alive(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "demo" / STAMP.format(0, "3f9c"), image=True, latents=False, pending=[3])
+    item = run.items()[3].id
+    for launch, step in (("inline-2-b", 5), ("inline-1-a", 9)):
+        log = run.logs / launch / "rank-0.activity.json"
+        log.parent.mkdir(parents=True)
+        told = ActivityFile(log, 0, lambda: 0)
+        told.enter("loading", item)
+        told.advance(step, 50, 1)
+    assert [rank.front for rank in activities(run, [item])] == [9]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"rank": "x"}', '{"front": 1e999}', "x" * 10_000, "negative"])
 def test_who_looks_at_a_rank_that_writes_nonsense_sees_nothing_of_it(tmp_path: Path, text: str) -> None:
     run = make_run(tmp_path / "runs" / "demo" / STAMP.format(0, "3f9c"), image=True, latents=False, files=False)
+    if text == "negative":
+        text = json.dumps(asdict(RankActivity(0, run.items()[0].id, "sampling", -5, 0)))
     log = run.logs / "inline-1-2" / "rank-0.activity.json"
     log.parent.mkdir(parents=True)
     log.write_text(text)

@@ -3,9 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
+# Makes .venv of a Python that is new enough.
+define find_python
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+  echo "genrun needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
+[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+endef
 .PHONY: demo test lint golden docs site format clean
 
-demo: .venv/ready
+# What develops genrun is not needed for it; where it is installed it serves.
+demo: $(if $(wildcard .venv/ready),.venv/ready,.venv/demo-ready)
 	$(BIN)/genrun submit jobs/demo.yaml
 	$(BIN)/genrun score demo
 	$(BIN)/genrun report demo
@@ -41,10 +48,15 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.venv/demo-ready: pyproject.toml constraints.txt
+	@echo "The demo takes git, make and Python 3.11 or newer, 2 GB of disk for PyTorch and diffusers (more with CUDA), and about"
+	@echo "three minutes on two processor cores once they are installed. No GPU, no weights to download. All of it stays in .venv and runs/."
+	@$(find_python)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
 .venv/ready: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "genrun needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@$(find_python)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@# axe-core, for tests: the package that carries it asks for Playwright, which nothing here needs.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$$(grep ^axe-playwright-python== constraints.txt)"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -19,6 +20,12 @@ PLAIN_INTERVAL_S = 10.0
 
 FILE_INTERVAL_S = 1.0
 """Seconds between two writes of an item's progress, which is also how soon a cancelled item stops."""
+
+SAMPLED = 0.8
+"""Part of an item's time that counts as over once it is sampled: it is decoded and written after that."""
+
+LOADING = "loading the model"
+"""Phase of a run before its first item is begun."""
 
 
 class ProgressFile:
@@ -59,6 +66,8 @@ class Progress:
         made: items finished since the watching began.
         in_work: the final part of each item in work, 0..1, where it is known.
         elapsed_s: since the watching began, in seconds.
+        phase: what is done before the first item is begun, such as "loading the model"; "" from then on.
+        predicted_s: seconds until the end by the costs of each cell's items; None where only their number is known.
     """
 
     total: int
@@ -67,14 +76,69 @@ class Progress:
     made: int
     in_work: tuple[float, ...]
     elapsed_s: float
+    phase: str = ""
+    predicted_s: float | None = None
 
     @property
     def left_s(self) -> float | None:
         """Seconds until the end at the pace so far, or None before the first item is finished."""
+        if self.predicted_s is not None:
+            return self.predicted_s
         if not self.made:
             return None
         left = self.total - self.done - self.failed - sum(self.in_work)
         return self.elapsed_s / (self.made + sum(self.in_work)) * max(0.0, left)
+
+
+class Pace:
+    """Predicts when a run ends: cells cost more or less than others, and only work counts, not the loading before it.
+
+    Args:
+        cells: item id -> its cell, whose items cost about the same.
+        taken: seconds that items took which were finished before.
+    """
+
+    def __init__(self, cells: Mapping[str, object], taken: Mapping[str, float]) -> None:
+        self._cells = cells
+        self._before = set(taken)
+        self._taken = dict(taken)
+        self._began: float | None = None
+        self._begun_parts: dict[str, float] = {}
+
+    @property
+    def has_begun(self) -> bool:
+        """True once an item was seen in work or finished."""
+        return self._began is not None
+
+    def see(self, now: float, finished: Mapping[str, float], in_work: Mapping[str, float]) -> None:
+        """Note what is finished at the time `now`, with the seconds each item took, and the final part of those in work."""
+        self._taken |= finished
+        if self._began is None and (in_work or self._taken.keys() - self._before):
+            self._began, self._begun_parts = now, dict(in_work)
+
+    def left_s(self, now: float, left: Iterable[str], in_work: Mapping[str, float]) -> float | None:
+        """Return the seconds until the items `left`, those in work among them, are made; None while nothing tells."""
+        made = self._taken.keys() - self._before
+        if self._began is None or not made:
+            return None
+        by_cell: dict[object, list[float]] = {}
+        for item_id, seconds in self._taken.items():
+            by_cell.setdefault(self._cells.get(item_id), []).append(seconds)
+        means = {cell: fmean(each) for cell, each in by_cell.items()}
+        # Of a cell that nothing was made of yet, the mean of the others is the best guess.
+        usual = fmean(means.values())
+        costs = {item_id: means.get(self._cells.get(item_id), usual) for item_id in {*left, *in_work}}
+        in_work = {item_id: SAMPLED * part for item_id, part in in_work.items()}
+        begun = sum(
+            SAMPLED * part * means.get(self._cells.get(each), usual) for each, part in self._begun_parts.items()
+        )
+        parts = sum(part * costs[item_id] for item_id, part in in_work.items())
+        work = sum(self._taken[item_id] for item_id in made) + parts - begun
+        if work <= 0:
+            return None
+        # The last items are made by some of the ranks, and end no sooner than the longest of them.
+        longest = max(((1 - in_work.get(item_id, 0.0)) * cost for item_id, cost in costs.items()), default=0.0)
+        return max(longest, (now - self._began) * (sum(costs.values()) - parts) / work)
 
 
 class Display(Protocol):
@@ -100,11 +164,15 @@ class Watcher:
         self._rest_until = self._started
         self._done: set[str] = set()
         self._failed: set[str] = set()
+        self._seconds: dict[str, float] = {}
         self._open = [item.id for item in folder.items()]
         self._wanted = set(self._open if order.items is None else order.items)
         self._total = len(self._open)
         self._settle()
         self._before = len(self._done)
+        self._pace = Pace(
+            {item.id: (item.solver["kind"], tuple(item.axes.values())) for item in folder.items()}, dict(self._seconds)
+        )
 
     def __call__(self) -> None:
         """Look, and show; do nothing soon after the last look."""
@@ -132,29 +200,36 @@ class Watcher:
             if record is not None and record.status == "done":
                 self._done.add(item_id)
                 self._failed.discard(item_id)
+                self._seconds[item_id] = record.elapsed_s
             elif self._order.is_settled(item_id, record):
                 self._failed.add(item_id)
         self._open = [item_id for item_id in self._open if item_id not in self._done]
 
     def _progress(self) -> Progress:
+        now, in_work = time.monotonic(), self._in_work()
+        self._pace.see(now, self._seconds, in_work)
+        finished = len(self._done) + len(self._failed)
+        is_over = finished >= self._total or self.is_over
         return Progress(
             self._total,
             len(self._done),
             len(self._failed),
-            len(self._done) + len(self._failed) - self._before,
-            self._in_work(),
-            time.monotonic() - self._started,
+            finished - self._before,
+            tuple(in_work.values()),
+            now - self._started,
+            "" if self._pace.has_begun or is_over else LOADING,
+            None if is_over else self._pace.left_s(now, (self._wanted & set(self._open)) - self._failed, in_work),
         )
 
-    def _in_work(self) -> tuple[float, ...]:
-        parts = []
+    def _in_work(self) -> dict[str, float]:
+        parts = {}
         for item_id in self._open:
             try:
                 front, steps = json.loads(self._folder.progress_path(item_id).read_bytes())
-            except (OSError, ValueError):
+                parts[item_id] = min(1.0, front / steps)
+            except (OSError, ValueError, TypeError, ArithmeticError):
                 continue
-            parts.append(front / steps)
-        return tuple(parts)
+        return parts
 
 
 class PlainDisplay:
@@ -163,22 +238,22 @@ class PlainDisplay:
     def __init__(self, say: Callable[[str], None], interval_s: float = PLAIN_INTERVAL_S) -> None:
         self._say = say
         self._interval_s = interval_s
-        self._shown = (-1, -1)
+        self._shown = (-1, -1, "")
         self._shown_at = float("-inf")
 
     def show(self, progress: Progress) -> None:
         """Write a line if there is something new and the last line is old enough."""
-        counts = (progress.done, progress.failed)
+        counts = (progress.done, progress.failed, progress.phase)
         if counts != self._shown and progress.elapsed_s - self._shown_at >= self._interval_s:
             self._write(progress)
 
     def close(self, progress: Progress) -> None:
         """Write the last line, unless it was written."""
-        if (progress.done, progress.failed) != self._shown:
+        if (progress.done, progress.failed) != self._shown[:2]:
             self._write(progress)
 
     def _write(self, progress: Progress) -> None:
-        self._shown, self._shown_at = (progress.done, progress.failed), progress.elapsed_s
+        self._shown, self._shown_at = (progress.done, progress.failed, progress.phase), progress.elapsed_s
         self._say(progress_line(progress))
 
 
@@ -210,6 +285,8 @@ def progress_line(progress: Progress) -> str:
     text = f"{progress.done}/{progress.total} done"
     if progress.failed:
         text += f", {progress.failed} failed"
+    if progress.phase:
+        text += f", {progress.phase}"
     text += f", {clock(progress.elapsed_s)} elapsed"
     if progress.left_s:
         text += f", about {clock(progress.left_s)} left"

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 POLL_S = 10.0
 """Pause between two questions to the queue, in seconds: slurmctld serves a whole cluster, and tasks take minutes."""
 
+PING_S = 12.0
+"""Longer than slurmctld may take to answer by Slurm's own default (MessageTimeout), in seconds."""
+
 
 def mesh_of(request: LaunchRequest, cluster: Cluster) -> Mesh:
     """Return the ranks of one task: as told, one per GPU, or one group.
@@ -83,6 +86,26 @@ class SlurmLauncher:
     def mistake_in(template: Path) -> str:
         """Return what is wrong with a template of the batch script, as far as that shows without a job; or ""."""
         return mistake_in(template)
+
+    def check_machine(self) -> None:
+        """Refuse to submit where no cluster answers.
+
+        Raises:
+            UsageError: Slurm's commands are not here, or no controller answers them.
+        """
+        try:
+            Commands(self._commands.environ, PING_S).run("scontrol", "ping")
+        except SlurmError as error:
+            said = str(error).rstrip(".")
+            if isinstance(error, NoSlurmError):
+                said = "its commands are not on this machine"
+            elif re.search(r"config|resolve_ctls", said):
+                # Else the user would read how Slurm's libraries looked for a configuration in the domain name system.
+                said = "its commands find no configuration (SLURM_CONF)"
+            raise UsageError(
+                f"launch: slurm: no cluster answers: {said}.",
+                remedy="Here: --set launch=torchrun, or --set launch=inline. Else submit on a login node of the cluster.",
+            ) from error
 
     def submit(self, folder: RunFolder, order: Order, restart: int) -> str:
         """Submit the array and the steps that follow it; return the array's job id.

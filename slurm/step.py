@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.registry import Registry
-from genrun.runner.errors import GenrunError, LaunchError
+from genrun.runner.errors import GenrunError, IncompleteError, LaunchError
+from genrun.runner.launch.protocol import NOTIFY
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.order import Order, incomplete, open_items
 from genrun.runner.store.scores import metrics_of
@@ -31,7 +32,7 @@ STEPS = Registry(
     what="step",
     group="genrun.steps",
     package="genrun.runner",
-    own={"report": "steps:report", "score": "steps:score"},
+    own={"report": "steps:report", "score": "steps:score", NOTIFY: "steps:notify"},
 )
 """Steps that follow the items, each `step(folder)`."""
 
@@ -53,8 +54,13 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
     args = parser.parse_args(argv)
     try:
         folder = RunFolder.open(args.run)
-        if not is_ready(folder, Order.load(folder, args.job), args.step, Commands(environ), environ):
-            return QUEUED_AGAIN
+        try:
+            if not is_ready(folder, Order.load(folder, args.job), args.step, Commands(environ), environ):
+                return QUEUED_AGAIN
+        except IncompleteError:
+            # That nobody is at work on what is missing is just what has to be told.
+            if args.step != NOTIFY:
+                raise
         STEPS.get(args.step)(folder)
     except GenrunError as error:
         print(error, file=sys.stderr)
@@ -103,7 +109,7 @@ def _missing(folder: RunFolder, order: Order, step: str) -> str:
 
 def _before(found: SlurmQueueState, step: str) -> list[str]:
     """List the live jobs that do what this step lacks."""
-    steps = (ITEMS,) if step == "score" else (ITEMS, "score")
+    steps = {"score": (ITEMS,), "report": (ITEMS, "score")}.get(step, (ITEMS, "score", "report"))
     return sorted({found.tasks_of(submission, each)[0].job for submission, each in found.live(*steps)})
 
 

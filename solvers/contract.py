@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from genrun.solvers.drawing import Drawing, draw_fronts
+
 # Tensors are touched through their methods only, here and in every solver: importing them does not import torch.
 if TYPE_CHECKING:
     from genrun.solvers.shapes import Output, State
@@ -71,6 +73,34 @@ class Solution:
     skipped: int = 0
     blocks: float = 0.0
     blocks_full: float = 0.0
+
+    def __repr__(self) -> str:
+        # Latents fill a screen, and tell nobody anything.
+        steps = self.fronts[-1] if self.fronts else 0
+        calls = f"{self.rounds} model calls in a row"
+        calls += f" instead of {steps} ({steps / self.rounds:.2f}x)" if 0 < self.rounds < steps else ""
+        return f"Solution({calls}, {self.nfe} evaluations, converged by {self.converged_by})"
+
+    def _repr_html_(self) -> str:
+        """Return the cost as a table, and the fronts as a picture, for notebooks."""
+        steps = self.fronts[-1] if self.fronts else 0
+        rows = {
+            "model calls in a row": f"{self.rounds} instead of {steps}" if self.rounds < steps else str(self.rounds),
+            "evaluations (NFE)": str(self.nfe),
+            "converged by": self.converged_by,
+        }
+        cells = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows.items())
+        return f"<table>{cells}</table>{self.plot().svg if self.fronts else ''}"
+
+    def plot(self) -> Drawing:
+        """Return a picture of the final states over rounds, which a notebook shows.
+
+        Raises:
+            ValueError: there were no rounds.
+        """
+        if not self.fronts:
+            raise ValueError("there were no rounds to draw")
+        return draw_fronts(self.fronts)
 
 
 @runtime_checkable

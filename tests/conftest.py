@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+# Whatever defaults the developer has, tests have none.
+os.environ["GENRUN_CONFIG"] = os.devnull
+os.environ.pop("GENRUN_RUNS", None)
+
 settings.register_profile("genrun", derandomize=True, deadline=None)
 settings.load_profile("genrun")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from genrun.registry import Registry
+from genrun.registry import make as make_plugin
 
 NONE = "none"
 _REGISTRY = Registry(
@@ -38,4 +39,5 @@ def make(section: dict[str, Any] | None) -> Any | None:
     """Make the cache of a job's section {"kind": ..., **options}; return None for none."""
     if not section or section.get("kind", NONE) == NONE:
         return None
-    return get(section["kind"])(**{name: value for name, value in section.items() if name != "kind"})
+    options = {name: value for name, value in section.items() if name != "kind"}
+    return make_plugin(get(section["kind"]), section["kind"], options)

@@ -17,6 +17,7 @@ from genrun.adapters.parallel.exchange import Exchange, ExchangeError, LocalExch
 from genrun.adapters.scheduler.rows import CallProgress, OnRound
 from genrun.adapters.scheduler.time_parallel import OnSampled, TimeParallelScheduler, summary
 from genrun.adapters.scheduler.timesteps import uses_time_after_step, with_counting
+from genrun.registry import make
 from genrun.solvers import registry
 from genrun.solvers.contract import Solution, Solver
 from genrun.solvers.sequential import Sequential
@@ -74,10 +75,13 @@ def parallelize(
         options: the solver's options, such as workers and tolerance.
 
     Raises:
+        TypeError: the solver has no such option.
         RefusedError: the pipeline, or a call of it, carries something from one step to the next that is not its latents.
         CacheError: the cache cannot be used on this pipeline, or with this solver.
     """
-    chosen = registry.get(solver)(**options) if isinstance(solver, str) else solver
+    if not isinstance(solver, str) and options:
+        raise TypeError(f"{', '.join(options)}: options of a solver that is given by name; this one has its own.")
+    chosen = make(registry.get(solver), solver, options) if isinstance(solver, str) else solver
     check_pipeline(pipe)
     manager = CacheManager(_cache(cache), pipe, chosen)
     exchange = exchange or LocalExchange()

@@ -37,21 +37,28 @@ def load_job(job: AnyJob, sets: Sequence[str] = ()) -> LoadedJob:
     Raises:
         JobFileError: with every problem, sorted by place.
     """
-    from genrun.runner.job import load
+    from genrun.runner.api.config import read_config
     from genrun.runner.job.errors import Origin
-    from genrun.runner.job.layers import fill
+    from genrun.runner.job.files import job_file
+    from genrun.runner.job.layers import fill, read_job
+    from genrun.runner.job.registries import Registries
     from genrun.runner.job.resolve import check
     from genrun.runner.job.tree import dress
     from genrun.runner.job.yaml import parse
 
+    path, registries = Path(IN_PYTHON), Registries.installed()
+    adapters = registries.adapters.names()
     if isinstance(job, Mapping):
-        return check(fill(dress(_plain(job), Origin("job")), os.environ), Path(IN_PYTHON), sets)
-    if isinstance(job, str) and "\n" in job:
+        root = fill(dress(_plain(job), Origin("job")), os.environ)
+    elif isinstance(job, str) and "\n" in job:
         root = parse(job, lambda line, column: Origin("job", line, column))
         if not root.is_mapping:
             raise UsageError("a job is a mapping, such as `model: demo-video` and further lines.")
-        return check(fill(root, os.environ), Path(IN_PYTHON), sets)
-    return load(job if isinstance(job, str) else os.fspath(job), sets)
+        root = fill(root, os.environ)
+    else:
+        path = job_file(Path(job))
+        root = read_job(path, os.environ, adapters)
+    return check(read_config().under(root, adapters), path, sets, os.environ, registries)
 
 
 def plan(job: AnyJob | LoadedJob, *, sets: Sequence[str] = ()) -> list[WorkItem]:

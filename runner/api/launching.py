@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.api.run import Run
-from genrun.runner.errors import StoreError, UsageError
+from genrun.runner.errors import GenrunError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -49,6 +49,7 @@ class Submission(Run):
         taken: how many items were `reused` from earlier runs, and how many results were `lost` or are `rewritten`;
             empty where a run is gone on with as it is.
         is_queued: True when the work goes on in a queue after the submission has returned.
+        to_make: number of items that were open when it began.
     """
 
     def __init__(self, folder: RunFolder, taken: Mapping[str, int] | None = None) -> None:
@@ -56,6 +57,7 @@ class Submission(Run):
         self.jobs: list[str] = []
         self.taken = taken or {}
         self.is_queued = False
+        self.to_make = 0
 
     def failures(self) -> list[Failure]:
         """Return the reasons of which items failed, the most frequent first."""
@@ -118,8 +120,10 @@ def launch(
         else:
             order = make_order(folder, launcher, spec.launch.kind, spec, items)
             if launcher.follows and not join:
+                submission.to_make = len(open_items(folder, order))
                 _let_finish(folder, order, held, listener)
             left = open_items(folder, order)
+            submission.to_make = max(submission.to_make, len(left))
             if left:
                 order.save(folder)
             if left and launcher.follows:
@@ -142,6 +146,24 @@ def launch(
             wait_for(folder, order, launcher, submission.jobs, watch=watch, say=say)
     submission.is_queued = bool(submission.jobs) and not wait
     return submission
+
+
+@contextlib.contextmanager
+def notifying(submission: Submission, spec: JobSpec, listener: Listener) -> Iterator[None]:
+    """Tell the job's command how the work ended; of what goes on in a queue, a job of the queue tells it."""
+    from genrun.runner.steps import tell
+
+    trouble = ""
+    try:
+        yield
+    except GenrunError as error:
+        trouble = error.message
+        raise
+    finally:
+        if spec.notify is not None and not submission.jobs and submission.to_make:
+            note = tell(submission.folder, spec.notify, trouble)
+            if note:
+                listener.say(note)
 
 
 def make_launcher(spec: JobSpec, document: Mapping[str, Any], items: Sequence[WorkItem] = ()) -> Launcher:

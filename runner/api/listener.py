@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from genrun.runner.progress import Display, Progress
     from genrun.runner.store.folder import RunFolder
 
+NOTEBOOK_INTERVAL_S = 2.0
+"""Seconds between two lines of progress in a notebook: who sits before it waits."""
+
 
 class Opened(Protocol):
     """A run that a submission goes on with, as `Submission` describes it."""
@@ -64,6 +67,24 @@ class Listener:
 
     def opened(self, submission: Opened) -> None:
         """Hear which run a submission goes on with, before workers are started; errors after that leave the run there."""
+
+
+class ConsoleListener(Listener):
+    """Print what an operation says, its results, and how far it is: for notebooks and scripts."""
+
+    def say(self, text: str) -> None:
+        """Print a message."""
+        print(text, flush=True)
+
+    def result(self, text: str) -> None:
+        """Print a result."""
+        print(text, flush=True)
+
+    def display(self) -> Display:
+        """Return what prints a line whenever items were finished, at most one every two seconds."""
+        from genrun.runner.progress import PlainDisplay
+
+        return PlainDisplay(self.say, NOTEBOOK_INTERVAL_S)
 
 
 QUIET = Listener()

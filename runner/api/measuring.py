@@ -27,12 +27,14 @@ class Bench:
         page: the path of the page.
         results: a cell each: a solver with K and a tolerance on a problem. One that was refused says why.
         pareto: the rounds of each solver at equal error.
+        files: the LaTeX table and the figures, where they were asked for.
     """
 
     folder: Path
     page: Path
     results: Sequence[PointResult]
     pareto: Sequence[Crossing]
+    files: tuple[Path, ...] = ()
 
 
 def bench(
@@ -52,6 +54,8 @@ def bench(
     caches: Sequence[str] = (),
     sets: Sequence[str] = (),
     out: str | os.PathLike[str] | None = None,
+    latex: bool = False,
+    pdf: bool = False,
     command: str = "",
     listener: Listener = QUIET,
 ) -> Bench:
@@ -77,6 +81,8 @@ def bench(
         caches: a cache on each solver, such as "first_block:threshold=0.1".
         sets: anything else of a job's model and sampling, as texts `a.b=value`.
         out: the folder of the results; bench/NAME by default.
+        latex: write pareto.tex, too: a table for a paper.
+        pdf: write the charts into figures/, too, as PDF.
         command: what the page says that it was made by.
         listener: hears what is measured, and how far it is.
 
@@ -86,7 +92,9 @@ def bench(
         MixError: the folder was begun with another model, prompts or sampling.
     """
     from genrun.runner.bench import run
+    from genrun.runner.bench.figures import write_figures
     from genrun.runner.bench.folder import BenchFolder
+    from genrun.runner.bench.outputs import write_latex
     from genrun.runner.bench.results import crossings
     from genrun.runner.bench.subjects import ModelQuestion, ask_model, ask_problem
     from genrun.runner.bench.sweep import parse_solvers, parse_tolerances, parse_workers, with_caches
@@ -111,7 +119,14 @@ def bench(
     listener.say(f"{folder.path}: {plan.total} cells of {len(asked.samples)} samples.")
     results = run.measure(plan, folder, registries.solvers, listener.display())
     page = run.write(plan, folder, results, name, command or f"genrun.bench({model or problem!r})")
-    return Bench(folder.path, Path(page), results, crossings(results))
+    found = crossings(results)
+    files = []
+    if latex:
+        write_latex(folder, len(asked.samples), results)
+        files.append(folder.path / "pareto.tex")
+    if pdf:
+        files += [folder.path / name for name in write_figures(folder, results, found)]
+    return Bench(folder.path, Path(page), results, found, tuple(files))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -15,6 +16,7 @@ from genrun.runner.api.state import Item, Status
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
+    from genrun.runner.api.measuring import Bench
     from genrun.runner.api.results import Report
     from genrun.runner.compare import Comparison
     from genrun.runner.export.export import Exported
@@ -54,6 +56,50 @@ class Run(os.PathLike[str]):
         tally = self.tally
         failed = f", {tally.failed} failed" if tally.failed else ""
         return f"Run({str(self.path)!r}: {tally.done} of {tally.items} items done{failed})"
+
+    def _repr_html_(self) -> str:
+        """Return state, costs and scores as tables, for notebooks."""
+        from html import escape
+
+        tally, table = self.tally, results.tabulate(self.folder, self.scores)
+        counts = f"{tally.done} of {tally.items} items done" + (f", {tally.failed} failed" if tally.failed else "")
+        names = (*table.axes, *(column.title for column in table.columns))
+        texts = [(*row.labels, *(cell.text for cell in row.cells)) for row in table.rows]
+        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        rows = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in texts)
+        table_html = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        return f"<p><code>{escape(str(self.path))}</code>: {counts}</p>{table_html}"
+
+    def plot(self, metric: str = "latent_rmse") -> Any:
+        """Return a matplotlib figure: model calls in a row across, a metric up, a dot for each cell of the matrix.
+
+        Args:
+            metric: of the run's scores.
+
+        Raises:
+            UsageError: the metric was not scored.
+        """
+        from matplotlib.figure import Figure
+
+        from genrun.registry import did_you_mean
+        from genrun.runner.score.summary import summarize
+
+        groups = summarize(self.folder.items(), self.folder.records(), self.scores)
+        shown = [(group, group.rounds, group.metrics.get(metric)) for group in groups]
+        points = [(group.label, rounds.mean, value.mean) for group, rounds, value in shown if rounds and value]
+        if not points:
+            known = sorted({name for group in groups for name in group.metrics})
+            listed = f"Scored are: {', '.join(known)}." if known else "Nothing was scored: run.score() does it."
+            raise UsageError(f"{metric!r}: not scored.{did_you_mean(metric, known)}", remedy=listed)
+        figure = Figure(figsize=(5.0, 3.4), layout="constrained")
+        place = figure.subplots()
+        for label, rounds, value in points:
+            place.plot([rounds], [value], "o", label=label.replace("$", r"\$"))
+        place.set_xlabel("model calls in a row")
+        place.set_ylabel(metric.replace("$", r"\$"))
+        place.set_xlim(left=0)
+        place.legend(fontsize=8)
+        return figure
 
     @property
     def path(self) -> Path:
@@ -126,6 +172,58 @@ class Run(os.PathLike[str]):
     def report(self, *, standalone: bool = False, pdf: bool | str | os.PathLike[str] = False) -> Report:
         """Write the report of the run; see `genrun.api.report`."""
         return results.report(self.folder, standalone=standalone, pdf=pdf)
+
+    def bench(
+        self,
+        solvers: str | Sequence[str] = "all",
+        *,
+        workers: str | Sequence[int] = (1, 2, 4, 8),
+        tolerances: Sequence[float | str] | Mapping[str, Sequence[float]] = (),
+        samples: int = 16,
+        out: str | os.PathLike[str] | None = None,
+        listener: Listener = QUIET,
+    ) -> Bench:
+        """Measure solvers on the model and sampling of this run; see `genrun.api.bench`.
+
+        Args:
+            solvers: names, with options as in "ropa:curvature=false".
+            workers: values of K.
+            tolerances: of all solvers, or by a solver's name.
+            samples: of each cell, with the captions that come with genrun.
+            out: the folder of the results; bench/NAME by default.
+            listener: hears what is measured, and how far it is.
+
+        Raises:
+            UsageError: the run's cells differ in model or sampling, so that it is not clear which to measure.
+        """
+        from genrun.runner.api.measuring import bench
+
+        cells = {json.dumps([item.model, item.sampling], sort_keys=True): item for item in self.folder.items()}
+        if len(cells) != 1:
+            raise UsageError(
+                f"{self.path}: its cells differ in model or sampling.", remedy="genrun.bench(MODEL) takes one."
+            )
+        (item,) = cells.values()
+        model, sampling = item.model, dict(item.sampling)
+        steps, guidance = sampling.pop("steps", None), sampling.pop("guidance_scale", None)
+        held = {key: model.get(key) for key in ("checkpoint", "revision", "dtype", "device", "variant")}
+        name = model["adapter"]
+        if name == "auto":
+            name = held.pop("checkpoint")
+        sets = [f"model.{key}={json.dumps(value)}" for key, value in held.items() if value is not None]
+        sets += [f"sampling.{key}={json.dumps(value)}" for key, value in sampling.items() if value is not None]
+        return bench(
+            name,
+            solvers=solvers,
+            workers=workers,
+            tolerances=tolerances,
+            samples=samples,
+            steps=steps,
+            guidance=guidance,
+            sets=sets,
+            out=out,
+            listener=listener,
+        )
 
     def export(
         self,

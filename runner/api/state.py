@@ -17,6 +17,7 @@ from genrun.runner.errors import UnreadableError
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.launch.protocol import QueueState
+    from genrun.runner.store.activity import RankActivity
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Note, Record
     from genrun.runner.store.results import Survey, Tally
@@ -91,6 +92,7 @@ class Status:
         records: of the items, by id.
         queues: its jobs in every queue that it was ever in.
         unreadable: errors of records that cannot be looked into.
+        ranks: what each rank that is at work is doing.
     """
 
     folder: RunFolder
@@ -98,6 +100,7 @@ class Status:
     records: Mapping[str, Record]
     queues: Sequence[QueueState]
     unreadable: Sequence[UnreadableError] = field(default=())
+    ranks: Sequence[RankActivity] = field(default=())
 
     @property
     def tally(self) -> Tally:
@@ -117,6 +120,7 @@ def status(run: AnyRun = None, *, runs: str | os.PathLike[str] = RUNS, listener:
         listener: hears when it cannot be told who is at work.
     """
     from genrun.runner.launch.jobs import queues_of
+    from genrun.runner.store.activity import activities
 
     folder = run_folder(run, runs)
     planned = folder.items()
@@ -126,7 +130,9 @@ def status(run: AnyRun = None, *, runs: str | os.PathLike[str] = RUNS, listener:
     survey = folder.survey(check_files=True)
     items = [Item.of(folder, item, survey.records.get(item.id), _state(folder, item, survey, held)) for item in planned]
     records = {item.id: survey.records[item.id] for item in planned if item.id in survey.records}
-    return Status(folder, items, records, queues, tuple(survey.unreadable.values()))
+    running = {item.id for item in items if item.status == "running"}
+    ranks = activities(folder, running) if running else []
+    return Status(folder, items, records, queues, tuple(survey.unreadable.values()), ranks)
 
 
 def cancel(

@@ -71,6 +71,7 @@ def submit(
     named = None if run is None else run_folder(run, base)
     with _place_of_refusal(origin):
         launcher = launching.make_launcher(made.spec, made.document, made.items)
+        _check_machine(made, base, named, launcher, new=new)
         with contextlib.ExitStack() as locks:
             locks.enter_context(of_job(job_folder, listener.say))
             remove_from_job(job_folder)
@@ -79,7 +80,8 @@ def submit(
             for line in opened.lines(len(made.items)):
                 listener.say(line)
             submission = Submission(opened.folder, opened.counts())
-            return launch(submission, made.spec, launcher, wait=wait, locks=locks, listener=listener)
+            with launching.notifying(submission, made.spec, listener):
+                return launch(submission, made.spec, launcher, wait=wait, locks=locks, listener=listener)
 
 
 @dataclass(frozen=True)
@@ -321,6 +323,25 @@ def _job(
     for warning in loaded.warnings:
         listener.say(warning)
     return SubmittedJob.of(loaded), loaded.origin
+
+
+def _check_machine(job: SubmittedJob, runs: Path, named: RunFolder | None, launcher: Launcher, *, new: bool) -> None:
+    """Refuse a job of which nothing can be made here before there is a folder of it.
+
+    Raises:
+        UsageError: what is missing.
+    """
+    from genrun.runner.submit.match import find_run
+
+    try:
+        launcher.check_machine()
+    except UsageError:
+        folder = named or (None if new else find_run(job, runs))
+        # A run that is in a queue, or done, is looked up and told; it needs no weights, and perhaps no queue.
+        is_wanted = folder is None or launcher.follows
+        states = _states(job, runs, folder, new=new, listener=QUIET) if is_wanted else {}
+        if any(state in (NEW, FAILED) for state in states.values()):
+            raise
 
 
 @contextlib.contextmanager

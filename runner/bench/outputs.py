@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from genrun.runner import latex
 from genrun.runner.bench.folder import BenchFolder
 from genrun.runner.bench.results import Crossing, PointResult, crossings
 
@@ -44,6 +45,16 @@ def write_tables(folder: BenchFolder, settings: Mapping[str, Any], results: Sequ
     folder.write_file("results.csv", as_csv(RESULT_COLUMNS, result_rows(results)))
     folder.write_file("pareto.csv", as_csv(PARETO_COLUMNS, map(pareto_row, found)))
     folder.write_file("results.json", as_json(settings, results, found))
+
+
+def write_latex(folder: BenchFolder, samples: int, results: Sequence[PointResult]) -> None:
+    """Write pareto.tex: the rounds of each solver at equal error, with a column for each K. Raises StoreError."""
+    columns, rows = grid_rows(crossings(results))
+    caption = (
+        f"Rounds, and N over rounds, at equal mean latent RMSE to the sequential sampler; {samples} samples a cell."
+    )
+    text = latex.table(columns, rows, right=columns[3:], caption=caption)
+    folder.write_file("pareto.tex", text.encode("utf-8", "backslashreplace"))
 
 
 def result_row(result: PointResult) -> dict[str, Any]:

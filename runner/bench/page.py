@@ -202,7 +202,9 @@ def _facts(results: Sequence[PointResult]) -> list[Fact]:
     facts = [
         Fact(str(len({result.cell.solver for result in results})), "solvers"),
         Fact(f"{len(measured):,}", "cells: solver, K and tolerance"),
-        Fact(f"{samples:,}", "samples, each compared with the sequential one of its seed"),
+        Fact(
+            f"{samples // max(1, len(measured)):,}", "samples a cell, each compared with the sequential one of its seed"
+        ),
     ]
     refused = len(results) - len(measured)
     return [*facts, Fact(f"{refused:,}", "cells refused or failed")] if refused else facts

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import click
 
-from genrun.runner.cli.base import VerbGroup, VerbLine
+from genrun.runner.cli.base import VerbGroup, VerbLine, take_talk
 from genrun.version import __version__
 
 HERE = "genrun.runner.cli"
@@ -20,6 +20,7 @@ VERBS: dict[str, dict[str, VerbLine]] = {
         "show": VerbLine(f"{HERE}.job:show", "Print a job as it will run, with every default filled in."),
         "plan": VerbLine(f"{HERE}.plan:plan", "Count the items of a job, or list them."),
         "prompts": VerbLine(f"{HERE}.prompts:prompts", "Show what a list of prompts becomes."),
+        "init": VerbLine(f"{HERE}.init:init", "Write a job file for a model, with comments."),
         "schema": VerbLine(f"{HERE}.job:schema", "Print the JSON schema of job files, for editors."),
     },
     "Run it": {
@@ -48,6 +49,13 @@ VERBS: dict[str, dict[str, VerbLine]] = {
             f"{HERE}.bench:bench", "Measure solvers against the sequential sampler: rounds, error, time."
         ),
     },
+    "Keep house": {
+        "runs": VerbLine(f"{HERE}.housekeeping:runs", "List the runs: state, items, size, age."),
+        "rm": VerbLine(f"{HERE}.housekeeping:rm", "Remove runs."),
+        "gc": VerbLine(f"{HERE}.housekeeping:gc", "Remove all but the newest runs of each job."),
+        "config": VerbLine(f"{HERE}.config:config", "Show your defaults, or write a file of them."),
+        "completion": VerbLine(f"{HERE}.config:completion", "Print what completes genrun's words in a shell."),
+    },
     "Look around": {
         "models": VerbLine(f"{HERE}.lists:models", "List the models, with their defaults."),
         "solvers": VerbLine(f"{HERE}.lists:solvers", "List the solvers, with their options."),
@@ -67,6 +75,12 @@ VERBS: dict[str, dict[str, VerbLine]] = {
         "genrun report",
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option(
+    "-q", "--quiet", is_flag=True, callback=take_talk, expose_value=False, help="Say nothing but results and errors."
+)
+@click.option(
+    "-v", "--verbose", is_flag=True, callback=take_talk, expose_value=False, help="Say more: a line for each item."
 )
 @click.option("--traceback", is_flag=True, help="Print the Python traceback of an unexpected error.")
 @click.version_option(__version__, prog_name="genrun")

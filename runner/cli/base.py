@@ -8,12 +8,15 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from genrun.runner.cli.output import say
+from genrun.runner.cli.output import Talk, complain, set_talk
 from genrun.runner.errors import GenrunError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 UNEXPECTED_EXIT_CODE = 1
 MAX_NAME = 200
@@ -55,12 +58,21 @@ class VerbLine:
         return getattr(importlib.import_module(module), name)
 
 
+def take_talk(context: click.Context, option: click.Parameter, is_set: bool) -> None:
+    """Take `-q` and `-v`, before a verb or after it."""
+    if is_set:
+        set_talk(Talk[str(option.name).upper()])
+
+
 class Verb(click.Command):
     """A command whose help ends in examples: `@click.command(cls=Verb, examples=("genrun plan job.yaml",))`."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
+        # Those of `genrun` itself, which its help lists: who has typed a verb adds them at the end.
+        for flags in (("-q", "--quiet"), ("-v", "--verbose")):
+            self.params.append(click.Option(flags, is_flag=True, callback=take_talk, expose_value=False, hidden=True))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples as they are typed, one a line."""
@@ -94,7 +106,8 @@ class VerbGroup(click.Group):
         return None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse what no shell can pass, and callers in Python can."""
+        """Refuse what no shell can pass, and callers in Python can; forget what the last command was told to say."""
+        set_talk(None)
         for arg in args:
             try:
                 is_wrong = b"\0" in os.fsencode(arg)
@@ -115,6 +128,14 @@ class VerbGroup(click.Group):
             ctx.fail(f"No verb {args[0]!r}.{did_you_mean(args[0], known)} There are: {', '.join(known)}.")
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Propose verbs from the table alone, and options."""
+        from click.shell_completion import CompletionItem
+
+        lines = {verb: line for verbs in self.sections.values() for verb, line in verbs.items()}
+        found = [CompletionItem(verb, help=line.help) for verb, line in lines.items() if verb.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs by section, from the table alone."""
         width = max(len(verb) for verb in self.list_commands(ctx))
@@ -134,12 +155,12 @@ class VerbGroup(click.Group):
         except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
             raise
         except GenrunError as error:
-            say(str(error))
+            complain(str(error))
             ctx.exit(error.exit_code)
         except OSError as error:
             if ctx.params.get("traceback") or error.errno not in OF_THE_MACHINE:
                 self._fail(ctx, error)
-            say(_refused(error) or _of_the_machine(error))
+            complain(_refused(error) or _of_the_machine(error))
             ctx.exit(OF_THE_MACHINE[error.errno])
         except Exception as error:
             self._fail(ctx, error)
@@ -148,7 +169,7 @@ class VerbGroup(click.Group):
         """End the command with an error that nobody expected."""
         if ctx.params.get("traceback"):
             raise error
-        say(_unexpected(error))
+        complain(_unexpected(error))
         ctx.exit(UNEXPECTED_EXIT_CODE)
 
 

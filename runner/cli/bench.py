@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genrun.runner.cli.arguments import complete_plugins
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import Terminal, json_option, put, put_json, put_table
 from genrun.runner.errors import UsageError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from genrun.runner.api.measuring import Bench
 
 SHARED = {"solvers", "samples", "steps", "out", "as_json"}
-SWEPT = {"workers", "tolerances", "seed"}
+SWEPT = {"workers", "tolerances", "seed", "latex", "pdf"}
 OPTIONS = {
     "model": {*SHARED, *SWEPT, "model", "scheduler", "guidance", "prompts", "batch", "caches", "sets"},
     "problem": {*SHARED, *SWEPT, "problem"},
@@ -39,10 +40,18 @@ FLAGS = {"as_json": "json", "sets": "set", "caches": "cache"}
         "genrun bench --engine --ranks 8 --latency-ms 50",
     ),
 )
-@click.option("--model", metavar="NAME", help="A model's name, folder or hub id.")
+@click.option(
+    "--model", metavar="NAME", shell_complete=complete_plugins("adapters"), help="A model's name, folder or hub id."
+)
 @click.option("--problem", metavar="NAME", help="Closed-form problems: analytic (all), mixture, bifurcation, linear.")
 @click.option("--engine", is_flag=True, help="What time-parallel ranks add to rounds x latency.")
-@click.option("--solvers", default="all", metavar="A,B", help="Names, with options as in ropa:curvature=false. [all]")
+@click.option(
+    "--solvers",
+    default="all",
+    metavar="A,B",
+    shell_complete=complete_plugins("solvers"),
+    help="Names, with options as in ropa:curvature=false. [all]",
+)
 @click.option("--workers", default="1,2,4,8", metavar="K,K", help="Evaluations a round. [1,2,4,8]")
 @click.option(
     "--tolerances", multiple=True, metavar="[A=]T,T", help="A sweep, of one solver or all. [default x 1/8..4]"
@@ -61,6 +70,8 @@ FLAGS = {"as_json": "json", "sets": "set", "caches": "cache"}
 @click.option("--ranks", type=click.IntRange(1), default=8, help="Most ranks of --engine. [8]")
 @click.option("--latency-ms", type=click.FloatRange(1), default=50.0, help="Of a model evaluation with --engine. [50]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results. [bench/NAME]")
+@click.option("--latex", is_flag=True, help="Write pareto.tex, too.")
+@click.option("--pdf", is_flag=True, help="Write the charts, too, as PDF into DIR/figures.")
 @json_option
 @click.pass_context
 def bench(context: click.Context, /, **options: Any) -> None:
@@ -112,6 +123,7 @@ def _put_bench(found: Bench, options: dict[str, Any]) -> None:
                 "cells": len(found.results),
                 "measured": measured,
                 "refused": len(found.results) - measured,
+                "files": [str(file.absolute()) for file in found.files],
                 "pareto": [outputs.pareto_row(each) for each in found.pareto],
             }
         )
@@ -121,6 +133,8 @@ def _put_bench(found: Bench, options: dict[str, Any]) -> None:
     if options["caches"]:
         put("")
         put_table(CACHE_COLUMNS, cache_rows(found.results), right=CACHE_COLUMNS[2:])
+    for file in found.files:
+        put(str(file.absolute()))
     put(str(found.page))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.cli.arguments import runs_option
+from genrun.runner.cli.arguments import complete_runs, runs_option
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, one_line, put, put_json, put_table, say
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
         "genrun compare nightly/pinned nightly/latest",
         "genrun compare runs/demo/2026-01-31T02-00-00-3f9c demo --drift psnr,ssim --markdown summary.md",
         "genrun compare demo --gates jobs/demo.yaml --junit gates.xml",
+        "genrun compare demo --by solver --latex table.tex --pdf figure.pdf",
     ),
 )
-@click.argument("runs", metavar="[RUN_A] RUN_B", nargs=-1)
+@click.argument("runs", metavar="[RUN_A] RUN_B", nargs=-1, shell_complete=complete_runs)
 @click.option("--by", metavar="AXIS", help="Compare the cells of one run along this axis of its matrix.")
 @click.option("--baseline", metavar="LABEL", help="The label of that axis that the others are held against.")
 @click.option(
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
 @click.option(
     "--markdown", "markdown_file", type=click.Path(path_type=Path, dir_okay=False), help="Write Markdown here."
 )
+@click.option(
+    "--latex", "latex_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a LaTeX table here."
+)
+@click.option("--pdf", "pdf_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a figure as PDF here.")
 @runs_option
 @json_option
 def compare(
@@ -57,6 +62,8 @@ def compare(
     confidence: float,
     junit_file: Path | None,
     markdown_file: Path | None,
+    latex_file: Path | None,
+    pdf_file: Path | None,
     base: Path,
     as_json: bool,
 ) -> None:
@@ -73,12 +80,13 @@ def compare(
     found = results.compare(
         *runs, by=by, baseline=baseline, gates=gates_file, drift=names, confidence=confidence, runs=base
     )
-    _write(found, junit_file, markdown_file)
+    _write(found, junit_file, markdown_file, latex_file, pdf_file)
     if as_json:
         put_json(as_data(found))
     else:
         _show(found, worst)
-        _tell(found)
+        for note in found.notes:
+            say(note)
     if code := exit_code(found.state):
         raise click.exceptions.Exit(code)
 
@@ -92,22 +100,34 @@ def as_data(found: Comparison) -> dict[str, Any]:
     return data
 
 
-def _write(found: Comparison, junit_file: Path | None, markdown_file: Path | None) -> None:
+def _write(
+    found: Comparison,
+    junit_file: Path | None,
+    markdown_file: Path | None,
+    latex_file: Path | None,
+    pdf_file: Path | None,
+) -> None:
     from genrun.runner.compare.junit import junit
-    from genrun.runner.compare.tables import markdown
+    from genrun.runner.compare.tables import latex, markdown
     from genrun.runner.store.files import atomic_write
 
     if junit_file is not None:
         atomic_write(junit_file, junit(found))
     if markdown_file is not None:
         atomic_write(markdown_file, markdown(found).encode("utf-8", "backslashreplace"))
+    if latex_file is not None:
+        atomic_write(latex_file, latex(found).encode("utf-8", "backslashreplace"))
+    if pdf_file is not None:
+        from genrun.runner.compare.figure import pdf
+
+        atomic_write(pdf_file, pdf(found))
 
 
 def _show(found: Comparison, worst: str | None) -> None:
     from genrun.runner.compare import tables
 
     say(f"{found.candidate}\n  against {'its own cells' if found.by else found.baseline}")
-    put_table(tables.DIFFERENCES, tables.difference_rows(found), right=tables.RIGHT)
+    put_table(tables.DIFFERENCES, tables.difference_rows(found), right=tables.RIGHT, drop=("d", "prompts +/=/-", "n"))
     for cell in found.cells:
         alone = cell.only_baseline + cell.only_candidate
         if cell.identical or alone:
@@ -120,17 +140,6 @@ def _show(found: Comparison, worst: str | None) -> None:
         put_table(tables.GATES, tables.gate_rows(found), right=())
     _show_worst(found, tables.worst_metric(found, worst))
     say(tables.headline(found))
-
-
-def _tell(found: Comparison) -> None:
-    """Say what is to be told of the items of each side: a picture that a safety checker replaced is in no mean."""
-    from genrun.runner.api.finding import run_folder
-    from genrun.runner.notes import group_notes
-
-    sides = {"": found.candidate} if found.by else {"Baseline: ": found.baseline, "Candidate: ": found.candidate}
-    for side, path in sides.items():
-        for notes in group_notes(run_folder(path).records().values()):
-            say(f"{side}{notes}")
 
 
 def _show_worst(found: Comparison, metric: str | None) -> None:

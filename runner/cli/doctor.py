@@ -143,7 +143,7 @@ def doctor(
         if weights:
             _list_weights(base, as_json)
         return
-    findings = [_python(), *_libraries(probe()), *_weights(), *_launchers(), _disk(Path()), _browser(), _vbench(base)]
+    findings = [_python(), *_libraries(probe()), *_weights(), *_launchers(), _disk(base), _browser(), _vbench(base)]
     if as_json:
         put_json([asdict(finding) for finding in findings])
     else:
@@ -199,10 +199,12 @@ def _launchers() -> list[Finding]:
     return [Finding(check.name, check.ok, check.found, check.fix, needed=False) for check in examine(os.environ)]
 
 
-def _disk(folder: Path) -> Finding:
+def _disk(runs: Path) -> Finding:
+    """Look at the disk of the folder of runs, or of the nearest folder above it that is there."""
+    folder = next(path for path in (runs.absolute(), *runs.absolute().parents) if path.is_dir())
     free_gib = shutil.disk_usage(folder).free / 2**30
     fix = f"free {MIN_FREE_GIB} GiB, or set output.dir to another disk"
-    return Finding("disk", free_gib >= MIN_FREE_GIB, f"{free_gib:.1f} GiB free here", fix, needed=False)
+    return Finding("disk", free_gib >= MIN_FREE_GIB, f"{free_gib:.1f} GiB free for {runs}", fix, needed=False)
 
 
 def _browser() -> Finding:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.cli.arguments import job_argument, set_option
+from genrun.runner.cli.arguments import complete_jobs, job_argument, job_of, set_option
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, put, put_json, say
 from genrun.runner.job.errors import JobFileError
@@ -23,16 +23,25 @@ if TYPE_CHECKING:
         "genrun validate jobs/demo.yaml",
         "genrun validate jobs/*.yaml",
         "genrun validate jobs/demo.yaml --set solver=ropa --json",
+        "genrun validate - < job.yaml",
     ),
 )
-@click.argument("jobs", metavar="JOB...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument(
+    "jobs",
+    metavar="JOB...",
+    type=click.Path(path_type=Path, allow_dash=True),
+    nargs=-1,
+    required=True,
+    shell_complete=complete_jobs,
+)
 @set_option
 @json_option
 def validate(jobs: Sequence[Path], sets: Sequence[str], as_json: bool) -> None:
     """Check a job file and report every problem at once.
 
-    Reads the job, its parents (`extends`), its prompts and its checkpoint folder, and plans its items. Loads no
-    model. Each problem is one line: file:line:column: what is wrong, and the remedy. Exit code 2 if there are any.
+    JOB is a file, or - for stdin. Reads the job, its parents (`extends`), its prompts and its checkpoint folder, and plans
+    its items. Loads no model. Each problem is one line: file:line:column: what is wrong, and the remedy. Exit code 2 if
+    there are any.
     """
     results = [_check(job, sets) for job in jobs]
     for result in results:
@@ -65,7 +74,7 @@ def show(job: Path, sets: Sequence[str], origin: bool, as_json: bool) -> None:
     """
     from genrun.runner.api import jobs
 
-    loaded = jobs.load_job(job, sets)
+    loaded = jobs.load_job(job_of(job), sets)
     if as_json:
         places = {path: str(place) for path, place in loaded.origin.items()}
         put_json({"job": loaded.document, **({"origin": places} if origin else {})})
@@ -100,7 +109,7 @@ def _check(job: Path, sets: Sequence[str]) -> dict[str, Any]:
     from genrun.runner.api import jobs
 
     try:
-        loaded = jobs.load_job(job, sets)
+        loaded = jobs.load_job(job_of(job), sets)
         found = {"job": str(job), "ok": True, "items": len(jobs.plan(loaded)), "problems": []}
         for warning in loaded.warnings:
             say(warning)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genrun.runner.cli.arguments import complete_plugins
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import json_option, put, put_json, put_table, say
 from genrun.runner.errors import UsageError
@@ -68,7 +69,7 @@ def _defaults(defaults: dict[str, Any]) -> str:
 
 
 @click.command(cls=Verb, examples=("genrun solvers", "genrun solvers ropa", "genrun solvers --json"))
-@click.argument("names", metavar="[SOLVER]...", nargs=-1)
+@click.argument("names", metavar="[SOLVER]...", nargs=-1, shell_complete=complete_plugins("solvers"))
 @json_option
 def solvers(names: Sequence[str], as_json: bool) -> None:
     """List the solvers, with their options.
@@ -92,7 +93,7 @@ def solvers(names: Sequence[str], as_json: bool) -> None:
 
 
 @click.command(cls=Verb, examples=("genrun caches", "genrun caches toca", "genrun caches mag --calibrate demo-video"))
-@click.argument("names", metavar="[CACHE]...", nargs=-1)
+@click.argument("names", metavar="[CACHE]...", nargs=-1, shell_complete=complete_plugins("caches"))
 @click.option("--calibrate", metavar="MODEL", help="Measure the ratios that mag needs, on a few samples of a model.")
 @json_option
 def caches(names: Sequence[str], calibrate: str | None, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from genrun.runner.cli.arguments import runs_option
+from genrun.runner.cli.arguments import complete_runs, runs_option
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import put, say
 from genrun.runner.errors import UsageError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.5
 QUEUE_POLL_S = 10.0
+_UP = re.compile(r"\x1b\[\d*A")
 
 
 @click.command(
@@ -32,23 +33,24 @@ QUEUE_POLL_S = 10.0
         "genrun logs --rank 1",
     ),
 )
-@click.argument("names", nargs=-1, metavar="[RUN] [ITEM]")
+@click.argument("names", nargs=-1, metavar="[RUN] [ITEM]", shell_complete=complete_runs)
 @click.option("--rank", type=click.IntRange(min=0), help="Only the log of this rank.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last lines of each log, so many of them.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as the workers write, until they end.")
 @runs_option
-def logs(names: tuple[str, ...], rank: int | None, follow: bool, base: Path) -> None:
+def logs(names: tuple[str, ...], rank: int | None, lines: int | None, follow: bool, base: Path) -> None:
     """Print what the workers of a run wrote.
 
     Without ITEM, the logs of the newest launch; with the first digits of an item's id, what was written about it.
     """
     folder, item = _find(names, base)
     if item is not None:
-        _print_item(folder, item, rank, follow=follow)
+        _print_item(folder, item, rank, lines, follow=follow)
         return
     launches = sorted((path for path in folder.logs.glob("*") if path.is_dir()), key=_age)
     if not launches:
         raise UsageError(f"{folder.path}: has no logs: nothing was launched.", remedy="genrun retry starts workers.")
-    tails = _Tails(launches[-1], rank)
+    tails = _Tails(launches[-1], rank, lines)
     tails.print_new()
     end = _End(folder)
     while follow and not end.is_there(launches[-1].name):
@@ -59,9 +61,10 @@ def logs(names: tuple[str, ...], rank: int | None, follow: bool, base: Path) -> 
 class _Tails:
     """The logs of one launch, printed as they grow: each piece under the name of its file."""
 
-    def __init__(self, launch: Path, rank: int | None) -> None:
+    def __init__(self, launch: Path, rank: int | None, lines: int | None) -> None:
         self._launch = launch
         self._rank = rank
+        self._lines = lines
         self._read: dict[Path, int] = {}
         self._last: Path | None = None
 
@@ -77,7 +80,10 @@ class _Tails:
             if path != self._last:
                 say(f"==> {path} <==")
                 self._last = path
-            put(text.decode(errors="replace").removesuffix("\n"))
+            written = as_it_stands(text.decode(errors="replace").removesuffix("\n")).split("\n")
+            put("\n".join(written if self._lines is None else written[len(written) - self._lines :]))
+        # What is written from now on is new, and shown whole.
+        self._lines = None
 
 
 class _End:
@@ -98,6 +104,12 @@ class _End:
             self._is_over = is_over(self._folder, launch, os.environ)
             self._asked = time.monotonic()
         return self._is_over
+
+
+def as_it_stands(text: str) -> str:
+    r"""Return a log's text as a terminal would leave it: of a line that was written over, by `\r`, only the last state."""
+    lines = (line.rstrip("\r") for line in _UP.sub("", text).split("\n"))
+    return "\n".join(line[line.rfind("\r") + 1 :] for line in lines)
 
 
 def log_files(launch: Path, rank: int | None) -> list[Path]:
@@ -133,10 +145,10 @@ def _find(names: tuple[str, ...], base: Path) -> tuple[RunFolder, str | None]:
         return folder, found[0]
 
 
-def _print_item(folder: RunFolder, item_id: str, rank: int | None, *, follow: bool) -> None:
+def _print_item(folder: RunFolder, item_id: str, rank: int | None, lines: int | None, *, follow: bool) -> None:
     """Print what any rank of any launch wrote about an item; on demand until the item is finished."""
     shown: dict[Path, int] = {}
-    _print_sections(folder, item_id, rank, shown)
+    _print_sections(folder, item_id, rank, shown, lines)
     end = _End(folder)
     launch = max(folder.logs.glob("*/order.json"), key=_age, default=None)
     while follow and launch and not _is_finished(folder, item_id) and not end.is_there(launch.parent.name):
@@ -148,7 +160,9 @@ def _print_item(folder: RunFolder, item_id: str, rank: int | None, *, follow: bo
         say(f"{item_id}: no log mentions it.")
 
 
-def _print_sections(folder: RunFolder, item_id: str, rank: int | None, shown: dict[Path, int]) -> None:
+def _print_sections(
+    folder: RunFolder, item_id: str, rank: int | None, shown: dict[Path, int], count: int | None = None
+) -> None:
     """Print the lines about an item that were not printed yet; `shown` counts them by file."""
     from genrun.runner.worker.log import section_of
 
@@ -156,11 +170,12 @@ def _print_sections(folder: RunFolder, item_id: str, rank: int | None, shown: di
     for path in (path for launch in launches for path in log_files(launch, rank)):
         if item_id.encode() not in path.read_bytes():
             continue
-        lines = section_of(path.read_text(encoding="utf-8", errors="replace").splitlines(), item_id)
+        text = path.read_bytes().decode(errors="replace")
+        lines = section_of(as_it_stands(text).split("\n"), item_id)
         new = lines[shown.get(path, 0) :]
         if new:
             say(f"==> {path} <==")
-            put("\n".join(new))
+            put("\n".join(new if count is None else new[len(new) - count :]))
             shown[path] = len(lines)
 
 

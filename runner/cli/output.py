@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.api.listener import Listener, Opened
+from genrun.runner.api import RUNS
+from genrun.runner.api.listener import Listener, Opened, Silent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,12 +28,47 @@ if TYPE_CHECKING:
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+GAP = 2
+"""Spaces between two columns of a table."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 """Decorator that gives a verb the flag `--json`, as the argument `as_json`."""
 
 
+class Talk(enum.IntEnum):
+    """What is written to stderr: errors alone, what is being done and why, or that of each item."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+_talk: list[Talk] = []
+"""What -q or -v asked for; nothing before that is known, and where neither was given."""
+
+
+def set_talk(talk: Talk | None) -> None:
+    """Choose what is written to stderr from now on; None for the user's default."""
+    _talk[:] = [] if talk is None else [talk]
+
+
+def talk() -> Talk:
+    """Return what is to be written: as -q and -v say, else the user's default."""
+    if not _talk:
+        from genrun.runner.api.config import read_config
+
+        set_talk(Talk[read_config().talk.upper()])
+    return _talk[0]
+
+
 def say(text: str) -> None:
-    """Write a line of talk to stderr."""
+    """Write a line of talk to stderr, unless it is to be quiet."""
+    if talk() > Talk.QUIET:
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Write an error to stderr."""
     click.echo(printable(text), err=True)
 
 
@@ -55,6 +94,33 @@ def run_json(folder: RunFolder, tally: Tally, jobs: Sequence[str] = ()) -> dict[
     }
 
 
+def name_of(folder: RunFolder) -> str:
+    """Return what a command of this folder names a run by: its job's name for the latest, else its path."""
+    import shlex
+
+    from genrun.runner.store.runs import LATEST
+
+    job_folder = folder.path.parent
+    is_latest = os.path.realpath(job_folder / LATEST) == str(folder.path) and job_folder.parent == Path(RUNS).resolve()
+    return shlex.quote(job_folder.name if is_latest else str(folder.path))
+
+
+def unscored(folder: RunFolder) -> list[str]:
+    """Return the metrics that a run's job names and that nobody has measured."""
+    from genrun.runner.store.scores import metrics_of, score_files
+
+    scored = {path.stem for path in score_files(folder)}
+    return [name for name in metrics_of(folder.job_document()) if name not in scored]
+
+
+def say_gains(folder: RunFolder) -> None:
+    """Say what each solver of a run costs in model calls and seconds, and what it gains on the sequential sampler."""
+    from genrun.runner.score.summary import gains, summarize
+
+    for line in gains(summarize(folder.items(), folder.records(), ())):
+        say(f"  {line}")
+
+
 def notes_json(records: Iterable[Record]) -> dict[str, Any]:
     """Return the key `notes` of `--json`: kind of note -> done items that have one; no key where none has."""
     from genrun.runner.notes import count_notes
@@ -63,20 +129,49 @@ def notes_json(records: Iterable[Record]) -> dict[str, Any]:
     return {"notes": found} if found else {}
 
 
-def put_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> None:
+def put_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Iterable[str] = (),
+    drop: Iterable[str] = (),
+) -> list[str]:
     """Write a table to stdout: ruled by rich on a terminal, aligned with spaces elsewhere.
 
     Args:
         columns: headings.
         rows: cells, as many as there are columns; shown by `str`, with control characters escaped.
         right: the columns to align to the right (numbers).
+        drop: columns to leave out where a terminal is too narrow for all, in this order.
+
+    Returns:
+        The columns that were left out.
     """
     cells = [[printable(str(cell)) for cell in row] for row in rows]
+    dropped = []
+    for name in drop if on_terminal() else ():
+        if fits(columns, cells):
+            break
+        if name in columns:
+            place = list(columns).index(name)
+            columns, *cells = [[*line[:place], *line[place + 1 :]] for line in (columns, *cells)]
+            dropped.append(name)
     on_right = [column in set(right) for column in columns]
     if on_terminal():
         _rich_table(columns, cells, on_right)
     else:
         _plain_table(columns, cells, on_right)
+    return dropped
+
+
+def fits(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Tell whether a table is as narrow as the terminal; always elsewhere, where lines may be of any length."""
+    if not on_terminal():
+        return True
+    from rich.cells import cell_len
+
+    widths = (max(cell_len(line[index]) for line in (columns, *rows)) for index in range(len(columns)))
+    return sum(width + GAP for width in widths) - GAP <= console(err=False).width
 
 
 def on_terminal(*, err: bool = False) -> bool:
@@ -111,6 +206,10 @@ class Terminal(Listener):
         """Return a bar on a terminal, and lines now and then elsewhere."""
         from genrun.runner.progress import PlainDisplay, RichDisplay
 
+        if talk() is Talk.QUIET:
+            return Silent()
+        if talk() is Talk.VERBOSE:
+            return PlainDisplay(say, 0.0)
         return RichDisplay() if on_terminal(err=True) else PlainDisplay(say)
 
     def opened(self, submission: Opened) -> None:
@@ -121,7 +220,7 @@ class Terminal(Listener):
 @contextmanager
 def progress_bar(title: str) -> Iterator[Listener]:
     """Show the number of processed items as a bar on a terminal; elsewhere show messages only."""
-    if not on_terminal(err=True):
+    if not on_terminal(err=True) or talk() is Talk.QUIET:
         yield Terminal()
         return
     from rich.progress import Progress

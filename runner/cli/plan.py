@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.cli.arguments import job_argument, set_option
+from genrun.runner.cli.arguments import job_argument, job_of, set_option
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import Terminal, json_option, one_line, put_json, put_table, say
 from genrun.runner.errors import GenrunError, RunError
@@ -80,7 +80,7 @@ def plan(
     """
     from genrun.runner.api import jobs
 
-    loaded = jobs.load_job(job, sets)
+    loaded = jobs.load_job(job_of(job), sets)
     if memory or gpu_memory is not None:
         _put_memory(loaded, gpu_memory, as_json)
         return

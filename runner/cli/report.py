@@ -9,7 +9,7 @@ import click
 
 from genrun.runner.cli.arguments import run_argument
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import json_option, put, put_json, say
+from genrun.runner.cli.output import json_option, name_of, put, put_json, say, say_gains, unscored
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,6 +72,14 @@ def report(
     else:
         for value in found.values():
             put(value)
+    if server is None and not as_json:
+        if missing := unscored(folder):
+            name = name_of(folder)
+            say(
+                f"Not scored yet: {', '.join(missing)}. To have them on the page: genrun score {name}; genrun report {name}"
+            )
+        say_gains(folder)
+        say(f"Open: {made.path.as_uri()}")
     if server is not None:
         say("Only this machine can open it. Ctrl-C ends it.")
         with server:

@@ -12,7 +12,7 @@ import click
 
 from genrun.runner.cli.arguments import run_argument
 from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import json_option, one_line, progress_bar, put_json, put_table, say
+from genrun.runner.cli.output import fits, json_option, one_line, progress_bar, put_json, put_table, say
 from genrun.runner.errors import UsageError
 from genrun.runner.notes import group_notes
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from genrun.runner.store.records import Score
 
 SHOWN_REASONS = 10
+LESS_NEEDED = ("median", "max", "worst block", "NFE")
+"""Columns that a narrow terminal does without, the first of them first."""
+
 LISTS = ("dimensions",)
 """Options that are lists: `--set vbench.dimensions=color,scene`."""
 
@@ -89,11 +92,18 @@ def _show(folder: RunFolder, scores: list[Score]) -> None:
 
     table = tabulate(folder, scores)
     titles = [column.title for column in table.columns]
+    columns = [*table.axes, *titles]
     cells = [
         [*row.labels, *(" ".join([cell.text, *cell.note.split("\n")]).rstrip() for cell in row.cells)]
         for row in table.rows
     ]
-    put_table([*table.axes, *titles], cells, right=titles)
+    left_out = []
+    if not fits(columns, cells):
+        left_out.append("intervals")
+        cells = [[*row.labels, *(cell.text for cell in row.cells)] for row in table.rows]
+    left_out += put_table(columns, cells, right=titles, drop=(*LESS_NEEDED, *reversed(titles[1:])))
+    if left_out:
+        say(f"Left out for want of room: {', '.join(left_out)}. A wider terminal, or genrun report, shows them.")
     reasons = Counter(
         (row.metric, row.reason) for row in scores if row.value is None and row.reason != IS_REFERENCE
     ).most_common()

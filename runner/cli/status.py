@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from genrun.runner.cli.output import (
     Terminal,
     json_option,
     notes_json,
+    on_terminal,
     one_line,
     put,
     put_json,
@@ -21,6 +24,7 @@ from genrun.runner.cli.output import (
     run_json,
     say,
 )
+from genrun.runner.store.activity import DECODING
 
 if TYPE_CHECKING:
     from genrun.runner.api.state import Item, Status
@@ -31,39 +35,137 @@ TASKS = ("job", "step", "tasks", "state", "restarted", "why", "nodes")
 SHOWN_FAILURES = 10
 SHOWN_ITEMS = 3
 SHOWN_NODES = 40
+SHOWN_WORK = 16
+"""Items in work, and ranks, that are listed."""
+
+WATCH_S, PLAIN_WATCH_S = 1.0, 10.0
+"""Seconds between two looks of --watch: on a terminal, and where lines are kept."""
+
+GIB = 2**30
 
 
-@click.command(cls=Verb, examples=("genrun status", "genrun status demo --json", "genrun status runs/demo/latest"))
+@click.command(
+    cls=Verb,
+    examples=(
+        "genrun status",
+        "genrun status demo --watch",
+        "genrun status demo --json",
+        "genrun status runs/demo/latest",
+    ),
+)
 @run_argument
+@click.option(
+    "--watch", is_flag=True, help="Look again and again until nothing is at work; with --json, a line each time."
+)
 @json_option
-def status(run: str | None, base: Path, as_json: bool) -> None:
+def status(run: str | None, base: Path, watch: bool, as_json: bool) -> None:
     """Show how far a run is.
 
-    RUN is a run folder, a job's name (its latest run), or nothing (the run submitted last). Of a run in Slurm's queue
-    it tells the tasks, too: where they run, why they wait, how they ended; with one call of squeue.
+    RUN is a run folder, a job's name (its latest run), or nothing (the run submitted last). Of items in work it tells
+    phase, step and time left, and of each rank its memory and the seconds of an evaluation. Of a run in Slurm's queue it
+    tells the tasks, too: where they run, why they wait, how they ended; with one call of squeue.
     """
     from genrun.runner.api import state
+    from genrun.runner.api.finding import run_folder
 
-    found = state.status(run, runs=base, listener=Terminal())
+    folder = run_folder(run, base)
+    found = state.status(folder, listener=Terminal())
+    pace, clears = Outlook(found), on_terminal() and not as_json
+    try:
+        while watch and pace.look(found):
+            if clears:
+                click.clear()
+            _put(found, as_json, pace.left())
+            began = time.process_time()
+            time.sleep(pace.rest_s(as_json))
+            found = state.status(folder, listener=Terminal())
+            pace.cost_s = time.process_time() - began
+    except KeyboardInterrupt:
+        say("No longer watched; the work goes on.")
+        return
+    if watch and clears:
+        click.clear()
+    _put(found, as_json)
+    if found.unreadable:
+        raise click.exceptions.Exit(1)
+
+
+class Outlook:
+    """The end of a run as it is watched: how long its items took, and how many are made at a time.
+
+    Attributes:
+        cost_s: processor time of a look, in seconds.
+    """
+
+    def __init__(self, found: Status) -> None:
+        from genrun.runner.progress import Pace
+
+        self.cost_s = 0.0
+        self._found = found
+        cells = {item.id: tuple(item.axes.values()) for item in found.items}
+        self._pace = Pace(cells, self._taken(found))
+        self._cells = cells
+
+    def look(self, found: Status) -> bool:
+        """Take a new state; return whether anything is at work."""
+        from genrun.runner.submit.active import at_work
+
+        self._found = found
+        self._pace.see(time.monotonic(), self._taken(found), self._parts())
+        running = any(item.status == "running" for item in found.items)
+        return running or any(queue.live_jobs for queue in found.queues) or bool(at_work(found.folder))
+
+    def left(self) -> str:
+        """Say how long the rest takes, as far as anything tells."""
+        from genrun.runner.progress import LOADING, clock
+
+        parts = self._parts()
+        open_items = [item.id for item in self._found.items if item.status in ("running", "pending")]
+        left_s = self._pace.left_s(time.monotonic(), open_items, parts)
+        if left_s is None and parts and (taken := self._taken(self._found)):
+            # Nothing was finished since the watching began: what was made before tells, by as many as are in work now.
+            each = sum(taken.values()) / len(taken)
+            left_s = each * (len(open_items) - sum(parts.values())) / len(parts)
+        if left_s is not None:
+            return f"About {clock(left_s)} left."
+        ranks = self._found.ranks
+        return f"{LOADING[0].upper()}{LOADING[1:]}." if ranks and not parts else ""
+
+    def rest_s(self, as_json: bool) -> float:
+        """Return how long to wait for the next look, which takes a tenth of the time at most."""
+        usual = WATCH_S if on_terminal() or as_json else PLAIN_WATCH_S
+        return max(usual, 10 * self.cost_s)
+
+    def _parts(self) -> dict[str, float]:
+        return {rank.item: rank.front / rank.num_steps for rank in self._found.ranks if rank.front and rank.num_steps}
+
+    @staticmethod
+    def _taken(found: Status) -> dict[str, float]:
+        return {item.id: item.elapsed_s for item in found.items if item.status == "done" and item.elapsed_s}
+
+
+def _put(found: Status, as_json: bool, left: str = "") -> None:
     if as_json:
         put_json(
             {
                 **run_json(found.folder, found.tally, [job for queue in found.queues for job in queue.job_ids()]),
                 **notes_json(found.records.values()),
                 "rows": [_row(found, item) for item in found.items],
+                **({"ranks": [asdict(rank) for rank in found.ranks]} if found.ranks else {}),
                 **_tasks_json(found.queues),
             }
         )
     else:
         _put_items(found)
+        _put_work(found)
+        if left:
+            say(left)
         _say_failures([item for item in found.items if item.status == "failed"])
         _say_notes(found)
         for error in found.unreadable[:SHOWN_ITEMS]:
             count = sum(item.status == "unreadable" for item in found.items)
             say(f"{count} of {len(found.items)} items cannot be told: {error}")
         _put_tasks(found.queues)
-    if found.unreadable:
-        raise click.exceptions.Exit(1)
 
 
 def _row(found: Status, item: Item) -> dict[str, Any]:
@@ -76,7 +178,7 @@ def _row(found: Status, item: Item) -> dict[str, Any]:
         "axes": item.axes,
     }
     if item.status not in ("done", "failed"):
-        return row
+        return row | _work(found, item)
     return row | {
         "attempt": item.attempt,
         "media": None if item.media is None else str(item.media),
@@ -87,6 +189,54 @@ def _row(found: Status, item: Item) -> dict[str, Any]:
         "error": item.error,
         "notes": [{"kind": note.kind, "message": note.message} for note in item.notes],
     }
+
+
+def _work(found: Status, item: Item) -> dict[str, Any]:
+    """Return the phase, step and seconds left of an item in work, as far as its ranks tell."""
+    ranks = [rank for rank in found.ranks if item.id in (rank.item, rank.decoding)] if item.status == "running" else []
+    if not ranks:
+        return {}
+    at_it = next((rank for rank in ranks if rank.item == item.id), None)
+    if at_it is None or at_it.phase == DECODING:
+        return {"phase": DECODING}
+    if not at_it.num_steps:
+        return {"phase": at_it.phase}
+    return {"phase": at_it.phase, "step": at_it.front, "steps": at_it.num_steps, "left_s": at_it.left_s}
+
+
+def _put_work(found: Status) -> None:
+    """Print the items in work, each with its phase, step and time left, and what their ranks hold and take."""
+    from genrun.runner.progress import clock
+
+    running = [item for item in found.items if item.status == "running"]
+    if running:
+        put("")
+        rows = []
+        for item in running[:SHOWN_WORK]:
+            work = _work(found, item)
+            step = f"{work['step']}/{work['steps']}" if "step" in work else ""
+            left_s = work.get("left_s")
+            cell = ", ".join(item.axes.values())
+            left = "" if left_s is None else clock(left_s)
+            rows.append((item.id, cell, work.get("phase", ""), step, left, one_line(item.prompt, 30)))
+        columns = ("item", "cell", "phase", "step", "left", "prompt")
+        put_table(columns, rows, right=("step", "left"), drop=("prompt", "cell"))
+        if len(running) > SHOWN_WORK:
+            say(f"... and {len(running) - SHOWN_WORK} more: --json lists them.")
+    if found.ranks:
+        put("")
+        rows = [
+            (
+                rank.rank,
+                rank.item[:8],
+                rank.phase,
+                f"{rank.memory_bytes / GIB:.2f}" if rank.memory_bytes else "",
+                f"{rank.evaluation_s:.3g}" if rank.evaluation_s else "",
+            )
+            for rank in found.ranks[:SHOWN_WORK]
+        ]
+        columns = ("rank", "item", "phase", "memory, GiB", "s/evaluation")
+        put_table(columns, rows, right=("rank", *columns[3:]))
 
 
 def _put_items(found: Status) -> None:

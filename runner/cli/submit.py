@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from genrun.runner.api import RUNS
-from genrun.runner.cli.arguments import wait_option
+from genrun.runner.cli.arguments import complete_jobs, complete_runs, job_of, wait_option
 from genrun.runner.cli.base import Verb
 from genrun.runner.cli.output import (
     Terminal,
+    complain,
     json_option,
+    name_of,
     notes_json,
     one_line,
     put,
@@ -21,6 +24,8 @@ from genrun.runner.cli.output import (
     put_table,
     run_json,
     say,
+    say_gains,
+    unscored,
 )
 from genrun.runner.errors import UsageError
 
@@ -43,12 +48,17 @@ MESSAGE_WIDTH = 400
         "genrun submit jobs/demo.yaml --json | tail -1",
     ),
 )
-@click.argument("job", type=click.Path(path_type=Path), required=False)
+@click.argument("job", type=click.Path(path_type=Path, allow_dash=True), required=False, shell_complete=complete_jobs)
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would run; write nothing.")
 @click.option("--set", "sets", multiple=True, metavar="A.B=VALUE", help="Change a value of the job.")
-@click.option("--run", help="Go on with this run, or refuse if the job has changed.")
+@click.option("--run", shell_complete=complete_runs, help="Go on with this run, or refuse if the job has changed.")
 @click.option("--new", "fresh", is_flag=True, help="Make all items again, in a new run.")
-@click.option("--join", metavar="RUN", help="Add workers to a run that is at work, as its own job says; without JOB.")
+@click.option(
+    "--join",
+    metavar="RUN",
+    shell_complete=complete_runs,
+    help="Add workers to a run that is at work, as its own job says; without JOB.",
+)
 @wait_option
 @click.option(
     "--runs",
@@ -88,10 +98,13 @@ def submit(
             lambda: submitting.join(join, sets=sets, wait=wait, runs=runs, listener=terminal), terminal, as_json
         )
     elif dry_run:
-        _put_preview(submitting.preview(job, sets=sets, run=run, new=fresh, runs=base, listener=terminal), as_json)
+        _put_preview(
+            submitting.preview(job_of(job), sets=sets, run=run, new=fresh, runs=base, listener=terminal), as_json
+        )
     else:
+        given = job_of(job)
         put_submission(
-            lambda: submitting.submit(job, sets=sets, run=run, new=fresh, wait=wait, runs=base, listener=terminal),
+            lambda: submitting.submit(given, sets=sets, run=run, new=fresh, wait=wait, runs=base, listener=terminal),
             terminal,
             as_json,
         )
@@ -104,6 +117,7 @@ def put_submission(submit: Callable[[], Submission], terminal: Terminal, as_json
     """
     from genrun.runner.notes import group_notes
 
+    started = time.monotonic()
     try:
         submission = submit()
     finally:
@@ -121,11 +135,26 @@ def put_submission(submit: Callable[[], Submission], terminal: Terminal, as_json
     if failed := submission.tally.failed:
         reasons = submission.failures()
         for each in reasons[:SHOWN_REASONS]:
-            say(f"{each.items} failed: {each.kind}: {one_line(each.message, MESSAGE_WIDTH)}\n  {each.remedy}")
+            complain(f"{each.items} failed: {each.kind}: {one_line(each.message, MESSAGE_WIDTH)}\n  {each.remedy}")
         if len(reasons) > SHOWN_REASONS:
-            say(f"... and {len(reasons) - SHOWN_REASONS} more kinds of failure.")
-        say(f"{failed} items failed. More: genrun status. Again: genrun retry.")
+            complain(f"... and {len(reasons) - SHOWN_REASONS} more kinds of failure.")
+        complain(f"{failed} items failed. More: genrun status. Again: genrun retry.")
         raise click.exceptions.Exit(1)
+    _say_end(submission, time.monotonic() - started)
+
+
+def _say_end(submission: Submission, elapsed_s: float) -> None:
+    """Say what came of a submission whose items are all done, and what comes next."""
+    from genrun.runner.progress import clock
+
+    folder, done = submission.folder, submission.tally.done
+    if not submission.to_make:
+        say(f"{done:,} done, nothing to do.")
+    else:
+        say(f"Done in {clock(elapsed_s)}: {submission.to_make:,} of {done:,} items made.")
+        say_gains(folder)
+    steps = [f"genrun score {name_of(folder)}"] if unscored(folder) else []
+    say(f"Next: {'; '.join([*steps, f'genrun report {name_of(folder)}'])}")
 
 
 def _put_preview(found: Preview, as_json: bool) -> None:

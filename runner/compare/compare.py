@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,10 @@ from genrun.runner.compare.load import Cells, is_reference_only, read_cells
 from genrun.runner.compare.matching import Match, match_cells, match_runs
 from genrun.runner.compare.results import CellComparison, Comparison
 from genrun.runner.job.schema import COSTS
+from genrun.runner.notes import group_notes
 from genrun.runner.statistics import CONFIDENCE
 from genrun.runner.store.nights import GateState
+from genrun.runner.store.results import uncollected
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
@@ -47,10 +49,11 @@ def compare_runs(baseline: RunFolder | None, candidate: RunFolder, options: Opti
         UsageError: the runs have no cell in common.
         StoreError: a run cannot be read.
     """
-    theirs, ours = None if baseline is None else read_cells(baseline), read_cells(candidate)
-    matches, unmatched = match_runs(theirs, ours)
-    metrics = {**ours.metrics, **(theirs.metrics if theirs is not None else {})}
-    return _comparison(theirs, ours, None, (matches, unmatched), metrics, options or Options())
+    with uncollected():
+        theirs, ours = None if baseline is None else read_cells(baseline), read_cells(candidate)
+        matches, unmatched = match_runs(theirs, ours)
+        metrics = {**ours.metrics, **(theirs.metrics if theirs is not None else {})}
+        return _comparison(theirs, ours, None, (matches, unmatched), metrics, options or Options())
 
 
 def compare_cells(
@@ -68,9 +71,10 @@ def compare_cells(
         UsageError: there is no such axis or label.
         StoreError: the run cannot be read.
     """
-    cells = read_cells(run)
-    axis, matches, unmatched = match_cells(cells, by, baseline)
-    return _comparison(cells, cells, axis, (matches, unmatched), cells.metrics, options or Options())
+    with uncollected():
+        cells = read_cells(run)
+        axis, matches, unmatched = match_cells(cells, by, baseline)
+        return _comparison(cells, cells, axis, (matches, unmatched), cells.metrics, options or Options())
 
 
 def _comparison(
@@ -94,7 +98,16 @@ def _comparison(
         cells=cells,
         unmatched=tuple(unmatched),
         state=_state(cells),
+        notes=tuple(_notes(baseline, candidate)),
     )
+
+
+def _notes(baseline: Cells | None, candidate: Cells) -> Iterator[str]:
+    """Yield what is to be told of each side's items: a picture that a safety checker replaced is in no mean."""
+    sides = {"": candidate} if baseline is candidate else {"Baseline: ": baseline, "Candidate: ": candidate}
+    for side, cells in sides.items():
+        items = () if cells is None else (item for each in cells.cells.values() for item in each)
+        yield from (f"{side}{notes}" for notes in group_notes(item.record for item in items if item.record is not None))
 
 
 def _applied(gates: Sequence[Gate], match: Match, matches: Sequence[Match]) -> list[Gate]:

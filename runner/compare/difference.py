@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from heapq import nsmallest
+from typing import NamedTuple
 
 from genrun.runner import statistics
 from genrun.runner.compare import drift
@@ -21,6 +23,19 @@ WORST = 10
 
 Pairs = Sequence[tuple[ComparedItem, ComparedItem]]
 """(baseline, candidate) of the same prompt and seed."""
+
+
+class Measured(NamedTuple):
+    """A pair of items and their values: a comparison of 50,000 items has a million of them, of which few are shown."""
+
+    pair: tuple[ComparedItem, ComparedItem]
+    baseline: float | None
+    candidate: float | None
+
+    @property
+    def difference(self) -> float:
+        """Candidate - baseline; of a drift, which has no value of the baseline's, its own."""
+        return (self.candidate or 0.0) - (self.baseline or 0.0)
 
 
 def metric_difference(name: str, higher: bool, match: Match, pairs: Pairs, confidence: float) -> Difference:
@@ -53,7 +68,7 @@ def _of_pairs(name: str, higher: bool, match: Match, pairs: Pairs, confidence: f
         return Difference(name, higher, style, own)
     numbers = [(one.number(name), other.number(name)) for one, other in pairs]
     measured = [
-        _pair(pair, one.value, other.value)
+        Measured(pair, one.value, other.value)
         for pair, (one, other) in zip(pairs, numbers, strict=True)
         if one.value is not None and other.value is not None
     ]
@@ -61,20 +76,21 @@ def _of_pairs(name: str, higher: bool, match: Match, pairs: Pairs, confidence: f
         Number(None, f"the baseline: {one.reason}") if one.value is None and other.value is not None else other
         for one, other in numbers
     ]
+    differences = [each.difference for each in measured]
     wins, ties, losses = _by_prompt(measured, higher)
     return Difference(
         name,
         higher,
         style,
         own,
-        baseline=_average([pair.baseline.value or 0.0 for pair in measured]),
-        candidate=_average([pair.candidate.value or 0.0 for pair in measured]),
+        baseline=_average([each.baseline or 0.0 for each in measured]),
+        candidate=_average([each.candidate or 0.0 for each in measured]),
         difference=_mean_difference(measured, missing, confidence, style),
-        effect=statistics.effect_size([pair.difference for pair in measured]),
+        effect=statistics.effect_size(differences),
         wins=wins,
         ties=ties,
         losses=losses,
-        worst=_worst([pair for pair in measured if (pair.difference < 0 if higher else pair.difference > 0)], higher),
+        worst=_worst([each for each in measured if (each.difference < 0 if higher else each.difference > 0)], higher),
     )
 
 
@@ -86,7 +102,7 @@ def _of_drift(name: str, higher: bool, match: Match, pairs: Pairs, confidence: f
         return Difference(name, higher, style, _mean(nothing, confidence, ""))
     numbers = drift.measure(name, pairs)
     measured = [
-        _pair(pair, None, number.value)
+        Measured(pair, None, number.value)
         for pair, number in zip(pairs, numbers, strict=True)
         if number.value is not None and not has_same_media(*pair)
     ]
@@ -138,14 +154,14 @@ def _left_out(metric: str, item: ComparedItem) -> str:
     return row.reason or "not scored" if row is not None and row.value is None else ""
 
 
-def _pair(pair: tuple[ComparedItem, ComparedItem], one: float | None, other: float | None) -> Pair:
-    baseline, candidate = pair
+def _pair(measured: Measured) -> Pair:
+    baseline, candidate = measured.pair
     return Pair(
         candidate.planned.prompt,
         candidate.planned.seed,
-        PairedItem(baseline.planned.id, one, baseline.media),
-        PairedItem(candidate.planned.id, other, candidate.media),
-        (other or 0.0) - (one or 0.0),
+        PairedItem(baseline.planned.id, measured.baseline, baseline.media),
+        PairedItem(candidate.planned.id, measured.candidate, candidate.media),
+        measured.difference,
     )
 
 
@@ -156,10 +172,10 @@ def _mean(numbers: Sequence[Number], confidence: float, style: str) -> Mean:
     return Mean(len(values), _average(values), *(interval or (None, None)), *_missing(numbers))
 
 
-def _mean_difference(pairs: Sequence[Pair], numbers: Sequence[Number], confidence: float, style: str) -> Mean:
+def _mean_difference(pairs: Sequence[Measured], numbers: Sequence[Number], confidence: float, style: str) -> Mean:
     values = [pair.difference for pair in pairs]
     share = style == "share" and statistics.are_binary(
-        item.value for pair in pairs for item in (pair.baseline, pair.candidate)
+        value for pair in pairs for value in (pair.baseline, pair.candidate)
     )
     interval = statistics.difference_interval(values, confidence, share=share)
     return Mean(len(values), _average(values), *(interval or (None, None)), *_missing(numbers))
@@ -175,14 +191,15 @@ def _missing(numbers: Sequence[Number]) -> tuple[int, tuple[tuple[str, int], ...
     return reasons.total(), tuple(reasons.most_common())
 
 
-def _by_prompt(pairs: Sequence[Pair], higher: bool) -> tuple[int, int, int]:
+def _by_prompt(pairs: Sequence[Measured], higher: bool) -> tuple[int, int, int]:
     """Count wins, ties and losses of the candidate, by the mean difference of each prompt over its seeds."""
     grouped: dict[str, list[float]] = {}
     for pair in pairs:
-        grouped.setdefault(pair.prompt, []).append(pair.difference if higher else -pair.difference)
+        grouped.setdefault(pair.pair[1].planned.prompt, []).append(pair.difference if higher else -pair.difference)
     sums = [sum(differences) for differences in grouped.values()]
     return sum(total > 0 for total in sums), sum(total == 0 for total in sums), sum(total < 0 for total in sums)
 
 
-def _worst(pairs: Sequence[Pair], higher: bool) -> tuple[Pair, ...]:
-    return tuple(sorted(pairs, key=lambda pair: pair.difference if higher else -pair.difference)[:WORST])
+def _worst(pairs: Sequence[Measured], higher: bool) -> tuple[Pair, ...]:
+    found = nsmallest(WORST, pairs, key=lambda pair: pair.difference if higher else -pair.difference)
+    return tuple(_pair(each) for each in found)

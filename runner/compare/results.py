@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from genrun.runner.store.nights import GateResult, GateState
 
@@ -145,6 +145,7 @@ class Comparison:
         cells: one for each cell of the candidate that has a baseline.
         unmatched: labels of cells without one, of either run.
         state: "failed" when a gate failed; else "incomplete" when a gate is, or when nothing was compared.
+        notes: what is to be told of items that are done: a line for each kind.
     """
 
     baseline: str | None
@@ -154,6 +155,28 @@ class Comparison:
     cells: tuple[CellComparison, ...]
     unmatched: tuple[str, ...]
     state: GateState
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        what = f"cells by {self.by}" if self.by else f"against {self.baseline}"
+        gates = f"{len(self.gates)} gates" if self.gates else "no gates"
+        return f"Comparison({self.candidate!r}, {what}: {len(self.cells)} cells, {gates}, {self.state})"
+
+    def _repr_html_(self) -> str:
+        """Return the differences as a table, for notebooks."""
+        from genrun.runner.compare.tables import html
+
+        return html(self)
+
+    def plot(self) -> Any:
+        """Return a matplotlib figure of every difference with its interval.
+
+        Raises:
+            UsageError: nothing was compared.
+        """
+        from genrun.runner.compare.figure import draw
+
+        return draw(self)
 
     @property
     def gates(self) -> list[tuple[CellComparison, GateResult]]:

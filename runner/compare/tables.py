@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from html import escape as escape_html
 
 from genrun.runner import numbers
 from genrun.runner.compare.results import CellComparison, Comparison, Difference
 from genrun.runner.job.schema import COSTS
+from genrun.runner.latex import table as latex_table
 from genrun.runner.numbers import ABSENT
 from genrun.runner.store.nights import GateResult
 
@@ -31,7 +33,7 @@ def headline(found: Comparison) -> str:
     gates = found.gates
     counts = {state: sum(gate.state == state for _, gate in gates) for state in MARKS}
     if not gates:
-        said = {"passed": "No gates are set; nothing was judged.", "incomplete": "Nothing was compared."}
+        said = {"passed": "Not judged: no gates are set.", "incomplete": "Nothing was compared."}
         return said.get(found.state, "")
     parts = [f"{count} {state}" for state, count in counts.items() if count]
     return f"{len(gates)} gates: {', '.join(parts)}."
@@ -130,8 +132,9 @@ def markdown(found: Comparison) -> str:
     if found.by is not None:
         against = f"cells by {escape(found.by)}"
     metric = worst_metric(found)
+    is_judged = bool(found.gates) or found.state != "passed"
     parts = [
-        f"## {SYMBOLS[found.state]} genrun compare: {found.state}",
+        f"## {SYMBOLS[found.state]} genrun compare: {found.state}" if is_judged else "## genrun compare: not judged",
         f"{_code(found.candidate)}, {against}. {escape(headline(found))}",
         "\n".join(f"- {SYMBOLS[gate.state]} {escape(sentence(cell, gate))}" for cell, gate in found.gates),
         _table(DIFFERENCES, difference_rows(found)),
@@ -143,6 +146,29 @@ def markdown(found: Comparison) -> str:
         ),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def latex(found: Comparison) -> str:
+    """Write the differences as a LaTeX table."""
+    share = f"{100 * found.confidence:g}%"
+    caption = (
+        f"Paired differences from {found.cells[0].baseline_label or 'nothing'}" if found.cells else "Nothing compared"
+    )
+    return latex_table(
+        DIFFERENCES[:-1],
+        [row[:-1] for row in difference_rows(found)],
+        right=RIGHT,
+        caption=f"{caption}, with {share} intervals over prompts and seeds.",
+    )
+
+
+def html(found: Comparison) -> str:
+    """Write the differences, and how the gates were judged, as HTML; labels stay text, whatever they hold."""
+    rows = [f"<tr>{''.join(f'<td>{escape_html(cell)}</td>' for cell in row)}</tr>" for row in difference_rows(found)]
+    head = "".join(f"<th>{escape_html(column)}</th>" for column in DIFFERENCES)
+    judged = "".join(f"<li>{MARKS[gate.state]}: {escape_html(sentence(cell, gate))}</li>" for cell, gate in found.gates)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f"<p>{escape_html(headline(found))}</p>{f'<ul>{judged}</ul>' if judged else ''}{table}"
 
 
 def escape(text: str) -> str:

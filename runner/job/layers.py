@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from genrun.adapters.files import is_there, unusable
 from genrun.runner.job import yaml
-from genrun.runner.job.errors import JobProblem, Origin, refuse
+from genrun.runner.job.errors import JobProblem, Origin, raise_all, refuse
 from genrun.runner.job.files import located
 from genrun.runner.job.schema import GateSpec
 from genrun.runner.job.tree import Value, dotted, merge, put, shown
@@ -92,6 +92,7 @@ def apply_sets(
         JobFileError: an option is not of that form.
     """
     parsed = [_parse_set(text) for text in sets]
+    raise_all(_below_lists(root, parsed))
     # Containers before what is in them, and a kind before its options; otherwise in the order given.
     for path, value in sorted(parsed, key=lambda pair: (len(pair[0]), pair[0][-1] != "kind")):
         root = expand(put(root, path, fill(value, environ)), adapters)
@@ -104,6 +105,19 @@ def apply_sets(
         for axis in axes
         if path[: axis.count(".") + 1] == tuple(axis.split("."))
     ]
+
+
+def _below_lists(root: Value, parsed: Sequence[tuple[tuple[str, ...], Value]]) -> Iterator[JobProblem]:
+    """Yield a problem for each option that sets a key of a list, which has none."""
+    given = {path for path, _ in parsed}
+    for path, value in parsed:
+        for end in range(1, len(path)):
+            found = root.find(path[:end])
+            if path[:end] not in given and found is not None and isinstance(found.data, list):
+                name = dotted(path[:end])
+                message = f"{name} is a list here, which has no keys. Set all of it: --set '{name}=...'."
+                yield JobProblem(value.origin, dotted(path), message)
+                break
 
 
 def _parse_set(text: str) -> tuple[tuple[str, ...], Value]:

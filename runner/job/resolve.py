@@ -22,10 +22,11 @@ from genrun.runner.job.errors import JobProblem, Origin, raise_all
 from genrun.runner.job.files import expanded, job_file, located
 from genrun.runner.job.layers import apply_sets, escape, expand, fill, read_job
 from genrun.runner.job.matrix import MatrixCell, cells_of
+from genrun.runner.job.mesh_axes import AXES
 from genrun.runner.job.registries import Registries
 from genrun.runner.job.schema import JobSpec
 from genrun.runner.job.tree import Path as TreePath
-from genrun.runner.job.tree import Value, bare, dotted, dress, section_path
+from genrun.runner.job.tree import Value, bare, dotted, dress, put, section_path
 from genrun.runner.job.validate import job_of
 
 DEFAULT = "default"
@@ -122,7 +123,7 @@ def check(
     root = expand(_named(root, path), adapters)
     # Before anything else, so that no message can hold a secret.
     raise_all(check_secrets(root))
-    root = mark_wrong(root)
+    root = mark_wrong(_with_ranks(root))
     matrix_cells, wrong_axes = cells_of(root, registries)
     problems += [*check_values(root), *check_keys(root), *wrong_axes]
     sources = Sources(registries)
@@ -146,6 +147,17 @@ def _named(root: Value, path: Path) -> Value:
         return root
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:80] or "job"
     return replace(root, data={"name": Value(name, Origin(DEFAULT)), **root.data})
+
+
+def _with_ranks(root: Value) -> Value:
+    """Return the job with `launch: torchrun` where `parallel` asks for ranks and nothing says what starts them."""
+    kind, sizes = root.find(("launch", "kind")), [root.find(("parallel", axis)) for axis in AXES]
+    launch = root.get("launch")
+    asked = [size.data for size in sizes if size is not None and type(size.data) is int and size.data > 1]
+    # What else the section says may be wrong, and is told as it was written.
+    if kind is not None or not asked or (launch is not None and not launch.is_mapping):
+        return root
+    return put(root, ("launch", "kind"), Value("torchrun", Origin(f"{DEFAULT} with parallel")))
 
 
 def _by_cell(cells: Sequence[MatrixCell], found: Sequence[Sequence[JobProblem]]) -> list[JobProblem]:

@@ -309,7 +309,10 @@ class StepSpec(_Section):
 class LaunchSpec(_Section):
     """The launcher of the workers, and its options. Never changes the pictures."""
 
-    kind: Text = Field(default="inline", description="inline (this process), torchrun, or slurm.")
+    kind: Text = Field(
+        default="inline",
+        description="inline (one process), torchrun, or slurm; torchrun where `parallel` asks for ranks.",
+    )
     processes: CountOrAuto = Field(
         default="auto", description="Processes (ranks): the product of `parallel`; with slurm, those of a task."
     )
@@ -378,15 +381,13 @@ class GateSpec(_Section):
 
 
 class NotifySpec(_Section):
-    """A command that is told of a night. It reads JSON; genrun itself opens no connection."""
+    """A command that is told how a submission or a night ended. It reads JSON; genrun itself opens no connection."""
 
     command: Annotated[tuple[Text, ...], Field(min_length=1)] = Field(
-        description="Program and arguments, without a shell; gets the night as JSON on stdin."
+        description="Program and arguments, without a shell; gets JSON on stdin."
     )
     timeout_s: Positive = Field(default=30, description="Seconds after which it is stopped.")
-    when: Literal["always", "trouble"] = Field(
-        default="always", description="After every night, or those that did not pass."
-    )
+    when: Literal["always", "trouble"] = Field(default="always", description="Always, or when it did not end well.")
 
 
 class NightlySpec(_Section):
@@ -447,6 +448,7 @@ class JobSpec(_Section):
         default_factory=dict,
         description="Metric -> limits, such as {latent_rmse: {max: 0.06}, vbench.quality: {max_drop: 0.5%}}.",
     )
+    notify: NotifySpec | None = Field(default=None, description="A command that is told how a submission ended.")
     nightly: NightlySpec | None = Field(
         default=None, description="What `genrun nightly` compares with, keeps and tells."
     )

@@ -55,6 +55,7 @@ SECTIONS: Mapping[Path, type[BaseModel]] = {
     ("output",): OutputSpec,
     ("gates", ANY): GateSpec,
     ("nightly",): NightlySpec,
+    ("notify",): NotifySpec,
     ("nightly", "notify"): NotifySpec,
 }
 """Sections whose keys are all known, to name the one that was probably meant."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from genrun.runner.errors import LaunchError, SubmissionRefusedError, UsageError
 from genrun.runner.job.mesh_axes import product
-from genrun.runner.launch.protocol import Check, LaunchRequest, State
+from genrun.runner.launch.machine import check_machine
+from genrun.runner.launch.protocol import WORKER, Check, LaunchRequest, State
 from genrun.runner.parallel.mesh import ALONE, Mesh
 from genrun.runner.store.environment import gpu_names
 from genrun.runner.store.files import write_error
@@ -49,6 +50,16 @@ class LocalLauncher(ABC):
     @abstractmethod
     def command(self, logs: Path, worker: Sequence[str]) -> list[str]:
         """Return the child's command line, from the folder of its logs and the worker's arguments."""
+
+    def check_machine(self) -> None:
+        """Refuse a launch whose weights are not here and cannot be had, or do not fit into this machine.
+
+        Raises:
+            UsageError: the message names all that is missing, and what would run here.
+        """
+        # Workers of another program load what they like, and lines that run before them may say where weights lie.
+        if tuple(self._request.program) == WORKER and not self._request.setup:
+            check_machine(self._request, self.mesh.ranks)
 
     def submit(self, folder: RunFolder, order: Order, restart: int) -> str:
         """Start the child; its own output goes to `launch-RESTART.log`, that of ranks to `rank-N.log`.

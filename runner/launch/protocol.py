@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 WORKER = ("-m", "genrun.runner.worker.main")
 """Arguments of Python in a worker process."""
 
+NOTIFY = "notify"
+"""Name of the step that tells a job's command how the work ended."""
+
 
 @dataclass(frozen=True)
 class Step:
     """A job that follows the items.
 
     Attributes:
-        name: "score" or "report".
+        name: "score", "report", or "notify" where the job has a command that is told.
         options: #SBATCH options over those of the items' job.
     """
 
@@ -78,6 +81,7 @@ class LaunchRequest:
         program: Python's arguments for a worker, before the worker's own.
         cluster: what a launcher with a queue needs to know beside that.
         uses_gpus: whether ranks want a GPU each where there are any.
+        checkpoints: (name, revision) of what the workers load: a folder, or a hub id.
     """
 
     processes: int | Literal["auto"] = "auto"
@@ -88,6 +92,7 @@ class LaunchRequest:
     program: Sequence[str] = WORKER
     cluster: Cluster | None = None
     uses_gpus: bool = True
+    checkpoints: Sequence[tuple[str, str | None]] = ()
 
 
 @dataclass(frozen=True)
@@ -197,6 +202,14 @@ class Launcher(Protocol):
     @property
     def follows(self) -> bool:
         """True where a submission is followed until the work is done, False where it is queued and outlives the command."""
+        ...
+
+    def check_machine(self) -> None:
+        """Refuse a launch that cannot come to anything on this machine; called before anything is written.
+
+        Raises:
+            UsageError: something is missing; the message names all of it, and what would run here.
+        """
         ...
 
     def submit(self, folder: RunFolder, order: Order, restart: int) -> str:

@@ -116,7 +116,7 @@ class RunFolder:
             StoreError: there is no run in that folder.
         """
         if not is_run(path):
-            raise StoreError(f"{path}: not a run folder: it has no plan.jsonl.", remedy="genrun status lists runs.")
+            raise StoreError(f"{path}: not a run folder: it has no plan.jsonl.", remedy="genrun runs lists runs.")
         return cls(path.resolve())
 
     def write_plan(self, document: Mapping[str, Any], items: Sequence[WorkItem]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from collections.abc import Iterator
 from datetime import datetime
@@ -17,6 +18,9 @@ from genrun.runner.store.reading import read_error
 
 SHOWN = 80
 """Characters of a name that is too long."""
+
+SHOWN_RUNS = 4
+"""Runs that a message names."""
 
 LATEST = "latest"
 PINNED = "pinned"
@@ -39,7 +43,7 @@ def resolve(run: str | None, base: Path) -> RunFolder:
     folder = Path(run)
     reason = unusable(folder / "plan.jsonl") or unusable(base / run / "plan.jsonl")
     if reason:
-        raise UsageError(f"{run[:SHOWN]!r}: cannot be looked at: {reason}.", remedy="genrun status lists runs.")
+        raise UsageError(f"{run[:SHOWN]!r}: cannot be looked at: {reason}.", remedy="genrun runs lists runs.")
     if _may_be_run(folder):
         return RunFolder.open(folder)
     for parent in (folder, base / run):
@@ -47,9 +51,38 @@ def resolve(run: str | None, base: Path) -> RunFolder:
             return RunFolder.open(latest)
     if _may_be_run(base / run):
         return RunFolder.open(base / run)
+    if (found := begun(run, base)) is not None:
+        return RunFolder.open(found)
     known = names(base)
     listed = f"Jobs with runs in {base}: {', '.join(known)}." if known else f"There are no runs in {base}."
     raise UsageError(f"{run!r}: no such run.{did_you_mean(run, known)}", remedy=f"{listed} Others: --runs FOLDER.")
+
+
+def begun(text: str, base: Path) -> Path | None:
+    """Return the only run that a text names in short, or None.
+
+    Short for a run are the beginning or the last four digits of its name, with or without its job in front; for a job's
+    latest run the beginning of the job's name.
+
+    Raises:
+        UsageError: several are named so.
+    """
+    job, slash, short = text.strip("/").rpartition("/")
+    if not short or short.startswith("."):
+        return None
+    jobs = [name for name in names(base) if (name == job if slash else True)]
+    found = [
+        path
+        for name in jobs
+        for path in runs_of(base / name)
+        if path.name.startswith(short) or path.name.rpartition("-")[2] == short
+    ]
+    latest = [] if slash else [path for name in jobs if name.startswith(short) and (path := _latest(base / name))]
+    real = dict.fromkeys(Path(os.path.realpath(path)) for path in (*found, *latest))
+    if len(real) > 1:
+        labels = [f"{path.parent.name}/{path.name}" for path in real][:SHOWN_RUNS]
+        raise UsageError(f"{text[:SHOWN]!r}: several runs are named so.", remedy=f"Such as {', '.join(labels)}.")
+    return next(iter((*found, *latest)), None)
 
 
 def names(base: Path) -> list[str]:

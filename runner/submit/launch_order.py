@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.launch.protocol import Cluster, Launcher, LaunchRequest, Step
+from genrun.runner.launch.protocol import NOTIFY, Cluster, Launcher, LaunchRequest, Step
 from genrun.runner.parallel.mesh import MeshRequest, points_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.order import Order
@@ -41,6 +41,13 @@ def request_of(
         environ,
         cluster=_cluster_of(spec, document),
         uses_gpus=spec.model.device != "cpu",
+        checkpoints=tuple(
+            dict.fromkeys(
+                (name, item.model.get("revision"))
+                for item in items
+                if (name := item.model.get("checkpoint")) is not None
+            )
+        ),
     )
 
 
@@ -102,7 +109,7 @@ def _cluster_of(spec: JobSpec, document: Mapping[str, Any]) -> Cluster:
         agent=launch.agent,
         options=launch.options,
         template=None if launch.template is None else Path(launch.template),
-        then=tuple(Step(step.step, step.options) for step in launch.then),
+        then=(*(Step(step.step, step.options) for step in launch.then), *([Step(NOTIFY)] if spec.notify else [])),
         # A stored text stands for a secret as ${NAME}, which the shell fills in from the job's environment.
         setup=tuple(line.replace("$${", "${") for line in (document.get("launch") or {}).get("setup") or ()),
         cwd=Path.cwd(),

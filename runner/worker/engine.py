@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from genrun.adapters.pipeline.pictures import Pictures
     from genrun.adapters.pipeline.truncation import Cut, Seen
     from genrun.adapters.sampling.call import SamplingRequest
+    from genrun.adapters.scheduler.rows import CallProgress
     from genrun.adapters.sound import Sound
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
@@ -59,6 +61,7 @@ class Engine:
         self._pipe: Any = None
         self._stage: PromptStage | None = None
         self._inputs = DecodedInputs(None)
+        self._evaluations = 0
 
     @property
     def device(self) -> str:
@@ -71,6 +74,11 @@ class Engine:
     def memory(self) -> MemoryUsage:
         """Memory of this rank."""
         return memory_usage(self._device)
+
+    @property
+    def evaluations(self) -> int:
+        """Model evaluations that this rank has made of the item in work, one after the other."""
+        return self._evaluations
 
     def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
         """Prepare for the run: from now on its prompts are encoded in a stage of their own and kept in its folder."""
@@ -126,7 +134,7 @@ class Engine:
                     self._request(item),
                     solvers.get(item.solver["kind"])(**options),
                     self._exchange(),
-                    lambda progress: on_round(progress.front, progress.num_steps),
+                    self._counting(on_round),
                     caches.make(item.cache),
                 )
         except Exception as error:
@@ -141,6 +149,19 @@ class Engine:
             other is not None,
             tuple(Note(PROMPT_TRUNCATED, str(each)) for each in self._cut(item, seen)),
         )
+
+    def _counting(self, on_round: Callable[[int, int], None]) -> Callable[[CallProgress], None]:
+        """Return what counts this rank's share of each round's evaluations, and tells of the round."""
+        ranks, seen = self._team.mesh.time, 0
+        self._evaluations = 0
+
+        def told(progress: CallProgress) -> None:
+            nonlocal seen
+            self._evaluations += ceil((progress.nfe - seen) / ranks)
+            seen = progress.nfe
+            on_round(progress.front, progress.num_steps)
+
+        return told
 
     def _cut(self, item: WorkItem, seen: Sequence[Seen]) -> tuple[Cut, ...]:
         """Return what the text encoders did not see of an item's prompt, in the stage or now."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from genrun.runner.parallel.mesh import items_kept_back, points_of, share_groups
 from genrun.runner.parallel.team import ElasticTeam, Team
 from genrun.runner.progress import ProgressFile
+from genrun.runner.store.activity import DECODING, LOADING, ActivityFile
 from genrun.runner.worker.background import Background
 from genrun.runner.worker.failures import CancelledError
 from genrun.runner.worker.finish import OverlapMemoryError, UnfinishedItem
@@ -82,6 +83,7 @@ class Loop:
         mesh: of the launch.
         budget: failures that this worker may have.
         background: where the last item is finished.
+        activity: tells those who look on what this rank is doing.
         model: of the last item, which is loaded.
         overlaps: whether there has been memory enough to decode an item while the next one is sampled.
     """
@@ -91,6 +93,7 @@ class Loop:
     items: Mapping[str, WorkItem]
     mesh: Mesh
     budget: FailureBudget
+    activity: ActivityFile
     background: Background = field(default_factory=Background)
     model: dict[str, Any] | None = None
     overlaps: bool = True
@@ -178,6 +181,7 @@ class Loop:
     def _sample(self, item: WorkItem, attempt: int, claim: Claim | None) -> UnfinishedItem | None:
         """Sample an item with the team; `claim` is that of the rank that leads, which alone tells of progress."""
         say(f"{item.id}: attempt {attempt}")
+        self.activity.enter(LOADING, item.id)
         lines = ProgressLines(item.id, lambda: self.sampler.producer.memory)
         progress = None
         if claim is not None:
@@ -187,6 +191,7 @@ class Loop:
 
         def on_round(front: int, num_steps: int) -> None:
             lines.update(front, num_steps)
+            self.activity.advance(front, num_steps, self.sampler.producer.evaluations)
             if progress is not None:
                 progress.update(front, num_steps)
 
@@ -212,11 +217,13 @@ class Loop:
         if unfinished.sample is None:
             self._finish_now(unfinished, claim)
             return
+        self.activity.enter(DECODING, unfinished.item.id)
         if unfinished.sample.can_overlap:
             # Only when the item before is done is it known whether memory is enough for both.
             self.background.wait()
         if not (unfinished.sample.can_overlap and self.overlaps):
             unfinished.decode()
+        self.activity.decode(unfinished.item.id)
         self.background.start(lambda: self._finish_overlapped(unfinished, claim), drop=claim.release)
 
     def _finish_overlapped(self, unfinished: UnfinishedItem, claim: Claim) -> Callable[[], None] | None:
@@ -234,6 +241,7 @@ class Loop:
             claim.release()
             raise
         claim.release()
+        self.activity.decode("")
         return None
 
     def _finish_now(self, unfinished: UnfinishedItem, claim: Claim) -> None:

@@ -24,6 +24,7 @@ from genrun.adapters.parallel.slot import BrokenSlotError
 from genrun.runner.errors import StoreError
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.parallel.team import Team, join
+from genrun.runner.store.activity import ActivityFile, activity_path
 from genrun.runner.store.environment import versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import STALE_S, Leases, Owner
@@ -116,7 +117,9 @@ class Rank:
                 written_with(document),
                 frozenset(self.order.decoded),
             )
-            Loop(sampler, queue, {item.id: item for item in items}, mesh, FailureBudget(self.give_up)).run()
+            activity = ActivityFile(activity_path(self.log), self.rank, lambda: producer.memory.now_bytes)
+            by_id = {item.id: item for item in items}
+            Loop(sampler, queue, by_id, mesh, FailureBudget(self.give_up), activity).run()
         finally:
             team.close()
 
@@ -148,6 +151,8 @@ def main(
     order = Order.load(folder, args.job)
     ranks = ranks_of(environ, is_task=args.task is not None)
     rank = Rank(folder, order, *ranks, args.restart, args.task, args.give_up, args.stale)
+    # Bars are made of carriage returns, and a log is no terminal; set before tqdm is imported, which reads it then.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     _redirect_output(rank.log)
     _watch(order.launcher)
     signal.signal(signal.SIGTERM, _stop)

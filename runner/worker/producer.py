@@ -74,6 +74,11 @@ class Producer(Protocol):
         """Memory of this rank."""
         ...
 
+    @property
+    def evaluations(self) -> int:
+        """Model evaluations that this rank has made of the item in work, one after the other."""
+        ...
+
     def begin(self, folder: RunFolder, items: Sequence[WorkItem]) -> None:
         """Prepare for a run and its items, before the first of them."""
         ...

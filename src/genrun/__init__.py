@@ -20,16 +20,31 @@ from genrun.version import __version__
 
 if TYPE_CHECKING:
     from genrun.adapters.sampling.parallelize import parallelize
-    from genrun.api import Run, bench, submit
+    from genrun.api import Run, bench, compare, report, runs, score, submit
     from genrun.runner.errors import GenrunError
 
-__all__ = ["GenrunError", "Run", "__version__", "bench", "parallelize", "submit"]
+__all__ = [
+    "GenrunError",
+    "Run",
+    "__version__",
+    "bench",
+    "compare",
+    "parallelize",
+    "report",
+    "runs",
+    "score",
+    "submit",
+]
 
 _HOMES = {
     "GenrunError": "genrun.runner.errors",
     "Run": "genrun.runner.api.run",
     "bench": "genrun.runner.api.measuring",
+    "compare": "genrun.runner.api.results",
     "parallelize": "genrun.adapters.sampling.parallelize",
+    "report": "genrun.runner.api.results",
+    "runs": "genrun.runner.api.housekeeping",
+    "score": "genrun.runner.api.results",
     "submit": "genrun.runner.api.submitting",
 }
 
@@ -38,4 +53,11 @@ def __getattr__(name: str) -> Any:
     """Import a name of the package when it is first asked for; only `parallelize` brings torch with it."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'genrun' has no attribute {name!r}")
+    from genrun.registry import did_you_mean
+
+    raise AttributeError(f"module 'genrun' has no attribute {name!r}.{did_you_mean(name, __all__)}")
+
+
+def __dir__() -> list[str]:
+    """List the names above, which are imported only when they are asked for."""
+    return sorted({*globals(), *__all__})

@@ -5,9 +5,10 @@ here imports torch before it is needed.
 """
 
 from genrun.runner.api.finding import AnyRun
+from genrun.runner.api.housekeeping import ListedRun, Removal, collect_garbage, remove, runs
 from genrun.runner.api.jobs import AnyJob, Forecast, calibrate, estimate_memory, forecast, load_job, plan
 from genrun.runner.api.launching import Failure, Submission
-from genrun.runner.api.listener import Listener
+from genrun.runner.api.listener import ConsoleListener, Listener
 from genrun.runner.api.measuring import Bench, RanksBench, bench, bench_ranks
 from genrun.runner.api.nights import history, nightly, pin, unpin
 from genrun.runner.api.prompts import ListedPrompt, PromptList, list_prompts
@@ -21,15 +22,18 @@ __all__ = [
     "AnyJob",
     "AnyRun",
     "Bench",
+    "ConsoleListener",
     "Failure",
     "Forecast",
     "GenrunError",
     "Item",
     "ListedPrompt",
+    "ListedRun",
     "Listener",
     "Preview",
     "PromptList",
     "RanksBench",
+    "Removal",
     "Report",
     "Run",
     "Status",
@@ -38,6 +42,7 @@ __all__ = [
     "bench_ranks",
     "calibrate",
     "cancel",
+    "collect_garbage",
     "compare",
     "decode",
     "estimate_memory",
@@ -51,9 +56,11 @@ __all__ = [
     "pin",
     "plan",
     "preview",
+    "remove",
     "report",
     "rerun",
     "retry",
+    "runs",
     "score",
     "status",
     "submit",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -57,6 +57,21 @@ class Registry:
 
     def _foreign(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in published(self.group)}
+
+
+def make(kind: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any:
+    """Return a plugin that is a dataclass, with options.
+
+    Raises:
+        TypeError: it has no such option; the message names the nearest and lists all.
+    """
+    # What other packages publish need not be a dataclass.
+    known = tuple(getattr(kind, "__dataclass_fields__", options))
+    for option in options:
+        if option not in known:
+            there_are = f" There are: {', '.join(known)}." if known else " It has none."
+            raise TypeError(f"{name} has no option {option!r}.{did_you_mean(option, known)}{there_are}")
+    return kind(**options)
 
 
 @cache

@@ -22,6 +22,9 @@ class AtOnce:
     mesh: Mesh = ALONE
     follows: bool = True
 
+    def check_machine(self) -> None:
+        pass
+
     def submit(self, folder: RunFolder, order: Order, restart: int) -> str:
         items = {item.id: item for item in folder.items()}
         for item_id in open_items(folder, order):

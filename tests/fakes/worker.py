@@ -58,6 +58,7 @@ class FakeProducer:
 
     device = "fake"
     memory = MemoryUsage(3 * GIB, 4 * GIB, is_device=True)
+    evaluations = 6
 
     def __init__(self, document: Mapping[str, Any], team: Team, local_rank: int, launcher: int | None = None) -> None:
         self.launcher = launcher

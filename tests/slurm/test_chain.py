@@ -1,5 +1,7 @@
 """Jobs that follow the items: they look at the run themselves, whatever Slurm believes of the job before."""
 
+import json
+
 import pytest
 
 from tests.slurm.cluster import until
@@ -76,3 +78,18 @@ def test_a_step_that_slurm_refuses_takes_the_items_back(lab: Lab) -> None:
     assert "launch.then[0].options.partition: sbatch: invalid partition specified: nope" in stderr
     assert stderr.startswith("job.yaml:")
     until(lambda: lab.cluster.say("squeue", "-h") == "", "the queue to be empty")
+
+
+@pytest.mark.parametrize("ends", ["done", "cancelled"])
+def test_who_is_to_be_told_is_told_by_a_job_of_the_queue(lab: Lab, ends: str) -> None:
+    told = lab.path / "told.json"
+    lab.write_job(4 if ends == "done" else 60, launch={"array": 1, "gpus": 1}, notify={"command": ["tee", str(told)]})
+    job = lab.submit(nap=0.1 if ends == "done" else 1)
+    notify = step_of(lab, "notify")["job"]
+    if ends == "cancelled":
+        lab.wait_done(1)
+        lab.cluster.run("scancel", job)
+    lab.wait_over(notify)
+    found = json.loads(told.read_text())
+    assert (found["run"], found["state"]) == (str(lab.run.path), "done" if ends == "done" else "incomplete")
+    assert (found["pending"] == 0) == (ends == "done")

@@ -66,7 +66,7 @@ def checkpoint(folder: str, *files: str) -> None:
         (
             '"a\\nb\\e": 1',
             "3:1: a\\nb\\x1b: unknown option. There are: name, model, prompts, seeds, sampling, solver, "
-            "cache, attention, parallel, objective, launch, output, score, gates, nightly, matrix.",
+            "cache, attention, parallel, objective, launch, output, score, gates, notify, nightly, matrix.",
         ),
         ("sampling: {height: 9}", "3:20: sampling.height: tiny-video needs a multiple of 8."),
         ("sampling: {guidance_scale: high}", "3:28: sampling.guidance_scale: wanted a number, got 'high'."),

@@ -228,7 +228,7 @@ def test_what_is_not_done_has_no_media(tmp_path: Path) -> None:
 def test_without_scores_the_page_says_how_to_get_them(tmp_path: Path) -> None:
     run = make_run(tmp_path / "demo" / "run")
     page = page_of(run)
-    assert "its distance to it was not scored" in page
+    assert "its distance to the sequential sampler was not scored" in page
     assert f"genrun score {run.path} --metrics latent_rmse" in page
     assert "No picture of speed against error" in page and "Speedup in model calls against" not in page
 
@@ -302,9 +302,7 @@ def test_the_verdict_names_the_fastest_solver_with_its_error() -> None:
     ]
     verdict = judge(groups)
     assert verdict.headline == "All 6 items are done."
-    assert verdict.sentence == (
-        "ropa needs 3.00× fewer model calls in a row than the sequential sampler, at a mean latent RMSE of 0.0200."
-    )
+    assert verdict.sentence == ("ropa takes 3 model calls in a row (3.00×), at a mean latent RMSE of 0.0200.")
 
 
 def test_the_verdict_says_when_nothing_differs() -> None:

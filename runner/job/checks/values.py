@@ -12,6 +12,9 @@ from genrun.runner.job.matrix import AXES
 from genrun.runner.job.prompt_files import wrong_text
 from genrun.runner.job.tree import Path, Value, dotted, got, section_path
 
+COMMANDS: tuple[Path, ...] = (("notify", "command"), ("nightly", "notify", "command"))
+"""Commands whose arguments, but not the program, may be secrets."""
+
 MAX_WHOLE = 2**64
 """Beyond it no library takes a number."""
 
@@ -83,7 +86,8 @@ def check_secrets(root: Value) -> Iterator[JobProblem]:
     for path, value in root.leaves():
         # A shell or a program alone reads these: they are stored as `${NAME}`, and filled in only there.
         is_setup = path[:2] == ("launch", "setup")
-        is_argument = path[:3] == ("nightly", "notify", "command") and path[3:] != (0,)
+        of_command = next((path[len(at) :] for at in COMMANDS if path[: len(at)] == at), None)
+        is_argument = of_command is not None and of_command != (0,)
         if value.source is not None and not is_setup and not is_argument:
             yield JobProblem(value.origin, dotted(path), _refusal(value.source, path))
 

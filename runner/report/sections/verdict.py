@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from genrun.runner import numbers
-from genrun.runner.score.summary import Group
-from genrun.runner.statistics import Estimate
+from genrun.runner.score.summary import Group, calls_in_a_row
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def judge(groups: Sequence[Group]) -> Verdict:
     return Verdict(
         state,
         _headline(items, done, failed),
-        _sentence(best, best.speedup) if best and best.speedup else "",
+        _sentence(best) if best else "",
         (Fact(f"{done:,} / {items:,}", "items done"), *(_facts(best, groups) if best else ())),
     )
 
@@ -59,11 +58,11 @@ def _headline(items: int, done: int, failed: int) -> str:
     return ", ".join(parts).rstrip(".") + "."
 
 
-def _sentence(best: Group, speedup: Estimate) -> str:
-    start = f"{best.label} needs {numbers.times(speedup.mean)} fewer model calls in a row than the sequential sampler"
+def _sentence(best: Group) -> str:
+    start = f"{best.label} takes {calls_in_a_row(best)}"
     rmse = best.metrics.get("latent_rmse")
     if rmse is None:
-        return f"{start}; its distance to it was not scored."
+        return f"{start}; its distance to the sequential sampler was not scored."
     if rmse.maximum == 0:
         return f"{start}, and its latents are bit-identical."
     interval = numbers.interval(rmse.low, rmse.high, "number")
@@ -73,7 +72,7 @@ def _sentence(best: Group, speedup: Estimate) -> str:
 def _facts(best: Group, groups: Sequence[Group]) -> list[Fact]:
     facts: list[Fact] = []
     if best.speedup:
-        facts.append(Fact(numbers.times(best.speedup.mean), f"fewer rounds: {best.label}"))
+        facts.append(Fact(numbers.times(best.speedup.mean), f"N / rounds: {best.label}"))
     rmse = best.metrics.get("latent_rmse")
     if rmse:
         facts.append(Fact(numbers.number(rmse.mean), f"its latent RMSE, at most {numbers.number(rmse.maximum)}"))

@@ -1,0 +1,122 @@
+"""`genrun init`: a job file for a model, with comments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from genrun.runner.cli.arguments import complete_plugins
+from genrun.runner.cli.base import Verb
+from genrun.runner.cli.output import put, say
+from genrun.runner.errors import UsageError
+
+if TYPE_CHECKING:
+    from genrun.adapters.adapter import Adapter
+
+PROMPTS = ("a red kite over a beach at noon", "a lighthouse in the snow, seen from the sea")
+SAMPLING = {
+    "steps": "sequential steps N",
+    "guidance_scale": "how far the prompt pushes",
+    "height": "pixels",
+    "width": "pixels",
+    "num_frames": "frames of a clip",
+}
+"""Keys of `sampling` that are written out, with what they are."""
+
+COLUMN = 44
+"""Of the comments behind values."""
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "genrun init demo-video",
+        "genrun init wan21 -o wan.yaml",
+        "genrun init ./checkpoint -o - | genrun validate -",
+    ),
+)
+@click.argument("model", shell_complete=complete_plugins("adapters"))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Write to this file; - prints it. Default: MODEL.yaml.",
+)
+def init(model: str, output: Path | None) -> None:
+    """Write a job file for a model, with comments.
+
+    MODEL is a name that `genrun models` lists, a folder in diffusers' layout, or a hub id. The job has the model's own size,
+    steps and guidance, and says what else there is; nothing is asked, and no file is replaced. Prints the file's path.
+    """
+    from genrun.runner.api import jobs
+    from genrun.runner.job.registries import Registries
+    from genrun.runner.store.files import atomic_write
+
+    loaded = jobs.load_job({"model": model, "prompts": list(PROMPTS)})
+    adapter = Registries.installed().adapters.get(loaded.job.model.adapter)
+    text = "".join(f"{line}\n" for line in lines_of(model, adapter, loaded.document))
+    if output == Path("-"):
+        put(text.removesuffix("\n"))
+        return
+    path = output or Path(
+        f"{re.sub(r'[^A-Za-z0-9._-]+', '-', model.rstrip('/').rpartition('/')[2]).strip('-.') or 'job'}.yaml"
+    )
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path}: is there already.", remedy="Another file: -o FILE; the terminal: -o -.")
+    atomic_write(path, text.encode())
+    put(str(path))
+    say(f"Next: genrun plan {path}; genrun submit {path}")
+
+
+def lines_of(model: str, adapter: Adapter, document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a job for a model; `document` is that of a job that gives nothing else."""
+    from genrun.runner.job.yaml import scalar
+
+    yield f"# A job for {adapter.title}. Every key: docs/jobs.md, or genrun schema."
+    yield f"model: {scalar(model)}"
+    yield ""
+    yield "prompts:" + _padded("prompts:", "or {file: prompts.txt}, one a line; .csv and .jsonl, too")
+    yield from (f"  - {scalar(prompt)}" for prompt in _prompts(adapter))
+    yield _commented("seeds: [0, 1]", "every prompt with each")
+    yield ""
+    yield "sampling:" + _padded("sampling:", "the model's own; genrun plan --memory says what it takes")
+    sampling = document.get("sampling") or {}
+    shown = {key: sampling[key] for key in SAMPLING if sampling.get(key) is not None}
+    yield from (_commented(f"  {key}: {scalar(value)}", SAMPLING[key]) for key, value in shown.items())
+    if "steps" not in shown:
+        yield _commented("  steps: 50", SAMPLING["steps"])
+    yield ""
+    yield _commented(
+        "solver: {kind: collocation, workers: 8}", "genrun solvers lists them; sequential is the reference"
+    )
+    yield "# Several at once, side by side in the report, in place of `solver`:"
+    yield "#matrix: {solver: [sequential, collocation, ropa]}"
+    yield ""
+    yield _commented("#parallel: {time: 2}", "ranks that share one item; starts torchrun")
+    yield _commented("#launch: {kind: slurm, gpus: 8}", "a cluster's queue; genrun doctor looks for one")
+    yield ""
+    yield _commented("#output: {save_latents: true}", "keeps the final latents")
+    yield _commented("#score: [latent_rmse, psnr]", "genrun score --list")
+
+
+def _prompts(adapter: Adapter) -> tuple[str, ...]:
+    """Return prompts that a model can follow: the small ones know nothing but the captions they were trained on."""
+    from genrun.runner.job.files import JOBS
+
+    if adapter.captions is None:
+        return PROMPTS
+    name = "demo.txt" if adapter.kind == "video" else "demo-images.txt"
+    lines = (JOBS / "prompts" / name).read_text(encoding="utf-8").splitlines()
+    return tuple(line for line in lines if line.strip() and not line.startswith("#"))[: len(PROMPTS)]
+
+
+def _commented(text: str, comment: str) -> str:
+    return text + _padded(text, comment)
+
+
+def _padded(text: str, comment: str) -> str:
+    return f"{' ' * max(2, COLUMN - len(text))}# {comment}"

@@ -196,13 +196,21 @@ def _order(chart: str) -> tuple[int, float]:
     return ("rounds", "error", "fronts").index(kind), float(of.removeprefix("k"))
 
 
+def _per_cell(measured: Sequence[PointResult]) -> str:
+    counts = sorted({len(result.samples) for result in measured}) or [0]
+    return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+
+
 def _facts(results: Sequence[PointResult]) -> list[Fact]:
     measured = [result for result in results if result.samples]
     samples = sum(len(result.samples) for result in measured)
     facts = [
         Fact(str(len({result.cell.solver for result in results})), "solvers"),
         Fact(f"{len(measured):,}", "cells: solver, K and tolerance"),
-        Fact(f"{samples:,}", "samples, each compared with the sequential one of its seed"),
+        Fact(
+            _per_cell(measured),
+            f"samples a cell, each compared with the sequential one of its seed; {samples:,} in all",
+        ),
     ]
     refused = len(results) - len(measured)
     return [*facts, Fact(f"{refused:,}", "cells refused or failed")] if refused else facts

@@ -31,7 +31,7 @@ def headline(found: Comparison) -> str:
     gates = found.gates
     counts = {state: sum(gate.state == state for _, gate in gates) for state in MARKS}
     if not gates:
-        said = {"passed": "No gates are set; nothing was judged.", "incomplete": "Nothing was compared."}
+        said = {"passed": "Not judged: no gates are set.", "incomplete": "Nothing was compared."}
         return said.get(found.state, "")
     parts = [f"{count} {state}" for state, count in counts.items() if count]
     return f"{len(gates)} gates: {', '.join(parts)}."

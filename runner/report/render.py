@@ -21,7 +21,21 @@ PAGE = "index.html.j2"
 STYLES = ("page", "charts", "sections", "clips", "print")
 """Files of `css/`, in the order in which they are read."""
 
-SCRIPTS = ("base", "keyboard", "player", "overlay", "row", "gallery", "pairs", "lightbox", "nights", "print", "page")
+SCRIPTS = (
+    "base",
+    "keyboard",
+    "player",
+    "overlay",
+    "row",
+    "versus",
+    "gallery",
+    "pairs",
+    "lightbox",
+    "nights",
+    "table",
+    "print",
+    "page",
+)
 """Files of `js/`, in the order in which they are read: they share one scope."""
 
 
@@ -30,8 +44,9 @@ def render(page: Page) -> str:
     from markupsafe import Markup
 
     style = stylesheet(*STYLES)
-    body = "\n".join(_resource(f"js/{name}.js", REPORT) for name in SCRIPTS)
+    body = "\n".join(resource(f"js/{name}.js") for name in SCRIPTS)
     script = f'"use strict";\n(() => {{\n{body}}})();\n'
+    data = {**page.clips, "pages": page.item_pages, "run": page.path, "nights": page.nights.data()}
     return (
         environment()
         .get_template(PAGE)
@@ -40,7 +55,7 @@ def render(page: Page) -> str:
             version=__version__,
             style=Markup(style),
             script=Markup(script),
-            data=Markup(embed_json({**page.clips, "run": page.path, "nights": page.nights.data()})),
+            data=Markup(embed_json(data)),
             policy=policy(style, script),
         )
     )
@@ -52,9 +67,9 @@ def environment(package: str = REPORT) -> jinja2.Environment:
 
     def load(name: str) -> str:
         try:
-            return _resource(name, package)
+            return resource(name, package)
         except FileNotFoundError:
-            return _resource(name, REPORT)
+            return resource(name, REPORT)
 
     return jinja2.Environment(
         loader=jinja2.FunctionLoader(load),
@@ -67,7 +82,7 @@ def environment(package: str = REPORT) -> jinja2.Environment:
 
 def stylesheet(*names: str) -> str:
     """Return files of `css/` as one style sheet."""
-    return "\n".join(_resource(f"css/{name}.css", REPORT) for name in names)
+    return "\n".join(resource(f"css/{name}.css") for name in names)
 
 
 def policy(style: str, script: str = "") -> str:
@@ -90,7 +105,8 @@ def embed_json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _resource(name: str, package: str) -> str:
+def resource(name: str, package: str = REPORT) -> str:
+    """Return a file of a package."""
     return (files(package) / name).read_text(encoding="utf-8")
 
 

@@ -31,6 +31,7 @@ class Group:
         item_ids: the items, in the order of the plan.
         blocks: transformer blocks evaluated per item, where a cache counts them.
         is_reference: True for the sequential items that others are compared with.
+        num_steps: N, mean over items; 0 where none is done.
     """
 
     axes: Mapping[str, str]
@@ -45,6 +46,7 @@ class Group:
     item_ids: tuple[str, ...] = ()
     blocks: Estimate | None = None
     is_reference: bool = False
+    num_steps: float = 0.0
 
     @property
     def pending(self) -> int:
@@ -118,6 +120,7 @@ def _group(
         item_ids=tuple(item.id for item in members),
         blocks=estimate([stat.blocks for stat in stats if stat.blocks]),
         is_reference=members[0].is_reference,
+        num_steps=sum(stat.num_steps for stat in stats) / len(stats) if stats else 0.0,
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from genrun.runner import numbers
+from genrun.runner.report.sections.seconds import Seconds
 from genrun.runner.score.summary import Group
 from genrun.runner.statistics import Estimate
 
@@ -25,18 +26,26 @@ class Verdict:
     Attributes:
         state: "done", "failed" (some items) or "incomplete".
         headline: how many items are done.
-        sentence: the fastest solver and its distance to the sequential sampler; "" when nothing was compared.
+        sentence: the solver of the fewest rounds and its distance to the sequential sampler; "" when nothing was compared.
         facts: the numbers of both.
+        seconds: what it came to in seconds, here.
     """
 
     state: str
     headline: str
     sentence: str
     facts: tuple[Fact, ...]
+    seconds: Seconds = field(default_factory=Seconds)
 
 
-def judge(groups: Sequence[Group]) -> Verdict:
-    """Sum up a run, and claim nothing that was not measured."""
+def judge(groups: Sequence[Group], seconds: Seconds | None = None) -> Verdict:
+    """Sum up a run, and claim nothing that was not measured.
+
+    Args:
+        groups: the summary.
+        seconds: the times of the run.
+    """
+    seconds = seconds or Seconds()
     items, done = sum(group.items for group in groups), sum(group.done for group in groups)
     failed = sum(group.failed for group in groups)
     state = "failed" if failed else "done" if done == items else "incomplete"
@@ -46,7 +55,8 @@ def judge(groups: Sequence[Group]) -> Verdict:
         state,
         _headline(items, done, failed),
         _sentence(best, best.speedup) if best and best.speedup else "",
-        (Fact(f"{done:,} / {items:,}", "items done"), *(_facts(best, groups) if best else ())),
+        (Fact(f"{done:,} / {items:,}", "items done"), *(_facts(best, groups, seconds) if best else ())),
+        seconds,
     )
 
 
@@ -60,20 +70,30 @@ def _headline(items: int, done: int, failed: int) -> str:
 
 
 def _sentence(best: Group, speedup: Estimate) -> str:
-    start = f"{best.label} needs {numbers.times(speedup.mean)} fewer model calls in a row than the sequential sampler"
+    rounds = numbers.count(round(best.rounds.mean, 1)) if best.rounds else numbers.ABSENT
+    calls = f"{rounds} calls in a row instead of {numbers.count(best.num_steps)}"
+    start = f"{best.label} takes {calls} ({speedup.mean:.1f}×)"
     rmse = best.metrics.get("latent_rmse")
     if rmse is None:
-        return f"{start}; its distance to it was not scored."
+        return f"{start}; its distance to the sequential sampler was not scored."
     if rmse.maximum == 0:
         return f"{start}, and its latents are bit-identical."
     interval = numbers.interval(rmse.low, rmse.high, "number")
     return f"{start}, at a mean latent RMSE of {numbers.number(rmse.mean)}{' ' + interval if interval else ''}."
 
 
-def _facts(best: Group, groups: Sequence[Group]) -> list[Fact]:
+def _facts(best: Group, groups: Sequence[Group], seconds: Seconds) -> list[Fact]:
     facts: list[Fact] = []
-    if best.speedup:
-        facts.append(Fact(numbers.times(best.speedup.mean), f"fewer rounds: {best.label}"))
+    if best.speedup and best.rounds:
+        rounds = numbers.count(round(best.rounds.mean, 1))
+        caption = f"calls in a row ({best.speedup.mean:.1f}×): {best.label}"
+        facts.append(Fact(f"{rounds} of {numbers.count(best.num_steps)}", caption))
+    if best.label in seconds.by_group:
+        beside = [
+            seconds.by_group[group.label] for group in groups if group.is_reference and group.label in seconds.by_group
+        ]
+        than = f"; sequential {numbers.number(beside[0].mean)} s" if len(beside) == 1 else ""
+        facts.append(Fact(f"{numbers.number(seconds.by_group[best.label].mean)} s", f"an item with it, here{than}"))
     rmse = best.metrics.get("latent_rmse")
     if rmse:
         facts.append(Fact(numbers.number(rmse.mean), f"its latent RMSE, at most {numbers.number(rmse.maximum)}"))

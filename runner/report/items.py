@@ -10,7 +10,6 @@ import base64
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ from genrun.runner import history, numbers
 from genrun.runner.errors import GenrunError
 from genrun.runner.report.render import environment, policy, resource, stylesheet
 from genrun.runner.report.sections.clips import item_label
-from genrun.runner.report.sections.environment import flatten
 from genrun.runner.report.sections.nights import SHOWN as MOST_NIGHTS
 from genrun.runner.report.sections.summary import Heading
 from genrun.runner.report.text import RUN_ROOT, address, cut
@@ -117,7 +115,9 @@ def _entries(run: RunFolder, page: Page, media_root: str, link_logs: bool) -> Ca
             "negative": item.negative_prompt or "",
             "seed": item.seed,
             "cell": ", ".join(item.axes.values()) or item_label(item),
-            "input": _input(item),
+            # As it is: to write fifty thousand of them out takes longer here than one takes in the browser.
+            "input": {"model": item.model, "sampling": item.sampling, "solver": item.solver, "cache": item.cache},
+            "attention": item.attention,
             "scores": [_score(score, headings.get(score.metric)) for score in by_item.get(item.id, ())],
         }
         if record is not None:
@@ -132,11 +132,6 @@ def _entries(run: RunFolder, page: Page, media_root: str, link_logs: bool) -> Ca
     return entry
 
 
-def _input(item: WorkItem) -> list[tuple[str, str]]:
-    sections = {"model": item.model, "sampling": item.sampling, "solver": item.solver, "cache": item.cache}
-    return [(name, value) for name, value in flatten({**sections, "attention": item.attention}) if value]
-
-
 def _score(score: Score, heading: Heading | None) -> list[str]:
     title, style = (score.metric, "number") if heading is None else (heading.title, heading.style)
     return [title, score.reason or "" if score.value is None else numbers.styled(score.value, style)]
@@ -144,7 +139,11 @@ def _score(score: Score, heading: Heading | None) -> list[str]:
 
 def _record(record: Record) -> dict[str, Any]:
     """Return a record as it is, without what it leaves open."""
-    found = {name: value for name, value in asdict(record).items() if value not in (None, "", (), {}, [])}
+    found: dict[str, Any] = {name: value for name, value in vars(record).items() if value or value == 0}
+    if record.sampler is not None:
+        found["sampler"] = vars(record.sampler)
+    if record.notes:
+        found["notes"] = [vars(note) for note in record.notes]
     if record.error is not None:
         message = cut(str(record.error.get("message") or ""), MOST_ERROR_LETTERS)
         found["error"] = {**record.error, "message": message}

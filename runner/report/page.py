@@ -127,6 +127,8 @@ def collect(run: RunFolder, *, media_root: str = RUN_ROOT, link_logs: bool = Tru
     """
     import yaml
 
+    # With prompts by the thousand the dumper in C saves a second; without libyaml there is the other.
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     items, records, job = run.items(), run.records(), run.job_document()
     planned = {item.id for item in items}
     scores = [score for score in read_scores(run) if score.item_id in planned or score.item_id.startswith(SET)]
@@ -164,7 +166,7 @@ def collect(run: RunFolder, *, media_root: str = RUN_ROOT, link_logs: bool = Tru
         items=tuple(items),
         records=records,
         scores=scores,
-        job=cut(yaml.safe_dump(job, sort_keys=False, allow_unicode=True), MOST_JOB_LETTERS),
+        job=cut(yaml.dump(job, Dumper=dumper, sort_keys=False, allow_unicode=True), MOST_JOB_LETTERS),
     )
 
 

@@ -25,6 +25,14 @@ function listing(pairs) {
   return make("dl", { className: "environment" }, ...pairs.map(([name, value]) => make("div", {}, make("dt", { textContent: name }), make("dd", {}, shown(value)))));
 }
 
+/* Nested settings as [a.b, value] pairs, without those that are not set. */
+function flat(value, prefix = "") {
+  return Object.entries(value).flatMap(([name, inner]) => {
+    if (inner === null || inner === "") return [];
+    return typeof inner === "object" && !Array.isArray(inner) ? flat(inner, `${prefix}${name}.`) : [[`${prefix}${name}`, Array.isArray(inner) ? inner.join(", ") : inner]];
+  });
+}
+
 function media(item) {
   if (!item.media) return "";
   const isVideo = /\.(mp4|webm)$/.test(item.media);
@@ -101,7 +109,7 @@ function show(carriedItems) {
   if (!item) return;
   const record = item.record || {};
   const error = record.error ? make("p", { className: "failure", tabIndex: 0, textContent: [record.error.kind, record.error.message, record.error.remedy].filter(Boolean).join("\n") }) : "";
-  const input = [["prompt", item.prompt], ...(item.negative ? [["negative prompt", item.negative]] : []), ["seed", item.seed], ...item.input];
+  const input = [["prompt", item.prompt], ...(item.negative ? [["negative prompt", item.negative]] : []), ["seed", item.seed], ...flat(item.input), ["attention", item.attention]];
   const command = `genrun rerun ${id} --run ${carriedItems.run}`;
   byId("item").append(...[
     section("Result", media(item), error),

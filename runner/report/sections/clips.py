@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -141,23 +140,25 @@ def _own_fields(items: Sequence[WorkItem]) -> Callable[[WorkItem], str]:
     Args:
         items: one of each pair.
     """
-    settings = {item.id: dict(flatten(item.sampling)) for item in items}
-    seen: dict[str, dict[str, set[str]]] = {}
+    by_cell: dict[str, list[WorkItem]] = {}
     for item in items:
-        of_cell = seen.setdefault(_other_axes(item), {})
-        for name, value in settings[item.id].items():
-            of_cell.setdefault(name, set()).add(value)
-    counts = Counter(map(_other_axes, items))
-    given = Counter((_other_axes(item), name) for item in items for name in settings[item.id])
+        by_cell.setdefault(_other_axes(item), []).append(item)
+    # The names of settings that are not the same for all prompts of a cell: none in nearly all jobs.
+    varied: dict[str, set[str]] = {}
+    for cell, members in by_cell.items():
+        first = members[0].sampling
+        others = [dict(flatten(item.sampling)) for item in members if item.sampling != first]
+        shared = dict(flatten(first))
+        names = {
+            name for found in others for name in found.keys() | shared.keys() if found.get(name) != shared.get(name)
+        }
+        if names:
+            varied[cell] = names
 
     def own(item: WorkItem) -> str:
-        cell = _other_axes(item)
-        found = (
-            f"{name} {value}"
-            for name, value in settings[item.id].items()
-            if value and (len(seen[cell][name]) > 1 or given[cell, name] < counts[cell])
-        )
-        return cut(", ".join(found), MOST_NOTE_LETTERS)
+        names = varied.get(_other_axes(item), ())
+        pairs = flatten(item.sampling) if names else ()
+        return cut(", ".join(f"{name} {value}" for name, value in pairs if value and name in names), MOST_NOTE_LETTERS)
 
     return own
 

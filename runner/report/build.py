@@ -39,12 +39,14 @@ class WrittenReport:
     failed: int
 
 
-def build_report(run: RunFolder, *, standalone: bool = False) -> WrittenReport:
+def build_report(run: RunFolder, *, standalone: bool = False, live: int = 0) -> WrittenReport:
     """Write the report of a run into its `report/` folder; index.html comes last.
 
     Args:
         run: the run.
         standalone: copy the media into the folder, so that it can be moved or sent.
+        live: number of this version of the page, from 1, for one that asks its server for newer ones; 0 for one that stands
+            alone.
 
     Raises:
         StoreError: the run cannot be read, or the folder cannot be written.
@@ -53,7 +55,7 @@ def build_report(run: RunFolder, *, standalone: bool = False) -> WrittenReport:
     remove_below(run.report_dir)
     media_root = "" if standalone else RUN_ROOT
     page = collect(run, media_root=media_root, link_logs=not standalone)
-    page = replace(page, item_pages=item_address(len(page.items)))
+    page = replace(page, item_pages=item_address(len(page.items)), live=live)
     if standalone:
         _copy_media(run)
     _link_pairs(run, {} if page.comparison is None else page.comparison.files)

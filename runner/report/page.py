@@ -66,6 +66,7 @@ class Page:
         records: by item id.
         scores: rows of every metric.
         item_pages: address of the page of an item, without its id, in which * is the first letter of that; or "".
+        live: number of this version of a page that asks its server for newer ones; 0 for one that stands alone.
     """
 
     title: str
@@ -90,6 +91,7 @@ class Page:
     records: Mapping[str, Record]
     scores: Sequence[Score]
     item_pages: str = ""
+    live: int = 0
 
     def colour(self, group: Group) -> int:
         """Return the colour of a group: that of its solver in the gallery."""

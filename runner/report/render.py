@@ -33,6 +33,7 @@ SCRIPTS = (
     "lightbox",
     "nights",
     "table",
+    "live",
     "print",
     "page",
 )
@@ -46,7 +47,13 @@ def render(page: Page) -> str:
     style = stylesheet(*STYLES)
     body = "\n".join(resource(f"js/{name}.js") for name in SCRIPTS)
     script = f'"use strict";\n(() => {{\n{body}}})();\n'
-    data = {**page.clips, "pages": page.item_pages, "run": page.path, "nights": page.nights.data()}
+    data = {
+        **page.clips,
+        "pages": page.item_pages,
+        "run": page.path,
+        "nights": page.nights.data(),
+        **({"live": {}} if page.is_live else {}),
+    }
     return (
         environment()
         .get_template(PAGE)
@@ -56,7 +63,7 @@ def render(page: Page) -> str:
             style=Markup(style),
             script=Markup(script),
             data=Markup(embed_json(data)),
-            policy=policy(style, script),
+            policy=policy(style, script, asks=page.live > 0),
         )
     )
 
@@ -85,8 +92,14 @@ def stylesheet(*names: str) -> str:
     return "\n".join(resource(f"css/{name}.css") for name in names)
 
 
-def policy(style: str, script: str = "") -> str:
-    """Return a content security policy: this very style and script (if any), media beside the page, no network."""
+def policy(style: str, script: str = "", *, asks: bool = False) -> str:
+    """Return a content security policy: this very style and script (if any), media beside the page, no network.
+
+    Args:
+        style: of the page.
+        script: of the page.
+        asks: whether the script may ask the server that the page came from.
+    """
     return "; ".join(
         (
             "default-src 'none'",
@@ -94,6 +107,7 @@ def policy(style: str, script: str = "") -> str:
             f"style-src '{_digest(style)}'",
             "img-src 'self' file:",
             "media-src 'self' file:",
+            *(("connect-src 'self'",) if asks else ()),
             "base-uri 'none'",
             "form-action 'none'",
         )

@@ -45,3 +45,4 @@ wirePairs();
 wireLightbox();
 wireNights();
 followAddress();
+wireLive();

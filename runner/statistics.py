@@ -128,17 +128,19 @@ def effect_size(differences: Sequence[float]) -> float | None:
 
 
 def _of_mean(values: Sequence[float], confidence: float, seed: int) -> Interval:
-    # Imported where it is used: scipy.stats takes longer than most verbs.
+    # Imported where they are used: scipy.stats takes longer than most verbs.
     import numpy as np
-    from scipy import stats
+    from scipy import special
 
     array = np.asarray(values, dtype=np.float64)
     n, mean = len(array), float(array.mean())
-    quantile = float(stats.t.ppf((1 + confidence) / 2, n - 1))
+    quantile = float(special.stdtrit(n - 1, (1 + confidence) / 2))
     half = quantile * float(array.std(ddof=1)) / math.sqrt(n)
     if not FEWEST <= n <= MOST or half == 0:
         return mean - half, mean + half
-    tail = float(stats.norm.cdf(-math.sqrt(n / (n - 1)) * quantile))
+    from scipy import stats
+
+    tail = float(special.ndtr(-math.sqrt(n / (n - 1)) * quantile))
     resampled = stats.bootstrap(
         (array,),
         np.mean,
@@ -162,9 +164,9 @@ def _wilson(values: Sequence[float], confidence: float) -> Interval:
 
 def _bonett_price(differences: Sequence[float], confidence: float) -> Interval:
     """Return Wald's interval of differences of 0-or-1 values, with half a pair more in each cell of disagreement."""
-    from scipy import stats
+    from scipy import special
 
-    z, n = float(stats.norm.ppf((1 + confidence) / 2)), len(differences)
+    z, n = float(special.ndtri((1 + confidence) / 2)), len(differences)
     more = (sum(value > 0 for value in differences) + 1) / (n + 2)
     fewer = (sum(value < 0 for value in differences) + 1) / (n + 2)
     half = z * math.sqrt((more + fewer - (more - fewer) ** 2) / (n + 2))

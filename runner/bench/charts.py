@@ -6,7 +6,19 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from genrun.runner.bench.results import TARGETS, Crossing, PointResult
-from genrun.runner.report.charts import COLOURS, MARKERS, PLOT_TICKS, Guide, Mark, Plot, Scale, Series, line, upright
+from genrun.runner.report.charts import (
+    COLOURS,
+    MARKERS,
+    PLOT_TICKS,
+    Guide,
+    Mark,
+    Plot,
+    Scale,
+    Series,
+    line,
+    upright,
+    with_twins,
+)
 from genrun.runner.report.sections.speed import Curve, fronts_plot
 
 FRONTS_AT = 0.02
@@ -50,6 +62,7 @@ def _errors_plot(results: Sequence[PointResult], looks: Looks, targets: Sequence
     """Draw mean rounds across, mean error up on a logarithmic scale: a line per solver, a point per tolerance."""
     errors = [*(result.rmse for result in results if result.rmse > 0), *targets]
     up = Scale(max(min(errors), LEAST) / MARGIN, max(errors) * MARGIN, is_log=True)
+    is_cut = any(result.rmse < up.low for result in results)
     across = Scale(0.0, 1.05 * max(result.rounds for result in results))
     series = []
     for label in dict.fromkeys(result.cell.solver for result in results):
@@ -61,8 +74,8 @@ def _errors_plot(results: Sequence[PointResult], looks: Looks, targets: Sequence
         series.append(_series(label, marks, looks))
     return Plot(
         alt="Latent RMSE against rounds, a line for each solver, a point for each tolerance",
-        series=tuple(series),
-        y_ticks=upright(up.ticks(most=PLOT_TICKS)),
+        series=with_twins(series),
+        y_ticks=upright([(0.0, f"< {LEAST:g}"), *up.ticks(most=PLOT_TICKS)] if is_cut else up.ticks(most=PLOT_TICKS)),
         x_ticks=tuple(across.ticks(most=PLOT_TICKS)),
         x_title="rounds",
         y_title="latent RMSE to sequential",
@@ -91,7 +104,7 @@ def _rounds_plot(found: Sequence[Crossing], looks: Looks) -> Plot:
     title = f"rounds at latent RMSE {found[0].error:g}, of {found[0].num_steps}"
     return Plot(
         alt=f"{title[:1].upper()}{title[1:]}, against workers K, a line for each solver",
-        series=tuple(series),
+        series=with_twins(series),
         y_ticks=upright(up.ticks(most=PLOT_TICKS)),
         x_ticks=tuple((across.at(math.log2(count)), str(count)) for count in workers),
         x_title="workers K",

@@ -196,6 +196,11 @@ def _order(chart: str) -> tuple[int, float]:
     return ("rounds", "error", "fronts").index(kind), float(of.removeprefix("k"))
 
 
+def _per_cell(measured: Sequence[PointResult]) -> str:
+    counts = sorted({len(result.samples) for result in measured}) or [0]
+    return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+
+
 def _facts(results: Sequence[PointResult]) -> list[Fact]:
     measured = [result for result in results if result.samples]
     samples = sum(len(result.samples) for result in measured)
@@ -203,7 +208,8 @@ def _facts(results: Sequence[PointResult]) -> list[Fact]:
         Fact(str(len({result.cell.solver for result in results})), "solvers"),
         Fact(f"{len(measured):,}", "cells: solver, K and tolerance"),
         Fact(
-            f"{samples // max(1, len(measured)):,}", "samples a cell, each compared with the sequential one of its seed"
+            _per_cell(measured),
+            f"samples a cell, each compared with the sequential one of its seed; {samples:,} in all",
         ),
     ]
     refused = len(results) - len(measured)

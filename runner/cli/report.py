@@ -13,6 +13,7 @@ from genrun.runner.cli.output import json_option, name_of, put, put_json, say, s
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
+    from genrun.runner.report.live import LiveReport
     from genrun.runner.report.serve import ReportServer
 
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         "genrun report",
         "genrun report demo --standalone",
         "genrun report demo --serve --port 8000",
+        "genrun report demo --serve --live",
         "genrun report demo --pdf demo.pdf",
         "genrun report demo --json",
     ),
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 @run_argument
 @click.option("--standalone", is_flag=True, help="Copy the media into the report, so that the folder can be moved.")
 @click.option("--serve", is_flag=True, help="Show the page at an address of this machine until Ctrl-C.")
+@click.option(
+    "--live", is_flag=True, help="With --serve: write the page again while the run goes on; it reloads itself."
+)
 @click.option(
     "--port",
     metavar="PORT",
@@ -44,7 +49,14 @@ if TYPE_CHECKING:
 )
 @json_option
 def report(
-    run: str | None, base: Path, standalone: bool, serve: bool, port: int | None, pdf: str | None, as_json: bool
+    run: str | None,
+    base: Path,
+    standalone: bool,
+    serve: bool,
+    live: bool,
+    port: int | None,
+    pdf: str | None,
+    as_json: bool,
 ) -> None:
     """Write a static page: clips side by side, and numbers.
 
@@ -54,13 +66,21 @@ def report(
     """
     from genrun.runner.api import results
     from genrun.runner.api.finding import run_folder
+    from genrun.runner.report.live import LiveReport
 
     if port is not None and not serve:
         raise UsageError("--port belongs to --serve.")
+    if live and not serve:
+        raise UsageError("--live belongs to --serve.")
+    if live and standalone:
+        raise UsageError(
+            "--live does not go with --standalone.", remedy="Write the standalone report once the run is done."
+        )
     if pdf and not pdf.lower().endswith(".pdf"):
         raise UsageError(f"--pdf {pdf}: not the name of a PDF.", remedy="RUN goes before --pdf, FILE ends in .pdf.")
     folder = run_folder(run, base)
-    server = _listen(folder.path, port or 0) if serve else None
+    going = LiveReport(folder) if live else None
+    server = _listen(folder.path, port or 0, going) if serve else None
     made = results.report(folder, standalone=standalone, pdf=False if pdf is None else pdf or True)
     found = {
         "report": str(made.path),
@@ -84,12 +104,17 @@ def report(
         say("Only this machine can open it. Ctrl-C ends it.")
         with server:
             try:
+                if going is not None:
+                    going.start()
                 server.serve_forever()
             except KeyboardInterrupt:
                 say("Stopped.")
+            finally:
+                if going is not None:
+                    going.stop()
 
 
-def _listen(run: Path, port: int) -> ReportServer:
+def _listen(run: Path, port: int, live: LiveReport | None) -> ReportServer:
     from genrun.runner.report.serve import ReportServer
 
-    return ReportServer(run, port)
+    return ReportServer(run, port, None if live is None else live.state)

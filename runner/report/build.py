@@ -1,6 +1,7 @@
 """Write the report's folder.
 
 report/index.html      the page: charts, style and script are inside, the latter two allowed by their hashes only
+report/items/...       the pages of single items
 report/pairs/...       clips of the baseline, of the worst pairs
 report/media/...       copies of the media, in a standalone report only; else the page links ../media
 """
@@ -10,9 +11,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from genrun.runner.report.items import item_address, write_items
 from genrun.runner.report.page import collect
 from genrun.runner.report.render import render
 from genrun.runner.report.sections.comparison import PAIRS
@@ -38,22 +40,27 @@ class WrittenReport:
     failed: int
 
 
-def build_report(run: RunFolder, *, standalone: bool = False) -> WrittenReport:
+def build_report(run: RunFolder, *, standalone: bool = False, live: int = 0) -> WrittenReport:
     """Write the report of a run into its `report/` folder; index.html comes last.
 
     Args:
         run: the run.
         standalone: copy the media into the folder, so that it can be moved or sent.
+        live: number of this version of the page, from 1, for one that asks its server for newer ones; 0 for one that stands
+            alone.
 
     Raises:
         StoreError: the run cannot be read, or the folder cannot be written.
     """
     # Of a report that was killed, or of one with more files than this one writes.
     remove_below(run.report_dir)
-    page = collect(run, media_root="" if standalone else RUN_ROOT, link_logs=not standalone)
+    media_root = "" if standalone else RUN_ROOT
+    page = collect(run, media_root=media_root, link_logs=not standalone)
+    page = replace(page, item_pages=item_address(len(page.items)), live=live)
     if standalone:
         _copy_media(run)
     _link_pairs(run, {} if page.comparison is None else page.comparison.files)
+    write_items(run, page, media_root=media_root, link_logs=not standalone)
     index = run.report_dir / "index.html"
     atomic_write(index, render(page).encode("utf-8", "xmlcharrefreplace"))
     return WrittenReport(index, sum(group.items for group in page.groups), page.failed)

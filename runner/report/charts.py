@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from genrun.runner import numbers
@@ -33,6 +33,12 @@ MARKERS = 8
 
 COLOURS = 7
 """Colours of css/page.css besides that of the sequential sampler, which is number 0."""
+
+NEAR = 1.0
+"""Per cent of a chart within which marks hide each other."""
+
+MOST_TWINS = 3
+"""Series that are drawn around one: further ones would be as large as a chart's grid."""
 
 # What labels are laid out for, in px: the plot of a window of 1280 px. A wider one has only more room between them, and
 # css/charts.css hides them in a much narrower one, where the legend stands alone.
@@ -180,6 +186,8 @@ class Series:
         dots: small points without a title: compact, for thousands of items.
         guides: such as limits of its gates.
         value: its number in the legend.
+        twin: how many series before it lie where it does, so that it is drawn around them; 0 for none.
+        same_as: "= LABEL" of the first of those, or "≈ LABEL" where only the eye cannot tell them apart; or "".
     """
 
     label: str
@@ -191,6 +199,8 @@ class Series:
     dots: tuple[Place, ...] = ()
     guides: tuple[Guide, ...] = ()
     value: str = ""
+    twin: int = 0
+    same_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -218,6 +228,7 @@ class Plot:
         x_title, y_title: of the axes.
         guides: below all series.
         labels: beside points.
+        note: what has to be known of its scales, in a sentence.
     """
 
     alt: str
@@ -228,6 +239,7 @@ class Plot:
     y_title: str = ""
     guides: tuple[Guide, ...] = ()
     labels: tuple[Label, ...] = ()
+    note: str = ""
 
 
 def upright(ticks: Iterable[tuple[float, str]]) -> tuple[tuple[float, str], ...]:
@@ -252,6 +264,41 @@ def _runs(places: Sequence[Place | None]) -> Iterator[list[Place]]:
     for is_gap, run in groupby(places, lambda place: place is None):
         if not is_gap:
             yield [place for place in run if place is not None]
+
+
+def with_twins(series: Iterable[Series]) -> tuple[Series, ...]:
+    """Return the series; those that would hide an earlier one are drawn around it, and say whom they are the same as."""
+    found: list[Series] = []
+    for each in series:
+        near = [other for other in found if _is_near(each, other)]
+        if near:
+            sign = "=" if _places(near[0]) == _places(each) and near[0].value == each.value else "≈"
+            found.append(replace(each, twin=min(len(near), MOST_TWINS), same_as=f"{sign} {near[0].label}"))
+        else:
+            found.append(each)
+    return tuple(found)
+
+
+def _places(series: Series) -> tuple[object, ...]:
+    return (series.line, *((mark.x, mark.y) for mark in series.marks))
+
+
+def _is_near(one: Series, other: Series) -> bool:
+    """Return True when one of two series hides the other: their lines are the same, or their marks lie on each other."""
+    if not one.marks or len(one.marks) != len(other.marks):
+        return not one.marks and not other.marks and one.line == other.line
+    pairs = zip(one.marks, other.marks, strict=True)
+    return all(abs(a.x - b.x) < NEAR and abs(a.y - b.y) < NEAR for a, b in pairs)
+
+
+def label_marks(series: Sequence[Series]) -> tuple[Label, ...]:
+    """Place the label of each series beside its first mark; one at the same place as an earlier one shares its label."""
+    texts: dict[str, str] = {}
+    for each in series:
+        first = each.same_as[2:] if each.same_as.startswith("=") else each.label
+        texts[first] = f"{texts[first]} = {each.label}" if first in texts else each.label
+    shown = [each for each in series if each.label in texts]
+    return place_labels([(texts[each.label], each.colour, each.marks[0].x, each.marks[0].y) for each in shown])
 
 
 def column(index: int, count: int) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genrun.runner.report.sections.clips import collect_clips
 from genrun.runner.report.sections.comparison import ComparisonSection, collect_comparison, with_addresses
@@ -14,6 +14,7 @@ from genrun.runner.report.sections.failed import FailedItem, collect_failures
 from genrun.runner.report.sections.nights import NightsSection, collect_nights
 from genrun.runner.report.sections.notes import Notes, collect_notes
 from genrun.runner.report.sections.outliers import Ranking, collect_outliers
+from genrun.runner.report.sections.seconds import collect_seconds
 from genrun.runner.report.sections.speed import SpeedSection, collect_speed
 from genrun.runner.report.sections.summary import (
     Heading,
@@ -28,8 +29,11 @@ from genrun.runner.report.sections.verdict import Verdict, judge
 from genrun.runner.report.text import RUN_ROOT, address, cut, shown_path
 from genrun.runner.score.summary import Group, summarize
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.records import SET
+from genrun.runner.store.records import SET, Record, Score
 from genrun.runner.store.scores import read_scores
+
+if TYPE_CHECKING:
+    from genrun.runner.job.plan import WorkItem
 
 MOST_JOB_LETTERS = 100_000
 """Characters of the job that the page shows: a job with thousands of prompts would make the page slow to open."""
@@ -58,6 +62,11 @@ class Page:
         metrics: headings of every metric that has rows.
         environment: (heading, (name, value) pairs): with what the run was made.
         job: the resolved job as YAML.
+        items: the plan.
+        records: by item id.
+        scores: rows of every metric.
+        item_pages: address of the page of an item, without its id, in which * is the first letter of that; or "".
+        live: number of this version of a page that asks its server for newer ones; 0 for one that stands alone.
     """
 
     title: str
@@ -78,6 +87,11 @@ class Page:
     metrics: tuple[Heading, ...]
     environment: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     job: str
+    items: tuple[WorkItem, ...]
+    records: Mapping[str, Record]
+    scores: Sequence[Score]
+    item_pages: str = ""
+    live: int = 0
 
     def colour(self, group: Group) -> int:
         """Return the colour of a group: that of its solver in the gallery."""
@@ -93,7 +107,7 @@ class Page:
             ("gates", "Gates"): comparison is not None and bool(comparison.gates.rows),
             ("nights", "Nights"): bool(self.nights.rows or self.nights.note),
             ("summary", "Summary"): True,
-            ("speed", "Speed"): True,
+            ("speed", "Speed"): not all(group.is_reference for group in self.groups),
             ("vbench", "VBench"): self.vbench is not None,
             ("clips", "Clips"): True,
             ("comparison", "Comparison"): comparison is not None and comparison.has_table,
@@ -115,6 +129,8 @@ def collect(run: RunFolder, *, media_root: str = RUN_ROOT, link_logs: bool = Tru
     """
     import yaml
 
+    # With prompts by the thousand the dumper in C saves a second; without libyaml there is the other.
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     items, records, job = run.items(), run.records(), run.job_document()
     planned = {item.id for item in items}
     scores = [score for score in read_scores(run) if score.item_id in planned or score.item_id.startswith(SET)]
@@ -124,20 +140,22 @@ def collect(run: RunFolder, *, media_root: str = RUN_ROOT, link_logs: bool = Tru
     clips = collect_clips(items, records, scores, metrics, lambda path: address(path, media_root), saved)
     colours = {group.label: _colour(group, clips) for group in groups}
     comparison, nights = collect_comparison(run, colours), collect_nights(run, colours, link=link_logs)
+    seconds = collect_seconds(groups, records)
     has_caches = any(item.cache for item in items)
     return Page(
         title=str(job.get("name") or run.path.parent.name),
         run=run.path.name,
         path=shlex.quote(shown_path(run.path)),
         groups=tuple(groups),
-        verdict=judge(groups),
+        verdict=judge(groups, seconds),
         failures=collect_failures(items, records, link_logs=link_logs),
         failed=sum(group.failed for group in groups),
         notes=collect_notes(items, records),
         comparison=comparison,
         nights=nights,
         summary=SummarySection(
-            build_table(groups, metrics, nights.trends, saved if has_caches else None), collect_unscored(scores)
+            build_table(groups, metrics, nights.trends, saved if has_caches else None, seconds.by_group),
+            collect_unscored(scores),
         ),
         speed=collect_speed([(group, colours[group.label]) for group in groups], records, scores),
         vbench=collect_vbench(groups, colours, "" if comparison is None else comparison.path),
@@ -151,7 +169,10 @@ def collect(run: RunFolder, *, media_root: str = RUN_ROOT, link_logs: bool = Tru
             [records[item.id] for item in items if item.id in records],
             (item.model for item in items),
         ),
-        job=cut(yaml.safe_dump(job, sort_keys=False, allow_unicode=True), MOST_JOB_LETTERS),
+        items=tuple(items),
+        records=records,
+        scores=scores,
+        job=cut(yaml.dump(job, Dumper=dumper, sort_keys=False, allow_unicode=True), MOST_JOB_LETTERS),
     )
 
 

@@ -22,8 +22,8 @@ STYLES = ("page", "charts", "sections", "clips", "inputs", "print")
 """Files of `css/`, in the order in which they are read."""
 
 SCRIPTS = (
-    *("base", "keyboard", "player", "overlay", "inputs", "row", "gallery", "pairs"),
-    *("lightbox", "nights", "print", "page"),
+    *("base", "keyboard", "player", "overlay", "inputs", "row", "versus", "gallery", "pairs"),
+    *("lightbox", "nights", "table", "live", "print", "page"),
 )
 """Files of `js/`, in the order in which they are read: they share one scope."""
 
@@ -33,8 +33,15 @@ def render(page: Page) -> str:
     from markupsafe import Markup
 
     style = stylesheet(*STYLES)
-    body = "\n".join(_resource(f"js/{name}.js", REPORT) for name in SCRIPTS)
+    body = "\n".join(resource(f"js/{name}.js") for name in SCRIPTS)
     script = f'"use strict";\n(() => {{\n{body}}})();\n'
+    data = {
+        **page.clips,
+        "pages": page.item_pages,
+        "run": page.path,
+        "nights": page.nights.data(),
+        **({"live": {}} if page.is_live else {}),
+    }
     return (
         environment()
         .get_template(PAGE)
@@ -43,8 +50,8 @@ def render(page: Page) -> str:
             version=__version__,
             style=Markup(style),
             script=Markup(script),
-            data=Markup(embed_json({**page.clips, "run": page.path, "nights": page.nights.data()})),
-            policy=policy(style, script),
+            data=Markup(embed_json(data)),
+            policy=policy(style, script, asks=page.live > 0),
         )
     )
 
@@ -55,9 +62,9 @@ def environment(package: str = REPORT) -> jinja2.Environment:
 
     def load(name: str) -> str:
         try:
-            return _resource(name, package)
+            return resource(name, package)
         except FileNotFoundError:
-            return _resource(name, REPORT)
+            return resource(name, REPORT)
 
     return jinja2.Environment(
         loader=jinja2.FunctionLoader(load),
@@ -70,11 +77,17 @@ def environment(package: str = REPORT) -> jinja2.Environment:
 
 def stylesheet(*names: str) -> str:
     """Return files of `css/` as one style sheet."""
-    return "\n".join(_resource(f"css/{name}.css", REPORT) for name in names)
+    return "\n".join(resource(f"css/{name}.css") for name in names)
 
 
-def policy(style: str, script: str = "") -> str:
-    """Return a content security policy: this very style and script (if any), media beside the page, no network."""
+def policy(style: str, script: str = "", *, asks: bool = False) -> str:
+    """Return a content security policy: this very style and script (if any), media beside the page, no network.
+
+    Args:
+        style: of the page.
+        script: of the page.
+        asks: whether the script may ask the server that the page came from.
+    """
     return "; ".join(
         (
             "default-src 'none'",
@@ -82,6 +95,7 @@ def policy(style: str, script: str = "") -> str:
             f"style-src '{_digest(style)}'",
             "img-src 'self' file:",
             "media-src 'self' file:",
+            *(("connect-src 'self'",) if asks else ()),
             "base-uri 'none'",
             "form-action 'none'",
         )
@@ -93,7 +107,8 @@ def embed_json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _resource(name: str, package: str) -> str:
+def resource(name: str, package: str = REPORT) -> str:
+    """Return a file of a package."""
     return (files(package) / name).read_text(encoding="utf-8")
 
 

@@ -32,6 +32,9 @@ LEAVE_S = 1
 
 FOLDERS = ("report", "media", "inputs", "logs")
 PLAN = "plan.jsonl"
+LIVE = "live"
+"""Address, beside the page, of how far the run is."""
+
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -64,12 +67,13 @@ _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII |
 class ReportServer:
     """The report of a run on the loopback interface. `serve_forever` answers until `shutdown` or Ctrl-C."""
 
-    def __init__(self, run: Path, port: int = 0) -> None:
+    def __init__(self, run: Path, port: int = 0, live: Callable[[], object] | None = None) -> None:
         """Listen on a port.
 
         Args:
             run: the run folder.
             port: 0 takes any that is free.
+            live: returns what the page of a live report asks for, as JSON holds it.
 
         Raises:
             UsageError: the port is taken, or not this user's to take, or the packages that serve are not installed.
@@ -79,7 +83,7 @@ class ReportServer:
         try:
             import uvicorn
 
-            application = _application(root, self._home)
+            application = _application(root, self._home, live)
         except ModuleNotFoundError as error:
             raise UsageError(
                 f"--serve needs starlette and uvicorn, and {error.name} is not installed.",
@@ -146,12 +150,15 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _application(root: Path, home: str) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+def _application(
+    root: Path, home: str, live: Callable[[], object] | None
+) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     """Return the ASGI application.
 
     Args:
         root: the folder with the runs of a job, without symbolic links.
         home: the address of the page.
+        live: of `ReportServer`.
     """
     from starlette.datastructures import MutableHeaders
 
@@ -161,13 +168,13 @@ def _application(root: Path, home: str) -> Callable[[Scope, Receive, Send], Awai
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await _respond(scope, root, home)(scope, receive, send_with_headers)
+        await _respond(scope, root, home, live)(scope, receive, send_with_headers)
 
     return application
 
 
-def _respond(scope: Scope, root: Path, home: str) -> Response:
-    from starlette.responses import PlainTextResponse, RedirectResponse, Response
+def _respond(scope: Scope, root: Path, home: str, live: Callable[[], object] | None) -> Response:
+    from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
     path = scope["raw_path"].decode("ascii")
     if scope["method"] not in ("GET", "HEAD"):
@@ -176,6 +183,8 @@ def _respond(scope: Scope, root: Path, home: str) -> Response:
         return PlainTextResponse(refusal[1], refusal[0], headers={"Connection": "close"})
     if path in ("/", home.removesuffix("index.html")):
         return RedirectResponse(home, 302)
+    if live is not None and path == home.replace("index.html", LIVE):
+        return JSONResponse(live())
     if path == "/favicon.ico":  # which browsers ask for, and would report as missing
         return Response(status_code=204)
     return _file(scope, find(root, path)) or PlainTextResponse("Not found.", 404)

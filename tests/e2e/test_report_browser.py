@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 from genrun.runner.report.build import build_report
+from genrun.runner.report.live import LiveReport
 from genrun.runner.report.serve import ReportServer
 from tests.e2e.browser import Browser, Page, executable
 from tests.e2e.full_report import HOSTILE
-from tests.sample_run import ALL_SOLVERS, CAPTIONS, ROPA, SEQUENTIAL, make_run
+from tests.sample_run import ALL_SOLVERS, CAPTIONS, PICARD, ROPA, SEQUENTIAL, finish, make_run
 
 pytestmark = [
     pytest.mark.e2e,
@@ -331,7 +332,7 @@ def test_a_click_on_a_heading_sorts_and_a_second_one_turns_round(page: Page) -> 
 
 
 def test_numbers_that_are_missing_sort_last(page: Page) -> None:
-    heading = "document.querySelectorAll('thead button')[5]"
+    heading = "document.querySelectorAll('thead button')[6]"
     for _ in range(2):
         page.value(f"{heading}.click()")
         last = page.value("document.querySelector('#table tbody tr:last-child').textContent")
@@ -425,3 +426,111 @@ def test_a_served_report_plays_and_seeks_by_parts(browser: Browser, tmp_path: Pa
         assert {answer["status"] for answer in answers if answer["url"].endswith(".mp4")} == {206}
         assert {answer["status"] for answer in answers if not answer["url"].endswith(".mp4")} == {200, 204}
         assert page.events("Log.entryAdded") == []
+
+
+def test_a_live_report_opens_itself_again_when_an_item_is_done(browser: Browser, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "demo" / "run", prompts=CAPTIONS[:1], pending=(1,))
+    pending = run.items()[1]
+    live = LiveReport(run)
+    with ReportServer(run.path, live=live.state) as server, browser.page() as page:
+        live.start()
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            page.open(server.url)
+            run.leases.mkdir(exist_ok=True)
+            run.progress_path(pending.id).write_text("[12, 20]")
+            page.until(f"document.querySelector('[data-item=\"{pending.id}\"] .stage').textContent === 'step 12 of 20'")
+            finish(run, pending, ROPA)
+            page.until(f"document.querySelector('[data-item=\"{pending.id}\"] video') !== null")
+            assert "All 2 items are done." in page.value("document.querySelector('.verdict').textContent")
+        finally:
+            server.shutdown()
+            thread.join()
+            live.stop()
+        assert page.events("Runtime.exceptionThrown") == []
+    assert "connect-src" not in (run.report_dir / "index.html").read_text()
+
+
+def test_one_solver_over_many_prompts_is_a_gallery_without_idle_controls(browser: Browser, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "demo" / "run", solvers=(SEQUENTIAL,), seeds=range(3), image=True)
+    with browser.page() as page:
+        page.open(build_report(run).path.as_uri())
+        tops = page.value("[...document.querySelectorAll('#rows .row')].map((it) => it.getBoundingClientRect().top)")
+        assert len(tops) == 6 and tops[0] == tops[4] < tops[5]
+        shown = (
+            "['play-all', 'scrub-all', 'difference', 'wipe', 'solver', 'against', 'failed-check', 'pager', 'filter']"
+        )
+        visible = page.value(f"{shown}.filter((id) => document.getElementById(id).getClientRects().length)")
+        assert visible == ["filter"]
+
+
+def test_any_two_cells_are_set_beside_each_other_with_what_differs(page: Page) -> None:
+    choose(page, "solver", ROPA.label, "change")
+    choose(page, "against", PICARD.label, "change")
+    names = page.value(f"[...{FIRST_ROW}.querySelectorAll('.name bdi')].map((it) => it.textContent)")
+    assert names == [PICARD.label, ROPA.label]
+    rows = page.value(
+        "[...document.querySelectorAll('#versus tbody tr')].map((row) => [...row.children].map((it) => it.textContent))"
+    )
+    assert ["rounds", "11.0", "7.00", "8 / 0 / 0", "8"] in rows
+    assert next(row for row in rows if row[0] == "latent RMSE")[3] == "0 / 0 / 8"
+
+
+def test_clips_are_ordered_and_filtered_by_a_metric(page: Page) -> None:
+    worst = page.value(
+        "[...document.getElementById('by').options].find((it) => it.textContent === 'worst latent RMSE first').value"
+    )
+    choose(page, "by", worst, "change")
+    values = (
+        "[...document.querySelectorAll('#rows .row')].map((row) => Math.max(...[...row.querySelectorAll('dl')]"
+        ".flatMap((it) => it.firstChild.textContent === 'latent RMSE' ? [Number(it.children[1].textContent)] : [])))"
+    )
+    shown = page.value(values)
+    assert len(shown) == 8 and shown == sorted(shown, reverse=True)
+    choose(page, "least", str(shown[2]), "input")
+    assert page.value(values) == shown[:3]
+
+
+def test_the_table_is_saved_with_the_columns_that_are_chosen_and_its_best_marked(page: Page) -> None:
+    page.value("URL.createObjectURL = (blob) => { window.saved = blob; return 'blob:none'; }")
+    page.value("[...document.querySelectorAll('#columns label')].find((it) => it.textContent.trim() === 'NFE').click()")
+    page.value("document.getElementById('as-csv').click()")
+    heading, first, *_ = page.value("window.saved.text()").splitlines()
+    assert heading.startswith("solver,n,rounds,rounds low,rounds high,N / rounds,") and "NFE" not in heading
+    assert first.startswith("sequential,9,20.0,")
+    page.value("document.getElementById('as-latex').click()")
+    latex = page.value("window.saved.text()")
+    assert "\\begin{tabular}{lr" in latex and "ropa K=8 & 8 & \\textbf{7}" in latex and "100\\%" in latex
+
+
+def test_a_link_leads_to_an_item_and_its_page_says_all_of_it(browser: Browser, report: Path) -> None:
+    with browser.page() as page:
+        page.open(report.as_uri())
+        item = page.value("document.querySelectorAll('#rows .player')[37].dataset.item")
+        page.open(f"{report.as_uri()}#item-{item}")
+        page.until(f"document.activeElement.dataset.item === '{item}'")
+        address = page.value(f"document.querySelector('[data-item=\"{item}\"] .actions a').href")
+        page.open(address)
+        page.until("document.querySelector('#item video')?.videoWidth === 64")
+        text = page.value("document.body.textContent")
+        assert f'"item_id": "{item}"' in text and "sampling.steps" in text and "seconds a round" in text
+        assert page.value("document.documentElement.scrollWidth") == 1280
+        page.value("location.hash = '#<img src=x onerror=alert(1)>'")
+        page.until("document.getElementById('prompt').textContent === 'No item of this name'")
+        assert page.events("Log.entryAdded") == []
+
+
+def test_turning_on_the_wipe_moves_nothing_and_the_large_view_never_scrolls(browser: Browser, report: Path) -> None:
+    for size in ((1280, 900), (400, 700), (2560, 1440)):
+        with browser.page(*size) as page:
+            settle(page, report)
+            top = "document.querySelector('#rows .row').getBoundingClientRect().top"
+            before = page.value(top)
+            page.press("w", "w")
+            assert page.value(top) == before
+            page.value(f"{FIRST_ROW}.querySelectorAll('.player')[2].querySelector('button').click()")
+            large = "document.getElementById('lightbox')"
+            page.until(f"[...{large}.querySelectorAll('video')].every((video) => video.readyState >= 2)")
+            assert page.value(f"{large}.scrollHeight - {large}.clientHeight") <= 0
+            assert page.value(f"{large}.querySelector('video').clientWidth") > size[0] / 4

@@ -136,7 +136,7 @@ def test_what_the_items_say_stands_before_versions_and_machine() -> None:
         "devices": "H100",
         "hosts": "a (1), b (1)",
         "ranks an item": "time 2",
-        "time": "0:01:10 in all, 35.0 s an item",
+        "time": "1:10 summed over items; 35.0 s an item",
         "largest memory of a rank": "3.00 GiB",
         "tried more than once": "1",
         "other versions": "torch 2.1 (1)",

@@ -49,7 +49,7 @@ function refreshAll() {
 function toggleOverlay(mode) {
   state.overlay = state.overlay === mode ? "" : mode;
   for (const button of document.querySelectorAll("[data-overlay]")) button.setAttribute("aria-pressed", String(state.overlay === button.dataset.overlay));
-  for (const range of document.querySelectorAll(".wipe-at")) range.hidden = state.overlay !== "wipe";
+  for (const range of document.querySelectorAll(".wipe-at")) range.disabled = state.overlay !== "wipe";
   refreshAll();
 }
 

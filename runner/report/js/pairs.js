@@ -7,6 +7,7 @@ function pairSource(listing) {
     metrics: [listing.metric],
     prompts: listing.rows.map((row) => row.p),
     tag: "",
+    name: (clip) => (clip.k ? listing.cell : listing.against),
     isReference: (clip) => clip.k === 0,
   };
 }

@@ -1,7 +1,7 @@
 // ---- the player of one clip: a video or a picture, loaded when it comes near the window ----
 
 /* Where the labels of clips are found, and which clips the others are compared with. */
-const gallery = { ...data, tag: "reference", isReference: (clip) => data.colours[clip.k] === 0 };
+const gallery = { ...data, tag: "reference", isReference: (clip) => data.colours[clip.k] === 0, name: (clip) => data.solvers[clip.k] };
 
 /* The command that makes a clip again: from its file where there is one, else from its id. */
 function rerun(clip) {
@@ -28,7 +28,7 @@ class Player {
   addMedia() {
     this.media = make(this.isVideo ? "video" : "img");
     if (this.isVideo) Object.assign(this.media, { muted: true, playsInline: true, preload: "auto" });
-    else this.media.alt = `sampled by ${this.source.solvers[this.clip.k]}`;
+    else this.media.alt = `sampled by ${this.source.name(this.clip)}`;
     this.media.addEventListener("error", () => {
       if (!this.media.getAttribute("src")) return;
       this.media.remove();
@@ -71,30 +71,43 @@ class Player {
 
   caption() {
     const { clip, source } = this;
-    const name = make("span", { className: "name" }, make("i", { className: `dot k${source.colours[clip.k]}` }), make("bdi", { textContent: source.solvers[clip.k] }));
-    if (clip.m && !source.isLarge) {
-      const large = make("button", { type: "button", className: "copy", textContent: "large", title: "Beside its reference, as large as the window" });
-      large.addEventListener("click", () => openLightbox(this.row, clip, source));
-      name.append(large);
-    }
-    if (clip.t === "done") {
-      const again = make("button", { type: "button", className: "copy", textContent: "rerun", title: `Copy: ${rerun(clip)}` });
-      again.dataset.copy = rerun(clip);
-      name.append(again);
-    }
-    if (clip.m && clip.a) name.append(this.soundButton());
-    const caption = make("figcaption", {}, name);
-    const line = (text, className = "") => caption.append(make("div", { textContent: text, className }));
-    if (clip.t === "done" && this.isReference) name.append(make("span", { className: "tag", textContent: source.tag }));
-    if (clip.r) line(`${clip.r} rounds · ${clip.e} NFE · ${(clip.n / clip.r).toFixed(2)}×`);
+    const label = source.name(clip);
+    const name = make("div", { className: "name", title: label }, make("i", { className: `dot k${source.colours[clip.k]}` }), make("bdi", { textContent: label }));
+    if (clip.t === "done" && this.isReference && source.tag) name.append(make("span", { className: "tag", textContent: source.tag }));
+    const about = make("div", { className: "about" });
+    const line = (text, className = "") => about.append(make("div", { textContent: text, className }));
+    const costs = clip.r ? [`${clip.r} rounds`, `${clip.e} NFE`, `${(clip.n / clip.r).toFixed(2)}×`] : [];
+    if (clip.l) costs.push(`${clip.l} s`);
+    if (costs.length) line(costs.join(" · "));
     if (clip.b) line(`${clip.b} of the blocks saved`);
     const values = make("dl");
     clip.v.forEach((value, index) => {
       if (value !== null) values.append(make("dt", { textContent: source.metrics[index] }), make("dd", { textContent: value }));
     });
-    if (values.children.length) caption.append(values);
+    if (values.children.length) about.append(values);
     for (const note of clip.o || []) line(note, "note");
     if (clip.bad) line(`not as the prompt says: ${clip.bad.join(", ")}`, "wrong");
-    return caption;
+    return make("figcaption", {}, name, about, this.actions());
+  }
+
+  actions() {
+    const { clip, source } = this;
+    const actions = make("div", { className: "actions" });
+    if (clip.m && !source.isLarge) {
+      const large = make("button", { type: "button", className: "copy", textContent: "large", title: "Beside its reference, as large as the window" });
+      large.addEventListener("click", () => openLightbox(this.row, clip, source));
+      actions.append(large);
+    }
+    if (source.pages) {
+      actions.append(make("a", { className: "copy", href: `${source.pages.replace("*", clip.i[0].toLowerCase())}#${clip.i}`, textContent: "item", title: "The page of this item: record, log, input, scores" }));
+      actions.append(make("a", { className: "copy", href: `${ITEM}${clip.i}`, textContent: "link", title: "The address of this clip" }));
+    }
+    if (clip.t === "done") {
+      const again = make("button", { type: "button", className: "copy", textContent: "rerun", title: `Copy: ${rerun(clip)}` });
+      again.dataset.copy = rerun(clip);
+      actions.append(again);
+    }
+    if (clip.m && clip.a) actions.append(this.soundButton());
+    return actions;
   }
 }

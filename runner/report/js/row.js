@@ -3,12 +3,14 @@
 class Row {
   constructor(row, source = gallery) {
     this.playing = false;
-    const clips = row.c.filter((clip) => source !== gallery || !state.solver || source.isReference(clip) || source.solvers[clip.k] === state.solver);
+    this.ratio = row.w / row.h;
+    const clips = row.c.filter((clip) => source !== gallery || !state.cell || source.isReference(clip) || clip.k === state.cell.k);
     this.players = clips.map((clip) => new Player(clip, row, source));
     this.reference = this.players.find((player) => player.isReference && player.media) || null;
-    const about = [`seed ${row.s}`, row.x].filter(Boolean).join(", ");
+    const about = [`seed ${row.s}`, row.x, row.f].filter(Boolean).join(", ");
     const heading = make("header", {}, make("p", { className: "prompt" }, make("bdi", { textContent: source.prompts[row.p] })), make("p", { className: "meta", textContent: about }));
     heading.append(...inputsOf(row));
+    if (row.g !== undefined) heading.append(make("p", { className: "meta negative" }, "not: ", make("bdi", { textContent: data.negatives[row.g] })));
     overflowing.observe(heading.firstChild);
     this.element = make("article", { className: "row" }, heading, make("div", { className: "players" }, ...this.players.map((player) => player.element)));
     if (this.videos.length) this.element.append(this.controls());

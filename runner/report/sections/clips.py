@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.runner import numbers
 from genrun.runner.report.charts import COLOURS
+from genrun.runner.report.sections.environment import flatten
 from genrun.runner.report.sections.inputs import collect_inputs
 from genrun.runner.report.sections.summary import Heading
 from genrun.runner.report.text import cut
@@ -41,14 +42,16 @@ def collect_clips(
         saved: item id -> share of transformer blocks that a cache saved.
 
     Returns:
-        {"solvers": [label], "colours": [index], "prompts": [text], "metrics": [title], "rows": [row]};
-        a row is {"p": prompt, "s": seed, "x": other axes, "w": width, "h": height, "c": [clip]}; a clip is
-        {"k": solver, "i": id, "t": status, "m": address, "r": rounds, "e": NFE, "n": N, "v": [metric texts],
-        "b": blocks saved, "a": it has sound, "bad": [attributes that are wrong], "o": [what has to be told]}.
+        {"solvers": [label], "colours": [index], "prompts": [text], "negatives": [text], "metrics": [title], "high":
+        [whether a higher value is better], "rows": [row]}; a row is {"p": prompt, "s": seed, "x": other axes, "f": fields of
+        its own, "g": negative prompt, "w": width, "h": height, "c": [clip]}; a clip is {"k": solver, "i": id, "t": status,
+        "m": address, "r": rounds, "e": NFE, "n": N, "l": seconds, "v": [metric texts], "b": blocks saved, "a": it has
+        sound, "bad": [attributes that are wrong], "o": [what has to be told]}.
     """
     kinds = {item_label(item): item.solver.get("kind") if item.is_reference else "" for item in items}
-    labels = list(kinds)
+    labels = {label: index for index, label in enumerate(kinds)}
     prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(item.prompt for item in items))}
+    negatives = {text: index for index, text in enumerate(dict.fromkeys(filter(None, map(_negative, items))))}
     shown = [metric for metric in metrics if "." not in metric.name]
     values = {(score.item_id, score.metric): score.value for score in scores if score.value is not None}
     wrong = _wrong(scores)
@@ -56,10 +59,12 @@ def collect_clips(
     for item in items:
         pairs.setdefault(item.pair, []).append(item)
 
+    fields_of = _own_fields([members[0] for members in pairs.values()])
+
     def clip(item: WorkItem) -> dict[str, Any]:
         record = records.get(item.id)
         entry: dict[str, Any] = {
-            "k": labels.index(item_label(item)),
+            "k": labels[item_label(item)],
             "i": item.id,
             "t": record.status if record else STATUS_PENDING,
             "v": [
@@ -71,6 +76,8 @@ def collect_clips(
             entry["m"] = link(record.media)
             if record.sound:
                 entry["a"] = True
+        if record and record.status == "done" and record.elapsed_s:
+            entry["l"] = float(f"{record.elapsed_s:.3g}")
         if record and record.sampler:
             entry |= {"r": record.sampler.rounds, "e": record.sampler.nfe, "n": record.sampler.num_steps}
         if saved and item.id in saved:
@@ -82,15 +89,19 @@ def collect_clips(
         return entry
 
     return {
-        "solvers": labels,
+        "solvers": list(labels),
         "colours": colours(kinds),
         "prompts": list(prompts),
+        "negatives": list(negatives),
         "metrics": [metric.title for metric in shown],
+        "high": [metric.higher_is_better for metric in shown],
         "rows": [
             {
                 "p": prompts[members[0].prompt],
                 "s": members[0].seed,
                 "x": _other_axes(members[0]),
+                **({"f": own} if (own := fields_of(members[0])) else {}),
+                **({"g": negatives[text]} if (text := _negative(members[0])) else {}),
                 "w": members[0].sampling.get("width") or 16,
                 "h": members[0].sampling.get("height") or 9,
                 **collect_inputs(members[0], link),
@@ -121,6 +132,39 @@ def describe(item: WorkItem) -> str:
 
 def _other_axes(item: WorkItem) -> str:
     return ", ".join(f"{axis} {label}" for axis, label in item.axes.items() if not is_solver_axis(axis))
+
+
+def _negative(item: WorkItem) -> str:
+    return item.negative_prompt or ""
+
+
+def _own_fields(items: Sequence[WorkItem]) -> Callable[[WorkItem], str]:
+    """Return a function that writes the settings of sampling that a prompt has of its own, not from an axis of the matrix.
+
+    Args:
+        items: one of each pair.
+    """
+    by_cell: dict[str, list[WorkItem]] = {}
+    for item in items:
+        by_cell.setdefault(_other_axes(item), []).append(item)
+    # The names of settings that are not the same for all prompts of a cell: none in nearly all jobs.
+    varied: dict[str, set[str]] = {}
+    for cell, members in by_cell.items():
+        first = members[0].sampling
+        others = [dict(flatten(item.sampling)) for item in members if item.sampling != first]
+        shared = dict(flatten(first))
+        names = {
+            name for found in others for name in found.keys() | shared.keys() if found.get(name) != shared.get(name)
+        }
+        if names:
+            varied[cell] = names
+
+    def own(item: WorkItem) -> str:
+        names = varied.get(_other_axes(item), ())
+        pairs = flatten(item.sampling) if names else ()
+        return cut(", ".join(f"{name} {value}" for name, value in pairs if value and name in names), MOST_NOTE_LETTERS)
+
+    return own
 
 
 def _wrong(scores: Sequence[Score]) -> dict[str, list[str]]:

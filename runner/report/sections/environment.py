@@ -8,6 +8,7 @@ from typing import Any
 
 from genrun.adapters.pipeline.additions import CONTENTS, SWAPPED
 from genrun.runner import numbers
+from genrun.runner.report.sections.seconds import summed_and_elapsed, totals
 from genrun.runner.store.records import Record
 
 GIB = 2**30
@@ -59,7 +60,7 @@ def _of_items(done: Sequence[Record], versions: Mapping[str, str]) -> Iterator[t
         if counted := _counted(values):
             yield name, counted
     if total := sum(record.elapsed_s for record in done):
-        yield "time", f"{_duration(total)} in all, {numbers.number(total / len(done))} s an item"
+        yield "time", f"{totals(*summed_and_elapsed(done))}; {numbers.number(total / len(done))} s an item"
     peaks = [max(record.memory_bytes) for record in done if record.memory_bytes]
     if peaks:
         yield "largest memory of a rank", f"{max(peaks) / GIB:.2f} GiB"
@@ -114,8 +115,3 @@ def _counted(values: Iterable[str]) -> str:
 
 def _mesh(record: Record) -> str:
     return " x ".join(f"{axis} {size}" for axis, size in record.mesh.items() if size > 1)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

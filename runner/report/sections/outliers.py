@@ -84,11 +84,15 @@ def collect_outliers(
     done = {item.id: item for item in items if item.id in records and records[item.id].status == "done"}
     times = [(item, records[item.id].elapsed_s) for item in done.values() if records[item.id].elapsed_s > 0]
     found = [_ranking("slowest", times, lambda value: f"{numbers.number(value)} s", True, colours, _over_median(times))]
+    by_metric: dict[str, dict[str, float]] = {}
+    for score in scores:
+        if score.value is not None:
+            by_metric.setdefault(score.metric, {})[score.item_id] = score.value
     for metric in metrics:
         if "." in metric.name:
             continue
         write = partial(numbers.styled, style=metric.style)
-        rows = {score.item_id: score.value for score in scores if score.metric == metric.name}
+        rows = by_metric.get(metric.name, {})
         values = [(item, value) for item in done.values() if (value := rows.get(item.id)) is not None]
         found.append(_ranking(f"worst by {metric.title}", values, write, not metric.higher_is_better, colours))
     return tuple(each for each in found if each is not None)[:LISTS]

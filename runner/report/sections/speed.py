@@ -18,6 +18,8 @@ DIAMOND = 3
 WIDE_RANGE = 10.0
 """Errors further apart than this factor are drawn on a logarithmic scale: on a linear one the small ones would coincide."""
 
+ZERO = "The lower edge is 0, below a gap: a logarithmic scale does not come down to it."
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -109,15 +111,17 @@ def _errors_plot(
         )
         dots = tuple((across.at(x), up.down(y)) for x, y in places[group.label])
         series.append(Series(group.label, colour, marks=(mark,), dots=dots, value=value))
+    shown_series = charts.with_twins(series)
     ticks = up.ticks(most=PLOT_TICKS)
     return Plot(
         alt="Speedup in model calls against latent RMSE, one dot per item and one disc per solver",
-        series=tuple(series),
+        series=shown_series,
         y_ticks=charts.upright([(0.0, "0"), *ticks] if up.is_log else ticks),
         x_ticks=tuple(across.ticks(most=PLOT_TICKS)),
         x_title="speedup in model calls, N / rounds",
         y_title="latent RMSE to sequential",
-        labels=charts.place_labels([(each.label, each.colour, each.marks[0].x, each.marks[0].y) for each in series]),
+        labels=charts.label_marks(shown_series),
+        note=ZERO if up.is_log else "",
     )
 
 
@@ -182,7 +186,7 @@ def fronts_plot(curves: Sequence[Curve]) -> Plot:
     diagonal = [(0.0, 100.0), (100.0, up.down(unit))]
     return Plot(
         alt="Number of final states after each round, per solver, against the sequential diagonal",
-        series=tuple(series),
+        series=charts.with_twins(series),
         y_ticks=charts.upright(up.ticks(most=PLOT_TICKS, whole=True)),
         x_ticks=tuple(across.ticks(most=PLOT_TICKS, whole=True)),
         x_title="rounds" if whole else "rounds, in % of the sequential steps",

@@ -60,11 +60,13 @@ class Column:
         title: its heading.
         definition: what it means.
         metric: the metric or cost whose mean it holds, or "".
+        better: "high" or "low", whichever is the better end; "" where there is none.
     """
 
     title: str
     definition: str
     metric: str = ""
+    better: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class TableCell:
         estimate: the mean that it is, or None.
         bar: its interval on the column's scale, or None.
         trend: a small line over the nights, or "".
+        is_best: whether no other cell of its column is better, and some are worse.
     """
 
     text: str
@@ -86,6 +89,7 @@ class TableCell:
     estimate: Estimate | None = None
     bar: Bar | None = None
     trend: str = ""
+    is_best: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,13 +116,24 @@ COST_COLUMNS = (
         "rounds",
         "Parallel model calls per item (mean): what a sample waits for when every point of a round has its own device.",
         "rounds",
+        "low",
     ),
-    Column("NFE", "Model evaluations per item (mean), guidance counted once: what a sample costs in total.", "nfe"),
+    Column(
+        "NFE", "Model evaluations per item (mean), guidance counted once: what a sample costs in total.", "nfe", "low"
+    ),
     Column(
         "N / rounds",
         "Speedup in model calls: sequential steps N over rounds, mean over items. Wall time depends on the devices.",
         "speedup",
+        "high",
     ),
+)
+
+SECONDS = Column(
+    "seconds",
+    "Wall time per item (mean), on the devices of this run: sampling, decoding and writing; not loading the model.",
+    "elapsed_s",
+    "low",
 )
 
 BLOCKS = Column(
@@ -164,6 +179,7 @@ def build_table(
     metrics: Sequence[Heading],
     trends: Mapping[tuple[str, str], str] | None = None,
     saved: Mapping[str, float] | None = None,
+    seconds: Mapping[str, Estimate] | None = None,
 ) -> SummaryTable:
     """Lay out the summary: a column for each metric with a value, and for its parts where it has none itself.
 
@@ -172,6 +188,7 @@ def build_table(
         metrics: every metric with rows.
         trends: (group's label, metric or cost) -> a line over the nights.
         saved: item id -> share of transformer blocks that a cache saved; None where no item has a cache.
+        seconds: label of a group -> seconds an item.
     """
     axes = tuple(dict.fromkeys(axis for group in groups for axis in group.axes))
     valued = {name for group in groups for name in group.metrics}
@@ -180,9 +197,14 @@ def build_table(
         for metric in metrics
         if metric.name in valued and metric.name.partition(".")[0] not in valued - {metric.name}
     ]
-    costs = COST_COLUMNS if saved is None else (*COST_COLUMNS, BLOCKS)
-    columns = (*costs, *_metric_columns(shown))
-    cells = _with_bars([_cells(group, shown, saved) for group in groups])
+    columns = (
+        *COST_COLUMNS,
+        *((SECONDS,) if seconds else ()),
+        *(() if saved is None else (BLOCKS,)),
+        *_metric_columns(shown),
+    )
+    cells = _with_bars([_cells(group, shown, saved, seconds) for group in groups])
+    cells = _with_best(cells, columns)
     rows = tuple(
         GroupRow(
             group,
@@ -212,6 +234,17 @@ def _with_bars(rows: Sequence[Sequence[TableCell]]) -> list[list[TableCell]]:
     return [[_with_bar(cell, scale) for cell, scale in zip(row, scales, strict=True)] for row in rows]
 
 
+def _with_best(rows: Sequence[Sequence[TableCell]], columns: Sequence[Column]) -> list[list[TableCell]]:
+    """Mark the best of every column that has a better end; those that read the same are all best, and none where all are."""
+    best: list[str | None] = []
+    for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
+        valued = [(cell.sort, cell.text) for cell in cells if cell.sort is not None]
+        chosen = (max if column.better == "high" else min)(valued, default=None, key=lambda pair: pair[0])
+        differ = len({text for _, text in valued}) > 1
+        best.append(chosen[1] if chosen is not None and column.better and differ else None)
+    return [[replace(cell, is_best=cell.text == text) for cell, text in zip(row, best, strict=True)] for row in rows]
+
+
 def _with_bar(cell: TableCell, scale: Scale) -> TableCell:
     found = cell.estimate
     if found is None or found.low is None or found.low == found.high:
@@ -222,14 +255,20 @@ def _with_bar(cell: TableCell, scale: Scale) -> TableCell:
 def _metric_columns(metrics: Sequence[Heading]) -> list[Column]:
     columns: list[Column] = []
     for metric in metrics:
-        columns.append(Column(metric.title, metric.definition, metric.name))
+        better = "high" if metric.higher_is_better else "low"
+        columns.append(Column(metric.title, metric.definition, metric.name, better))
         if metric.name == WITH_SPREAD:
-            columns.append(Column("median", f"Median of {metric.title} over items."))
-            columns.append(Column("max", f"Largest {metric.title} of any item."))
+            columns.append(Column("median", f"Median of {metric.title} over items.", "", better))
+            columns.append(Column("max", f"Largest {metric.title} of any item.", "", better))
     return columns
 
 
-def _cells(group: Group, metrics: Sequence[Heading], saved: Mapping[str, float] | None) -> list[TableCell]:
+def _cells(
+    group: Group,
+    metrics: Sequence[Heading],
+    saved: Mapping[str, float] | None,
+    seconds: Mapping[str, Estimate] | None,
+) -> list[TableCell]:
     planned = "" if group.done == group.items else f"[{group.items}]"
     cells = [
         TableCell(str(group.done), planned, float(group.done)),
@@ -237,6 +276,8 @@ def _cells(group: Group, metrics: Sequence[Heading], saved: Mapping[str, float] 
         _cost(group.nfe, numbers.count),
         _cost(group.speedup, numbers.times),
     ]
+    if seconds:
+        cells.append(_cost(seconds.get(group.label), numbers.number))
     if saved is not None:
         cells.append(_blocks(group, saved))
     for metric in metrics:

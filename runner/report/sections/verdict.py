@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from genrun.runner import numbers
+from genrun.runner.report.sections.seconds import Seconds
 from genrun.runner.score.summary import Group, calls_in_a_row
 
 
@@ -24,18 +25,26 @@ class Verdict:
     Attributes:
         state: "done", "failed" (some items) or "incomplete".
         headline: how many items are done.
-        sentence: the fastest solver and its distance to the sequential sampler; "" when nothing was compared.
+        sentence: the solver of the fewest rounds and its distance to the sequential sampler; "" when nothing was compared.
         facts: the numbers of both.
+        seconds: what it came to in seconds, here.
     """
 
     state: str
     headline: str
     sentence: str
     facts: tuple[Fact, ...]
+    seconds: Seconds = field(default_factory=Seconds)
 
 
-def judge(groups: Sequence[Group]) -> Verdict:
-    """Sum up a run, and claim nothing that was not measured."""
+def judge(groups: Sequence[Group], seconds: Seconds | None = None) -> Verdict:
+    """Sum up a run, and claim nothing that was not measured.
+
+    Args:
+        groups: the summary.
+        seconds: the times of the run.
+    """
+    seconds = seconds or Seconds()
     items, done = sum(group.items for group in groups), sum(group.done for group in groups)
     failed = sum(group.failed for group in groups)
     state = "failed" if failed else "done" if done == items else "incomplete"
@@ -44,8 +53,9 @@ def judge(groups: Sequence[Group]) -> Verdict:
     return Verdict(
         state,
         _headline(items, done, failed),
-        _sentence(best) if best else "",
-        (Fact(f"{done:,} / {items:,}", "items done"), *(_facts(best, groups) if best else ())),
+        _sentence(best) if best and best.speedup else "",
+        (Fact(f"{done:,} / {items:,}", "items done"), *(_facts(best, groups, seconds) if best else ())),
+        seconds,
     )
 
 
@@ -69,10 +79,18 @@ def _sentence(best: Group) -> str:
     return f"{start}, at a mean latent RMSE of {numbers.number(rmse.mean)}{' ' + interval if interval else ''}."
 
 
-def _facts(best: Group, groups: Sequence[Group]) -> list[Fact]:
+def _facts(best: Group, groups: Sequence[Group], seconds: Seconds) -> list[Fact]:
     facts: list[Fact] = []
-    if best.speedup:
-        facts.append(Fact(numbers.times(best.speedup.mean), f"N / rounds: {best.label}"))
+    if best.speedup and best.rounds:
+        rounds = numbers.count(best.rounds.mean)
+        of = "" if best.num_steps is None else f" of {best.num_steps}"
+        facts.append(Fact(f"{rounds}{of}", f"calls in a row ({numbers.times(best.speedup.mean)}): {best.label}"))
+    if best.label in seconds.by_group:
+        beside = [
+            seconds.by_group[group.label] for group in groups if group.is_reference and group.label in seconds.by_group
+        ]
+        than = f"; sequential {numbers.number(beside[0].mean)} s" if len(beside) == 1 else ""
+        facts.append(Fact(f"{numbers.number(seconds.by_group[best.label].mean)} s", f"an item with it, here{than}"))
     rmse = best.metrics.get("latent_rmse")
     if rmse:
         facts.append(Fact(numbers.number(rmse.mean), f"its latent RMSE, at most {numbers.number(rmse.maximum)}"))

@@ -22,12 +22,14 @@ class Loops:
         several: a call goes through such loops more than once, whatever its arguments.
         repeats: variables of the call that say how often it goes through its loop.
         apart: it steps several copies of its scheduler, each at times of its own.
+        carried: variables that an iteration reads before it sets them, but for the latents and what is made of them.
     """
 
     steps: bool
     several: bool
     repeats: tuple[str, ...]
     apart: bool
+    carried: tuple[str, ...] = ()
 
     def repeated(self, variables: Mapping[str, Any]) -> bool:
         """Return whether a call goes through its loops more than once, by its variables in the first of them."""
@@ -49,6 +51,7 @@ def loops_of(class_name: str) -> Loops | None:
         several=len(inner) > 1 or None in counted,
         repeats=tuple(name for name in counted if name),
         apart=any(_steps_a_list(loop) for _, loop in inner),
+        carried=tuple(sorted({name for _, loop in inner for name in _carried(loop)})),
     )
 
 
@@ -107,3 +110,46 @@ def _count(loop: ast.For | ast.While) -> str | None:
     if not (isinstance(over, ast.Call) and ast.unparse(over.func) == "range" and len(over.args) == 1):
         return None
     return over.args[0].id if isinstance(over.args[0], ast.Name) else None
+
+
+def _carried(loop: ast.For | ast.While) -> set[str]:
+    first: dict[str, bool] = {}
+    is_set, made, stepped = set[str](), set[str](), set[str]()
+    for statement in [*([loop.target] if isinstance(loop, ast.For) else []), *loop.body]:
+        for name, is_read in _names(statement):
+            first.setdefault(name, is_read)
+            if not is_read:
+                is_set.add(name)
+        for each in ast.walk(statement):
+            if not isinstance(each, ast.Assign):
+                continue
+            if any(map(_is_step, ast.walk(each.value))):
+                made |= {name for name, _ in _names(each)}
+                stepped |= {name for name, is_read in _names(each) if not is_read}
+            elif stepped & {name for name, _ in _names(each.value)}:
+                stepped |= {name for name, is_read in _names(each) if not is_read}
+    return {name for name in is_set - made - stepped if first[name]}
+
+
+def _names(node: ast.AST) -> Iterator[tuple[str, bool]]:
+    """Yield the variables of a statement as it comes to them, with whether it reads them; callbacks are left out."""
+    if isinstance(node, ast.Name):
+        yield node.id, isinstance(node.ctx, ast.Load)
+        return
+    if isinstance(node, ast.If) and "callback" in ast.unparse(node.test):
+        return
+    parts = list(ast.iter_child_nodes(node))
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For):
+        # What is assigned is worked out before.
+        after = node.targets if isinstance(node, ast.Assign) else [node.target]
+        parts = [*(part for part in parts if part not in after and not isinstance(part, ast.stmt)), *after]
+        parts += [part for part in ast.iter_child_nodes(node) if isinstance(part, ast.stmt)]
+        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id, True
+    if isinstance(node, ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp):
+        own = {name for part in node.generators for name, _ in _names(part.target)}
+        inside = (found for part in parts for found in _names(part))
+        yield from ((name, True) for name, _ in inside if name not in own)
+        return
+    for part in parts:
+        yield from _names(part)

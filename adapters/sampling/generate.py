@@ -21,9 +21,9 @@ from genrun.adapters.sampling.call import SamplingRequest, batch_arguments, call
 from genrun.adapters.sampling.decoding import decodes_denoised
 from genrun.adapters.sampling.parallelize import ParallelRun, parallelize, put_scheduler
 from genrun.adapters.scheduler.compatibility import mismatch
+from genrun.adapters.scheduler.grid import describe
 from genrun.adapters.scheduler.noise import seeded
-from genrun.adapters.scheduler.session import OnRound
-from genrun.adapters.scheduler.time_parallel import describe
+from genrun.adapters.scheduler.rows import OnRound
 from genrun.adapters.shapes import Latents, OneLatents
 from genrun.solvers.contract import NonFiniteError, Solution, Solver
 

@@ -14,7 +14,7 @@ from genrun.adapters.caches.contract import Cache
 from genrun.adapters.caches.manager import CacheManager
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, ExchangeError, LocalExchange
-from genrun.adapters.scheduler.session import CallProgress, OnRound
+from genrun.adapters.scheduler.rows import CallProgress, OnRound
 from genrun.adapters.scheduler.time_parallel import OnSampled, TimeParallelScheduler, summary
 from genrun.adapters.scheduler.timesteps import uses_time_after_step, with_counting
 from genrun.solvers import registry

@@ -7,7 +7,7 @@ into the next. Found by what changes in an evaluation, not by names.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType, FunctionType, MethodType, ModuleType
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genrun.adapters.checkpoint.pipeline_loops import loops_of
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler.joined import Part
 from genrun.adapters.scheduler.timesteps import frame_of
@@ -105,12 +106,16 @@ class Kept:
         self._paths: list[Path] | None = None
         self._values: list[Tensor] = []
         self._watches: list[Watch] = []
+        loops = loops_of(type(pipe).__name__)
+        self._carried = () if loops is None else loops.carried
+        self._variables: dict[str, Any] = {}
 
     def look(self) -> None:
         """Note what there is before the first evaluation. Called in the loop, by what it iterates over."""
         if self._paths is not None:
             return
         local = frame_of(self._pipe).f_locals
+        self._variables = {name: local.get(name) for name in self._carried}
         held = {**vars(self._pipe), **local}
         self._roots = {name: one for name, one in held.items() if one is not self._pipe and _keeps(one)}
         self._roots[type(self._pipe).__name__] = Held(vars(self._pipe))
@@ -123,7 +128,13 @@ class Kept:
             watch.begin(None)
 
     def recall(self, index: int) -> None:
-        """Put back what an evaluation of step `index` begins with, `keep` has said what that is."""
+        """Put back what an evaluation of step `index` begins with, `keep` has said what that is.
+
+        Raises:
+            RefusedError: a variable of the loop has changed, which cannot be put back.
+        """
+        if self._variables:
+            self._check_variables(frame_of(self._pipe).f_locals)
         if index == 0:
             for path in self._paths or ():
                 known = next((path[:end] for end in range(len(path), 1, -1) if path[:end] in self._first), path)
@@ -171,6 +182,16 @@ class Kept:
             watch.end()
         self._watches = []
 
+    def _check_variables(self, local: Mapping[str, Any]) -> None:
+        for name, before in self._variables.items():
+            now = local.get(name)
+            if now is before or _is_cast(now, before):
+                continue
+            raise RefusedError(
+                f"this pipeline takes `{name}` over from one step to the next, and a solver takes steps out of order; "
+                "use solver sequential"
+            )
+
     def _is_new(self, path: Path, value: Tensor) -> bool:
         before, version = self._before.get(path, (None, 0))
         return before is not value or value._version != version
@@ -210,6 +231,11 @@ def _watched(plain: Any, written: set[str], read: set[str]) -> type:
 
 def _attributes_of(one: Any) -> dict[str, Any]:
     return object.__getattribute__(one, "__dict__")
+
+
+def _is_cast(now: Any, before: Any) -> bool:
+    both = isinstance(now, Tensor) and isinstance(before, Tensor) and now.shape == before.shape
+    return both and torch.equal(now.to(before.dtype), before)
 
 
 def _keeps(one: Any) -> bool:

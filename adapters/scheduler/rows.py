@@ -1,13 +1,33 @@
-"""The samples of a batch, each with its solver, and the model calls of a round."""
+"""The samples of a batch, each with its solver, the model calls of a round, and how far a call is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from genrun.adapters.scheduler.replay import Lane
 from genrun.adapters.shapes import Latents, Sample, SampleOutput
 from genrun.solvers.contract import Point, Run, Solution
+
+
+@dataclass(frozen=True)
+class CallProgress:
+    """The state of a call after a round.
+
+    Attributes:
+        front: final states so far.
+        num_steps: N.
+        rounds: parallel model calls.
+        nfe: model evaluations asked for.
+    """
+
+    front: int
+    num_steps: int
+    rounds: int
+    nfe: int
+
+
+OnRound = Callable[[CallProgress], None]
 
 
 @dataclass(frozen=True)

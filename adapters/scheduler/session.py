@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,29 +19,10 @@ from genrun.adapters.scheduler.kept import Kept
 from genrun.adapters.scheduler.noise import Generators
 from genrun.adapters.scheduler.noise_levels import NoiseLevels, noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
-from genrun.adapters.scheduler.rows import Evaluation, Row, places
+from genrun.adapters.scheduler.rows import CallProgress, Evaluation, OnRound, Row, places
 from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows
 from genrun.solvers.contract import Solution, Solver
 
-
-@dataclass(frozen=True)
-class CallProgress:
-    """The state of a call after a round.
-
-    Attributes:
-        front: final states so far.
-        num_steps: N.
-        rounds: parallel model calls.
-        nfe: model evaluations asked for.
-    """
-
-    front: int
-    num_steps: int
-    rounds: int
-    nfe: int
-
-
-OnRound = Callable[[CallProgress], None]
 BLOCK_PARTS = 10**6
 """Block evaluations are summed over ranks in millionths."""
 RANK = 1 << 32

@@ -19,7 +19,7 @@ from torch import Tensor
 from genrun.adapters.caches.manager import CacheManager, CurrentEvaluation
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, LocalExchange
-from genrun.adapters.scheduler.compatibility import Description, grid_problem, stepping_problem
+from genrun.adapters.scheduler.grid import set_grid
 from genrun.adapters.scheduler.joined import (
     CopiedScheduler,
     JoinedScheduler,
@@ -33,7 +33,8 @@ from genrun.adapters.scheduler.joined import (
 from genrun.adapters.scheduler.kept import CarriedOver, Kept
 from genrun.adapters.scheduler.noise import Generators, moved
 from genrun.adapters.scheduler.replay import OLD_PREDICTION
-from genrun.adapters.scheduler.session import OnRound, Session
+from genrun.adapters.scheduler.rows import OnRound
+from genrun.adapters.scheduler.session import Session
 from genrun.adapters.scheduler.timesteps import TimestepTable, frame_of
 from genrun.solvers.contract import Solution, Solver
 from genrun.solvers.sequential import Sequential
@@ -389,36 +390,6 @@ def value_differs(step: Callable[..., Any], name: str, value: Any) -> bool:
     parameter = inspect.signature(step).parameters.get(name)
     plain = value is None or isinstance(value, bool | int | float | str)
     return parameter is None or not plain or value != parameter.default
-
-
-def set_grid(scheduler: Any, *args: Any, **kwargs: Any) -> None:
-    """Call a scheduler's `set_timesteps`, and look at what it has made.
-
-    Raises:
-        RefusedError: a trailing grid with one step too many, or a step before the first; steps that no solver follows.
-    """
-    scheduler.set_timesteps(*args, **kwargs)
-    description, timesteps = describe(scheduler), scheduler.timesteps
-    wrong = stepping_problem(description)
-    if wrong:
-        raise RefusedError(wrong)
-    given = inspect.signature(scheduler.set_timesteps).bind(*args, **kwargs).arguments
-    steps = given.get("num_inference_steps")
-    if description.config.get("timestep_type") == "continuous" or not hasattr(scheduler, "alphas_cumprod"):
-        return
-    if bool((timesteps < 0).any()):
-        wrong = grid_problem(description, steps) if type(steps) is int else None
-        raise RefusedError(
-            wrong or f"{description.name} was given the timestep {int(timesteps.min())}: there is none below 0"
-        )
-
-
-def describe(scheduler: Any) -> Description:
-    """Describe a scheduler by its class and config."""
-    keys = inspect.signature(type(scheduler).__init__).parameters
-    return Description(
-        type(scheduler).__name__, {key: scheduler.config[key] for key in keys if key in scheduler.config}
-    )
 
 
 def summary(session: Session) -> Solution:

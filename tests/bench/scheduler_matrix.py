@@ -22,38 +22,13 @@ from torch import Tensor
 import genrun
 from genrun.adapters.errors import RefusedError
 from genrun.runner.job.checks.scheduler import read_class, scheduler_names
-from tests.tiny.loops import FLOW, TinyLoop, df
+from tests.tiny.loops import ELSEWHERE, FLOW, TinyLoop, df
 
 SOLVERS: Mapping[str, Mapping[str, Any]] = {
     "sequential": {},
     "paradigms": {"workers": 3, "tolerance": 0.0},
     "collocation": {"workers": 3, "exact": True, "tolerance": 0.0},
 }
-ELSEWHERE = {
-    "AmusedScheduler": "tokens",
-    "BlockRefinementScheduler": "tokens",
-    "CMStochasticIterativeScheduler": "one evaluation, or a list of timesteps",
-    "ConsistencyDecoderScheduler": "a decoder's",
-    "DDIMInverseScheduler": "from picture to noise",
-    "DDPMWuerstchenScheduler": "times of its own",
-    "DPMSolverMultistepInverseScheduler": "from picture to noise",
-    "DiscreteDDIMScheduler": "tokens",
-    "EntropyBoundScheduler": "tokens",
-    "FlowMapEulerDiscreteScheduler": "steps to a time that the pipeline names",
-    "HeliosDMDScheduler": "several loops",
-    "HeliosScheduler": "several loops",
-    "KarrasVeScheduler": "deprecated",
-    "MiniMaxH3Scheduler": "grids of its pipeline",
-    "PiflowScheduler": "a policy",
-    "RFD4ProteinaScheduler": "coordinates",
-    "RePaintScheduler": "an original picture",
-    "SCMScheduler": "one timestep more than steps",
-    "ScoreSdeVeScheduler": "a corrector",
-    "UnCLIPScheduler": "the previous timestep",
-    "VQDiffusionScheduler": "tokens",
-}
-"""Classes that only pipelines of their own can use, or that have no loop of one step after another."""
-
 VALUES: Mapping[str, tuple[Any, ...]] = {
     "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
     "clip_sample_range": (0.5,),

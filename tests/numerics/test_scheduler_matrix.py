@@ -13,7 +13,7 @@ from torch import Tensor
 import genrun
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler.noise_levels import noise_levels
-from tests.tiny.loops import FLOW, MATRIX, STOCHASTIC, TinyLoop, df
+from tests.tiny.loops import ELSEWHERE, FLOW, MATRIX, STOCHASTIC, TinyLoop, df
 
 # Diffusers' own, on numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")
@@ -24,32 +24,8 @@ SOLVERS: dict[str, dict[str, Any]] = {
     "collocation": {"workers": 3, "exact": True, "tolerance": 0.0},
     "chords": {"workers": 3, "tolerance": 0.0},
 }
-ELSEWHERE = {
-    "AmusedScheduler": "tokens",
-    "BlockRefinementScheduler": "tokens",
-    "CMStochasticIterativeScheduler": "one evaluation, or a list of timesteps",
-    "ConsistencyDecoderScheduler": "a decoder's",
-    "CosineDPMSolverMultistepScheduler": "torchsde",
-    "DDIMInverseScheduler": "from picture to noise",
-    "DDPMWuerstchenScheduler": "times of its own",
-    "DPMSolverMultistepInverseScheduler": "from picture to noise",
-    "DPMSolverSDEScheduler": "torchsde",
-    "DiscreteDDIMScheduler": "tokens",
-    "EntropyBoundScheduler": "tokens",
-    "FlowMapEulerDiscreteScheduler": "steps to a time that the pipeline names",
-    "HeliosDMDScheduler": "several loops",
-    "HeliosScheduler": "several loops",
-    "KarrasVeScheduler": "deprecated",
-    "MiniMaxH3Scheduler": "grids of its pipeline",
-    "PiflowScheduler": "a policy",
-    "RFD4ProteinaScheduler": "coordinates",
-    "RePaintScheduler": "an original picture",
-    "SCMScheduler": "one timestep more than steps",
-    "ScoreSdeVeScheduler": "a corrector",
-    "UnCLIPScheduler": "the previous timestep",
-    "VQDiffusionScheduler": "tokens",
-}
-"""Classes that only pipelines of their own can use, or that have no loop of one step after another."""
+BROWNIAN = {"CosineDPMSolverMultistepScheduler", "DPMSolverSDEScheduler"}
+"""Classes that need torchsde."""
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -73,7 +49,7 @@ def test_solvers_at_tolerance_zero_are_the_plain_loop(name: str) -> None:
 def test_every_scheduler_class_of_diffusers_is_in_the_matrix_or_has_a_reason_not_to_be() -> None:
     there = {name for name in dir(df) if re.fullmatch(r"[A-Z]\w+Scheduler", name)}
     covered = {type(make()).__name__ for make in MATRIX.values()}
-    assert there - covered - set(ELSEWHERE) - {"FlaxScheduler"} == set()
+    assert there - covered - set(ELSEWHERE) - BROWNIAN - {"FlaxScheduler"} == set()
     assert covered <= there
 
 

@@ -86,6 +86,31 @@ MATRIX: Mapping[str, Callable[[], Any]] = {
 }
 """Every scheduler class that steps latents, and the switches of their configs that change how they step."""
 
+ELSEWHERE = {
+    "AmusedScheduler": "tokens",
+    "BlockRefinementScheduler": "tokens",
+    "CMStochasticIterativeScheduler": "one evaluation, or a list of timesteps",
+    "ConsistencyDecoderScheduler": "a decoder's",
+    "DDIMInverseScheduler": "from picture to noise",
+    "DDPMWuerstchenScheduler": "times of its own",
+    "DPMSolverMultistepInverseScheduler": "from picture to noise",
+    "DiscreteDDIMScheduler": "tokens",
+    "EntropyBoundScheduler": "tokens",
+    "FlowMapEulerDiscreteScheduler": "steps to a time that the pipeline names",
+    "HeliosDMDScheduler": "several loops",
+    "HeliosScheduler": "several loops",
+    "KarrasVeScheduler": "deprecated",
+    "MiniMaxH3Scheduler": "grids of its pipeline",
+    "PiflowScheduler": "a policy",
+    "RFD4ProteinaScheduler": "coordinates",
+    "RePaintScheduler": "an original picture",
+    "SCMScheduler": "one timestep more than steps",
+    "ScoreSdeVeScheduler": "a corrector",
+    "UnCLIPScheduler": "the previous timestep",
+    "VQDiffusionScheduler": "tokens",
+}
+"""Classes that only pipelines of their own can use, or that have no loop of one step after another."""
+
 STOCHASTIC = (
     "cogvideox-dpm",
     "ddpm",

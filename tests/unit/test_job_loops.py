@@ -1,14 +1,17 @@
-"""Loops of pipelines under a job: the latents that a job decodes are those that the loop leaves."""
+"""Loops of pipelines under a job: the latents that a job decodes are those that the loop leaves; and what has no loop."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+import genrun
 from genrun.adapters.checkpoint.pipeline_loops import Loops, loops_of
+from genrun.adapters.errors import RefusedError
 from genrun.adapters.pipeline.pictures import pictures_of
 from genrun.adapters.sampling import generate
 from genrun.adapters.sampling.generate import _run_loop
@@ -81,4 +84,22 @@ def test_a_call_with_several_loops_is_made_to_its_end(monkeypatch: pytest.Monkey
     ],
 )
 def test_loops_are_read_off_the_source(kind: str, loops: Loops | None) -> None:
-    assert loops_of(kind) == loops
+    found = loops_of(kind)
+    assert (None if found is None else replace(found, carried=())) == loops
+
+
+def test_variables_that_steps_take_over_are_read_off_the_source() -> None:
+    names = ("SemanticStableDiffusionPipeline", "StableDiffusionPipelineSafe", "StableDiffusionXLPipeline")
+    assert [getattr(loops_of(name), "carried", None) for name in names] == [
+        ("edit_momentum",),
+        ("safety_momentum",),
+        (),
+    ]
+
+
+def test_a_pipeline_without_a_scheduler_is_refused() -> None:
+    class Upsampler:
+        def __call__(self) -> None: ...
+
+    with pytest.raises(RefusedError, match="Upsampler has no scheduler"), genrun.parallelize(Upsampler(), "ropa"):
+        raise AssertionError

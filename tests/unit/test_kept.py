@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 import genrun
+from genrun.adapters.checkpoint.pipeline_loops import Loops
 from genrun.adapters.errors import RefusedError
+from genrun.adapters.scheduler import kept
+from genrun.adapters.scheduler.changes import Casts
 from tests.tiny.loops import EXACT, MATRIX, STEPS, Tiny, on_ranks
 
 
@@ -94,6 +97,30 @@ def test_what_is_kept_steps_with_the_latents(kind: type[Momentum], name: str) ->
             assert torch.equal(two_calls(fresh), plain), solver
 
 
+def test_a_variable_of_the_loop_that_is_taken_over_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Variable(Tiny):
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            x, mean = torch.ones(1, 3, 4, 4), None
+            for t in self.scheduler.timesteps:
+                output = self.model(x, t)
+                mean = output if mean is None else 0.5 * (mean + output)
+                x = self.scheduler.step(mean, t, x, return_dict=False)[0]
+            return x
+
+    loops = Loops(steps=True, several=False, repeats=(), apart=False, carried=("mean",))
+    monkeypatch.setattr(kept, "loops_of", lambda _: loops)
+    pipe = Variable(MATRIX["flow-euler"]())
+    plain = pipe()
+    with genrun.parallelize(pipe, "sequential"):
+        assert torch.equal(pipe(), plain)
+    refusal = pytest.raises(
+        RefusedError, match=r"takes `mean` over from one step to the next, .* use solver sequential"
+    )
+    with genrun.parallelize(pipe, "ropa"), refusal:
+        pipe()
+
+
 def two_calls(pipe: Any) -> Tensor:
     """Return both results: something may last from one call to the next."""
     torch.manual_seed(0)
@@ -144,3 +171,10 @@ def test_what_cannot_step_with_the_latents_is_refused_by_name(kind: type[Momentu
         pipe()
     assert type(pipe) is kind
     assert type(pipe.buffer) is Buffer
+
+
+@pytest.mark.parametrize("held", [None, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("given", [torch.bfloat16, torch.float16, torch.float64])
+def test_casts_survive_as_a_number(held: torch.dtype | None, given: torch.dtype) -> None:
+    casts = Casts(held, given)
+    assert Casts.of_number(casts.as_number()) == casts

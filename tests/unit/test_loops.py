@@ -17,7 +17,6 @@ from torch import Tensor
 
 import genrun
 from genrun.adapters.errors import RefusedError
-from genrun.adapters.scheduler.changes import Casts
 from genrun.adapters.scheduler.timesteps import TimestepTable
 from tests.tiny import build, build_scheduler, call_kwargs, generator, latents_of
 from tests.tiny.loops import EXACT, MATRIX, STEPS, Loop, Tiny, TinyLoop, on_ranks
@@ -376,14 +375,6 @@ def test_a_blend_by_the_timestep_of_the_step_before_is_followed_by_sequential_al
         pipe()
 
 
-def test_a_pipeline_without_a_scheduler_is_refused() -> None:
-    class Upsampler:
-        def __call__(self) -> None: ...
-
-    with pytest.raises(RefusedError, match="Upsampler has no scheduler"), genrun.parallelize(Upsampler(), "ropa"):
-        raise AssertionError
-
-
 def test_tables_are_the_real_ones_before_the_loop() -> None:
     pipe = TinyLoop(MATRIX["flow-euler"]())
     real = pipe.scheduler
@@ -400,10 +391,3 @@ def test_tables_are_the_real_ones_before_the_loop() -> None:
         sigmas[-1] = 0.25
         assert float(real.sigmas[-1]) == 0.25
         assert pipe.scheduler.order == real.order
-
-
-@pytest.mark.parametrize("held", [None, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("given", [torch.bfloat16, torch.float16, torch.float64])
-def test_casts_survive_as_a_number(held: torch.dtype | None, given: torch.dtype) -> None:
-    casts = Casts(held, given)
-    assert Casts.of_number(casts.as_number()) == casts

@@ -215,7 +215,7 @@ def test_checkpoint_in_one_file_loads_with_a_folder_of_configurations(root: Path
     plain = df.StableDiffusionPipeline.from_pretrained(root / "sd2")
     tensors = {**plain.unet.state_dict(), **plain.vae.state_dict()}
     encoder = plain.text_encoder.state_dict()
-    tensors |= {f"cond_stage_model.transformer.{name}": tensor for name, tensor in encoder.items()}
+    tensors |= {f"cond_stage_model.transformer.text_model.{name}": tensor for name, tensor in encoder.items()}
     save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, root / "whole.safetensors")
     bare = shutil.copytree(
         root / "sd2", root / "bare", ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True

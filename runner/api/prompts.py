@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,10 @@ from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
     from genrun.runner.job import Cell
+    from genrun.runner.job.prompt_files import Prompt
+
+CLIP_WINDOW = 77
+"""Tokens that CLIP's text models read: pipelines give them no other number."""
 
 
 @dataclass(frozen=True)
@@ -95,44 +99,45 @@ def list_prompts(source: AnyJob, *, model: str | None = None, sets: Sequence[str
     from genrun.runner.job.layers import PROMPT_FILES
 
     is_file = isinstance(source, str | os.PathLike) and os.fspath(source).lower().endswith(PROMPT_FILES)
-    if model is not None and not is_file:
+    if not is_file and model is not None:
         raise UsageError("a job names its own model.", remedy="Use --set model=NAME.")
-    cell = load_job(source, sets).cells[0] if not is_file else _cell_of_file(Path(os.fspath(source)), model, sets)
-    counters, uncounted = _counters(cell) if model is not None or not is_file else ([], "Name a model: --model NAME.")
+    if is_file and model is None:
+        return PromptList(tuple(map(_listed, _read(Path(os.fspath(source))))), "Name a model: --model NAME.")
+    job = {"model": model, "prompts": {"file": os.fspath(source)}} if is_file else source
+    cell = load_job(job, sets).cells[0]
+    counters, uncounted = _counters(cell)
     listed = (
-        ListedPrompt(
-            prompt.text,
-            str(prompt.origin),
-            prompt.negative_prompt if prompt.negative_prompt is not None else cell.job.sampling.negative_prompt,
-            cell.job.seeds if prompt.seed is None else (prompt.seed,),
-            prompt.row,
-            prompt.inputs,
-            tuple(counter.count(prompt.text) for counter in counters),
+        replace(
+            _listed(prompt, cell.job.seeds, cell.job.sampling.negative_prompt),
+            tokens=tuple(counter.count(prompt.text) for counter in counters),
         )
         for prompt in cell.prompts
     )
     return PromptList(tuple(listed), uncounted)
 
 
-def _cell_of_file(path: Path, model: str | None, sets: Sequence[str]) -> Cell:
-    """Read a file of prompts as a job has it, for a model or for none."""
-    from genrun.runner.job.cell import Sources
+def _listed(prompt: Prompt, seeds: Sequence[int] = (0,), negative: str | None = None) -> ListedPrompt:
+    return ListedPrompt(
+        prompt.text,
+        str(prompt.origin),
+        negative if prompt.negative_prompt is None else prompt.negative_prompt,
+        tuple(seeds) if prompt.seed is None else (prompt.seed,),
+        prompt.row,
+        prompt.inputs,
+    )
+
+
+def _read(path: Path) -> list[Prompt]:
+    """Read a file of prompts that no model has been named for, and look at what its rows name."""
     from genrun.runner.job.errors import Origin, raise_all
-    from genrun.runner.job.inputs import found_inputs
+    from genrun.runner.job.inputs import found_inputs, input_reader
     from genrun.runner.job.prompt_files import duplicates, read
-    from genrun.runner.job.registries import Registries
     from genrun.runner.job.tree import Value
 
-    if model is not None:
-        return load_job({"model": model, "prompts": {"file": str(path)}}, sets).cells[0]
     prompts = read(path, str(path))
-    look = Sources(Registries.installed()).look
-    found, problems = found_inputs(Value({}, Origin(str(path))), prompts, look)
+    _, problems = found_inputs(Value({}, Origin(str(path))), prompts, input_reader())
     raise_all([*problems, *duplicates(prompts)])
-    cell = load_job({"model": "demo-image", "prompts": ["-"]}, sets).cells[0]
-    from dataclasses import replace
-
-    return replace(cell, prompts=tuple(prompts), inputs=tuple(found))
+    return prompts
 
 
 @dataclass(frozen=True)
@@ -189,10 +194,6 @@ def _counters(cell: Cell) -> tuple[list[_Counter], str]:
         windows = [each for each in (most, given) if isinstance(each, int)]
         found.append(_Counter(name, tokenizer, min(windows, default=None)))
     return found, f"Without a tokenizer.json, not counted: {', '.join(without)}." if without else ""
-
-
-CLIP_WINDOW = 77
-"""Tokens that CLIP's text models read: pipelines give them no other number."""
 
 
 def _default_window(pipeline: str) -> int | None:

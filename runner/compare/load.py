@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from genrun.runner.job.inputs import identity
 from genrun.runner.job.schema import COSTS
 from genrun.runner.score.metrics import compares
 from genrun.runner.score.samples import IS_REFERENCE
@@ -52,9 +50,7 @@ class ComparedItem:
     def key(self) -> tuple[str, str, int, str]:
         """What pairs it with an item of another cell: prompt, negative prompt ("" for none), seed, and its own fields."""
         planned = self.planned
-        own = {name: value for name, value in planned.row.items() if name != "name"}
-        more = json.dumps([identity(planned.inputs), own], sort_keys=True) if planned.inputs or own else ""
-        return planned.prompt, planned.negative_prompt or "", planned.seed, more
+        return planned.prompt, planned.negative_prompt or "", planned.seed, planned.own
 
     @property
     def is_done(self) -> bool:

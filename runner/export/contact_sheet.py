@@ -56,9 +56,9 @@ def _grid(items: Sequence[WorkItem], media: Mapping[str, Path]) -> tuple[list[st
     if len(cells) == 1:
         tiles = [Tile(media.get(item.id), _caption(item)) for item in items]
         return [], [tiles[start : start + GALLERY_COLUMNS] for start in range(0, len(tiles), GALLERY_COLUMNS)]
-    rows: dict[tuple[str, str | None, int], dict[tuple[str, ...], Tile]] = {}
+    rows: dict[tuple[str, str | None, int, str], dict[tuple[str, ...], Tile]] = {}
     for item in items:
-        row = rows.setdefault((item.prompt, item.negative_prompt, item.seed), {})
+        row = rows.setdefault((item.prompt, item.negative_prompt, item.seed, item.own), {})
         row[tuple(item.axes.values())] = Tile(media.get(item.id), _caption(item))
     grid = [[row.get(cell, Tile(None, "")) for cell in cells] for row in rows.values()]
     return [", ".join(cell) for cell in cells], grid

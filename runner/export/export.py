@@ -222,6 +222,8 @@ def rows_of(
     for score in scores:
         values.setdefault(score.metric, {})[score.item_id] = score.value
     axes = list(dict.fromkeys(axis for item in items for axis in item.axes))
+    # Fields that some prompt has of its own.
+    own = list(dict.fromkeys(name for item in items for name in (*item.row, *item.inputs)))
     return [
         {
             "index": index,
@@ -230,6 +232,7 @@ def rows_of(
             "prompt": item.prompt,
             "negative_prompt": item.negative_prompt,
             "seed": item.seed,
+            **{name: item.row.get(name, _names(item.inputs.get(name, ()))) for name in own},
             **{axis: item.axes.get(axis) for axis in axes},
             **_outcome(records.get(item.id)),
             **{metric: by_item.get(item.id) for metric, by_item in values.items()},
@@ -245,6 +248,10 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     writer.writeheader()
     writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
     return text.getvalue().encode("utf-8", errors="surrogatepass")
+
+
+def _names(files: Sequence[Mapping[str, str]]) -> str | None:
+    return " ".join(file.get("name", "") for file in files) or None
 
 
 def _outcome(record: Record | None) -> dict[str, Any]:

@@ -66,6 +66,7 @@ def fields_of(item: WorkItem, index: int) -> dict[str, Any]:
         **in_full,
         "index": index,
         "prompt": slug(item.prompt, PROMPT_LETTERS),
+        "name": slug(str(item.row.get("name") or item.prompt), PROMPT_LETTERS),
         "seed": item.seed,
         "id": item.id,
         "cell": "-".join(axes.values()) or kind,

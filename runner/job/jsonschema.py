@@ -36,6 +36,12 @@ def job_schema(registries: Registries | None = None) -> dict[str, Any]:
     _shorthand(properties, "cache", "CacheSpec", {"enum": list(caches.names())})
     _shorthand(properties, "launch", "LaunchSpec", {"enum": list(registries.launchers.names())})
     _shorthand(properties, "parallel", "ParallelSpec", {"const": "auto"})
+    seeds = {key: value for key, value in properties["seeds"].items() if key != "description"}
+    short = [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^\d+\s*\.\.\s*\d+$"}]
+    properties["seeds"] = {"description": properties["seeds"]["description"], "anyOf": [*short, seeds]}
+    file = {"type": "string", "description": "A .txt, .csv or .jsonl file."}
+    prompts = {key: value for key, value in properties["prompts"].items() if key != "description"}
+    properties["prompts"] = {"description": properties["prompts"]["description"], "anyOf": [file, prompts]}
     steps = parts["LaunchSpec"]["properties"]["then"]
     steps["items"] = {"anyOf": [parts["StepSpec"]["properties"]["step"], steps["items"]]}
     _shorthand(parts["SamplingSpec"]["properties"], "scheduler", "SchedulerSpec", {"type": ["string", "null"]})

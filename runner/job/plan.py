@@ -95,6 +95,12 @@ class WorkItem:
         """True when the others of its pair are compared with it: sequential, computed in full."""
         return self.solver["kind"] == "sequential" and not self.cache and self.attention == NATIVE
 
+    @property
+    def own(self) -> str:
+        """What tells its prompt from another of the same text: inputs and fields of its own, as text; "" without any."""
+        row = {name: value for name, value in self.row.items() if name != "name"}
+        return canonical([identity(self.inputs), row]).decode() if self.inputs or row else ""
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, keys in the order of the fields."""
         found = {each.name: getattr(self, each.name) for each in fields(self)}

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from genrun.adapters.files import is_there
+from genrun.adapters.pipeline.input_arguments import ARGUMENTS
 from genrun.runner.job.cell import Cell, Draft, Sources, anywhere
 from genrun.runner.job.checks import CHECKS, LAUNCH_CHECKS, MESH_CHECKS
 from genrun.runner.job.checks.values import check_keys, check_secrets, check_values, mark_wrong
@@ -234,7 +235,7 @@ def _seen_from(folder: Path, value: Value, path: TreePath) -> Value:
         name = str(file.resolve())
     elif is_metric_file and is_there(file):
         name = str(file.absolute())
-    elif base != folder and _is_file(section_path(path)) and is_there(file):
+    elif base != folder and (_is_file(section_path(path)) or _is_input(section_path(path))) and is_there(file):
         name = os.path.relpath(file, folder)
     return replace(value, data=name)
 
@@ -245,6 +246,11 @@ def _is_file(path: TreePath) -> bool:
         len(path) == len(each) and all(wanted in ("*", part) for wanted, part in zip(each, path, strict=True))
         for each in FILES
     )
+
+
+def _is_input(path: TreePath) -> bool:
+    """Tell whether a value is a picture or clip of a prompt that the job lists."""
+    return path[:1] == ("prompts",) and len(path) > 2 and path[2] in ARGUMENTS
 
 
 def _storable(value: Value) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from genrun.adapters.checkpoint.pipeline_classes import call_parameters, missing_inputs
+from genrun.adapters.checkpoint.pipeline_classes import call_parameters, default_of, missing_inputs
 from genrun.adapters.input_files import InputFile
 from genrun.adapters.pipeline.input_arguments import (
     FREE_SIZE,
@@ -159,25 +159,33 @@ class _Call:
         if any(name == "num_frames" for name, _ in self.adapter.validate({"num_frames": clip.frames})):
             near = self.adapter.nearest_frames(clip.frames)
             forms = self.adapter.frame_forms
-            yield "video", f"has {clip.frames} frames, and {self.adapter.label} needs {forms}; the nearest is {near}"
+            yield (
+                "video",
+                f"has {clip.frames} frames, and {self.adapter.label} needs {forms} frames; the nearest is {near}",
+            )
         elif wanted is not None and clip.frames > wanted:
             yield "video", f"has {clip.frames} frames, and num_frames is {wanted}. Write num_frames: {clip.frames}"
 
     def _shape(self, field: str, file: InputFile, sampling: Mapping[str, Any]) -> Found:
-        height, width, step = sampling.get("height"), sampling.get("width"), self.adapter.multiples
-        near = {
-            "width": max(round(file.width / step), 1) * step,
-            "height": max(round(file.height / step), 1) * step,
-        }
-        nearest = f"{near['width']}x{near['height']}"
-        if "height" not in (self.parameters or ()) or height is None or width is None:
-            # The picture's own size is the result's.
-            if (file.width % step or file.height % step) and "height" not in (self.parameters or ()):
+        """Refuse a picture that the result's size would stretch or cut."""
+        step = self.adapter.multiples
+        near_height, near_width = (max(round(side / step), 1) * step for side in (file.height, file.width))
+        remedy = f"height: {near_height}, width: {near_width}"
+        if "height" not in (self.parameters or ()):
+            # Its own size is the result's.
+            if file.width % step or file.height % step:
+                nearest = f"{near_width}x{near_height}"
                 yield (
                     field,
                     f"is {file.size} pixels, and {self.pipeline} needs multiples of {step}: crop it to {nearest}",
                 )
             return
-        if abs(file.width * height / (file.height * width) - 1) > STRETCHED:
-            remedy = f"Crop it, or write height: {near['height']}, width: {near['width']}"
-            yield field, f"is {file.size} pixels, and would be stretched to {width}x{height}. {remedy}"
+        height, width = (sampling.get(side) or default_of(str(self.pipeline), side) for side in ("height", "width"))
+        if type(height) is not int or type(width) is not int:
+            # The pipeline has a size of its own, which only its models know.
+            yield field, f"is {file.size} pixels, and the result's size is not given. Write {remedy}"
+        elif abs(file.width * height / (file.height * width) - 1) > STRETCHED:
+            yield (
+                field,
+                f"is {file.size} pixels, and would be stretched to {width}x{height}. Crop it, or write {remedy}",
+            )

@@ -239,6 +239,7 @@ def informed(adapter: Adapter, parts: Parts) -> Adapter:
     if adapter.name != OPEN:
         return form_of(adapter, parts)
     forms = [form for each in _own() for form in (each, *each.forms) if form.pipeline == parts.pipeline]
+    forms.sort(key=lambda form: not form.marks)
     kin = next((form for form in forms if _fits(form, parts)), forms[0] if forms else None)
     # A class of several models has the pace of most of them; marks tell which one it is.
     fps = kin.fps if kin is not None and kin.marks and _fits(kin, parts) else fps_of(parts)

@@ -71,7 +71,7 @@ def test_bits_are_compared_in_both_number_types_and_over_all_solvers(results: di
     assert 0 < value(points, "sd3, torch.float32: 4 points together, largest difference") < 1e-5
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("sizes.") and len(name) > 10])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("sizes.")])
 def test_a_size_is_measured_planned_and_decoded(results: dict[str, Any], name: str) -> None:
     findings = found(results, name)
     if name == "sizes.sweep":

@@ -76,6 +76,7 @@ CELLS = (
 )
 
 
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning")
 def test_each_cell_has_the_bits_of_diffusers_and_the_base_is_loaded_once(
     root: Path, plain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

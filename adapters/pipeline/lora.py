@@ -47,8 +47,9 @@ def _take_off(pipe: Any) -> None:
         pipe.unload_lora_weights()
     # peft switches the gradients of all other weights off, and some kernels round otherwise without, under no_grad too.
     flags = _GRADIENTS.pop(pipe, {})
-    for name, parameter in _parameters(pipe) if flags else ():
-        parameter.requires_grad_(flags[name])
+    for name, parameter in _parameters(pipe):
+        if name in flags:
+            parameter.requires_grad_(flags[name])
 
 
 def _parameters(pipe: Any) -> Iterator[tuple[str, nn.Parameter]]:
@@ -59,7 +60,8 @@ def _parameters(pipe: Any) -> Iterator[tuple[str, nn.Parameter]]:
 
 def has_loras(pipe: Any) -> bool:
     """Tell whether a pipeline has LoRAs on any component."""
-    return any(getattr(part, "peft_config", None) for part in pipe.components.values())
+    # Of one that failed halfway, an empty configuration is left, and layers that are wrapped.
+    return any(isinstance(part, nn.Module) and "peft_config" in vars(part) for part in pipe.components.values())
 
 
 def changes_encoders(lora: Lora) -> bool:

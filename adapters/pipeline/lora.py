@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -15,6 +17,9 @@ from genrun.adapters.checkpoint.lora import Shape, check_fit, file_of, is_of_enc
 from genrun.adapters.pipeline.additions import Lora
 from genrun.adapters.pipeline.denoisers import COMPONENTS
 
+_GRADIENTS: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
+"""Pipeline with LoRAs -> parameter -> whether it had gradients before them."""
+
 
 def put_loras(pipe: Any, loras: Sequence[Lora]) -> None:
     """Have a pipeline run with these LoRAs and no others; without any, its modules are those that it was loaded with.
@@ -22,24 +27,41 @@ def put_loras(pipe: Any, loras: Sequence[Lora]) -> None:
     Raises:
         LoadError: a LoRA is not there, not whole, or not of this model. The pipeline is left without LoRAs.
     """
-    if has_loras(pipe):
-        pipe.unload_lora_weights()
+    _take_off(pipe)
+    if loras:
+        _GRADIENTS[pipe] = {parameter: value.requires_grad for parameter, value in _parameters(pipe)}
     names = [f"lora_{number}" for number in range(len(loras))]
     try:
         for name, lora in zip(names, loras, strict=True):
             with explained(lora.path):
                 _load(pipe, name, lora)
     except BaseException:
-        if has_loras(pipe):
-            pipe.unload_lora_weights()
+        _take_off(pipe)
         raise
     if loras:
         pipe.set_adapters(names, [lora.weight for lora in loras])
 
 
+def _take_off(pipe: Any) -> None:
+    if has_loras(pipe):
+        pipe.unload_lora_weights()
+    # peft switches the gradients of all other weights off, and some kernels round otherwise without, under no_grad too.
+    flags = _GRADIENTS.pop(pipe, {})
+    for name, parameter in _parameters(pipe):
+        if name in flags:
+            parameter.requires_grad_(flags[name])
+
+
+def _parameters(pipe: Any) -> Iterator[tuple[str, nn.Parameter]]:
+    for name, part in pipe.components.items():
+        for path, parameter in part.named_parameters() if isinstance(part, nn.Module) else ():
+            yield f"{name}.{path}", parameter
+
+
 def has_loras(pipe: Any) -> bool:
     """Tell whether a pipeline has LoRAs on any component."""
-    return any(getattr(part, "peft_config", None) for part in pipe.components.values())
+    # Of one that failed halfway, an empty configuration is left, and layers that are wrapped.
+    return any(isinstance(part, nn.Module) and "peft_config" in vars(part) for part in pipe.components.values())
 
 
 def changes_encoders(lora: Lora) -> bool:
@@ -76,7 +98,10 @@ def _load(pipe: Any, name: str, lora: Lora) -> None:
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name, use_safetensors=True)
+        with warnings.catch_warnings():
+            # Of peft, from the second LoRA on; there is to be more than one.
+            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute", category=UserWarning)
+            pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name, use_safetensors=True)
     finally:
         log.setLevel(level)
     if not any(name in (getattr(part, "peft_config", None) or {}) for part in pipe.components.values()):

@@ -281,7 +281,9 @@ class _Search:
         except ValueError as error:
             self._wrong(at, str(error))
             return None
-        self.sources[found.name] = found
+        # Of a LoRA the file counts, which may be one of several in a folder.
+        if at[1] != "loras":
+            self.sources[found.name] = found
         return found
 
     def _check(self, at: TreePath, check: Callable[[Path, str], None], found: Checkpoint, text: str | None) -> None:

@@ -292,9 +292,9 @@ class Draft:
         if isinstance(found, Checkpoint):
             if config is None or found.file is not None:
                 return (adapter.for_checkpoint(found.name), found), []
-            wrong = "is for a checkpoint that is one file, and this one is none. Leave it out."
+            found = wrong = "is for a checkpoint that is one file, and this one is none. Leave it out."
         if wrong:
-            at, found = ("model", "config"), wrong
+            at = ("model", "config")
         if spec.checkpoint is None and isinstance(adapter.checkpoint, Path) and not adapter.checkpoint.is_dir():
             found = f"the weights that come with {spec.adapter} are not in this installation. Reinstall genrun."
         elif spec.adapter == OPEN and "neither" in found:

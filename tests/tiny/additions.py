@@ -47,7 +47,7 @@ def save_lora(path: Path, parts: Mapping[str, nn.Module], rank: int = 2, seed: i
 
 def save_controlnet(folder: Path, pipe: Any, name: str = "controlnet") -> Path:
     """Save a ControlNet made of the denoiser of a tiny Stable Diffusion."""
-    model = df.ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 16))
+    model = df.ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 8, 8, 16))
     randomize(name, model)
     model.save_pretrained(folder)
     return folder

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from genrun.adapters.adapter import Adapter
+from genrun.adapters.checkpoint.load_errors import LoadError
 from genrun.adapters.checkpoint.tasks import pipeline_for, task_of
 from genrun.adapters.pipeline import loading
 from genrun.adapters.pipeline.additions import Additions
@@ -211,22 +212,58 @@ def test_component_in_one_file_or_in_gguf_has_the_folders_weights(root: Path) ->
     assert "'cut.gguf' is damaged or was not downloaded to its end" in problem
 
 
+LAYERS = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0"}
+LAYERS |= {"conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
+PARTS = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "down_blocks.0.resnets.0": "input_blocks.1.0",
+    "down_blocks.0.attentions.0": "input_blocks.1.1",
+    "down_blocks.0.downsamplers.0.conv": "input_blocks.2.0.op",
+    "down_blocks.1.resnets.0": "input_blocks.3.0",
+    "mid_block.resnets.0": "middle_block.0",
+    "mid_block.attentions.0": "middle_block.1",
+    "mid_block.resnets.1": "middle_block.2",
+    "up_blocks.0.resnets.0": "output_blocks.0.0",
+    "up_blocks.0.resnets.1": "output_blocks.1.0",
+    "up_blocks.0.upsamplers.0.conv": "output_blocks.1.1.conv",
+    "up_blocks.1.resnets.0": "output_blocks.2.0",
+    "up_blocks.1.attentions.0": "output_blocks.2.1",
+    "up_blocks.1.resnets.1": "output_blocks.3.0",
+    "up_blocks.1.attentions.1": "output_blocks.3.1",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+
+
+def original_name(name: str) -> str:
+    """The name that Stable Diffusion's own file has for a tensor of the tiny UNet."""
+    part = next(each for each in PARTS if name.startswith(f"{each}."))
+    layer, _, rest = name.removeprefix(f"{part}.").partition(".")
+    layer = LAYERS.get(layer, layer) if ".resnets." in f"{part}." else layer
+    return ".".join(filter(None, ("model.diffusion_model", PARTS[part], layer, rest)))
+
+
 def test_checkpoint_in_one_file_loads_with_a_folder_of_configurations(root: Path) -> None:
     plain = df.StableDiffusionPipeline.from_pretrained(root / "sd2")
-    tensors = {**plain.unet.state_dict(), **plain.vae.state_dict()}
+    tensors = {original_name(name): tensor for name, tensor in plain.unet.state_dict().items()}
     encoder = plain.text_encoder.state_dict()
     tensors |= {f"cond_stage_model.transformer.text_model.{name}": tensor for name, tensor in encoder.items()}
     save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, root / "whole.safetensors")
-    bare = shutil.copytree(
-        root / "sd2", root / "bare", ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True
-    )
-    text = "model: {checkpoint: whole.safetensors, config: bare, dtype: float32}\nprompts: [a]\nsampling: {steps: 2}\n"
-    (item,) = plan(load_text(text))
+    shutil.copytree(root / "sd2", root / "bare", ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True)
+    model = "checkpoint: whole.safetensors, config: bare, dtype: float32, components: {vae: sd2/vae}"
+    (item,) = plan(load_text(f"model: {{{model}}}\nprompts: [a]\nsampling: {{steps: 2}}\n"))
     assert item.fits() and str(item.model["fingerprint"]).startswith("file:")
     held = LoadOptions.of(item.model, "float32")
     pipe = loading.load(AUTO, item.model["checkpoint"], dtype=None, device="cpu", load_options=held)
     check_exact(pipe, plain)
-    assert {part.name for part in components(bare, held)} == {"unet", "vae", "text_encoder"}
+    assert {part.name for part in components(root / "bare", held)} == {"unet", "vae", "text_encoder"}
+    # A tensor that is not in the file is told, not drawn.
+    tensors.pop("model.diffusion_model.out.2.bias")
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, root / "whole.safetensors")
+    with pytest.raises(LoadError, match=r"whole\.safetensors"):
+        loading.load(AUTO, item.model["checkpoint"], dtype=None, device="cpu", load_options=held)
 
 
 def damaged(root: Path, change: Any) -> None:
@@ -268,7 +305,7 @@ def test_controlnet_that_is_damaged_or_of_another_class_is_refused(root: Path, n
 
 def test_controlnet_of_another_base_is_refused_from_headers(root: Path) -> None:
     wide = df.UNet2DConditionModel.from_config({**dict(build("sd2").unet.config), "cross_attention_dim": 24})
-    df.ControlNetModel.from_unet(wide, conditioning_embedding_out_channels=(8, 16)).save_pretrained(root / "wide")
+    df.ControlNetModel.from_unet(wide, conditioning_embedding_out_channels=(8, 8, 8, 16)).save_pretrained(root / "wide")
     problems = problems_of("model: {checkpoint: sd2, controlnet: [control, wide]}\nprompts: [a]\n")
     assert any("model.controlnet[1]: 'wide' is for another model: its " in each for each in problems)
 

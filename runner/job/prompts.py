@@ -125,13 +125,13 @@ def _from_file(root: Value, read_file: ReadFile) -> Found:
 def _written_out(prompts: Sequence[Prompt]) -> Found:
     """Write the wildcards of prompts out; what is wrong stands at their lines."""
     found: list[Prompt] = []
-    try:
-        for prompt in prompts:
+    for prompt in prompts:
+        try:
             found += (replace(prompt, text=text) for text in wildcards(prompt.text))
-            if len(found) > MAX_EXPANDED:
-                raise TemplateError(f"more than {MAX_EXPANDED:,} prompts. Use fewer alternatives")
-    except TemplateError as error:
-        return [], [JobProblem(prompt.origin, "", f"{error}.")]
+        except TemplateError as error:
+            return [], [JobProblem(prompt.origin, "", f"{error}.")]
+        if len(found) > MAX_EXPANDED:
+            return [], [JobProblem(prompt.origin, "", f"more than {MAX_EXPANDED:,} prompts. Use fewer alternatives.")]
     return found, []
 
 

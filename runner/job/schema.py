@@ -8,9 +8,6 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from genrun.runner.job.field_types import (
     MAX_FPS,
-    MAX_FRAMES,
-    MAX_GUIDANCE,
-    MAX_STEPS,
     Allowance,
     Attention,
     Clock,
@@ -20,7 +17,9 @@ from genrun.runner.job.field_types import (
     Dtypes,
     Folder,
     Folders,
+    FrameCount,
     Gpus,
+    Guidance,
     Inputs,
     Limit,
     LoraName,
@@ -32,6 +31,7 @@ from genrun.runner.job.field_types import (
     Seed,
     Side,
     Subfolder,
+    Steps,
     Text,
     Time,
     Variant,
@@ -168,11 +168,6 @@ class ModelSpec(_Section):
         default=None,
         description="once: encode all prompts first, then free the text encoders; each: keep them beside the model.",
     )
-
-
-Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
-Guidance = Annotated[float, Field(ge=0, le=MAX_GUIDANCE, allow_inf_nan=False)]
-FrameCount = Annotated[int, Field(ge=1, le=MAX_FRAMES)]
 
 
 class PromptSpec(_Section):

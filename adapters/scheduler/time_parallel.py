@@ -276,7 +276,8 @@ class TimeParallelScheduler:
             others = session.others
         if session.done:
             self._finished = session
-        self._end_loop(session, [self._holding(part.sample)], [latents])
+        if session.done:
+            self._end_loop(session, [self._holding(part.sample)], [latents])
         if return_dict:
             return Stepped(prev_sample=latents, pred_original_sample=others[0] if others else None)
         return (latents, *others)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import genrun
 from genrun.adapters.checkpoint.pipeline_loops import Loops, loops_of

@@ -23,6 +23,7 @@ class Loops:
         repeats: variables of the call that say how often it goes through its loop.
         apart: it steps several copies of its scheduler, each at times of its own.
         carried: variables that an iteration reads before it sets them, but for the latents and what is made of them.
+        looks_ahead: each step is taken twice: once for its x0-prediction, and taken back (Cosmos).
     """
 
     steps: bool
@@ -30,6 +31,7 @@ class Loops:
     repeats: tuple[str, ...]
     apart: bool
     carried: tuple[str, ...] = ()
+    looks_ahead: bool = False
 
     def repeated(self, variables: Mapping[str, Any]) -> bool:
         """Return whether a call goes through its loops more than once, by its variables in the first of them."""
@@ -52,7 +54,13 @@ def loops_of(class_name: str) -> Loops | None:
         repeats=tuple(name for name in counted if name),
         apart=any(_steps_a_list(loop) for _, loop in inner),
         carried=tuple(sorted({name for _, loop in inner for name in _carried(loop)})),
+        looks_ahead=any(map(_takes_back, (loop for _, loop in inner))),
     )
+
+
+def loops_of_type(plain: type) -> Loops | None:
+    """Read the loops of a class, or those of the class in diffusers that it extends; None where it extends none."""
+    return next((loops for base in plain.__mro__ if (loops := loops_of(base.__name__)) is not None), None)
 
 
 def _is_step(node: ast.AST) -> bool:
@@ -110,6 +118,11 @@ def _count(loop: ast.For | ast.While) -> str | None:
     if not (isinstance(over, ast.Call) and ast.unparse(over.func) == "range" and len(over.args) == 1):
         return None
     return over.args[0].id if isinstance(over.args[0], ast.Name) else None
+
+
+def _takes_back(loop: ast.For | ast.While) -> bool:
+    changes = (node for statement in loop.body for node in ast.walk(statement) if isinstance(node, ast.AugAssign))
+    return any("_step_index" in ast.unparse(node.target) and isinstance(node.op, ast.Sub) for node in changes)
 
 
 def _carried(loop: ast.For | ast.While) -> set[str]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.checkpoint.pipeline_loops import loops_of
+from genrun.adapters.checkpoint.pipeline_loops import loops_of_type
 from genrun.adapters.pipeline.finite import finite_decoding
 from genrun.adapters.pipeline.pictures import (
     NOT_AS_ASKED,
@@ -52,7 +52,7 @@ def decode(
         PictureError: values that are not finite, or other pictures than were asked for.
     """
     kind = type(pipe).__name__
-    loops_in_call = loops_of(kind)
+    loops_in_call = loops_of_type(type(pipe))
     if loops_in_call is not None and loops_in_call.several:
         message = f"{kind} samples in several loops, whose last latents alone are no picture"
         raise PictureError(NOT_AS_ASKED, message, "Sample it again: genrun retry.")

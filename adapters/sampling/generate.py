@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.caches.contract import Cache
-from genrun.adapters.checkpoint.pipeline_loops import loops_of
+from genrun.adapters.checkpoint.pipeline_loops import loops_of_type
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange
 from genrun.adapters.pipeline.finite import damaged_weights
@@ -117,7 +117,7 @@ def _run_loop(
     cache: Cache | None = None,
 ) -> tuple[Latents, ParallelRun, Pictures | None]:
     """Call the pipeline up to the end of its loop: nothing is decoded. With several loops, to its own end."""
-    denoised, loops = decodes_denoised(pipe), loops_of(type(pipe).__name__)
+    denoised, loops = decodes_denoised(pipe), loops_of_type(type(pipe))
     last: list[Tensor] = []
 
     def leave(latents: Tensor, variables: Mapping[str, Any]) -> None:

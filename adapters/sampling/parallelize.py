@@ -12,10 +12,12 @@ from typing import Any
 from genrun.adapters.caches import registry as caches
 from genrun.adapters.caches.contract import Cache
 from genrun.adapters.caches.manager import CacheManager
+from genrun.adapters.checkpoint.pipeline_loops import loops_of_type
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, ExchangeError, LocalExchange
 from genrun.adapters.scheduler.rows import CallProgress, OnRound
-from genrun.adapters.scheduler.time_parallel import OnSampled, TimeParallelScheduler, summary
+from genrun.adapters.scheduler.session import summary
+from genrun.adapters.scheduler.time_parallel import OnSampled, TimeParallelScheduler
 from genrun.adapters.scheduler.timesteps import uses_time_after_step, with_counting
 from genrun.registry import make
 from genrun.solvers import registry
@@ -95,6 +97,8 @@ def parallelize(
 
     scheduler = TimeParallelScheduler(real, chosen, exchange, after_round, on_sampled, manager)
     scheduler.blends_by_time = uses_time_after_step(plain)
+    loops = loops_of_type(plain)
+    scheduler.looks_ahead = loops is not None and loops.looks_ahead
     pipe.__class__ = _under_solver(plain, scheduler, exchange, bar)
     with put_scheduler(pipe, scheduler):
         try:

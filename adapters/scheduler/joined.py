@@ -10,6 +10,7 @@ from functools import wraps
 from typing import Any, Protocol
 
 import torch
+from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -25,6 +26,14 @@ class Part:
 
     output: Tensor
     sample: Tensor
+
+
+@dataclass
+class Stepped(BaseOutput):
+    """What `step` returns, by name and by number: of the real schedulers' classes, a common one."""
+
+    prev_sample: Tensor
+    pred_original_sample: Tensor | None = None
 
 
 def pack(tensors: Sequence[Tensor]) -> Tensor:

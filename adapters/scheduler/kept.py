@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genrun.adapters.checkpoint.pipeline_loops import loops_of
+from genrun.adapters.checkpoint.pipeline_loops import loops_of_type
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler.joined import Part
 from genrun.adapters.scheduler.timesteps import frame_of
@@ -106,7 +106,7 @@ class Kept:
         self._paths: list[Path] | None = None
         self._values: list[Tensor] = []
         self._watches: list[Watch] = []
-        loops = loops_of(type(pipe).__name__)
+        loops = loops_of_type(type(pipe))
         self._carried = () if loops is None else loops.carried
         self._variables: dict[str, Any] = {}
 

@@ -390,3 +390,8 @@ class Session:
             return
         fronts = [r.points[0].index if r.points else self.num_steps for r in self.rows]
         self.on_round(CallProgress(min(fronts), self.num_steps, self.rounds, self.nfe))
+
+
+def summary(session: Session) -> Solution:
+    """Return the solution of a call: its only sample's, or that of the batch's slowest row."""
+    return max(session.solutions, key=lambda solution: solution.rounds)

@@ -9,11 +9,9 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
 from genrun.adapters.caches.manager import CacheManager, CurrentEvaluation
@@ -25,6 +23,7 @@ from genrun.adapters.scheduler.joined import (
     JoinedScheduler,
     Part,
     Promised,
+    Stepped,
     pack,
     step_like,
     tried,
@@ -35,26 +34,18 @@ from genrun.adapters.scheduler.noise import Generators, moved
 from genrun.adapters.scheduler.replay import OLD_PREDICTION
 from genrun.adapters.scheduler.rows import OnRound
 from genrun.adapters.scheduler.session import Session
-from genrun.adapters.scheduler.timesteps import TimestepTable, frame_of
-from genrun.solvers.contract import Solution, Solver
+from genrun.adapters.scheduler.timesteps import TimestepTable, frame_of, taken
+from genrun.solvers.contract import Solver
 from genrun.solvers.sequential import Sequential
 
 OnSampled = Callable[[Tensor, Mapping[str, Any]], None]
 
 
-@dataclass
-class Stepped(BaseOutput):
-    """What `step` returns, by name and by number: of the real schedulers' classes, a common one."""
-
-    prev_sample: Tensor
-    pred_original_sample: Tensor | None = None
-
-
 class TimeParallelScheduler:
     """A diffusers scheduler that samples with a solver.
 
-    It carries what pipelines read off a scheduler, everything else comes from the real one; `isinstance` sees the real
-    class too. Put it into `pipe.scheduler` through `genrun.parallelize`, which puts the real one back.
+    What pipelines read off a scheduler else comes from the real one; `isinstance` sees its class too. `genrun.parallelize`
+    puts it into `pipe.scheduler`, and the real one back.
 
     Args:
         real: the pipeline's own scheduler.
@@ -66,6 +57,7 @@ class TimeParallelScheduler:
 
     Attributes:
         blends_by_time: True when the loop uses a step's timestep after it.
+        looks_ahead: True when the loop takes each step twice, the first time to take it back.
         generator: what the pipeline was called with: steps draw from it even where the pipeline keeps it to itself.
     """
 
@@ -88,7 +80,7 @@ class TimeParallelScheduler:
         self._held: list[dict[str, Tensor]] = []
         self._promised: Promised | None = None
         self._pipe: Any = None
-        self.blends_by_time = False
+        self.blends_by_time = self.looks_ahead = self._looked_ahead = False
         self.generator: Generators = None
 
     @property
@@ -121,6 +113,7 @@ class TimeParallelScheduler:
 
     def end_call(self) -> None:
         """Leave nothing half done, after an error in the pipeline's loop."""
+        self._looked_ahead = False
         if self._session is not None and self._session.kept is not None:
             self._session.kept.end()
         self._pipe = None
@@ -206,6 +199,10 @@ class TimeParallelScheduler:
         """Return the step of the real scheduler, or of a copy."""
 
         def step(given: dict[str, Any], return_dict: bool) -> Any:
+            if self.looks_ahead and not self._looked_ahead:
+                self._looked_ahead = True
+                return self._look_ahead(given, return_dict)
+            self._looked_ahead = False
             if not self._copies:
                 return self._step(given, return_dict)
             latents = self._step_part(real, given)
@@ -238,8 +235,8 @@ class TimeParallelScheduler:
         return values[-1]
 
     def _kept_after(self, part: Part) -> list[Part]:
-        session = self.active
-        return [] if session.kept is None else session.kept.after(session.index, part.sample)
+        kept = self.active.kept
+        return [] if kept is None else kept.after(self.active.index, part.sample)
 
     def _answer_parts(self, schedulers: Sequence[Any], parts: list[Part], given: dict[str, Any]) -> list[Tensor]:
         """Answer for several schedulers at once; what the loop keeps is a part as well, and the next evaluation's."""
@@ -276,10 +273,17 @@ class TimeParallelScheduler:
             others = session.others
         if session.done:
             self._finished = session
-        self._end_loop(session, [self._holding(part.sample)], [latents])
+            self._end_loop(session, [self._holding(part.sample)], [latents])
         if return_dict:
             return Stepped(prev_sample=latents, pred_original_sample=others[0] if others else None)
         return (latents, *others)
+
+    def _look_ahead(self, given: dict[str, Any], return_dict: bool) -> Any:
+        """Take the real step of the point in work, which the loop takes back."""
+        session = self.active
+        if session.replay is not None:
+            session.replay.show(session.index)
+        return self._real.step(**given, return_dict=return_dict)
 
     def _holding(self, sample: Tensor) -> dict[str, Tensor]:
         """Return the loop's variables that hold a state, or what it is a part of."""
@@ -291,14 +295,14 @@ class TimeParallelScheduler:
 
     def _end_loop(self, session: Session, held: list[dict[str, Tensor]], stepped: list[Tensor]) -> None:
         """Once all is sampled, have the latents taken from the loop's own variables when it has ended."""
-        if not session.done or self._on_sampled is None:
+        if not (session.done and self._on_sampled):
             return
         on_sampled, pipe = self._on_sampled, self._pipe
 
         def left() -> None:
             session.on_left = None
             now = frame_of(pipe).f_locals
-            finals = [_taken(now, before, last) for before, last in zip(held, stepped, strict=True)]
+            finals = [taken(now, before, last) for before, last in zip(held, stepped, strict=True)]
             if session.blends and finals[0] is None:
                 raise RefusedError(
                     f"{type(pipe).__name__} changes its latents after each step, the last one too, where a job cannot "
@@ -371,15 +375,19 @@ _KEPT_WITH_ARGUMENTS = (
 )
 
 
-def _taken(now: Mapping[str, Any], before: Mapping[str, Tensor], stepped: Tensor) -> Tensor | None:
-    """Return what the loop has made of a step's result: of the variables that held the last state, the one that is new."""
-    new = [now[name] for name, old in before.items() if isinstance(now.get(name), Tensor) and now[name] is not old]
-    return stepped if any(each is stepped for each in new) else new[0] if new else None
-
-
 OWN = frozenset(
-    ("_manager", "_real", "_solver", "_exchange", "_on_round", "_on_sampled", "generator", "blends_by_time")
-) | frozenset(("_session", "_finished", "_copies", "_parts", "_promised", "_pipe", "_held"))
+    (
+        "_manager",
+        "_real",
+        "_solver",
+        "_exchange",
+        "_on_round",
+        "_on_sampled",
+        "generator",
+        "blends_by_time",
+        "looks_ahead",
+    )
+) | frozenset(("_session", "_finished", "_copies", "_parts", "_promised", "_pipe", "_held", "_looked_ahead"))
 """Attributes that are not the real scheduler's."""
 FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
 """Arguments of `step` that are known of every step; what else the loop gives belongs to the evaluation before it."""
@@ -390,8 +398,3 @@ def value_differs(step: Callable[..., Any], name: str, value: Any) -> bool:
     parameter = inspect.signature(step).parameters.get(name)
     plain = value is None or isinstance(value, bool | int | float | str)
     return parameter is None or not plain or value != parameter.default
-
-
-def summary(session: Session) -> Solution:
-    """Return the solution of a call: its only sample's, or that of the batch's slowest row."""
-    return max(session.solutions, key=lambda solution: solution.rounds)

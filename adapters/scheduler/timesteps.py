@@ -7,7 +7,7 @@ import builtins
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from threading import Lock
 from types import CellType, FrameType, FunctionType
@@ -108,6 +108,12 @@ def frame_of(pipe: Any) -> FrameType:
     while frame.f_back is not None and frame.f_locals.get("self") is not pipe:
         frame = frame.f_back
     return frame
+
+
+def taken(now: Mapping[str, Any], before: Mapping[str, Tensor], stepped: Tensor) -> Tensor | None:
+    """Return what the loop has made of a step's result: of the variables that held the last state, the one that is new."""
+    new = [now[name] for name, old in before.items() if isinstance(now.get(name), Tensor) and now[name] is not old]
+    return stepped if any(each is stepped for each in new) else new[0] if new else None
 
 
 def class_of(value: Any, *rest: Any) -> Any:

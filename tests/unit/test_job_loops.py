@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import genrun
 from genrun.adapters.checkpoint.pipeline_loops import Loops, loops_of
@@ -60,7 +61,7 @@ def test_a_call_with_several_loops_is_made_to_its_end(monkeypatch: pytest.Monkey
 
     pipe = Chunks(MATRIX["flow-euler"]())
     plain = pictures_of(pipe("np")).frames
-    monkeypatch.setattr(generate, "loops_of", lambda _: Loops(steps=True, several=True, repeats=(), apart=False))
+    monkeypatch.setattr(generate, "loops_of_type", lambda _: Loops(steps=True, several=True, repeats=(), apart=False))
     _, run, pictures = _run_loop(pipe, {}, registry.get("paradigms")(**EXACT["paradigms"]), None, None)
     assert pictures is not None
     assert (pictures.frames == plain).all()
@@ -103,3 +104,19 @@ def test_a_pipeline_without_a_scheduler_is_refused() -> None:
 
     with pytest.raises(RefusedError, match="Upsampler has no scheduler"), genrun.parallelize(Upsampler(), "ropa"):
         raise AssertionError
+
+
+def test_a_loop_over_an_iterator_is_followed_without_its_counter() -> None:
+    class Bare(Tiny):
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            x = torch.ones(1, 3, 4, 4)
+            for t in iter(self.scheduler.timesteps):
+                x = self.scheduler.step(self.model(x, t), t, x, return_dict=False)[0]
+            return x
+
+    pipe = Bare(MATRIX["dpm-2m"]())
+    plain = pipe()
+    for solver, options in EXACT.items():
+        with genrun.parallelize(pipe, solver, **options):
+            assert torch.equal(pipe(), plain), solver

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from genrun.adapters.checkpoint.pipeline_loops import Loops
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler import kept
 from genrun.adapters.scheduler.changes import Casts
+from tests.tiny import build
 from tests.tiny.loops import EXACT, MATRIX, STEPS, Tiny, on_ranks
+from tests.unit.test_loops import arguments, check_exact
 
 
 class Buffer:
@@ -109,7 +112,7 @@ def test_a_variable_of_the_loop_that_is_taken_over_is_refused_by_name(monkeypatc
             return x
 
     loops = Loops(steps=True, several=False, repeats=(), apart=False, carried=("mean",))
-    monkeypatch.setattr(kept, "loops_of", lambda _: loops)
+    monkeypatch.setattr(kept, "loops_of_type", lambda _: loops)
     pipe = Variable(MATRIX["flow-euler"]())
     plain = pipe()
     with genrun.parallelize(pipe, "sequential"):
@@ -178,3 +181,18 @@ def test_what_cannot_step_with_the_latents_is_refused_by_name(kind: type[Momentu
 def test_casts_survive_as_a_number(held: torch.dtype | None, given: torch.dtype) -> None:
     casts = Casts(held, given)
     assert Casts.of_number(casts.as_number()) == casts
+
+
+def test_a_callback_sees_each_step_of_sequential_and_is_refused_elsewhere() -> None:
+    pipe, seen = build("sd3"), []
+
+    def halve(_: Any, step: int, t: Any, kept: dict[str, Tensor]) -> dict[str, Tensor]:
+        seen.append((step, float(t)))
+        return {"latents": kept["latents"] * 0.5}
+
+    call = partial(arguments, "sd3", callback_on_step_end=halve)
+    check_exact(pipe, call, {"sequential": {}})
+    assert seen[:STEPS] == seen[STEPS:]
+    refusal = pytest.raises(RefusedError, match=r"callback_on_step_end .* use solver sequential")
+    with genrun.parallelize(pipe, "ropa"), refusal:
+        pipe(**call())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -16,7 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 import genrun
+from genrun.adapters.checkpoint.pipeline_loops import Loops
 from genrun.adapters.errors import RefusedError
+from genrun.adapters.sampling import parallelize
 from genrun.adapters.scheduler.timesteps import TimestepTable
 from tests.tiny import build, build_scheduler, call_kwargs, generator, latents_of
 from tests.tiny.loops import EXACT, MATRIX, STEPS, Loop, Tiny, TinyLoop, on_ranks
@@ -139,21 +140,6 @@ def test_the_momentum_of_a_guider_steps_with_the_latents(guider: str) -> None:
     check_exact(pipe, lambda: arguments("hunyuanvideo15"))
 
 
-def test_a_callback_sees_each_step_of_sequential_and_is_refused_elsewhere() -> None:
-    pipe, seen = build("sd3"), []
-
-    def halve(_: Any, step: int, t: Any, kept: dict[str, Tensor]) -> dict[str, Tensor]:
-        seen.append((step, float(t)))
-        return {"latents": kept["latents"] * 0.5}
-
-    call = partial(arguments, "sd3", callback_on_step_end=halve)
-    check_exact(pipe, call, {"sequential": {}})
-    assert seen[:STEPS] == seen[STEPS:]
-    refusal = pytest.raises(RefusedError, match=r"callback_on_step_end .* use solver sequential")
-    with genrun.parallelize(pipe, "ropa"), refusal:
-        pipe(**call())
-
-
 @pytest.mark.parametrize("name", ["flow-euler", "dpm-2m", "ddim", "unipc-flow", "heun", "euler-ancestral"])
 @pytest.mark.parametrize(("begin", "end"), [(0, None), (4, None), (0, 6), (2, 7), (-5, None)])
 def test_any_window_is_followed_with_its_counter(name: str, begin: int, end: int | None) -> None:
@@ -228,22 +214,6 @@ def test_a_loop_that_hides_its_timesteps_is_refused_and_followed_by_sequential()
     refusal = pytest.raises(RefusedError, match="does not go over")
     with genrun.parallelize(pipe, "paradigms", **EXACT["paradigms"]), refusal:
         pipe()
-
-
-def test_a_loop_over_an_iterator_is_followed_without_its_counter() -> None:
-    class Bare(Tiny):
-        def __call__(self) -> Tensor:
-            self.scheduler.set_timesteps(STEPS)
-            x = torch.ones(1, 3, 4, 4)
-            for t in iter(self.scheduler.timesteps):
-                x = self.scheduler.step(self.model(x, t), t, x, return_dict=False)[0]
-            return x
-
-    pipe = Bare(MATRIX["dpm-2m"]())
-    plain = pipe()
-    for solver, options in EXACT.items():
-        with genrun.parallelize(pipe, solver, **options):
-            assert torch.equal(pipe(), plain), solver
 
 
 class Pair(Tiny):
@@ -332,6 +302,28 @@ def test_arguments_as_large_as_the_latents_are_followed() -> None:
             return x
 
     pipe = PerToken(MATRIX["flow-euler"]())
+    plain = pipe()
+    for solver, options in EXACT.items():
+        with genrun.parallelize(pipe, solver, **options):
+            assert torch.equal(pipe(), plain), solver
+
+
+def test_a_step_that_is_taken_for_its_prediction_and_taken_back_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Twice(Tiny):
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            x = torch.randn(1, 3, 4, 4, generator=generator(1)) * self.scheduler.init_noise_sigma
+            for t in self.scheduler.timesteps:
+                output = self.model(self.scheduler.scale_model_input(x, t), t)
+                x0 = self.scheduler.step(torch.cat([output, -output]), t, torch.cat([x, x]), return_dict=False)[1]
+                self.scheduler._step_index -= 1
+                x0 = 1.5 * x0[:1] - 0.5 * x0[1:]
+                x = self.scheduler.step(x0, t, x, return_dict=False, pred_original_sample=x0)[0]
+            return x
+
+    loops = Loops(steps=True, several=False, repeats=(), apart=False, looks_ahead=True)
+    monkeypatch.setattr(parallelize, "loops_of_type", lambda _: loops)
+    pipe = Twice(MATRIX["edm-euler"]())
     plain = pipe()
     for solver, options in EXACT.items():
         with genrun.parallelize(pipe, solver, **options):

@@ -121,15 +121,19 @@ def status(run: AnyRun = None, *, runs: str | os.PathLike[str] = RUNS, listener:
     """
     from genrun.runner.launch.jobs import queues_of
     from genrun.runner.store.activity import activities
+    from genrun.runner.store.results import uncollected
 
     folder = run_folder(run, runs)
-    planned = folder.items()
-    queues = queues_of(folder, os.environ)
-    # Records after leases: an item that is finished in between counts as done, and never as pending.
-    held = _held(folder, queues, listener)
-    survey = folder.survey(check_files=True)
-    items = [Item.of(folder, item, survey.records.get(item.id), _state(folder, item, survey, held)) for item in planned]
-    records = {item.id: survey.records[item.id] for item in planned if item.id in survey.records}
+    # Of a run of 10,000 items a fifth of the time would go into collecting what is all in use.
+    with uncollected():
+        planned = folder.items()
+        queues = queues_of(folder, os.environ)
+        # Records after leases: an item that is finished in between counts as done, and never as pending.
+        held = _held(folder, queues, listener)
+        survey = folder.survey(check_files=True)
+        found = survey.records
+        items = [Item.of(folder, item, found.get(item.id), _state(folder, item, survey, held)) for item in planned]
+        records = {item.id: found[item.id] for item in planned if item.id in found}
     running = {item.id for item in items if item.status == "running"}
     ranks = activities(folder, running) if running else []
     return Status(folder, items, records, queues, tuple(survey.unreadable.values()), ranks)

@@ -29,6 +29,7 @@ from genrun.runner.store.activity import DECODING
 if TYPE_CHECKING:
     from genrun.runner.api.state import Item, Status
     from genrun.runner.launch.protocol import QueueState
+    from genrun.runner.store.folder import RunFolder
 
 COUNTED = ("items", "done", "failed", "running", "pending")
 TASKS = ("job", "step", "tasks", "state", "restarted", "why", "nodes")
@@ -70,24 +71,36 @@ def status(run: str | None, base: Path, watch: bool, as_json: bool) -> None:
 
     folder = run_folder(run, base)
     found = state.status(folder, listener=Terminal())
-    pace, clears = Outlook(found), on_terminal() and not as_json
-    try:
-        while watch and pace.look(found):
-            if clears:
-                click.clear()
-            _put(found, as_json, pace.left())
-            began = time.process_time()
-            time.sleep(pace.rest_s(as_json))
-            found = state.status(folder, listener=Terminal())
-            pace.cost_s = time.process_time() - began
-    except KeyboardInterrupt:
-        say("No longer watched; the work goes on.")
-        return
-    if watch and clears:
-        click.clear()
+    if watch:
+        ended = _watch(folder, found, as_json)
+        if ended is None:
+            return
+        found = ended
     _put(found, as_json)
     if found.unreadable:
         raise click.exceptions.Exit(1)
+
+
+def _watch(folder: RunFolder, found: Status, as_json: bool) -> Status | None:
+    """Show a run again and again; return its last state once nothing is at work, or None after Ctrl-C."""
+    from genrun.runner.api import state
+
+    outlook, clears = Outlook(found), on_terminal() and not as_json
+    try:
+        while outlook.look(found):
+            if clears:
+                click.clear()
+            _put(found, as_json, outlook.left())
+            began = time.process_time()
+            time.sleep(outlook.rest_s(as_json))
+            found = state.status(folder, listener=Terminal())
+            outlook.cost_s = time.process_time() - began
+    except KeyboardInterrupt:
+        say("No longer watched; the work goes on.")
+        return None
+    if clears:
+        click.clear()
+    return found
 
 
 class Outlook:
@@ -104,7 +117,6 @@ class Outlook:
         self._found = found
         cells = {item.id: tuple(item.axes.values()) for item in found.items}
         self._pace = Pace(cells, self._taken(found))
-        self._cells = cells
 
     def look(self, found: Status) -> bool:
         """Take a new state; return whether anything is at work."""

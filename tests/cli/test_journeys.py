@@ -125,16 +125,17 @@ def test_who_adds_a_prompt_makes_the_new_items_alone(genrun: Genrun, write_job: 
     assert "2 of 8 items made." in said
 
 
-def test_who_scores_on_80_columns_reads_a_line_for_each_solver(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "runs" / "demo" / STAMP.format(0, "3f9c"), solvers=ALL_SOLVERS, seeds=(0, 1))
+def test_who_scores_on_80_columns_reads_a_line_for_each_solver(genrun: Genrun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "demo" / STAMP.format(0, "3f9c"), solvers=ALL_SOLVERS, image=True)
     arguments = ("score", str(run.path), "--metrics", "latent_rmse,latent_worst_block,psnr,ssim")
+    wide = genrun(*arguments).stdout.splitlines()
     lines = on_terminal(*arguments)
     table = [line for line in lines if line.startswith(("solver", *(solver.label for solver in ALL_SOLVERS)))]
     assert len(table) == 1 + len(ALL_SOLVERS)
     assert max(map(len, table)) <= 80
     assert {"rounds", "PSNR"} <= set(table[0].split())
     assert any(line.startswith("Left out for want of room: intervals") for line in lines)
-    wide = on_terminal(*arguments, width=240)
+    # Where lines may be of any length, all is there.
     assert "[" in next(line for line in wide if line.startswith("ropa"))
 
 
@@ -749,7 +750,7 @@ def test_who_asks_for_help_or_a_check_waits_for_neither() -> None:
 
     def seconds(*arguments: str) -> float:
         command = [sys.executable, "-c", program, sys.executable, "-m", "genrun", *arguments]
-        return min(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(3))
+        return min(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(2))
 
     assert seconds("--help") < 0.1
     assert seconds("validate", str(ROOT / "jobs/demo-image.yaml")) < 0.6

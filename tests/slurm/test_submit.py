@@ -163,8 +163,9 @@ def test_without_slurm_nothing_is_submitted_and_nothing_is_left_to_wonder_about(
     bare = lab.path / "bin"
     bare.mkdir()
     for _ in range(2):
-        stderr = lab.genrun("submit", "job.yaml", exit_code=1, environ={"PATH": str(bare)}).stderr
-        assert "launch: slurm: sbatch: not found." in stderr
+        stderr = lab.genrun("submit", "job.yaml", exit_code=2, environ={"PATH": str(bare)}).stderr
+        assert "launch: slurm: no cluster answers: its commands are not on this machine." in stderr
+        assert not (lab.path / "runs").exists()
     lab.genrun("submit", "job.yaml", "--wait")
     lab.check_whole()
 

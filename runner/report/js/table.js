@@ -32,7 +32,7 @@ function asCsv() {
   const [heading, ...rows] = shownCells();
   const hasInterval = heading.map((_, index) => rows.some((row) => row[index].dataset.low));
   const titles = heading.flatMap((cell, index) => [cell.textContent.trim(), ...(hasInterval[index] ? ["low", "high"].map((end) => `${cell.textContent.trim()} ${end}`) : [])]);
-  const lines = rows.map((row) => row.flatMap((cell, index) => [cell.dataset.value, ...(hasInterval[index] ? [cell.dataset.low || "", cell.dataset.high || ""] : [])]));
+  const lines = rows.map((row) => row.flatMap((cell, index) => [cell.dataset.value.replace(/\.0$/, ""), ...(hasInterval[index] ? [cell.dataset.low || "", cell.dataset.high || ""] : [])]));
   return [titles, ...lines].map((line) => line.map(safe).join(",")).join("\r\n") + "\r\n";
 }
 

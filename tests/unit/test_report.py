@@ -75,7 +75,10 @@ def set_media(run: RunFolder, index: int, media: str) -> None:
 def test_a_report_is_a_page_with_its_charts(tmp_path: Path) -> None:
     report = build_report(scored(tmp_path))
     folder = report.path.parent
-    assert [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.*"))] == ["index.html", "items/all.html"]
+    assert [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.*"))] == [
+        "index.html",
+        "items/all.html",
+    ]
     speed, fronts = charts_of(report.path.read_text())
     assert (speed.get("role"), fronts.get("role")) == ("img", "img")
     assert speed.get("aria-label", "").startswith("Speedup in model calls against latent RMSE")
@@ -291,7 +294,8 @@ def group(
 
     measured = {name: flat(value) for name, value in metrics.items()}
     costs = (flat(3), flat(9), flat(speedup))
-    return Group({"solver": kind}, kind, items, done, failed, *costs, measured, is_reference=kind == "sequential", num_steps=9.0)
+    is_reference = kind == "sequential"
+    return Group({"solver": kind}, kind, items, done, failed, *costs, measured, (), None, is_reference, num_steps=9.0)
 
 
 def test_the_verdict_names_the_fastest_solver_with_its_error() -> None:
@@ -302,9 +306,7 @@ def test_the_verdict_names_the_fastest_solver_with_its_error() -> None:
     ]
     verdict = judge(groups)
     assert verdict.headline == "All 6 items are done."
-    assert verdict.sentence == (
-        "ropa takes 3 calls in a row instead of 9 (3.0×), at a mean latent RMSE of 0.0200."
-    )
+    assert verdict.sentence == ("ropa takes 3 calls in a row instead of 9 (3.0×), at a mean latent RMSE of 0.0200.")
 
 
 def test_the_verdict_says_when_nothing_differs() -> None:
@@ -333,7 +335,8 @@ def test_the_table_has_a_column_for_every_metric_with_a_value_and_none_for_parts
     run = scored(tmp_path, ("latent_rmse", "latent_worst_block", "checker"))
     page = collect(run)
     titles = [column.title for column in page.summary.table.columns]
-    assert titles == ["n", "rounds", "NFE", "N / rounds", "seconds"] + ["latent RMSE", "median", "max", "worst block", "accuracy"]
+    costs = ["n", "rounds", "NFE", "N / rounds", "seconds"]
+    assert titles == [*costs, "latent RMSE", "median", "max", "worst block", "accuracy"]
     assert all(len(row.cells) == len(titles) for row in page.summary.table.rows)
     assert page.summary.table.rows[0].cells[5].text == "reference"
 

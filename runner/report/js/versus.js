@@ -40,5 +40,5 @@ function showVersus(rows) {
     const texts = [mean(0).toPrecision(3) + unit, mean(1).toPrecision(3) + unit, `${better} / ${equal} / ${pairs.length - better - equal}`, String(pairs.length)];
     return [make("tr", {}, make("th", { scope: "row", textContent: title }), ...texts.map((textContent) => make("td", { textContent })))];
   });
-  table.append(make("table", { className: "slim across" }, make("thead", {}, make("tr", {}, ...heading)), make("tbody", {}, ...lines)));
+  table.append(make("table", { className: "slim compact" }, make("thead", {}, make("tr", {}, ...heading)), make("tbody", {}, ...lines)));
 }

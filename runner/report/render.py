@@ -40,7 +40,7 @@ def render(page: Page) -> str:
         "pages": page.item_pages,
         "run": page.path,
         "nights": page.nights.data(),
-        **({"live": {}} if page.is_live else {}),
+        "live": page.live,
     }
     return (
         environment()

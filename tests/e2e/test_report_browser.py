@@ -498,7 +498,7 @@ def test_the_table_is_saved_with_the_columns_that_are_chosen_and_its_best_marked
     page.value("document.getElementById('as-csv').click()")
     heading, first, *_ = page.value("window.saved.text()").splitlines()
     assert heading.startswith("solver,n,rounds,rounds low,rounds high,N / rounds,") and "NFE" not in heading
-    assert first.startswith("sequential,9,20.0,")
+    assert first.startswith("sequential,9,20,20,20,1,")
     page.value("document.getElementById('as-latex').click()")
     latex = page.value("window.saved.text()")
     assert "\\begin{tabular}{lr" in latex and "ropa K=8 & 8 & \\textbf{7}" in latex and "100\\%" in latex

@@ -12,7 +12,9 @@ from genrun.runner.job.plan import WorkItem
 from genrun.runner.report.build import build_report
 from genrun.runner.report.page import collect
 from genrun.runner.report.sections.environment import collect_environment
+from genrun.runner.report.sections.seconds import collect_seconds
 from genrun.runner.report.sections.summary import saved_blocks
+from genrun.runner.score.summary import summarize
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Record, SamplerStats, format_record
 from tests.fakes.items import make_item
@@ -154,3 +156,22 @@ def test_a_hostile_prompt_stays_text_among_the_outliers(tmp_path: Path) -> None:
     run = scored_run(tmp_path / "demo" / "run", {"psnr": lambda item, number: float(number)}, prompts=[prompt])
     page = build_report(run).path.read_text()
     assert "<script>alert" not in page and "&lt;script&gt;alert(1)" in page
+
+
+def test_time_that_passed_is_told_from_the_sum_over_items_and_who_was_faster_here() -> None:
+    slow = [
+        make_item(number, id=f"s{number}", solver={"kind": "sequential"}, axes={"solver": "sequential"})
+        for number in (0, 1)
+    ]
+    fast = [make_item(number, id=f"r{number}", solver={"kind": "ropa"}, axes={"solver": "ropa"}) for number in (0, 1)]
+    # Two at a time, then an hour in which the run stood still; what was taken over from another run took no time here.
+    records = {
+        "s0": record(slow[0], elapsed_s=40.0, finished_at="2026-01-01T00:00:40+00:00"),
+        "r0": record(fast[0], elapsed_s=20.0, finished_at="2026-01-01T00:00:40+00:00"),
+        "s1": record(slow[1], elapsed_s=40.0, finished_at="2026-01-01T01:00:40+00:00"),
+        "r1": record(fast[1], elapsed_s=20.0, finished_at="2025-01-01T00:00:00+00:00", reused_from="earlier"),
+    }
+    found = collect_seconds(summarize([*slow, *fast], records, []), records)
+    assert (found.summed_s, found.elapsed_s, found.totals) == (100.0, 80.0, "1:20 elapsed, 1:40 summed over items")
+    assert found.answer == "Faster here."
+    assert found.sentence == "An item took 40.0 s with sequential, 20.0 s with ropa (2.0× faster)."

@@ -15,8 +15,14 @@ const measures = [
   { title: "rounds", of: (clip) => clip.r },
   { title: "NFE", of: (clip) => clip.e },
   { title: "seconds", of: (clip) => clip.l },
-  ...data.metrics.map((title, index) => ({ title, isHigh: data.high[index], of: (clip) => numberOf(clip.v[index]) })),
+  ...data.metrics.map((title, index) => ({ title, isHigh: data.high[index], unit: unitOf(index), of: (clip) => numberOf(clip.v[index]) })),
 ].filter(({ of }) => data.rows.some((row) => row.c.some((clip) => of(clip) !== undefined)));
+
+/* What follows the numbers of a metric: %, dB, or nothing. */
+function unitOf(index) {
+  const texts = data.rows.flatMap((row) => row.c.map((clip) => clip.v[index]));
+  return (texts.find(Boolean) || "").replace(/^[-\d.,e+]+/, "");
+}
 
 function numberOf(text) {
   const found = text === null || text === undefined ? NaN : Number.parseFloat(text.replaceAll(",", ""));

@@ -94,6 +94,11 @@ function overNights(nights, metrics) {
   });
 }
 
+/* JSON with a line for each key, and lists of numbers on one. */
+function written(record) {
+  return JSON.stringify(record, null, 1).replace(/\[[\s\d.,-]+\]/g, (list) => list.replace(/\s+/g, " "));
+}
+
 function logs(item) {
   return (item.logs || []).map((address) => make("p", {}, make("a", { href: address, textContent: decodeURIComponent(address.replace(/^(\.\.\/)+/, "")) })));
 }
@@ -119,7 +124,7 @@ function show(carriedItems) {
     section("Input", listing(input)),
     section("Log", ...logs(item)),
     section("Again", make("pre", { textContent: command, tabIndex: 0 })),
-    item.record ? section("Record", make("pre", { textContent: JSON.stringify(record, null, 1), tabIndex: 0 })) : "",
+    item.record ? section("Record", make("pre", { textContent: written(record), tabIndex: 0 })) : "",
   ].filter(Boolean));
 }
 

@@ -29,10 +29,11 @@ function asCsv() {
   const quoted = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   // A table program takes a cell that begins so for a formula.
   const safe = (text) => quoted(/^[=+@\t\r-]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text);
+  const whole = (text = "") => text.replace(/\.0$/, "");
   const [heading, ...rows] = shownCells();
   const hasInterval = heading.map((_, index) => rows.some((row) => row[index].dataset.low));
   const titles = heading.flatMap((cell, index) => [cell.textContent.trim(), ...(hasInterval[index] ? ["low", "high"].map((end) => `${cell.textContent.trim()} ${end}`) : [])]);
-  const lines = rows.map((row) => row.flatMap((cell, index) => [cell.dataset.value, ...(hasInterval[index] ? [cell.dataset.low || "", cell.dataset.high || ""] : [])]));
+  const lines = rows.map((row) => row.flatMap((cell, index) => [whole(cell.dataset.value), ...(hasInterval[index] ? [whole(cell.dataset.low), whole(cell.dataset.high)] : [])]));
   return [titles, ...lines].map((line) => line.map(safe).join(",")).join("\r\n") + "\r\n";
 }
 

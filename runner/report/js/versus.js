@@ -31,14 +31,14 @@ function showVersus(rows) {
   table.replaceChildren();
   if (!state.against || state.against === state.cell || !rows.length) return;
   const heading = ["", state.against.label, state.cell.label, "better / equal / worse", "n"].map((textContent) => make("th", { scope: "col", textContent }));
-  const lines = measures.flatMap(({ title, isHigh, of }) => {
+  const lines = measures.flatMap(({ title, isHigh, unit = "", of }) => {
     const pairs = rows.map((row) => row.c.map(of)).filter((pair) => !pair.includes(undefined));
     if (!pairs.length) return [];
     const mean = (side) => pairs.reduce((sum, pair) => sum + pair[side], 0) / pairs.length;
     const better = pairs.filter(([theirs, ours]) => (isHigh ? ours > theirs : ours < theirs)).length;
     const equal = pairs.filter(([theirs, ours]) => ours === theirs).length;
-    const texts = [mean(0).toPrecision(3), mean(1).toPrecision(3), `${better} / ${equal} / ${pairs.length - better - equal}`, String(pairs.length)];
+    const texts = [mean(0).toPrecision(3) + unit, mean(1).toPrecision(3) + unit, `${better} / ${equal} / ${pairs.length - better - equal}`, String(pairs.length)];
     return [make("tr", {}, make("th", { scope: "row", textContent: title }), ...texts.map((textContent) => make("td", { textContent })))];
   });
-  table.append(make("table", { className: "slim across" }, make("thead", {}, make("tr", {}, ...heading)), make("tbody", {}, ...lines)));
+  table.append(make("table", { className: "slim compact" }, make("thead", {}, make("tr", {}, ...heading)), make("tbody", {}, ...lines)));
 }

@@ -15,7 +15,8 @@ Every pipeline class that diffusers' tests build from tiny random components, ca
 steps: solver `sequential`, `paradigms` and `collocation` (exact) at tolerance 0 beside the plain pipeline. Measured on
 {date} with diffusers {diffusers}, in {dtype} on a CPU, by a harness that reads those tests from diffusers' repository
 and is not part of this one: of {classes} classes with a finite plain result **{exact} have the plain pipeline's bits
-under every solver** ({percent:.1f} %), {refused} are refused by name, and {other} are neither. {absent}
+under every solver** ({percent:.1f} %), {refused} are refused by name, and {other} are neither. Joined from the runs of
+a day. {absent}
 
 A class counts once, with the family of its folder in diffusers.
 
@@ -44,5 +45,5 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield "Refused:\n"
     yield from (f"- `{each['pipeline']}`, {each['solvers']}: {each['why']}" for each in found["refused_classes"])
     if found.get("narrow"):
-        yield "\nIn {dtype}, a class of each family: {exact} of {classes} exact. {rest}".format(**found["narrow"])
+        yield "\nIn {dtype}, a class each of {classes} families: {exact} are exact. {rest}".format(**found["narrow"])
     yield SCHEDULERS.format(**found["schedulers"])

@@ -68,10 +68,10 @@ def pipeline_for(class_name: str, task: str | None = None, control: str | None =
         words = tuple(word for word in words if word not in CONTROLS.values()) or ("",)
     else:
         words = TASKS[task]
-    tables = _tables()
+    table = {} if task is None else _tables().get(task, {})
     for name in [] if task is None else _keys(class_name, wanted):
-        if name in tables.get(task, {}):
-            return tables[task][name]
+        if name in table:
+            return table[name]
     return next((name for name in _names(class_name, words, CONTROLS.get(wanted or "", "")) if is_exported(name)), None)
 
 

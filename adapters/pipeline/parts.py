@@ -112,7 +112,7 @@ def _from_file(
     name: str, path: Path, source: str, index: Mapping[str, Any], revision: str | None, load_options: LoadOptions
 ) -> Any:
     """Load a component from one file, with the configuration that the checkpoint has for it."""
-    from diffusers import GGUFQuantizationConfig
+    from diffusers.quantizers.quantization_config import GGUFQuantizationConfig
 
     check_part(path, str(path))
     kind = _class(None, index.get(name), str(path))

@@ -98,12 +98,13 @@ def list_prompts(source: AnyJob, *, model: str | None = None, sets: Sequence[str
     """
     from genrun.runner.job.layers import PROMPT_FILES
 
-    is_file = isinstance(source, str | os.PathLike) and os.fspath(source).lower().endswith(PROMPT_FILES)
+    name = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
+    is_file = name.lower().endswith(PROMPT_FILES)
     if not is_file and model is not None:
         raise UsageError("a job names its own model.", remedy="Use --set model=NAME.")
     if is_file and model is None:
-        return PromptList(tuple(map(_listed, _read(Path(os.fspath(source))))), "Name a model: --model NAME.")
-    job = {"model": model, "prompts": {"file": os.fspath(source)}} if is_file else source
+        return PromptList(tuple(map(_listed, _read(Path(name)))), "Name a model: --model NAME.")
+    job = {"model": model, "prompts": {"file": name}} if is_file else source
     cell = load_job(job, sets).cells[0]
     counters, uncounted = _counters(cell)
     listed = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from genrun.runner.errors import UsageError
 if TYPE_CHECKING:
     from genrun.runner.report.live import LiveReport
     from genrun.runner.report.serve import ReportServer
+    from genrun.runner.store.folder import RunFolder
 
 
 @click.command(
@@ -68,10 +70,9 @@ def report(
     from genrun.runner.api.finding import run_folder
     from genrun.runner.report.live import LiveReport
 
-    if port is not None and not serve:
-        raise UsageError("--port belongs to --serve.")
-    if live and not serve:
-        raise UsageError("--live belongs to --serve.")
+    alone = [option for option, value in (("--port", port is not None), ("--live", live)) if value and not serve]
+    if alone:
+        raise UsageError(f"{alone[0]} belongs to --serve.")
     if live and standalone:
         raise UsageError(
             "--live does not go with --standalone.", remedy="Write the standalone report once the run is done."
@@ -93,25 +94,25 @@ def report(
         for value in found.values():
             put(value)
     if server is None and not as_json:
-        if missing := unscored(folder):
-            name = name_of(folder)
-            say(
-                f"Not scored yet: {', '.join(missing)}. To have them on the page: genrun score {name}; genrun report {name}"
-            )
-        say_gains(folder)
-        say(f"Open: {made.path.as_uri()}")
+        _say_what_next(folder, made.path)
     if server is not None:
         say("Only this machine can open it. Ctrl-C ends it.")
         with server:
             try:
-                if going is not None:
-                    going.start()
-                server.serve_forever()
+                with going or contextlib.nullcontext():
+                    server.serve_forever()
             except KeyboardInterrupt:
                 say("Stopped.")
-            finally:
-                if going is not None:
-                    going.stop()
+
+
+def _say_what_next(folder: RunFolder, page: Path) -> None:
+    if missing := unscored(folder):
+        name = name_of(folder)
+        say(
+            f"Not scored yet: {', '.join(missing)}. To have them on the page: genrun score {name}; genrun report {name}"
+        )
+    say_gains(folder)
+    say(f"Open: {page.as_uri()}")
 
 
 def _listen(run: Path, port: int, live: LiveReport | None) -> ReportServer:

@@ -241,7 +241,7 @@ def _prompt(fields: dict[str, Any], origin: Origin, wrong: Wrong) -> Iterator[Pr
     problems += wrong_fields
     for problem in problems:
         wrong(origin.line, problem)
-    if not problems:
+    if isinstance(text, str) and not problems:
         yield Prompt(text, origin, negative, seed, row, inputs)
 
 

@@ -38,12 +38,13 @@ class LiveReport:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="live-report", daemon=True)
 
-    def start(self) -> None:
+    def __enter__(self) -> LiveReport:
         """Write the report, and go on whenever there is something new."""
         self._write()
         self._thread.start()
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """End, and leave a report that stands alone."""
         self._stopped.set()
         if self._thread.is_alive():

@@ -260,10 +260,10 @@ def _planned(item: WorkItem, path: Path, run: RunFolder | None) -> WorkItem:
     if item.inputs and run is None:
         names = ", ".join(f"{field} {file.get('name', '')!r:.80}" for field, file in stored_files(item.inputs))
         raise ValueError(f"it was made from {names}, which its run keeps, and it does not lie in its run")
-    inputs = {
-        field: [str(run.path / name_of(file["sha256"], file["suffix"])) for file in files]
-        for field, files in (item.inputs.items() if run is not None else ())
-    }
+    inputs: dict[str, list[str]] = {}
+    if run is not None:
+        for field, files in item.inputs.items():
+            inputs[field] = [str(run.path / name_of(file["sha256"], file["suffix"])) for file in files]
     job = {
         "name": "rerun",
         "model": {

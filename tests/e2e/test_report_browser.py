@@ -433,7 +433,7 @@ def test_a_live_report_opens_itself_again_when_an_item_is_done(browser: Browser,
     pending = run.items()[1]
     live = LiveReport(run)
     with ReportServer(run.path, live=live.state) as server, browser.page() as page:
-        live.start()
+        live.__enter__()
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -447,7 +447,7 @@ def test_a_live_report_opens_itself_again_when_an_item_is_done(browser: Browser,
         finally:
             server.shutdown()
             thread.join()
-            live.stop()
+            live.__exit__()
         assert page.events("Runtime.exceptionThrown") == []
     assert "connect-src" not in (run.report_dir / "index.html").read_text()
 

@@ -66,7 +66,12 @@ def save_ip_adapter(folder: Path, pipe: Any) -> Path:
     """Save an IP-Adapter for the UNet of a tiny Stable Diffusion, and its encoder of pictures."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, projection_dim=12, image_size=32, patch_size=8))
     randomize("image_encoder", encoder)
     encoder.save_pretrained(folder / "image_encoder")

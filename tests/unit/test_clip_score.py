@@ -77,7 +77,7 @@ def test_the_score_is_that_of_transformers_own_similarity(clip: Path) -> None:
         answer = model(**tokens, pixel_values=pixels)
     expected = answer.logits_per_image.item() / model.logit_scale.exp().item()
     loaded = ClipScore(ClipOptions(frames=1, checkpoint=str(DEMO)))
-    got = loaded._clip("demo-video").cosines(Sample(OWN, media=clip).frames[:1], OWN)
+    got = loaded.clip_of("demo-video").cosines(Sample(OWN, media=clip).frames[:1], OWN)
     assert got.item() == pytest.approx(expected, rel=1e-4)
 
 

@@ -258,7 +258,7 @@ def test_a_run_keeps_its_inputs_tells_what_became_of_them_and_puts_them_back() -
     # The run goes on from its own copy whatever becomes of the user's.
     Path("in/a.png").unlink()
     decoded = DecodedInputs(run)
-    for item in submitted.items * 3:
+    for item in [*submitted.items] * 3:
         assert decoded.of(item)["image"][0][0].getpixel((0, 0)) == (255, 0, 0)
     assert decoded.decoded == 1
     kept.unlink()
@@ -268,7 +268,7 @@ def test_a_run_keeps_its_inputs_tells_what_became_of_them_and_puts_them_back() -
 def test_decoded_inputs_are_bounded() -> None:
     submitted, run = opened(job(IMG2IMG, [{"prompt": "a", "image": "in/a.png"}, {"prompt": "b", "image": "in/b.png"}]))
     decoded = DecodedInputs(run, most_bytes=64 * 64 * 3)
-    for item in submitted.items * 2:
+    for item in [*submitted.items] * 2:
         decoded.of(item)
     assert decoded.decoded == 4
 

@@ -119,12 +119,13 @@ class _Call:
         for name, message in self.adapter.validate({**sampling, "negative_prompt": None}) if row else ():
             if name in row or name not in told:
                 yield name, message
-        for name in FIELDS if self.parameters is not None else ():
-            if name in row and name not in self.parameters:
+        for name in FIELDS:
+            if self.parameters is not None and name in row and name not in self.parameters:
                 yield name, f"{self.pipeline} takes no {name}: leave it out"
         strength, steps = (sampling.get("options") or {}).get("strength"), sampling.get("steps")
-        is_number = isinstance(strength, int | float) and type(steps) is int
-        if row and is_number and 0 < strength <= 1 and int(steps * strength) < 1:
+        if not (row and isinstance(strength, int | float) and isinstance(steps, int)):
+            return
+        if 0 < strength <= 1 and int(steps * strength) < 1:
             yield "strength", f"{strength:g} of {steps} steps is none. Write at least {1 / steps:.2g}, or more steps"
 
     def _kinds(self, field: str, files: Sequence[InputFile], argument: str) -> Found:

@@ -20,7 +20,7 @@ nodes. `tuning.py` has the constants.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -66,6 +66,12 @@ class Collocation:
             raise ValueError(f"spacing: must be at least 1, got {self.spacing}")
         if self.probes is not None and not 0 <= self.probes < self.workers:
             raise ValueError(f"probes: must be from 0 to workers - 1, which is {self.workers - 1}, got {self.probes}")
+
+    def alternatives(self) -> list[Collocation]:
+        """Return settings that may be faster at the same error, which is best differing by model: fewer probes or more."""
+        if self.probes is not None or self.workers < 3:
+            return []
+        return [replace(self, probes=count) for count in sorted({0, 1, self.workers // 2 - 1})]
 
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import wraps
 from typing import Any
 
@@ -71,16 +71,17 @@ def parallelize(
         exchange: who evaluates the points of a round: this process (the default), or the ranks of a group.
         on_round: called with the Progress after each round.
         on_sampled: called with the final latents before they are decoded.
-        options: the solver's options, such as workers and tolerance.
+        options: the solver's options, such as workers and tolerance. workers is the number of ranks of `exchange` unless it
+            is given, so 1 in one process.
 
     Raises:
         RefusedError: the pipeline, or a call of it, carries something from one step to the next that is not its latents.
         CacheError: the cache cannot be used on this pipeline, or with this solver.
     """
-    chosen = registry.get(solver)(**options) if isinstance(solver, str) else solver
+    exchange = exchange or LocalExchange()
+    chosen = _solver(registry.get(solver), exchange.size, options) if isinstance(solver, str) else solver
     check_pipeline(pipe, chosen)
     manager = CacheManager(_cache(cache), pipe, chosen)
-    exchange = exchange or LocalExchange()
     real, plain = pipe.scheduler, type(pipe)
     bar = StepsBar(getattr(pipe, "_progress_bar_config", {}), hidden=exchange.rank > 0)
 
@@ -98,6 +99,13 @@ def parallelize(
                 yield ParallelRun(scheduler, manager)
         finally:
             pipe.__class__ = plain
+
+
+def _solver(kind: type, ranks: int, options: dict[str, Any]) -> Solver:
+    """Make a solver; K is the number of ranks where it is not given."""
+    if options.get("workers", "auto") == "auto" and "workers" in {each.name for each in fields(kind)}:
+        options = {**options, "workers": ranks}
+    return kind(**options)
 
 
 def _cache(cache: str | Mapping[str, Any] | Cache | None) -> Cache | None:

@@ -26,13 +26,14 @@ IN_PYTHON = "job.yaml"
 """Name of a file in the current folder that stands for a job without a file."""
 
 
-def load_job(job: AnyJob, sets: Sequence[str] = ()) -> LoadedJob:
+def load_job(job: AnyJob, sets: Sequence[str] = (), workers: int | None = None) -> LoadedJob:
     """Read a job and check everything that can be checked without loading a model.
 
     Args:
         job: a job file, YAML text, or a mapping with the keys of a job file. Files that the latter two name are relative
             to the current folder, and their `name` is "job" unless they say one.
         sets: changes of the job, as texts `a.b=value`.
+        workers: K where the job leaves it open, in place of what follows from its mesh.
 
     Raises:
         JobFileError: with every problem, sorted by place.
@@ -45,13 +46,13 @@ def load_job(job: AnyJob, sets: Sequence[str] = ()) -> LoadedJob:
     from genrun.runner.job.yaml import parse
 
     if isinstance(job, Mapping):
-        return check(fill(dress(_plain(job), Origin("job")), os.environ), Path(IN_PYTHON), sets)
+        return check(fill(dress(_plain(job), Origin("job")), os.environ), Path(IN_PYTHON), sets, workers=workers)
     if isinstance(job, str) and "\n" in job:
         root = parse(job, lambda line, column: Origin("job", line, column))
         if not root.is_mapping:
             raise UsageError("a job is a mapping, such as `model: demo-video` and further lines.")
-        return check(fill(root, os.environ), Path(IN_PYTHON), sets)
-    return load(job if isinstance(job, str) else os.fspath(job), sets)
+        return check(fill(root, os.environ), Path(IN_PYTHON), sets, workers=workers)
+    return load(job if isinstance(job, str) else os.fspath(job), sets, workers=workers)
 
 
 def plan(job: AnyJob | LoadedJob, *, sets: Sequence[str] = ()) -> list[WorkItem]:

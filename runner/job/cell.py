@@ -21,6 +21,7 @@ from genrun.runner.job.registries import Registries
 from genrun.runner.job.schema import CacheSpec, JobSpec, LaunchSpec, ModelSpec, ParallelSpec, SamplingSpec, SolverSpec
 from genrun.runner.job.tree import Value, unknown
 from genrun.runner.job.validate import job_of, section
+from genrun.runner.job.workers import time_ranks, with_workers
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,14 @@ class Sources:
         checkpoint: finds a checkpoint by name, folder and variant; returns why there is none.
         parts: tells what the files of a checkpoint say of its pipeline.
         prompts: reads a prompt file.
+        workers: K where a job leaves it open, in place of what follows from its mesh.
     """
 
     registries: Registries
     checkpoint: Callable[[str, Path, str | None], Checkpoint | str] = field(default_factory=lambda: cache(_checkpoint))
     parts: Callable[[Checkpoint, str | None], Parts | None] = field(default_factory=lambda: cache(parts_of))
     prompts: ReadFile = field(default_factory=file_reader)
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ class Draft:
         job, solver, acceleration, model, sampling = self.job, self.solver, self.cache, self._model[0], self.sampling
         if job is None or solver is None or acceleration is None or model is None or sampling is None:
             return None
-        job = job.model_copy(update={"solver": SolverSpec(**solver), "cache": CacheSpec(**acceleration)})
+        solver = SolverSpec(**solver, confidence=job.solver.confidence)
+        job = job.model_copy(update={"solver": solver, "cache": CacheSpec(**acceleration)})
         return Cell(self.axes, anywhere(job, self.root), *model, sampling, tuple(self.prompts))
 
     @property
@@ -189,7 +193,15 @@ class Draft:
 
     @cached_property
     def _solver(self) -> tuple[dict[str, Any] | None, list[JobProblem]]:
-        return kind_options(self.root, self.registries.solvers, "solver", DEFAULT_SOLVER)
+        registry = self.registries.solvers
+        root = with_workers(self.root, registry, DEFAULT_SOLVER, self.sources.workers or self._time_ranks())
+        return kind_options(root, registry, "solver", DEFAULT_SOLVER)
+
+    def _time_ranks(self) -> int:
+        launch, parallel, job = self.launch, self.parallel, self.job
+        if launch is None or parallel is None or job is None:
+            return 1
+        return time_ranks(launch, parallel, job.objective, len(self.prompts) * len(job.seeds))
 
     @cached_property
     def _cache(self) -> tuple[dict[str, Any] | None, list[JobProblem]]:

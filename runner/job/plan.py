@@ -8,9 +8,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.checkpoint.variants import changes_weights
+from genrun.runner.job import certificates
 from genrun.runner.job.errors import JobProblem, Origin, raise_all
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ MAX_ITEMS = 1_000_000
 """A run folder has a file for each of them, and is looked through whenever a command asks how far it is."""
 
 NATIVE, NO_CACHE = "native", "none"
-LATER = ("cache", "attention")
+LATER = ("cache", "attention", "promise", "audit")
 """Fields that items of earlier versions lack."""
 
 TYPES: dict[str, Any] = {
@@ -38,6 +40,7 @@ TYPES: dict[str, Any] = {
     **dict.fromkeys(("model", "sampling", "solver", "axes", "cache"), dict),
     "negative_prompt": str | None,
     "seed": int,
+    "promise": dict,
 }
 """The types of an item's fields."""
 
@@ -67,6 +70,9 @@ class WorkItem:
         axes: matrix axis -> short label.
         cache: kind and every option; empty for none.
         attention: the kernel.
+        promise: of its cell's tolerance: state, tolerance, confidence and the certificate; empty where none was asked for
+            and none is there. Not hashed, as the setting that follows from it is.
+        audit: True for an item that is compared with the sequential sampler's, and for that one. Not hashed either.
     """
 
     id: str
@@ -80,6 +86,8 @@ class WorkItem:
     axes: dict[str, str] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
     attention: str = NATIVE
+    promise: dict[str, Any] = field(default_factory=dict)
+    audit: bool = False
 
     @property
     def is_reference(self) -> bool:
@@ -87,8 +95,9 @@ class WorkItem:
         return self.solver["kind"] == "sequential" and not self.cache and self.attention == NATIVE
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, keys in the order of the fields."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        """Return plain data, keys in the order of the fields; without a promise and an audit where there is none."""
+        data = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in data.items() if value or name not in ("promise", "audit")}
 
     def to_json(self) -> str:
         """Return one line of ASCII."""
@@ -107,6 +116,8 @@ class WorkItem:
         for name, kind in TYPES.items():
             if name in data and (not isinstance(data[name], kind) or isinstance(data[name], bool)):
                 raise ValueError(f"not an item: its {name} is {data[name]!r:.60}, and wanted is another type")
+        if type(data.get("audit", False)) is not bool:
+            raise ValueError(f"not an item: its audit is {data['audit']!r:.60}, and wanted is true or false")
         item = cls(**data)
         for name in ("id", "pair"):
             if not _SAFE_ID.fullmatch(data[name]):
@@ -205,15 +216,44 @@ def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt
     shared = _hash_of_cell(model, cell.adapter.call, sampling)
     cache = {} if cell.job.cache.kind == NO_CACHE else {"kind": cell.job.cache.kind, **cell.job.cache.options}
     attention = cell.job.attention
+    solver, promise = _settled(cell, shared_by(model, cell), solver)
     suffix = _suffix(solver, cache, attention)
     for prompt in cell.prompts:
         negative = prompt.negative_prompt if prompt.negative_prompt is not None else cell.job.sampling.negative_prompt
         for seed in cell.job.seeds if prompt.seed is None else (prompt.seed,):
             pair, item_id = _ids(shared, (prompt.text, negative, seed), suffix)
             item = WorkItem(
-                item_id, pair, prompt.text, negative, seed, model, sampling, solver, dict(cell.axes), cache, attention
+                item_id,
+                pair,
+                prompt.text,
+                negative,
+                seed,
+                model,
+                sampling,
+                solver,
+                dict(cell.axes),
+                cache,
+                attention,
+                promise,
             )
             yield item, prompt
+
+
+def shared_by(model: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+    """Return what decides how a cell's items come out, besides their solver, prompts and seeds."""
+    sampling = dict(cell.sampling)
+    cache = {} if cell.job.cache.kind == NO_CACHE else {"kind": cell.job.cache.kind, **cell.job.cache.options}
+    found = {"model": _identity(model), "call": dict(cell.adapter.call), "sampling": sampling, "cache": cache}
+    return {**found, "attention": cell.job.attention}
+
+
+def _settled(cell: Cell, shared: Mapping[str, Any], solver: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the setting of a cell's solver, by its certificate where there is one, and what is promised of it."""
+    if not certificates.can_be_calibrated(solver):
+        return dict(solver), {}
+    prompts = certificates.hash_of([prompt.text for prompt in cell.prompts])
+    key = certificates.key_of(shared, solver)
+    return certificates.settle(Path(cell.job.output.dir), key, solver, cell.job.solver.confidence, prompts)
 
 
 def _hash_of_cell(model: Mapping[str, Any], call: Mapping[str, Any], sampling: Mapping[str, Any]) -> Hash:

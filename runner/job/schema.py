@@ -172,6 +172,11 @@ class SolverSpec(_Kind):
     """The solver; its other keys are the solver's options."""
 
     kind: Text = Field(default="sequential", description="Name of the solver; `genrun solvers` lists them.")
+    confidence: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Share of new items that are to be within the tolerance, such as 0.95, which `genrun calibrate` "
+        "certifies a setting for; 0: run what is written, whatever was calibrated.",
+    )
 
 
 class CacheSpec(_Kind):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,10 @@ ID_DIGITS = 20
 MAX_ITEMS = 1_000_000
 """A run folder has a file for each of them, and is looked through whenever a command asks how far it is."""
 
-NATIVE, NO_CACHE = "native", "none"
+NATIVE, NO_CACHE, SEQUENTIAL = "native", "none", "sequential"
+HOW = ("solver", "cache", "attention")
+"""Sections that decide how an item is computed, and not what it shows."""
+
 LATER = ("cache", "attention", "promise", "audit")
 """Fields that items of earlier versions lack."""
 
@@ -92,7 +96,7 @@ class WorkItem:
     @property
     def is_reference(self) -> bool:
         """True when the others of its pair are compared with it: sequential, computed in full."""
-        return self.solver["kind"] == "sequential" and not self.cache and self.attention == NATIVE
+        return self.solver["kind"] == SEQUENTIAL and not self.cache and self.attention == NATIVE
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, keys in the order of the fields; without a promise and an audit where there is none."""
@@ -160,8 +164,68 @@ def plan(loaded: LoadedJob) -> list[WorkItem]:
     fingerprints = _fingerprints(loaded)
     columns = [list(_items(cell, _model(cell, fingerprints))) for cell in loaded.cells]
     _refuse_same(loaded, columns)
+    columns = _audited(loaded, columns)
     rows = itertools.zip_longest(*columns)
     return [pair[0] for row in rows for pair in row if pair is not None]
+
+
+def _audited(loaded: LoadedJob, columns: list[list[tuple[WorkItem, Prompt]]]) -> list[list[tuple[WorkItem, Prompt]]]:
+    """Mark the items that are audited, and add the sequential ones that they are compared with.
+
+    Drawn by a hash of their pairs: the same pairs in every cell that has them, so that these share a sequential item.
+    """
+    asked = loaded.job.audit
+    if asked is None:
+        return columns
+    references = {item.pair for column in columns for item, _ in column if item.is_reference}
+    chosen: set[str] = set()
+    added: dict[tuple[str, ...], list[tuple[WorkItem, Prompt]]] = {}
+    marked = []
+    for cell, column in zip(loaded.cells, columns, strict=True):
+        able = [item for item, _ in column if not item.is_reference and "tolerance" in item.solver]
+        drawn = {item.id for item in sorted(able, key=_draw)[: audit_size(asked, len(able))]}
+        if cell.axes or not able:
+            labelled = column
+        else:
+            labelled = [(replace(item, axes={"solver": cell.job.solver.kind}), prompt) for item, prompt in column]
+        for item, prompt in labelled:
+            if item.id in drawn and item.pair not in {*references, *chosen}:
+                reference = _reference(item, cell)
+                added.setdefault(tuple(reference.axes.values()), []).append((reference, prompt))
+        chosen |= {item.pair for item in able if item.id in drawn}
+        marked.append([(replace(item, audit=item.id in drawn), prompt) for item, prompt in labelled])
+    seen = [
+        [(replace(item, audit=item.audit or (item.is_reference and item.pair in chosen)), prompt) for item, prompt in each]
+        for each in marked
+    ]
+    return [*seen, *added.values()]
+
+
+def audit_size(asked: float | str, count: int) -> int:
+    """Return how many of `count` items are audited, for a number or a percentage: at least one, where there is one."""
+    if isinstance(asked, str):
+        wanted = math.ceil(count * float(asked.removesuffix("%")) / 100 - 1e-9)
+    else:
+        wanted = int(asked)
+    return min(count, wanted)
+
+
+def _draw(item: WorkItem) -> bytes:
+    return hashlib.sha256(f"audit {item.pair}".encode()).digest()
+
+
+def _reference(item: WorkItem, cell: Cell) -> WorkItem:
+    """Return the sequential item that an item is compared with, in a cell of such items."""
+    solver = {"kind": SEQUENTIAL}
+    shared = _hash_of_cell(item.model, cell.adapter.call, item.sampling)
+    pair, item_id = _ids(shared, (item.prompt, item.negative_prompt, item.seed), _suffix(solver, {}, NATIVE))
+    kept = {axis: label for axis, label in item.axes.items() if axis.partition(".")[0] not in HOW}
+    axes = {**kept, "solver": SEQUENTIAL} if len(kept) == len(item.axes) else {
+        axis: kept.get(axis, SEQUENTIAL) for axis in item.axes
+    }
+    return replace(
+        item, id=item_id, pair=pair, solver=solver, axes=axes, cache={}, attention=NATIVE, promise={}, audit=True
+    )
 
 
 def canonical(data: Any) -> bytes:

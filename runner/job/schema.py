@@ -35,6 +35,9 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 COSTS = {"rounds": False, "nfe": False, "speedup": True, "elapsed_s": False}
 """Costs of an item, which gates may limit like metrics -> True when higher is better."""
 
+AUDIT = "audit"
+"""Share of the audited items that are within their tolerance, which a gate may limit like a metric."""
+
 FILE_TAG, LIST_TAG = "prompts-file", "prompts-list"
 SUITE_TAG, COCO_TAG = "prompts-suite", "prompts-coco"
 PROMPT_TAGS = (FILE_TAG, LIST_TAG, SUITE_TAG, COCO_TAG)
@@ -340,6 +343,11 @@ class JobSpec(_Section):
     output: OutputSpec = OutputSpec()
     score: tuple[MetricSpec, ...] = Field(
         default=(), description="Metrics to compute; `genrun score --list` lists them."
+    )
+    audit: Allowance | None = Field(
+        default=None,
+        description="Items, drawn at random, that are also sampled sequentially and compared: a number, or such as 2% of "
+        "each cell; the report and a gate `audit` tell how many are within their tolerance.",
     )
     gates: dict[str, GateSpec] = Field(
         default_factory=dict,

@@ -90,6 +90,7 @@ class Record:
         reused_from: name of the run in which it was made, when that was an earlier one of the same job.
         media_bytes: size of the media file; None in records of earlier versions.
         latents_bytes: size of the latents file.
+        promise: of the item's tolerance, as the plan has it; empty where nothing was asked for.
     """
 
     item_id: str
@@ -115,6 +116,7 @@ class Record:
     reused_from: str | None = None
     media_bytes: int | None = None
     latents_bytes: int | None = None
+    promise: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_cancelled(self) -> bool:
@@ -152,7 +154,10 @@ _STATS = frozenset(each.name for each in dataclasses.fields(SamplerStats))
 
 def format_record(record: Record) -> bytes:
     """Return a record as JSON."""
-    return (json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False) + "\n").encode()
+    found = dataclasses.asdict(record)
+    if not record.promise:
+        del found["promise"]
+    return (json.dumps(found, indent=1, allow_nan=False) + "\n").encode()
 
 
 def parse_record(data: bytes, item_id: str | None = None) -> Record:
@@ -212,6 +217,7 @@ def _check(record: Record) -> None:
     _want(type(record.versions) is dict and _are(record.versions.values(), str), "versions", record.versions)
     _want(type(record.mesh) is dict and _are(record.mesh.values(), int), "mesh", record.mesh)
     _want(type(record.output) is dict, "output", record.output)
+    _want(type(record.promise) is dict, "promise", record.promise)
     if record.error is not None:
         _want(type(record.error) is dict, "error", record.error)
         # Every error has these.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from genrun.runner.errors import DamagedFileError
 from genrun.runner.job.errors import JobFileError
@@ -46,6 +47,7 @@ def rebuild(folder: RunFolder) -> list[str]:
     """
     from genrun.runner.job import load
     from genrun.runner.job.plan import plan
+    from genrun.runner.job.workers import OF_0_1
 
     if not planned_ids(folder, ())[1]:
         return []
@@ -53,6 +55,8 @@ def rebuild(folder: RunFolder) -> list[str]:
     try:
         loaded = load(folder.path / "job.yaml")
         job = SubmittedJob(loaded.job, document, plan(loaded))
+        if not is_run_of(job, folder):
+            job = replace(job, items=plan(load(folder.path / "job.yaml", workers=OF_0_1)))
     except JobFileError as error:
         raise _hopeless(folder, str(error).splitlines()[0]) from error
     if not is_run_of(job, folder):

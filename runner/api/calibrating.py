@@ -37,7 +37,7 @@ PILOTS = 4
 GRID = (4.0, 2.0, 1.0, 0.5, 0.25, 0.125)
 """Tolerances that are tried first, as multiples of the one to be kept."""
 
-CHAIN = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0)
+CHAIN = (0.125, 0.25, 0.5, 0.7, 1.0, 1.4, 2.0)
 """Tolerances to be certified, as multiples of the one that did best."""
 
 LATENT_RMSE = "latent_rmse"
@@ -176,16 +176,15 @@ def _calibrate(
     asked = {"kind": cell.job.solver.kind, **cell.job.solver.options}
     tolerance, runs = float(asked["tolerance"]), Path(cell.job.output.dir)
     pairs = draw(cell, PILOTS + samples, key)
-    grid = list(_variants(asked, [tolerance * share for share in GRID]))
+    grid = list(variants(asked, [tolerance * share for share in GRID]))
     listener.say(f"{asked['kind']}, tolerance {tolerance:g}: {len(grid)} settings on {PILOTS} items.")
     _, pilot = _measure(loaded, cell, key, pairs[:PILOTS], grid, listener)
-    best = _most_promising(pilot, tolerance)
-    chain = [{**best, "tolerance": float(f"{best['tolerance'] * share:.3g}")} for share in CHAIN]
+    best = most_promising(pilot, tolerance)
+    chain = chain_around(best)
     listener.say(f"{asked['kind']}, tolerance {tolerance:g}: {len(chain)} settings on {samples} items.")
     run, measured = _measure(loaded, cell, key, pairs[PILOTS:], chain, listener)
     failures = failures_along([each.errors for each in measured], tolerance)
-    kept = [k for k, count in enumerate(failures) if count <= allowed_failures(samples, confidence)]
-    fastest = min(kept, key=lambda k: measured[k].mean_rounds, default=None)
+    fastest = fastest_kept(measured, failures, confidence)
     exact = fastest is None
     prompts = certificates.hash_of([prompt.text for prompt in cell.prompts])
     steps = int(cell.sampling.get("steps") or 0)
@@ -247,7 +246,25 @@ def failures_along(errors: Sequence[Sequence[float]], tolerance: float) -> list[
     return counts
 
 
-def _variants(asked: Mapping[str, Any], tolerances: Sequence[float]) -> Iterator[dict[str, Any]]:
+def fastest_kept(measured: Sequence[Measured], failures: Sequence[int], confidence: float) -> int | None:
+    """Return the place of the fastest setting that is certified; None where none is.
+
+    Args:
+        measured: the chain, the most careful setting first.
+        failures: as `failures_along` counts them.
+        confidence: share of new items that are to be within.
+    """
+    allowed = allowed_failures(len(measured[0].errors), confidence)
+    kept = [k for k, count in enumerate(failures) if count <= allowed]
+    return min(kept, key=lambda k: measured[k].mean_rounds, default=None)
+
+
+def chain_around(best: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the settings to be certified, from the most careful on: one with tolerances around its own."""
+    return [{**best, "tolerance": float(f"{best['tolerance'] * share:.3g}")} for share in CHAIN]
+
+
+def variants(asked: Mapping[str, Any], tolerances: Sequence[float]) -> Iterator[dict[str, Any]]:
     """Yield settings of a solver: each of its own alternatives with each tolerance."""
     from dataclasses import asdict
 
@@ -261,7 +278,7 @@ def _variants(asked: Mapping[str, Any], tolerances: Sequence[float]) -> Iterator
             yield {"kind": asked["kind"], **asdict(replace(each, tolerance=float(f"{tolerance:.3g}")))}
 
 
-def _most_promising(found: Sequence[Measured], tolerance: float) -> dict[str, Any]:
+def most_promising(found: Sequence[Measured], tolerance: float) -> dict[str, Any]:
     """Return the setting with the fewest rounds among those that kept the tolerance; the most accurate where none did."""
     kept = [each for each in found if max(each.errors) <= tolerance]
     if not kept:

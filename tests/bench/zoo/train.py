@@ -153,9 +153,10 @@ def edm_loss(scheduler: Any, denoiser: Any, x: Tensor, text: Text, random: StepR
 
 
 def predict(denoiser: Any, noisy: Tensor, timesteps: Tensor, text: Text) -> Tensor:
-    """Call a denoiser as its pipeline does."""
+    """Call a denoiser as its pipeline does: a predicted variance is dropped."""
     more = {"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}} if "PixArt" in type(denoiser).__name__ else {}
-    return denoiser(noisy, timestep=timesteps, **text, **more).sample
+    output = denoiser(noisy, timestep=timesteps, **text, **more).sample
+    return output.chunk(2, dim=1)[0] if output.shape[1] == 2 * noisy.shape[1] else output
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

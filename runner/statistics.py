@@ -180,7 +180,7 @@ def exact_interval(within: int, n: int, confidence: float = CONFIDENCE) -> Inter
 
 
 def least_share(within: int, n: int, confidence: float = CONFIDENCE) -> float:
-    """Return the share that is at least there with a confidence: the lower end of Clopper and Pearson's one-sided interval."""
+    """Return the share that is at least there with a confidence: the lower end of the exact one-sided interval."""
     from scipy import stats
 
     return float(stats.beta.ppf(1 - confidence, within, n - within + 1)) if within else 0.0

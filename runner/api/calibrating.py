@@ -1,10 +1,10 @@
 """Calibration: the fastest setting of a job's solver that keeps its tolerance, certified on items of the job's own.
 
-Two runs, which are resumed, shared among ranks and queued as any are. In the first, a few items under a grid of settings tell
-which of them promises most. In the second, n items are sampled sequentially and under a chain of settings around it, from the
-most careful on. An item fails at a setting when that setting or a more careful one of the chain errs by more than the
-tolerance: failures then grow along the chain, so that the last setting at which few enough fail may be chosen by these very
-items, and the promise holds for all before it too (conformal risk control, Angelopoulos et al., 2022). Of those, the fastest.
+Two runs, which are resumed, shared among ranks and queued as any are. In the first, a few items under a grid of settings
+tell which of them promises most. In the second, n items are sampled sequentially and under a chain of settings around it,
+from the most careful on. An item fails at a setting when that setting or a more careful one errs by more than the tolerance:
+failures then grow along the chain, so that the last setting at which few enough fail may be chosen by these very items, and
+the promise holds for all before it too (conformal risk control, Angelopoulos et al., 2022). Of those, the fastest is taken.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import submitting
-from genrun.runner.api.jobs import AnyJob, load_job
+from genrun.runner.api.jobs import AnyJob, load_job, with_runs
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import RunError, UsageError
 from genrun.runner.job import certificates
@@ -135,9 +135,7 @@ def calibrate(
         RunError: items failed.
         IncompleteError: items are left.
     """
-    if runs is not None:
-        sets = (*sets, f"output.dir={json.dumps(os.fspath(runs))}")
-    loaded = load_job(job, sets)
+    loaded = load_job(job, with_runs(sets, runs))
     asked = {key: cell for key, cell in _cells(loaded) if cell.job.solver.confidence != 0}
     if not asked:
         raise UsageError(
@@ -302,13 +300,17 @@ def _measure(
     made = submitting.submit(document, wait=True, listener=listener)
     failed = made.failures()
     if failed:
-        raise RunError(f"{made.folder.path}: {failed[0].items} items failed: {failed[0].message}", remedy=failed[0].remedy)
+        raise RunError(
+            f"{made.folder.path}: {failed[0].items} items failed: {failed[0].message}", remedy=failed[0].remedy
+        )
     items, records = made.folder.items(), made.folder.records()
     rows = score_run(made.folder, wanted_metrics(made.folder))
     errors = {row.item_id: row.value for row in rows if row.metric == LATENT_RMSE}
     found = []
     for setting in settings:
-        own = {(item.prompt, item.negative_prompt, item.seed): item.id for item in items if item.solver == dict(setting)}
+        own = {
+            (item.prompt, item.negative_prompt, item.seed): item.id for item in items if item.solver == dict(setting)
+        }
         ids = [own[pair] for pair in pairs]
         unknown = [item_id for item_id in ids if errors.get(item_id) is None]
         if unknown:
@@ -332,9 +334,7 @@ def _write_prompts(runs: Path, key: str, pairs: Sequence[tuple[str, str | None, 
     return path
 
 
-def _document(
-    loaded: LoadedJob, cell: Cell, prompts: Path, settings: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _document(loaded: LoadedJob, cell: Cell, prompts: Path, settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the job of a calibration: the cell's, without what is judged of it."""
     document, job = loaded.document, cell.job.model_dump(mode="json", exclude_none=True)
     launch = {name: value for name, value in (document.get("launch") or {}).items() if name != "then"}

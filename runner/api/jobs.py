@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,11 @@ def load_job(job: AnyJob, sets: Sequence[str] = (), workers: int | None = None) 
             raise UsageError("a job is a mapping, such as `model: demo-video` and further lines.")
         return check(fill(root, os.environ), Path(IN_PYTHON), sets, workers=workers)
     return load(job if isinstance(job, str) else os.fspath(job), sets, workers=workers)
+
+
+def with_runs(sets: Sequence[str], runs: str | os.PathLike[str] | None) -> Sequence[str]:
+    """Return changes of a job, with another folder of runs among them where one is given."""
+    return sets if runs is None else (*sets, f"output.dir={json.dumps(os.fspath(runs))}")
 
 
 def plan(job: AnyJob | LoadedJob, *, sets: Sequence[str] = ()) -> list[WorkItem]:

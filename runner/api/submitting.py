@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
+from genrun.runner.api.beginning import as_begun
 from genrun.runner.api.finding import AnyRun, find_item, run_folder
-from genrun.runner.api.jobs import AnyJob, load_job, plan
+from genrun.runner.api.jobs import AnyJob, load_job, plan, with_runs
 from genrun.runner.api.launching import Submission, is_at_work, launch
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import SubmissionRefusedError, UsageError
@@ -69,7 +69,7 @@ def submit(
     made, origin = _job(job, sets, runs, listener)
     base, job_folder = Path(made.spec.output.dir), Path(made.spec.output.dir) / made.spec.name
     named = None if run is None else run_folder(run, base)
-    made = made if new else _as_begun(made, named, job, sets, runs, listener)
+    made = made if new else as_begun(made, named, job, with_runs(sets, runs), listener)
     with _place_of_refusal(origin):
         launcher = launching.make_launcher(made.spec, made.document, made.items)
         with contextlib.ExitStack() as locks:
@@ -133,7 +133,7 @@ def preview(
     made, origin = _job(job, sets, runs, listener)
     base = Path(made.spec.output.dir)
     named = None if run is None else run_folder(run, base)
-    made = made if new else _as_begun(made, named, job, sets, runs, listener)
+    made = made if new else as_begun(made, named, job, with_runs(sets, runs), listener)
     with _place_of_refusal(origin):
         launcher = launching.make_launcher(made.spec, made.document, made.items)
         if named is not None:
@@ -315,54 +315,16 @@ def _job(
     job: AnyJob, sets: Sequence[str], runs: str | os.PathLike[str] | None, listener: Listener
 ) -> tuple[SubmittedJob, Mapping[str, Origin]]:
     """Load and plan a job, and say its warnings."""
+    from genrun.runner.job.certificates import sentence
     from genrun.runner.submit.match import SubmittedJob
 
-    loaded = load_job(job, _sets(sets, runs))
+    loaded = load_job(job, with_runs(sets, runs))
     for warning in loaded.warnings:
         listener.say(warning)
     made = SubmittedJob(loaded.job, loaded.document, plan(loaded))
-    for line in promises(made.items):
+    for line in dict.fromkeys(sentence(str(item.solver["kind"]), item.promise) for item in made.items if item.promise):
         listener.say(f"{line}.")
     return made, loaded.origin
-
-
-def _sets(sets: Sequence[str], runs: str | os.PathLike[str] | None) -> Sequence[str]:
-    """Return changes of a job, the folder of runs among them."""
-    return sets if runs is None else (*sets, f"output.dir={json.dumps(os.fspath(runs))}")
-
-
-def _as_begun(
-    made: SubmittedJob,
-    named: RunFolder | None,
-    job: AnyJob,
-    sets: Sequence[str],
-    runs: str | os.PathLike[str] | None,
-    listener: Listener,
-) -> SubmittedJob:
-    """Return a job as the run that it goes on with was begun: with the K of 0.1.0, where the job says none."""
-    from genrun.runner.job.workers import OF_0_1
-    from genrun.runner.store.runs import runs_of
-    from genrun.runner.submit.match import SubmittedJob, find_run, is_run_of
-
-    base = Path(made.spec.output.dir)
-    if named is None and (next(runs_of(base / made.spec.name), None) is None or find_run(made, base) is not None):
-        return made
-    if named is not None and is_run_of(made, named):
-        return made
-    loaded = load_job(job, _sets(sets, runs), workers=OF_0_1)
-    older = SubmittedJob(loaded.job, loaded.document, plan(loaded))
-    found = find_run(older, base) if named is None else named if is_run_of(older, named) else None
-    if found is None or {item.id for item in older.items} == {item.id for item in made.items}:
-        return made
-    listener.say(f"{found.path}: goes on with {OF_0_1} workers, as it was begun; for `workers: auto` submit with --new.")
-    return older
-
-
-def promises(items: Sequence[WorkItem]) -> list[str]:
-    """Say what is promised of the tolerance of each cell's items, where something was asked for or is there."""
-    from genrun.runner.job.certificates import sentence
-
-    return list(dict.fromkeys(sentence(str(item.solver["kind"]), item.promise) for item in items if item.promise))
 
 
 @contextlib.contextmanager

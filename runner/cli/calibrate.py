@@ -39,9 +39,10 @@ def calibrate(
 ) -> None:
     """Certify the fastest setting of a job's solver that keeps its tolerance.
 
-    Items of the job's own prompts are sampled sequentially and under settings of its solver, as runs of their own: where this
-    is cut off, the same command goes on. The fastest setting that keeps the tolerance is written beside the runs, and later
-    jobs with the same model, sampling, solver and K take it by themselves. What cannot be certified is sampled exactly.
+    Items of the job's own prompts are sampled sequentially and under settings of its solver, as runs of their own: where
+    this is cut off, the same command goes on. The fastest setting that keeps the tolerance is written beside the runs,
+    and later jobs with the same model, sampling, solver and K take it by themselves. What cannot be certified is sampled
+    exactly.
 
     What is promised is that the error of a new item is within the tolerance with the probability asked for, over calibration
     and item together. 19 samples are the least for 95 %; 59 without a failure certify 95 % of new items with 95 %

@@ -100,7 +100,11 @@ def _comparison(
 
 def _applied(gates: Sequence[Gate], match: Match, matches: Sequence[Match]) -> list[Gate]:
     # The distance to the sequential items says nothing about these themselves, which an audit adds to the job's.
-    if match.items and all(item.planned.audit and item.planned.is_reference for item in match.items) and len(matches) > 1:
+    if (
+        match.items
+        and all(item.planned.audit and item.planned.is_reference for item in match.items)
+        and len(matches) > 1
+    ):
         return []
     gates = [gate for gate in gates if gate.metric != AUDIT or any(item.is_audited for item in match.items)]
     return [

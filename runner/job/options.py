@@ -132,7 +132,10 @@ def describe(solver: type) -> list[OptionDoc]:
         for field in _fields(solver)
     ]
     # A job that leaves K open gets the time ranks of its mesh.
-    return [dataclasses.replace(each, type="int or auto", default="auto") if each.name == "workers" else each for each in found]
+    return [
+        dataclasses.replace(each, type="int or auto", default="auto") if each.name == "workers" else each
+        for each in found
+    ]
 
 
 def title(thing: Any) -> str:

@@ -195,7 +195,10 @@ def _audited(loaded: LoadedJob, columns: list[list[tuple[WorkItem, Prompt]]]) ->
         chosen |= {item.pair for item in able if item.id in drawn}
         marked.append([(replace(item, audit=item.id in drawn), prompt) for item, prompt in labelled])
     seen = [
-        [(replace(item, audit=item.audit or (item.is_reference and item.pair in chosen)), prompt) for item, prompt in each]
+        [
+            (replace(item, audit=item.audit or (item.is_reference and item.pair in chosen)), prompt)
+            for item, prompt in each
+        ]
         for each in marked
     ]
     return [*seen, *added.values()]
@@ -203,11 +206,8 @@ def _audited(loaded: LoadedJob, columns: list[list[tuple[WorkItem, Prompt]]]) ->
 
 def audit_size(asked: float | str, count: int) -> int:
     """Return how many of `count` items are audited, for a number or a percentage: at least one, where there is one."""
-    if isinstance(asked, str):
-        wanted = math.ceil(count * float(asked.removesuffix("%")) / 100 - 1e-9)
-    else:
-        wanted = int(asked)
-    return min(count, wanted)
+    share = float(asked.removesuffix("%")) / 100 if isinstance(asked, str) else None
+    return min(count, int(asked) if share is None else math.ceil(count * share - 1e-9))
 
 
 def _draw(item: WorkItem) -> bytes:
@@ -220,9 +220,11 @@ def _reference(item: WorkItem, cell: Cell) -> WorkItem:
     shared = _hash_of_cell(item.model, cell.adapter.call, item.sampling)
     pair, item_id = _ids(shared, (item.prompt, item.negative_prompt, item.seed), _suffix(solver, {}, NATIVE))
     kept = {axis: label for axis, label in item.axes.items() if axis.partition(".")[0] not in HOW}
-    axes = {**kept, "solver": SEQUENTIAL} if len(kept) == len(item.axes) else {
-        axis: kept.get(axis, SEQUENTIAL) for axis in item.axes
-    }
+    axes = (
+        {**kept, "solver": SEQUENTIAL}
+        if len(kept) == len(item.axes)
+        else {axis: kept.get(axis, SEQUENTIAL) for axis in item.axes}
+    )
     return replace(
         item, id=item_id, pair=pair, solver=solver, axes=axes, cache={}, attention=NATIVE, promise={}, audit=True
     )

@@ -42,8 +42,8 @@ def time_ranks(
 ) -> int:
     """Return how many ranks, or slots of ranks, are to share the points of an item's rounds.
 
-    With `parallel.time: auto`, as many as each item gets where it is to be soonest, or where there are fewer items than slots;
-    else 1, as every slot then makes items of its own.
+    With `parallel.time: auto`, as many as each item gets where it is to be soonest, or where there are fewer items than
+    slots; else 1, as every slot then makes items of its own.
     """
     if launch.kind == "inline":
         return 1

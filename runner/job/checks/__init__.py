@@ -21,7 +21,13 @@ from genrun.runner.job.checks.launch import (
 from genrun.runner.job.checks.model import check_components, check_offload, check_pipeline, check_quantization
 from genrun.runner.job.checks.output import check_folder, check_format
 from genrun.runner.job.checks.parallel import check_guidance, check_model_axes, check_ranks
-from genrun.runner.job.checks.sampling import check_call, check_confidence, check_model_rules, check_negative_prompts, check_seeds
+from genrun.runner.job.checks.sampling import (
+    check_call,
+    check_confidence,
+    check_model_rules,
+    check_negative_prompts,
+    check_seeds,
+)
 from genrun.runner.job.checks.scheduler import check_scheduler
 from genrun.runner.job.checks.score import check_audit, check_gates, check_metrics
 from genrun.runner.job.errors import JobProblem

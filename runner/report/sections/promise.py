@@ -57,9 +57,7 @@ def collect_promises(
     return tuple(_row(label, found, len(items), errors, colours.get(label, 0)) for label, found in cells.items())
 
 
-def _row(
-    label: str, items: Sequence[WorkItem], planned: int, errors: Mapping[str, float], colour: int
-) -> PromiseRow:
+def _row(label: str, items: Sequence[WorkItem], planned: int, errors: Mapping[str, float], colour: int) -> PromiseRow:
     first = items[0]
     tolerance = float(first.promise.get("tolerance", first.solver.get("tolerance", 0.0)))
     audited = [item for item in items if item.audit]

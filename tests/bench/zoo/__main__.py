@@ -20,7 +20,9 @@ def main() -> None:
     commands.add_parser("list", help="name the models, and say which are for tuning")
     training = commands.add_parser("train", help="train a model, or `all` of them, one after the other")
     training.add_argument("name", choices=[*MODELS, "all"])
-    training.add_argument("--out", type=Path, default=Path("runs/.zoo"), help="folder of the models (default: runs/.zoo)")
+    training.add_argument(
+        "--out", type=Path, default=Path("runs/.zoo"), help="folder of the models (default: runs/.zoo)"
+    )
     training.add_argument("--seed", type=int, default=0)
     training.add_argument("--threads", type=int, default=1)
     training.add_argument("--share", type=float, default=1.0, help="of the steps, to see that it runs")

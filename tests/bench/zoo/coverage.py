@@ -31,7 +31,7 @@ from genrun.solvers.contract import Solution
 from genrun.solvers.sequential import Sequential
 
 from .models import MODELS
-from .sampling import Pair, Sampler, rmse
+from .sampling import Sampler, rmse
 
 SAMPLES, FRESH, CONFIDENCE = 20, 100, 0.95
 REPORTED = tuple(name for name, model in MODELS.items() if not model.tuned)

@@ -114,9 +114,7 @@ def dit_flow() -> Any:
     clip, t5 = clip_tokenizer(), t5_tokenizer()
     one, two = clip_encoder(clip), clip_encoder(clip)
     scheduler = df.FlowMatchEulerDiscreteScheduler(shift=2.0)
-    return df.StableDiffusion3Pipeline(
-        transformer, scheduler, picture_vae(), one, clip, two, clip, t5_encoder(t5), t5
-    )
+    return df.StableDiffusion3Pipeline(transformer, scheduler, picture_vae(), one, clip, two, clip, t5_encoder(t5), t5)
 
 
 def dit_v() -> Any:

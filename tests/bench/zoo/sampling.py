@@ -1,7 +1,7 @@
 """Many samples of a model of the zoo at once: every solver in lockstep, all their points in one batch.
 
-A pipeline evaluates its points one by one, so that bits do not depend on the number of ranks. Here hundreds of samples share a
-forward pass, whose rounding is 1e-6 of a tolerance. Steps are the pipeline's own scheduler's.
+A pipeline evaluates its points one by one, so that bits do not depend on the number of ranks. Here hundreds of samples
+share a forward pass, whose rounding is 1e-6 of a tolerance. Steps are the pipeline's own scheduler's.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Sampler:
     def __init__(self, name: str, root: Path, steps: int, guidance: float) -> None:
         logging.getLogger("transformers").setLevel(logging.ERROR)
         self.model, self.guidance = MODELS[name], guidance
-        self.pipe: Any = import_module("diffusers").DiffusionPipeline.from_pretrained(root / name, local_files_only=True)
+        self.pipe: Any = import_module("diffusers").DiffusionPipeline.from_pretrained(
+            root / name, local_files_only=True
+        )
         self.denoiser: Any = self.pipe.transformer if hasattr(self.pipe, "transformer") else self.pipe.unet
         self.text = texts(self.pipe, self.model)
         self.captions = len(self.model.pictures().captions)

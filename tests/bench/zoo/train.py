@@ -1,6 +1,7 @@
 """Train a model of the zoo by one seeded command, and save it as an ordinary diffusers folder.
 
-Everything random comes from the seed and the step's number, so that a training that was stopped goes on as if it had not been.
+Everything random comes from the seed and the step's number, so that a training that was stopped goes on as if it had not
+been.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def train(name: str, root: Path, seed: int = 0, share: float = 1.0) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pipe = model.build()
-    loop = TrainingLoop(work, seed, resume=True, save_every_s=60.0, log=lambda line: print(f"{name}: {line}", flush=True))
+    loop = TrainingLoop(
+        work, seed, resume=True, save_every_s=60.0, log=lambda line: print(f"{name}: {line}", flush=True)
+    )
     if model.vae_steps:
         train_vae(pipe.vae, model, loop, share)
     latents, captions = training_set(pipe, model, seed)
@@ -154,7 +157,9 @@ def edm_loss(scheduler: Any, denoiser: Any, x: Tensor, text: Text, random: StepR
 
 def predict(denoiser: Any, noisy: Tensor, timesteps: Tensor, text: Text) -> Tensor:
     """Call a denoiser as its pipeline does: a predicted variance is dropped."""
-    more = {"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}} if "PixArt" in type(denoiser).__name__ else {}
+    more = (
+        {"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}} if "PixArt" in type(denoiser).__name__ else {}
+    )
     output = denoiser(noisy, timestep=timesteps, **text, **more).sample
     return output.chunk(2, dim=1)[0] if output.shape[1] == 2 * noisy.shape[1] else output
 

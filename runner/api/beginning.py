@@ -43,5 +43,7 @@ def as_begun(
     found = find_run(older, base) if named is None else named if is_run_of(older, named) else None
     if found is None:
         return made
-    listener.say(f"{found.path}: goes on with {OF_0_1} workers, as it was begun; for `workers: auto` submit with --new.")
+    listener.say(
+        f"{found.path}: goes on with {OF_0_1} workers, as it was begun; for `workers: auto` submit with --new."
+    )
     return older

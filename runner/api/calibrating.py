@@ -102,11 +102,15 @@ class Calibration:
             f"With {n} samples, {found.failures} of which failed, the error of a new item is within {found.tolerance:g} "
             f"with probability {share}, over calibration and item together.",
         ]
-        itself = 100 * least_share(n - allowed, n)
-        lines.append(f"Of this very calibration, 95 % confidence is reached for {itself:.0f} % of new items.")
-        needed = items_without_failure(found.confidence)
-        if n < needed:
-            lines.append(f"{needed} samples without a failure would certify {share} with that confidence too.")
+        itself = least_share(n - (allowed if found.failures else 0), n)
+        lines.append(
+            f"With 95 % confidence, this very setting keeps it for at least {100 * itself:.0f} % of new items."
+        )
+        if itself < found.confidence:
+            needed = items_without_failure(found.confidence)
+            lines.append(
+                f"{needed} samples without a failure would certify {share} with that confidence: --samples {needed}."
+            )
         return lines
 
 
@@ -157,13 +161,12 @@ def calibrate(
 
 def _cells(loaded: LoadedJob) -> Iterator[tuple[str, Cell]]:
     """Yield the cells that can be calibrated, each with its key; of cells of one key the last one counts."""
-    from genrun.runner.job.plan import plan, shared_by
+    from genrun.runner.job.plan import models_of, shared_by
 
-    models = {tuple(item.axes.items()): item.model for item in plan(loaded)}
-    for cell in loaded.cells:
+    for cell, model in zip(loaded.cells, models_of(loaded), strict=True):
         solver = {"kind": cell.job.solver.kind, **cell.job.solver.options}
         if certificates.can_be_calibrated(solver):
-            yield certificates.key_of(shared_by(models[tuple(cell.axes.items())], cell), solver), cell
+            yield certificates.key_of(shared_by(model, cell), solver), cell
 
 
 def _calibrate(

@@ -46,7 +46,7 @@ def calibrate(
 
     What is promised is that the error of a new item is within the tolerance with the probability asked for, over calibration
     and item together. 19 samples are the least for 95 %; 59 without a failure certify 95 % of new items with 95 %
-    confidence for this very calibration.
+    confidence for the very setting that was found.
     """
     from genrun.runner.api.calibrating import calibrate as run
 

@@ -1,6 +1,6 @@
 """Certificates: settings of a solver that a calibration found to keep a tolerance, and the items that they are for.
 
-    runs/.calibration/3f9c....json
+    runs/.certificates/3f9c....json
 
 A certificate holds for the cell that it was made on: the weights, what is called with what, the solver and K, the cache and
 the kernel, and this version of genrun. Its file is named by a hash of all that, so that nobody can take it for another cell.
@@ -20,7 +20,7 @@ from typing import Any
 from genrun.adapters.files import MIB, TooLargeError, parse_json, read_bounded
 from genrun.runner.errors import DamagedFileError
 
-FOLDER = ".calibration"
+FOLDER = ".certificates"
 """Folder of certificates, among the runs that they are for."""
 
 FORMAT = 1

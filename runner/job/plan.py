@@ -161,8 +161,7 @@ def plan(loaded: LoadedJob) -> list[WorkItem]:
     if count > MAX_ITEMS:
         message = f"{count:,} items, more than {MAX_ITEMS:,}. Use `prompts.limit`, or split the job."
         raise_all([JobProblem(Origin(str(loaded.path)), "", message)])
-    fingerprints = _fingerprints(loaded)
-    columns = [list(_items(cell, _model(cell, fingerprints))) for cell in loaded.cells]
+    columns = [list(_items(cell, model)) for cell, model in zip(loaded.cells, models_of(loaded), strict=True)]
     _refuse_same(loaded, columns)
     columns = _audited(loaded, columns)
     rows = itertools.zip_longest(*columns)
@@ -228,6 +227,16 @@ def _reference(item: WorkItem, cell: Cell) -> WorkItem:
     return replace(
         item, id=item_id, pair=pair, solver=solver, axes=axes, cache={}, attention=NATIVE, promise={}, audit=True
     )
+
+
+def models_of(loaded: LoadedJob) -> list[dict[str, Any]]:
+    """Return the model of each cell as its items have it.
+
+    Raises:
+        JobFileError: a checkpoint cannot be read.
+    """
+    fingerprints = _fingerprints(loaded)
+    return [_model(cell, fingerprints) for cell in loaded.cells]
 
 
 def canonical(data: Any) -> bytes:

@@ -58,16 +58,26 @@ def cover(
             for name in models:
                 left = [k for k in workers if not _file(out, name, count, scale, k, tolerance, kind).exists()]
                 if left and time.time() < until:
-                    _cells(name, count, scale, left, root, out, tolerance, kind)
+                    _cells(name, count, scale, left, root, out, tolerance, kind, until)
 
 
 def _cells(
-    name: str, steps: int, scale: float, workers: Sequence[int], root: Path, out: Path, tolerance: float, kind: str
+    name: str,
+    steps: int,
+    scale: float,
+    workers: Sequence[int],
+    root: Path,
+    out: Path,
+    tolerance: float,
+    kind: str,
+    until: float,
 ) -> None:
     sampler = Sampler(name, root, steps, scale)
     pairs = sampler.draw(PILOTS + SAMPLES + FRESH, seed=hash_of(name, steps, scale))
     references = sampler.sample(pairs, Sequential())
     for k in workers:
+        if time.time() >= until:
+            return
         started = time.monotonic()
 
         def measure(settings: Sequence[dict[str, Any]], chosen: slice) -> list[Measured]:

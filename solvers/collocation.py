@@ -85,7 +85,7 @@ class Collocation:
             probes,
             StepSizeController(problem, self.workers - probes, tolerance, fixed=1 if dense else self.spacing),
             JacobianModel([log_snr(problem, i) for i in range(problem.num_steps)], self.workers, problem.floor),
-            Acceptance(problem, TUNING.settled_share * tolerance, absolute=True),
+            Acceptance(problem, TUNING.settled_share * tolerance, "absolute"),
             self.max_rounds,
         ).run()
 

@@ -24,6 +24,9 @@ DEFAULT_SOLVER = "sequential"
 NO_CACHE = "none"
 OF_THE_JOB = {"solver": ("kind", "confidence")}
 """Section -> keys that are the job's own and no option of its kind; elsewhere the kind alone."""
+NEWER = {"scale"}
+"""Options that solvers of 0.1.0 did not have: at their defaults they are no part of an item."""
+
 MAX_SEED = 2**63 - 1
 """The largest that torch takes; every other number of an option is at most MAX_COUNT."""
 
@@ -66,7 +69,12 @@ def kind_options(
     if given is None or problems:
         return None, problems
     instance = options(**given)
-    return {"kind": kind, **{field.name: getattr(instance, field.name) for field in _fields(options)}}, []
+    values = {each.name: getattr(instance, each.name) for each in _fields(options)}
+    # What was no option yet when items were first named is said only where it is not as it was then.
+    for each in _fields(options):
+        if each.name in NEWER and values[each.name] == _default(each):
+            del values[each.name]
+    return {"kind": kind, **values}, []
 
 
 def checked(

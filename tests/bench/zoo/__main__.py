@@ -34,6 +34,7 @@ def main() -> None:
     covering.add_argument("--tolerance", type=float, default=0.05)
     covering.add_argument("--kind", default="collocation")
     covering.add_argument("--minutes", type=float, default=float("inf"), help="begin no cells after so long")
+    covering.add_argument("--hindsight", action="store_true", help="try looser settings on the fresh samples, too")
     covering.add_argument("--zoo", type=Path, default=Path("runs/.zoo"), help="folder of the models")
     covering.add_argument("--out", type=Path, default=Path("runs/.coverage"), help="folder of the results")
     covering.add_argument("--picture", type=Path, help="draw the shares here")
@@ -55,6 +56,7 @@ def main() -> None:
             chosen.tolerance,
             chosen.kind,
             time.time() + 60 * chosen.minutes,
+            chosen.hindsight,
         )
         coverage.summarize(chosen.out, chosen.picture)
         return

@@ -26,6 +26,7 @@ from genrun.runner.api.calibrating import (
     most_promising,
     variants,
 )
+from genrun.runner.statistics import allowed_failures
 from genrun.solvers import registry
 from genrun.solvers.contract import Solution
 from genrun.solvers.sequential import Sequential
@@ -35,9 +36,6 @@ from .sampling import Sampler, rmse
 
 SAMPLES, FRESH, CONFIDENCE = 20, 100, 0.95
 REPORTED = tuple(name for name, model in MODELS.items() if not model.tuned)
-LOOSER = 2
-"""Settings beyond the certified one that fresh samples are made with, too."""
-
 STEPS, GUIDANCE, WORKERS = (50, 28, 20, 100), (5.0, 1.0, 12.0, 3.0, 7.5), (1, 8, 4)
 
 
@@ -51,14 +49,18 @@ def cover(
     tolerance: float = 0.05,
     kind: str = "collocation",
     until: float = float("inf"),
+    hindsight: bool = False,
 ) -> None:
-    """Measure every cell that has no file yet, until the clock says `until` (seconds since the epoch)."""
+    """Measure every cell that has no file yet, until the clock says `until` (seconds since the epoch).
+
+    With `hindsight`, looser settings than the certified one are made with the fresh samples too.
+    """
     for count in steps:
         for scale in guidance:
             for name in models:
                 left = [k for k in workers if not _file(out, name, count, scale, k, tolerance, kind).exists()]
                 if left and time.time() < until:
-                    _cells(name, count, scale, left, root, out, tolerance, kind, until)
+                    _cells(name, count, scale, left, root, out, tolerance, kind, until, hindsight)
 
 
 def _cells(
@@ -71,6 +73,7 @@ def _cells(
     tolerance: float,
     kind: str,
     until: float,
+    hindsight: bool,
 ) -> None:
     sampler = Sampler(name, root, steps, scale)
     pairs = sampler.draw(PILOTS + SAMPLES + FRESH, seed=hash_of(name, steps, scale))
@@ -87,12 +90,18 @@ def _cells(
 
         asked = _settings(kind, k, tolerance)
         pilot = measure(list(variants(asked, [tolerance * share for share in GRID])), slice(PILOTS))
-        chain = measure(chain_around(most_promising(pilot, tolerance)), slice(PILOTS, PILOTS + SAMPLES))
-        failures = failures_along([each.errors for each in chain], tolerance)
+        chain: list[Measured] = []
+        for setting in chain_around(most_promising(pilot, tolerance)):
+            chain += measure([setting], slice(PILOTS, PILOTS + SAMPLES))
+            failures = failures_along([each.errors for each in chain], tolerance)
+            if failures[-1] > allowed_failures(SAMPLES, CONFIDENCE):
+                break  # and so does every looser one
         place = fastest_kept(chain, failures, CONFIDENCE)
         # Hindsight: of the setting, the next looser ones and the job's own, the fastest that kept what was promised.
-        looser = chain[0 if place is None else place :][: 1 + LOOSER]
-        *fresh, plain = measure([*(each.solver for each in looser), asked], slice(PILOTS + SAMPLES, None))
+        chosen = chain[0] if place is None else chain[place]
+        looser = [each for each in chain_around(chosen.solver) if each["tolerance"] > chosen.solver["tolerance"]]
+        tried = [chosen.solver, *(looser if hindsight else []), asked]
+        *fresh, plain = measure(tried, slice(PILOTS + SAMPLES, None))
         good = [each for each in (*fresh, plain) if share_of(each, tolerance) >= CONFIDENCE]
         best = min((each.mean_rounds for each in good), default=float(steps))
         cell = {
@@ -107,6 +116,7 @@ def _cells(
             "errors": [] if place is None else list(fresh[0].errors),
             "rounds": float(steps) if place is None else fresh[0].mean_rounds,
             "hindsight_rounds": min(best, float(steps)),
+            "looser_tried": hindsight,
             "uncalibrated": {"within": share_of(plain, tolerance), "rounds": plain.mean_rounds},
             "seconds": time.monotonic() - started,
         }

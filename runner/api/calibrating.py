@@ -93,7 +93,7 @@ class Calibration:
         allowed = allowed_failures(n, found.confidence)
         if found.exact:
             few = f"all {n} samples" if allowed == 0 else f"all but {allowed} of {n} samples"
-            yet = f"no setting of {kind} kept {found.tolerance:g} for {few}, so that items are sampled exactly"
+            yet = f"nothing faster kept {found.tolerance:g} for {few}, so that items are sampled exactly"
             return [f"{kind}: {yet}. A larger tolerance, or more samples, may do."]
         varied = {key: value for key, value in found.solver.items() if key in ("tolerance", "probes", "spacing")}
         setting = ", ".join(f"{key} {value:.3g}" for key, value in varied.items() if value is not None)
@@ -114,7 +114,7 @@ class Calibration:
         return lines
 
 
-def calibrate(
+def calibrate_tolerance(
     job: AnyJob,
     *,
     sets: Sequence[str] = (),
@@ -186,21 +186,21 @@ def _calibrate(
     run, measured = _measure(loaded, cell, key, pairs[PILOTS:], chain, listener)
     failures = failures_along([each.errors for each in measured], tolerance)
     fastest = fastest_kept(measured, failures, confidence)
-    exact = fastest is None
-    prompts = certificates.hash_of([prompt.text for prompt in cell.prompts])
     steps = int(cell.sampling.get("steps") or 0)
-    setting = {**asked, "tolerance": 0.0} if exact else measured[fastest].solver
+    exact = fastest is None or 0 < steps <= measured[fastest].mean_rounds
+    prompts = certificates.hash_of([prompt.text for prompt in cell.prompts])
+    setting = {**asked, "tolerance": 0.0} if fastest is None or exact else measured[fastest].solver
     certificate = Certificate(
         tolerance=tolerance,
         confidence=confidence,
         samples=samples,
-        failures=0 if exact else failures[fastest],
+        failures=0 if fastest is None else failures[fastest],
         solver=setting,
         exact=exact,
-        rounds=float(steps) if exact else measured[fastest].mean_rounds,
+        rounds=float(steps) if fastest is None or exact else measured[fastest].mean_rounds,
         prompts=prompts,
         run=os.path.relpath(run, runs),
-        errors=() if exact else tuple(sorted(measured[fastest].errors)),
+        errors=() if fastest is None or exact else tuple(sorted(measured[fastest].errors)),
     )
     tried = [
         {"solver": each.solver, "rounds": each.mean_rounds, "failures": count, "errors": sorted(each.errors)}
@@ -267,8 +267,7 @@ def chain_around(best: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def variants(asked: Mapping[str, Any], tolerances: Sequence[float]) -> Iterator[dict[str, Any]]:
     """Yield settings of a solver: each of its own alternatives with each tolerance."""
-    from dataclasses import asdict
-
+    from genrun.runner.job.options import stated
     from genrun.runner.job.registries import Registries
 
     kind = Registries.installed().solvers.get(str(asked["kind"]))
@@ -276,7 +275,7 @@ def variants(asked: Mapping[str, Any], tolerances: Sequence[float]) -> Iterator[
     others = getattr(solver, "alternatives", list)()
     for each in (solver, *others):
         for tolerance in tolerances:
-            yield {"kind": asked["kind"], **asdict(replace(each, tolerance=float(f"{tolerance:.3g}")))}
+            yield stated(str(asked["kind"]), replace(each, tolerance=float(f"{tolerance:.3g}")))
 
 
 def most_promising(found: Sequence[Measured], tolerance: float) -> dict[str, Any]:

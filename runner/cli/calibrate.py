@@ -48,9 +48,9 @@ def calibrate(
     and item together. 19 samples are the least for 95 %; 59 without a failure certify 95 % of new items with 95 %
     confidence for the very setting that was found.
     """
-    from genrun.runner.api.calibrating import calibrate as run
+    from genrun.runner.api.calibrating import calibrate_tolerance
 
-    found = run(job, sets=sets, samples=samples, confidence=confidence, runs=base, listener=Terminal())
+    found = calibrate_tolerance(job, sets=sets, samples=samples, confidence=confidence, runs=base, listener=Terminal())
     if as_json:
         put_json([{"path": str(each.path), **each.certificate.to_dict()} for each in found])
         return

@@ -69,12 +69,17 @@ def kind_options(
     if given is None or problems:
         return None, problems
     instance = options(**given)
-    values = {each.name: getattr(instance, each.name) for each in _fields(options)}
-    # What was no option yet when items were first named is said only where it is not as it was then.
-    for each in _fields(options):
-        if each.name in NEWER and values[each.name] == _default(each):
-            del values[each.name]
-    return {"kind": kind, **values}, []
+    return stated(kind, instance), []
+
+
+def stated(kind: str, solver: Any) -> dict[str, Any]:
+    """Return the kind and every option of a solver as an item says them.
+
+    What was no option yet when items were first named is said only where it is not as it was then.
+    """
+    values = {each.name: getattr(solver, each.name) for each in _fields(type(solver))}
+    quiet = [each.name for each in _fields(type(solver)) if each.name in NEWER and values[each.name] == _default(each)]
+    return {"kind": kind, **{name: value for name, value in values.items() if name not in quiet}}
 
 
 def checked(

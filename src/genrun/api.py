@@ -4,6 +4,7 @@ Functions return what they made and raise `GenrunError`; whoever wants to hear w
 here imports torch before it is needed.
 """
 
+from genrun.runner.api.calibrating import Calibration, calibrate_tolerance
 from genrun.runner.api.finding import AnyRun
 from genrun.runner.api.jobs import AnyJob, Forecast, calibrate, estimate_memory, forecast, load_job, plan
 from genrun.runner.api.launching import Failure, Submission
@@ -20,6 +21,7 @@ __all__ = [
     "AnyJob",
     "AnyRun",
     "Bench",
+    "Calibration",
     "Failure",
     "Forecast",
     "GenrunError",
@@ -34,6 +36,7 @@ __all__ = [
     "bench",
     "bench_ranks",
     "calibrate",
+    "calibrate_tolerance",
     "cancel",
     "compare",
     "decode",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from genrun.runner.job.certificates import AIM, sentence
 from genrun.runner.report import charts
-from genrun.runner.report.charts import Plot, Scale, Series, upright
+from genrun.runner.report.charts import Mark, Plot, Scale, Series, upright
 from genrun.runner.score.metrics import AUDITED
 from genrun.runner.score.summary import axes_of
 from genrun.runner.statistics import exact_interval
@@ -52,12 +52,13 @@ def collect_promises(
     errors = {row.item_id: row.value for row in scores if row.metric == AUDITED and row.value is not None}
     cells: dict[str, list[WorkItem]] = {}
     for item in items:
-        if not item.is_reference and (item.promise or item.audit):
+        if not item.is_reference:
             cells.setdefault(", ".join(axes_of(item).values()), []).append(item)
-    return tuple(_row(label, found, len(items), errors, colours.get(label, 0)) for label, found in cells.items())
+    told = {label: found for label, found in cells.items() if any(item.promise or item.audit for item in found)}
+    return tuple(_row(label, found, errors, colours.get(label, 0)) for label, found in told.items())
 
 
-def _row(label: str, items: Sequence[WorkItem], planned: int, errors: Mapping[str, float], colour: int) -> PromiseRow:
+def _row(label: str, items: Sequence[WorkItem], errors: Mapping[str, float], colour: int) -> PromiseRow:
     first = items[0]
     tolerance = float(first.promise.get("tolerance", first.solver.get("tolerance", 0.0)))
     audited = [item for item in items if item.audit]
@@ -67,7 +68,7 @@ def _row(label: str, items: Sequence[WorkItem], planned: int, errors: Mapping[st
         colour=colour,
         kept=bool(first.promise) and first.promise["state"] != AIM,
         text=f"{sentence(str(first.solver['kind']), first.promise)}." if first.promise else "",
-        audit=_audit(found, len(audited), planned, tolerance) if audited else "",
+        audit=_audit(found, len(audited), len(items), tolerance) if audited else "",
         errors=_plot(label, colour, found, tolerance) if found else None,
     )
 
@@ -87,11 +88,18 @@ def _audit(errors: Sequence[float], audited: int, planned: int, tolerance: float
 def _plot(label: str, colour: int, errors: Sequence[float], tolerance: float) -> Plot:
     """Draw the errors, sorted, beside the tolerance."""
     across, up = Scale.over([1, len(errors)]), Scale.over([0.0, tolerance, *errors])
-    places = [(across.at(index), up.down(error)) for index, error in enumerate(sorted(errors), 1)]
+    places = [(across.at(index), up.down(error), error) for index, error in enumerate(sorted(errors), 1)]
     limit = charts.Guide("limit", charts.line([(0.0, up.down(tolerance)), (100.0, up.down(tolerance))]))
     return Plot(
         alt=f"Latent RMSE of {len(errors)} audited items of {label} beside the tolerance {tolerance:g}",
-        series=(Series(label, colour, dots=tuple(places), value=f"tolerance {tolerance:g}"),),
+        series=(
+            Series(
+                label,
+                colour,
+                marks=tuple(Mark(x, y, title=f"{error:.3g}") for x, y, error in places),
+                value=f"tolerance {tolerance:g}",
+            ),
+        ),
         y_ticks=upright(up.ticks()),
         guides=(limit,),
         y_title="latent RMSE",

@@ -95,8 +95,8 @@ class Collocation:
 
 def usual_probes(workers: int) -> int:
     """Return how many of the workers probe: 2 of 8, 5 of 16, and none of less than five."""
-    # The same at every tolerance, so that a larger one takes no more rounds. Twice as many from 0.05 on take up to a round
-    # less on the demo models, and one more on a guided transformer that they were not tuned on and on guided mixtures. Of two
+    # The same at every tolerance, so that a larger one takes no more rounds. Twice as many from 0.05 on were better on the
+    # demo models, and took a round more on a guided transformer that they were not tuned on, and on guided mixtures. Of two
     # workers none can: probes stand beside the second node of a window or a later one.
     return max(0, 5 * (workers - 2) // 6) // 2
 

@@ -91,7 +91,7 @@ def test_samples_of_a_batch_are_controlled_apart(solver: str) -> None:
     pipe = build("sd3")
     seeds = (4, 5)
     call = {**call_kwargs("sd3"), "num_inference_steps": 12, "num_images_per_prompt": 2}
-    options = {} if solver == "sequential" else {"workers": 8}
+    options: dict[str, Any] = {} if solver == "sequential" else {"workers": 8}
     with genrun.parallelize(pipe, solver, **options) as run:
         together = latents_of(pipe(**{**call, "generator": [generator(seed) for seed in seeds]}))
     solutions = run.solutions

@@ -91,6 +91,7 @@ def _cells(
         asked = _settings(kind, k, tolerance)
         pilot = measure(list(variants(asked, [tolerance * share for share in GRID])), slice(PILOTS))
         chain: list[Measured] = []
+        failures: list[int] = []
         for setting in chain_around(most_promising(pilot, tolerance)):
             chain += measure([setting], slice(PILOTS, PILOTS + SAMPLES))
             failures = failures_along([each.errors for each in chain], tolerance)

@@ -11,11 +11,17 @@ import pytest
 
 from genrun.runner.api.calibrating import Measured, chain_around, draw, failures_along, fastest_kept, variants
 from genrun.runner.api.jobs import load_job, plan
+from genrun.runner.compare.difference import metric_difference
+from genrun.runner.compare.gates import gates_of, judge
+from genrun.runner.compare.load import ComparedItem
+from genrun.runner.compare.matching import Match
 from genrun.runner.errors import DamagedFileError
 from genrun.runner.job import certificates
 from genrun.runner.job.certificates import Certificate
 from genrun.runner.job.errors import JobFileError
 from genrun.runner.statistics import allowed_failures, exact_interval, fewest_items, items_without_failure, least_share
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import Record, Score
 
 JOB = {"model": "demo-image", "prompts": ["a", "b"], "solver": {"kind": "collocation", "workers": 8, "tolerance": 0.05}}
 
@@ -174,3 +180,23 @@ def test_an_audit_adds_the_sequential_items_of_those_it_drew() -> None:
     # Whether it is audited changes no item.
     plain = {item.id for item in plan(load_job({**JOB, "prompts": prompts}))}
     assert plain == {item.id for item in alone if not item.is_reference}
+
+
+@pytest.mark.parametrize(
+    ("within", "unscored", "state"), [(20, 0, "passed"), (18, 0, "passed"), (14, 0, "failed"), (19, 1, "incomplete")]
+)
+def test_a_gate_on_an_audit_fails_when_its_exact_interval_lies_below(within: int, unscored: int, state: str) -> None:
+    prompts = [f"prompt {k}" for k in range(30)]
+    items = plan(load_job({**JOB, "prompts": prompts, "audit": 20}))
+    errors = iter([0.04] * within + [0.06] * (20 - within - unscored))
+    compared = []
+    for item in (each for each in items if not each.is_reference):
+        error = next(errors, None) if item.audit else None
+        score = Score(item.id, "latent_rmse", error, False, None if error else "no latents")
+        compared.append(
+            ComparedItem(item, Record(item.id, "done"), {"latent_rmse": score}, None, RunFolder(Path("run")))
+        )
+    found = metric_difference("audit", True, Match("collocation", (), tuple(compared)), [], 0.95)
+    (gate,) = gates_of({"gates": {"audit": {"min": "95%"}}})
+    assert judge(gate, found).state == state
+    assert (found.own.low, found.own.high) == exact_interval(within, 20 - unscored)

@@ -42,10 +42,13 @@ def test_a_job_is_calibrated_once_and_later_jobs_take_the_setting(tmp_path: Path
     scored = _call("score", "small")
     reported = _call("report", "small")
     compared = _call("compare", "runs/small/latest")
+    # More of them are audited: those that kept no latents are made again, and no others.
+    more = _call("submit", "job.yaml", "--set", "audit=2", "--json")
 
     # Options that are newer than the first ids are in none of them, and settings are found again all the same.
-    ropa = ("--set", "solver={kind: ropa, tolerance: 0.4, workers: 2}", "--set", "audit=null", "--set", "gates={}")
-    assert _call("calibrate", "job.yaml", "--samples", "3", *ropa).exit_code == 0
+    ropa = {**JOB, "name": "ropa", "solver": {"kind": "ropa", "tolerance": 0.4, "workers": 2}}
+    Path("ropa.yaml").write_text(yaml.safe_dump(ropa))
+    assert _call("calibrate", "ropa.yaml", "--samples", "3", "--confidence", "0.7").exit_code == 0
     assert few.exit_code == 2 and "--samples 3" in few.output
     assert "an aim and not a promise" in before.output
     (found,) = json.loads(first.stdout.splitlines()[-1])
@@ -53,11 +56,16 @@ def test_a_job_is_calibrated_once_and_later_jobs_take_the_setting(tmp_path: Path
     assert found["samples"] == 3 and found["failures"] == 0
     assert max(found["errors"], default=0.0) <= 0.4 and found["rounds"] <= 10
     assert "over calibration and item together" in submitted.output or "sampled exactly" in submitted.output
-    run = next(path for path in Path("runs/small").glob("2*"))
+    run = min(Path("runs/small").glob("2*"))
     records = [json.loads(path.read_text()) for path in run.glob("items/*/*.json")]
     assert sorted(record["promise"].get("samples") for record in records if "promise" in record) == [3, 3]
     # Only what is audited keeps its latents.
     assert sum(record["latents"] is not None for record in records) == 2 and len(records) == 3
     assert scored.exit_code == reported.exit_code == 0
     assert "1 of 2 items were also sampled sequentially" in (run / "report" / "index.html").read_text()
+    told = json.loads(more.stdout.splitlines()[-1])
+    assert (told["items"], told["done"]) == (4, 4)
+    newest = max(Path("runs/small").glob("2*"))
+    latents = [json.loads(path.read_text())["latents"] for path in newest.glob("items/*/*.json")]
+    assert len(latents) == 4 and None not in latents
     assert compared.exit_code == 0 and "audit min 50%" in compared.output

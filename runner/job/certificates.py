@@ -29,6 +29,7 @@ CERTIFIED, EXACT, AIM = "certified", "exact", "aim"
 """States of a tolerance: kept by a certified setting; kept since nothing but exact sampling was certified; aimed at."""
 
 KEY_DIGITS = 20
+AGAIN = "Remove it, and run genrun calibrate JOB again."
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,21 @@ def find(runs: Path, key: str) -> Certificate | None:
         return None
     except (OSError, ValueError, TypeError, TooLargeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DamagedFileError(
-            f"{path}: is no certificate: {reason}.", remedy="Remove it, and run genrun calibrate JOB again."
-        ) from error
+        raise DamagedFileError(f"{path}: is no certificate: {reason}.", remedy=AGAIN) from error
+
+
+def _unfit(found: Certificate, solver: Mapping[str, Any]) -> str:
+    """Return why a certificate cannot be of a solver, although its file has the name for it; or ""."""
+    from genrun.runner.job.options import typed
+    from genrun.runner.job.registries import Registries
+
+    for key in ("kind", "workers"):
+        if found.solver.get(key) != solver.get(key):
+            return f"its {key} is {found.solver.get(key)!r:.60}, and wanted is {solver.get(key)!r:.60}"
+    if found.tolerance != solver["tolerance"] or not found.confidence < 1 or found.samples < 1:
+        return "its promise is another than that of its name"
+    options = {name: value for name, value in found.solver.items() if name != "kind"}
+    return typed(Registries.installed().solvers.get(str(solver["kind"])), options)[1]
 
 
 def hash_of(prompts: Sequence[str]) -> str:
@@ -155,6 +168,9 @@ def settle(
         return plain, {}
     found = find(runs, key)
     asked = {"tolerance": solver["tolerance"], "confidence": confidence}
+    if found is not None and (wrong := _unfit(found, solver)):
+        path = path_of(runs, key)
+        raise DamagedFileError(f"{path}: is no certificate: {wrong}.", remedy=AGAIN)
     if found is None or found.confidence < (confidence or 0.0):
         return plain, {} if confidence is None else {"state": AIM, **asked}
     promise = {

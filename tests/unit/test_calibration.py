@@ -149,6 +149,27 @@ def test_a_damaged_certificate_is_named_and_not_believed(tmp_path: Path, content
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"tolerance": 0.5},
+        {"confidence": 1},
+        {"samples": 0},
+        {"solver": {"kind": "ropa", "workers": 8}},
+        {"solver": {"kind": "collocation", "workers": 4}},
+        {"solver": {"kind": "collocation", "workers": 8, "probes": "many"}},
+        {"solver": {"kind": "collocation", "workers": 8, "probes": 9}},
+        {"solver": {"kind": "collocation", "workers": 8, "weights": "x"}},
+    ],
+)
+def test_a_certificate_of_something_else_is_refused_before_anything_is_loaded(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    path = _certified(tmp_path, **changes)
+    with pytest.raises(DamagedFileError, match=path.name):
+        plan(load_job({**JOB, "output": {"dir": str(tmp_path)}}))
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"solver": {"kind": "sequential", "confidence": 0.95}}, "sequential has no tolerance to keep"),

@@ -253,6 +253,8 @@ def no_text(pipe: Any, caption: str) -> Text:
     return {}
 
 
+WORDS = {"max_sequence_length": MAX_TOKENS}
+LARGE = {"height": 64, "width": 64, "guidance_scale": 5.0, "steps": 50}
 SQUARE = {"height": data.SIDE_PX, "width": data.SIDE_PX, "guidance_scale": 5.0, "steps": 50}
 MODELS = {
     "dit-flow": Model(
@@ -263,7 +265,7 @@ MODELS = {
         encode=sd3_text,
         vae_steps=500,
         steps=1500,
-        sampling={**SQUARE, "max_sequence_length": MAX_TOKENS},
+        sampling={**SQUARE, "options": WORDS},
     ),
     "dit-v": Model(
         "DiT, v-prediction, digits (PixArt)",
@@ -273,7 +275,7 @@ MODELS = {
         encode=pixart_text,
         vae_steps=300,
         steps=1500,
-        sampling={**SQUARE, "max_sequence_length": MAX_TOKENS, "options": {"use_resolution_binning": False}},
+        sampling={**SQUARE, "options": {**WORDS, "use_resolution_binning": False}},
     ),
     "unet-eps": Model(
         "U-Net, epsilon, demo world (Stable Diffusion)",
@@ -284,7 +286,7 @@ MODELS = {
         vae_steps=0,
         steps=2000,
         batch=24,
-        sampling={"height": 64, "width": 64, "guidance_scale": 5.0, "steps": 50},
+        sampling=LARGE,
     ),
     "unet-edm": Model(
         "U-Net, EDM preconditioning, faces (Stable Diffusion)",
@@ -306,7 +308,7 @@ MODELS = {
         vae_steps=0,
         steps=1400,
         batch=12,
-        sampling={"height": 64, "width": 64, "num_frames": FRAMES, "guidance_scale": 5.0, "steps": 50},
+        sampling={**LARGE, "options": {"video_length": FRAMES}},
     ),
     "unconditional": Model(
         "U-Net, epsilon, digits in pixels, no text (DDPM)",

@@ -61,7 +61,8 @@ def _solver(kind: str, solver: type, of_job: Mapping[str, Any] | None = None) ->
         if option.help:
             options[option.name]["description"] = option.help
     if "workers" in options:
-        options["workers"] = {"anyOf": [options["workers"], {"const": "auto"}], "default": "auto"}
+        told = options["workers"].get("description", "")
+        options["workers"] = {"anyOf": [{"type": "integer"}, {"const": "auto"}], "default": "auto", "description": told}
     if of_job and "tolerance" in options:
         options["confidence"] = of_job["confidence"]
     return {

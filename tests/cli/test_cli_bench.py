@@ -54,7 +54,7 @@ def test_a_bench_in_closed_form_writes_tables_and_a_page(tmp_path: Path) -> None
     result = bench("--problem", "analytic", *SMALL, "--out", str(out))
     with (out / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * 2 * 2 * 2
+    assert len(rows) == 4 * 2 * 2 * 2
     assert {row["problem"] for row in rows} == {"mixture", "bifurcation", "stiff", "linear"}
     assert all(float(row["rounds"]) <= 12 and row["error"] == "" for row in rows)
     with (out / "pareto.csv").open(newline="") as file:

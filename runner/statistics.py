@@ -171,3 +171,37 @@ def _bonett_price(differences: Sequence[float], confidence: float) -> Interval:
     fewer = (sum(value < 0 for value in differences) + 1) / (n + 2)
     half = z * math.sqrt((more + fewer - (more - fewer) ** 2) / (n + 2))
     return max(-1.0, more - fewer - half), min(1.0, more - fewer + half)
+
+
+def exact_interval(within: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Return the exact two-sided interval of a share (Clopper and Pearson, 1934), as shares of 1."""
+    from scipy import stats
+
+    found = stats.binomtest(within, n).proportion_ci(confidence, method="exact")
+    return float(found.low), float(found.high)
+
+
+def least_share(within: int, n: int, confidence: float = CONFIDENCE) -> float:
+    """Return the share that is at least there with a confidence: the lower end of the exact one-sided interval."""
+    from scipy import stats
+
+    return float(stats.beta.ppf(1 - confidence, within, n - within + 1)) if within else 0.0
+
+
+def allowed_failures(n: int, share: float) -> int:
+    """Return how many of n exchangeable items may fail so that a new one succeeds with a probability of at least `share`.
+
+    The largest m with (m + 1) / (n + 1) <= 1 - share: the new item counts as one that failed (conformal risk control,
+    Angelopoulos et al., 2022, arXiv 2208.02814). -1 where n is too small to say anything.
+    """
+    return math.floor((n + 1) * (1 - share) + 1e-9) - 1
+
+
+def fewest_items(share: float) -> int:
+    """Return the least n of which none may fail for `share`: 19 for 95 %."""
+    return math.ceil(share / (1 - share) - 1e-9)
+
+
+def items_without_failure(share: float, confidence: float = CONFIDENCE) -> int:
+    """Return how many items without a failure show `share` with a confidence: 59 for 95 % with 95 %."""
+    return math.ceil(math.log(1 - confidence) / math.log(share) - 1e-9)

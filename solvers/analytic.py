@@ -1,6 +1,6 @@
 """Closed-form denoisers: trajectories that are smooth, stiff or known exactly, with no model to train.
 
-A denoiser says E[x0 | x] at x = alpha x0 + sigma noise. `WORLDS` names three, each with the problem that it is meant for:
+A denoiser says E[x0 | x] at x = alpha x0 + sigma noise. `WORLDS` names four, each with the problem that it is meant for:
 
     world = WORLDS["mixture"]
     problem = world.problem(50, seed=0)
@@ -170,9 +170,34 @@ def linear(size: int = 16, seed: int = 11) -> Linear:
     return Linear(noise(seed, size), torch.logspace(math.log10(0.05), math.log10(1.5), size))
 
 
+def stiff(size: int = 16, guidance: float = 7.5, seed: int = 13) -> Denoiser:
+    """Make the denoiser of a Gaussian that is guided to a narrower one: stiff where the noise lies between their widths.
+
+    There the prediction with the condition hardly follows the state and that without it does, so that w E[x0 | x, narrow] +
+    (1 - w) E[x0 | x] moves against the state by w - 1 times as much. With widths of 0.02 and 0.1 to 0.2 that is at the small
+    noise levels of the last steps, where a step of a usual grid weighs it with about 1.
+
+    Args:
+        size: elements of a state.
+        guidance: w.
+        seed: of the centres.
+    """
+    import torch
+
+    centre = 0.1 * noise(seed, size)
+    narrow = Linear(centre, torch.full((size,), 0.02))
+    wide = Linear(torch.zeros(size), torch.logspace(math.log10(0.1), math.log10(0.2), size))
+
+    def denoise(x: Elements, alpha: float, sigma: float) -> Elements:
+        return guidance * narrow(x, alpha, sigma) + (1 - guidance) * wide(x, alpha, sigma)
+
+    return denoise
+
+
 WORLDS: Mapping[str, World] = {
     "mixture": World("five Gaussians, guidance 3, Euler flow matching", flow, mixture),
     "bifurcation": World("two narrow modes, Euler flow matching", flow, bifurcation),
+    "stiff": World("a Gaussian guided to a narrow one, guidance 7.5, stiff at small noise levels", flow, stiff),
     "linear": World("one Gaussian, whose flow is known in closed form, DDIM", diffusion, linear),
 }
 """Closed-form problems by name."""

@@ -22,10 +22,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from genrun.solvers.contract import History, Point, Problem, Run
-from genrun.solvers.sweep import Acceptance
+from genrun.solvers.sweep import Acceptance, Scale
 from genrun.solvers.trajectory import Trajectory, check_choice, check_options, rms, same_history
 from genrun.solvers.window import leap
 
@@ -48,23 +48,27 @@ class Chords:
 
     Attributes:
         workers: K, cores; fewer where N has no room for them two steps apart.
-        tolerance: RMS difference in the latents' units at which two cores agree on a state; 0 is exact.
+        tolerance: RMS difference, in the units of `scale`, at which two cores agree on a state; 0 is exact.
         mode: exact or first_core.
         max_rounds: rounds after which the rest is stepped sequentially.
+        scale: unit of the tolerance: step (the deviation of one DDPM step), noise (sigma_i), absolute, or rmse (the latents'
+            deviation).
     """
 
     workers: int = 8
     tolerance: float = 0.09
     mode: Literal["exact", "first_core"] = "exact"
     max_rounds: int | None = None
+    scale: Scale = "absolute"
 
     def __post_init__(self) -> None:
         check_options(self.workers, self.tolerance, self.max_rounds)
+        check_choice("scale", self.scale, get_args(Scale))
         check_choice("mode", self.mode, ("exact", "first_core"))
 
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""
-        settled = Acceptance(problem, self.tolerance, absolute=True)
+        settled = Acceptance(problem, self.tolerance, self.scale)
         return Ensemble(problem, self, start_sequence(self.workers, problem.num_steps), settled).run()
 
 
@@ -216,6 +220,7 @@ class Ensemble:
         if not meets and not begins and start is None:
             return
         x0 = self.problem.predict_x0(core.index, core.x, output)
+        self.settled.learn(x0)
         if meets:
             self._meet(core, self.cores[k + 1], x0)
         if begins:

@@ -20,7 +20,7 @@ nodes. `tuning.py` has the constants.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ class Collocation:
         workers: K, evaluations a round.
         tolerance: RMS error of the final latents to aim at, in their units; 0 is exact.
         spacing: steps from one node to the next; by the measured curvature if not given.
-        probes: workers that probe the Jacobian instead of a node; by K and tolerance if not given.
+        probes: workers that probe the Jacobian instead of a node; by K if not given.
         exact: make every step a node.
         max_rounds: rounds after which the rest is stepped sequentially.
     """
@@ -67,29 +67,38 @@ class Collocation:
         if self.probes is not None and not 0 <= self.probes < self.workers:
             raise ValueError(f"probes: must be from 0 to workers - 1, which is {self.workers - 1}, got {self.probes}")
 
+    def alternatives(self) -> list[Collocation]:
+        """Return settings that may be faster at the same error, which is best differing by model: fewer probes or more."""
+        if self.probes is not None or self.workers < 3:
+            return []
+        usual = usual_probes(self.workers)
+        return [
+            replace(self, probes=count) for count in sorted({0, 1, 2 * usual + 1} - {usual}) if count < self.workers
+        ]
+
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""
         # Noise that steps add makes predictions jump: an error that settles is then no longer small, nor undone later.
         tolerance = 0.0 if problem.stochastic else self.tolerance
         dense = self.exact or tolerance == 0 or has_stages(problem)
-        probes = self.probes if self.probes is not None else 0 if dense else usual_probes(self.workers, tolerance)
+        probes = self.probes if self.probes is not None else 0 if dense else usual_probes(self.workers)
         return NodeWindow(
             problem,
             self.workers,
             probes,
             StepSizeController(problem, self.workers - probes, tolerance, fixed=1 if dense else self.spacing),
             JacobianModel([log_snr(problem, i) for i in range(problem.num_steps)], self.workers, problem.floor),
-            Acceptance(problem, TUNING.settled_share * tolerance, absolute=True),
+            Acceptance(problem, TUNING.settled_share * tolerance, "absolute"),
             self.max_rounds,
         ).run()
 
 
-def usual_probes(workers: int, tolerance: float) -> int:
-    """Return how many of the workers probe: 1 of 4, 5 of 8, 11 of 16, and half of that at a tight tolerance."""
-    # Measured on the demo models: 2 of 4 are too many and 1 is about even, 5 of 8 are better than 4 on one model and than 6
-    # on both, 9 to 11 of 16 are best. Of two none can: probes stand beside the second node of a window or a later one.
-    probes = max(0, 5 * (workers - 2) // 6)
-    return probes if tolerance >= TUNING.loose_tolerance else probes // 2
+def usual_probes(workers: int) -> int:
+    """Return how many of the workers probe: 2 of 8, 5 of 16, and none of less than five."""
+    # The same at every tolerance, so that a larger one takes no more rounds. Twice as many from 0.05 on were better on the
+    # demo models, and took a round more on a guided transformer that they were not tuned on, and on guided mixtures. Of two
+    # workers none can: probes stand beside the second node of a window or a later one.
+    return max(0, 5 * (workers - 2) // 6) // 2
 
 
 def has_stages(problem: Problem) -> bool:

@@ -14,10 +14,11 @@ S is the pipeline's scheduler itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from genrun.solvers.contract import Problem, Run
-from genrun.solvers.sweep import Acceptance, Scaled, identity
-from genrun.solvers.trajectory import check_options
+from genrun.solvers.sweep import Acceptance, Scale, Scaled, identity
+from genrun.solvers.trajectory import check_choice, check_options
 from genrun.solvers.window import Window, copy_state
 
 
@@ -29,18 +30,22 @@ class Paradigms:
 
     Attributes:
         workers: K, states evaluated a round.
-        tolerance: RMS change, in units of the noise level sigma_i, below which a state is settled; 0 is exact.
+        tolerance: RMS change, in the units of `scale`, below which a state is settled; 0 is exact.
         max_rounds: rounds after which the rest is stepped sequentially.
+        scale: unit of the tolerance: step (the deviation of one DDPM step), noise (sigma_i), absolute, or rmse (the latents'
+            deviation).
     """
 
     workers: int = 8
     tolerance: float = 0.07
     max_rounds: int | None = None
+    scale: Scale = "noise"
 
     def __post_init__(self) -> None:
         check_options(self.workers, self.tolerance, self.max_rounds)
+        check_choice("scale", self.scale, get_args(Scale))
 
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""
-        settled = Acceptance(problem, self.tolerance)
+        settled = Acceptance(problem, self.tolerance, self.scale)
         return Window(problem, self.workers, Scaled(identity), copy_state, settled, max_rounds=self.max_rounds).run()

@@ -15,10 +15,10 @@ x_{i+1} ~ q(. | x_i, X0), the scheduler's own step with the x0-prediction X0 fro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from genrun.solvers.contract import Problem, Run
-from genrun.solvers.sweep import Acceptance, Scaled, identity
+from genrun.solvers.sweep import Acceptance, Scale, Scaled, identity
 from genrun.solvers.trajectory import check_choice, check_options, check_warmup
 from genrun.solvers.window import Window, copy_state, freeze_x0
 
@@ -32,10 +32,12 @@ class Parasolver:
 
     Attributes:
         workers: p = K, states evaluated a round.
-        tolerance: RMS change, in units of the noise level sigma_i, below which a state is settled; 0 is exact.
+        tolerance: RMS change, in the units of `scale`, below which a state is settled; 0 is exact.
         warmup: M, sequential steps before the window opens.
         tail: how states beyond the window begin: frozen_x0 steps on with the last x0-prediction, copy repeats the state.
         max_rounds: rounds after which the rest is stepped sequentially.
+        scale: unit of the tolerance: step (the deviation of one DDPM step), noise (sigma_i), absolute, or rmse (the latents'
+            deviation).
     """
 
     workers: int = 8
@@ -43,9 +45,11 @@ class Parasolver:
     warmup: int = 1
     tail: Literal["frozen_x0", "copy"] = "frozen_x0"
     max_rounds: int | None = None
+    scale: Scale = "noise"
 
     def __post_init__(self) -> None:
         check_options(self.workers, self.tolerance, self.max_rounds)
+        check_choice("scale", self.scale, get_args(Scale))
         check_warmup(self.warmup)
         check_choice("tail", self.tail, ("frozen_x0", "copy"))
 
@@ -56,7 +60,7 @@ class Parasolver:
             self.workers,
             Scaled(identity),
             freeze_x0 if self.tail == "frozen_x0" else copy_state,
-            Acceptance(problem, self.tolerance),
+            Acceptance(problem, self.tolerance, self.scale),
             warmup=self.warmup,
             max_rounds=self.max_rounds,
         ).run()

@@ -25,10 +25,10 @@ Where this differs from the text:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from genrun.solvers.contract import Problem, Run
-from genrun.solvers.sweep import Acceptance, Scaled, identity, lag_x0
+from genrun.solvers.sweep import Acceptance, Scale, Scaled, identity, lag_x0
 from genrun.solvers.trajectory import check_choice, check_options, check_warmup
 from genrun.solvers.window import Window, freeze_x0
 
@@ -42,14 +42,16 @@ class ParasolverTurbo:
 
     Attributes:
         workers: rho = K, states evaluated a round.
-        tolerance: delta, the RMS change in the latents' units below which a state is settled; 0 is exact. (The paper's is in
-            units of sigma_i: 0.03 for 50-step DDIM and DPM-Solver, 0.5 for 1000-step DDPM, 0.003 for DDIM on pixels.)
+        tolerance: delta, the RMS change, in the units of `scale`, below which a state is settled; 0 is exact. (The paper's
+            is in steps: 0.03 for 50-step DDIM and DPM-Solver, 0.5 for 1000-step DDPM, 0.003 for DDIM on pixels.)
         mode: exact or skip.
         coupling: linear carries a correction through H, which is the immediate update of eq. (19) in the nonlinear block
             too; identity is the prefix sum of ParaSolver.
         window: p, states kept in `skip` mode (default 3 K, as the paper's 24 for rho = 8).
         warmup: M, sequential steps before the window opens.
         max_rounds: rounds after which the rest is stepped sequentially.
+        scale: unit of the tolerance: step (the deviation of one DDPM step), noise (sigma_i), absolute, or rmse (the latents'
+            deviation).
     """
 
     workers: int = 8
@@ -59,9 +61,11 @@ class ParasolverTurbo:
     window: int | None = None
     warmup: int = 1
     max_rounds: int | None = None
+    scale: Scale = "absolute"
 
     def __post_init__(self) -> None:
         check_options(self.workers, self.tolerance, self.max_rounds)
+        check_choice("scale", self.scale, get_args(Scale))
         check_choice("mode", self.mode, ("exact", "skip"))
         check_choice("coupling", self.coupling, ("linear", "identity"))
         check_warmup(self.warmup)
@@ -70,7 +74,7 @@ class ParasolverTurbo:
 
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""
-        settled = Acceptance(problem, self.tolerance, absolute=True)
+        settled = Acceptance(problem, self.tolerance, self.scale)
         coupling = lag_x0(problem) if self.coupling == "linear" else Scaled(identity)
         linear = 0 if self.mode == "exact" else self.window or 3 * self.workers
         return Window(

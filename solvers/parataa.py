@@ -26,11 +26,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from genrun.solvers.contract import Problem, Run
-from genrun.solvers.sweep import Acceptance, sigma_ratio
-from genrun.solvers.trajectory import check_options, check_warmup
+from genrun.solvers.sweep import Acceptance, Scale, sigma_ratio
+from genrun.solvers.trajectory import check_choice, check_options, check_warmup
 from genrun.solvers.window import Window, copy_state
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ class Parataa:
 
     Attributes:
         workers: w = K, states evaluated a round.
-        tolerance: RMS change, in units of the noise level sigma_i, below which a state is settled; 0 is exact.
+        tolerance: RMS change, in the units of `scale`, below which a state is settled; 0 is exact.
         order: k, steps composed (default: all from the front, K). 1 is Jacobi.
         history: m, earlier rounds that Anderson acceleration combines; 0 turns it off.
         ridge: lambda, in squared latent units, mean over a state's elements.
         warmup: sequential steps before the window opens.
         max_rounds: rounds after which the rest is stepped sequentially.
+        scale: unit of the tolerance: step (the deviation of one DDPM step), noise (sigma_i), absolute, or rmse (the latents'
+            deviation).
     """
 
     workers: int = 8
@@ -62,9 +64,11 @@ class Parataa:
     ridge: float = 1e-4
     warmup: int = 0
     max_rounds: int | None = None
+    scale: Scale = "noise"
 
     def __post_init__(self) -> None:
         check_options(self.workers, self.tolerance, self.max_rounds)
+        check_choice("scale", self.scale, get_args(Scale))
         check_warmup(self.warmup)
         if self.order is not None and self.order < 1:
             raise ValueError(f"order: must be at least 1, got {self.order}")
@@ -81,7 +85,7 @@ class Parataa:
             self.workers,
             Composition(problem, order, Anderson(self.history, self.ridge), full=order == self.workers),
             copy_state,
-            Acceptance(problem, self.tolerance),
+            Acceptance(problem, self.tolerance, self.scale),
             warmup=self.warmup,
             max_rounds=self.max_rounds,
         ).run()

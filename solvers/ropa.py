@@ -37,11 +37,11 @@ fixed point.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from genrun.solvers.contract import Problem, Run
-from genrun.solvers.sweep import Acceptance, sigma_ratio
-from genrun.solvers.trajectory import check_options, check_warmup
+from genrun.solvers.sweep import Acceptance, Scale, sigma_ratio
+from genrun.solvers.trajectory import check_choice, check_options, check_warmup
 from genrun.solvers.window import Window, freeze_x0
 
 if TYPE_CHECKING:
@@ -63,13 +63,15 @@ class Ropa:
 
     Attributes:
         workers: K, states evaluated a round.
-        tolerance: RMS change in the latents' units below which a state is settled; 0 is exact.
+        tolerance: RMS change, in the units of `scale`, below which a state is settled; 0 is exact.
         adaptive_bandwidth: adapt w_i to the residuals; otherwise w_i = K.
         damping: adapt lambda to the gain ratio; otherwise 0.
         curvature: correct A_i along the score.
         gamma: least |cos(r, s)| for the curvature correction.
         warmup: sequential steps before the window opens (3 in the paper; 1 saves two rounds).
         max_rounds: rounds after which the rest is stepped sequentially.
+        scale: unit of the tolerance: step (the deviation of one DDPM step), noise (sigma_i), absolute, or rmse (the latents'
+            deviation).
     """
 
     workers: int = 8
@@ -80,9 +82,11 @@ class Ropa:
     gamma: float = 0.3
     warmup: int = 1
     max_rounds: int | None = None
+    scale: Scale = "absolute"
 
     def __post_init__(self) -> None:
         check_options(self.workers, self.tolerance, self.max_rounds)
+        check_choice("scale", self.scale, get_args(Scale))
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma: must be a cosine between 0 and 1, got {self.gamma}")
         check_warmup(self.warmup)
@@ -94,7 +98,7 @@ class Ropa:
             self.workers,
             AdaptiveCoupling(problem, self),
             freeze_x0,
-            Acceptance(problem, self.tolerance, absolute=True),
+            Acceptance(problem, self.tolerance, self.scale),
             warmup=self.warmup,
             max_rounds=self.max_rounds,
         ).run()

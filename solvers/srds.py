@@ -23,11 +23,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import isqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from genrun.solvers.contract import History, Point, Problem, Run
-from genrun.solvers.sweep import Acceptance
-from genrun.solvers.trajectory import Trajectory, check_options, rms, same_history
+from genrun.solvers.sweep import Acceptance, Scale
+from genrun.solvers.trajectory import Trajectory, check_choice, check_options, rms, same_history
 from genrun.solvers.window import leap
 
 if TYPE_CHECKING:
@@ -43,24 +43,28 @@ class Srds:
 
     Attributes:
         workers: K, chains that advance in a round.
-        tolerance: RMS change of a block's first state in the latents' units below which it is settled; 0 is exact.
+        tolerance: RMS change of a block's first state, in the units of `scale`, below which it is settled; 0 is exact.
         blocks: number of blocks (default: the square root of N, rounded up).
         max_rounds: rounds after which the rest is stepped sequentially.
+        scale: unit of the tolerance: step (the deviation of one DDPM step), noise (sigma_i), absolute, or rmse (the latents'
+            deviation).
     """
 
     workers: int = 8
     tolerance: float = 0.09
     blocks: int | None = None
     max_rounds: int | None = None
+    scale: Scale = "absolute"
 
     def __post_init__(self) -> None:
         check_options(self.workers, self.tolerance, self.max_rounds)
+        check_choice("scale", self.scale, get_args(Scale))
         if self.blocks is not None and self.blocks < 1:
             raise ValueError(f"blocks: must be at least 1, got {self.blocks}")
 
     def solve(self, problem: Problem) -> Run:
         """Sample one trajectory."""
-        settled = Acceptance(problem, self.tolerance, absolute=True)
+        settled = Acceptance(problem, self.tolerance, self.scale)
         return Pipeline(problem, self, boundaries(problem.num_steps, self.blocks), settled).run()
 
 
@@ -155,6 +159,7 @@ class Pipeline:
         problem, end = self.problem, self.edges[chain.block + 1]
         if chain.coarse is None:
             x0 = problem.predict_x0(chain.index, chain.x, output)
+            self.settled.learn(x0)
             chain.coarse, history = leap(problem, chain.index, end, chain.x, chain.history, x0)
             if chain.sweep == 0 and end < problem.num_steps:
                 self._begin(chain.block + 1, chain.coarse, history)

@@ -12,8 +12,9 @@ from the front, their S_i passes the correction on by itself, with the x0-predic
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from genrun.solvers.contract import History, Problem
 from genrun.solvers.trajectory import Trajectory, rms
@@ -24,26 +25,58 @@ if TYPE_CHECKING:
     from genrun.solvers.shapes import Output, State
 
 
-@dataclass(frozen=True)
-class Acceptance:
-    """The test that a state is settled: its RMS change is at most tolerance * scale(i).
+Scale = Literal["step", "noise", "absolute", "rmse"]
+"""Units of a tolerance; see `Acceptance`."""
 
-    scale(i) is the sampler's noise level sigma_i, not below `least_sigma`; or 1 when `absolute`. The dtype's own resolution
-    is the floor of the threshold. Tolerance 0 asks for no change at all, to the last bit.
+
+@dataclass
+class Acceptance:
+    """The test that a state is settled: its RMS change is at most tolerance * unit(i).
+
+    The unit of state x_i is, by `scale`:
+
+    - `step`: the deviation of the noise that DDPM's step to x_i adds, as in the code of ParaDiGMS and ParaSolver;
+    - `noise`: the sampler's noise level sigma_i, not below `least_sigma`;
+    - `absolute`: 1, the latents' own;
+    - `rmse`: the deviation of the latents, as the newest x0-prediction shows it: the unit of latent RMSE.
+
+    The dtype's own resolution is the floor of the threshold. Tolerance 0 asks for no change at all, to the last bit.
     """
 
     problem: Problem
     tolerance: float
-    absolute: bool = False
+    scale: Scale = "noise"
     # sigma_N is 0: in proportion to it, the last states would never be settled.
     least_sigma: float = 0.1
+    deviation: float = 1.0
 
     def __call__(self, index: int, change: State) -> bool:
         """Return True when `change` of state x_index is small enough."""
         if self.tolerance == 0:
             return not bool(change.any())
-        scale = 1.0 if self.absolute else max(self.problem.sigma(index), self.least_sigma)
-        return rms(change) <= max(self.tolerance * scale, self.problem.floor)
+        return rms(change) <= max(self.tolerance * self.unit(index), self.problem.floor)
+
+    def learn(self, x0: State) -> None:
+        """Take the latents' deviation from an x0-prediction, where the unit is that."""
+        if self.scale == "rmse":
+            self.deviation = float(x0.std())
+
+    def unit(self, index: int) -> float:
+        """Return the unit of a change of state x_index."""
+        if self.scale == "noise":
+            return max(self.problem.sigma(index), self.least_sigma)
+        if self.scale == "step":
+            return step_deviation(self.problem, index)
+        return self.deviation if self.scale == "rmse" else 1.0
+
+
+def step_deviation(problem: Problem, index: int) -> float:
+    """Return the deviation of q(x_i | x_{i-1}, x0), the noise of DDPM's step to x_i (Ho et al., 2020, eq. 7)."""
+    after = problem.sigma(index)
+    if index == 0 or after == 0:
+        return after
+    kept = problem.alpha(index - 1) * after / (problem.alpha(index) * problem.sigma(index - 1))
+    return after * math.sqrt(max(0.0, 1 - kept**2))
 
 
 @runtime_checkable
@@ -146,6 +179,7 @@ def sweep(at: Trajectory, states: list[State], outputs: list[Output], coupling: 
     """
     problem, history, count = at.problem, at.history, len(outputs)
     x0 = problem.predict_x0(at.front + count - 1, states[-1], outputs[-1])
+    settled.learn(x0)
     accepted: tuple[int, History] | None = None
     correction: State | None = None
     residual, x = 0.0, states[0]

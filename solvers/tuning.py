@@ -33,11 +33,7 @@ class Tuning:
     demo models nothing, at 0.4 2 % more rounds, at 0.8 5 %.
     """
     loose_tolerance: float = 0.05
-    """Tolerance from which `first_gap` is taken and all probes are used; below it single steps and half of the probes.
-
-    A gap of two steps leaves an error of about 0.01. At tight tolerances nodes are close, and more of them are worth more
-    than probes: 11.8 rounds for an error of .005 instead of 13.3 for .004.
-    """
+    """Tolerance from which `first_gap` is taken; below it single steps. A gap of two leaves an error of about 0.01."""
 
     # The model of J, jacobian.py:
 

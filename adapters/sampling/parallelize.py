@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import wraps
 from typing import Any
 
@@ -74,7 +74,8 @@ def parallelize(
         exchange: who evaluates the points of a round: this process (the default), or the ranks of a group.
         on_round: called with the Progress after each round.
         on_sampled: called with the final latents before they are decoded.
-        options: the solver's options, such as workers and tolerance.
+        options: the solver's options, such as workers and tolerance. workers is the number of ranks of `exchange` unless it
+            is given, so 1 in one process.
 
     Raises:
         TypeError: the solver has no such option.
@@ -83,10 +84,10 @@ def parallelize(
     """
     if not isinstance(solver, str) and options:
         raise TypeError(f"{', '.join(options)}: options of a solver that is given by name; this one has its own.")
-    chosen = make(registry.get(solver), solver, options) if isinstance(solver, str) else solver
+    exchange = exchange or LocalExchange()
+    chosen = _solver(solver, exchange.size, options) if isinstance(solver, str) else solver
     check_pipeline(pipe)
     manager = CacheManager(_cache(cache), pipe, chosen)
-    exchange = exchange or LocalExchange()
     real, plain = pipe.scheduler, type(pipe)
     bar = StepsBar(getattr(pipe, "_progress_bar_config", {}), hidden=exchange.rank > 0)
 
@@ -106,6 +107,14 @@ def parallelize(
                 yield ParallelRun(scheduler, manager)
         finally:
             pipe.__class__ = plain
+
+
+def _solver(name: str, ranks: int, options: dict[str, Any]) -> Solver:
+    """Make a solver; K is the number of ranks where it is not given."""
+    kind = registry.get(name)
+    if options.get("workers", "auto") == "auto" and "workers" in {each.name for each in fields(kind)}:
+        options = {**options, "workers": ranks}
+    return make(kind, name, options)
 
 
 def _cache(cache: str | Mapping[str, Any] | Cache | None) -> Cache | None:

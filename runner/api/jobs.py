@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,13 +27,14 @@ IN_PYTHON = "job.yaml"
 """Name of a file in the current folder that stands for a job without a file."""
 
 
-def load_job(job: AnyJob, sets: Sequence[str] = ()) -> LoadedJob:
+def load_job(job: AnyJob, sets: Sequence[str] = (), workers: int | None = None) -> LoadedJob:
     """Read a job and check everything that can be checked without loading a model.
 
     Args:
         job: a job file, YAML text, or a mapping with the keys of a job file. Files that the latter two name are relative
             to the current folder, and their `name` is "job" unless they say one.
         sets: changes of the job, as texts `a.b=value`.
+        workers: K where the job leaves it open, in place of what follows from its mesh.
 
     Raises:
         JobFileError: with every problem, sorted by place.
@@ -58,7 +60,12 @@ def load_job(job: AnyJob, sets: Sequence[str] = ()) -> LoadedJob:
     else:
         path = job_file(Path(job))
         root = read_job(path, os.environ, adapters)
-    return check(read_config().under(root, adapters), path, sets, os.environ, registries)
+    return check(read_config().under(root, adapters), path, sets, os.environ, registries, workers)
+
+
+def with_runs(sets: Sequence[str], runs: str | os.PathLike[str] | None) -> Sequence[str]:
+    """Return changes of a job, with another folder of runs among them where one is given."""
+    return sets if runs is None else (*sets, f"output.dir={json.dumps(os.fspath(runs))}")
 
 
 def plan(job: AnyJob | LoadedJob, *, sets: Sequence[str] = ()) -> list[WorkItem]:

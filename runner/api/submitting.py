@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
+from genrun.runner.api.beginning import as_begun
 from genrun.runner.api.finding import AnyRun, find_item, run_folder
-from genrun.runner.api.jobs import AnyJob, load_job
+from genrun.runner.api.jobs import AnyJob, load_job, with_runs
 from genrun.runner.api.launching import Submission, is_at_work, launch
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import SubmissionRefusedError, UsageError
@@ -69,6 +69,7 @@ def submit(
     made, origin = _job(job, sets, runs, listener)
     base, job_folder = Path(made.spec.output.dir), Path(made.spec.output.dir) / made.spec.name
     named = None if run is None else run_folder(run, base)
+    made = made if new else as_begun(made, named, job, with_runs(sets, runs), listener)
     with _place_of_refusal(origin):
         launcher = launching.make_launcher(made.spec, made.document, made.items)
         _check_machine(made, base, named, launcher, new=new)
@@ -134,6 +135,7 @@ def preview(
     made, origin = _job(job, sets, runs, listener)
     base = Path(made.spec.output.dir)
     named = None if run is None else run_folder(run, base)
+    made = made if new else as_begun(made, named, job, with_runs(sets, runs), listener)
     with _place_of_refusal(origin):
         launcher = launching.make_launcher(made.spec, made.document, made.items)
         if named is not None:
@@ -315,14 +317,16 @@ def _job(
     job: AnyJob, sets: Sequence[str], runs: str | os.PathLike[str] | None, listener: Listener
 ) -> tuple[SubmittedJob, Mapping[str, Origin]]:
     """Load and plan a job, and say its warnings."""
+    from genrun.runner.job.certificates import sentence
     from genrun.runner.submit.match import SubmittedJob
 
-    if runs is not None:
-        sets = (*sets, f"output.dir={json.dumps(os.fspath(runs))}")
-    loaded = load_job(job, sets)
+    loaded = load_job(job, with_runs(sets, runs))
     for warning in loaded.warnings:
         listener.say(warning)
-    return SubmittedJob.of(loaded), loaded.origin
+    made = SubmittedJob.of(loaded)
+    for line in dict.fromkeys(sentence(str(item.solver["kind"]), item.promise) for item in made.items if item.promise):
+        listener.say(f"{line}.")
+    return made, loaded.origin
 
 
 def _check_machine(job: SubmittedJob, runs: Path, named: RunFolder | None, launcher: Launcher, *, new: bool) -> None:

@@ -24,6 +24,9 @@ VERBS: dict[str, dict[str, VerbLine]] = {
         "schema": VerbLine(f"{HERE}.job:schema", "Print the JSON schema of job files, for editors."),
     },
     "Run it": {
+        "calibrate": VerbLine(
+            f"{HERE}.calibrate:calibrate", "Certify the fastest setting of a job's solver that keeps its tolerance."
+        ),
         "submit": VerbLine(f"{HERE}.submit:submit", "Run a job, or finish a run that was cut off."),
         "status": VerbLine(f"{HERE}.status:status", "Show how far a run is."),
         "logs": VerbLine(f"{HERE}.logs:logs", "Print what the workers of a run wrote."),

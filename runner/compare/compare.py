@@ -12,7 +12,7 @@ from genrun.runner.compare.gates import RELATIVE, Gate, gates_of, judge
 from genrun.runner.compare.load import Cells, is_reference_only, read_cells
 from genrun.runner.compare.matching import Match, match_cells, match_runs
 from genrun.runner.compare.results import CellComparison, Comparison
-from genrun.runner.job.schema import COSTS
+from genrun.runner.job.schema import AUDIT, COSTS
 from genrun.runner.notes import group_notes
 from genrun.runner.statistics import CONFIDENCE
 from genrun.runner.store.nights import GateState
@@ -88,7 +88,8 @@ def _comparison(
     gates = gates_of(candidate.run.job_document()) if options.gates is None else tuple(options.gates)
     matches, unmatched = matched
     drifts = [gate.metric for gate in gates if gate.metric.startswith(drift.PREFIX)]
-    names = {**metrics, **COSTS, **{name: drift.direction(name) for name in (*options.drift, *drifts)}}
+    audit = {AUDIT: True} if candidate.run.job_document().get(AUDIT) is not None else {}
+    names = {**metrics, **COSTS, **audit, **{name: drift.direction(name) for name in (*options.drift, *drifts)}}
     cells = tuple(_cell(match, names, _applied(gates, match, matches), options.confidence) for match in matches)
     return Comparison(
         baseline=None if baseline is None else str(baseline.run.path),
@@ -111,7 +112,14 @@ def _notes(baseline: Cells | None, candidate: Cells) -> Iterator[str]:
 
 
 def _applied(gates: Sequence[Gate], match: Match, matches: Sequence[Match]) -> list[Gate]:
-    # The distance to the sequential items says nothing about these themselves.
+    # The distance to the sequential items says nothing about these themselves, which an audit adds to the job's.
+    if (
+        match.items
+        and all(item.planned.audit and item.planned.is_reference for item in match.items)
+        and len(matches) > 1
+    ):
+        return []
+    gates = [gate for gate in gates if gate.metric != AUDIT or any(item.is_audited for item in match.items)]
     return [
         gate
         for gate in gates

@@ -14,6 +14,7 @@ from genrun.runner.compare.gates import NO_BASELINE
 from genrun.runner.compare.load import ComparedItem, Number, is_reference_only
 from genrun.runner.compare.matching import Match
 from genrun.runner.compare.results import Difference, Mean, Pair, PairedItem
+from genrun.runner.job.schema import AUDIT
 from genrun.runner.score.metrics import style_of
 from genrun.runner.store.records import Score
 
@@ -48,11 +49,21 @@ def metric_difference(name: str, higher: bool, match: Match, pairs: Pairs, confi
         pairs: their items.
         confidence: of the intervals.
     """
+    if name == AUDIT:
+        return _of_audit(match, confidence)
     if name.startswith(drift.PREFIX):
         return _of_drift(name, higher, match, pairs, confidence)
     return (
         _of_set(name, higher, match) if _is_of_set(name, match) else _of_pairs(name, higher, match, pairs, confidence)
     )
+
+
+def _of_audit(match: Match, confidence: float) -> Difference:
+    # How many of a few items were within is told exactly, and of no baseline.
+    numbers = [item.number(AUDIT) for item in match.items if item.is_audited]
+    values = [number.value for number in numbers if number.value is not None]
+    low, high = statistics.exact_interval(int(sum(values)), len(values), confidence) if values else (None, None)
+    return Difference(AUDIT, True, "share", Mean(len(values), _average(values), low, high, *_missing(numbers)))
 
 
 def has_same_media(baseline: ComparedItem, candidate: ComparedItem) -> bool:

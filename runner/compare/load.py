@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from genrun.runner.job.schema import COSTS
-from genrun.runner.score.metrics import compares
+from genrun.runner.job.schema import AUDIT, COSTS
+from genrun.runner.score.metrics import AUDITED, compares
 from genrun.runner.score.samples import IS_REFERENCE
 from genrun.runner.store.records import SET, Record, Score
 from genrun.runner.store.scores import metrics_of, read_scores
@@ -63,12 +63,26 @@ class ComparedItem:
             return Number(None, "not generated yet" if self.record is None else "generation failed")
         if metric in COSTS:
             return self._cost(metric)
+        if metric == AUDIT:
+            return self._within()
         row = self.scores.get(metric) or self.scores.get(metric.partition(".")[0])
         if row is None:
             return Number(None, "not scored yet: genrun score")
         if row.value is None:
             return Number(None, row.reason or "not scored")
         return Number(row.value) if row.metric == metric else Number(None, f"{row.metric} has no such part")
+
+    @property
+    def is_audited(self) -> bool:
+        """True when it is held against its tolerance; a sequential item is what others are held against."""
+        return self.planned.audit and not self.planned.is_reference
+
+    def _within(self) -> Number:
+        error = self.number(AUDITED)
+        tolerance = self.planned.promise.get("tolerance", self.planned.solver.get("tolerance"))
+        if error.value is None or not isinstance(tolerance, int | float):
+            return Number(None, error.reason or "it has no tolerance")
+        return Number(float(error.value <= tolerance))
 
     def _cost(self, name: str) -> Number:
         if self.record is None or (name != "elapsed_s" and self.record.sampler is None):

@@ -23,6 +23,7 @@ from genrun.runner.job.registries import Registries
 from genrun.runner.job.schema import CacheSpec, JobSpec, LaunchSpec, ModelSpec, ParallelSpec, SamplingSpec, SolverSpec
 from genrun.runner.job.tree import Value, unknown
 from genrun.runner.job.validate import job_of, section
+from genrun.runner.job.workers import time_ranks, with_workers
 
 CHECKPOINT = ("model", "checkpoint")
 
@@ -79,6 +80,7 @@ class Sources:
         prompts: reads a prompt file.
         look: looks at a picture or clip.
         headers: reads what tensors are in files of weights.
+        workers: K where a job leaves it open, in place of what follows from its mesh.
     """
 
     registries: Registries
@@ -89,6 +91,7 @@ class Sources:
     prompts: ReadFile = field(default_factory=file_reader)
     look: Look = field(default_factory=input_reader)
     headers: Headers = field(default_factory=Headers)
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,8 @@ class Draft:
         job, solver, acceleration, model, sampling = self.job, self.solver, self.cache, self._model[0], self.sampling
         if job is None or solver is None or acceleration is None or model is None or sampling is None:
             return None
-        sections = {"model": self.model, "solver": SolverSpec(**solver), "cache": CacheSpec(**acceleration)}
-        job = job.model_copy(update=sections)
+        solver = SolverSpec(**solver, confidence=job.solver.confidence)
+        job = job.model_copy(update={"model": self.model, "solver": solver, "cache": CacheSpec(**acceleration)})
         each = (tuple(self.prompts), tuple(self.inputs), self.added)
         return Cell(self.axes, anywhere(job, self.root), *model, sampling, *each)
 
@@ -233,7 +236,15 @@ class Draft:
 
     @cached_property
     def _solver(self) -> tuple[dict[str, Any] | None, list[JobProblem]]:
-        return kind_options(self.root, self.registries.solvers, "solver", DEFAULT_SOLVER)
+        registry = self.registries.solvers
+        root = with_workers(self.root, registry, DEFAULT_SOLVER, self.sources.workers or self._time_ranks())
+        return kind_options(root, registry, "solver", DEFAULT_SOLVER)
+
+    def _time_ranks(self) -> int:
+        launch, parallel, job = self.launch, self.parallel, self.job
+        if launch is None or parallel is None or job is None:
+            return 1
+        return time_ranks(launch, parallel, job.objective, len(self.prompts) * len(job.seeds))
 
     @cached_property
     def _cache(self) -> tuple[dict[str, Any] | None, list[JobProblem]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from genrun.runner.job.matrix import AXES
@@ -27,7 +27,8 @@ def job_schema(registries: Registries | None = None) -> dict[str, Any]:
     _suggest(parts["ModelSpec"]["properties"]["adapter"], adapters.names())
     _suggest(parts["LaunchSpec"]["properties"]["kind"], registries.launchers.names())
     properties["score"]["items"] = _metric(registries.metrics.names())
-    parts["SolverSpec"] = {"oneOf": [_solver(kind, solvers.get(kind)) for kind in solvers.names()]}
+    of_job = parts["SolverSpec"]["properties"]
+    parts["SolverSpec"] = {"oneOf": [_solver(kind, solvers.get(kind), of_job) for kind in solvers.names()]}
     caches = registries.caches
     parts["CacheSpec"] = {"oneOf": [_solver(kind, caches.get(kind)) for kind in caches.names()]}
     names = {"type": "string", "description": "A name of `genrun models`, a folder, or a hub id (org/name)."}
@@ -58,13 +59,18 @@ def _metric(names: Sequence[str]) -> dict[str, Any]:
     return {"anyOf": [{"enum": list(names)}, kind]}
 
 
-def _solver(kind: str, solver: type) -> dict[str, Any]:
+def _solver(kind: str, solver: type, of_job: Mapping[str, Any] | None = None) -> dict[str, Any]:
     schema = model_of(solver).model_json_schema()
     options = schema.get("properties", {})
     for option in describe(solver):
         options[option.name].pop("title", None)
         if option.help:
             options[option.name]["description"] = option.help
+    if "workers" in options:
+        told = options["workers"].get("description", "")
+        options["workers"] = {"anyOf": [{"type": "integer"}, {"const": "auto"}], "default": "auto", "description": told}
+    if of_job and "tolerance" in options:
+        options["confidence"] = of_job["confidence"]
     return {
         "type": "object",
         "title": kind,

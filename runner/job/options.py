@@ -22,6 +22,11 @@ from genrun.runner.job.validate import problems_of
 
 DEFAULT_SOLVER = "sequential"
 NO_CACHE = "none"
+OF_THE_JOB = {"solver": ("kind", "confidence")}
+"""Section -> keys that are the job's own and no option of its kind; elsewhere the kind alone."""
+NEWER = {"scale"}
+"""Options that solvers of 0.1.0 did not have: at their defaults they are no part of an item."""
+
 MAX_SEED = 2**63 - 1
 """The largest that torch takes; every other number of an option is at most MAX_COUNT."""
 
@@ -64,7 +69,17 @@ def kind_options(
     if given is None or problems:
         return None, problems
     instance = options(**given)
-    return {"kind": kind, **{field.name: getattr(instance, field.name) for field in _fields(options)}}, []
+    return stated(kind, instance), []
+
+
+def stated(kind: str, solver: Any) -> dict[str, Any]:
+    """Return the kind and every option of a solver as an item says them.
+
+    What was no option yet when items were first named is said only where it is not as it was then.
+    """
+    values = {each.name: getattr(solver, each.name) for each in _fields(type(solver))}
+    quiet = [each.name for each in _fields(type(solver)) if each.name in NEWER and values[each.name] == _default(each)]
+    return {"kind": kind, **{name: value for name, value in values.items() if name not in quiet}}
 
 
 def checked(
@@ -82,7 +97,8 @@ def checked(
         The options that are given, in the types of their fields, or None; and what is wrong.
     """
     known = [] if options is None else [field.name for field in _fields(options)]
-    given = {name: value for name, value in section.data.items() if name != "kind"}
+    own = OF_THE_JOB.get(str(at[0]), ("kind",)) if len(at) == 1 else ("kind",)
+    given = {name: value for name, value in section.data.items() if name not in own}
     problems = [root.problem((*at, name), unknown_option(name, known), key=True) for name in given if name not in known]
     data = {name: bare(value) for name, value in given.items() if name in known and value.wrong is None}
     beyond = [root.problem((*at, name), wrong) for name, value in data.items() if (wrong := _beyond(name, value))]
@@ -124,9 +140,14 @@ def describe(solver: type) -> list[OptionDoc]:
     """Return the options of a solver, in the order of its fields, with the help of its docstring's `Attributes:`."""
     hints = typing.get_type_hints(solver)
     help_of = _attributes(inspect.getdoc(solver) or "")
-    return [
+    found = [
         OptionDoc(field.name, type_name(hints[field.name]), _default(field), help_of.get(field.name, ""))
         for field in _fields(solver)
+    ]
+    # A job that leaves K open gets the time ranks of its mesh.
+    return [
+        dataclasses.replace(each, type="int or auto", default="auto") if each.name == "workers" else each
+        for each in found
     ]
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.checkpoint.variants import changes_weights
 from genrun.adapters.pipeline.additions import CONTENTS, identity_of
+from genrun.runner.job import certificates
 from genrun.runner.job.errors import JobProblem, Origin, raise_all
 from genrun.runner.job.inputs import as_stored, identity, wrong_stored
 
@@ -31,11 +34,14 @@ ID_DIGITS = 20
 MAX_ITEMS = 1_000_000
 """A run folder has a file for each of them, and is looked through whenever a command asks how far it is."""
 
-NATIVE, NO_CACHE = "native", "none"
-LATER = ("cache", "attention", "inputs", "row")
+NATIVE, NO_CACHE, SEQUENTIAL = "native", "none", "sequential"
+HOW = ("solver", "cache", "attention")
+"""Sections that decide how an item is computed, and not what it shows."""
+
+LATER = ("cache", "attention", "inputs", "row", "promise", "audit")
 """Fields that items of earlier versions lack."""
 
-IF_THERE = ("inputs", "row")
+IF_THERE = ("inputs", "row", "promise", "audit")
 """Fields that are stored only where they say something."""
 
 TYPES: dict[str, Any] = {
@@ -43,6 +49,7 @@ TYPES: dict[str, Any] = {
     **dict.fromkeys(("model", "sampling", "solver", "axes", "cache", "inputs", "row"), dict),
     "negative_prompt": str | None,
     "seed": int,
+    "promise": dict,
 }
 """The types of an item's fields."""
 
@@ -74,6 +81,9 @@ class WorkItem:
         attention: the kernel.
         inputs: field of the prompt -> its pictures or clips: {"sha256", "suffix", "name"} each, of which the first counts.
         row: fields that the prompt had of its own: its name, strength, and fields of sampling.
+        promise: of its cell's tolerance: state, tolerance, confidence and the certificate; empty where none was asked for
+            and none is there. Not hashed, as the setting that follows from it is.
+        audit: True for an item that is compared with the sequential sampler's, and for that one. Not hashed either.
     """
 
     id: str
@@ -89,11 +99,13 @@ class WorkItem:
     attention: str = NATIVE
     inputs: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     row: dict[str, Any] = field(default_factory=dict)
+    promise: dict[str, Any] = field(default_factory=dict)
+    audit: bool = False
 
     @property
     def is_reference(self) -> bool:
         """True when the others of its pair are compared with it: sequential, computed in full."""
-        return self.solver["kind"] == "sequential" and not self.cache and self.attention == NATIVE
+        return self.solver["kind"] == SEQUENTIAL and not self.cache and self.attention == NATIVE
 
     @property
     def own(self) -> str:
@@ -123,6 +135,8 @@ class WorkItem:
         for name, kind in TYPES.items():
             if name in data and (not isinstance(data[name], kind) or isinstance(data[name], bool)):
                 raise ValueError(f"not an item: its {name} is {data[name]!r:.60}, and wanted is another type")
+        if type(data.get("audit", False)) is not bool:
+            raise ValueError(f"not an item: its audit is {data['audit']!r:.60}, and wanted is true or false")
         item = cls(**data)
         for name in ("id", "pair"):
             if not _SAFE_ID.fullmatch(data[name]):
@@ -164,11 +178,82 @@ def plan(loaded: LoadedJob) -> list[WorkItem]:
     if count > MAX_ITEMS:
         message = f"{count:,} items, more than {MAX_ITEMS:,}. Use `prompts.limit`, or split the job."
         raise_all([JobProblem(Origin(str(loaded.path)), "", message)])
-    fingerprints = _fingerprints(loaded)
-    columns = [list(_items(cell, _model(cell, fingerprints))) for cell in loaded.cells]
+    columns = [list(_items(cell, model)) for cell, model in zip(loaded.cells, models_of(loaded), strict=True)]
     _refuse_same(loaded, columns)
+    columns = _audited(loaded, columns)
     rows = itertools.zip_longest(*columns)
     return [pair[0] for row in rows for pair in row if pair is not None]
+
+
+def _audited(loaded: LoadedJob, columns: list[list[tuple[WorkItem, Prompt]]]) -> list[list[tuple[WorkItem, Prompt]]]:
+    """Mark the items that are audited, and add the sequential ones that they are compared with.
+
+    Drawn by a hash of their pairs: the same pairs in every cell that has them, so that these share a sequential item.
+    """
+    asked = loaded.job.audit
+    if asked is None:
+        return columns
+    references = {item.pair for column in columns for item, _ in column if item.is_reference}
+    chosen: set[str] = set()
+    added: dict[tuple[str, ...], list[tuple[WorkItem, Prompt]]] = {}
+    marked = []
+    for cell, column in zip(loaded.cells, columns, strict=True):
+        able = [item for item, _ in column if not item.is_reference and "tolerance" in item.solver]
+        drawn = {item.id for item in sorted(able, key=_draw)[: audit_size(asked, len(able))]}
+        if cell.axes or not able:
+            labelled = column
+        else:
+            labelled = [(replace(item, axes={"solver": cell.job.solver.kind}), prompt) for item, prompt in column]
+        for item, prompt in labelled:
+            if item.id in drawn and item.pair not in {*references, *chosen}:
+                reference = _reference(item, cell)
+                added.setdefault(tuple(reference.axes.values()), []).append((reference, prompt))
+        chosen |= {item.pair for item in able if item.id in drawn}
+        marked.append([(replace(item, audit=item.id in drawn), prompt) for item, prompt in labelled])
+    seen = [
+        [
+            (replace(item, audit=item.audit or (item.is_reference and item.pair in chosen)), prompt)
+            for item, prompt in each
+        ]
+        for each in marked
+    ]
+    return [*seen, *added.values()]
+
+
+def audit_size(asked: float | str, count: int) -> int:
+    """Return how many of `count` items are audited, for a number or a percentage: at least one, where there is one."""
+    share = float(asked.removesuffix("%")) / 100 if isinstance(asked, str) else None
+    return min(count, int(asked) if share is None else math.ceil(count * share - 1e-9))
+
+
+def _draw(item: WorkItem) -> bytes:
+    return hashlib.sha256(f"audit {item.pair}".encode()).digest()
+
+
+def _reference(item: WorkItem, cell: Cell) -> WorkItem:
+    """Return the sequential item that an item is compared with, in a cell of such items."""
+    solver = {"kind": SEQUENTIAL}
+    shared = _hash_of_cell(item.model, cell.adapter.call, item.sampling)
+    pair, item_id = _ids(shared, (item.prompt, item.negative_prompt, item.seed), _suffix(solver, {}, NATIVE))
+    kept = {axis: label for axis, label in item.axes.items() if axis.partition(".")[0] not in HOW}
+    axes = (
+        {**kept, "solver": SEQUENTIAL}
+        if len(kept) == len(item.axes)
+        else {axis: kept.get(axis, SEQUENTIAL) for axis in item.axes}
+    )
+    return replace(
+        item, id=item_id, pair=pair, solver=solver, axes=axes, cache={}, attention=NATIVE, promise={}, audit=True
+    )
+
+
+def models_of(loaded: LoadedJob) -> list[dict[str, Any]]:
+    """Return the model of each cell as its items have it.
+
+    Raises:
+        JobFileError: a checkpoint cannot be read.
+    """
+    fingerprints = _fingerprints(loaded)
+    return [_model(cell, fingerprints) for cell in loaded.cells]
 
 
 def canonical(data: Any) -> bytes:
@@ -234,17 +319,37 @@ def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt
     of_cell = _hash_of_cell(model, cell.adapter.call, sampling)
     cache = {} if cell.job.cache.kind == NO_CACHE else {"kind": cell.job.cache.kind, **cell.job.cache.options}
     attention = cell.job.attention
-    suffix = _suffix(solver, cache, attention)
+    of_all = _settled(cell, shared_by(model, cell), solver)
     for prompt, files in zip(cell.prompts, cell.inputs, strict=True):
         own = sampling_of(sampling, prompt) if prompt.row else sampling
         shared = of_cell if own == sampling else _hash_of_cell(model, cell.adapter.call, own)
+        # A certificate holds for the sampling that it was measured with.
+        settled = of_all if own == sampling else _settled(cell, {**shared_by(model, cell), "sampling": own}, solver)
+        suffix = _suffix(settled[0], cache, attention)
         inputs = as_stored(files, prompt.inputs)
         negative = prompt.negative_prompt
         negative = cell.sampling.get("negative_prompt") if negative is None else negative
         for seed in cell.job.seeds if prompt.seed is None else (prompt.seed,):
             pair, item_id = _ids(shared, (prompt.text, negative, seed), identity(inputs), suffix)
-            how = (model, own, solver, dict(cell.axes), cache, attention, inputs, dict(prompt.row))
+            how = (model, own, settled[0], dict(cell.axes), cache, attention, inputs, dict(prompt.row), settled[1])
             yield WorkItem(item_id, pair, prompt.text, negative, seed, *how), prompt
+
+
+def shared_by(model: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+    """Return what decides how a cell's items come out, besides their solver, prompts and seeds."""
+    sampling = dict(cell.sampling)
+    cache = {} if cell.job.cache.kind == NO_CACHE else {"kind": cell.job.cache.kind, **cell.job.cache.options}
+    found = {"model": _identity(model), "call": dict(cell.adapter.call), "sampling": sampling, "cache": cache}
+    return {**found, "attention": cell.job.attention}
+
+
+def _settled(cell: Cell, shared: Mapping[str, Any], solver: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the setting of a cell's solver, by its certificate where there is one, and what is promised of it."""
+    if not certificates.can_be_calibrated(solver):
+        return dict(solver), {}
+    prompts = certificates.hash_of([prompt.text for prompt in cell.prompts])
+    key = certificates.key_of(shared, solver)
+    return certificates.settle(Path(cell.job.output.dir), key, solver, cell.job.solver.confidence, prompts)
 
 
 def _hash_of_cell(model: Mapping[str, Any], call: Mapping[str, Any], sampling: Mapping[str, Any]) -> Hash:

@@ -28,6 +28,7 @@ from genrun.runner.job.schema import JobSpec
 from genrun.runner.job.tree import Path as TreePath
 from genrun.runner.job.tree import Value, bare, dotted, dress, put, section_path
 from genrun.runner.job.validate import job_of
+from genrun.runner.job.workers import AUTO
 
 DEFAULT = "default"
 STORED_AS = "job.yaml of the run"
@@ -55,6 +56,8 @@ METRIC_FILES = ("checkpoint", "full_info", "network", "python", "reference", "we
 
 OUTPUT = ("output", "dir")
 """A folder of this machine, relative to the current one: stored without `~`."""
+
+WORKERS = ("solver", "workers")
 
 TEMPLATE = ("launch", "template")
 """A file that is read again, from the run's folder, whenever more workers are started: stored by its absolute path."""
@@ -92,6 +95,7 @@ def load(
     sets: Sequence[str] = (),
     environ: Mapping[str, str] = os.environ,
     registries: Registries | None = None,
+    workers: int | None = None,
 ) -> LoadedJob:
     """Read a job file and check everything that can be checked without loading a model.
 
@@ -100,13 +104,14 @@ def load(
         sets: texts of `--set` options, "a.b=value".
         environ: the environment, for `${NAME}`.
         registries: what is installed, unless told otherwise.
+        workers: K where the job leaves it open, in place of what follows from its mesh.
 
     Raises:
         JobFileError: with every problem, sorted by place.
     """
     path = job_file(Path(path))
     registries = registries or Registries.installed()
-    return check(read_job(path, environ, registries.adapters.names()), path, sets, environ, registries)
+    return check(read_job(path, environ, registries.adapters.names()), path, sets, environ, registries, workers)
 
 
 def check(
@@ -115,6 +120,7 @@ def check(
     sets: Sequence[str] = (),
     environ: Mapping[str, str] = os.environ,
     registries: Registries | None = None,
+    workers: int | None = None,
 ) -> LoadedJob:
     """Check a job that has been read, or made from a command line; arguments and errors as those of `load`."""
     registries = registries or Registries.installed()
@@ -126,7 +132,7 @@ def check(
     root = mark_wrong(_with_ranks(root))
     matrix_cells, wrong_axes = cells_of(root, registries)
     problems += [*check_values(root), *check_keys(root), *wrong_axes]
-    sources = Sources(registries)
+    sources = Sources(registries, workers=workers)
     drafts = [Draft(each.root, each.axes, sources) for each in matrix_cells]
     found = [[problem for check in CHECKS for problem in check(draft)] for draft in drafts]
     # One bad cell does not keep the others from being made; but a job of which nothing can be made is refused.
@@ -226,6 +232,8 @@ def resolved_document(root: Value, cell: Cell, folder: Path) -> tuple[dict[str, 
         The document, and the origin of each of its values by dotted path.
     """
     root = root.map_leaves(lambda value, path: _seen_from(folder, value, path))
+    if root.text(WORKERS) == AUTO:  # the number that it stands for is filled in
+        root = put(root, WORKERS, Value(None, root.place(WORKERS)))
     matrix = root.get("matrix")
     axes = tuple(matrix.data) if matrix is not None and matrix.is_mapping else ()
     filled = {name: _fill_in(root.get(name), value) for name, value in _defaults(cell, axes).items()}

@@ -42,6 +42,9 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 COSTS = {"rounds": False, "nfe": False, "speedup": True, "elapsed_s": False}
 """Costs of an item, which gates may limit like metrics -> True when higher is better."""
 
+AUDIT = "audit"
+"""Share of the audited items that are within their tolerance, which a gate may limit like a metric."""
+
 FILE_TAG, LIST_TAG = "prompts-file", "prompts-list"
 SUITE_TAG, COCO_TAG = "prompts-suite", "prompts-coco"
 TEMPLATE_TAG, TEXT_TAG, ROW_TAG = "prompts-template", "prompt-text", "prompt-row"
@@ -263,6 +266,11 @@ class SolverSpec(_Kind):
     """The solver; its other keys are the solver's options."""
 
     kind: Text = Field(default="sequential", description="Name of the solver; `genrun solvers` lists them.")
+    confidence: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Share of new items that are to be within the tolerance, such as 0.95, which `genrun calibrate` "
+        "certifies a setting for; 0: run what is written, whatever was calibrated.",
+    )
 
 
 class CacheSpec(_Kind):
@@ -438,6 +446,11 @@ class JobSpec(_Section):
     output: OutputSpec = OutputSpec()
     score: tuple[MetricSpec, ...] = Field(
         default=(), description="Metrics to compute; `genrun score --list` lists them."
+    )
+    audit: Allowance | None = Field(
+        default=None,
+        description="Items, drawn at random, that are also sampled sequentially and compared: a number, or such as 2% of "
+        "each cell; the report and a gate `audit` tell how many are within their tolerance.",
     )
     gates: dict[str, GateSpec] = Field(
         default_factory=dict,

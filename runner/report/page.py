@@ -14,6 +14,7 @@ from genrun.runner.report.sections.failed import FailedItem, collect_failures
 from genrun.runner.report.sections.nights import NightsSection, collect_nights
 from genrun.runner.report.sections.notes import Notes, collect_notes
 from genrun.runner.report.sections.outliers import Ranking, collect_outliers
+from genrun.runner.report.sections.promise import PromiseRow, collect_promises
 from genrun.runner.report.sections.seconds import collect_seconds
 from genrun.runner.report.sections.speed import SpeedSection, collect_speed
 from genrun.runner.report.sections.summary import (
@@ -53,6 +54,7 @@ class Page:
         failed: how many failed.
         notes: what has to be told about done items, by kind.
         comparison: with a baseline or of the run's own cells, with its gates; or None.
+        promises: what is promised of the tolerance of its cells, and what audits found.
         nights: the history of the run's job.
         summary: the groups in a table.
         speed: charts of what each solver costs.
@@ -78,6 +80,7 @@ class Page:
     failed: int
     notes: tuple[Notes, ...]
     comparison: ComparisonSection | None
+    promises: tuple[PromiseRow, ...]
     nights: NightsSection
     summary: SummarySection
     speed: SpeedSection
@@ -105,6 +108,7 @@ class Page:
             ("failed", "Failed"): bool(self.failures),
             ("notes", "Notes"): bool(self.notes),
             ("gates", "Gates"): comparison is not None and bool(comparison.gates.rows),
+            ("promise", "Tolerance"): bool(self.promises),
             ("nights", "Nights"): bool(self.nights.rows or self.nights.note),
             ("summary", "Summary"): True,
             ("speed", "Speed"): not all(group.is_reference for group in self.groups),
@@ -152,6 +156,7 @@ def collect(run: RunFolder, *, media_root: str = RUN_ROOT, link_logs: bool = Tru
         failed=sum(group.failed for group in groups),
         notes=collect_notes(items, records),
         comparison=comparison,
+        promises=collect_promises(items, scores, colours),
         nights=nights,
         summary=SummarySection(
             build_table(groups, metrics, nights.trends, saved if has_caches else None, seconds.by_group),

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from genrun.adapters.scorers import registry
+from genrun.runner.job.schema import AUDIT
 
 COST_TITLES = {"rounds": "rounds", "nfe": "NFE", "speedup": "N / rounds", "elapsed_s": "seconds an item"}
 RULES = {"max": "at most", "min": "at least", "max_drop": "drops by at most", "max_rise": "rises by at most"}
@@ -19,6 +20,8 @@ MOST_MESSAGE_LETTERS = 2000
 
 def title_of(metric: str) -> str:
     """Return the heading of a metric, a part of one, a drift or a cost."""
+    if metric == AUDIT:
+        return "audited items within tolerance"
     if metric in COST_TITLES:
         return COST_TITLES[metric]
     if metric.startswith(DRIFT):

@@ -10,10 +10,14 @@ from genrun.adapters.scorers import registry
 from genrun.adapters.scorers.contract import Metric, SetMetric, needs_of, options_of
 from genrun.registry import UnknownNameError
 from genrun.runner.errors import UsageError
+from genrun.runner.job.schema import AUDIT
 from genrun.runner.store.scores import metrics_of
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
+
+AUDITED = "latent_rmse"
+"""The metric by which an audit tells whether an item is within its tolerance."""
 
 MetricOptions = Mapping[str, Mapping[str, Any]]
 """Metric -> option -> value."""
@@ -36,9 +40,12 @@ def wanted_metrics(
     Raises:
         UsageError: no metric of that name, or no such option.
     """
-    of_job = metrics_of(run.job_document())
+    document = run.job_document()
+    of_job = metrics_of(document)
+    # What an audit compares is measured whatever else is.
+    audited = [AUDITED] if document.get(AUDIT) is not None and of_job else []
     try:
-        chosen = names or list(of_job) or [name for name in registry.names() if not needs_of(registry.get(name))]
+        chosen = names or [*of_job, *audited] or [name for name in registry.names() if not needs_of(registry.get(name))]
         for name in (options or {}).keys() - set(chosen):
             raise UsageError(f"{name} is given options, but is not measured.", remedy=f"Add it: --metrics {name}")
         layers = (defaults or {}, of_job, options or {})

@@ -91,6 +91,7 @@ class Record:
         media_bytes: size of the media file; None in records of earlier versions.
         latents_bytes: size of the latents file.
         sound: of the media file: samples a second as `rate`, and `channels`; empty where it has none.
+        promise: of the item's tolerance, as the plan has it; empty where nothing was asked for.
     """
 
     item_id: str
@@ -117,6 +118,7 @@ class Record:
     media_bytes: int | None = None
     latents_bytes: int | None = None
     sound: dict[str, int] = field(default_factory=dict)
+    promise: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_cancelled(self) -> bool:
@@ -154,7 +156,10 @@ _STATS = frozenset(each.name for each in dataclasses.fields(SamplerStats))
 
 def format_record(record: Record) -> bytes:
     """Return a record as JSON."""
-    return (json.dumps(dataclasses.asdict(record), indent=1, allow_nan=False) + "\n").encode()
+    found = dataclasses.asdict(record)
+    if not record.promise:
+        del found["promise"]
+    return (json.dumps(found, indent=1, allow_nan=False) + "\n").encode()
 
 
 def parse_record(data: bytes, item_id: str | None = None) -> Record:
@@ -215,6 +220,7 @@ def _check(record: Record) -> None:
     _want(type(record.mesh) is dict and _are(record.mesh.values(), int), "mesh", record.mesh)
     _want(type(record.output) is dict, "output", record.output)
     _want(type(record.sound) is dict and _are(record.sound.values(), int), "sound", record.sound)
+    _want(type(record.promise) is dict, "promise", record.promise)
     if record.error is not None:
         _want(type(record.error) is dict, "error", record.error)
         # Every error has these.

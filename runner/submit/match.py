@@ -79,7 +79,7 @@ def check_same(job: SubmittedJob, folder: RunFolder) -> None:
     new = {item.id for item in job.items}
     changes = changed_fields(folder.job_document(), job.document)
     if not changes:
-        changes = ["the prompts' file, the checkpoint or the defaults of an adapter"]
+        changes = ["the prompts' file, the checkpoint, a calibration or the defaults of an adapter"]
     listed = "".join(f"\n    {change}" for change in changes[:SHOWN])
     more = f"\n    and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
     raise MixError(

@@ -46,6 +46,7 @@ def rebuild(folder: RunFolder) -> list[str]:
         UnreadableError: one of them may not be looked into.
     """
     from genrun.runner.job import load
+    from genrun.runner.job.workers import OF_0_1
 
     if not planned_ids(folder, ())[1]:
         return []
@@ -53,6 +54,8 @@ def rebuild(folder: RunFolder) -> list[str]:
     try:
         loaded = load(folder.path / "job.yaml")
         job = SubmittedJob.of(loaded, document)
+        if not is_run_of(job, folder):
+            job = SubmittedJob.of(load(folder.path / "job.yaml", workers=OF_0_1), document)
     except JobFileError as error:
         raise _hopeless(folder, str(error).splitlines()[0]) from error
     if not is_run_of(job, folder):

@@ -77,7 +77,7 @@ def reusable(job: SubmittedJob, job_folder: Path) -> dict[str, Found]:
             with contextlib.suppress(GenrunError):
                 record = folder.record(item_id)
                 if record is not None and fits(missing[item_id], record):
-                    found[item_id] = Found(folder, record)
+                    found[item_id] = Found(folder, replace(record, promise=missing[item_id].promise))
                     del missing[item_id]
     return found
 
@@ -115,7 +115,7 @@ def _fits(folder: RunFolder, job: SubmittedJob) -> Callable[[WorkItem, Record], 
             record.item_id == item.id
             and record.status == "done"
             and _is_in_place(folder, item, record)
-            and not (needs_latents and record.latents is None)
+            and not ((needs_latents or item.audit) and record.latents is None)
             and written is not None
             and not differences(item, record, written, wanted)
         )

@@ -134,7 +134,9 @@ def find_stale(
     for item, record, recorded_ns in _done(folder, items):
         missing = _missing(folder, record, 0 if thorough else recorded_ns)
         others = differences(item, record, record.output or before, wanted) if record.media else []
-        if "media" in missing or ("latents" in missing and needs_latents):
+        if item.audit and record.latents is None:
+            missing["latents"] = f"the latents of {item.id}, which is audited now, were not kept"
+        if "media" in missing or ("latents" in missing and (needs_latents or item.audit)):
             found.lost[item.id] = next(iter(missing.values()))
             found.changed.append(_lost(record, missing))
         elif others and (record.latents is None or "latents" in missing):

@@ -109,13 +109,21 @@ class ItemSampler:
             versions=dict(self.versions),
             mesh={axis: size for axis, size in self.team.mesh.to_dict().items() if axis != "data"},
             output=dict(self.output),
+            promise=item.promise,
         )
         sample = None if failures else sample
         if sample is not None:
             notes = (*sample.notes, *cache_notes(item, sample.stats))
             record = replace(record, sampler=sample.stats, notes=notes)
         return UnfinishedItem(
-            self.folder, self.producer, item, record, sample, self.save_latents, self.team.rank, self.log
+            self.folder,
+            self.producer,
+            item,
+            record,
+            sample,
+            self.save_latents or item.audit,
+            self.team.rank,
+            self.log,
         )
 
     def _restore(self, item: WorkItem, attempt: int) -> UnfinishedItem | None:
@@ -147,7 +155,7 @@ class ItemSampler:
             item,
             record,
             sample,
-            self.save_latents,
+            self.save_latents or item.audit,
             self.team.rank,
             self.log,
             is_timed=False,

@@ -4,6 +4,7 @@ Functions return what they made and raise `GenrunError`; whoever wants to hear w
 here imports torch before it is needed.
 """
 
+from genrun.runner.api.calibrating import Calibration, calibrate_tolerance
 from genrun.runner.api.finding import AnyRun
 from genrun.runner.api.housekeeping import ListedRun, Removal, collect_garbage, remove, runs
 from genrun.runner.api.jobs import AnyJob, Forecast, calibrate, estimate_memory, forecast, load_job, plan
@@ -22,6 +23,7 @@ __all__ = [
     "AnyJob",
     "AnyRun",
     "Bench",
+    "Calibration",
     "ConsoleListener",
     "Failure",
     "Forecast",
@@ -41,6 +43,7 @@ __all__ = [
     "bench",
     "bench_ranks",
     "calibrate",
+    "calibrate_tolerance",
     "cancel",
     "collect_garbage",
     "compare",

@@ -54,19 +54,19 @@ def test_a_bench_in_closed_form_writes_tables_and_a_page(tmp_path: Path) -> None
     result = bench("--problem", "analytic", *SMALL, "--out", str(out))
     with (out / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * 2 * 2 * 2
-    assert {row["problem"] for row in rows} == {"mixture", "bifurcation", "linear"}
+    assert len(rows) == 4 * 2 * 2 * 2
+    assert {row["problem"] for row in rows} == {"mixture", "bifurcation", "stiff", "linear"}
     assert all(float(row["rounds"]) <= 12 and row["error"] == "" for row in rows)
     with (out / "pareto.csv").open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == 3 * 2 * 2 * 3
+        assert len(list(csv.DictReader(file))) == 4 * 2 * 2 * 3
     whole = json.loads((out / "results.json").read_text())
     assert whole["settings"]["steps"] == 12
     assert len(whole["cells"][0]["by_sample"]) == 2
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["problem", "RMSE", "solver", "K=2", "K=8"]
     assert Path(lines[-1]) == out / "index.html"
-    assert "24 cells of 2 samples" in result.stderr
-    assert "24/24 done" in result.stderr
+    assert "32 cells of 2 samples" in result.stderr
+    assert "32/32 done" in result.stderr
 
 
 def test_the_same_command_again_keeps_every_cell_and_every_byte(tmp_path: Path) -> None:

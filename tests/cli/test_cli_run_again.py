@@ -245,3 +245,18 @@ def test_a_home_is_filled_in(
     run = Path(genrun("submit", "job.yaml").stdout.strip())
     assert run.is_relative_to(tmp_path / "home" / "runs" / "fake")
     assert not (tmp_path / "~").exists()
+
+
+def test_a_run_that_was_begun_with_eight_workers_goes_on_with_them(genrun: Genrun, write_job: WriteJob) -> None:
+    # Up to 0.1.0 that was the default; now a job that says no number has as many as its mesh has time ranks.
+    write_job(solver={"kind": "ropa", "workers": 8}, matrix={}, prompts=["a cat"])
+    older = last_json(genrun("submit", "job.yaml", "--json"))
+    write_job(solver="ropa", matrix={}, prompts=["a cat"])
+    again = genrun("submit", "job.yaml", "--json")
+    named = genrun("submit", "job.yaml", "--run", older["run"], "--json")
+    fresh = last_json(genrun("submit", "job.yaml", "--new", "--json"))
+    known = last_json(genrun("submit", "job.yaml", "--json"))
+
+    assert "goes on with 8 workers, as it was begun" in again.stderr
+    assert {last_json(each)["run"] for each in (again, named)} == {older["run"]}
+    assert fresh["run"] != older["run"] and known["run"] == fresh["run"]

@@ -130,7 +130,7 @@ def test_models_are_listed_with_their_defaults() -> None:
 def test_solvers_are_listed_with_their_options() -> None:
     (solver,) = json.loads(run("solvers", "ropa", "--json").stdout)
     workers = next(option for option in solver["options"] if option["name"] == "workers")
-    assert (workers["type"], workers["default"]) == ("int", 8)
+    assert (workers["type"], workers["default"]) == ("int or auto", "auto")
     assert all(option["help"] for option in solver["options"])
     text = run("solvers").stdout
     assert solver["title"] in text

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from genrun.runner.cli import main
 from genrun.runner.job import load
 from genrun.runner.job.plan import plan
+from genrun.runner.job.workers import OF_0_1
 
 HERE = Path(__file__).parent
 RUN = HERE / "run-0.1.0"
@@ -80,8 +81,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 
 def ids_of(path: Path) -> dict[str, Any]:
-    """Plan a job, and return how many items it has, the first three ids and pairs, and a hash of all of them."""
-    items = plan(load(path))
+    """Plan a job, and return how many items it has, the first three ids and pairs, and a hash of all of them.
+
+    With the K of 0.1.0 where the job says none: later versions take it from the mesh, and go on with runs that have it.
+    """
+    items = plan(load(path, workers=OF_0_1))
     everything = hashlib.sha256("".join(item.id + item.pair for item in items).encode()).hexdigest()
     return {"items": len(items), "first": [[item.id, item.pair] for item in items[:3]], "all": everything}
 

@@ -139,7 +139,7 @@ def test_probes_turn_to_the_largest_directions_of_the_jacobian() -> None:
     assert 3 < answer[0, 1] < 5
 
 
-@pytest.mark.parametrize(("workers", "probes"), [(1, 0), (2, 0), (4, 1), (8, 5), (16, 11)])
+@pytest.mark.parametrize(("workers", "probes"), [(1, 0), (2, 0), (4, 0), (8, 2), (16, 5)])
 def test_a_share_of_the_workers_probes_at_the_last_node(workers: int, probes: int) -> None:
     problem = flow()
     recorder = Recorder(problem, mixture())

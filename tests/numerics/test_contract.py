@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from genrun.solvers import NonFiniteError, Point, drive, registry, solve
-from tests.numerics.worlds import PROBLEMS, Recorder, bifurcation, flow, mixture
+from tests.numerics.worlds import PROBLEMS, Recorder, bifurcation, flow, mixture, stiff
 
 PARALLEL = tuple(name for name in registry.names() if name != "sequential")
 EXACT = {"tolerance": 0.0}
-WORLDS = {"mixture": mixture(), "bifurcation": bifurcation()}
+WORLDS = {"mixture": mixture(), "bifurcation": bifurcation(), "stiff": stiff()}
 LEAST_SPEEDUP = {"chords": 2, "srds": 2}
 """With 8 workers on 50 smooth steps: 3, but for the two whose fine steps, one a round in each of eight stretches, leave no
 room for it. CHORDS' fastest core alone ends in round 17."""

@@ -17,6 +17,7 @@ from genrun.solvers.analytic import (
     mixture,
     output_at,
     shifted_sigmas,
+    stiff,
 )
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "linear",
     "mixture",
     "shifted_sigmas",
+    "stiff",
 ]
 
 PROBLEMS = {"flow": flow, "diffusion": diffusion}

@@ -247,7 +247,7 @@ def test_tocas_scores_find_the_token_that_all_attend_to() -> None:
 @pytest.mark.parametrize("kind", ["faster", "taylorseer", "mag"])
 def test_what_goes_by_the_order_of_steps_is_refused_on_a_parallel_solver(kind: str) -> None:
     with pytest.raises(CacheError, match=f"{kind} needs evaluations in the order of steps.*Use solver sequential"):
-        sampled(build("flux"), "flux", {"kind": kind}, "ropa")
+        sampled(build("flux"), "flux", {"kind": kind}, "ropa", workers=8)
 
 
 def test_mag_without_ratios_is_refused_with_what_to_do() -> None:

@@ -62,7 +62,10 @@ def test_items_of_earlier_versions_are_still_read(tmp_path: Path) -> None:
         ("cache: {kind: toca, intervall: 2}\n", "cache.intervall: unknown option. Did you mean 'interval'?"),
         ("cache: {kind: toca, interval: 0}\n", "cache.interval: must be at least 1, got 0."),
         ("cache: taylorseer\nsolver: ropa\n", "taylorseer needs evaluations in the order of steps"),
-        ("cache: {kind: mag, ratios: [1.0, 0.9]}\nsolver: ropa\n", "Use solver sequential, or workers: 1"),
+        (
+            "cache: {kind: mag, ratios: [1.0, 0.9]}\nsolver: {kind: ropa, workers: 8}\n",
+            "Use solver sequential, or workers: 1",
+        ),
         ("cache: mag\n", "measure them with `genrun caches mag --calibrate MODEL`"),
         ("attention: flash\n", "pip install flash-attn"),
         ("attention: sparge\n", "pip install git+https://github.com/thu-ml/SpargeAttn.git"),

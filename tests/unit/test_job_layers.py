@@ -277,9 +277,9 @@ def test_a_problem_of_every_cell_is_reported_once() -> None:
 
 
 def test_cells_that_make_the_same_items_are_refused() -> None:
-    text = f"{BASE}matrix: {{solver: [window, {{kind: window, workers: 8}}]}}\n"
+    text = f"{BASE}matrix: {{solver: [window, {{kind: window, workers: 1}}]}}\n"
     assert problems_of(text) == [
-        "job.yaml:3:19: matrix: solver=window and solver=window K=8 make the same items. Remove one of them."
+        "job.yaml:3:19: matrix: solver=window and solver=window K=1 make the same items. Remove one of them."
     ]
 
 

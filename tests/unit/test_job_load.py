@@ -66,7 +66,7 @@ def checkpoint(folder: str, *files: str) -> None:
         (
             '"a\\nb\\e": 1',
             "3:1: a\\nb\\x1b: unknown option. There are: name, model, prompts, seeds, sampling, solver, "
-            "cache, attention, parallel, objective, launch, output, score, gates, notify, nightly, matrix.",
+            "cache, attention, parallel, objective, launch, output, score, audit, gates, notify, nightly, matrix.",
         ),
         ("sampling: {height: 9}", "3:20: sampling.height: tiny-video needs a multiple of 8."),
         ("sampling: {guidance_scale: high}", "3:28: sampling.guidance_scale: wanted a number, got 'high'."),
@@ -240,7 +240,7 @@ def test_shorthands_mean_the_same_as_the_long_form() -> None:
 def test_the_defaults_of_adapter_and_solver_are_filled_in() -> None:
     loaded = load_text(f"{BASE}solver: window\nsampling: {{steps: 3}}\n")
     assert loaded.job.name == "job"
-    assert loaded.document["solver"] == {"kind": "window", "workers": 8, "tolerance": 0.05, "mode": "exact"}
+    assert loaded.document["solver"] == {"kind": "window", "workers": 1, "tolerance": 0.05, "mode": "exact"}
     assert loaded.document["sampling"] == {
         "steps": 3,
         "guidance_scale": 5.0,

@@ -13,7 +13,7 @@ from genrun.runner.strict_json import read_json
 from tests.fakes.checkpoints import write_checkpoint
 from tests.fakes.jobs import BASE, ids, items_of
 
-JOB = f"{BASE}seeds: [0, 1]\nsolver: window\n"
+JOB = f"{BASE}seeds: [0, 1]\nsolver: {{kind: window, workers: 8}}\n"
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def test_cells_stand_side_by_side() -> None:
         "output={dir: elsewhere, save_latents: true, format: png, crf: 0}",
         "score=[psnr]",
         "model.device=cpu",
-        "solver={kind: window, workers: 8}",
+        "solver={kind: window, workers: 8, tolerance: 0.05}",
         "sampling.guidance_scale=5.0",
         "sampling.steps=10",
         "sampling.options={}",
@@ -141,7 +141,7 @@ def test_the_resolved_parts_of_an_item() -> None:
         "num_frames": 9,
         "options": {"eta": 0.0},
     }
-    assert item.solver == {"kind": "window", "workers": 8, "tolerance": 0.05, "mode": "exact", "window": None}
+    assert item.solver == {"kind": "window", "workers": 1, "tolerance": 0.05, "mode": "exact", "window": None}
     assert item.model == {
         "adapter": "tiny-video",
         "checkpoint": "org/tiny-video",

@@ -91,12 +91,13 @@ def test_samples_of_a_batch_are_controlled_apart(solver: str) -> None:
     pipe = build("sd3")
     seeds = (4, 5)
     call = {**call_kwargs("sd3"), "num_inference_steps": 12, "num_images_per_prompt": 2}
-    with genrun.parallelize(pipe, solver) as run:
+    options: dict[str, Any] = {} if solver == "sequential" else {"workers": 8}
+    with genrun.parallelize(pipe, solver, **options) as run:
         together = latents_of(pipe(**{**call, "generator": [generator(seed) for seed in seeds]}))
     solutions = run.solutions
     for row, seed in enumerate(seeds):
         alone = {**call, "num_images_per_prompt": 1, "generator": generator(seed)}
-        latents, solution = sampled(pipe, solver, {}, **alone)
+        latents, solution = sampled(pipe, solver, options, **alone)
         assert solutions[row].fronts == solution.fronts
         assert torch.allclose(together[row], latents[0], atol=1e-4)
 
@@ -132,7 +133,7 @@ def test_asking_for_the_solution_before_a_call_says_so() -> None:
 
 def test_progress_is_told_after_every_round() -> None:
     pipe, seen = build("sd3"), []
-    with genrun.parallelize(pipe, "paradigms", on_round=seen.append) as run:
+    with genrun.parallelize(pipe, "paradigms", workers=8, on_round=seen.append) as run:
         pipe(**call_kwargs("sd3"))
     assert [p.rounds for p in seen] == list(range(1, run.solution.rounds + 1))
     assert [p.front for p in seen] == list(run.solution.fronts)
@@ -150,3 +151,9 @@ def test_the_bar_counts_steps_rounds_and_evaluations(capsys: pytest.CaptureFixtu
     assert f"rounds={run.solution.rounds}" in last
     assert f"evaluations={run.solution.nfe}" in last
     assert "progress_bar" not in vars(pipe)
+
+
+@pytest.mark.parametrize(("options", "k"), [({}, 1), ({"workers": "auto"}, 1), ({"workers": 3}, 3)])
+def test_in_one_process_there_is_one_worker_unless_told(options: dict[str, Any], k: int) -> None:
+    with genrun.parallelize(build("sd3"), "ropa", **options) as run:
+        assert run.scheduler.solver.workers == k

@@ -23,9 +23,15 @@ from genrun.runner.job.checks.loops import check_loops
 from genrun.runner.job.checks.model import check_components, check_offload, check_pipeline, check_quantization
 from genrun.runner.job.checks.output import check_folder, check_format, check_sound
 from genrun.runner.job.checks.parallel import check_guidance, check_model_axes, check_ranks
-from genrun.runner.job.checks.sampling import check_call, check_model_rules, check_negative_prompts, check_seeds
+from genrun.runner.job.checks.sampling import (
+    check_call,
+    check_confidence,
+    check_model_rules,
+    check_negative_prompts,
+    check_seeds,
+)
 from genrun.runner.job.checks.scheduler import check_scheduler
-from genrun.runner.job.checks.score import check_gates, check_metrics
+from genrun.runner.job.checks.score import check_audit, check_gates, check_metrics
 from genrun.runner.job.errors import JobProblem
 
 Check = Callable[[Draft], Iterable[JobProblem]]
@@ -42,6 +48,7 @@ CHECKS: Sequence[Check] = (
     check_model_rules,
     check_call,
     check_inputs,
+    check_confidence,
     check_scheduler,
     check_cache,
     check_attention,
@@ -59,6 +66,7 @@ CHECKS: Sequence[Check] = (
     check_folder,
     check_metrics,
     check_gates,
+    check_audit,
 )
 """All checks of a new job. Problems are sorted by place, so the order is a reader's."""
 

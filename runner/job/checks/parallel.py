@@ -11,8 +11,7 @@ from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.mesh_axes import AXES, product
 from genrun.runner.job.schema import LaunchSpec, ParallelSpec
 from genrun.runner.job.tree import Path
-
-AUTO = "auto"
+from genrun.runner.job.workers import AUTO, gpus_of, ranks_of
 
 
 def check_ranks(cell: Draft) -> Iterator[JobProblem]:
@@ -28,16 +27,7 @@ def check_ranks(cell: Draft) -> Iterator[JobProblem]:
 
 def _ranks(launch: LaunchSpec) -> tuple[int | None, Path]:
     """Return the ranks that the section asks for, and the key that says so."""
-    if launch.processes != AUTO:
-        return launch.processes, ("launch", "processes")
-    if launch.kind == "slurm" and _gpus(launch):
-        return launch.nodes * _gpus(launch), ("launch", "gpus")
-    return None, ()
-
-
-def _gpus(launch: LaunchSpec) -> int:
-    """Return the GPUs of a node: "h200:8" is 8."""
-    return int(str(launch.gpus).rpartition(":")[2])
+    return ranks_of(launch), ("launch", "processes" if launch.processes != AUTO else "gpus")
 
 
 def _misfit(launch: LaunchSpec, parallel: ParallelSpec, count: int) -> str:
@@ -45,7 +35,7 @@ def _misfit(launch: LaunchSpec, parallel: ParallelSpec, count: int) -> str:
     sizes = {axis: getattr(parallel, axis) for axis in AXES}
     of_team = {axis: size for axis, size in sizes.items() if axis != "data"}
     team = math.prod(1 if size == AUTO else size for size in of_team.values())
-    gpus = launch.nodes * _gpus(launch)
+    gpus = launch.nodes * gpus_of(launch)
     if parallel.data != AUTO and parallel.time == AUTO:
         team *= parallel.data
         of_team = {axis: 1 if size == AUTO else size for axis, size in sizes.items()}

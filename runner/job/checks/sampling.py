@@ -62,3 +62,10 @@ def check_negative_prompts(cell: Draft) -> Iterator[JobProblem]:
 def check_seeds(cell: Draft) -> Iterator[JobProblem]:
     """Refuse a seed that is given twice."""
     return repeated((at, value) for at, value in cell.root.entries(("seeds",)) if type(value.data) is int)
+
+
+def check_confidence(cell: Draft) -> Iterator[JobProblem]:
+    """Refuse a confidence for a solver that has no tolerance to keep."""
+    solver, job = cell.solver, cell.job
+    if solver is not None and job is not None and job.solver.confidence and "tolerance" not in solver:
+        yield cell.root.problem(("solver", "confidence"), f"{solver['kind']} has no tolerance to keep. Leave it out.")

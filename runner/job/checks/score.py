@@ -12,7 +12,7 @@ from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.field_types import PERCENT_PATTERN
 from genrun.runner.job.options import checked
 from genrun.runner.job.registries import RegistryLike
-from genrun.runner.job.schema import COSTS
+from genrun.runner.job.schema import AUDIT, COSTS
 from genrun.runner.job.tree import Path, Value, got, repeated, unknown
 
 SCORE: Path = ("score",)
@@ -38,6 +38,18 @@ def check_metrics(cell: Draft) -> Iterator[JobProblem]:
             yield from checked(cell.root, at, entry, None if options is None else type(options))[1]
 
 
+def check_audit(cell: Draft) -> Iterator[JobProblem]:
+    """Refuse an audit of no items, of a part of an item, or of items without a tolerance."""
+    asked = cell.root.get(AUDIT)
+    number = _number(asked)
+    if asked is None or number is None:
+        return
+    if isinstance(asked.data, str) and not 0 < number <= 1:
+        yield cell.root.problem((AUDIT,), f"wanted more than 0% and at most 100%, got {got(asked)}.")
+    elif not isinstance(asked.data, str) and (number < 1 or number != int(number)):
+        yield cell.root.problem((AUDIT,), f"wanted a whole number of items, or such as 2%, got {got(asked)}.")
+
+
 def _named_metrics(root: Value) -> list[tuple[Path, Value, Value]]:
     """Return each entry of `score` that has a name: its path, the name and the entry."""
     found = [(at, entry.get("kind") if entry.is_mapping else entry, entry) for at, entry in root.entries(SCORE)]
@@ -49,13 +61,16 @@ def check_gates(cell: Draft) -> Iterator[JobProblem]:
     gates = cell.root.get("gates")
     metrics = cell.registries.metrics
     scored = [name.data for _, name, _ in _named_metrics(cell.root)]
+    audited = (asked := cell.root.get(AUDIT)) is not None and asked.data is not None
     for name, rules in gates.data.items() if gates is not None and isinstance(gates.data, dict) else ():
-        for path, message in _wrong_gate(name, rules, scored, metrics):
+        for path, message in _wrong_gate(name, rules, scored, metrics, audited):
             yield cell.root.problem(("gates", name, *path), message, key=True)
 
 
-def _wrong_gate(name: str, rules: Value, scored: Sequence[str], metrics: RegistryLike) -> Iterator[tuple[Path, str]]:
-    wrong = _wrong_name(name, scored, metrics)
+def _wrong_gate(
+    name: str, rules: Value, scored: Sequence[str], metrics: RegistryLike, audited: bool
+) -> Iterator[tuple[Path, str]]:
+    wrong = _wrong_name(name, scored, metrics, audited)
     if wrong:
         yield (), wrong
         return
@@ -71,10 +86,12 @@ def _wrong_gate(name: str, rules: Value, scored: Sequence[str], metrics: Registr
         yield (wrong_way,), f"{name} is better when it is {better}: this limits getting better. Write {other}."
 
 
-def _wrong_name(name: str, scored: Sequence[str], metrics: RegistryLike) -> str:
+def _wrong_name(name: str, scored: Sequence[str], metrics: RegistryLike, audited: bool) -> str:
     """Return what is wrong with the name of a gate, or ""."""
-    if name in COSTS:
+    if name in COSTS or (name == AUDIT and audited):
         return ""
+    if name == AUDIT:
+        return "the job audits nothing. Set audit, such as audit: 2%."
     base, _, part = name.partition(".")
     if base == DRIFT:
         known = [each for each in metrics.names() if metrics.get(each).compares]
@@ -112,6 +129,8 @@ def _bounds(name: str, metrics: RegistryLike) -> tuple[float, float]:
     """Return the least and the most that a number can be, as far as that is known."""
     if name in COST_BOUNDS:
         return COST_BOUNDS[name]
+    if name == AUDIT:
+        return (0.0, 1.0)
     base, _, part = name.partition(".")
     if part and base != DRIFT:
         return ANY
@@ -120,8 +139,8 @@ def _bounds(name: str, metrics: RegistryLike) -> tuple[float, float]:
 
 def _higher_is_better(name: str, metrics: RegistryLike) -> bool | None:
     """Return the direction of a number; None for a part of a metric, which may have another than the whole."""
-    if name in COSTS:
-        return COSTS[name]
+    if name in COSTS or name == AUDIT:
+        return COSTS.get(name, True)
     base, _, part = name.partition(".")
     if base == DRIFT:
         return metrics.get(part).higher_is_better

@@ -1,0 +1,357 @@
+"""Calibration: the fastest setting of a job's solver that keeps its tolerance, certified on items of the job's own.
+
+Two runs, which are resumed, shared among ranks and queued as any are. In the first, a few items under a grid of settings
+tell which of them promises most. In the second, n items are sampled sequentially and under a chain of settings around it,
+from the most careful on. An item fails at a setting when that setting or a more careful one errs by more than the tolerance:
+failures then grow along the chain, so that the last setting at which few enough fail may be chosen by these very items, and
+the promise holds for all before it too (conformal risk control, Angelopoulos et al., 2022). Of those, the fastest is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genrun.runner.api import submitting
+from genrun.runner.api.jobs import AnyJob, load_job, with_runs
+from genrun.runner.api.listener import QUIET, Listener
+from genrun.runner.errors import RunError, UsageError
+from genrun.runner.job import certificates
+from genrun.runner.job.certificates import Certificate
+from genrun.runner.statistics import allowed_failures, fewest_items, items_without_failure, least_share
+
+if TYPE_CHECKING:
+    from genrun.runner.job import Cell, LoadedJob
+
+SAMPLES = 20
+CONFIDENCE = 0.95
+PILOTS = 4
+"""Items that choose the chain, and are no part of what certifies it."""
+
+GRID = (4.0, 2.0, 1.0, 0.5, 0.25, 0.125)
+"""Tolerances that are tried first, as multiples of the one to be kept."""
+
+CHAIN = (0.125, 0.25, 0.5, 0.7, 1.0, 1.4, 2.0)
+"""Tolerances to be certified, as multiples of the one that did best."""
+
+LATENT_RMSE = "latent_rmse"
+ENDING = "-calibration"
+MAX_NAME = 80
+"""Letters of a job's name."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A setting and what became of its items.
+
+    Attributes:
+        solver: kind and every option.
+        errors: latent RMSE of each item, in the order of the pairs.
+        rounds: of each item.
+    """
+
+    solver: dict[str, Any]
+    errors: tuple[float, ...]
+    rounds: tuple[int, ...]
+
+    @property
+    def mean_rounds(self) -> float:
+        """Mean over the items."""
+        return statistics.fmean(self.rounds)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Outcome of a calibration.
+
+    Attributes:
+        key: of the cell.
+        path: file of the certificate.
+        steps: N, the sequential sampler's.
+        certificate: the setting.
+        chain: all settings that were tried with all items, the most careful first.
+        failures: of each of them, how many items it or a more careful one failed.
+    """
+
+    key: str
+    path: Path
+    steps: int
+    certificate: Certificate
+    chain: tuple[Measured, ...]
+    failures: tuple[int, ...]
+
+    def lines(self) -> list[str]:
+        """Say what is promised, and what more samples would buy."""
+        found, kind = self.certificate, self.certificate.solver["kind"]
+        n, share = found.samples, f"{100 * found.confidence:g} %"
+        allowed = allowed_failures(n, found.confidence)
+        if found.exact:
+            few = f"all {n} samples" if allowed == 0 else f"all but {allowed} of {n} samples"
+            yet = f"nothing faster kept {found.tolerance:g} for {few}, so that items are sampled exactly"
+            return [f"{kind}: {yet}. A larger tolerance, or more samples, may do."]
+        varied = {key: value for key, value in found.solver.items() if key in ("tolerance", "probes", "spacing")}
+        setting = ", ".join(f"{key} {value:.3g}" for key, value in varied.items() if value is not None)
+        lines = [
+            f"{kind}: {setting}: {found.rounds:.1f} rounds instead of {self.steps}.",
+            f"With {n} samples, {found.failures} of which failed, the error of a new item is within {found.tolerance:g} "
+            f"with probability {share}, over calibration and item together.",
+        ]
+        itself = least_share(n - (allowed if found.failures else 0), n)
+        lines.append(
+            f"With 95 % confidence, this very setting keeps it for at least {100 * itself:.0f} % of new items."
+        )
+        if itself < found.confidence:
+            needed = items_without_failure(found.confidence)
+            lines.append(
+                f"{needed} samples without a failure would certify {share} with that confidence: --samples {needed}."
+            )
+        return lines
+
+
+def calibrate_tolerance(
+    job: AnyJob,
+    *,
+    sets: Sequence[str] = (),
+    samples: int = SAMPLES,
+    confidence: float | None = None,
+    runs: str | os.PathLike[str] | None = None,
+    listener: Listener = QUIET,
+) -> list[Calibration]:
+    """Find and certify the fastest setting that keeps a job's tolerance; one for each cell whose solver has one.
+
+    Args:
+        job: as of `submit`.
+        sets: changes of the job, as texts `a.b=value`.
+        samples: items that certify, besides the few that choose what is tried.
+        confidence: share of new items that are to be within; the job's own, or 0.95.
+        runs: the folder of runs, in place of the job's `output.dir`.
+        listener: hears what is done, and how far it is.
+
+    Raises:
+        UsageError: too few samples for the confidence, or no solver with a tolerance.
+        JobFileError: with every problem of the job.
+        RunError: items failed.
+        IncompleteError: items are left.
+    """
+    loaded = load_job(job, with_runs(sets, runs))
+    asked = {key: cell for key, cell in _cells(loaded) if cell.job.solver.confidence != 0}
+    if not asked:
+        raise UsageError(
+            "the job has no solver with a tolerance to calibrate.", remedy="Such as: solver: {kind: collocation}."
+        )
+    found = []
+    for key, cell in asked.items():
+        wanted = confidence or cell.job.solver.confidence or CONFIDENCE
+        if not 0 < wanted < 1:
+            raise UsageError(f"a confidence of {wanted:g}: wanted a share between 0 and 1, such as 0.95.")
+        if samples < fewest_items(wanted):
+            raise UsageError(
+                f"{samples} samples say nothing of {100 * wanted:g} % of new items.",
+                remedy=f"Take {fewest_items(wanted)} or more: --samples {fewest_items(wanted)}.",
+            )
+        found.append(_calibrate(loaded, cell, key, samples, wanted, listener))
+    return found
+
+
+def _cells(loaded: LoadedJob) -> Iterator[tuple[str, Cell]]:
+    """Yield the cells that can be calibrated, each with its key; of cells of one key the last one counts."""
+    from genrun.runner.job.plan import models_of, shared_by
+
+    for cell, model in zip(loaded.cells, models_of(loaded), strict=True):
+        solver = {"kind": cell.job.solver.kind, **cell.job.solver.options}
+        if certificates.can_be_calibrated(solver):
+            yield certificates.key_of(shared_by(model, cell), solver), cell
+
+
+def _calibrate(
+    loaded: LoadedJob, cell: Cell, key: str, samples: int, confidence: float, listener: Listener
+) -> Calibration:
+    from genrun.runner.store.files import atomic_write
+
+    asked = {"kind": cell.job.solver.kind, **cell.job.solver.options}
+    tolerance, runs = float(asked["tolerance"]), Path(cell.job.output.dir)
+    pairs = draw(cell, PILOTS + samples, key)
+    grid = list(variants(asked, [tolerance * share for share in GRID]))
+    listener.say(f"{asked['kind']}, tolerance {tolerance:g}: {len(grid)} settings on {PILOTS} items.")
+    _, pilot = _measure(loaded, cell, key, pairs[:PILOTS], grid, listener)
+    best = most_promising(pilot, tolerance)
+    chain = chain_around(best)
+    listener.say(f"{asked['kind']}, tolerance {tolerance:g}: {len(chain)} settings on {samples} items.")
+    run, measured = _measure(loaded, cell, key, pairs[PILOTS:], chain, listener)
+    failures = failures_along([each.errors for each in measured], tolerance)
+    fastest = fastest_kept(measured, failures, confidence)
+    steps = int(cell.sampling.get("steps") or 0)
+    exact = fastest is None or 0 < steps <= measured[fastest].mean_rounds
+    prompts = certificates.hash_of([prompt.text for prompt in cell.prompts])
+    setting = {**asked, "tolerance": 0.0} if fastest is None or exact else measured[fastest].solver
+    certificate = Certificate(
+        tolerance=tolerance,
+        confidence=confidence,
+        samples=samples,
+        failures=0 if fastest is None else failures[fastest],
+        solver=setting,
+        exact=exact,
+        rounds=float(steps) if fastest is None or exact else measured[fastest].mean_rounds,
+        prompts=prompts,
+        run=os.path.relpath(run, runs),
+        errors=() if fastest is None or exact else tuple(sorted(measured[fastest].errors)),
+    )
+    tried = [
+        {"solver": each.solver, "rounds": each.mean_rounds, "failures": count, "errors": sorted(each.errors)}
+        for each, count in zip(measured, failures, strict=True)
+    ]
+    path = certificates.path_of(runs, key)
+    atomic_write(path, json.dumps({**certificate.to_dict(), "tried": tried}, indent=1, allow_nan=False).encode())
+    return Calibration(key, path, steps, certificate, tuple(measured), tuple(failures))
+
+
+def draw(cell: Cell, count: int, key: str) -> list[tuple[str, str | None, int]]:
+    """Draw pairs of a prompt (with its negative one) and a seed from a cell's own, and seeds of no item when those run out.
+
+    Drawn at random, so that these items and any other of the job's are exchangeable.
+    """
+    generator = random.Random(key)
+    own = [
+        (prompt.text, prompt.negative_prompt, seed)
+        for prompt in cell.prompts
+        for seed in (cell.job.seeds if prompt.seed is None else (prompt.seed,))
+    ]
+    generator.shuffle(own)
+    taken = {seed for _, _, seed in own}
+    while len(own) < count:
+        prompt, seed = generator.choice(cell.prompts), generator.randrange(2**31)
+        if seed not in taken:
+            taken.add(seed)
+            own.append((prompt.text, prompt.negative_prompt, seed))
+    return own[:count]
+
+
+def failures_along(errors: Sequence[Sequence[float]], tolerance: float) -> list[int]:
+    """Count for each setting the items that it, or one before it, failed.
+
+    Args:
+        errors: of each setting, from the most careful on, the error of each item.
+        tolerance: the largest that is within.
+    """
+    failed: set[int] = set()
+    counts = []
+    for of_setting in errors:
+        failed |= {k for k, error in enumerate(of_setting) if not error <= tolerance}
+        counts.append(len(failed))
+    return counts
+
+
+def fastest_kept(measured: Sequence[Measured], failures: Sequence[int], confidence: float) -> int | None:
+    """Return the place of the fastest setting that is certified; None where none is.
+
+    Args:
+        measured: the chain, the most careful setting first.
+        failures: as `failures_along` counts them.
+        confidence: share of new items that are to be within.
+    """
+    allowed = allowed_failures(len(measured[0].errors), confidence)
+    kept = [k for k, count in enumerate(failures) if count <= allowed]
+    return min(kept, key=lambda k: measured[k].mean_rounds, default=None)
+
+
+def chain_around(best: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the settings to be certified, from the most careful on: one with tolerances around its own."""
+    return [{**best, "tolerance": float(f"{best['tolerance'] * share:.3g}")} for share in CHAIN]
+
+
+def variants(asked: Mapping[str, Any], tolerances: Sequence[float]) -> Iterator[dict[str, Any]]:
+    """Yield settings of a solver: each of its own alternatives with each tolerance."""
+    from genrun.runner.job.options import stated
+    from genrun.runner.job.registries import Registries
+
+    kind = Registries.installed().solvers.get(str(asked["kind"]))
+    solver = kind(**{name: value for name, value in asked.items() if name != "kind"})
+    others = getattr(solver, "alternatives", list)()
+    for each in (solver, *others):
+        for tolerance in tolerances:
+            yield stated(str(asked["kind"]), replace(each, tolerance=float(f"{tolerance:.3g}")))
+
+
+def most_promising(found: Sequence[Measured], tolerance: float) -> dict[str, Any]:
+    """Return the setting with the fewest rounds among those that kept the tolerance; the most accurate where none did."""
+    kept = [each for each in found if max(each.errors) <= tolerance]
+    if not kept:
+        return min(found, key=lambda each: max(each.errors)).solver
+    return min(kept, key=lambda each: (each.mean_rounds, max(each.errors))).solver
+
+
+def _measure(
+    loaded: LoadedJob,
+    cell: Cell,
+    key: str,
+    pairs: Sequence[tuple[str, str | None, int]],
+    settings: Sequence[Mapping[str, Any]],
+    listener: Listener,
+) -> tuple[Path, list[Measured]]:
+    """Run items sequentially and under settings, and return the run with what was measured of each setting."""
+    from genrun.runner.score.metrics import wanted_metrics
+    from genrun.runner.score.scoring import score_run
+
+    document = _document(loaded, cell, _write_prompts(Path(cell.job.output.dir), key, pairs), settings)
+    made = submitting.submit(document, wait=True, listener=listener)
+    failed = made.failures()
+    if failed:
+        raise RunError(
+            f"{made.folder.path}: {failed[0].items} items failed: {failed[0].message}", remedy=failed[0].remedy
+        )
+    items, records = made.folder.items(), made.folder.records()
+    rows = score_run(made.folder, wanted_metrics(made.folder))
+    errors = {row.item_id: row.value for row in rows if row.metric == LATENT_RMSE}
+    found = []
+    for setting in settings:
+        own = {
+            (item.prompt, item.negative_prompt, item.seed): item.id for item in items if item.solver == dict(setting)
+        }
+        ids = [own[pair] for pair in pairs]
+        unknown = [item_id for item_id in ids if errors.get(item_id) is None]
+        if unknown:
+            raise RunError(f"{made.folder.path}: {unknown[0]} could not be measured.", remedy="Why: genrun score.")
+        stats = [records[item_id].sampler for item_id in ids]
+        rounds = tuple(stat.rounds for stat in stats if stat is not None)
+        found.append(Measured(dict(setting), tuple(errors[item_id] or 0.0 for item_id in ids), rounds))
+    return made.folder.path, found
+
+
+def _write_prompts(runs: Path, key: str, pairs: Sequence[tuple[str, str | None, int]]) -> Path:
+    """Write the pairs as a prompt file, named by what it holds."""
+    from genrun.runner.store.files import atomic_write
+
+    rows = [
+        {"prompt": text, "seed": seed, **({} if negative is None else {"negative_prompt": negative})}
+        for text, negative, seed in pairs
+    ]
+    path = (runs / certificates.FOLDER / f"{key}-{len(pairs)}.jsonl").absolute()
+    atomic_write(path, "".join(f"{json.dumps(row)}\n" for row in rows).encode())
+    return path
+
+
+def _document(loaded: LoadedJob, cell: Cell, prompts: Path, settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the job of a calibration: the cell's, without what is judged of it."""
+    document, job = loaded.document, cell.job.model_dump(mode="json", exclude_none=True)
+    launch = {name: value for name, value in (document.get("launch") or {}).items() if name != "then"}
+    matrix = [{"kind": "sequential"}, *({**each, "confidence": 0} for each in settings)]
+    kept = {name: document[name] for name in ("parallel", "objective") if name in document}
+    return {
+        **kept,
+        "name": f"{str(document['name'])[: MAX_NAME - len(ENDING)]}{ENDING}",
+        "model": {**job["model"], "checkpoint": cell.checkpoint.name},
+        "prompts": {"file": str(prompts)},
+        "sampling": dict(cell.sampling),
+        "cache": job["cache"],
+        "attention": job["attention"],
+        "launch": launch,
+        "output": {**(document.get("output") or {}), "save_latents": True},
+        "score": [LATENT_RMSE],
+        "matrix": {"solver": matrix},
+    }

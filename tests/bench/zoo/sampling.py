@@ -1,0 +1,122 @@
+"""Many samples of a model of the zoo at once: every solver in lockstep, all their points in one batch.
+
+A pipeline evaluates its points one by one, so that bits do not depend on the number of ranks. Here hundreds of samples
+share a forward pass, whose rounding is 1e-6 of a tolerance. Steps are the pipeline's own scheduler's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genrun.adapters.scheduler.noise_levels import noise_levels
+from genrun.adapters.scheduler.replay import Lane, Replay
+from genrun.solvers.contract import Point, Solution, Solver
+
+from .models import FRAMES, MODELS
+from .train import predict, texts
+
+MOST_ROWS = 256
+"""Rows of a forward pass."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sample: the number of its caption (the last is the empty one's), and its seed."""
+
+    caption: int
+    seed: int
+
+
+class Sampler:
+    """A model of the zoo, evaluated in batches, at one number of steps and one guidance scale.
+
+    Args:
+        name: a key of `MODELS`.
+        root: folder of trained models.
+        steps: N.
+        guidance: the guidance scale; at 1 or less the model is called without the empty caption, as pipelines do.
+    """
+
+    def __init__(self, name: str, root: Path, steps: int, guidance: float) -> None:
+        logging.getLogger("transformers").setLevel(logging.ERROR)
+        self.model, self.guidance = MODELS[name], guidance
+        self.pipe: Any = import_module("diffusers").DiffusionPipeline.from_pretrained(
+            root / name, local_files_only=True
+        )
+        self.denoiser: Any = self.pipe.transformer if hasattr(self.pipe, "transformer") else self.pipe.unet
+        self.text = texts(self.pipe, self.model)
+        self.captions = len(self.model.pictures().captions)
+        self.scheduler: Any = self.pipe.scheduler
+        self.steps = steps
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a sample's latents, without the batch."""
+        config = self.denoiser.config
+        frames = (FRAMES,) if "Latte" in type(self.denoiser).__name__ else ()
+        return (config.in_channels, *frames, config.sample_size, config.sample_size)
+
+    def draw(self, count: int, seed: int) -> list[Pair]:
+        """Draw captions and seeds."""
+        rng = np.random.default_rng(seed)
+        return [Pair(int(rng.integers(self.captions)), int(rng.integers(2**31))) for _ in range(count)]
+
+    def start(self, pair: Pair) -> Tensor:
+        """The initial noise of a sample, (1, ...)."""
+        noise = torch.randn(1, *self.shape, generator=torch.Generator().manual_seed(pair.seed))
+        return noise * float(getattr(self.scheduler, "init_noise_sigma", 1.0))
+
+    @torch.no_grad()
+    def sample(self, pairs: Sequence[Pair], solver: Solver) -> list[Solution]:
+        """Sample every pair with a solver."""
+        self.scheduler.set_timesteps(self.steps)  # which forgets the steps that it has taken
+        start = self.start(pairs[0])
+        replay, levels = Replay(self.scheduler, start, torch.zeros_like(start)), noise_levels(self.scheduler)
+        found: dict[int, Solution] = {}
+        running: dict[int, Generator[Sequence[Point], list[Tensor], Solution]] = {}
+        asked: dict[int, Sequence[Point]] = {}
+        for number, pair in enumerate(pairs):
+            running[number] = solver.solve(Lane(replay, levels, self.start(pair), 0))
+            asked[number] = next(running[number])
+        while asked:
+            points = [(point, pairs[number].caption) for number, each in asked.items() for point in each]
+            outputs = iter(self.evaluate(points))
+            for number, each in list(asked.items()):
+                try:
+                    asked[number] = running[number].send([next(outputs) for _ in each])
+                except StopIteration as stop:
+                    found[number] = stop.value
+                    del asked[number]
+        return [found[number] for number in range(len(pairs))]
+
+    def evaluate(self, points: Sequence[tuple[Point, int]]) -> list[Tensor]:
+        """Return the model's guided outputs at points of any steps and captions, each (1, ...)."""
+        found: list[Tensor] = []
+        for first in range(0, len(points), MOST_ROWS):
+            part = points[first : first + MOST_ROWS]
+            x = torch.cat([point.x for point, _ in part])
+            timesteps = torch.stack([self.scheduler.timesteps[point.index] for point, _ in part])
+            captions = torch.tensor([caption for _, caption in part])
+            output = self._call(x, timesteps, captions)
+            if self.guidance > 1 and self.model.guided:
+                empty = self._call(x, timesteps, torch.full_like(captions, self.captions))
+                output = empty + self.guidance * (output - empty)
+            found += output.split(1)
+        return found
+
+    def _call(self, x: Tensor, timesteps: Tensor, captions: Tensor) -> Tensor:
+        return predict(self.denoiser, x, timesteps, {key: part[captions] for key, part in self.text.items()})
+
+
+def rmse(x: Tensor, reference: Tensor) -> float:
+    """Latent RMSE in standard deviations of the reference."""
+    return float((x - reference).square().mean().sqrt() / reference.std(correction=0))

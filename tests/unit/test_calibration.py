@@ -1,0 +1,223 @@
+"""Calibration: what is promised holds for new items, whatever settings are like; its file, and jobs that take it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from genrun.runner.api.calibrating import Measured, chain_around, draw, failures_along, fastest_kept, variants
+from genrun.runner.api.jobs import load_job, plan
+from genrun.runner.compare.difference import metric_difference
+from genrun.runner.compare.gates import gates_of, judge
+from genrun.runner.compare.load import ComparedItem
+from genrun.runner.compare.matching import Match
+from genrun.runner.errors import DamagedFileError
+from genrun.runner.job import certificates
+from genrun.runner.job.certificates import Certificate
+from genrun.runner.job.errors import JobFileError
+from genrun.runner.statistics import allowed_failures, exact_interval, fewest_items, items_without_failure, least_share
+from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.records import Record, Score
+
+JOB = {"model": "demo-image", "prompts": ["a", "b"], "solver": {"kind": "collocation", "workers": 8, "tolerance": 0.05}}
+
+
+def test_the_numbers_of_the_promise_are_those_of_the_literature() -> None:
+    assert fewest_items(0.95) == 19 and items_without_failure(0.95) == 59
+    assert [allowed_failures(n, 0.95) for n in (18, 19, 20, 38, 39, 59)] == [-1, 0, 0, 0, 1, 2]
+    assert exact_interval(20, 20) == pytest.approx((0.8316, 1.0), abs=1e-4)
+    assert least_share(20, 20) == pytest.approx(0.05 ** (1 / 20))
+    assert least_share(0, 20) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["independent", "nested"])
+def test_a_new_item_is_within_with_the_probability_promised(kind: str) -> None:
+    # Settings that fail 1 to 30 % of items: in pure chance, or where a looser one fails all that a more careful one fails.
+    rng, rates, inside, exact = np.random.default_rng(0), np.linspace(0.01, 0.3, 7), 0, 0
+    for _ in range(4000):
+        luck = rng.random((7, 21)) if kind == "independent" else np.broadcast_to(rng.random(21), (7, 21))
+        errors = np.where(luck < rates[:, None], 1.0, 0.0)
+        found = [Measured({"k": k}, tuple(row[:20]), (10 - k,) * 20) for k, row in enumerate(errors)]
+        place = fastest_kept(found, failures_along([each.errors for each in found], 0.5), 0.95)
+        exact += place is None
+        inside += place is None or errors[place, 20] <= 0.5
+    assert inside / 4000 >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / 4000)
+    assert exact < 4000
+
+
+def test_the_fastest_of_the_certified_settings_is_taken_and_nan_fails() -> None:
+    found = [
+        Measured({"k": k}, errors, (rounds,) * 2)
+        for k, (errors, rounds) in enumerate(
+            [((0.01, 0.02), 9), ((0.02, 0.03), 7), ((0.03, 0.04), 8), ((0.01, float("nan")), 3)]
+        )
+    ]
+    failures = failures_along([each.errors for each in found], 0.05)
+    assert failures == [0, 0, 0, 1]
+    assert fastest_kept(found, failures, 0.5) == 1
+
+
+def test_settings_vary_what_the_job_leaves_open() -> None:
+    asked = {"kind": "collocation", "workers": 8, "tolerance": 0.05, "spacing": None, "probes": None, "exact": False}
+    asked["max_rounds"] = None
+    found = list(variants(asked, [0.1, 0.05]))
+    assert {each["probes"] for each in found} == {None, 0, 1, 5} and len(found) == 8
+    assert {each["probes"] for each in variants({**asked, "probes": 2}, [0.1])} == {2}
+    assert [each["tolerance"] for each in chain_around(found[0])] == sorted(
+        each["tolerance"] for each in chain_around(found[0])
+    )
+
+
+def test_items_are_drawn_from_the_jobs_own_and_then_with_new_seeds() -> None:
+    cell = load_job({**JOB, "seeds": [3, 4]}).cells[0]
+    own = {(text, None, seed) for text in "ab" for seed in (3, 4)}
+    assert set(draw(cell, 4, "key")) == own and draw(cell, 4, "key") == draw(cell, 4, "key")
+    more = draw(cell, 30, "key")
+    assert set(more[:4]) == own and len(set(more)) == 30 and {text for text, _, _ in more} == {"a", "b"}
+
+
+def _certified(folder: Path, **changes: Any) -> Path:
+    """Write the certificate of JOB; return its file."""
+    from genrun.runner.api import calibrating
+
+    loaded = load_job({**JOB, "output": {"dir": str(folder)}})
+    ((key, cell),) = calibrating._cells(loaded)
+    asked = {"kind": "collocation", **cell.job.solver.options}
+    fields: dict[str, Any] = {
+        "tolerance": 0.05,
+        "confidence": 0.95,
+        "samples": 20,
+        "failures": 0,
+        "solver": {**asked, "tolerance": 0.035, "probes": 1},
+        "exact": False,
+        "rounds": 8.5,
+        "prompts": certificates.hash_of(["a", "b"]),
+        "run": "job-calibration/x",
+        "errors": (0.01, 0.04),
+    }
+    path = certificates.path_of(folder, key)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(Certificate(**(fields | changes)).to_dict()))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "taken"),
+    [
+        ({}, True),
+        ({"seeds": [5]}, True),
+        ({"prompts": ["c"]}, True),
+        ({"solver": {**JOB["solver"], "confidence": 0.9}}, True),
+        ({"solver": {**JOB["solver"], "confidence": 0.99}}, False),
+        ({"solver": {**JOB["solver"], "confidence": 0}}, False),
+        ({"solver": {**JOB["solver"], "workers": 4}}, False),
+        ({"solver": {**JOB["solver"], "tolerance": 0.04}}, False),
+        ({"sampling": {"steps": 20}}, False),
+        ({"cache": "first_block"}, False),
+    ],
+)
+def test_a_job_takes_the_certificate_of_its_own_model_sampling_and_solver(
+    tmp_path: Path, changes: dict[str, Any], taken: bool
+) -> None:
+    _certified(tmp_path)
+    item = plan(load_job({**JOB, "output": {"dir": str(tmp_path)}, **changes}))[0]
+    assert (item.solver["tolerance"] == 0.035) is taken is (item.promise.get("state") == certificates.CERTIFIED)
+    assert item.fits()
+    assert item.promise.get("other_prompts", False) is (changes.get("prompts") == ["c"])
+
+
+def test_what_was_not_certified_is_sampled_exactly_and_an_aim_is_called_one(tmp_path: Path) -> None:
+    job = {**JOB, "solver": {**JOB["solver"], "confidence": 0.95}, "output": {"dir": str(tmp_path)}}
+    (aim,) = {json.dumps(item.promise) for item in plan(load_job(job))}
+    assert "an aim and not a promise" in certificates.sentence("collocation", json.loads(aim))
+    exact = {**plan(load_job(job))[0].solver, "tolerance": 0.0}
+    _certified(tmp_path, exact=True, solver=exact)
+    item = plan(load_job(job))[0]
+    assert item.solver["tolerance"] == 0 and "sampled exactly" in certificates.sentence("collocation", item.promise)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"format": 1}', '{"format": 2}', "[" * 100_000])
+def test_a_damaged_certificate_is_named_and_not_believed(tmp_path: Path, content: str) -> None:
+    path = _certified(tmp_path)
+    path.write_text(content)
+    with pytest.raises(DamagedFileError, match=path.name):
+        plan(load_job({**JOB, "output": {"dir": str(tmp_path)}}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tolerance": 0.5},
+        {"confidence": 1},
+        {"samples": 0},
+        {"solver": {"kind": "ropa", "workers": 8}},
+        {"solver": {"kind": "collocation", "workers": 4}},
+        {"solver": {"kind": "collocation", "workers": 8, "probes": "many"}},
+        {"solver": {"kind": "collocation", "workers": 8, "probes": 9}},
+        {"solver": {"kind": "collocation", "workers": 8, "weights": "x"}},
+    ],
+)
+def test_a_certificate_of_something_else_is_refused_before_anything_is_loaded(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    path = _certified(tmp_path, **changes)
+    with pytest.raises(DamagedFileError, match=path.name):
+        plan(load_job({**JOB, "output": {"dir": str(tmp_path)}}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"solver": {"kind": "sequential", "confidence": 0.95}}, "sequential has no tolerance to keep"),
+        ({"solver": {"kind": "ropa", "confidence": 1}}, "solver.confidence"),
+        ({"cache": {"kind": "first_block", "confidence": 0.9}}, "unknown option"),
+        ({"audit": 0}, "wanted a whole number"),
+        ({"audit": "101%"}, "at most 100%"),
+        ({"gates": {"audit": {"min": "95%"}}}, "audits nothing"),
+        ({"audit": 1, "gates": {"audit": {"min": 2}}}, "could not pass"),
+    ],
+)
+def test_a_confidence_or_an_audit_that_cannot_be_meant_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(JobFileError, match=message):
+        load_job({**JOB, **change})
+
+
+def test_an_audit_adds_the_sequential_items_of_those_it_drew() -> None:
+    prompts = [f"prompt {k}" for k in range(40)]
+    solver = [{"kind": "ropa", "workers": 4}, {"kind": "collocation", "workers": 4}]
+    alone = plan(load_job({**JOB, "prompts": prompts, "audit": "5%"}))
+    both = plan(load_job({**JOB, "prompts": prompts, "audit": 2, "matrix": {"solver": solver}}))
+    whole = plan(load_job({**JOB, "prompts": prompts, "audit": 2, "matrix": {"solver": ["sequential", *solver]}}))
+    for items, count in ((alone, 42), (both, 82), (whole, 120)):
+        drawn = [item for item in items if item.audit and not item.is_reference]
+        held_against = {item.pair for item in items if item.audit and item.is_reference}
+        assert len(items) == count and {item.pair for item in drawn} == held_against and len(held_against) == 2
+        assert all(item.fits() for item in items) and len({item.id for item in items}) == count
+    assert {tuple(item.axes.values()) for item in alone} == {("collocation",), ("sequential",)}
+    # Whether it is audited changes no item.
+    plain = {item.id for item in plan(load_job({**JOB, "prompts": prompts}))}
+    assert plain == {item.id for item in alone if not item.is_reference}
+
+
+@pytest.mark.parametrize(
+    ("within", "unscored", "state"), [(20, 0, "passed"), (18, 0, "passed"), (14, 0, "failed"), (19, 1, "incomplete")]
+)
+def test_a_gate_on_an_audit_fails_when_its_exact_interval_lies_below(within: int, unscored: int, state: str) -> None:
+    prompts = [f"prompt {k}" for k in range(30)]
+    items = plan(load_job({**JOB, "prompts": prompts, "audit": 20}))
+    errors = iter([0.04] * within + [0.06] * (20 - within - unscored))
+    compared = []
+    for item in (each for each in items if not each.is_reference):
+        error = next(errors, None) if item.audit else None
+        score = Score(item.id, "latent_rmse", error, False, None if error else "no latents")
+        compared.append(
+            ComparedItem(item, Record(item.id, "done"), {"latent_rmse": score}, None, RunFolder(Path("run")))
+        )
+    found = metric_difference("audit", True, Match("collocation", (), tuple(compared)), [], 0.95)
+    (gate,) = gates_of({"gates": {"audit": {"min": "95%"}}})
+    assert judge(gate, found).state == state
+    assert (found.own.low, found.own.high) == exact_interval(within, 20 - unscored)

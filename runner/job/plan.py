@@ -234,7 +234,8 @@ def _reference(item: WorkItem, cell: Cell) -> WorkItem:
     """Return the sequential item that an item is compared with, in a cell of such items."""
     solver = {"kind": SEQUENTIAL}
     shared = _hash_of_cell(item.model, cell.adapter.call, item.sampling)
-    pair, item_id = _ids(shared, (item.prompt, item.negative_prompt, item.seed), _suffix(solver, {}, NATIVE))
+    texts = (item.prompt, item.negative_prompt, item.seed)
+    pair, item_id = _ids(shared, texts, identity(item.inputs), _suffix(solver, {}, NATIVE))
     kept = {axis: label for axis, label in item.axes.items() if axis.partition(".")[0] not in HOW}
     axes = (
         {**kept, "solver": SEQUENTIAL}

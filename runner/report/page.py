@@ -131,10 +131,6 @@ def collect(run: RunFolder, *, media_root: str = RUN_ROOT, link_logs: bool = Tru
         media_root: what comes before a media path on the page.
         link_logs: whether logs lie where the page can link them.
     """
-    import yaml
-
-    # With prompts by the thousand the dumper in C saves a second; without libyaml there is the other.
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     items, records, job = run.items(), run.records(), run.job_document()
     planned = {item.id for item in items}
     scores = [score for score in read_scores(run) if score.item_id in planned or score.item_id.startswith(SET)]
@@ -177,8 +173,20 @@ def collect(run: RunFolder, *, media_root: str = RUN_ROOT, link_logs: bool = Tru
         items=tuple(items),
         records=records,
         scores=scores,
-        job=cut(yaml.dump(job, Dumper=dumper, sort_keys=False, allow_unicode=True), MOST_JOB_LETTERS),
+        job=cut(_as_yaml(job), MOST_JOB_LETTERS),
     )
+
+
+def _as_yaml(job: Mapping[str, Any]) -> str:
+    import yaml
+
+    # With prompts by the thousand the dumper in C saves a second; without libyaml there is the other.
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    try:
+        return yaml.dump(job, Dumper=dumper, sort_keys=False, allow_unicode=True)
+    except UnicodeEncodeError:
+        # The one in C knows no lone surrogates.
+        return yaml.safe_dump(job, sort_keys=False, allow_unicode=True)
 
 
 def _colour(group: Group, clips: Mapping[str, Any]) -> int:

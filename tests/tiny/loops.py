@@ -220,7 +220,7 @@ class ThreadExchange(GroupExchange):
 
     def __init__(self, rank: int, mailbox: list[Tensor], barrier: threading.Barrier) -> None:
         self.rank, self.size = rank, len(mailbox)
-        self._device, self._mailbox, self._barrier = torch.device("cpu"), mailbox, barrier
+        self._on_gpu, self._device, self._mailbox, self._barrier = False, torch.device("cpu"), mailbox, barrier
         self.end()
 
     def _collect(self, mine: Tensor) -> Tensor:

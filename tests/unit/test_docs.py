@@ -34,7 +34,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 MOST_WORDS = 700
-BROUGHT = re.compile("there is no file|is not installed|cannot be read")
+BROUGHT = re.compile("there is no (such )?file|is not installed|cannot be read|is neither a folder nor a hub id")
 
 
 def text(path: Path) -> str:

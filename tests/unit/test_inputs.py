@@ -161,7 +161,7 @@ def test_ids_follow_the_content_of_inputs_and_not_their_names_or_the_prompts(fol
         (
             "HunyuanVideoImageToVideoPipeline",
             {"image": "in/a.png", "num_frames": 8},
-            "prompts[0].num_frames HunyuanVideoImageToVideoPipeline needs 4 n + 1 frames; the nearest is 9.",
+            "prompts[0].num_frames hunyuanvideo-i2v needs 4 n + 1 frames; the nearest is 9.",
         ),
     ],
 )

@@ -207,12 +207,12 @@ def test_a_repository_that_has_weights_in_one_variant_is_downloaded_in_it(monkey
         download(pipeline, "org/name", None, None, {})
 
 
-def test_an_image_to_video_checkpoint_is_refused_with_the_job(broken: Path) -> None:
+def test_a_checkpoint_that_starts_from_a_picture_asks_each_prompt_for_one(broken: Path) -> None:
     index = json.loads((broken / "model_index.json").read_text())
     (broken / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusion3Img2ImgPipeline"}))
     assert problem() == (
-        "job.yaml:2:8: model.checkpoint: StableDiffusion3Img2ImgPipeline needs `image`: genrun makes pictures from text "
-        "alone. Name a checkpoint of another pipeline."
+        "job.yaml:1:11: image: missing: StableDiffusion3Img2ImgPipeline cannot do without. Give each prompt one, such as "
+        '{"prompt": ..., "image": "start.png"}.'
     )
 
 

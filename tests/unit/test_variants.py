@@ -225,5 +225,5 @@ def test_a_hub_id_in_the_cache_is_checked_with_the_job(folder: Path, monkeypatch
     (folder / "model_index.json").write_text('{"_class_name": "StableVideoDiffusionPipeline"}')
     name = cached(folder, folder.parent / "hub", monkeypatch)
     text = f"model: {name}\nprompts: [a]\n"
-    (said,) = problems_of(text)
-    assert "StableVideoDiffusionPipeline" in said
+    said, missing = problems_of(text)
+    assert "StableVideoDiffusionPipeline" in said and "image: missing" in missing

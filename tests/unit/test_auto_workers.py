@@ -17,7 +17,7 @@ TORCHRUN = {"kind": "torchrun", "processes": 4}
     ("changes", "k"),
     [
         ({}, 1),
-        ({"parallel": {"time": 4}}, 1),
+        ({"parallel": {"time": 4}}, 4),
         ({"launch": TORCHRUN, "parallel": {"time": 2}}, 2),
         ({"launch": TORCHRUN, "parallel": {"time": "auto"}, "objective": "latency"}, 4),
         ({"launch": TORCHRUN, "parallel": {"time": "auto"}}, 4),

@@ -15,7 +15,7 @@ IN_LOOP = (ast.For, ast.While)
 
 @dataclass(frozen=True)
 class Loops:
-    """How a pipeline's call steps.
+    """Steps of a pipeline's call, as its source tells them.
 
     Attributes:
         steps: it has a loop that steps a scheduler, or another pipeline that may.

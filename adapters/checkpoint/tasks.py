@@ -20,7 +20,7 @@ TASKS: Mapping[str, tuple[str, ...]] = {
 """Task -> the words for it in names of pipeline classes."""
 
 CONTROLS: Mapping[str, str] = {"controlnet": "ControlNet", "t2i_adapter": "Adapter"}
-"""What a job adds to a pipeline -> the word for it in names of pipeline classes."""
+"""Addition to a pipeline -> the word for it in names of pipeline classes."""
 
 _WORDS = sorted({word for words in TASKS.values() for word in words if word} | set(CONTROLS.values()), key=len)
 _MARKED = re.compile(rf"({'|'.join(reversed(_WORDS))})(?=.*Pipeline$)")

@@ -1,4 +1,4 @@
-"""What a job adds to a checkpoint: LoRAs, ControlNets, adapters of pictures, other components, another task."""
+"""Additions of a job to a checkpoint: LoRAs, ControlNets, adapters of pictures, other components, another task."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class IpAdapter:
 
 @dataclass(frozen=True)
 class Additions:
-    """What is added to a checkpoint.
+    """Additions to a checkpoint.
 
     Attributes:
         loras: in the order in which they are added up.
@@ -95,7 +95,7 @@ class Additions:
 
     @property
     def control(self) -> str | None:
-        """What decides the pipeline's class besides its task: controlnet, t2i_adapter, or None."""
+        """Addition that decides the pipeline's class besides its task: controlnet, t2i_adapter, or None."""
         return "controlnet" if self.controlnet else "t2i_adapter" if self.t2i_adapter else None
 
 

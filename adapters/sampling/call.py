@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from genrun.adapters.pipeline.input_arguments import Files
 
 ALIASES = {"num_frames": ("video_length", "frames")}
-"""What some pipelines call a field of sampling."""
+"""Field of sampling -> the names that some pipelines have for it."""
 
 
 @dataclass(frozen=True)

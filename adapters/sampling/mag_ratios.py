@@ -28,7 +28,7 @@ ENDLESS = 10**9
 
 
 @dataclass(frozen=True)
-class Calibration:
+class MagCalibration:
     """Computes every block and measures the residual's size. Not a cache that a job can name."""
 
     needs_order: ClassVar[str] = Mag.needs_order
@@ -53,7 +53,7 @@ def calibrate(pipe: Any, adapter: Adapter, requests: Sequence[SamplingRequest]) 
     """Return the ratio of each step, the mean over samples and branches. Raises CacheError."""
     rows = []
     for request in requests:
-        calibration = Calibration()
+        calibration = MagCalibration()
         sample(pipe, adapter, request, Sequential(), cache=calibration)
         rows += calibration.found.values()
     return [round(fmean(ratios), 5) for ratios in zip(*rows, strict=True)]

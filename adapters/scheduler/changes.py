@@ -1,4 +1,4 @@
-"""What a pipeline's loop makes of its latents between two steps: rounds them, casts them, or blends them with a picture."""
+"""Changes that a pipeline's loop makes to its latents between two steps: rounding, a cast, a blend with a picture."""
 
 from __future__ import annotations
 

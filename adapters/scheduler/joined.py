@@ -22,7 +22,7 @@ MOST_BETWEEN = 1000
 
 @dataclass(frozen=True)
 class Part:
-    """What one of the schedulers is given: a model output, and the latents that it was made for."""
+    """Arguments of one of the schedulers: a model output, and the latents that it was made for."""
 
     output: Tensor
     sample: Tensor
@@ -30,7 +30,7 @@ class Part:
 
 @dataclass
 class Stepped(BaseOutput):
-    """What `step` returns, by name and by number: of the real schedulers' classes, a common one."""
+    """Return value of `step`, by name and by number: of the real schedulers' classes, a common one."""
 
     prev_sample: Tensor
     pred_original_sample: Tensor | None = None

@@ -1,4 +1,4 @@
-"""What a pipeline or its guider keeps from one model call to the next beside the latents, such as a momentum.
+"""State that a pipeline or its guider keeps from one model call to the next beside the latents, such as a momentum.
 
 It belongs to a trajectory like the latents, so that it steps with them: the kept tensor after an evaluation is what goes
 into the next. Found by what changes in an evaluation, not by names.
@@ -40,7 +40,7 @@ class CarriedOver:
         return (model_output,)
 
 
-class Watch:
+class CounterWatch:
     """The numbers that an object counts: those read in an evaluation before they are written there.
 
     Put back before an evaluation is what the one of the step before has left: its number, or what grows evenly.
@@ -105,7 +105,7 @@ class Kept:
         self._first: dict[Path, Any] = {}
         self._paths: list[Path] | None = None
         self._values: list[Tensor] = []
-        self._watches: list[Watch] = []
+        self._watches: list[CounterWatch] = []
         loops = loops_of_type(type(pipe))
         self._carried = () if loops is None else loops.carried
         self._variables: dict[str, Any] = {}
@@ -205,7 +205,7 @@ class Kept:
         """Watch the attributes of the pipeline and of what it holds."""
         for name, one in self._roots.items():
             with suppress(TypeError):  # of another layout in memory: no attributes to watch
-                self._watches.append(Watch(name, self._pipe if isinstance(one, Held) else one))
+                self._watches.append(CounterWatch(name, self._pipe if isinstance(one, Held) else one))
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class Session:
 
     @property
     def ahead(self) -> int:
-        """How far the point in work is from where a loop that takes one step after another would be by now."""
+        """Steps between the point in work and the one at which a loop that takes them in turn would be by now."""
         if self._left or not self.is_open:
             return 0
         place, evaluations = self._looked or (self.window.start, 0)

@@ -130,7 +130,7 @@ class TimeParallelScheduler:
 
     @property
     def solver(self) -> Solver:
-        """What samples."""
+        """The solver that samples."""
         return self._solver
 
     @property
@@ -157,7 +157,7 @@ class TimeParallelScheduler:
 
     @property
     def timesteps(self) -> Any:
-        """What the loop iterates over: one entry per model call, each the time of the point to evaluate."""
+        """The table that the loop iterates over: an entry a model call, each the time of the point to evaluate."""
         return self._table(self._real.timesteps)
 
     @property

@@ -47,7 +47,7 @@ MAX_NAME = 80
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredSetting:
     """A setting and what became of its items.
 
     Attributes:
@@ -83,7 +83,7 @@ class Calibration:
     path: Path
     steps: int
     certificate: Certificate
-    chain: tuple[Measured, ...]
+    chain: tuple[MeasuredSetting, ...]
     failures: tuple[int, ...]
 
     def lines(self) -> list[str]:
@@ -247,7 +247,7 @@ def failures_along(errors: Sequence[Sequence[float]], tolerance: float) -> list[
     return counts
 
 
-def fastest_kept(measured: Sequence[Measured], failures: Sequence[int], confidence: float) -> int | None:
+def fastest_kept(measured: Sequence[MeasuredSetting], failures: Sequence[int], confidence: float) -> int | None:
     """Return the place of the fastest setting that is certified; None where none is.
 
     Args:
@@ -278,7 +278,7 @@ def variants(asked: Mapping[str, Any], tolerances: Sequence[float]) -> Iterator[
             yield stated(str(asked["kind"]), replace(each, tolerance=float(f"{tolerance:.3g}")))
 
 
-def most_promising(found: Sequence[Measured], tolerance: float) -> dict[str, Any]:
+def most_promising(found: Sequence[MeasuredSetting], tolerance: float) -> dict[str, Any]:
     """Return the setting with the fewest rounds among those that kept the tolerance; the most accurate where none did."""
     kept = [each for each in found if max(each.errors) <= tolerance]
     if not kept:
@@ -293,7 +293,7 @@ def _measure(
     pairs: Sequence[tuple[str, str | None, int]],
     settings: Sequence[Mapping[str, Any]],
     listener: Listener,
-) -> tuple[Path, list[Measured]]:
+) -> tuple[Path, list[MeasuredSetting]]:
     """Run items sequentially and under settings, and return the run with what was measured of each setting."""
     from genrun.runner.score.metrics import wanted_metrics
     from genrun.runner.score.scoring import score_run
@@ -319,7 +319,7 @@ def _measure(
             raise RunError(f"{made.folder.path}: {unknown[0]} could not be measured.", remedy="Why: genrun score.")
         stats = [records[item_id].sampler for item_id in ids]
         rounds = tuple(stat.rounds for stat in stats if stat is not None)
-        found.append(Measured(dict(setting), tuple(errors[item_id] or 0.0 for item_id in ids), rounds))
+        found.append(MeasuredSetting(dict(setting), tuple(errors[item_id] or 0.0 for item_id in ids), rounds))
     return made.folder.path, found
 
 

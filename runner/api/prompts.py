@@ -1,4 +1,4 @@
-"""What a list of prompts becomes: each with its fields, and what text encoders see of it."""
+"""List the prompts of a file or a job: each with its fields, and what text encoders see of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLIP_WINDOW = 77
 
 
 @dataclass(frozen=True)
-class Tokens:
+class EncoderTokens:
     """A prompt as the tokenizer of one text encoder sees it.
 
     Attributes:
@@ -56,7 +56,7 @@ class ListedPrompt:
     seeds: tuple[int, ...]
     row: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    tokens: tuple[Tokens, ...] = ()
+    tokens: tuple[EncoderTokens, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -155,16 +155,16 @@ class _Counter:
     tokenizer: Any
     window: int | None
 
-    def count(self, text: str) -> Tokens:
+    def count(self, text: str) -> EncoderTokens:
         """Return a text's tokens, and what is cut of it."""
         whole = self.tokenizer.encode(text)
         number = len(whole.ids)
         if self.window is None or number <= self.window:
-            return Tokens(self.encoder, number, self.window)
+            return EncoderTokens(self.encoder, number, self.window)
         own = [place for place, is_mark in enumerate(whole.special_tokens_mask) if not is_mark]
         kept = max(self.window - (number - len(own)), 0)
         begin = whole.offsets[own[kept]][0] if kept < len(own) else len(text)
-        return Tokens(self.encoder, number, self.window, text[begin:].strip())
+        return EncoderTokens(self.encoder, number, self.window, text[begin:].strip())
 
 
 def _counters(cell: Cell) -> tuple[list[_Counter], str]:

@@ -36,7 +36,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 
 class Talk(enum.IntEnum):
-    """What is written to stderr: errors alone, what is being done and why, or that of each item."""
+    """Levels of what is written to stderr: errors alone, what is being done and why, or that of each item."""
 
     QUIET = 0
     NORMAL = 1
@@ -44,7 +44,7 @@ class Talk(enum.IntEnum):
 
 
 _talk: list[Talk] = []
-"""What -q or -v asked for; nothing before that is known, and where neither was given."""
+"""The level that -q or -v asked for; None before that is known, and where neither was given."""
 
 
 def set_talk(talk: Talk | None) -> None:

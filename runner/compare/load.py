@@ -48,7 +48,7 @@ class ComparedItem:
 
     @property
     def key(self) -> tuple[str, str, int, str]:
-        """What pairs it with an item of another cell: prompt, negative prompt ("" for none), seed, and its own fields."""
+        """Prompt, negative prompt ("" for none), seed and own fields, which it shares with its pair in another cell."""
         planned = self.planned
         return planned.prompt, planned.negative_prompt or "", planned.seed, planned.own
 

@@ -1,4 +1,4 @@
-"""What a cell's job adds to its checkpoint: found on this machine, checked by headers, and named for its items."""
+"""Additions of a cell's job to its checkpoint: found on this machine, checked by headers, and named for its items."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ AT = "model"
 
 
 @dataclass(frozen=True)
-class Found:
-    """What is added to a cell's checkpoint.
+class FoundAdditions:
+    """Additions to a cell's checkpoint that were found.
 
     Attributes:
         model: the keys of its items' model, files by their absolute paths.
@@ -49,7 +49,7 @@ class Found:
 
 def find_additions(
     root: Value, spec: ModelSpec, checkpoint: Checkpoint, read: Headers, pipeline: str | None = None
-) -> tuple[Found, list[JobProblem]]:
+) -> tuple[FoundAdditions, list[JobProblem]]:
     """Find and check all that a section `model` adds to its checkpoint.
 
     Args:
@@ -63,7 +63,7 @@ def find_additions(
     for part in (search.components, search.task, search.controls, search.ip_adapter, search.loras):
         part()
     chosen = None if search.pipeline == search.own else search.pipeline
-    return Found(search.model, search.sources, chosen), search.problems
+    return FoundAdditions(search.model, search.sources, chosen), search.problems
 
 
 class Headers:
@@ -77,10 +77,10 @@ class Headers:
 
 
 class _Search:
-    """One pass over a section `model`.
+    """Search for what a section `model` adds, in one pass.
 
     Attributes:
-        model, sources: as those of `Found`, as far as they are found.
+        model, sources: as those of `FoundAdditions`, as far as they are found.
         problems: what is wrong.
         own: class of the checkpoint's pipeline; None where it is not known.
         pipeline: class of the one that is chosen.

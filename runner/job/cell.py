@@ -11,7 +11,7 @@ from typing import Any
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.pipeline.families import OPEN, Parts, as_pipeline, chosen, informed
 from genrun.registry import did_you_mean
-from genrun.runner.job.additions import Found, Headers, find_additions, is_set
+from genrun.runner.job.additions import FoundAdditions, Headers, find_additions, is_set
 from genrun.runner.job.checkpoint import Checkpoint, locate, locate_part, parts_of
 from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.files import expanded, located
@@ -50,7 +50,7 @@ class Cell:
     sampling: Mapping[str, Any]
     prompts: tuple[Prompt, ...]
     inputs: tuple[Inputs, ...]
-    additions: Found = field(default_factory=Found)
+    additions: FoundAdditions = field(default_factory=FoundAdditions)
 
     @property
     def dtype(self) -> str | dict[str, str]:
@@ -216,8 +216,8 @@ class Draft:
         return pipeline_of(self.adapter, self.checkpoint, None if self.model is None else self.model.revision)
 
     @property
-    def added(self) -> Found:
-        """What is added to the checkpoint, as far as it is right."""
+    def added(self) -> FoundAdditions:
+        """The additions to the checkpoint, as far as they are right."""
         return self._additions[0]
 
     @cached_property
@@ -276,10 +276,10 @@ class Draft:
         return (informed(adapter, replace(parts, pipeline=named or parts.pipeline)), found), problems
 
     @cached_property
-    def _additions(self) -> tuple[Found, list[JobProblem]]:
+    def _additions(self) -> tuple[FoundAdditions, list[JobProblem]]:
         located = self._located[0]
         if self.model is None or located is None or not is_set(self.model):
-            return Found(), []
+            return FoundAdditions(), []
         adapter, found = located
         return find_additions(self.root, self.model, found, self.sources.headers, adapter.pipeline)
 

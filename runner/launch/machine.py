@@ -1,4 +1,4 @@
-"""What a launch on this machine lacks: weights and a hub to get them from, GPUs, memory, a cluster."""
+"""Checks of what a launch on this machine lacks: weights and a hub to get them from, GPUs, memory, a cluster."""
 
 from __future__ import annotations
 

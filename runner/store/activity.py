@@ -1,4 +1,4 @@
-"""What each rank of a run is doing now: small files beside the ranks' logs, only for show."""
+"""Activity files, in which each rank of a run says what it is doing: small files beside the ranks' logs, only for show."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PHASES = (LOADING, SAMPLING, DECODING)
 
 @dataclass(frozen=True)
 class RankActivity:
-    """What a rank was doing when it last told.
+    """Work of a rank when it last told.
 
     Attributes:
         rank: its number in its launch.

@@ -29,7 +29,7 @@ PROBE_BYTES = 1 << 16
 """Bytes that are written to detect a full disk: file systems store smaller files in their tables, which have room."""
 
 
-class Watch(Protocol):
+class RunWatch(Protocol):
     """A progress display that looks at a run at intervals."""
 
     @property
@@ -104,7 +104,7 @@ def wait_for(
     launcher: Launcher,
     jobs: Sequence[str],
     *,
-    watch: Watch,
+    watch: RunWatch,
     say: Callable[[str], None],
 ) -> None:
     """Follow jobs of a queue to their end; they stay in the queue when following is interrupted.

@@ -33,7 +33,7 @@ WORKERS = 8
 
 
 @dataclass(frozen=True)
-class Found:
+class EarlierItem:
     """An item that an earlier run has made.
 
     Attributes:
@@ -59,7 +59,7 @@ class Found:
             return False
 
 
-def reusable(job: SubmittedJob, job_folder: Path) -> dict[str, Found]:
+def reusable(job: SubmittedJob, job_folder: Path) -> dict[str, EarlierItem]:
     """Return the results that earlier runs of a job have of its items, by id, without reading any media file.
 
     Args:
@@ -67,7 +67,7 @@ def reusable(job: SubmittedJob, job_folder: Path) -> dict[str, Found]:
         job_folder: the folder of its runs; of two that have made an item the newer one counts.
     """
     missing = {item.id: item for item in job.items}
-    found: dict[str, Found] = {}
+    found: dict[str, EarlierItem] = {}
     for path in runs_of(job_folder):
         if not missing:
             break
@@ -77,7 +77,7 @@ def reusable(job: SubmittedJob, job_folder: Path) -> dict[str, Found]:
             with contextlib.suppress(GenrunError):
                 record = folder.record(item_id)
                 if record is not None and fits(missing[item_id], record):
-                    found[item_id] = Found(folder, replace(record, promise=missing[item_id].promise))
+                    found[item_id] = EarlierItem(folder, replace(record, promise=missing[item_id].promise))
                     del missing[item_id]
     return found
 
@@ -90,7 +90,7 @@ def fill(new: RunFolder, job: SubmittedJob, job_folder: Path) -> int:
     """
     found = reusable(job, job_folder)
     with ThreadPoolExecutor(WORKERS) as readers:
-        whole = readers.map(Found.is_whole, found.values())
+        whole = readers.map(EarlierItem.is_whole, found.values())
         reused = {item_id: each for (item_id, each), is_whole in zip(found.items(), whole, strict=True) if is_whole}
     with ThreadPoolExecutor(WORKERS) as takers:
         count = sum(takers.map(lambda each: _take(new, each), reused.values()))
@@ -131,7 +131,7 @@ def _is_in_place(folder: RunFolder, item: WorkItem, record: Record) -> bool:
     return media is not None and all(path is None or folder.relative(path) == name for path, name in names)
 
 
-def _take(new: RunFolder, found: Found) -> bool:
+def _take(new: RunFolder, found: EarlierItem) -> bool:
     record = replace(found.record, reused_from=found.record.reused_from or found.folder.path.name)
     try:
         for path, _ in found.files:

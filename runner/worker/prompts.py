@@ -41,7 +41,7 @@ DAMAGED = (ValueError, TypeError, LookupError, AttributeError)
 
 OF_MODEL = ("adapter", "checkpoint", "fingerprint", "revision", "dtype", "quantization")
 ADDED = ("components", "config", CONTENTS)
-"""What else of a model changes encodings, hashed where it is set; LoRAs of text encoders have no stage."""
+"""Further keys of a model that change encodings, hashed where they are set; LoRAs of text encoders have no stage."""
 
 WITH_PICTURES = ("task", "controlnet", "t2i_adapter", "ip_adapter")
 """Keys of a model whose pipeline's call has pictures."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genrun.runner.api.calibrating import Measured, chain_around, draw, failures_along, fastest_kept, variants
+from genrun.runner.api.calibrating import MeasuredSetting, chain_around, draw, failures_along, fastest_kept, variants
 from genrun.runner.api.jobs import load_job, plan
 from genrun.runner.compare.difference import metric_difference
 from genrun.runner.compare.gates import gates_of, judge
@@ -41,7 +41,7 @@ def test_a_new_item_is_within_with_the_probability_promised(kind: str) -> None:
     for _ in range(4000):
         luck = rng.random((7, 21)) if kind == "independent" else np.broadcast_to(rng.random(21), (7, 21))
         errors = np.where(luck < rates[:, None], 1.0, 0.0)
-        found = [Measured({"k": k}, tuple(row[:20]), (10 - k,) * 20) for k, row in enumerate(errors)]
+        found = [MeasuredSetting({"k": k}, tuple(row[:20]), (10 - k,) * 20) for k, row in enumerate(errors)]
         place = fastest_kept(found, failures_along([each.errors for each in found], 0.5), 0.95)
         exact += place is None
         inside += place is None or errors[place, 20] <= 0.5
@@ -51,7 +51,7 @@ def test_a_new_item_is_within_with_the_probability_promised(kind: str) -> None:
 
 def test_the_fastest_of_the_certified_settings_is_taken_and_nan_fails() -> None:
     found = [
-        Measured({"k": k}, errors, (rounds,) * 2)
+        MeasuredSetting({"k": k}, errors, (rounds,) * 2)
         for k, (errors, rounds) in enumerate(
             [((0.01, 0.02), 9), ((0.02, 0.03), 7), ((0.03, 0.04), 8), ((0.01, float("nan")), 3)]
         )

@@ -13,7 +13,7 @@ from genrun.runner.store.planfile import read_job
 from genrun.runner.store.runs import names, new_path, point_latest, resolve
 from genrun.runner.submit.match import SubmittedJob, changed_fields, check_same, find_run
 from genrun.runner.submit.resume import open_run
-from genrun.runner.submit.reuse import Found
+from genrun.runner.submit.reuse import EarlierItem
 from tests.fakes.damage import denied
 from tests.fakes.items import document, done, make_folder, make_item
 
@@ -152,7 +152,7 @@ def test_results_are_taken_over_only_where_they_may_be_read_and_are_what_was_wri
     assert done(folder, item)
     record = folder.record(item.id)
     assert record is not None
-    found, media = Found(folder, record), folder.media_path(item, ".png")
+    found, media = EarlierItem(folder, record), folder.media_path(item, ".png")
     assert found.is_whole()
     with denied(media):
         assert not found.is_whole()

@@ -19,7 +19,7 @@ import numpy as np
 from genrun.runner.api.calibrating import (
     GRID,
     PILOTS,
-    Measured,
+    MeasuredSetting,
     chain_around,
     failures_along,
     fastest_kept,
@@ -83,14 +83,14 @@ def _cells(
             return
         started = time.monotonic()
 
-        def measure(settings: Sequence[dict[str, Any]], chosen: slice) -> list[Measured]:
+        def measure(settings: Sequence[dict[str, Any]], chosen: slice) -> list[MeasuredSetting]:
             return [
                 _measured(each, sampler.sample(pairs[chosen], _solver(each)), references[chosen]) for each in settings
             ]
 
         asked = _settings(kind, k, tolerance)
         pilot = measure(list(variants(asked, [tolerance * share for share in GRID])), slice(PILOTS))
-        chain: list[Measured] = []
+        chain: list[MeasuredSetting] = []
         failures: list[int] = []
         for setting in chain_around(most_promising(pilot, tolerance)):
             chain += measure([setting], slice(PILOTS, PILOTS + SAMPLES))
@@ -135,12 +135,12 @@ def _solver(setting: dict[str, Any]) -> Any:
     return registry.get(setting["kind"])(**{key: value for key, value in setting.items() if key != "kind"})
 
 
-def _measured(setting: dict[str, Any], found: Sequence[Solution], references: Sequence[Solution]) -> Measured:
+def _measured(setting: dict[str, Any], found: Sequence[Solution], references: Sequence[Solution]) -> MeasuredSetting:
     errors = tuple(rmse(one.x, other.x) for one, other in zip(found, references, strict=True))
-    return Measured(setting, errors, tuple(each.rounds for each in found))
+    return MeasuredSetting(setting, errors, tuple(each.rounds for each in found))
 
 
-def share_of(measured: Measured, tolerance: float) -> float:
+def share_of(measured: MeasuredSetting, tolerance: float) -> float:
     """Share of items within a tolerance."""
     return sum(error <= tolerance for error in measured.errors) / len(measured.errors)
 

@@ -44,7 +44,7 @@ class Talk(enum.IntEnum):
 
 
 _talk: list[Talk] = []
-"""The level that -q or -v asked for; None before that is known, and where neither was given."""
+"""The level that -q or -v asked for, alone; empty before that is known, and where neither was given."""
 
 
 def set_talk(talk: Talk | None) -> None:

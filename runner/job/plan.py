@@ -109,7 +109,7 @@ class WorkItem:
 
     @property
     def own(self) -> str:
-        """Inputs and fields of its prompt alone, as text, by which it differs from others of the same text; "" without any."""
+        """Inputs and fields of its own prompt, as text, which tell it from others of the same text; "" without any."""
         row = {name: value for name, value in self.row.items() if name != "name"}
         return canonical([identity(self.inputs), row]).decode() if self.inputs or row else ""
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -151,20 +152,29 @@ def _decoded(data: bytes) -> Iterator[Image.Image]:
 
 def _pictures(data: bytes, kind: str) -> Iterator[Image.Image]:
     import struct
+    import warnings
     import zlib
 
-    from PIL import Image, ImageOps, ImageSequence
+    from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
     try:
         # By its header alone; nothing is decoded before its size is known.
-        with Image.open(io.BytesIO(data), formats=(kind,)) as image:
-            frames = getattr(image, "n_frames", 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            opened = Image.open(io.BytesIO(data), formats=(kind,))
+        with opened as image:
+            # Phones put a preview or a gain map behind the picture, as further frames of a JPEG.
+            frames = 1 if kind == "JPEG" else getattr(image, "n_frames", 1)
             _refuse_large(image.size, frames)
             if image.mode in DEEP:
                 raise InputError("has more than 8 bits a channel. Save it with 8")
-            for frame in ImageSequence.Iterator(image):
+            for frame in islice(ImageSequence.Iterator(image), frames):
                 yield _rgb(ImageOps.exif_transpose(frame))
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"more pixels than {MAX_PICTURE:,}. Make it smaller") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"cut off or damaged: no {kind} can be read from it") from error
+    except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"cut off or damaged: {error}") from error

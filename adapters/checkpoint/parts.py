@@ -23,6 +23,9 @@ FILES = (".safetensors", GGUF)
 SHARED = re.compile(r"attn\d?\.(to_[qkv]|to_qkv)\.weight$")
 """Tensors of attention that a ControlNet has from the denoiser that it was made of, by the same names and shapes."""
 
+KIND = re.compile(r"ControlNet|Adapter|Autoencoder|UNet|Transformer")
+"""Words in names of diffusers' classes for models that cannot stand in for each other: one autoencoder may for another."""
+
 CROSS = re.compile(r"attn2\.to_k\.weight$")
 OTHER_BASE = "Name one that was trained for this checkpoint's model"
 
@@ -36,15 +39,30 @@ def shapes_in(folder: Path, library: str = "diffusers", variant: str | None = No
     }
 
 
-def check_part(path: Path, name: str, variant: str | None = None) -> None:
+def check_part(
+    path: Path, name: str, variant: str | None = None, pipeline: str | None = None, component: str = ""
+) -> None:
     """Check a component in a folder or in one file.
 
+    Args:
+        path: of the folder or file.
+        name: what messages call it.
+        variant: of the weights.
+        pipeline: class of the pipeline that it is put into, or None.
+        component: which of the pipeline's it is to be.
+
     Raises:
-        CheckpointError: it is not there, not whole, or no format that is read.
+        CheckpointError: it is not there, not whole, no format that is read, or of another kind than the component.
         OSError: a file cannot be read.
     """
     if path.is_dir():
-        check_component(path, name, variant)
+        kind = str(check_component(path, name, variant).get("_class_name"))
+        taken = _annotation(pipeline, component) if pipeline and component else []
+        found, wanted = KIND.search(kind), [KIND.search(each) for each in taken]
+        if found and wanted and all(each and each[0] != found[0] for each in wanted):
+            raise CheckpointError(
+                f"{name} is a {kind}, and {pipeline} takes {' or '.join(taken)} there", "Name another"
+            )
     elif path.suffix == GGUF:
         check_gguf(path, name)
     elif path.suffix == ".safetensors":

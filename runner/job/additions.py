@@ -116,7 +116,8 @@ class _Search:
                 if text is None or found is not None:
                     self.model.setdefault("components", {})[name] = found and found.name
                 if found is not None:
-                    self._check(at, lambda path, shown: check_part(path, shown, self.spec.variant), found, text)
+                    check = partial(check_part, variant=self.spec.variant, pipeline=self.pipeline, component=name)
+                    self._check(at, check, found, text)
         if self.spec.components and self.index is not None:
             # What the files of the checkpoint say of a component that it lacks is told with the checkpoint.
             self.index = {**self.index, **{name: ["", ""] for name, text in self.spec.components.items() if text}}
@@ -234,7 +235,7 @@ class _Search:
                     found = found if found.is_hub_id else Checkpoint(str(file), None, file)
                     path = found.name
                 except (OSError, CheckpointError) as error:
-                    self._wrong((*here, "path"), f"{error}.".replace("..", "."))
+                    self._wrong((*here, "path"), f"{str(error).rstrip('. ')}.")
                     continue
             self.sources[path] = found
             entry = {"path": path, "weight": spec.weight, "name": name}

@@ -323,6 +323,10 @@ def test_controlnet_of_another_base_is_refused_from_headers(root: Path) -> None:
         ("components: {vea: null}", "has no component 'vea'. Did you mean"),
         ("components: {vae: nowhere/at/all}", "neither a folder nor a hub id"),
         ("components: {vae: ip}", "ip/config.json is missing"),
+        (
+            "components: {vae: control}",
+            "'control' is a ControlNetModel, and StableDiffusionPipeline takes AutoencoderKL there.",
+        ),
         ("config: control", "is for a checkpoint that is one file"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_ids_follow_the_content_of_inputs_and_not_their_names_or_the_prompts(fol
         (IMG2IMG, {"image": "in/cut.png"}, "prompts[0].image 'in/cut.png': cut off or damaged:"),
         (IMG2IMG, {"image": "in/9.mp4"}, "prompts[0].image is a clip of 9 frames, and"),
         (IMG2IMG, {"image": ["in/a.png", "in/b.png"]}, "prompts[0].image 2 files, and"),
-        (IMG2IMG, {"image": "in/odd.png"}, "multiples of 8: crop it to 72x64."),
+        (IMG2IMG, {"image": "in/odd.png"}, "multiples of 8: make it 72x64."),
         (
             IMG2IMG,
             {},
@@ -137,6 +138,17 @@ def test_ids_follow_the_content_of_inputs_and_not_their_names_or_the_prompts(fol
             "StableDiffusionPipeline takes no image; it takes ip_adapter_image.",
         ),
         ("StableDiffusionPipeline", {"control_image": "in/a.png"}, "no ControlNet (name one as model.controlnet)"),
+        (
+            "StableDiffusionPipeline",
+            {"ip_adapter_image": "in/a.png"},
+            "no IP-Adapter here. Name one as model.ip_adapter",
+        ),
+        (
+            "StableDiffusionControlNetPipeline",
+            {"control_image": "in/wide.png", "height": 64, "width": 64},
+            "prompts[0].control_image is 128x64 pixels, and would be stretched to 64x64. Crop it.",
+        ),
+        (IMG2IMG, {"image": "in/bomb.png"}, "'in/bomb.png': more pixels than 67,108,864. Make it smaller."),
         ("StableDiffusionPipeline", {"height": 65}, "prompts[0].height StableDiffusionPipeline needs a multiple of 8"),
         (
             "StableDiffusionInpaintPipeline",
@@ -166,7 +178,10 @@ def test_ids_follow_the_content_of_inputs_and_not_their_names_or_the_prompts(fol
     ],
 )
 def test_what_a_model_cannot_do_with_an_input_is_refused_at_its_line(pipeline: str, row: Any, message: str) -> None:
-    Path("in/cut.png").write_bytes(Path("in/a.png").read_bytes()[:-40])
+    whole = Path("in/a.png").read_bytes()
+    Path("in/cut.png").write_bytes(whole[:-40])
+    header = b"IHDR" + (9500).to_bytes(4, "big") * 2 + whole[24:29]
+    Path("in/bomb.png").write_bytes(whole[:12] + header + crc32(header).to_bytes(4, "big") + whole[33:])
     vae = (
         "AutoencoderKLHunyuanVideo"
         if "Hunyuan" in pipeline
@@ -177,6 +192,18 @@ def test_what_a_model_cannot_do_with_an_input_is_refused_at_its_line(pipeline: s
     assert any(message in line for line in refusals(job(pipeline, [{"prompt": "a", **row}], vae))), refusals(
         job(pipeline, [{"prompt": "a", **row}], vae)
     )
+
+
+def test_a_strength_of_the_job_that_leaves_no_step_is_refused_once() -> None:
+    rows = [{"prompt": name, "image": "in/a.png"} for name in "ab"]
+    told = refusals(job(IMG2IMG, rows, options={"strength": 0.1}))
+    assert told == ["sampling.options.strength 0.1 of 4 steps is none. Write at least 0.25, or more steps."]
+
+
+def test_a_photograph_with_a_preview_behind_it_is_a_picture() -> None:
+    picture = Image.new("RGB", (64, 64), "red")
+    picture.save("in/phone.jpg", "MPO", save_all=True, append_images=[picture.resize((32, 32))])
+    assert (look_at(Path("in/phone.jpg")).frames, len(decode(Path("in/phone.jpg").read_bytes()))) == (1, 1)
 
 
 def test_a_clip_of_frames_that_a_model_cannot_make_is_told_the_nearest_number() -> None:

@@ -39,6 +39,8 @@ def check_inputs(cell: Draft) -> Iterator[JobProblem]:
     if cell.sampling is None or cell.checkpoint is None or not cell.prompts:
         return
     call = _Call.of(cell)
+    if none := _no_steps(cell.sampling):
+        yield cell.root.problem(("sampling", "options", "strength"), f"{none}.")
     for prompt, files in zip(cell.prompts, cell.inputs, strict=True):
         # Of those that could not be looked at, that is told already.
         if any(len(files[field]) < len(names) for field, names in prompt.inputs.items()):
@@ -75,6 +77,8 @@ class _Call:
         parameters: names of its arguments, or None.
         needed: fields that every prompt has to have.
         of_job: what is wrong with the cell's own sampling, which is told there.
+        has_ip_adapter: whether the job names one, or the denoiser holds one.
+        controls: how many ControlNets or T2I-Adapters the job names; 0 where they are the checkpoint's own.
     """
 
     adapter: Any
@@ -82,6 +86,8 @@ class _Call:
     parameters: Sequence[str] | None
     needed: Sequence[str]
     of_job: Sequence[tuple[str, str]]
+    has_ip_adapter: bool
+    controls: int
 
     @classmethod
     def of(cls, cell: Draft) -> _Call:
@@ -89,7 +95,11 @@ class _Call:
         options = {} if cell.given_sampling is None else cell.given_sampling.options
         needed, _ = needed_fields(cell.pipeline, frozenset(options) | frozenset(cell.adapter.call))
         parameters = None if found is None else tuple(one.name for one in found)
-        return cls(cell.adapter, cell.pipeline, parameters, needed, cell.adapter.validate(cell.sampling))
+        model = cell.model
+        has_ip_adapter = bool(model and model.ip_adapter) or "ip" in str(cell.denoiser.get("encoder_hid_dim_type"))
+        controls = len((model and (model.controlnet or model.t2i_adapter)) or ())
+        of_job = cell.adapter.validate(cell.sampling)
+        return cls(cell.adapter, cell.pipeline, parameters, needed, of_job, has_ip_adapter, controls)
 
     @cached_property
     def arguments(self) -> Mapping[str, str]:
@@ -110,6 +120,7 @@ class _Call:
                 yield field, not_taken(field, self.pipeline, self.parameters)
         for field, each in taken.items():
             yield from self._kinds(field, each, self.arguments[field])
+        yield from self._additions(taken)
         yield from self._sizes({field: each[0] for field, each in taken.items()}, sampling)
 
     def _fields(self, prompt: Prompt, sampling: Mapping[str, Any]) -> Found:
@@ -122,11 +133,23 @@ class _Call:
         for name in FIELDS:
             if self.parameters is not None and name in row and name not in self.parameters:
                 yield name, f"{self.pipeline} takes no {name}: leave it out"
-        strength, steps = (sampling.get("options") or {}).get("strength"), sampling.get("steps")
-        if not (row and isinstance(strength, int | float) and isinstance(steps, int)):
-            return
-        if 0 < strength <= 1 and int(steps * strength) < 1:
-            yield "strength", f"{strength:g} of {steps} steps is none. Write at least {1 / steps:.2g}, or more steps"
+        if row and (none := _no_steps(sampling)):
+            yield "strength", none
+
+    def _additions(self, files: Inputs) -> Found:
+        """Refuse pictures for an IP-Adapter or controls that the job does not name, and the other way round."""
+        has_picture = "ip_adapter_image" in files
+        if has_picture and not self.has_ip_adapter:
+            message = f"{self.pipeline} has no IP-Adapter here. Name one as model.ip_adapter, or leave it out"
+            yield "ip_adapter_image", message
+        if self.has_ip_adapter and not has_picture and "ip_adapter_image" in self.arguments:
+            yield "ip_adapter_image", "missing: the IP-Adapter of the job looks at one. Give each prompt one"
+        given = len(files.get("control_image", ()))
+        if given and self.controls and given != self.controls and "Union" not in str(self.pipeline):
+            yield (
+                "control_image",
+                f"{given} of {self.controls}: give one file for each control of the job, in its order",
+            )
 
     def _kinds(self, field: str, files: Sequence[InputFile], argument: str) -> Found:
         """Refuse clips for pictures, pictures for clips, and several for one."""
@@ -141,6 +164,8 @@ class _Call:
 
     def _sizes(self, files: Mapping[str, InputFile], sampling: Mapping[str, Any]) -> Found:
         """Refuse pictures that would be stretched or cut, or do not lie over each other."""
+        if "control_image" in files:
+            yield from self._control(files["control_image"], sampling)
         first = next((field for field in ("image", "video") if field in files), None)
         if first is None:
             return
@@ -167,6 +192,12 @@ class _Call:
         elif wanted is not None and clip.frames > wanted:
             yield "video", f"has {clip.frames} frames, and num_frames is {wanted}. Write num_frames: {clip.frames}"
 
+    def _control(self, file: InputFile, sampling: Mapping[str, Any]) -> Found:
+        """Refuse a control that would be stretched over the result; without a size its own is the result's."""
+        height, width = sampling.get("height"), sampling.get("width")
+        if type(height) is int and type(width) is int and _differ(file, height, width):
+            yield "control_image", f"is {file.size} pixels, and would be stretched to {width}x{height}. Crop it"
+
     def _shape(self, field: str, file: InputFile, sampling: Mapping[str, Any]) -> Found:
         """Refuse a picture that the result's size would stretch or cut."""
         step = self.adapter.multiples
@@ -178,15 +209,30 @@ class _Call:
                 nearest = f"{near_width}x{near_height}"
                 yield (
                     field,
-                    f"is {file.size} pixels, and {self.pipeline} needs multiples of {step}: crop it to {nearest}",
+                    f"is {file.size} pixels, and {self.pipeline} needs multiples of {step}: make it {nearest}",
                 )
             return
         height, width = (sampling.get(side) or default_of(str(self.pipeline), side) for side in ("height", "width"))
         if type(height) is not int or type(width) is not int:
             # The pipeline has a size of its own, which only its models know.
             yield field, f"is {file.size} pixels, and the result's size is not given. Write {remedy}"
-        elif abs(file.width * height / (file.height * width) - 1) > STRETCHED:
+        elif _differ(file, height, width):
             yield (
                 field,
                 f"is {file.size} pixels, and would be stretched to {width}x{height}. Crop it, or write {remedy}",
             )
+
+
+def _differ(file: InputFile, height: int, width: int) -> bool:
+    """Tell whether a picture has another shape than a result."""
+    return abs(file.width * height / (file.height * width) - 1) > STRETCHED
+
+
+def _no_steps(sampling: Mapping[str, Any]) -> str:
+    """Say that a strength leaves no step of the schedule, or ""."""
+    strength, steps = (sampling.get("options") or {}).get("strength"), sampling.get("steps")
+    if not (isinstance(strength, int | float) and isinstance(steps, int) and 0 < strength <= 1):
+        return ""
+    if int(steps * strength) >= 1:
+        return ""
+    return f"{strength:g} of {steps} steps is none. Write at least {1 / steps:.2g}, or more steps"

@@ -222,12 +222,16 @@ def _remove(paths: Sequence[Path], kept: dict[Path, str], dry_run: bool, listene
     from genrun.runner.store.runs import LATEST, point_latest, runs_of
     from genrun.runner.submit.lock import of_job
 
-    removed, freed = [], _size_of(paths)
+    removed: list[Path] = []
+    freed = 0
     for job_folder in dict.fromkeys(path.parent for path in paths):
         # Whoever submits the job looks its runs up under this lock.
         with contextlib.nullcontext() if dry_run else of_job(job_folder, listener.say):
             latest = _target(job_folder / LATEST)
-            for path in [path for path in paths if path.parent == job_folder]:
+            # Another command may have removed some of them while this one waited for the lock.
+            here = [path for path in paths if path.parent == job_folder and path.is_dir()]
+            freed += _size_of(here)
+            for path in here:
                 if not dry_run and (why := _needed(path)):
                     kept[path] = why
                     continue

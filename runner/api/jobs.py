@@ -26,6 +26,9 @@ AnyJob = str | os.PathLike[str] | Mapping[str, Any]
 IN_PYTHON = "job.yaml"
 """Name of a file in the current folder that stands for a job without a file."""
 
+TEXT = Path("-")
+"""Stands for a job without a file where its parents are looked for: a file `job.yaml` may be one of them."""
+
 
 def load_job(job: AnyJob, sets: Sequence[str] = (), workers: int | None = None) -> LoadedJob:
     """Read a job and check everything that can be checked without loading a model.
@@ -42,7 +45,7 @@ def load_job(job: AnyJob, sets: Sequence[str] = (), workers: int | None = None) 
     from genrun.runner.api.config import read_config
     from genrun.runner.job.errors import Origin
     from genrun.runner.job.files import job_file
-    from genrun.runner.job.layers import fill, read_job
+    from genrun.runner.job.layers import fill, over_parents, read_job
     from genrun.runner.job.registries import Registries
     from genrun.runner.job.resolve import check
     from genrun.runner.job.tree import dress
@@ -51,12 +54,12 @@ def load_job(job: AnyJob, sets: Sequence[str] = (), workers: int | None = None) 
     path, registries = Path(IN_PYTHON), Registries.installed()
     adapters = registries.adapters.names()
     if isinstance(job, Mapping):
-        root = fill(dress(_plain(job), Origin("job")), os.environ)
+        root = over_parents(fill(dress(_plain(job), Origin("job")), os.environ), TEXT, os.environ, adapters)
     elif isinstance(job, str) and "\n" in job:
         root = parse(job, lambda line, column: Origin("job", line, column))
         if not root.is_mapping:
             raise UsageError("a job is a mapping, such as `model: demo-video` and further lines.")
-        root = fill(root, os.environ)
+        root = over_parents(fill(root, os.environ), TEXT, os.environ, adapters)
     else:
         path = job_file(Path(job))
         root = read_job(path, os.environ, adapters)

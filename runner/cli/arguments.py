@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 STDIN = Path("-")
+PLAIN = re.compile(r"[\w@%+=:,./-]+")
+"""Names that no shell reads as anything else."""
+
 MAX_STDIN = 2**20
 """Bytes that are read of a job on stdin, as of a job file."""
 
@@ -64,7 +68,8 @@ def complete_runs(context: click.Context, parameter: click.Parameter, begun: str
             ]
     except (GenrunError, OSError):
         return []
-    return [CompletionItem(name) for name in known if name.startswith(begun)]
+    # What is completed goes into the command line as it is, where a shell would run `$(...)` or split at a space.
+    return [CompletionItem(name) for name in known if name.startswith(begun) and PLAIN.fullmatch(name)]
 
 
 def complete_plugins(kind: str) -> Callable[..., list[CompletionItem]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ COLUMN = 44
     cls=Verb,
     examples=(
         "genrun init demo-video",
-        "genrun init wan21 -o wan.yaml",
+        "genrun init wan2.1 -o wan.yaml",
         "genrun init ./checkpoint -o - | genrun validate -",
     ),
 )
@@ -53,12 +53,27 @@ def init(model: str, output: Path | None) -> None:
     steps and guidance, and says what else there is; nothing is asked, and no file is replaced. Prints the file's path.
     """
     from genrun.runner.api import jobs
+    from genrun.runner.job.cell import Draft, Sources
+    from genrun.runner.job.checks.inputs import needed_fields
+    from genrun.runner.job.errors import JobFileError, Origin
+    from genrun.runner.job.layers import expand
+    from genrun.runner.job.prompt_files import INPUTS
     from genrun.runner.job.registries import Registries
+    from genrun.runner.job.tree import dress
     from genrun.runner.store.files import atomic_write
 
-    loaded = jobs.load_job({"model": model, "prompts": list(PROMPTS)})
-    adapter = Registries.installed().adapters.get(loaded.job.model.adapter)
-    text = "".join(f"{line}\n" for line in lines_of(model, adapter, loaded.document))
+    job = {"model": model, "prompts": list(PROMPTS)}
+    try:
+        jobs.load_job(job)
+    except JobFileError as error:
+        # Pictures that the model cannot do without are named in the job, for the user to put there.
+        if any(problem.path or problem.message.partition(":")[0] not in INPUTS for problem in error.problems):
+            raise
+    registries = Registries.installed()
+    root = expand(dress(job, Origin("job")), registries.adapters.names())
+    draft = Draft(root, {}, Sources(registries))
+    needed, _ = needed_fields(draft.pipeline, frozenset(draft.adapter.call))
+    text = "".join(f"{line}\n" for line in lines_of(model, draft.adapter, draft.sampling or {}, needed))
     if output == Path("-"):
         put(text.removesuffix("\n"))
         return
@@ -69,22 +84,32 @@ def init(model: str, output: Path | None) -> None:
         raise UsageError(f"{path}: is there already.", remedy="Another file: -o FILE; the terminal: -o -.")
     atomic_write(path, text.encode())
     put(str(path))
+    if needed:
+        say(f"It needs files: put yours in place of {', '.join(_file_of(field) for field in needed)}.")
     say(f"Next: genrun plan {path}; genrun submit {path}")
 
 
-def lines_of(model: str, adapter: Adapter, document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of a job for a model; `document` is that of a job that gives nothing else."""
+def lines_of(model: str, adapter: Adapter, sampling: Mapping[str, Any], needed: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the lines of a job for a model.
+
+    Args:
+        model: as the user named it.
+        adapter: the model's.
+        sampling: of a job that gives nothing else.
+        needed: fields of a prompt that name files, and without which the model makes nothing.
+    """
     from genrun.runner.job.yaml import scalar
 
     yield f"# A job for {adapter.title}. Every key: docs/jobs.md, or genrun schema."
     yield f"model: {scalar(model)}"
     yield ""
     yield "prompts:" + _padded("prompts:", "or {file: prompts.txt}, one a line; .csv and .jsonl, too")
-    yield from (f"  - {scalar(prompt)}" for prompt in _prompts(adapter))
+    for prompt in _prompts(adapter):
+        fields = {"prompt": prompt, **{field: _file_of(field) for field in needed}} if needed else prompt
+        yield f"  - {scalar(fields)}"
     yield _commented("seeds: [0, 1]", "every prompt with each")
     yield ""
     yield "sampling:" + _padded("sampling:", "the model's own; genrun plan --memory says what it takes")
-    sampling = document.get("sampling") or {}
     shown = {key: sampling[key] for key in SAMPLING if sampling.get(key) is not None}
     yield from (_commented(f"  {key}: {scalar(value)}", SAMPLING[key]) for key, value in shown.items())
     if "steps" not in shown:
@@ -112,6 +137,10 @@ def _prompts(adapter: Adapter) -> tuple[str, ...]:
     name = "demo.txt" if adapter.kind == "video" else "demo-images.txt"
     lines = (JOBS / "prompts" / name).read_text(encoding="utf-8").splitlines()
     return tuple(line for line in lines if line.strip() and not line.startswith("#"))[: len(PROMPTS)]
+
+
+def _file_of(field: str) -> str:
+    return "clip.mp4" if field == "video" else f"{field}.png"
 
 
 def _commented(text: str, comment: str) -> str:

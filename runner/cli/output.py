@@ -140,14 +140,14 @@ def put_table(
 
     Args:
         columns: headings.
-        rows: cells, as many as there are columns; shown by `str`, with control characters escaped.
+        rows: cells, as many as there are columns; shown by `str` on one line, with control characters escaped.
         right: the columns to align to the right (numbers).
         drop: columns to leave out where a terminal is too narrow for all, in this order.
 
     Returns:
         The columns that were left out.
     """
-    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    cells = [[printable(str(cell)).replace("\n", "\\n").replace("\t", "\\t") for cell in row] for row in rows]
     dropped = []
     for name in drop if on_terminal() else ():
         if fits(columns, cells):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.media import CLIPS_ONLY, FORMATS, convert
-from genrun.runner.errors import StoreError, UsageError
+from genrun.runner.errors import StoreError, UnreadableError, UsageError
 from genrun.runner.export.filenames import DEFAULT, name_items
 from genrun.runner.store.files import atomic_write, staged
+from genrun.runner.store.folder import is_run
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -77,9 +79,11 @@ def export(
         progress: told (items looked at, items in all).
 
     Raises:
-        UsageError: names that cannot be, a format for another kind of media, or files in the way that no export wrote.
+        UsageError: names that cannot be, a format for another kind of media, a folder in a run, or files in the way that
+            no export wrote.
         StoreError: a file cannot be read or written.
     """
+    _check_outside(to)
     items, records = run.items(), run.records()
     names = name_items(items, options.name)
     made = Exported(to)
@@ -130,6 +134,15 @@ def _check_formats(formats: Sequence[str], media: Mapping[str, Path]) -> None:
         if wanted in CLIPS_ONLY and any(path.suffix == ".png" for path in media.values()):
             others = ", ".join(each for each in ALL_FORMATS if each not in (*CLIPS_ONLY, FRAMES))
             raise UsageError(f"--format {wanted}: these are pictures.", remedy=f"For pictures there are: {others}.")
+
+
+def _check_outside(to: Path) -> None:
+    """Refuse to write into a run: what is in its folder is its own."""
+    for path in (to.resolve(), *to.resolve().parents):
+        # Folders above may be closed to the user.
+        with contextlib.suppress(UnreadableError):
+            if is_run(path):
+                raise UsageError(f"--to {to}: lies in the run {path}.", remedy="Choose a folder outside of it.")
 
 
 def _check_free(to: Path, made: Exported, options: ExportOptions) -> None:

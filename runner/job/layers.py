@@ -51,7 +51,13 @@ def read_job(path: Path, environ: Mapping[str, str], adapters: Sequence[str], ch
     Raises:
         JobFileError: a file cannot be read, is not plain YAML, or extends itself.
     """
-    root = fill(yaml.read(path, str(path)), environ)
+    return over_parents(fill(yaml.read(path, str(path)), environ), path, environ, adapters, children)
+
+
+def over_parents(
+    root: Value, path: Path, environ: Mapping[str, str], adapters: Sequence[str], children: tuple[Path, ...] = ()
+) -> Value:
+    """Lay a job over its parents, which are relative to the folder of `path`; other arguments and errors as `read_job`."""
     sections = dict(root.data)
     extends = sections.pop(EXTENDS, None)
     root = expand(replace(root, data=sections), adapters)

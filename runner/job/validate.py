@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.field_types import WANTED
+from genrun.runner.job.layers import MAX_SEEDS
 from genrun.runner.job.schema import (
     PROMPT_TAGS,
     CocoCaptions,
@@ -68,6 +69,7 @@ _WANTED_AT = {
     "model": "a name or a mapping",
     "prompts": "a list of prompts, or a file of them such as {file: prompts.txt}",
     "solver": "a name or a mapping",
+    "seeds": f"a list, a range such as 0..9, or how many, 1 to {MAX_SEEDS:,}",
 }
 _WANTED = {
     "int_type": "a whole number",
@@ -148,7 +150,7 @@ def _problem(detail: ErrorDetails, root: Value, path: Path) -> JobProblem:
         return root.problem(path, unknown_option(str(path[-1]), _known_keys(root, path[:-1])), key=True)
     if kind == "missing":
         return root.problem(path, _MISSING.get(dotted(path), "missing."))
-    wanted = _WANTED_AT.get(dotted(path)) if kind == "model_type" else None
+    wanted = _WANTED_AT.get(dotted(path)) if kind in ("model_type", "tuple_type") else None
     return root.problem(path, f"wanted {wanted or _wanted(detail)}, got {got(root.find(path))}.")
 
 

@@ -124,6 +124,13 @@ def test_a_file_of_somebody_elses_stays(genrun: Genrun, run: Path) -> None:
     assert Path("out/2.mp4").read_text() == "precious"
 
 
+def test_nothing_is_exported_into_a_run(genrun: Genrun, run: Path) -> None:
+    before = sorted(run.rglob("*"))
+    for to in (run, run / "media", run / "new" / "folder"):
+        assert "lies in the run" in genrun("export", str(run), "--to", str(to), "--csv", exit_code=2).stderr
+    assert sorted(run.rglob("*")) == before
+
+
 def test_json_tells_every_file(genrun: Genrun, run: Path) -> None:
     told = json.loads(genrun("export", str(run), "--to", "out", "--name", "{index}", "--csv", "--json").stdout)
     assert sorted(name for names in told["files"].values() for name in names) == ["1.mp4", "2.mp4", "3.mp4"]

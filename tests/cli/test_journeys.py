@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +21,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from PIL import Image
 
 import genrun as package
 from genrun import api
@@ -35,6 +38,7 @@ from genrun.runner.store.activity import ActivityFile, RankActivity, activities
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.nights import write_night
 from genrun.runner.store.runs import pin, point_latest
+from genrun.runner.submit import lock as locking
 from genrun.solvers.contract import Solution
 from tests.fakes import faults
 from tests.fakes.nights import night
@@ -629,6 +633,60 @@ def test_who_begins_with_a_model_gets_a_job_that_is_right(genrun: Genrun) -> Non
     assert "is there already" in genrun("init", "demo-video", exit_code=2).stderr
     assert Path("demo-video.yaml").read_text() == text
     assert "Did you mean" in genrun("init", "demo-vidio", "-o", "-", exit_code=2).stderr
+
+
+def test_who_begins_with_a_model_that_needs_a_picture_is_told_to_put_one(genrun: Genrun, tmp_path: Path) -> None:
+    made = genrun("init", "wan2.1-i2v", "-o", "job.yaml")
+    assert "image.png" in made.stderr
+    assert "'image.png': there is no such file" in genrun("validate", "job.yaml", exit_code=2).stderr
+    Image.new("RGB", (832, 480)).save("image.png")
+    assert "ok, 4 items" in genrun("validate", "job.yaml").stdout
+
+
+def test_who_pipes_a_job_may_extend_a_file(genrun: Genrun, write_job: Write) -> None:
+    write_job()
+    found = CliRunner().invoke(main, ["validate", "-"], input="extends: job.yaml\nseeds: 3\n")
+    assert (found.exit_code, found.stderr) == (0, "") and found.stdout.startswith("-: ok, ")
+    assert (
+        "there is no file" in CliRunner().invoke(main, ["validate", "-"], input="extends: no.yaml\nseeds: 3\n").stderr
+    )
+
+
+@pytest.mark.parametrize("seeds", ["0", "-3", "0..9999999", "foo"])
+def test_whose_seeds_are_no_seeds_reads_what_they_may_be(genrun: Genrun, write_job: Write, seeds: str) -> None:
+    write_job()
+    said = genrun("validate", "job.yaml", "--set", f"seeds={seeds}", exit_code=2).stderr
+    assert "wanted a list, a range such as 0..9, or how many, 1 to 1,000,000, got" in said
+
+
+@pytest.mark.parametrize("verb", [("rm", "{}"), ("gc", "--keep", "0")])
+def test_two_who_remove_the_same_runs_both_succeed(
+    genrun: Genrun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: Sequence[str]
+) -> None:
+    first, _ = runs_of(tmp_path / "runs", "demo", count=2)
+    lock = locking.of_job
+
+    @contextlib.contextmanager
+    def overtaken(job_folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+        shutil.rmtree(first.path)
+        with lock(job_folder, say):
+            yield
+
+    monkeypatch.setattr(locking, "of_job", overtaken)
+    found = json.loads(genrun(*(word.format(first.path.name) for word in verb), "--json").stdout)
+    assert found == {"removed": [], "kept": {}, "freed_bytes": 0, "dry_run": False}
+
+
+def test_whose_folders_have_hostile_names_gets_them_on_one_line_and_never_completed(
+    genrun: Genrun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("demo", "new\nline", "$(touch pwned)", "two words"):
+        runs_of(tmp_path / "runs", name, count=1)
+    assert len(genrun("runs").stdout.splitlines()) == 5
+    monkeypatch.setenv("COMP_WORDS", "genrun status ")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    found = CliRunner().invoke(main, [], prog_name="genrun", env={"_GENRUN_COMPLETE": "bash_complete"})
+    assert found.stdout.splitlines() == ["plain,demo"]
 
 
 def test_who_pipes_a_job_has_it_checked(genrun: Genrun) -> None:

@@ -145,18 +145,17 @@ def calibrate_tolerance(
         raise UsageError(
             "the job has no solver with a tolerance to calibrate.", remedy="Such as: solver: {kind: collocation}."
         )
-    found = []
-    for key, cell in asked.items():
-        wanted = confidence or cell.job.solver.confidence or CONFIDENCE
+    # Each cell is looked at before the first is sampled, which may take hours.
+    shares = {key: confidence or cell.job.solver.confidence or CONFIDENCE for key, cell in asked.items()}
+    for key, wanted in shares.items():
         if not 0 < wanted < 1:
             raise UsageError(f"a confidence of {wanted:g}: wanted a share between 0 and 1, such as 0.95.")
         if samples < fewest_items(wanted):
             raise UsageError(
-                f"{samples} samples say nothing of {100 * wanted:g} % of new items.",
+                f"{asked[key].job.solver.kind}: {samples} samples say nothing of {100 * wanted:g} % of new items.",
                 remedy=f"Take {fewest_items(wanted)} or more: --samples {fewest_items(wanted)}.",
             )
-        found.append(_calibrate(loaded, cell, key, samples, wanted, listener))
-    return found
+    return [_calibrate(loaded, cell, key, samples, shares[key], listener) for key, cell in asked.items()]
 
 
 def _cells(loaded: LoadedJob) -> Iterator[tuple[str, Cell]]:

@@ -9,13 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genrun.runner.api.calibrating import Measured, chain_around, draw, failures_along, fastest_kept, variants
+from genrun.runner.api.calibrating import (
+    Measured,
+    calibrate_tolerance,
+    chain_around,
+    draw,
+    failures_along,
+    fastest_kept,
+    variants,
+)
 from genrun.runner.api.jobs import load_job, plan
 from genrun.runner.compare.difference import metric_difference
 from genrun.runner.compare.gates import gates_of, judge
 from genrun.runner.compare.load import ComparedItem
 from genrun.runner.compare.matching import Match
-from genrun.runner.errors import DamagedFileError
+from genrun.runner.errors import DamagedFileError, UsageError
 from genrun.runner.job import certificates
 from genrun.runner.job.certificates import Certificate
 from genrun.runner.job.errors import JobFileError
@@ -184,6 +192,14 @@ def test_a_certificate_of_something_else_is_refused_before_anything_is_loaded(
 def test_a_confidence_or_an_audit_that_cannot_be_meant_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(JobFileError, match=message):
         load_job({**JOB, **change})
+
+
+def test_every_cell_is_looked_at_before_the_first_is_sampled(tmp_path: Path) -> None:
+    solver = [{"kind": "collocation", "tolerance": 0.05, "confidence": 0.5}, {"kind": "ropa", "tolerance": 0.05}]
+    job = {**JOB, "solver": {}, "matrix": {"solver": solver}, "output": {"dir": str(tmp_path)}}
+    with pytest.raises(UsageError, match="ropa: 3 samples say nothing of 95 %"):
+        calibrate_tolerance({key: value for key, value in job.items() if value}, samples=3)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_audit_adds_the_sequential_items_of_those_it_drew() -> None:

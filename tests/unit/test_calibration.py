@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from genrun.adapters.input_files import InputFile
 from genrun.runner.api.calibrating import (
     Measured,
     calibrate_tolerance,
@@ -82,10 +84,29 @@ def test_settings_vary_what_the_job_leaves_open() -> None:
 
 def test_items_are_drawn_from_the_jobs_own_and_then_with_new_seeds() -> None:
     cell = load_job({**JOB, "seeds": [3, 4]}).cells[0]
-    own = {(text, None, seed) for text in "ab" for seed in (3, 4)}
+    own = {(text, None, seed, ()) for text in "ab" for seed in (3, 4)}
     assert set(draw(cell, 4, "key")) == own and draw(cell, 4, "key") == draw(cell, 4, "key")
     more = draw(cell, 30, "key")
-    assert set(more[:4]) == own and len(set(more)) == 30 and {text for text, _, _ in more} == {"a", "b"}
+    assert set(more[:4]) == own and len(set(more)) == 30 and {text for text, *_ in more} == {"a", "b"}
+
+
+def test_items_are_drawn_with_their_pictures_and_without_a_sampling_of_their_own(tmp_path: Path) -> None:
+    from genrun.runner.api.calibrating import _write_prompts
+
+    cell = load_job({**JOB, "prompts": ["a", "b", {"prompt": "c", "steps": 4}]}).cells[0]
+    start, end = (InputFile(tmp_path / name, name[0] * 64, ".png", 8, 8, 1) for name in ("a.png", "b.png"))
+    cell = replace(cell, inputs=({"image": (start,)}, {"image": (start, end)}, {}))
+    drawn = draw(cell, 9, "key")
+    assert {(text, files) for text, _, _, files in drawn} == {
+        ("a", (("image", (start,)),)),
+        ("b", (("image", (start, end)),)),
+    }
+    rows = [json.loads(line) for line in _write_prompts(tmp_path, "key", drawn).read_text().splitlines()]
+    named = {"a": str(start.path), "b": [str(start.path), str(end.path)]}
+    assert all(row["image"] == named[row["prompt"]] for row in rows) and len(rows) == 9
+    own = load_job({**JOB, "prompts": [{"prompt": "c", "steps": 4}]}).cells[0]
+    with pytest.raises(UsageError, match="every prompt has a sampling of its own"):
+        draw(own, 3, "key")
 
 
 def _certified(folder: Path, **changes: Any) -> Path:
@@ -162,6 +183,9 @@ def test_a_damaged_certificate_is_named_and_not_believed(tmp_path: Path, content
         {"tolerance": 0.5},
         {"confidence": 1},
         {"samples": 0},
+        {"exact": True},
+        {"failures": 1},
+        {"solver": {"kind": "collocation", "workers": 8, "tolerance": 0.0}},
         {"solver": {"kind": "ropa", "workers": 8}},
         {"solver": {"kind": "collocation", "workers": 4}},
         {"solver": {"kind": "collocation", "workers": 8, "probes": "many"}},

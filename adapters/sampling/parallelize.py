@@ -15,6 +15,7 @@ from genrun.adapters.caches.manager import CacheManager
 from genrun.adapters.checkpoint.pipeline_loops import loops_of_type
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, ExchangeError, LocalExchange
+from genrun.adapters.scheduler.kept import keeps
 from genrun.adapters.scheduler.rows import CallProgress, OnRound
 from genrun.adapters.scheduler.session import summary
 from genrun.adapters.scheduler.time_parallel import OnSampled, TimeParallelScheduler
@@ -146,7 +147,8 @@ def _under_solver(plain: type, scheduler: TimeParallelScheduler, exchange: Excha
         check_call(given, scheduler.solver)
         scheduler.begin_call(self, given.get("generator"))
         try:
-            return followed(self, *args, **kwargs)
+            with left_as_found(self):
+                return followed(self, *args, **kwargs)
         except ExchangeError:
             raise
         except BaseException:
@@ -161,6 +163,28 @@ def _under_solver(plain: type, scheduler: TimeParallelScheduler, exchange: Excha
 
     members = {**counting, "__call__": call, "progress_bar": progress_bar, "__module__": plain.__module__}
     return type(plain.__name__, (plain,), members)
+
+
+@contextmanager
+def left_as_found(pipe: Any) -> Iterator[None]:
+    """Put back what a call would carry into the next one: attention processors, and what guiders and the like count.
+
+    A pipeline puts back its own processors after its loop, so not where that is left early or fails. A guider that has
+    stopped is never begun anew.
+    """
+    parts = [part for part in getattr(pipe, "components", {}).values() if part is not None]
+    processors = [(part, part.attn_processors) for part in parts if hasattr(part, "set_attn_processor")]
+    held = [(part, dict(vars(part))) for part in parts if keeps(part)]
+    try:
+        yield
+    finally:
+        for part, before in processors:
+            now = part.attn_processors
+            if now.keys() != before.keys() or any(now[name] is not before[name] for name in now):
+                part.set_attn_processor(before)
+        for part, before in held:
+            vars(part).clear()
+            vars(part).update(before)
 
 
 def check_call(arguments: Mapping[str, Any], solver: Solver) -> None:

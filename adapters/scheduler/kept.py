@@ -7,6 +7,7 @@ into the next. Found by what changes in an evaluation, not by names.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from torch import Tensor
 from genrun.adapters.checkpoint.pipeline_loops import loops_of_type
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler.joined import Part
-from genrun.adapters.scheduler.timesteps import frame_of
 from genrun.adapters.shapes import AnyLatents
 
 Path = tuple[Any, ...]
@@ -29,6 +29,14 @@ DEPTH = 4
 FOREIGN = ("torch", "transformers", "tokenizers", "numpy", "PIL", "tqdm", "builtins", "functools", "genrun")
 """Packages whose objects keep nothing of a trajectory."""
 ABSENT = object()
+
+
+def frame_of(pipe: Any) -> FrameType:
+    """Return the frame of the pipeline's method whose loop is running, the outermost one where there is none."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_locals.get("self") is not pipe:
+        frame = frame.f_back
+    return frame
 
 
 class CarriedOver:
@@ -117,7 +125,7 @@ class Kept:
         local = frame_of(self._pipe).f_locals
         self._variables = {name: local.get(name) for name in self._carried}
         held = {**vars(self._pipe), **local}
-        self._roots = {name: one for name, one in held.items() if one is not self._pipe and _keeps(one)}
+        self._roots = {name: one for name, one in held.items() if one is not self._pipe and keeps(one)}
         self._roots[type(self._pipe).__name__] = Held(vars(self._pipe))
         there = dict(self._leaves())
         self._before = {path: (each, each._version) for path, each in there.items() if isinstance(each, Tensor)}
@@ -238,7 +246,8 @@ def _is_cast(now: Any, before: Any) -> bool:
     return both and torch.equal(now.to(before.dtype), before)
 
 
-def _keeps(one: Any) -> bool:
+def keeps(one: Any) -> bool:
+    """Return whether an object may keep something of a trajectory in its attributes, as a guider does."""
     if isinstance(one, torch.nn.Module | Tensor | type | ModuleType | FunctionType | MethodType | FrameType | dict):
         return False
     # Schedulers have a memory of their own; processors of pictures and prompts only read.
@@ -271,7 +280,7 @@ def _attributes(value: Any) -> dict[Any, Any] | None:
         return value.attributes
     if type(value) is dict:
         return value
-    return _attributes_of(value) if _keeps(value) else None
+    return _attributes_of(value) if keeps(value) else None
 
 
 def _put(owner: Any, path: Path, value: Any) -> Any:

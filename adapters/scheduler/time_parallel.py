@@ -29,12 +29,12 @@ from genrun.adapters.scheduler.joined import (
     tried,
     unpack,
 )
-from genrun.adapters.scheduler.kept import CarriedOver, Kept
+from genrun.adapters.scheduler.kept import CarriedOver, Kept, frame_of
 from genrun.adapters.scheduler.noise import Generators, moved
 from genrun.adapters.scheduler.replay import OLD_PREDICTION
 from genrun.adapters.scheduler.rows import OnRound
 from genrun.adapters.scheduler.session import Session
-from genrun.adapters.scheduler.timesteps import TimestepTable, frame_of, taken
+from genrun.adapters.scheduler.timesteps import TimestepTable, taken
 from genrun.solvers.contract import Solver
 from genrun.solvers.sequential import Sequential
 

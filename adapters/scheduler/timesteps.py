@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
-import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from threading import Lock
-from types import CellType, FrameType, FunctionType
+from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -100,14 +99,6 @@ def counting(iterable: Iterable[Any], start: int = 0) -> Iterator[tuple[int, Any
     if not isinstance(inside, TimestepTable):
         return builtins.enumerate(iterable, start)
     return ((start + place, t) for place, t in inside.enumerated())
-
-
-def frame_of(pipe: Any) -> FrameType:
-    """Return the frame of the pipeline's method whose loop is running, the outermost one where there is none."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_locals.get("self") is not pipe:
-        frame = frame.f_back
-    return frame
 
 
 def taken(now: Mapping[str, Any], before: Mapping[str, Tensor], stepped: Tensor) -> Tensor | None:

@@ -27,7 +27,13 @@ from genrun.runner.job.certificates import Certificate
 from genrun.runner.statistics import allowed_failures, fewest_items, items_without_failure, least_share
 
 if TYPE_CHECKING:
+    from genrun.adapters.input_files import InputFile
     from genrun.runner.job import Cell, LoadedJob
+
+Files = tuple[tuple[str, tuple["InputFile", ...]], ...]
+"""The pictures and clips of a prompt: field and files."""
+Pair = tuple[str, str | None, int, Files]
+"""A prompt, its negative one, a seed and files: what an item is of, besides how it is sampled."""
 
 SAMPLES = 20
 CONFIDENCE = 0.95
@@ -145,18 +151,17 @@ def calibrate_tolerance(
         raise UsageError(
             "the job has no solver with a tolerance to calibrate.", remedy="Such as: solver: {kind: collocation}."
         )
-    found = []
-    for key, cell in asked.items():
-        wanted = confidence or cell.job.solver.confidence or CONFIDENCE
+    # Each cell is looked at before the first is sampled, which may take hours.
+    shares = {key: confidence or cell.job.solver.confidence or CONFIDENCE for key, cell in asked.items()}
+    for key, wanted in shares.items():
         if not 0 < wanted < 1:
             raise UsageError(f"a confidence of {wanted:g}: wanted a share between 0 and 1, such as 0.95.")
         if samples < fewest_items(wanted):
             raise UsageError(
-                f"{samples} samples say nothing of {100 * wanted:g} % of new items.",
+                f"{asked[key].job.solver.kind}: {samples} samples say nothing of {100 * wanted:g} % of new items.",
                 remedy=f"Take {fewest_items(wanted)} or more: --samples {fewest_items(wanted)}.",
             )
-        found.append(_calibrate(loaded, cell, key, samples, wanted, listener))
-    return found
+    return [_calibrate(loaded, cell, key, samples, shares[key], listener) for key, cell in asked.items()]
 
 
 def _cells(loaded: LoadedJob) -> Iterator[tuple[str, Cell]]:
@@ -172,6 +177,7 @@ def _cells(loaded: LoadedJob) -> Iterator[tuple[str, Cell]]:
 def _calibrate(
     loaded: LoadedJob, cell: Cell, key: str, samples: int, confidence: float, listener: Listener
 ) -> Calibration:
+    from genrun.runner.job.plan import hash_of_prompts
     from genrun.runner.store.files import atomic_write
 
     asked = {"kind": cell.job.solver.kind, **cell.job.solver.options}
@@ -188,7 +194,6 @@ def _calibrate(
     fastest = fastest_kept(measured, failures, confidence)
     steps = int(cell.sampling.get("steps") or 0)
     exact = fastest is None or 0 < steps <= measured[fastest].mean_rounds
-    prompts = certificates.hash_of([prompt.text for prompt in cell.prompts])
     setting = {**asked, "tolerance": 0.0} if fastest is None or exact else measured[fastest].solver
     certificate = Certificate(
         tolerance=tolerance,
@@ -198,7 +203,7 @@ def _calibrate(
         solver=setting,
         exact=exact,
         rounds=float(steps) if fastest is None or exact else measured[fastest].mean_rounds,
-        prompts=prompts,
+        prompts=hash_of_prompts(cell),
         run=os.path.relpath(run, runs),
         errors=() if fastest is None or exact else tuple(sorted(measured[fastest].errors)),
     )
@@ -211,24 +216,40 @@ def _calibrate(
     return Calibration(key, path, steps, certificate, tuple(measured), tuple(failures))
 
 
-def draw(cell: Cell, count: int, key: str) -> list[tuple[str, str | None, int]]:
-    """Draw pairs of a prompt (with its negative one) and a seed from a cell's own, and seeds of no item when those run out.
+def draw(cell: Cell, count: int, key: str) -> list[Pair]:
+    """Draw pairs from a cell's own, and with seeds of no item when those run out.
 
-    Drawn at random, so that these items and any other of the job's are exchangeable.
+    Drawn at random, so that these items and any other of the job's are exchangeable. A prompt with a sampling of its own
+    is left out: no certificate of the cell's is for it.
+
+    Raises:
+        UsageError: every prompt has a sampling of its own.
     """
-    generator = random.Random(key)
+    from genrun.runner.job.cell import sampling_of
+
+    generator, sampling = random.Random(key), dict(cell.sampling)
+    prompts = [
+        (prompt.text, prompt.negative_prompt, prompt.seed, tuple(files.items()))
+        for prompt, files in zip(cell.prompts, cell.inputs, strict=True)
+        if sampling_of(sampling, prompt) == sampling
+    ]
+    if not prompts:
+        raise UsageError(
+            "every prompt has a sampling of its own, such as steps or a strength, and a certificate holds for one alone.",
+            remedy="Write it into the job's sampling.",
+        )
     own = [
-        (prompt.text, prompt.negative_prompt, seed)
-        for prompt in cell.prompts
-        for seed in (cell.job.seeds if prompt.seed is None else (prompt.seed,))
+        (text, negative, seed, files)
+        for text, negative, alone, files in prompts
+        for seed in (cell.job.seeds if alone is None else (alone,))
     ]
     generator.shuffle(own)
-    taken = {seed for _, _, seed in own}
+    taken = {seed for _, _, seed, _ in own}
     while len(own) < count:
-        prompt, seed = generator.choice(cell.prompts), generator.randrange(2**31)
+        (text, negative, _, files), seed = generator.choice(prompts), generator.randrange(2**31)
         if seed not in taken:
             taken.add(seed)
-            own.append((prompt.text, prompt.negative_prompt, seed))
+            own.append((text, negative, seed, files))
     return own[:count]
 
 
@@ -290,11 +311,12 @@ def _measure(
     loaded: LoadedJob,
     cell: Cell,
     key: str,
-    pairs: Sequence[tuple[str, str | None, int]],
+    pairs: Sequence[Pair],
     settings: Sequence[Mapping[str, Any]],
     listener: Listener,
 ) -> tuple[Path, list[MeasuredSetting]]:
     """Run items sequentially and under settings, and return the run with what was measured of each setting."""
+    from genrun.runner.job.inputs import identity
     from genrun.runner.score.metrics import wanted_metrics
     from genrun.runner.score.scoring import score_run
 
@@ -311,9 +333,11 @@ def _measure(
     found = []
     for setting in settings:
         own = {
-            (item.prompt, item.negative_prompt, item.seed): item.id for item in items if item.solver == dict(setting)
+            (item.prompt, item.negative_prompt, item.seed, str(identity(item.inputs))): item.id
+            for item in items
+            if item.solver == dict(setting)
         }
-        ids = [own[pair] for pair in pairs]
+        ids = [own[text, negative, seed, str(_hashes(files))] for text, negative, seed, files in pairs]
         unknown = [item_id for item_id in ids if errors.get(item_id) is None]
         if unknown:
             raise RunError(f"{made.folder.path}: {unknown[0]} could not be measured.", remedy="Why: genrun score.")
@@ -323,17 +347,27 @@ def _measure(
     return made.folder.path, found
 
 
-def _write_prompts(runs: Path, key: str, pairs: Sequence[tuple[str, str | None, int]]) -> Path:
+def _write_prompts(runs: Path, key: str, pairs: Sequence[Pair]) -> Path:
     """Write the pairs as a prompt file, named by what it holds."""
     from genrun.runner.store.files import atomic_write
 
     rows = [
-        {"prompt": text, "seed": seed, **({} if negative is None else {"negative_prompt": negative})}
-        for text, negative, seed in pairs
+        {"prompt": text, "seed": seed, **({} if negative is None else {"negative_prompt": negative}), **_paths(files)}
+        for text, negative, seed, files in pairs
     ]
     path = (runs / certificates.FOLDER / f"{key}-{len(pairs)}.jsonl").absolute()
     atomic_write(path, "".join(f"{json.dumps(row)}\n" for row in rows).encode())
     return path
+
+
+def _paths(files: Files) -> dict[str, str | list[str]]:
+    """Return what a line of a prompt file says of its pictures and clips."""
+    named = {field: [str(file.path) for file in each] for field, each in files}
+    return {field: paths[0] if len(paths) == 1 else paths for field, paths in named.items()}
+
+
+def _hashes(files: Files) -> dict[str, list[str]]:
+    return {field: [file.sha256 for file in each] for field, each in files}
 
 
 def _document(loaded: LoadedJob, cell: Cell, prompts: Path, settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from genrun.adapters.files import MIB, TooLargeError, parse_json, read_bounded
 from genrun.runner.errors import DamagedFileError
+from genrun.runner.statistics import allowed_failures
 
 FOLDER = ".certificates"
 """Folder of certificates, among the runs that they are for."""
@@ -139,6 +140,11 @@ def _unfit(found: Certificate, solver: Mapping[str, Any]) -> str:
             return f"its {key} is {found.solver.get(key)!r:.60}, and wanted is {solver.get(key)!r:.60}"
     if found.tolerance != solver["tolerance"] or not found.confidence < 1 or found.samples < 1:
         return "its promise is another than that of its name"
+    if found.exact is not (found.solver.get("tolerance") == 0):
+        whether = "exact" if found.exact else "not exact"
+        return f"its tolerance is {found.solver.get('tolerance')!r:.60}, and its items are called {whether}"
+    if found.failures > allowed_failures(found.samples, found.confidence) and not found.exact:
+        return f"{found.failures} of {found.samples} samples failed, which is too many for its confidence"
     options = {name: value for name, value in found.solver.items() if name != "kind"}
     return typed(Registries.installed().solvers.get(str(solver["kind"])), options)[1]
 

@@ -348,9 +348,16 @@ def _settled(cell: Cell, shared: Mapping[str, Any], solver: Mapping[str, Any]) -
     """Return the setting of a cell's solver, by its certificate where there is one, and what is promised of it."""
     if not certificates.can_be_calibrated(solver):
         return dict(solver), {}
-    prompts = certificates.hash_of([prompt.text for prompt in cell.prompts])
     key = certificates.key_of(shared, solver)
-    return certificates.settle(Path(cell.job.output.dir), key, solver, cell.job.solver.confidence, prompts)
+    return certificates.settle(
+        Path(cell.job.output.dir), key, solver, cell.job.solver.confidence, hash_of_prompts(cell)
+    )
+
+
+def hash_of_prompts(cell: Cell) -> str:
+    """Return what identifies the prompts of a cell, their pictures and clips included."""
+    files = (file.sha256 for inputs in cell.inputs for each in inputs.values() for file in each)
+    return certificates.hash_of([*(prompt.text for prompt in cell.prompts), *files])
 
 
 def _hash_of_cell(model: Mapping[str, Any], call: Mapping[str, Any], sampling: Mapping[str, Any]) -> Hash:

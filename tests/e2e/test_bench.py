@@ -110,7 +110,7 @@ def test_samples_of_a_batch_take_the_rounds_they_take_alone(folder: Path, summar
 def test_closed_forms_need_no_model(folder: Path) -> None:
     few = ("--solvers", "ropa", "--workers", "2,4", "--samples", "2", "--steps", "10", "--tolerances", "0.1")
     found = bench(folder, "--problem", "analytic", *few, "--out", "analytic")
-    assert (found["cells"], found["refused"]) == (6, 0)
+    assert (found["cells"], found["refused"]) == (8, 0)
     assert 'id="bifurcation"' in Path(found["page"]).read_text(encoding="utf-8")
 
 

@@ -1,7 +1,6 @@
 import re
 
 import pytest
-import torch
 
 from genrun.adapters.training.evaluate import DemoMetrics, evaluate, load
 from genrun.adapters.training.recipe import RECIPES, Recipe
@@ -13,12 +12,7 @@ TARGETS = {
 
 
 def measured(recipe: Recipe) -> DemoMetrics:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        return evaluate(load(recipe.weights), recipe, pairs=96)
-    finally:
-        torch.set_num_threads(threads)
+    return evaluate(load(recipe.weights), recipe, pairs=96)
 
 
 @pytest.fixture(scope="module")

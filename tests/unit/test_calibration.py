@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from genrun.runner.api.calibrating import MeasuredSetting, chain_around, draw, failures_along, fastest_kept, variants
+from genrun.adapters.input_files import InputFile
+from genrun.runner.api.calibrating import (
+    MeasuredSetting,
+    calibrate_tolerance,
+    chain_around,
+    draw,
+    failures_along,
+    fastest_kept,
+    variants,
+)
 from genrun.runner.api.jobs import load_job, plan
 from genrun.runner.compare.difference import metric_difference
 from genrun.runner.compare.gates import gates_of, judge
 from genrun.runner.compare.load import ComparedItem
 from genrun.runner.compare.matching import Match
-from genrun.runner.errors import DamagedFileError
+from genrun.runner.errors import DamagedFileError, UsageError
 from genrun.runner.job import certificates
 from genrun.runner.job.certificates import Certificate
 from genrun.runner.job.errors import JobFileError
@@ -74,10 +84,29 @@ def test_settings_vary_what_the_job_leaves_open() -> None:
 
 def test_items_are_drawn_from_the_jobs_own_and_then_with_new_seeds() -> None:
     cell = load_job({**JOB, "seeds": [3, 4]}).cells[0]
-    own = {(text, None, seed) for text in "ab" for seed in (3, 4)}
+    own = {(text, None, seed, ()) for text in "ab" for seed in (3, 4)}
     assert set(draw(cell, 4, "key")) == own and draw(cell, 4, "key") == draw(cell, 4, "key")
     more = draw(cell, 30, "key")
-    assert set(more[:4]) == own and len(set(more)) == 30 and {text for text, _, _ in more} == {"a", "b"}
+    assert set(more[:4]) == own and len(set(more)) == 30 and {text for text, *_ in more} == {"a", "b"}
+
+
+def test_items_are_drawn_with_their_pictures_and_without_a_sampling_of_their_own(tmp_path: Path) -> None:
+    from genrun.runner.api.calibrating import _write_prompts
+
+    cell = load_job({**JOB, "prompts": ["a", "b", {"prompt": "c", "steps": 4}]}).cells[0]
+    start, end = (InputFile(tmp_path / name, name[0] * 64, ".png", 8, 8, 1) for name in ("a.png", "b.png"))
+    cell = replace(cell, inputs=({"image": (start,)}, {"image": (start, end)}, {}))
+    drawn = draw(cell, 9, "key")
+    assert {(text, files) for text, _, _, files in drawn} == {
+        ("a", (("image", (start,)),)),
+        ("b", (("image", (start, end)),)),
+    }
+    rows = [json.loads(line) for line in _write_prompts(tmp_path, "key", drawn).read_text().splitlines()]
+    named = {"a": str(start.path), "b": [str(start.path), str(end.path)]}
+    assert all(row["image"] == named[row["prompt"]] for row in rows) and len(rows) == 9
+    own = load_job({**JOB, "prompts": [{"prompt": "c", "steps": 4}]}).cells[0]
+    with pytest.raises(UsageError, match="every prompt has a sampling of its own"):
+        draw(own, 3, "key")
 
 
 def _certified(folder: Path, **changes: Any) -> Path:
@@ -154,6 +183,9 @@ def test_a_damaged_certificate_is_named_and_not_believed(tmp_path: Path, content
         {"tolerance": 0.5},
         {"confidence": 1},
         {"samples": 0},
+        {"exact": True},
+        {"failures": 1},
+        {"solver": {"kind": "collocation", "workers": 8, "tolerance": 0.0}},
         {"solver": {"kind": "ropa", "workers": 8}},
         {"solver": {"kind": "collocation", "workers": 4}},
         {"solver": {"kind": "collocation", "workers": 8, "probes": "many"}},
@@ -184,6 +216,14 @@ def test_a_certificate_of_something_else_is_refused_before_anything_is_loaded(
 def test_a_confidence_or_an_audit_that_cannot_be_meant_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(JobFileError, match=message):
         load_job({**JOB, **change})
+
+
+def test_every_cell_is_looked_at_before_the_first_is_sampled(tmp_path: Path) -> None:
+    solver = [{"kind": "collocation", "tolerance": 0.05, "confidence": 0.5}, {"kind": "ropa", "tolerance": 0.05}]
+    job = {**JOB, "solver": {}, "matrix": {"solver": solver}, "output": {"dir": str(tmp_path)}}
+    with pytest.raises(UsageError, match="ropa: 3 samples say nothing of 95 %"):
+        calibrate_tolerance({key: value for key, value in job.items() if value}, samples=3)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_audit_adds_the_sequential_items_of_those_it_drew() -> None:

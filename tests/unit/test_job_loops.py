@@ -17,9 +17,10 @@ from genrun.adapters.pipeline.pictures import pictures_of
 from genrun.adapters.sampling import generate
 from genrun.adapters.sampling.generate import _run_loop
 from genrun.solvers import registry
-from tests.tiny import generator, latents_of
+from tests.tiny import FAMILIES, WITH_PICTURE, build, call_kwargs, generator, latents_of
 from tests.tiny.loops import EXACT, MATRIX, STEPS, Tiny
 from tests.unit.test_loops import FROM_PICTURE, INPAINTING, Pair, arguments, other
+from tests.unit.test_model_families import SLOW
 
 KINDS = {**INPAINTING, "StableDiffusion3Img2ImgPipeline": FROM_PICTURE["StableDiffusion3Img2ImgPipeline"]}
 
@@ -120,3 +121,46 @@ def test_a_loop_over_an_iterator_is_followed_without_its_counter() -> None:
     for solver, options in EXACT.items():
         with genrun.parallelize(pipe, solver, **options):
             assert torch.equal(pipe(), plain), solver
+
+
+def in_turn(pipe: Any, first: dict[str, Any], between: dict[str, Any], solver: str, **options: Any) -> list[Tensor]:
+    """Sample an item, another one and the first again on one pipeline; return the latents of both times."""
+    found = []
+    for given in (first, between, first):
+        call = {**given, "generator": generator(given["seed"])}
+        del call["seed"]
+        latents, run, _ = _run_loop(pipe, call, registry.get(solver)(**options), None, None)
+        found.append([latents, *run.scheduler.active.beside])
+    return [torch.cat([each.flatten() for each in one]) for one in found]
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(each, marks=[pytest.mark.e2e] * (each in SLOW)) for each in (*FAMILIES, *WITH_PICTURE)]
+)
+def test_an_item_is_the_same_whatever_was_sampled_before_it(family: str) -> None:
+    call = {**call_kwargs(family), "num_inference_steps": 3, "seed": 3}
+    between = {**call, "num_inference_steps": 4, "seed": 9}
+    if "prompt" in call:
+        between["prompt"] = "a large blue square on gray, moving up"
+    alone, other_one, after = in_turn(build(family), call, between, "collocation", workers=2)
+    assert torch.equal(after, alone)
+    assert not torch.equal(other_one, alone)
+
+
+PAG = {"StableDiffusionPAGPipeline": "sd2", "StableDiffusion3PAGPipeline": "sd3", "SanaPAGPipeline": "sana"}
+
+
+@pytest.mark.parametrize("kind", PAG)
+def test_attention_that_was_perturbed_is_whole_for_the_next_item(kind: str) -> None:
+    call = {**arguments(PAG[kind]), "pag_scale": 0.0, "seed": 1}
+    alone, perturbed, after = in_turn(other(kind, PAG[kind]), call, {**call, "pag_scale": 3.0}, "sequential")
+    assert torch.equal(after, alone)
+    assert not torch.equal(perturbed, alone)
+
+
+def test_a_guider_that_stopped_begins_anew_with_the_next_item() -> None:
+    pipe = build("hunyuanvideo15")
+    pipe.guider = pipe.guider.new(start=0.2, stop=0.6)
+    call = {**arguments("hunyuanvideo15"), "seed": 1}
+    alone, _, after = in_turn(pipe, call, {**call, "seed": 2}, "paradigms", workers=2)
+    assert torch.equal(after, alone)

@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 Encodings = dict[str, Any]
-"""Results of `encode_prompt` by the text of its arguments: nested tuples and lists of tensors and None."""
+"""Results of `encode_prompt` by the text of its arguments: nested tuples and lists of tensors and None; and `SIDES`."""
+
+SIDES = "padding_side"
+"""Key of the sides on which tokenizers pad once they have encoded, where that is not what they were saved with."""
 
 PLAIN = (type(None), bool, int, float, str, torch.dtype)
 """Types of arguments that say all about an encoding; calls with others (pictures, tensors) are passed through."""
@@ -66,6 +69,11 @@ def encode_once(pipe: Any, kept: Encodings | None = None, *, is_complete: bool =
                 prompt = str(given.arguments.get("prompt"))[:200]
                 raise NotEncodedError(f"{plain.__name__} asks for an encoding that was not made, of {prompt!r}")
             known[key] = plain.encode_prompt(self, *args, **kwargs)
+            if sides := _sides(self):
+                known[SIDES] = sides
+        # LTX-2 sets the side as it encodes, and reads it again later in the call.
+        for name, side in known.get(SIDES, ()):
+            setattr(getattr(self, name), SIDES, side)
         return _copy(known[key], given.arguments.get("device") or self._execution_device)
 
     members = {"encode_prompt": encode_prompt, "encoded_dtype": _dtype_of(known), "__module__": plain.__module__}
@@ -74,6 +82,16 @@ def encode_once(pipe: Any, kept: Encodings | None = None, *, is_complete: bool =
         yield
     finally:
         pipe.__class__ = plain
+
+
+def _sides(pipe: Any) -> tuple[tuple[str, str], ...]:
+    """List the tokenizers that pad on another side than they were saved with, and that side."""
+    found = []
+    for name, each in pipe.components.items():
+        side, saved = getattr(each, SIDES, None), getattr(each, "init_kwargs", {})
+        if side is not None and side != saved.get(SIDES, getattr(type(each), SIDES, side)):
+            found.append((name, side))
+    return tuple(found)
 
 
 def _text(value: Any) -> str:

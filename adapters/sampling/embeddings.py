@@ -22,7 +22,7 @@ from genrun.adapters.sampling.parallelize import put_scheduler
 from genrun.adapters.tensor_files import read_header, with_checksum
 
 FORMAT = "genrun encodings 1"
-TUPLE, LIST = "tuple", "list"
+TUPLE, LIST, TEXT = "tuple", "list", "text"
 
 
 class _EncodedError(BaseException):
@@ -115,7 +115,7 @@ def cut_in(path: Path) -> tuple[Cut, ...]:
 
 
 def _outline(value: Any, tensors: list[Tensor]) -> Any:
-    """Spell nested lists as JSON: a tensor is its number, None is null, and a sequence is [its type, part, part ...]."""
+    """Spell nested lists as JSON: a tensor is its number, None is null, a text an object, a sequence [its type, part ...]."""
     if isinstance(value, Tensor):
         # A copy: two numbers may stand for one tensor, which safetensors refuses.
         tensors.append(value.clone())
@@ -124,6 +124,8 @@ def _outline(value: Any, tensors: list[Tensor]) -> Any:
         return [TUPLE if isinstance(value, tuple) else LIST, *(_outline(part, tensors) for part in value)]
     if value is None:
         return None
+    if isinstance(value, str):
+        return {TEXT: value}
     raise TypeError(f"encode_prompt returned a {type(value).__name__}, which cannot be kept")
 
 
@@ -131,4 +133,6 @@ def _filled(part: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(part, list):
         parts = (_filled(inner, tensors) for inner in part[1:])
         return tuple(parts) if part[0] == TUPLE else list(parts)
+    if isinstance(part, dict):
+        return str(part[TEXT])
     return None if part is None else tensors[str(part)]

@@ -115,7 +115,7 @@ def cut_in(path: Path) -> tuple[Cut, ...]:
 
 
 def _outline(value: Any, tensors: list[Tensor]) -> Any:
-    """Spell nested lists as JSON: a tensor is its number, None is null, a text an object, a sequence [its type, part ...]."""
+    """Spell nested lists as JSON: tensors are numbers, None is null, a text an object, a sequence [its type, part ...]."""
     if isinstance(value, Tensor):
         # A copy: two numbers may stand for one tensor, which safetensors refuses.
         tensors.append(value.clone())

@@ -151,7 +151,11 @@ def _problem(detail: ErrorDetails, root: Value, path: Path) -> JobProblem:
     if kind == "missing":
         return root.problem(path, _MISSING.get(dotted(path), "missing."))
     wanted = _WANTED_AT.get(dotted(path)) if kind in ("model_type", "tuple_type") else None
-    return root.problem(path, f"wanted {wanted or _wanted(detail)}, got {got(root.find(path))}.")
+    found = root.find(path)
+    if path == ("seeds",) and found is not None and type(found.data) is int and 0 < found.data <= MAX_SEEDS:
+        # In a matrix it would say as well how many seeds each cell has as which one.
+        wanted = "a list in a matrix, such as [0]"
+    return root.problem(path, f"wanted {wanted or _wanted(detail)}, got {got(found)}.")
 
 
 def _known_keys(root: Value, path: Path) -> list[str]:

@@ -251,7 +251,7 @@ def test_labels_that_would_be_equal_are_numbered() -> None:
         ),
         ("{solver: []}", "3:18: matrix.solver: wanted a list of values that is not empty, got an empty list."),
         ("{solver: window}", "3:18: matrix.solver: wanted a list of values that is not empty, got 'window'."),
-        ("{seeds: [1]}", "3:18: seeds: wanted a list, got 1."),
+        ("{seeds: [1]}", "3:18: seeds: wanted a list in a matrix, such as [0], got 1."),
         (
             "{sampling.steps: [1, x]}",
             "3:30: sampling.steps: wanted a whole number, got 'x'. (In the cell sampling.steps=x.)",

@@ -170,7 +170,7 @@ def _print_sections(
     for path in (path for launch in launches for path in log_files(launch, rank)):
         if item_id.encode() not in path.read_bytes():
             continue
-        text = path.read_bytes().decode(errors="replace")
+        text = path.read_bytes().decode(errors="replace").removesuffix("\n")
         lines = section_of(as_it_stands(text).split("\n"), item_id)
         new = lines[shown.get(path, 0) :]
         if new:

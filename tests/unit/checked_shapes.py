@@ -58,6 +58,7 @@ def instrument() -> None:
     """Import the modules under the hook, with the imports that they make for type checking only."""
     # Before the switch below, which would have these import all that they have.
     for name in (
+        "diffusers.hooks",
         "diffusers.pipelines.cogvideo",
         "diffusers.models._modeling_parallel",
         "transformers.models.clip.modeling_clip",

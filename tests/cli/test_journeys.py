@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -322,7 +323,7 @@ def test_who_mistypes_an_option_of_a_solver_is_told_what_was_meant(options: Mapp
 
 
 def test_who_ends_a_cell_with_a_solution_sees_its_cost_and_its_fronts() -> None:
-    solution = Solution(x=None, rounds=4, nfe=12, fronts=(2, 5, 9, 20))  # pyright: ignore[reportArgumentType]
+    solution = Solution(x=torch.zeros(1), rounds=4, nfe=12, fronts=(2, 5, 9, 20))
     assert repr(solution) == (
         "Solution(4 model calls in a row instead of 20 (5.00x), 12 evaluations, converged by tolerance)"
     )

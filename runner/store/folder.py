@@ -321,8 +321,16 @@ class RunFolder:
             before = self.record(record.item_id, check_files=True)
             if before is not None and before.status == "done":
                 return False
-            record = place_files(self.path, record, before, staged_files)
-            self.replace_record(record)
+            try:
+                record = place_files(self.path, record, before, staged_files)
+                self.replace_record(record)
+            except StoreError:
+                # On a disk that fills up just here, files without a record would be results of nothing.
+                known = () if before is None else (before.media, before.latents)
+                for final in staged_files.values():
+                    if self.relative(final) not in known:
+                        final.unlink(missing_ok=True)
+                raise
             remove_replaced(self.path, record, before)
         return True
 

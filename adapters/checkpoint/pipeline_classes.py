@@ -201,7 +201,7 @@ def missing_package(class_name: str) -> str:
 
 @cache
 def package_of_processor(class_name: str) -> str:
-    """Return the package that a processor of transformers cannot be loaded without, where it is not installed; "" for none."""
+    """Return the package that a processor of transformers needs, where it is not installed; "" for none."""
     found = importlib.util.find_spec("transformers")
     if not class_name.endswith("Processor") or found is None or found.origin is None:
         return ""

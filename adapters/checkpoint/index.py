@@ -106,7 +106,8 @@ def check_present(path: Path, name: str) -> None:
     if not path.exists():
         raise CheckpointError(f"{name} is missing")
     if not path.is_file():
-        raise CheckpointError(f"{name} is no file")
+        what = "a folder" if path.is_dir() else "a pipe or device"
+        raise CheckpointError(f"{name} is no file, but {what}", "Put the file itself there")
     with path.open("rb") as file:
         beginning = file.read(len(LFS_POINTER))
     if not beginning:

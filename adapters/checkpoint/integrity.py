@@ -226,6 +226,13 @@ def check_component(folder: Path, kind: str, variant: str | None = None) -> dict
         CheckpointError: the first thing that is wrong, by name.
         OSError: a file cannot be read.
     """
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder.name} is no folder", "Name the folder that has its config.json")
+    if (folder / INDEX).is_file() and not (folder / "config.json").exists():
+        names = ", ".join(components_of(index_of(folder)))
+        raise CheckpointError(
+            f"{folder.name} is a whole pipeline", f"Name the folder of one of its components: {names}"
+        )
     config = read_mapping(folder / "config.json", f"{folder.name}/config.json")
     library = "diffusers" if isinstance(config.get("_class_name"), str) else "transformers"
     _check_model(folder, library, kind, variant if variant in variants_of(folder, library) else None)

@@ -101,6 +101,12 @@ RULES = (
         says=("expected shape", "size mismatch", "ignore_mismatched_sizes"),
     ),
     Rule(
+        ("ImportError",),
+        "{source}: needs a package that is not installed: {said}",
+        "Install it with pip, and run the same command again.",
+        says=("not found in your environment", "no module named"),
+    ),
+    Rule(
         ("OSError", "ValueError"),
         "{source}: a component is missing: {said}",
         DOWNLOAD_AGAIN,
@@ -115,7 +121,7 @@ def explain(source: str, error: Exception) -> LoadError:
     for rule in RULES:
         for cause in chain:
             if rule.fits(cause):
-                said = str(cause)[:MESSAGE_LENGTH]
+                said = str(cause).strip()[:MESSAGE_LENGTH]
                 return LoadError(rule.message.format(source=source, said=said), _remedy(rule.remedy, source))
     said = f"{type(error).__name__}: {error}"[:MESSAGE_LENGTH]
     part = _component_of(error)

@@ -13,7 +13,7 @@ from typing import Any
 from genrun.adapters.checkpoint import pipeline_classes as pipelines
 from genrun.adapters.checkpoint.index import CheckpointError, check_present
 from genrun.adapters.checkpoint.integrity import check_component
-from genrun.adapters.checkpoint.lora import Shape, tensors_of
+from genrun.adapters.checkpoint.lora import LAYER, Shape, tensors_of
 from genrun.adapters.checkpoint.variants import choose
 
 GGUF = ".gguf"
@@ -66,7 +66,9 @@ def check_part(
     elif path.suffix == GGUF:
         check_gguf(path, name)
     elif path.suffix == ".safetensors":
-        tensors_of(path, name)
+        tensors = tensors_of(path, name)
+        if any(map(LAYER.fullmatch, tensors)):
+            raise CheckpointError(f"{name} holds layers of a LoRA, and no component", "Name it under loras")
     else:
         check_present(path, name)
         raise CheckpointError(f"{name} is neither a folder nor one of {', '.join(FILES)}", "Convert it")
@@ -123,6 +125,12 @@ def check_controlnet(folder: Path, name: str, pipeline: str, base: Mapping[str, 
                 f"{name} is for another model: its {tensor!r} is {list(shape)}, and the checkpoint's {list(wanted)}"
             )
             raise CheckpointError(message, OTHER_BASE)
+
+
+def modes_of(config: Mapping[str, Any]) -> int:
+    """Return how many kinds of control a ControlNet knows, by its configuration; 0 for one that is of one kind."""
+    found = config.get("num_control_type") or config.get("num_mode")
+    return found if type(found) is int else 0
 
 
 def check_t2i_adapter(folder: Path, name: str, pipeline: str, denoiser: Mapping[str, Any]) -> None:

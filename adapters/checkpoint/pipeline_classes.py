@@ -199,6 +199,20 @@ def missing_package(class_name: str) -> str:
     return "ftfy" if "ftfy.fix_text" in source and not is_guarded and not importlib.util.find_spec("ftfy") else ""
 
 
+@cache
+def package_of_processor(class_name: str) -> str:
+    """Return the package that a processor of transformers needs, where it is not installed; "" for none."""
+    found = importlib.util.find_spec("transformers")
+    if not class_name.endswith("Processor") or found is None or found.origin is None:
+        return ""
+    for file in (Path(found.origin).parent / "models").glob("*/processing_*.py"):
+        source = _text(file)
+        if f"\nclass {class_name}(" in source:
+            needs = "video_processor" in source and not importlib.util.find_spec("torchvision")
+            return "torchvision" if needs else ""
+    return ""
+
+
 def version() -> str:
     """Return the version of the installed diffusers, or "" where there is none."""
     from importlib import metadata

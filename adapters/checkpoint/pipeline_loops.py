@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,8 @@ from typing import Any
 from genrun.adapters.checkpoint.pipeline_classes import methods
 
 IN_LOOP = (ast.For, ast.While)
+OTHER_STEPS = re.compile(r"step_(correct|pred)|undo_step")
+"""Methods of schedulers that change latents and are not the step that a solver takes."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Loops:
         steps: it has a loop that steps a scheduler, or another pipeline that may.
         several: a call goes through such loops more than once, whatever its arguments.
         repeats: variables of the call that say how often it goes through its loop.
-        apart: it steps several copies of its scheduler, each at times of its own.
+        apart: why there is no step of the whole of its latents for a solver to choose; "" where there is.
         carried: variables that an iteration reads before it sets them, but for the latents and what is made of them.
         looks_ahead: each step is taken twice: once for its x0-prediction, and taken back (Cosmos).
     """
@@ -29,7 +32,7 @@ class Loops:
     steps: bool
     several: bool
     repeats: tuple[str, ...]
-    apart: bool
+    apart: str = ""
     carried: tuple[str, ...] = ()
     looks_ahead: bool = False
 
@@ -52,7 +55,7 @@ def loops_of(class_name: str) -> Loops | None:
         steps=bool(inner or called),
         several=len(inner) > 1 or None in counted,
         repeats=tuple(name for name in counted if name),
-        apart=any(_steps_a_list(loop) for _, loop in inner),
+        apart=next((why for method, loop in inner if (why := _apart(method, loop))), ""),
         carried=tuple(sorted({name for _, loop in inner for name in _carried(loop)})),
         looks_ahead=any(map(_takes_back, (loop for _, loop in inner))),
     )
@@ -94,6 +97,19 @@ def _loops_over_steps(statement: ast.stmt) -> bool:
 
 def _steps_in(loop: ast.For | ast.While) -> bool:
     return any(_is_step(node) for statement in loop.body for node in ast.walk(statement))
+
+
+def _apart(method: ast.FunctionDef, loop: ast.For | ast.While) -> str:
+    if _steps_a_list(loop):
+        return "steps each frame with a scheduler and at times of its own"
+    calls = (node.func for node in ast.walk(loop) if isinstance(node, ast.Call))
+    others = (func.attr for func in calls if isinstance(func, ast.Attribute) and OTHER_STEPS.fullmatch(func.attr))
+    name = next(others, None)
+    if name is not None:
+        return f"changes its latents by its scheduler's {name} beside its step"
+    outer = (each for each in _around(method, loop) if isinstance(each, ast.For))
+    is_inside = any("timesteps" in ast.unparse(each.iter) for each in outer)
+    return "steps parts of its latents one after another at each timestep" if is_inside else ""
 
 
 def _steps_a_list(loop: ast.For | ast.While) -> bool:

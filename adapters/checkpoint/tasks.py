@@ -19,11 +19,19 @@ TASKS: Mapping[str, tuple[str, ...]] = {
 }
 """Task -> the words for it in names of pipeline classes."""
 
-CONTROLS: Mapping[str, str] = {"controlnet": "ControlNet", "t2i_adapter": "Adapter"}
+CONTROLS: Mapping[str, str] = {
+    "controlnet_union": "ControlNetUnion",
+    "controlnet": "ControlNet",
+    "t2i_adapter": "Adapter",
+}
 """Addition to a pipeline -> the word for it in names of pipeline classes."""
+
+UNION = "ControlNetUnionModel"
+"""Class of a ControlNet that has pipelines of its own."""
 
 _WORDS = sorted({word for words in TASKS.values() for word in words if word} | set(CONTROLS.values()), key=len)
 _MARKED = re.compile(rf"({'|'.join(reversed(_WORDS))})(?=.*Pipeline$)")
+_ENDINGS = {"controlnet_union": "-controlnet-union", "controlnet": "-controlnet"}
 _MAPPINGS = {
     "text-to-image": "AUTO_TEXT2IMAGE_PIPELINES_MAPPING",
     "image-to-image": "AUTO_IMAGE2IMAGE_PIPELINES_MAPPING",
@@ -33,6 +41,16 @@ _MAPPINGS = {
     "video-to-video": "AUTO_VIDEO2VIDEO_PIPELINES_MAPPING",
 }
 """Task -> the table of it in diffusers' auto_pipeline.py."""
+
+
+def control_of(control: str | None, kind: str | None) -> str | None:
+    """Return the control of a pipeline, by the key of a job and the class of the first that is named there.
+
+    Args:
+        control: controlnet, t2i_adapter, or None.
+        kind: class of the ControlNet or adapter; None where it is not known.
+    """
+    return "controlnet_union" if control == "controlnet" and kind == UNION else control
 
 
 def task_of(inputs: Collection[str], kind: str | None) -> str | None:
@@ -88,7 +106,8 @@ def _keys(class_name: str, control: str | None) -> Iterator[str]:
     for table in _tables().values():
         for key, found in table.items():
             if found == class_name:
-                yield f"{key.replace('-controlnet', '')}-controlnet" if control == "controlnet" else key
+                ending = _ENDINGS.get(control or "", "")
+                yield f"{re.sub('-controlnet(-union)?$', '', key)}{ending}" if ending else key
 
 
 @cache

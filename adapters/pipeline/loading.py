@@ -16,12 +16,12 @@ from genrun.adapters.checkpoint.integrity import check_configurations, check_ind
 from genrun.adapters.checkpoint.load_errors import LoadError, explained
 from genrun.adapters.checkpoint.lora import tensors_of
 from genrun.adapters.checkpoint.strict import complete_models
-from genrun.adapters.checkpoint.tasks import pipeline_for
+from genrun.adapters.checkpoint.tasks import control_of, pipeline_for
 from genrun.adapters.checkpoint.variants import variants_in
 from genrun.adapters.pipeline.additions import Additions
 from genrun.adapters.pipeline.load_options import ENCODERS, LoadOptions
 from genrun.adapters.pipeline.lora import put_loras
-from genrun.adapters.pipeline.parts import add_ip_adapter, load_parts, refuse_holes
+from genrun.adapters.pipeline.parts import add_ip_adapter, kind_of_first, load_parts, refuse_holes
 from genrun.adapters.pipeline.placement import compile_denoisers, place, place_encoders, set_up_vae
 from genrun.adapters.pipeline.prompt_cache import encodes
 from genrun.adapters.pipeline.quantization import pipeline_config
@@ -169,7 +169,7 @@ def _assembled(
     """
     added = load_options.additions
     own = str(index.get("_class_name"))
-    chosen = pipeline_for(own, added.task, added.control)
+    chosen = pipeline_for(own, added.task, control_of(added.control, kind_of_first(added.controlnet)))
     if chosen is None:
         what = " and ".join(filter(None, (added.task, added.control)))
         raise LoadError(f"{source}: diffusers has no pipeline for {what} beside {own}", "Leave it out of the job.")

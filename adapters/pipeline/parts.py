@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,14 @@ def load_parts(
     return found
 
 
+def kind_of_first(paths: Sequence[str]) -> str | None:
+    """Return the class of the first of some ControlNets; None for none. Raises CheckpointError."""
+    if not paths:
+        return None
+    kind = read_mapping(_folder_of(paths[0]) / "config.json", f"{paths[0]}/config.json").get("_class_name")
+    return kind if isinstance(kind, str) else None
+
+
 def add_ip_adapter(pipe: Any, ip_adapter: IpAdapter | None) -> None:
     """Put an IP-Adapter on a pipeline, and its encoder of pictures into it where that has none.
 
@@ -95,17 +103,22 @@ def refuse_holes(model: nn.Module, name: str) -> None:
 
 def _from_folder(name: str, path: str, index: Mapping[str, Any], load_options: LoadOptions) -> Any:
     """Load a component from a folder or hub id, of the class that its configuration says, or the checkpoint's index."""
-    folder = Path(path)
-    if folder.is_dir():
+    folder = _folder_of(path)
+    if folder == Path(path):
         check_component(folder, name, load_options.variant)
-    else:
-        from huggingface_hub import snapshot_download
-
-        folder = Path(snapshot_download(path, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
     config = read_mapping(folder / "config.json", f"{folder.name}/config.json")
     kind = _class(config.get("_class_name"), index.get(name), path)
     dtype = getattr(torch, load_options.dtype_of(name))
     return kind.from_pretrained(str(folder), use_safetensors=True, dtype=dtype).eval()
+
+
+def _folder_of(path: str) -> Path:
+    """Return a folder, or that of a hub id in the hub's cache, where it is put if need be."""
+    if Path(path).is_dir():
+        return Path(path)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(path, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
 
 
 def _from_file(

@@ -198,10 +198,15 @@ def check_call(arguments: Mapping[str, Any], solver: Solver) -> None:
 
 
 def check_pipeline(pipe: Any) -> None:
-    """Refuse a pipeline that samples nothing. Raises RefusedError."""
+    """Refuse a pipeline that samples nothing, or takes no step of the whole of its latents. Raises RefusedError."""
     if getattr(pipe, "scheduler", None) is None:
         raise RefusedError(
             f"{type(pipe).__name__} has no scheduler, so that there is nothing to sample; call it without genrun"
+        )
+    loops = loops_of_type(type(pipe))
+    if loops is not None and loops.apart:
+        raise RefusedError(
+            f"{type(pipe).__name__} {loops.apart}, so that no step of the whole is there to choose; call it without genrun"
         )
 
 

@@ -204,13 +204,27 @@ def tried(real: Any, given: dict[str, Any]) -> Tensor:
 
 
 def step_like(real: Any, step: Callable[[dict[str, Any], bool], Any]) -> Callable[..., Any]:
-    """Return a function with the signature of a scheduler's step: pipelines look there for what they may pass."""
+    """Return a function with the signature of a scheduler's step: pipelines look there for what they may pass.
+
+    Raises:
+        RefusedError: when it is called, where that step takes no model_output or sample.
+    """
     signature = inspect.signature(real.step)
 
     @wraps(real.step)
     def stepped(*args: Any, **kwargs: Any) -> Any:
         given = signature.bind(*args, **kwargs).arguments
         given.update(given.pop("kwargs", {}))
+        lacking = next((name for name in ("model_output", "sample") if name not in given), None)
+        if lacking is not None:
+            raise RefusedError(f"{type(real).__name__}.step takes no {lacking}, and a solver steps those by name")
         return step(given, given.pop("return_dict", True))
 
     return stepped
+
+
+def value_differs(step: Callable[..., Any], name: str, value: Any) -> bool:
+    """Return whether an argument is another than its default."""
+    parameter = inspect.signature(step).parameters.get(name)
+    plain = value is None or isinstance(value, bool | int | float | str)
+    return parameter is None or not plain or value != parameter.default

@@ -243,7 +243,7 @@ def _attributes_of(one: Any) -> dict[str, Any]:
 
 def _is_cast(now: Any, before: Any) -> bool:
     both = isinstance(now, Tensor) and isinstance(before, Tensor) and now.shape == before.shape
-    return both and torch.equal(now.to(before.dtype), before)
+    return both and (torch.equal(now.to(before.dtype), before) or torch.equal(before.to(now.dtype), now))
 
 
 def keeps(one: Any) -> bool:

@@ -201,6 +201,11 @@ class Session:
         """Check that the loop goes from point to point, or that these happen to be in its own order."""
         if self._looked is not None and self._looked[1] == self.evaluations:
             return
+        if self.is_followed:
+            raise RefusedError(
+                "this pipeline's loop steps more than once at a timestep, so that no step of the whole is there to choose; "
+                "call it without genrun"
+            )
         begins_elsewhere = not self.is_open and _is_another(timestep, self.scheduler.timesteps[self.window.start])
         if begins_elsewhere or self.index != self.evaluations:
             raise RefusedError(
@@ -222,10 +227,8 @@ class Session:
 
     def _take_back(self, x: Latents, output: Output) -> None:
         """Note what the loop has made of the latents that it was handed. Raises RefusedError for another shape."""
-        assert self.replay is not None
         handed, self._handed = self._handed, None
-        if handed is None:
-            raise RefusedError("this pipeline's loop steps twice in a round of it; use solver sequential")
+        assert self.replay is not None and handed is not None
         if x.shape != handed.shape:
             raise RefusedError(
                 f"this pipeline changes the shape of its latents between two steps ({tuple(handed.shape)} became "

@@ -7,7 +7,6 @@ one by one and answers `step` with the latents to evaluate next, wherever on the
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
@@ -28,6 +27,7 @@ from genrun.adapters.scheduler.joined import (
     step_like,
     tried,
     unpack,
+    value_differs,
 )
 from genrun.adapters.scheduler.kept import CarriedOver, Kept, frame_of
 from genrun.adapters.scheduler.noise import Generators, moved
@@ -87,6 +87,11 @@ class TimeParallelScheduler:
     def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The real scheduler's class, which some pipelines ask for."""
         return type(self._real)
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The real scheduler's memory, which some loops copy and put back."""
+        return vars(self._real)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in OWN:
@@ -391,10 +396,3 @@ OWN = frozenset(
 """Attributes that are not the real scheduler's."""
 FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
 """Arguments of `step` that are known of every step; what else the loop gives belongs to the evaluation before it."""
-
-
-def value_differs(step: Callable[..., Any], name: str, value: Any) -> bool:
-    """Return whether an argument is another than its default."""
-    parameter = inspect.signature(step).parameters.get(name)
-    plain = value is None or isinstance(value, bool | int | float | str)
-    return parameter is None or not plain or value != parameter.default

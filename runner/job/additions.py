@@ -17,9 +17,10 @@ from genrun.adapters.checkpoint.parts import (
     check_ip_adapter,
     check_part,
     check_t2i_adapter,
+    modes_of,
     shapes_in,
 )
-from genrun.adapters.checkpoint.tasks import pipeline_for
+from genrun.adapters.checkpoint.tasks import UNION, control_of, pipeline_for
 from genrun.adapters.checkpoint.variants import listed
 from genrun.adapters.pipeline.denoisers import COMPONENTS
 from genrun.registry import did_you_mean
@@ -40,11 +41,13 @@ class FoundAdditions:
         model: the keys of its items' model, files by their absolute paths.
         sources: where its contents are, by the names in `model`.
         pipeline: class of the pipeline, where it is another one than the checkpoint says.
+        modes: of each ControlNet, how many kinds of control it knows; 0 where it is of one, or not on this machine.
     """
 
     model: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, Checkpoint] = field(default_factory=dict)
     pipeline: str | None = None
+    modes: tuple[int, ...] = ()
 
 
 def find_additions(
@@ -63,7 +66,7 @@ def find_additions(
     for part in (search.components, search.task, search.controls, search.ip_adapter, search.loras):
         part()
     chosen = None if search.pipeline == search.own else search.pipeline
-    return FoundAdditions(search.model, search.sources, chosen), search.problems
+    return FoundAdditions(search.model, search.sources, chosen, tuple(search.modes)), search.problems
 
 
 class Headers:
@@ -84,6 +87,7 @@ class _Search:
         problems: what is wrong.
         own: class of the checkpoint's pipeline; None where it is not known.
         pipeline: class of the one that is chosen.
+        modes: as that of `FoundAdditions`.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class _Search:
         self.model: dict[str, Any] = {}
         self.sources: dict[str, Checkpoint] = {}
         self.problems: list[JobProblem] = []
+        self.modes: list[int] = []
         index = checkpoint.index(spec.revision)
         self.index = index
         name = pipeline if index is None else index.get("_class_name")
@@ -130,19 +135,21 @@ class _Search:
                 (AT, "t2i_adapter"), "no pipeline takes it and a ControlNet. Leave one of the two out.", key=True
             )
             return
-        control = "controlnet" if spec.controlnet else "t2i_adapter" if spec.t2i_adapter else None
+        key = "controlnet" if spec.controlnet else "t2i_adapter" if spec.t2i_adapter else None
+        control = control_of(key, self._control_config(0).get("_class_name"))
         if spec.task is not None:
             self.model["task"] = spec.task
         if self.pipeline is None or (control is None and spec.task is None):
             return
         chosen = pipeline_for(self.pipeline, spec.task, control)
-        at = (AT, control or "task")
+        at = (AT, key or "task")
         if chosen is None:
-            what = listed(f"`{key}: {value}`" if key == "task" else f"`{key}`" for key, value in self._asked(control))
+            named = (f"`{name}: {value}`" if name == "task" else f"`{name}`" for name, value in self._asked(key))
+            what = f"a {UNION}" if control == "controlnet_union" else listed(named)
             version = pipelines.version()
             self._wrong(at, f"diffusers {version} has no pipeline for {what} beside {self.pipeline}.", key=True)
             return
-        given = {"controlnet": "controlnet", "t2i_adapter": "adapter"}.get(control or "")
+        given = {"controlnet": "controlnet", "t2i_adapter": "adapter"}.get(key or "")
         held = pipelines.component_names(self.pipeline) if self.index is None else components_of(self.index)
         there = {*held, given}
         lacking = [name for name in pipelines.required_components(chosen) if name not in there]
@@ -177,6 +184,18 @@ class _Search:
                 if found is not None:
                     self.model.setdefault(key, []).append(found.name)
                     self._check(at, checks[key], found, text)
+                if key == "controlnet":
+                    self.modes.append(modes_of(self._control_config(number)))
+
+    def _control_config(self, number: int) -> Mapping[str, Any]:
+        """Read the configuration of a ControlNet of the job; {} where it cannot be read, or is not on this machine."""
+        texts, at = self.spec.controlnet or (), (AT, "controlnet")
+        try:
+            found = locate_part(texts[number], self.root.place(at).folder)
+            folder = found.local_folder(None)
+            return {} if folder is None else read_mapping(folder / "config.json", "config.json")
+        except (OSError, ValueError, IndexError):
+            return {}
 
     def ip_adapter(self) -> None:
         """Find the IP-Adapter, and the encoder of pictures that it needs."""

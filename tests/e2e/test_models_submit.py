@@ -52,6 +52,7 @@ OTHERS = [
     ("sana", ("sana",), "sana", {**SMALL, **OWN_SIZE, "negative_prompt": "gray"}),
     ("mochi", ("mochi",), "mochi", {**SMALL, "num_frames": 7, "options": SHORT}),
     ("sound", ("ltx2",), None, {**CLIP, **BLOCKS}),
+    ("chunks", ("helios",), None, {**CLIP, "num_frames": 65, "options": SHORT}),
     ("sd2", ("sd2",), "sd2", {**SMALL, "negative_prompt": "gray"}),
     ("church", ("ddpm",), "ddpm-church", {"steps": 3}),
 ]

@@ -22,6 +22,7 @@ from .schedulers import SCHEDULERS, build_scheduler, build_scheduler_variants
 from .weights import cast, randomize
 
 __all__ = [
+    "CHUNKED",
     "FAMILIES",
     "PROMPT",
     "SCHEDULERS",
@@ -117,9 +118,18 @@ _CONDITIONED: Mapping[str, _Recipe] = {
     ),
 }
 
+_CHUNKED: Mapping[str, _Recipe] = {
+    "helios": _Recipe(
+        videos.helios,
+        {**_VIDEO, "num_frames": 66, "guidance_scale": 4.0, "max_sequence_length": 16, "negative_prompt": ""},
+    ),
+}
+
 FAMILIES: tuple[str, ...] = tuple(_RECIPES)
 WITH_PICTURE: tuple[str, ...] = tuple(_CONDITIONED)
 """Those that start from a picture, which `call_kwargs` draws."""
+CHUNKED: tuple[str, ...] = tuple(_CHUNKED)
+"""Those that sample a clip in several loops, one after another."""
 STAGED_FAMILIES = tuple(family for family in FAMILIES if family != "ddpm")
 """Those with text encoders."""
 
@@ -128,7 +138,7 @@ def build(family: str, dtype: torch.dtype = torch.float32) -> Any:
     """A tiny pipeline on the CPU: the same weights every time, the global random state left as it was.
 
     Args:
-        family: One of `FAMILIES` or `WITH_PICTURE`.
+        family: One of `FAMILIES`, `WITH_PICTURE` or `CHUNKED`.
         dtype: Floating dtype of the weights, placed as `from_pretrained(..., dtype=dtype)` would.
 
     Raises:
@@ -166,7 +176,7 @@ def picture(side: int = 64) -> Image.Image:
 
 
 def _recipe(family: str) -> _Recipe:
-    return _RECIPES[family] if family in _RECIPES else _CONDITIONED[family]
+    return {**_RECIPES, **_CONDITIONED, **_CHUNKED}[family]
 
 
 def generator(seed: int) -> torch.Generator:

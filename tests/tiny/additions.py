@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -49,6 +50,23 @@ def save_controlnet(folder: Path, pipe: Any, name: str = "controlnet") -> Path:
     """Save a ControlNet made of the denoiser of a tiny Stable Diffusion."""
     model = df.ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(8, 8, 8, 16))
     randomize(name, model)
+    model.save_pretrained(folder)
+    return folder
+
+
+def save_union(folder: Path, pipe: Any) -> Path:
+    """Save a ControlNet of four kinds of control for the UNet of a tiny Stable Diffusion XL."""
+    width, config = pipe.unet.config.block_out_channels[0], pipe.unet.config
+    taken = inspect.signature(df.ControlNetUnionModel.__init__).parameters.keys() & config.keys()
+    model = df.ControlNetUnionModel(
+        **{name: config[name] for name in taken},
+        conditioning_embedding_out_channels=(8, 8, 8, 16),
+        num_control_type=4,
+        num_trans_channel=width,
+        num_proj_channel=width,
+        num_trans_head=2,
+    )
+    randomize("controlnet", model)
     model.save_pretrained(folder)
     return folder
 

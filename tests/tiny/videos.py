@@ -1,5 +1,6 @@
 """Tiny text-to-video pipelines: HunyuanVideo and 1.5, the Wan family, CogVideoX, LTX and LTX-2, Mochi."""
 
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -150,6 +151,32 @@ def _wan(scheduler: SchedulerMixin, **components: Any) -> DiffusionPipeline:
         "tokenizer": text.t5_tokenizer(),
     }
     return df.WanPipeline(scheduler=scheduler, **(usual | components))
+
+
+def helios() -> DiffusionPipeline:
+    """Chunks of a clip one after another, each sampled with what was made before it as its history."""
+    transformer = df.HeliosTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=WIDTH,
+        freq_dim=32,
+        ffn_dim=32,
+        num_layers=2,
+        rope_dim=(4, 4, 4),
+    )
+    with warnings.catch_warnings():
+        # diffusers 0.42 hands torch tensors to NumPy 2 in this scheduler's constructor.
+        warnings.filterwarnings("ignore", "__array_wrap__ must accept", DeprecationWarning)
+        scheduler = df.HeliosScheduler(stages=1, stage_range=[0, 1], gamma=1 / 3)
+    return df.HeliosPipeline(
+        scheduler=scheduler,
+        vae=df.AutoencoderKLWan(base_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
+        text_encoder=text.t5_encoder(multilingual=True),
+        tokenizer=text.t5_tokenizer(),
+        transformer=transformer,
+    )
 
 
 def wan_transformer(channels: int, in_channels: int | None = None, image_dim: int | None = None) -> Any:

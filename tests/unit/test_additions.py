@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from importlib import import_module
@@ -28,7 +29,7 @@ from genrun.runner.memory.weights import components
 from genrun.solvers import registry as solvers
 from tests.fakes.jobs import ids, load_text, problems_of
 from tests.tiny import build
-from tests.tiny.additions import save_controlnet, save_ip_adapter, save_t2i_adapter
+from tests.tiny.additions import lora_tensors, save_controlnet, save_ip_adapter, save_t2i_adapter, save_union
 from tests.tiny.checkpoints import save
 
 df: Any = import_module("diffusers")
@@ -141,6 +142,13 @@ def test_task_chooses_the_class_that_shares_the_components(root: Path) -> None:
         ("WanPipeline", "image-to-video", None, "WanImageToVideoPipeline"),
         ("CogVideoXPipeline", "video-to-video", None, "CogVideoXVideoToVideoPipeline"),
         ("AnimateDiffPipeline", "video-to-video", "controlnet", "AnimateDiffVideoToVideoControlNetPipeline"),
+        ("StableDiffusionXLPipeline", None, "controlnet_union", "StableDiffusionXLControlNetUnionPipeline"),
+        (
+            "StableDiffusionXLPipeline",
+            "image-to-image",
+            "controlnet_union",
+            "StableDiffusionXLControlNetUnionImg2ImgPipeline",
+        ),
         ("DDPMPipeline", "inpainting", None, None),
     ],
 )
@@ -311,8 +319,54 @@ def test_controlnet_of_another_base_is_refused_from_headers(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("mode", "wanted"),
+    [
+        ("0", None),
+        ("[1]", None),
+        (
+            "null",
+            "model.controlnet: it knows several kinds of control: say which as sampling.options.control_mode, 0 to 3.",
+        ),
+        ("4", "sampling.options.control_mode: 4: wanted a number from 0 to 3 or a list of them."),
+        ("[canny]", "sampling.options.control_mode: ['canny']: wanted a number from 0 to 3 or a list of them."),
+    ],
+)
+def test_a_controlnet_of_several_kinds_is_told_which_it_is(root: Path, mode: str, wanted: str | None) -> None:
+    if not (root / "union").is_dir():
+        save_union(root / "union", loading.load(AUTO, save("sdxl", root), dtype="float32", device="cpu"))
+        picture().save(root / "control.png")
+    text = (
+        "model: {checkpoint: sdxl, controlnet: union}\nprompts: [{prompt: a, control_image: control.png}]\n"
+        f"sampling: {{options: {{control_mode: {mode}}}}}\n"
+    )
+    if wanted is None:
+        assert plan(load_text(text))
+    else:
+        assert any(wanted in each for each in problems_of(text))
+
+
+def test_controlnet_union_makes_diffusers_own_picture(root: Path) -> None:
+    if not (root / "union").is_dir():
+        save_union(root / "union", loading.load(AUTO, save("sdxl", root), dtype="float32", device="cpu"))
+    net = df.ControlNetUnionModel.from_pretrained(root / "union")
+    plain = df.StableDiffusionXLControlNetUnionPipeline.from_pretrained(root / "sdxl", controlnet=net)
+    pipe = loaded(root / "sdxl", controlnet=(str(root / "union"),))
+    first = check_exact(pipe, plain, control_image=picture(), control_mode=0)
+    assert not torch.equal(check_exact(pipe, plain, control_image=picture(), control_mode=2), first)
+
+
+@pytest.mark.parametrize(
     ("model", "wanted"),
     [
+        ("controlnet: a-pipe", "a-pipe is no folder. Name the folder that has its config.json."),
+        ("controlnet: sd2", "sd2 is a whole pipeline. Name the folder of one of its components: scheduler, "),
+        ("t2i_adapter: ip/ip.safetensors", "ip.safetensors is no folder."),
+        ("components: {vae: a-pipe}", "'a-pipe' is no file, but a pipe or device."),
+        (
+            "components: {unet: one-lora.safetensors}",
+            "'one-lora.safetensors' holds layers of a LoRA, and no component.",
+        ),
+        ("loras: [{path: a-pipe}]", "'a-pipe' is no file, but a pipe or device."),
         ("controlnet: control, t2i_adapter: t2i", "no pipeline takes it and a ControlNet"),
         ("task: image-to-video", "has no pipeline for `task: image-to-video` beside StableDiffusionPipeline"),
         ("task: paint", "wanted "),
@@ -331,5 +385,8 @@ def test_controlnet_of_another_base_is_refused_from_headers(root: Path) -> None:
     ],
 )
 def test_parts_that_do_not_fit_are_refused_with_their_place(root: Path, model: str, wanted: str) -> None:
+    if not (root / "a-pipe").exists():
+        os.mkfifo(root / "a-pipe")
+        save_file(lora_tensors(build("sd2").unet, "unet"), root / "one-lora.safetensors")
     problems = problems_of(f"model: {{checkpoint: sd2, {model}}}\nprompts: [a]\n")
     assert any(each.startswith("job.yaml:1:") and wanted in each for each in problems), problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +18,9 @@ from genrun.adapters.pipeline.pictures import pictures_of
 from genrun.adapters.sampling import generate
 from genrun.adapters.sampling.generate import _run_loop
 from genrun.solvers import registry
-from tests.tiny import FAMILIES, WITH_PICTURE, build, call_kwargs, generator, latents_of
+from tests.tiny import CHUNKED, FAMILIES, WITH_PICTURE, build, call_kwargs, generator, latents_of
 from tests.tiny.loops import EXACT, MATRIX, STEPS, Tiny
-from tests.unit.test_loops import FROM_PICTURE, INPAINTING, Pair, arguments, other
+from tests.unit.test_loops import FEW, FROM_PICTURE, INPAINTING, Pair, arguments, other
 from tests.unit.test_model_families import SLOW
 
 KINDS = {**INPAINTING, "StableDiffusion3Img2ImgPipeline": FROM_PICTURE["StableDiffusion3Img2ImgPipeline"]}
@@ -62,26 +63,55 @@ def test_a_call_with_several_loops_is_made_to_its_end(monkeypatch: pytest.Monkey
 
     pipe = Chunks(MATRIX["flow-euler"]())
     plain = pictures_of(pipe("np")).frames
-    monkeypatch.setattr(generate, "loops_of_type", lambda _: Loops(steps=True, several=True, repeats=(), apart=False))
+    monkeypatch.setattr(generate, "loops_of_type", lambda _: Loops(steps=True, several=True, repeats=()))
     _, run, pictures = _run_loop(pipe, {}, registry.get("paradigms")(**EXACT["paradigms"]), None, None)
     assert pictures is not None
     assert (pictures.frames == plain).all()
     assert run.solution.fronts[-1] == STEPS
 
 
+@pytest.mark.parametrize("family", CHUNKED)
+def test_chunks_of_a_clip_are_followed_one_after_another(family: str) -> None:
+    pipe = build(family, torch.bfloat16)  # to which the loop casts its history
+    plain = latents_of(pipe(**call_kwargs(family)))
+    for solver, options in FEW.items():
+        with genrun.parallelize(pipe, solver, **options):
+            assert torch.equal(latents_of(pipe(**call_kwargs(family))), plain), solver
+
+
 @pytest.mark.parametrize(
     ("kind", "loops"),
     [
-        ("FluxInpaintPipeline", Loops(steps=True, several=False, repeats=(), apart=False)),
-        ("AnimateDiffPipeline", Loops(steps=True, several=False, repeats=("num_free_init_iters",), apart=False)),
-        ("LTX2Pipeline", Loops(steps=True, several=False, repeats=(), apart=False)),
-        ("WanAnimatePipeline", Loops(steps=True, several=False, repeats=("num_segments",), apart=False)),
-        ("AnyFlowFARPipeline", Loops(steps=True, several=True, repeats=(), apart=False)),
+        ("FluxInpaintPipeline", Loops(steps=True, several=False, repeats=())),
+        ("AnimateDiffPipeline", Loops(steps=True, several=False, repeats=("num_free_init_iters",))),
+        ("LTX2Pipeline", Loops(steps=True, several=False, repeats=())),
+        ("WanAnimatePipeline", Loops(steps=True, several=False, repeats=("num_segments",))),
+        ("AnyFlowFARPipeline", Loops(steps=True, several=True, repeats=())),
         (
             "SkyReelsV2DiffusionForcingPipeline",
-            Loops(steps=True, several=True, repeats=("n_iter", "n_iter"), apart=True),
+            Loops(
+                steps=True,
+                several=True,
+                repeats=("n_iter", "n_iter"),
+                apart="steps each frame with a scheduler and at times of its own",
+            ),
         ),
-        ("LTXLatentUpsamplePipeline", Loops(steps=False, several=False, repeats=(), apart=False)),
+        (
+            "StableDiffusionPanoramaPipeline",
+            Loops(
+                True, several=True, repeats=(), apart="steps parts of its latents one after another at each timestep"
+            ),
+        ),
+        (
+            "KarrasVePipeline",
+            Loops(
+                True,
+                several=False,
+                repeats=(),
+                apart="changes its latents by its scheduler's step_correct beside its step",
+            ),
+        ),
+        ("LTXLatentUpsamplePipeline", Loops(steps=False, several=False, repeats=())),
         ("TomorrowsPipeline", None),
     ],
 )
@@ -97,6 +127,31 @@ def test_variables_that_steps_take_over_are_read_off_the_source() -> None:
         ("safety_momentum",),
         (),
     ]
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_loop_that_keeps_its_schedulers_memory_is_followed_unless_it_steps_parts(views: int) -> None:
+    class Views(Tiny):
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            parts = list(torch.randn(views, 1, 3, 4, 4, generator=generator(1)))
+            memories = [copy.deepcopy(self.scheduler.__dict__) for _ in parts]
+            for t in self.scheduler.timesteps:
+                for number, x in enumerate(parts):
+                    self.scheduler.__dict__.update(memories[number])
+                    parts[number] = self.scheduler.step(self.model(x, t), t, x).prev_sample
+                    memories[number] = copy.deepcopy(self.scheduler.__dict__)
+            return torch.cat(parts)
+
+    pipe = Views(MATRIX["flow-euler"]())
+    plain = pipe()
+    for solver, options in EXACT.items():
+        with genrun.parallelize(pipe, solver, **options):
+            if views == 1:
+                assert torch.equal(pipe(), plain), solver
+                continue
+            with pytest.raises(RefusedError, match="more than once at a timestep"):
+                pipe()
 
 
 def test_a_pipeline_without_a_scheduler_is_refused() -> None:

@@ -111,7 +111,7 @@ def test_a_variable_of_the_loop_that_is_taken_over_is_refused_by_name(monkeypatc
                 x = self.scheduler.step(mean, t, x, return_dict=False)[0]
             return x
 
-    loops = Loops(steps=True, several=False, repeats=(), apart=False, carried=("mean",))
+    loops = Loops(steps=True, several=False, repeats=(), carried=("mean",))
     monkeypatch.setattr(kept, "loops_of_type", lambda _: loops)
     pipe = Variable(MATRIX["flow-euler"]())
     plain = pipe()

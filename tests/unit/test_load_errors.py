@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
 import shutil
@@ -18,7 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from genrun.adapters import registry
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.checkpoint.load_errors import LoadError
+from genrun.adapters.checkpoint.load_errors import LoadError, explain
+from genrun.adapters.checkpoint.pipeline_classes import package_of_processor
 from genrun.adapters.pipeline.load_options import LoadOptions
 from genrun.adapters.pipeline.loading import download, load, load_encoders
 from genrun.runner.job import load as load_job
@@ -71,6 +73,33 @@ def test_the_wrong_checkpoint_for_an_adapter(broken: Path) -> None:
     error = error_of(broken, registry.get("flux"))
     assert "holds a StableDiffusion3Pipeline, and the model 'flux' wants a FluxPipeline" in str(error)
     assert "adapter: auto" in error.remedy
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_processor_of_clips_needs_a_package(broken: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    index = json.loads((broken / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "Qwen2VLProcessor"]
+    (broken / "model_index.json").write_text(json.dumps(index))
+    real, spec = importlib.util.find_spec, importlib.util.find_spec("json") if there else None
+
+    def found(name: str, *rest: Any) -> Any:
+        return spec if name == "torchvision" else real(name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", found)
+    package_of_processor.cache_clear()
+    message = "its tokenizer, a Qwen2VLProcessor, needs torchvision, which is not installed: pip install torchvision."
+    if there:
+        assert package_of_processor("Qwen2VLProcessor") == package_of_processor("CLIPProcessor") == ""
+    else:
+        assert message in problem()
+    package_of_processor.cache_clear()
+
+
+def test_a_package_that_the_libraries_miss_is_named() -> None:
+    said = "\nQwen2VLVideoProcessor requires the Torchvision library but it was not found in your environment."
+    error = explain("org/name", ImportError(said))
+    assert str(error).startswith(f"org/name: needs a package that is not installed: {said.strip()}")
+    assert error.remedy == "Install it with pip, and run the same command again."
 
 
 @pytest.mark.parametrize("component", ["vae", "text_encoder_2", "tokenizer"])

@@ -321,7 +321,7 @@ def test_a_step_that_is_taken_for_its_prediction_and_taken_back_is_followed(monk
                 x = self.scheduler.step(x0, t, x, return_dict=False, pred_original_sample=x0)[0]
             return x
 
-    loops = Loops(steps=True, several=False, repeats=(), apart=False, looks_ahead=True)
+    loops = Loops(steps=True, several=False, repeats=(), looks_ahead=True)
     monkeypatch.setattr(parallelize, "loops_of_type", lambda _: loops)
     pipe = Twice(MATRIX["edm-euler"]())
     plain = pipe()

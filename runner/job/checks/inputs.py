@@ -41,6 +41,7 @@ def check_inputs(cell: Draft) -> Iterator[JobProblem]:
     call = _Call.of(cell)
     if none := _no_steps(cell.sampling):
         yield cell.root.problem(("sampling", "options", "strength"), f"{none}.")
+    yield from _check_control_mode(cell, cell.sampling)
     for prompt, files in zip(cell.prompts, cell.inputs, strict=True):
         # Of those that could not be looked at, that is told already.
         if any(len(files[field]) < len(names) for field, names in prompt.inputs.items()):
@@ -65,6 +66,27 @@ def needed_fields(pipeline: str | None, given: frozenset[str]) -> tuple[tuple[st
         tuple(field_of[name] for name in absent if name in field_of),
         tuple(name for name in absent if name not in field_of),
     )
+
+
+def _check_control_mode(cell: Draft, sampling: Mapping[str, Any]) -> Iterator[JobProblem]:
+    """Refuse a ControlNet of many kinds of control without the one that is meant, and a kind that it does not know."""
+    known = cell.added.modes
+    if not any(known):
+        return
+    options = sampling.get("options") or {}
+    kinds = f"0 to {max(known) - 1}"
+    if options.get("control_mode") is None:
+        message = f"it knows several kinds of control: say which as sampling.options.control_mode, {kinds}."
+        yield cell.root.problem(("model", "controlnet"), message)
+        return
+    given, of_each = options["control_mode"], "Union" in str(cell.pipeline) or len(known) > 1
+    at = ("sampling", "options", "control_mode")
+    values = given if isinstance(given, list) and of_each else [given]
+    if not values or any(type(value) is not int or not 0 <= value < max(known) for value in values):
+        lists = " or a list of them" if of_each else ""
+        yield cell.root.problem(at, f"{given}: wanted a number from {kinds}{lists}.")
+    elif isinstance(given, list) and 1 < len(known) != len(given):
+        yield cell.root.problem(at, f"{len(given)} numbers: give one for each of the {len(known)} ControlNets.")
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,5 @@ def check_loops(cell: Draft) -> Iterator[JobProblem]:
         message = f"{cell.pipeline} takes no steps of a scheduler, so that there is nothing to sample"
         yield cell.root.problem(("model", "checkpoint"), f"{message}: call the pipeline without genrun.")
     elif loops.apart:
-        message = (
-            f"{cell.pipeline} steps each frame with a scheduler and at times of its own, so that no step of the whole "
-            "is there to choose"
-        )
+        message = f"{cell.pipeline} {loops.apart}, so that no step of the whole is there to choose"
         yield cell.root.problem(("model", "checkpoint"), f"{message}: call the pipeline without genrun.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from genrun.adapters.checkpoint.index import components_of, index_of
 from genrun.adapters.checkpoint.integrity import check_index
-from genrun.adapters.checkpoint.pipeline_classes import missing_package
+from genrun.adapters.checkpoint.pipeline_classes import missing_package, package_of_processor
 from genrun.adapters.checkpoint.variants import listed
 from genrun.adapters.pipeline.families import wrong_mark
 from genrun.adapters.pipeline.quantization import missing
@@ -53,12 +54,21 @@ def _wrong_pipeline(cell: Draft, model: ModelSpec, checkpoint: Checkpoint) -> st
     if absent:
         inputs = listed(f"`{name}`" for name in absent)
         return f"{found} needs {inputs}, which no job can give. Name a checkpoint of another pipeline."
-    package = missing_package(found) if isinstance(found, str) else ""
-    if package:
-        return f"{found} needs {package}, which is not installed: pip install {package}."
+    for what, package in _packages(found, index or {}):
+        if package:
+            return f"{what} needs {package}, which is not installed: pip install {package}."
     if index is not None:
         check_index(index)
     return ""
+
+
+def _packages(pipeline: object, index: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what a pipeline is made of, and the package that it lacks; "" for none."""
+    if isinstance(pipeline, str):
+        yield pipeline, missing_package(pipeline)
+    for name, (library, kind) in components_of(index).items():
+        if library == "transformers":
+            yield f"its {name}, a {kind},", package_of_processor(kind)
 
 
 def check_offload(cell: Draft) -> Iterator[JobProblem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from importlib import import_module
@@ -335,7 +336,7 @@ def test_no_kind_is_seen_in_what_diffusers_reads_as_a_model() -> None:
     for model, keys in single_file_utils.CHECKPOINT_KEY_NAMES.items():
         names = [keys] if isinstance(keys, str) else list(keys)
         kind = kinds.kind_of(names)
-        expected = {None, kinds.UNET, kinds.CONTROLNET if "controlnet" in model else kinds.VAE}
+        expected = {None, kinds.UNET, kinds.CONTROLNET if re.search("controlnet|scribble|_rgb", model) else kinds.VAE}
         assert kind in expected, model
         assert kind != kinds.VAE or not {"transformer", "unet"} & set(model.split("_")), model
 

@@ -77,6 +77,14 @@ def refusals(document: dict[str, Any]) -> list[str]:
 IMG2IMG = "StableDiffusionImg2ImgPipeline"
 
 
+def test_an_option_of_another_type_is_told_with_what_the_call_declares() -> None:
+    given = job("StableDiffusionPipeline", ["a"], options={"guidance_rescale": [0.5], "clip_skip": "2", "eta": 1})
+    assert refusals(given) == [
+        "sampling.options.clip_skip wanted int | None, as StableDiffusionPipeline declares it, got '2'.",
+        "sampling.options.guidance_rescale wanted float, as StableDiffusionPipeline declares it, got [0.5].",
+    ]
+
+
 @pytest.mark.parametrize("metric", ["image_similarity", {"kind": "vbench", "suite": "i2v"}])
 def test_what_is_compared_with_its_input_needs_one(metric: Any) -> None:
     name = metric if isinstance(metric, str) else metric["kind"]

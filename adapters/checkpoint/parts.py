@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from genrun.adapters.checkpoint import pipeline_classes as pipelines
-from genrun.adapters.checkpoint.index import CheckpointError, check_present
+from genrun.adapters.checkpoint.index import INDEX, CheckpointError, check_present
 from genrun.adapters.checkpoint.integrity import check_component
-from genrun.adapters.checkpoint.lora import LAYER, Shape, tensors_of
+from genrun.adapters.checkpoint.kinds import (
+    CONTROLNET,
+    DENOISERS,
+    EMBEDDING,
+    IP_ADAPTER,
+    LORA,
+    T2I_ADAPTER,
+    UNET,
+    VAE,
+    refuse_kind,
+)
+from genrun.adapters.checkpoint.lora import Shape, tensors_of
 from genrun.adapters.checkpoint.variants import choose
 
 GGUF = ".gguf"
@@ -25,6 +36,15 @@ SHARED = re.compile(r"attn\d?\.(to_[qkv]|to_qkv)\.weight$")
 
 KIND = re.compile(r"ControlNet|Adapter|Autoencoder|UNet|Transformer")
 """Words in names of diffusers' classes for models that cannot stand in for each other: one autoencoder may for another."""
+
+TEXT_FAMILY = re.compile(r"CLIP|[UM]?M?T5|Llama|Gemma|Qwen")
+"""Families of text encoders, none of which reads another's tokens."""
+
+OLD_TRANSFORMER = "Transformer2DModel"
+"""The class that older checkpoints name for one that diffusers has split up since."""
+
+UNSINGLE = re.compile(r"text_encoder|tokenizer|scheduler|image_encoder|feature_extractor|processor")
+"""Components that no loader of diffusers reads from one file."""
 
 CROSS = re.compile(r"attn2\.to_k\.weight$")
 OTHER_BASE = "Name one that was trained for this checkpoint's model"
@@ -55,27 +75,54 @@ def check_part(
         CheckpointError: it is not there, not whole, no format that is read, or of another kind than the component.
         OSError: a file cannot be read.
     """
+    taken = classes_taken(pipeline, component) if pipeline and component else []
     if path.is_dir():
-        kind = str(check_component(path, name, variant).get("_class_name"))
-        taken = _annotation(pipeline, component) if pipeline and component else []
-        found, wanted = KIND.search(kind), [KIND.search(each) for each in taken]
-        if found and wanted and all(each and each[0] != found[0] for each in wanted):
+        config = check_component(path, name, variant)
+        architectures = config.get("architectures")
+        kind = config.get("_class_name") or (
+            architectures[0] if isinstance(architectures, list) and architectures else ""
+        )
+        if isinstance(kind, str) and taken and is_foreign(kind, taken):
             raise CheckpointError(
                 f"{name} is a {kind}, and {pipeline} takes {' or '.join(taken)} there", "Name another"
             )
-    elif path.suffix == GGUF:
-        check_gguf(path, name)
-    elif path.suffix == ".safetensors":
-        tensors = tensors_of(path, name)
-        if any(map(LAYER.fullmatch, tensors)):
-            raise CheckpointError(f"{name} holds layers of a LoRA, and no component", "Name it under loras")
+    elif path.suffix in FILES:
+        if UNSINGLE.search(component):
+            raise CheckpointError(f"{name} is a file, and diffusers reads no {component} from one", "Name its folder")
+        tensors = list(check_gguf(path, name) if path.suffix == GGUF else tensors_of(path, name))
+        check_kind(tensors, name, component, taken)
     else:
         check_present(path, name)
         raise CheckpointError(f"{name} is neither a folder nor one of {', '.join(FILES)}", "Convert it")
 
 
-def check_gguf(path: Path, name: str) -> None:
-    """Check that a GGUF file is one to its end.
+def is_foreign(kind: str, taken: Sequence[str]) -> bool:
+    """Tell whether a class is of another kind, or another family, than all that a pipeline takes."""
+    found, wanted = KIND.search(kind), [KIND.search(each) for each in taken]
+    if found is None:
+        family, families = TEXT_FAMILY.match(kind), [TEXT_FAMILY.match(each) for each in taken]
+        texts = family is not None and all(each and each[0][-2:] != family[0][-2:] for each in families)
+        return bool(kind) and (all(wanted) or texts)
+    if found[0] == "Transformer" and all(each and each[0] == "Transformer" for each in wanted):
+        return OLD_TRANSFORMER not in (kind, *taken) and kind not in taken
+    return all((each[0] if each else None) != found[0] for each in wanted) and (all(wanted) or not any(wanted))
+
+
+def check_kind(tensors: Sequence[str], name: str, component: str, taken: Sequence[str]) -> None:
+    """Refuse a file of another kind than the component that it is named for. Raises CheckpointError."""
+    what = " or ".join(taken) or f"a {component}"
+    if "vae" in component:
+        refuse_kind(tensors, name, what, (LORA, EMBEDDING, IP_ADAPTER, T2I_ADAPTER, CONTROLNET, UNET))
+    elif taken and all("Transformer" in each for each in taken):
+        refuse_kind(tensors, name, what, (*DENOISERS, UNET))
+    elif "controlnet" in component:
+        refuse_kind(tensors, name, what, (LORA, EMBEDDING, IP_ADAPTER, T2I_ADAPTER, VAE))
+    else:
+        refuse_kind(tensors, name, what)
+
+
+def check_gguf(path: Path, name: str) -> Mapping[str, float]:
+    """Check that a GGUF file is one to its end, and return the bytes of each of its tensors.
 
     Raises:
         CheckpointError: it is not, or the package that reads it is not installed.
@@ -93,6 +140,7 @@ def check_gguf(path: Path, name: str) -> None:
         raise CheckpointError(f"{name} is damaged or was not downloaded to its end: {str(error)[:100]}") from error
     if not sizes:
         raise CheckpointError(f"{name} holds no tensors")
+    return sizes
 
 
 def gguf_sizes(path: Path) -> dict[str, float]:
@@ -114,8 +162,9 @@ def check_controlnet(folder: Path, name: str, pipeline: str, base: Mapping[str, 
     Raises:
         CheckpointError, OSError: as `check_component`; or it is for another model.
     """
+    _require_folder(folder, name, "ControlNet")
     kind = str(check_component(folder, "ControlNet", variant).get("_class_name"))
-    taken = _annotation(pipeline, "controlnet")
+    taken = classes_taken(pipeline, "controlnet")
     if taken and kind not in taken:
         raise CheckpointError(f"{name} is a {kind}, and {pipeline} takes {' or '.join(taken)}", OTHER_BASE)
     for tensor, shape in shapes_in(folder).items():
@@ -139,6 +188,7 @@ def check_t2i_adapter(folder: Path, name: str, pipeline: str, denoiser: Mapping[
     Raises:
         CheckpointError, OSError: as `check_component`; or it is for another model.
     """
+    _require_folder(folder, name, "T2I-Adapter")
     config = check_component(folder, "T2I-Adapter")
     if config.get("_class_name") != "T2IAdapter":
         raise CheckpointError(f"{name} is a {config.get('_class_name')}, and {pipeline} takes T2IAdapter", OTHER_BASE)
@@ -149,6 +199,14 @@ def check_t2i_adapter(folder: Path, name: str, pipeline: str, denoiser: Mapping[
     if differs or is_xl != ("XL" in pipeline):
         kind = f"{config.get('adapter_type')} of channels {found}"
         raise CheckpointError(f"{name} is for another model: {kind}, and the UNet's are {wanted}", OTHER_BASE)
+
+
+def _require_folder(path: Path, name: str, what: str) -> None:
+    """Refuse a file, and the folder of a whole pipeline, for that of a component. Raises CheckpointError."""
+    if path.is_file():
+        raise CheckpointError(f"{name} is a file", f"Name the folder of the {what}, with its config.json")
+    if (path / INDEX).is_file():
+        raise CheckpointError(f"{name} is the folder of a pipeline", f"Name that of the {what} in it")
 
 
 def check_ip_adapter(path: Path, name: str, base: Mapping[str, Shape]) -> None:
@@ -174,7 +232,7 @@ def check_ip_adapter(path: Path, name: str, base: Mapping[str, Shape]) -> None:
         raise CheckpointError(f"{name} is for another model: it has a key projection of {have}", OTHER_BASE)
 
 
-def _annotation(pipeline: str, parameter: str) -> list[str]:
+def classes_taken(pipeline: str, parameter: str) -> list[str]:
     """List the classes of models in the annotation of an argument of a pipeline's `__init__`."""
     text = pipelines.annotation_of(pipeline, parameter)
     names = (

@@ -174,6 +174,27 @@ def annotation_of(class_name: str, parameter: str) -> str:
 
 
 @cache
+def argument_of(class_name: str, parameter: str) -> tuple[str, Any]:
+    """Return the annotation of an argument of a pipeline's call, "" without one, and its default.
+
+    The default is `...` where there is none, or one that is not written out.
+    """
+    call = _method(class_name, "__call__")
+    if call is None:
+        return "", ...
+    named = [*call.args.posonlyargs, *call.args.args]
+    defaults = [*[None] * (len(named) - len(call.args.defaults)), *call.args.defaults, *call.args.kw_defaults]
+    for argument, default in zip([*named, *call.args.kwonlyargs], defaults, strict=True):
+        if argument.arg == parameter:
+            annotation = "" if argument.annotation is None else ast.unparse(argument.annotation).strip("'\"")
+            try:
+                return annotation, ... if default is None else ast.literal_eval(default)
+            except ValueError:
+                return annotation, ...
+    return "", ...
+
+
+@cache
 def source_of(module: str) -> ast.Module:
     """Parse a module of diffusers.pipelines; an empty one where diffusers is not there."""
     root = _root()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from genrun.adapters.checkpoint.call_types import wrong_value
 from genrun.adapters.checkpoint.pipeline_classes import MEDIA
 
 _SEEDS = "one item is one picture: write more `seeds`"
@@ -43,6 +44,9 @@ COUNTS = frozenset(name for name, instead in GIVEN.items() if instead == _SEEDS)
 GRIDS = ("timesteps", "sigmas")
 """Arguments that say every step."""
 
+SHOWN = 80
+"""Letters of a value that a message tells."""
+
 _TENSORS = re.compile(r"\w*(embeds?|embeds_mask|attention_mask|prompt_mask|latents)")
 
 
@@ -78,6 +82,8 @@ def refusals(
             yield name, "is a picture or a tensor, which a job cannot hold: leave it out"
         elif name in GRIDS and value is not None:
             yield from ((name, wrong) for wrong in [_wrong_grid(value, steps)] if wrong)
+        elif pipeline is not None and parameters is not None and (wrong := wrong_value(pipeline, name, value)):
+            yield name, f"{wrong}, got {_shown(value)}"
 
 
 def unknown(name: str, pipeline: str | None, parameters: Collection[str]) -> str:
@@ -100,6 +106,11 @@ def _wrong_grid(value: Any, steps: int | None) -> str:
     if steps is not None and len(is_number) != steps:
         return f"has {len(is_number)} numbers, and sampling.steps is {steps}: write as many"
     return ""
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _listed(value: Any) -> list[Any]:

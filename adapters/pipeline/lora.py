@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from torch import Tensor, nn
 
 from genrun.adapters.checkpoint.index import CheckpointError
 from genrun.adapters.checkpoint.load_errors import LoadError, explained
@@ -92,6 +92,7 @@ def _load(pipe: Any, name: str, lora: Lora) -> None:
     found = pipe.lora_state_dict(str(file.parent), weight_name=file.name, use_safetensors=True)
     # With it come scales and metadata, of which load_lora_weights reads its own.
     state: Mapping[str, Any] = found[0] if isinstance(found, tuple) else found
+    _check_finite(state, lora.path)
     check_fit({key: tuple(value.shape) for key, value in state.items()}, _models(pipe), lora.path)
     # It warns of every component that a LoRA has nothing for; what does not fit is told above.
     log = logging.getLogger("diffusers.loaders")
@@ -107,6 +108,15 @@ def _load(pipe: Any, name: str, lora: Lora) -> None:
     if not any(name in (getattr(part, "peft_config", None) or {}) for part in pipe.components.values()):
         message = f"{lora.path} changes nothing of {type(pipe).__name__}"
         raise CheckpointError(message, "It is of another model: name a LoRA that was trained on this one")
+
+
+def _check_finite(state: Mapping[str, Any], name: str) -> None:
+    """Refuse NaN and infinity, which no header shows, before anything is sampled. Raises CheckpointError."""
+    for key, value in state.items():
+        bad = int((~value.isfinite()).sum()) if isinstance(value, Tensor) else 0
+        if bad:
+            message = f"{name}: {bad:,} of {value.numel():,} values of {key!r} are NaN or infinite"
+            raise CheckpointError(message, "Its training diverged, or it is damaged: get it again, or leave it out")
 
 
 def _models(pipe: Any) -> dict[str, dict[str, Shape]]:

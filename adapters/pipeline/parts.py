@@ -11,7 +11,7 @@ from torch import nn
 
 from genrun.adapters.checkpoint.index import CheckpointError, read_mapping
 from genrun.adapters.checkpoint.integrity import check_component
-from genrun.adapters.checkpoint.load_errors import LoadError
+from genrun.adapters.checkpoint.load_errors import LoadError, explained
 from genrun.adapters.checkpoint.parts import GGUF, check_part
 from genrun.adapters.checkpoint.pipeline_classes import required_components
 from genrun.adapters.pipeline.additions import IpAdapter
@@ -137,7 +137,8 @@ def _from_file(
         ways["quantization_config"] = GGUFQuantizationConfig(compute_dtype=dtype)
     if revision is not None:
         ways["config_revision"] = revision
-    model = kind.from_single_file(str(path), local_files_only=Path(ways["config"]).is_dir(), **ways).eval()
+    with explained(str(path)):
+        model = kind.from_single_file(str(path), local_files_only=Path(ways["config"]).is_dir(), **ways).eval()
     refuse_holes(model, str(path))
     return model
 

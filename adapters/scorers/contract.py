@@ -152,7 +152,8 @@ class Described(Protocol):
         """Direction."""
         ...
 
-    # Beside these a metric may have `bounds`, the least and the most that its number can be, which gates are checked by.
+    # Beside these a metric may have `bounds`, the least and the most that its number can be, which gates are checked by,
+    # and `inputs`, fields of a prompt of which it needs one, which prompts are checked by.
 
     @property
     def style(self) -> Literal["number", "decibel", "share"]:

@@ -39,6 +39,7 @@ class ImageSimilarity:
     reads: Literal["media"] = "media"
     compares: bool = False
     bounds: tuple[float, float] = (-1.0, 1.0)
+    inputs: tuple[str, ...] = FIELDS
 
     @property
     def settings(self) -> Mapping[str, object]:

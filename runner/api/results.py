@@ -25,7 +25,7 @@ AS_IS = "as-is"
 FORMATS = (AS_IS, "gif", "webp", "webm", "frames")
 """Formats of the media in an export."""
 
-NAME = "{index:04}_{prompt}_{seed}_{cell}"
+NAME = "{index:04}_{name}_{seed}_{cell}"
 """File names of an export, unless told otherwise."""
 
 
@@ -179,7 +179,8 @@ def export(
     Args:
         run: the run, which stays as it is.
         to: the folder, made when it is missing.
-        name: template of file names: {index} {prompt} {seed} {id} {solver} {model} {cell}, and each axis of the matrix.
+        name: template of file names: {index} {name} {prompt} {seed} {id} {solver} {model} {cell}, and each axis of the
+            matrix.
         formats: what media become, of `FORMATS`; empty for no media.
         sheet: draw contact sheets, too.
         csv: write results.csv, too: prompts, costs and every score.

@@ -294,7 +294,7 @@ def rerun(
 
     Args:
         what: a media file that genrun wrote, or the first digits of an item's id.
-        run: the run of the item.
+        run: the run of the item; of a file that lies elsewhere, the one that keeps the pictures which it was made from.
         out: the folder for the new file and its latents.
         runs: the folder of runs, for names.
         listener: hears what is done.
@@ -305,7 +305,7 @@ def rerun(
     from genrun.runner.rerun.repeat import original_in, original_of, repeat
 
     if Path(what).is_file():
-        original = original_of(Path(what))
+        original = original_of(Path(what), None if run is None else run_folder(run, runs))
     else:
         folder = run_folder(run, runs)
         original = original_in(folder, find_item(folder.items(), os.fspath(what)))

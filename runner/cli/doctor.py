@@ -251,13 +251,13 @@ def _install_vbench(base: Path, python: str | None, dry_run: bool) -> None:
 
 
 def _list_weights(base: Path, as_json: bool) -> None:
-    """List all 16 dimensions, with the weights that each needs and those that are installed."""
-    from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS
+    """List all dimensions, with the weights that each needs and those that are installed."""
+    from genrun.adapters.scorers.vbench.dimensions import ALL
 
     python = vbench_python(base)
     folder = vbench_weights()
     environment = _vbench_environment(python, folder, base)
-    rows = [_weights_of(dimension, environment) for dimension in DIMENSIONS.values()]
+    rows = [_weights_of(dimension, environment) for dimension in ALL.values()]
     if as_json:
         put_json([asdict(row) for row in rows])
         return

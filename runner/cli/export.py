@@ -13,7 +13,7 @@ from genrun.runner.cli.output import json_option, progress_bar, put, put_json, s
 from genrun.runner.errors import UsageError
 
 FORMATS = ("as-is", "gif", "webp", "webm", "frames", "none")
-NAME = "{index:04}_{prompt}_{seed}_{cell}"
+NAME = "{index:04}_{name}_{seed}_{cell}"
 
 
 @click.command(
@@ -32,7 +32,7 @@ NAME = "{index:04}_{prompt}_{seed}_{cell}"
     metavar="TEMPLATE",
     default=NAME,
     show_default=True,
-    help="File names: {index} {prompt} {seed} {id} {solver} {model} {cell}, and each axis of the matrix.",
+    help="File names: {index} {name} {prompt} {seed} {id} {solver} {model} {cell}, and each axis of the matrix.",
 )
 @click.option(
     "--format",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("what", metavar="FILE|ITEM")
-@click.option("--run", help="The run of ITEM: a folder or a job's name; the newest by default.")
+@click.option("--run", help="The run of ITEM (the newest by default), or of a FILE with inputs that lies elsewhere.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),

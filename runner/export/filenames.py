@@ -12,8 +12,8 @@ from genrun.runner.errors import UsageError
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
 
-DEFAULT = "{index:04}_{prompt}_{seed}_{cell}"
-FIELDS = ("index", "prompt", "seed", "id", "solver", "model", "cell")
+DEFAULT = "{index:04}_{name}_{seed}_{cell}"
+FIELDS = ("index", "name", "prompt", "seed", "id", "solver", "model", "cell")
 """Fields of a template besides the axes of the matrix."""
 
 PROMPT_LETTERS = 60

@@ -14,6 +14,7 @@ from typing import Any
 
 from genrun.adapters.checkpoint.index import AGAIN, INDEX, CheckpointError, components_of, index_of
 from genrun.adapters.checkpoint.integrity import check_configurations, check_whole
+from genrun.adapters.checkpoint.kinds import DENOISERS, VAE, refuse_kind
 from genrun.adapters.checkpoint.lora import tensors_of
 from genrun.adapters.checkpoint.parts import FILES
 from genrun.adapters.pipeline.families import Parts, parts_at
@@ -118,7 +119,10 @@ def locate(
             remedy = "For weights in one file say `config: FOLDER`, where its pipeline's configurations are"
             raise ValueError(f"{text!r} is a file; {wanted}. {remedy}.")
         try:
-            tensors_of(found.file, repr(text))
+            tensors = tensors_of(found.file, repr(text))
+            # With components beside it, a file may well hold one of them alone.
+            kinds = [kind for kind in DENOISERS if kind != VAE or not without]
+            refuse_kind(tensors, repr(text), "a checkpoint", kinds)
             check_configurations(config, without)
         except (OSError, CheckpointError) as error:
             raise ValueError(f"{str(error).rstrip('. ')}.") from error

@@ -54,7 +54,11 @@ def found_inputs(root: Value, prompts: Sequence[Prompt], look: Look) -> tuple[li
             looked = [(name, look(located(name, prompt.origin.folder))) for name in names]
             for name, file in looked:
                 if isinstance(file, InputError):
-                    wanted = "" if prompt.origin.line else " Paths are relative to the current folder here."
+                    wanted = (
+                        ""
+                        if prompt.origin.line or Path(name).is_absolute()
+                        else " Paths are relative to the current folder here."
+                    )
                     problems.append(problem_of(root, prompt, field, f"{shown(name)}: {file}.{wanted}"))
             files[field] = tuple(file for _, file in looked if isinstance(file, InputFile))
         found.append(files)

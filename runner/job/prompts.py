@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from genrun.adapters.files import MIB, opened, read_json, unusable
-from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS
+from genrun.adapters.scorers.vbench.dimensions import ALL, CAMERA_MOTION, DIMENSIONS, I2V_SUITE
 from genrun.adapters.scorers.vbench.environment import VBENCH_PYTHON, vbench_python
 from genrun.registry import did_you_mean
 from genrun.runner.job import prompt_files
@@ -34,6 +34,7 @@ COCO_BYTES = 512 * MIB
 """Largest size of a captions file in bytes: that of COCO's training pictures has 90 MB."""
 
 FULL_INFO = "VBench_full_info.json"
+I2V_FULL_INFO = "vbench2_i2v_full_info.json"
 FIND = "import importlib.util as u; print(u.find_spec('vbench').submodule_search_locations[0])"
 
 Found = tuple[list[Prompt], list[JobProblem]]
@@ -196,19 +197,30 @@ def _known_set(root: Value, section: Value) -> Found:
 
 
 def _vbench(root: Value, spec: PromptSuite) -> Found:
-    names = spec.dimensions or tuple(DIMENSIONS)
+    names = spec.dimensions or (I2V_SUITE if spec.images else tuple(DIMENSIONS))
+    known = (*ALL, CAMERA_MOTION) if spec.images else tuple(DIMENSIONS)
     problems = [
-        root.problem(("prompts", "dimensions", index), unknown(name, tuple(DIMENSIONS), "dimension of VBench"))
+        root.problem(("prompts", "dimensions", index), unknown(name, known, "dimension of VBench"))
         for index, name in enumerate(names)
-        if name not in DIMENSIONS
+        if name not in known
     ]
-    at = ("prompts", "full_info" if spec.full_info else "suite")
-    file = located(spec.full_info, root.place(at).folder) if spec.full_info else _installed_list(root)
+    at = ("prompts", "full_info" if spec.full_info else "images" if spec.images else "suite")
+    if spec.full_info:
+        file = located(spec.full_info, root.place(at).folder)
+    elif spec.images:
+        remedy = f"Name the one of VBench's repository: full_info: vbench2_beta_i2v/{I2V_FULL_INFO}"
+        file = f"vbench's package has no list of its image-to-video suite. {remedy}."
+    else:
+        file = _installed_list(root)
     if isinstance(file, str):
         problems.append(root.problem(at, file))
     if problems or isinstance(file, str):
         return [], problems
-    found, wrong = _texts(root, at, lambda: vbench_texts(file, names), file)
+    if spec.images:
+        folder = located(spec.images, root.place(("prompts", "images")).folder).absolute()
+        found, wrong = _pictured(root, at, file, names, folder)
+    else:
+        found, wrong = _texts(root, at, lambda: vbench_texts(file, names), file)
     return found[: spec.limit], wrong
 
 
@@ -250,6 +262,24 @@ def vbench_texts(full_info: Path, dimensions: Sequence[str]) -> list[str]:
 
     wanted = set(dimensions)
     return list(dict.fromkeys(each["prompt_en"] for each in read_suite(full_info) if wanted & set(each["dimension"])))
+
+
+def _pictured(root: Value, at: TreePath, full_info: Path, dimensions: Sequence[str], folder: Path) -> Found:
+    """Return the distinct prompts of some dimensions of VBench's image-to-video list, each with its start image."""
+    from genrun.adapters.scorers.vbench.video_folder import read_suite
+
+    try:
+        chosen = [entry for entry in read_suite(full_info) if set(dimensions) & set(entry["dimension"])]
+    except ValueError as error:
+        return [], [root.problem(at, f"{error}.")]
+    names = {entry["prompt_en"]: entry.get("image_name") for entry in chosen}
+    for text, name in names.items():
+        # A name of a file is no path: what a list says must not lead out of the folder.
+        if not isinstance(name, str) or Path(name).name != name or unusable(name):
+            wanted = f"wanted image_name, the name of a file of its folder, got {shown(name)}"
+            return [], [root.problem(at, f"{str(full_info)!r}: of the prompt {shown(text)}: {wanted}.")]
+    found, wrong = _texts(root, at, lambda: list(names), full_info)
+    return [replace(each, inputs={"image": (str(folder / str(names[each.text])),)}) for each in found], wrong
 
 
 def coco_texts(captions: Path, sample: int | None, seed: int) -> list[str]:

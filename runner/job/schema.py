@@ -223,6 +223,10 @@ class PromptSuite(_Section):
     """Prompts of a benchmark."""
 
     suite: Literal["vbench"] = Field(description="vbench: VBench's own prompts; take five seeds of each.")
+    images: Text | None = Field(
+        default=None,
+        description="Folder of the start images of its image-to-video suite, whose list full_info is then.",
+    )
     dimensions: Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
         default=None, description="Only the prompts of these dimensions."
     )

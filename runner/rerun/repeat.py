@@ -40,6 +40,10 @@ MADE = {"fps": (1, 1_000), "crf": (0, 51), "threads": (1, 1_000_000)}
 _ID = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}")
 
 
+class InputsElsewhereError(ValueError):
+    """A file that was made from pictures or clips, and is not where they are."""
+
+
 @dataclass(frozen=True)
 class Original:
     """An item as it was made, with which a repetition is compared.
@@ -102,8 +106,12 @@ class EmbeddedMetadata:
     saving: tuple[str, ...]
 
 
-def original_of(path: Path) -> Original:
+def original_of(path: Path, keeper: RunFolder | None = None) -> Original:
     """Read from a media file how it was made; use its record, too, when the file lies in a run.
+
+    Args:
+        path: the file.
+        keeper: the run that keeps the pictures and clips which it was made from, where it does not lie in its run.
 
     Raises:
         UsageError: the file does not say, or nothing that can have made it.
@@ -118,13 +126,13 @@ def original_of(path: Path) -> Original:
         raise UsageError(f"{path}: does not say how it was made: {error}.", remedy=remedy) from error
     above = path.resolve().parents
     run = RunFolder(above[2]) if len(above) > 2 and (above[2] / "plan.jsonl").is_file() else None
-    embedded = check_metadata(metadata, path, run)
+    embedded = check_metadata(metadata, path, run or keeper)
     item, made = embedded.item, embedded.made
     encoding = {key: made[key] for key in ("fps", "crf", "sound") if key in made}
     document = {"launch": {"threads": made.get("threads")}, "output": {**encoding, "format": path.suffix[1:]}}
     record = None if run is None else run.record(item.id)
     if run is None or record is None:
-        return Original(item, path, sha256_of(path), None, document, embedded.saving, run)
+        return Original(item, path, sha256_of(path), None, document, embedded.saving, run or keeper)
     latents = _existing(run.path, record, "latents")
     return Original(item, path, record.sha256, latents, document, embedded.saving, run)
 
@@ -223,6 +231,8 @@ def check_metadata(metadata: Mapping[str, Any], path: Path, run: RunFolder | Non
         item = _item(metadata["item"], path, run)
         made = metadata.get("made")
         return EmbeddedMetadata(item, _made({} if made is None else made), _saving(metadata.get("saving") or ()))
+    except InputsElsewhereError as error:
+        raise UsageError(f"{path}: {error}.", remedy="Say which run made it: --run RUN.") from error
     except ValueError as error:
         raise UsageError(f"{path}: does not say how it was made: {error}.", remedy=ONLY_GENUINE) from error
 
@@ -259,7 +269,7 @@ def _planned(item: WorkItem, path: Path, run: RunFolder | None) -> WorkItem:
         raise ValueError("its model and its sampling are no mappings")
     if item.inputs and run is None:
         names = ", ".join(f"{field} {file.get('name', '')!r:.80}" for field, file in stored_files(item.inputs))
-        raise ValueError(f"it was made from {names}, which its run keeps, and it does not lie in its run")
+        raise InputsElsewhereError(f"it was made from {names}, which its run keeps, and it does not lie in its run")
     inputs: dict[str, list[str]] = {}
     if run is not None:
         for field, files in item.inputs.items():

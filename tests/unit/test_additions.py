@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from importlib import import_module
@@ -17,6 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from genrun.adapters.adapter import Adapter
+from genrun.adapters.checkpoint import kinds, parts
 from genrun.adapters.checkpoint.load_errors import LoadError
 from genrun.adapters.checkpoint.tasks import pipeline_for, task_of
 from genrun.adapters.pipeline import loading
@@ -29,7 +31,7 @@ from genrun.runner.memory.weights import components
 from genrun.solvers import registry as solvers
 from tests.fakes.jobs import ids, load_text, problems_of
 from tests.tiny import build
-from tests.tiny.additions import lora_tensors, save_controlnet, save_ip_adapter, save_t2i_adapter, save_union
+from tests.tiny.additions import save_controlnet, save_ip_adapter, save_lora, save_t2i_adapter, save_union
 from tests.tiny.checkpoints import save
 
 df: Any = import_module("diffusers")
@@ -53,6 +55,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_controlnet(root / "control", pipe)
     save_t2i_adapter(root / "t2i", pipe)
     save_ip_adapter(root / "ip", pipe)
+    save_lora(root / "lora.safetensors", {"unet": pipe.unet})
     return root
 
 
@@ -318,6 +321,46 @@ def test_controlnet_of_another_base_is_refused_from_headers(root: Path) -> None:
     assert any("model.controlnet[1]: 'wide' is for another model: its " in each for each in problems)
 
 
+FILES = {
+    "lora.safetensors": "a LoRA",
+    "control/diffusion_pytorch_model.safetensors": "a ControlNet",
+    "t2i/diffusion_pytorch_model.safetensors": "a T2I-Adapter",
+    "ip/ip.safetensors": "an IP-Adapter",
+    "words.safetensors": "a textual inversion",
+    "sd2/vae/diffusion_pytorch_model.safetensors": "a VAE",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_another_kind_is_no_checkpoint(root: Path, name: str) -> None:
+    save_file({"emb_params": torch.ones(1, 8)}, root / "words.safetensors")
+    (problem,) = problems_of(f"model: {{checkpoint: {name}, config: sd2}}\nprompts: [a]\n")
+    assert f"job.yaml:1:21: model.checkpoint: {name!r} is {FILES[name]}, and a checkpoint is wanted there. " in problem
+
+
+def test_no_kind_is_seen_in_what_diffusers_reads_as_a_model() -> None:
+    from diffusers.loaders import single_file_utils
+
+    for model, keys in single_file_utils.CHECKPOINT_KEY_NAMES.items():
+        names = [keys] if isinstance(keys, str) else list(keys)
+        kind = kinds.kind_of(names)
+        expected = {None, kinds.UNET, kinds.CONTROLNET if re.search("controlnet|scribble|_rgb", model) else kinds.VAE}
+        assert kind in expected, model
+        assert kind != kinds.VAE or not {"transformer", "unet"} & set(model.split("_")), model
+
+
+@pytest.mark.parametrize("family", ["sd3", "wan21", "ltx2", "sana", "hunyuanvideo_i2v"])
+def test_own_parts_of_every_family_are_taken(family: str) -> None:
+    pipe = build(family)
+    for name, part in pipe.components.items():
+        taken = parts.classes_taken(type(pipe).__name__, name)
+        if not isinstance(part, torch.nn.Module) or not taken:
+            continue
+        assert not parts.is_foreign(type(part).__name__, taken), name
+        if not parts.UNSINGLE.search(name):
+            parts.check_kind(list(part.state_dict()), name, name, taken)
+
+
 @pytest.mark.parametrize(
     ("mode", "wanted"),
     [
@@ -359,13 +402,7 @@ def test_controlnet_union_makes_diffusers_own_picture(root: Path) -> None:
     ("model", "wanted"),
     [
         ("controlnet: a-pipe", "a-pipe is no folder. Name the folder that has its config.json."),
-        ("controlnet: sd2", "sd2 is a whole pipeline. Name the folder of one of its components: scheduler, "),
-        ("t2i_adapter: ip/ip.safetensors", "ip.safetensors is no folder."),
         ("components: {vae: a-pipe}", "'a-pipe' is no file, but a pipe or device."),
-        (
-            "components: {unet: one-lora.safetensors}",
-            "'one-lora.safetensors' holds layers of a LoRA, and no component.",
-        ),
         ("loras: [{path: a-pipe}]", "'a-pipe' is no file, but a pipe or device."),
         ("controlnet: control, t2i_adapter: t2i", "no pipeline takes it and a ControlNet"),
         ("task: image-to-video", "has no pipeline for `task: image-to-video` beside StableDiffusionPipeline"),
@@ -382,11 +419,19 @@ def test_controlnet_union_makes_diffusers_own_picture(root: Path) -> None:
             "'control' is a ControlNetModel, and StableDiffusionPipeline takes AutoencoderKL there.",
         ),
         ("config: control", "is for a checkpoint that is one file"),
+        ("components: {unet: lora.safetensors}", "'lora.safetensors' is a LoRA, and UNet2DConditionModel is wanted"),
+        ("components: {unet: sd2/vae/diffusion_pytorch_model.safetensors}", "is a VAE, and UNet2DConditionModel"),
+        ("components: {vae: sd2/unet/diffusion_pytorch_model.safetensors}", "is a UNet, and AutoencoderKL is wanted"),
+        ("components: {vae: sd2/text_encoder}", "is a CLIPTextModel, and StableDiffusionPipeline takes AutoencoderKL"),
+        ("components: {text_encoder: sd2/vae}", "is a AutoencoderKL, and StableDiffusionPipeline takes CLIPTextModel"),
+        ("components: {text_encoder: lora.safetensors}", "is a file, and diffusers reads no text_encoder from one"),
+        ("controlnet: lora.safetensors", "'lora.safetensors' is a file. Name the folder of the ControlNet"),
+        ("controlnet: sd2", "'sd2' is the folder of a pipeline. Name that of the ControlNet in it."),
+        ("loras: [{path: control}]", "'control' holds no layers of a LoRA, but 'controlnet_"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_with_their_place(root: Path, model: str, wanted: str) -> None:
     if not (root / "a-pipe").exists():
         os.mkfifo(root / "a-pipe")
-        save_file(lora_tensors(build("sd2").unet, "unet"), root / "one-lora.safetensors")
     problems = problems_of(f"model: {{checkpoint: sd2, {model}}}\nprompts: [a]\n")
     assert any(each.startswith("job.yaml:1:") and wanted in each for each in problems), problems

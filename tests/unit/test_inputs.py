@@ -77,6 +77,25 @@ def refusals(document: dict[str, Any]) -> list[str]:
 IMG2IMG = "StableDiffusionImg2ImgPipeline"
 
 
+def test_an_option_of_another_type_is_told_with_what_the_call_declares() -> None:
+    given = job("StableDiffusionPipeline", ["a"], options={"guidance_rescale": [0.5], "clip_skip": "2", "eta": 1})
+    assert refusals(given) == [
+        "sampling.options.clip_skip wanted int | None, as StableDiffusionPipeline declares it, got '2'.",
+        "sampling.options.guidance_rescale wanted float, as StableDiffusionPipeline declares it, got [0.5].",
+    ]
+
+
+@pytest.mark.parametrize("metric", ["image_similarity", {"kind": "vbench", "suite": "i2v"}])
+def test_what_is_compared_with_its_input_needs_one(metric: Any) -> None:
+    name = metric if isinstance(metric, str) else metric["kind"]
+    compares, leave = f"{name} compares results with the image of their prompt", f"or leave {name} out."
+    (none,) = refusals(job("LTXPipeline", ["a", "b"]) | {"score": [metric]})
+    assert none.endswith(f" {compares}, and none has one. Give each prompt one, {leave}")
+    mixed = job("Flux2Pipeline", [{"prompt": "a", "image": "in/a.png"}, {"prompt": "b"}], "AutoencoderKLFlux2")
+    found = [each for each in refusals(mixed | {"score": [metric]}) if "compares" in each]
+    assert found == [f"prompts[1].image missing: {compares}. Give it one, {leave}"]
+
+
 @pytest.mark.parametrize("form", ["csv", "jsonl", "yaml"])
 def test_a_row_has_inputs_and_fields_of_its_own_in_every_form(form: str) -> None:
     row = {"prompt": "a cat", "name": "cat", "image": "a.png", "strength": 0.5, "guidance_scale": 7, "seed": 3}

@@ -178,6 +178,34 @@ def test_wrong_suites_are_named_by_place(prompts: str, message: str) -> None:
     assert found[0].startswith(message)
 
 
+I2V = "{suite: vbench, full_info: i2v.json, images: crop"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "entry", "message"),
+    [
+        (
+            "{suite: vbench, images: crop}",
+            {},
+            "2:34: prompts.images: vbench's package has no list of its image-to-video",
+        ),
+        (I2V + "}", {}, "i2v.json: image: '"),
+        (I2V + ", dimensions: [colour]}", {}, "prompts.dimensions[0]: there is no dimension of VBench 'colour'."),
+        (I2V + ", dimensions: [scene]}", {}, "2:37: prompts.full_info: 'i2v.json' has no such prompts."),
+        *(
+            (I2V + "}", {"image_name": name}, "wanted image_name, the name of a file")
+            for name in ("../a", "/etc/x", "", 3)
+        ),
+    ],
+)
+def test_a_start_image_is_a_file_of_the_folder_that_the_job_names(
+    prompts: str, entry: dict[str, object], message: str
+) -> None:
+    listed = [{"prompt_en": "a", "dimension": ["i2v_subject"], "image_name": "a.png", **entry}]
+    Path("i2v.json").write_text(json.dumps(listed))
+    assert message in problems(f"model: tiny-video\nprompts: {prompts}\n")[0]
+
+
 def write_coco(path: Path) -> None:
     rows = [(5, 90, "A cat  on a\nmat. "), (5, 12, "A cat."), (3, 40, "A dog."), (9, 1, "A bird."), (8, 2, "A dog.")]
     annotations = [{"image_id": image, "id": number, "caption": caption} for image, number, caption in rows]

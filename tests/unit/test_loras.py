@@ -190,6 +190,19 @@ def test_lora_of_another_model_is_refused_by_its_header(root: Path, plain: Any, 
     assert not has_loras(plain) and item.fits()
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_lora_that_is_not_finite_is_refused_when_it_is_loaded(root: Path, plain: Any, bad: float) -> None:
+    from genrun.adapters.pipeline.additions import Lora
+
+    file = changed(root, "diverged.safetensors", lambda t: {**t, max(t): t[max(t)].fill_(bad)})
+    with pytest.raises(
+        LoadError, match=r"diverged\.safetensors: \d+ of \d+ values of '.+' are NaN or infinite"
+    ) as told:
+        put_loras(plain, [Lora(str(root / file))])
+    assert "diverged" in told.value.remedy
+    assert not has_loras(plain)
+
+
 @pytest.mark.parametrize(
     ("loras", "wanted"),
     [

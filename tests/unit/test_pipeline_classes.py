@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from genrun.adapters.checkpoint.pipeline_classes import Parameter, call_parameters, is_exported, missing_inputs
+from genrun.adapters.checkpoint.call_types import wrong_value
+from genrun.adapters.checkpoint.pipeline_classes import (
+    Parameter,
+    argument_of,
+    call_parameters,
+    is_exported,
+    missing_inputs,
+)
 
 # Untyped on purpose: diffusers exports nothing to type checkers.
 df: Any = import_module("diffusers")
@@ -48,6 +55,40 @@ def test_a_call_that_is_inherited() -> None:
 )
 def test_what_is_no_pipeline_has_no_call(name: str) -> None:
     assert call_parameters(name) is None
+
+
+def as_yaml(value: Any) -> Any:
+    return [as_yaml(each) for each in value] if isinstance(value, tuple) else value
+
+
+def test_no_pipelines_own_default_is_a_wrong_value() -> None:
+    names = [name for name in dir(df) if name.endswith("Pipeline") and call_parameters(name)][::8]
+    defaults = {
+        (name, one.name): argument_of(name, one.name)[1] for name in names for one in call_parameters(name) or ()
+    }
+    written = {at: value for at, value in defaults.items() if value is not ...}
+    assert len(written) > 300
+    assert [(at, wrong) for at, value in written.items() if (wrong := wrong_value(*at, as_yaml(value)))] == []
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "name", "right", "wrong"),
+    [
+        ("StableDiffusionXLPipeline", "guidance_rescale", [0, 0.5, True, None], [[0.5], "0.5", {}]),
+        ("StableDiffusionXLPipeline", "original_size", [[8, 8], None], [[8], [8, 8, 8], 8, ["8", "8"]]),
+        ("StableDiffusionXLPipeline", "prompt_2", ["a", ["a"], None], [3, {"a": 1}, [1]]),
+        ("StableDiffusionControlNetPipeline", "controlnet_conditioning_scale", [1, [0.5, 1]], ["1", ["1"]]),
+        ("StableDiffusionControlNetPipeline", "guess_mode", [True, 0], ["no", [True]]),
+        ("StableDiffusionImg2ImgPipeline", "strength", [0, 1, 0.3], [-0.1, 1.5, "half"]),
+        ("LTXPipeline", "frame_rate", [24, 24.5], [0, -1, "24"]),
+        ("FluxPipeline", "max_sequence_length", [1, 512], [0, -3]),
+        ("FluxPipeline", "joint_attention_kwargs", [{"scale": 1}], [[], "x", 3]),
+        ("LTX2Pipeline", "spatio_temporal_guidance_blocks", [[1, 2], []], [1, ["1"]]),
+    ],
+)
+def test_values_are_held_to_what_a_call_declares(pipeline: str, name: str, right: Any, wrong: Any) -> None:
+    assert [wrong_value(pipeline, name, value) for value in right] == [""] * len(right)
+    assert all(wrong_value(pipeline, name, value) for value in wrong)
 
 
 def test_which_pipelines_can_be_named_in_a_checkpoint() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from genrun.adapters.media import write_video
 from genrun.adapters.scorers.contract import Sample, UnscoredError
 from genrun.adapters.scorers.vbench import install
-from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS, combined
+from genrun.adapters.scorers.vbench.dimensions import ALL, DIMENSIONS, combined
 from genrun.adapters.scorers.vbench.measurer import missing
 from genrun.adapters.scorers.vbench.metric import VBenchMetric, VBenchOptions
 from genrun.adapters.scorers.vbench.video_folder import read_suite, stage
@@ -247,6 +251,63 @@ def test_a_list_of_prompts_that_is_none_is_refused(tmp_path: Path, text: str) ->
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(ValueError, match=r"a\.json"):
         read_suite(tmp_path / "a.json")
+
+
+def with_images(folder: Path, *captions: str) -> list[Sample]:
+    """Clips, each made from a picture twice as wide as high, transparent and turned by its EXIF data."""
+    from PIL import Image
+
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGBA", (8, 16), (255, 0, 0, 9)).save(folder / "start.png", exif=turned)
+    sha256 = hashlib.sha256((folder / "start.png").read_bytes()).hexdigest()
+    path = (folder / "start.png").rename(folder / f"{sha256}.png")
+    made = []
+    for index, caption in enumerate(captions):
+        write_video(folder / f"{index}.mp4", np.zeros((2, 16, 32, 3), np.uint8), 8)
+        made.append(Sample(caption, media=folder / f"{index}.mp4", name=f"id{index}", inputs={"image": (path,)}))
+    return made
+
+
+@pytest.mark.usefixtures("fake")
+def test_clips_are_compared_with_their_start_images_as_they_were_seen(tmp_path: Path) -> None:
+    part, samples = "vbench.i2v_subject", with_images(tmp_path, "one", "../two", "three")
+    gone = tmp_path / f"{'0' * 64}.png"
+    lost = dataclasses.replace(samples[2], inputs={"image": (gone,)})
+    none, several = (dataclasses.replace(samples[2], name=name, inputs={}) for name in ("none", "several"))
+    several = dataclasses.replace(several, inputs={"image": samples[0].inputs["image"] * 2})
+    chosen = custom(dimensions=("i2v_subject",), weights=weights_of("i2v_subject", tmp_path))
+    (found,) = chosen.measure_set([*samples[:2], lost, none, several], (part,), tmp_path / "room")
+    assert (found.name, found.value, found.reason) == (part, 2.0, None)
+    assert [found.items[name] for name in ("id0", "id1")] == [2.0, 2.0]
+    assert "its image: " in str(found.items["id2"])
+    assert "prompt has none" in str(found.items["none"]) and "prompt has 2" in str(found.items["several"])
+
+
+@pytest.mark.usefixtures("fake")
+def test_the_image_to_video_suite_says_how_much_of_it_is_there(tmp_path: Path) -> None:
+    suite = [{"prompt_en": "one", "dimension": ["i2v_subject"]}, {"prompt_en": "two", "dimension": ["i2v_background"]}]
+    (tmp_path / "suite.json").write_text(json.dumps(suite))
+    options = {"full_info": tmp_path / "suite.json", "weights": weights_of("i2v_subject", tmp_path)}
+    chosen = metric(suite="i2v", dimensions=("i2v_subject",), **options)
+    (found,) = chosen.measure_set(with_images(tmp_path, "one", "two"), ("vbench.i2v_subject",), tmp_path / "room")
+    assert (found.value, set(found.items)) == (2.0, {"id0"})
+    assert found.reason == "over 1 of the suite's 5 videos: not comparable with the leaderboard"
+
+
+def weights_of(dimension: str, folder: Path) -> Path:
+    for needed in ALL[dimension].needs:
+        path = folder / "weights" / needed.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder / "weights"
+
+
+def test_the_suite_of_clips_from_pictures_has_its_own_dimensions_and_none_that_the_package_lacks() -> None:
+    assert len(metric(suite="i2v", dimensions=None).parts) == 9
+    assert metric(suite="i2v", dimensions=None).inputs == ("image",) and metric().inputs == ()
+    with pytest.raises(ValueError, match=r"dimensions: vbench 0\.1\.5's package lacks the tracker"):
+        metric(dimensions=("camera_motion",))
 
 
 @pytest.mark.usefixtures("fake")

@@ -1,11 +1,13 @@
 """Run by the Python of vbench's environment, not by genrun's: measures what it is asked for, one JSON object a line.
 
 Standard library only, Python 3.8 or newer. On stdin: {"cache": folder or null} first, then one request a line:
-{"dimension", "device", "folder", "mode", "prompts", "full_info", "out"}. On stdout: {"event": "hello", ...} first, then for
-each request {"event": "video", "path"} as each is begun, and at last {"event": "result", "average", "videos"} or
-{"event": "error", "kind", "message"}. What vbench itself prints goes to stderr.
+{"dimension", "pairs", "device", "folder", "mode", "prompts", "full_info", "out"}, where "pairs" is true of dimensions that
+compare clips with start images. On stdout: {"event": "hello", ...} first, then for each request {"event": "video", "path"}
+as each is begun, and at last {"event": "result", "average", "videos"} or {"event": "error", "kind", "message"}. What vbench
+itself prints goes to stderr.
 """
 
+import functools
 import importlib
 import importlib.util
 import json
@@ -15,6 +17,7 @@ import traceback
 
 UNDECLARED = ("nms", "qnms")
 DECLARATIONS = []
+ORIGINALS = {}
 
 
 def main():
@@ -114,24 +117,42 @@ def measured(request, say):
     """Measure one dimension on the videos of a folder."""
     import torch
 
-    dimension = request["dimension"]
-    module = importlib.import_module("vbench." + dimension)
+    dimension, device = request["dimension"], torch.device(request["device"])
+    package, kind = ("vbench2_beta_i2v", "VBenchI2V") if request["pairs"] else ("vbench", "VBench")
+    module = importlib.import_module(package + "." + dimension)
     vars(module)["tqdm"] = telling(say)
-    bench = importlib.import_module("vbench").VBench(
-        torch.device(request["device"]), request["full_info"], request["out"]
-    )
-    bench.evaluate(
-        videos_path=request["folder"],
-        name="genrun",
-        prompt_list=request["prompts"],
-        dimension_list=[dimension],
-        local=True,
-        mode=request["mode"],
-    )
+    use_files_of_the_cache(module, device)
+    bench = getattr(importlib.import_module(package), kind)(device, request["full_info"], request["out"])
+    # With pairs the list of prompts says all: VBenchI2V takes no others.
+    own = {} if request["pairs"] else {"prompt_list": request["prompts"], "mode": request["mode"]}
+    bench.evaluate(videos_path=request["folder"], name="genrun", dimension_list=[dimension], local=True, **own)
     with open(os.path.join(request["out"], "genrun_eval_results.json"), encoding="utf-8") as file:
         average, videos = json.load(file)[dimension]
     results = [[video["video_path"], number(video["video_results"])] for video in videos]
     return {"average": number(average), "videos": results}
+
+
+def use_files_of_the_cache(module, device):
+    """Have DINO and DreamSim read their weights from vbench's cache folder, where the other dimensions have theirs.
+
+    vbench leaves DINO's to torch's own cache, and DreamSim's to a folder "models" where it is started, on a GPU.
+    """
+    import torch
+
+    cache = importlib.import_module("vbench.utils").CACHE_DIR
+    real = ORIGINALS.setdefault("load", torch.hub.load_state_dict_from_url)
+
+    def load(url, *args, **kwargs):
+        path = os.path.join(cache, "dino_model", url.rpartition("/")[2])
+        if os.path.isfile(path):
+            return torch.load(path, map_location="cpu", weights_only=True)
+        return real(url, *args, **kwargs)
+
+    torch.hub.load_state_dict_from_url = load
+    if "dreamsim" in vars(module):
+        model = ORIGINALS.setdefault("dreamsim", vars(module)["dreamsim"])
+        folder = os.path.join(cache, "dreamsim_model")
+        vars(module)["dreamsim"] = functools.partial(model, device=str(device), cache_dir=folder)
 
 
 def telling(say):
@@ -139,7 +160,10 @@ def telling(say):
 
     def through(things, *_args, **_kwargs):
         for thing in things:
+            # A prompt's clips, a start image and its clip, or a clip.
             paths = thing.get("video_list", []) if isinstance(thing, dict) else [thing]
+            if isinstance(thing, tuple):
+                paths = thing[1:]
             for path in paths[:1]:
                 say("video", path=str(path))
             yield thing

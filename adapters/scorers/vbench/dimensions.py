@@ -4,8 +4,9 @@
     quality, semantic = weighted means of the scaled dimensions of that kind
     total = (4 quality + semantic) / 5
 
-Ranges and weights are those of VBench's leaderboard (its scripts/constant.py); files and their places those that vbench
-0.1.5 looks for in its cache folder, when told to work with local files.
+Beside them stand two of its image-to-video suite, which compare a clip with its start image. Ranges and weights are those of
+VBench's leaderboard (its scripts/constant.py); files and their places those that vbench 0.1.5 looks for in its cache folder,
+when told to work with local files.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ class Dimension:
         high: end of the scale.
         weight: in its mean.
         custom: whether it can be measured on prompts that are not VBench's own.
-        modules: Python packages that `pip install vbench` does not bring.
+        modules: Python packages that `pip install vbench` does not bring, as pip names them.
         hub: checkpoints that it loads from the Hugging Face cache.
         unit: what a single video's result is divided by to be on the dimension's scale.
     """
 
     name: str
-    kind: Literal["quality", "semantic"]
+    kind: Literal["quality", "semantic", "i2v"]
     needs: tuple[Weights, ...] = ()
     low: float = 0.0
     high: float = 1.0
@@ -107,6 +108,14 @@ VICLIP = (
     ),
 )
 UMT = Weights("umt_model/l16_ptk710_ftk710_ftk400_f16_res224.pth", f"{_USED}l16_ptk710_ftk710_ftk400_f16_res224.pth")
+DREAMSIM = (
+    Weights(
+        "dreamsim_model/clip_vitb16_lora",
+        "https://github.com/ssundaram21/dreamsim/releases/download/v0.1.0/dreamsim_checkpoint.zip (unpack it)",
+    ),
+    Weights("dreamsim_model/facebookresearch_dino_main", "git clone https://github.com/facebookresearch/dino"),
+    DINO[1],
+)
 BERT = ("bert-base-uncased",)
 
 
@@ -135,6 +144,20 @@ DIMENSIONS: Mapping[str, Dimension] = {
         Dimension("overall_consistency", "semantic", VICLIP, high=0.364),
     )
 }
+
+I2V: Mapping[str, Dimension] = {
+    dimension.name: dimension
+    for dimension in (
+        Dimension("i2v_subject", "i2v", DINO, low=0.1462),
+        Dimension("i2v_background", "i2v", DREAMSIM, low=0.2615, modules=("dreamsim",)),
+    )
+}
+ALL: Mapping[str, Dimension] = {**DIMENSIONS, **I2V}
+I2V_SUITE = (*I2V, *(name for name, dimension in DIMENSIONS.items() if dimension.kind == "quality"))
+"""What VBench measures clips made from pictures in, but for camera_motion."""
+
+CAMERA_MOTION = "camera_motion"
+NO_TRACKER = "vbench 0.1.5's package lacks the tracker of points (CoTracker) that camera_motion follows the camera with"
 
 
 def combined(values: Mapping[str, float]) -> dict[str, float]:

@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from genrun.adapters.scorers.contract import Sample, UnscoredError
-from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS, Dimension
+from genrun.adapters.scorers.vbench.dimensions import ALL, Dimension
 from genrun.adapters.scorers.vbench.process import Bridge, BridgeError
-from genrun.adapters.scorers.vbench.video_folder import MODES, Staged, stage
+from genrun.adapters.scorers.vbench.video_folder import MODES, PAIRS, Staged, stage, stage_pairs
 
 # Importing vbench reads gigabytes, perhaps from a network file system.
 START_TIMEOUT_S = 600.0
 
 # Videos that a message names.
 SHOWN = 5
+
+PACKAGES = {
+    "detectron2": "it is not on PyPI; its README tells how to build it",
+    "dreamsim": "PYTHON -m pip install dreamsim==0.1.3, where PYTHON is that environment's",
+}
+"""How to get what `pip install vbench` does not bring."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,8 @@ class VBenchMeasurer:
             UnscoredError: it does not start.
         """
         if not self.bridge.alive:
-            modules = sorted({name for dimension in DIMENSIONS.values() for name in dimension.modules})
-            hub = sorted({name for dimension in DIMENSIONS.values() for name in dimension.hub})
+            modules = sorted({name for dimension in ALL.values() for name in dimension.modules})
+            hub = sorted({name for dimension in ALL.values() for name in dimension.hub})
             about = {"cache": str(self.cache) if self.cache else None, "modules": modules, "hub": hub}
             try:
                 self.bridge.start(about, max(self.timeout_s, START_TIMEOUT_S))
@@ -82,13 +88,20 @@ class VBenchMeasurer:
         if lacking:
             return DimensionResult(None, f"{dimension.name} needs what is not there: {'; '.join(lacking)}", {})
         folder = self.workspace / dimension.name
-        staged = stage(samples, dimension.name, suite, folder / "videos")
+        compares = dimension.kind == "i2v"
+        if compares:
+            own = [entry for entry in suite if dimension.name in entry["dimension"]]
+            staged, full_info = stage_pairs(samples, dimension.name, own, folder), folder / PAIRS
+        else:
+            staged = stage(samples, dimension.name, suite, folder / "videos")
         if not staged.items:
+            why = f"no sample is of one of the {staged.planned} prompts of this dimension"
             return DimensionResult(
-                None, f"no sample is of one of the {staged.planned} prompts of this dimension", staged.refused
+                None, "no sample has a start image" if compares and not staged.planned else why, staged.refused
             )
         request = {
             "dimension": dimension.name,
+            "pairs": compares,
             "device": self.device,
             "folder": str(staged.folder),
             "mode": MODES["standard" if suite else "custom"],
@@ -122,7 +135,7 @@ def missing(dimension: Dimension, hello: Mapping[str, Any]) -> list[str]:
         if not (cache / weights.path).exists()
     ]
     modules = [
-        f"the package {name}, which is not on PyPI (in vbench's environment: see its README)"
+        f"the package {name} in vbench's environment ({PACKAGES[name]})"
         for name in dimension.modules
         if name not in hello.get("modules", ())
     ]

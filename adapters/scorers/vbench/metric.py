@@ -7,7 +7,12 @@
 See `adapters/scorers/vbench/dimensions.py` for ranges and weights. vbench runs in an environment of its own (`genrun doctor
 --install vbench`), as a process that is asked for one dimension after the other. When every caption is one of VBench's own
 prompts, its standard protocol is followed (five samples of each, by seed); otherwise its protocol for custom prompts, which
-has ten of the dimensions. All but temporal_flickering need weights: `genrun doctor --weights vbench` lists them.
+has ten of the dimensions.
+
+`suite: i2v` is for clips that begin from a picture: i2v_subject and i2v_background of vbench2_beta_i2v, which compare them
+with it, and the seven dimensions of quality.
+
+All but temporal_flickering need weights: `genrun doctor --weights vbench` lists them.
 """
 
 from __future__ import annotations
@@ -24,7 +29,15 @@ from typing import Any, Literal
 
 from genrun.adapters.scorers._options import Device, device_of, identity
 from genrun.adapters.scorers.contract import Sample, SetPart, UnscoredError
-from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS, combined
+from genrun.adapters.scorers.vbench.dimensions import (
+    ALL,
+    CAMERA_MOTION,
+    DIMENSIONS,
+    I2V,
+    I2V_SUITE,
+    NO_TRACKER,
+    combined,
+)
 from genrun.adapters.scorers.vbench.measurer import VBenchMeasurer
 from genrun.adapters.scorers.vbench.process import Bridge
 from genrun.adapters.scorers.vbench.video_folder import read_suite
@@ -40,7 +53,8 @@ class VBenchOptions:
     """Options of `vbench`.
 
     Attributes:
-        dimensions: which ones; all 16 by default.
+        suite: t2v, or i2v for clips made from a picture: which dimensions there are by default.
+        dimensions: which ones; all 16 of t2v, and all 9 of i2v that vbench's package can measure, by default.
         prompts: whether captions are VBench's own (standard) or others (custom); auto looks.
         full_info: VBench's list of prompts; the installed vbench's own by default.
         python: the interpreter of vbench's environment; GENRUN_VBENCH_PYTHON, or what doctor installed, by default.
@@ -49,7 +63,8 @@ class VBenchOptions:
         timeout_s: the longest silence: a dimension that says nothing for so long is ended.
     """
 
-    dimensions: tuple[str, ...] = tuple(DIMENSIONS)
+    suite: Literal["t2v", "i2v"] = "t2v"
+    dimensions: tuple[str, ...] | None = None
     prompts: Literal["auto", "standard", "custom"] = "auto"
     full_info: Path | None = None
     python: Path | None = None
@@ -58,13 +73,22 @@ class VBenchOptions:
     timeout_s: float = 1800.0
 
     def __post_init__(self) -> None:
-        for name in self.dimensions:
-            if name not in DIMENSIONS:
-                raise ValueError(f"dimensions: there is no {name!r}; there are: {', '.join(DIMENSIONS)}")
-        if not self.dimensions:
+        for name in self.measured:
+            if name == CAMERA_MOTION:
+                raise ValueError(f"dimensions: {NO_TRACKER}; leave it out")
+            if name not in ALL:
+                raise ValueError(f"dimensions: there is no {name!r}; there are: {', '.join(ALL)}")
+        if not self.measured:
             raise ValueError("dimensions: wanted at least one")
         if self.timeout_s <= 0:
             raise ValueError("timeout_s: wanted more than 0")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The dimensions to measure."""
+        return (
+            self.dimensions if self.dimensions is not None else I2V_SUITE if self.suite == "i2v" else tuple(DIMENSIONS)
+        )
 
 
 @dataclass(frozen=True)
@@ -88,7 +112,12 @@ class VBenchMetric:
     @property
     def parts(self) -> tuple[str, ...]:
         """The dimensions asked for."""
-        return tuple(f"{self.name}.{dimension}" for dimension in self.options.dimensions)
+        return tuple(f"{self.name}.{dimension}" for dimension in self.options.measured)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The fields of a prompt, one of which a clip is compared with; none where it is not."""
+        return ("image",) if set(self.options.measured) & set(I2V) else ()
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -119,7 +148,7 @@ class VBenchMetric:
                 full_info = self.options.full_info or Path(measurer.hello()["full_info"])
                 suite = self._suite(whole, full_info)
                 for part in parts:
-                    dimension = DIMENSIONS[part.partition(".")[2]]
+                    dimension = ALL[part.partition(".")[2]]
                     result = measurer.measure(dimension, whole, suite, full_info)
                     yield SetPart(part, result.value, result.reason, {**result.items, **broken})
         finally:

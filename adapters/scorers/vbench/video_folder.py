@@ -4,10 +4,14 @@ On VBench's own prompts (`standard`) a name is the prompt and the sample's numbe
 takes the rest from its list of prompts. On others (`custom`) names are ids, and vbench is told the prompts apart; but
 human_action reads the action from the name all the same, so there it is made of the prompt's letters and digits.
 A prompt never becomes a path: what is no plain file name is refused.
+
+Dimensions of the image-to-video suite are given pairs of a clip and its start image, which are written as PNG: VBench opens
+them as they are, without turning, colour conversion or a background.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genrun.adapters.files import read_json
-from genrun.adapters.scorers.contract import Sample
+from genrun.adapters.scorers.contract import Sample, UnscoredError
 
 Mode = Literal["standard", "custom"]
 MODES: Mapping[Mode, str] = {"standard": "vbench_standard", "custom": "custom_input"}
@@ -27,6 +31,7 @@ SAMPLES_A_PROMPT = 5
 # File systems allow 255; the rest is room for suffixes.
 MAX_NAME_BYTES = 240
 
+PAIRS = "pairs.json"
 # The dimension that reads the action from the name.
 BY_NAME = "human_action"
 
@@ -87,6 +92,54 @@ def stage(samples: Sequence[Sample], dimension: str, suite: Sequence[Mapping[str
         _link(sample.media, folder / name)
         staged.items[name] = sample.name
     return staged
+
+
+def stage_pairs(samples: Sequence[Sample], dimension: str, suite: Sequence[Mapping[str, Any]], folder: Path) -> Staged:
+    """Make a folder of links to clips, one of their start images, and the list of pairs, `folder`/pairs.json.
+
+    Args:
+        samples: with media files.
+        dimension: which.
+        suite: entries of VBench's image-to-video list, whose protocol is followed then; none for other prompts.
+        folder: emptied first.
+    """
+    from PIL import Image
+
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "videos").mkdir(parents=True)
+    (folder / "images").mkdir()
+    staged = Staged(folder / "videos", planned=len(_prompts_of(suite, dimension)))
+    chosen = [sample for sample, _ in _standard(samples, dimension, suite, staged)] if suite else samples
+    pairs = []
+    for sample in chosen:
+        try:
+            image = _start_image(sample)
+        except UnscoredError as error:
+            staged.refused[sample.name] = str(error)
+            continue
+        name = f"{sample.name}-0{_suffix(sample)}"
+        path = folder / "images" / f"{sample.name}.png"
+        Image.fromarray(image).save(path)
+        _link(sample.media, folder / "videos" / name)
+        staged.items[name] = sample.name
+        # vbench joins a folder of its own and this name: of an absolute path the path is left.
+        pairs.append({"prompt_en": sample.name, "dimension": [dimension], "image_name": str(path.resolve())})
+    (folder / PAIRS).write_text(json.dumps(pairs), encoding="utf-8")
+    return staged
+
+
+def _start_image(sample: Sample) -> Any:
+    """Return the picture that a clip begins from, uint8 of shape (H, W, 3).
+
+    Raises:
+        UnscoredError: it has none or several, or it is lost.
+    """
+    if sample.media is None:
+        raise UnscoredError("no media file")
+    frames = sample.input_frames("image") if "image" in sample.inputs else []
+    if len(frames) != 1:
+        raise UnscoredError(f"vbench compares a clip with one start image, and its prompt has {len(frames) or 'none'}")
+    return frames[0][0]
 
 
 def _standard(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 from genrun.registry import did_you_mean
 from genrun.runner.job.cell import Draft
 from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.field_types import PERCENT_PATTERN
+from genrun.runner.job.inputs import problem_of
 from genrun.runner.job.options import checked
 from genrun.runner.job.registries import RegistryLike
 from genrun.runner.job.schema import AUDIT, COSTS
@@ -35,7 +38,26 @@ def check_metrics(cell: Draft) -> Iterator[JobProblem]:
             yield cell.root.problem(where, unknown(name.data, metrics.names(), "metric"))
         elif entry.is_mapping:
             options = getattr(metrics.get(name.data), "options", None)
-            yield from checked(cell.root, at, entry, None if options is None else type(options))[1]
+            given, problems = checked(cell.root, at, entry, None if options is None else type(options))
+            yield from problems
+            if given is not None and options is not None:
+                yield from _lacking_inputs(cell, at, replace(metrics.get(name.data), options=type(options)(**given)))
+        else:
+            yield from _lacking_inputs(cell, at, metrics.get(name.data))
+
+
+def _lacking_inputs(cell: Draft, at: Path, metric: Any) -> Iterator[JobProblem]:
+    """Refuse prompts without the picture that a metric compares their results with."""
+    fields = getattr(metric, "inputs", ())
+    lacking = [prompt for prompt in cell.prompts if not any(prompt.inputs.get(field) for field in fields)]
+    if not fields or not lacking:
+        return
+    compared = f"{metric.name} compares results with the {fields[0]} of their prompt"
+    if len(lacking) == len(cell.prompts):
+        yield cell.root.problem(at, f"{compared}, and none has one. Give each prompt one, or leave {metric.name} out.")
+        return
+    for prompt in lacking:
+        yield problem_of(cell.root, prompt, fields[0], f"missing: {compared}. Give it one, or leave {metric.name} out.")
 
 
 def check_audit(cell: Draft) -> Iterator[JobProblem]:

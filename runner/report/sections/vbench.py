@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from genrun.adapters.scorers.vbench.dimensions import DIMENSIONS
+from genrun.adapters.scorers.vbench.dimensions import ALL
 from genrun.runner import numbers
 from genrun.runner.report.charts import Scale
 from genrun.runner.score.summary import Group, summarize
@@ -57,7 +57,7 @@ class VBenchSection:
     """The dimensions of VBench that the run was scored in.
 
     Attributes:
-        sections: (totals, quality, semantic) -> rows.
+        sections: (totals, quality, semantic, i2v) -> rows.
         against: what the marks are: a run's name, a group's label, or "".
     """
 
@@ -81,10 +81,10 @@ def collect_vbench(groups: Sequence[Group], colours: Mapping[str, int], baseline
         **{
             kind: [
                 _row(f"{PREFIX}{name}", name.replace("_", " "), Scale(each.low, each.high), groups, colours, marks)
-                for name, each in DIMENSIONS.items()
+                for name, each in ALL.items()
                 if each.kind == kind
             ]
-            for kind in ("quality", "semantic")
+            for kind in ("quality", "semantic", "i2v")
         },
     }
     shown = {name: tuple(row for row in rows if row.bars) for name, rows in sections.items()}

@@ -33,7 +33,7 @@ LEAVE_S = 1
 FOLDERS = ("report", "media", "inputs", "logs")
 PLAN = "plan.jsonl"
 LIVE = "live"
-"""Address, beside the page, of how far the run is."""
+"""Address, beside the page, of how far the run is, and of the folder of previews of items in work."""
 
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -67,13 +67,20 @@ _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII |
 class ReportServer:
     """The report of a run on the loopback interface. `serve_forever` answers until `shutdown` or Ctrl-C."""
 
-    def __init__(self, run: Path, port: int = 0, live: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        run: Path,
+        port: int = 0,
+        live: Callable[[], object] | None = None,
+        preview: Callable[[str], bytes | None] = lambda item: None,
+    ) -> None:
         """Listen on a port.
 
         Args:
             run: the run folder.
             port: 0 takes any that is free.
             live: returns what the page of a live report asks for, as JSON holds it.
+            preview: returns the JPEG of an item in work, by its id, or None.
 
         Raises:
             UsageError: the port is taken, or not this user's to take, or the packages that serve are not installed.
@@ -83,7 +90,7 @@ class ReportServer:
         try:
             import uvicorn
 
-            application = _application(root, self._home, live)
+            application = _application(root, self._home, live, preview)
         except ModuleNotFoundError as error:
             raise UsageError(
                 f"--serve needs starlette and uvicorn, and {error.name} is not installed.",
@@ -151,14 +158,14 @@ def _listen(port: int) -> socket.socket:
 
 
 def _application(
-    root: Path, home: str, live: Callable[[], object] | None
+    root: Path, home: str, live: Callable[[], object] | None, preview: Callable[[str], bytes | None]
 ) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     """Return the ASGI application.
 
     Args:
         root: the folder with the runs of a job, without symbolic links.
         home: the address of the page.
-        live: of `ReportServer`.
+        live, preview: of `ReportServer`.
     """
     from starlette.datastructures import MutableHeaders
 
@@ -168,12 +175,18 @@ def _application(
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await _respond(scope, root, home, live)(scope, receive, send_with_headers)
+        await _respond(scope, root, home, live, preview)(scope, receive, send_with_headers)
 
     return application
 
 
-def _respond(scope: Scope, root: Path, home: str, live: Callable[[], object] | None) -> Response:
+def _respond(
+    scope: Scope,
+    root: Path,
+    home: str,
+    live: Callable[[], object] | None,
+    preview: Callable[[str], bytes | None],
+) -> Response:
     from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
     path = scope["raw_path"].decode("ascii")
@@ -185,6 +198,9 @@ def _respond(scope: Scope, root: Path, home: str, live: Callable[[], object] | N
         return RedirectResponse(home, 302)
     if live is not None and path == home.replace("index.html", LIVE):
         return JSONResponse(live())
+    above, _, name = path.rpartition("/")
+    if live is not None and above == home.replace("index.html", LIVE) and (drawn := preview(name.removesuffix(".jpg"))):
+        return Response(drawn, media_type=TYPES[".jpg"])
     if path == "/favicon.ico":  # which browsers ask for, and would report as missing
         return Response(status_code=204)
     return _file(scope, find(root, path)) or PlainTextResponse("Not found.", 404)

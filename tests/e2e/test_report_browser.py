@@ -432,7 +432,7 @@ def test_a_live_report_opens_itself_again_when_an_item_is_done(browser: Browser,
     run = make_run(tmp_path / "demo" / "run", prompts=CAPTIONS[:1], pending=(1,))
     pending = run.items()[1]
     live = LiveReport(run)
-    with ReportServer(run.path, live=live.state) as server, browser.page() as page:
+    with ReportServer(run.path, live=live.state, preview=live.preview) as server, browser.page() as page:
         live.__enter__()
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

@@ -1,7 +1,6 @@
-"""Small pictures of latents that no VAE decodes: by a linear map to colours that is fitted on decoded items, or by a tiny
-autoencoder.
+"""Small pictures of latents without their VAE: by a linear map to colours, or by a tiny autoencoder.
 
-The map takes the values of a place in the latents to colours of pixels there. Latents that a pipeline packs into a sequence
+The map is fitted on decoded items. It takes the values of a place in the latents to colours of pixels there. Latents that a pipeline packs into a sequence
 of tokens need no unpacking for it: what a token's values mean is part of what is fitted.
 """
 
@@ -160,7 +159,9 @@ class ColourMap:
         """Return the middle frame of latents by place, (t, h, w, C), as uint8 (height, width, 3)."""
         if self._map is None:
             scale = self.gram.diagonal().mean() * RIDGE
-            self._map = torch.linalg.solve(self.gram + scale * torch.eye(len(self.gram), dtype=self.gram.dtype), self.cross)
+            self._map = torch.linalg.solve(
+                self.gram + scale * torch.eye(len(self.gram), dtype=self.gram.dtype), self.cross
+            )
         middle = latents[len(latents) // 2]
         colours = _with_constant(middle.float().flatten(0, 1)) @ self._map.to(middle.device, torch.float32)
         grid = colours.reshape(*middle.shape[:2], -1).permute(2, 0, 1)[None]
@@ -168,7 +169,7 @@ class ColourMap:
 
 
 class TinyDecoder:
-    """A tiny autoencoder of diffusers, loaded when it is first asked.
+    """A tiny autoencoder of diffusers.
 
     Args:
         name: folder of its config.json and weights, or hub id.
@@ -176,15 +177,13 @@ class TinyDecoder:
     """
 
     def __init__(self, name: str, device: str) -> None:
-        self._name, self._device = name, device
-        self._model: Any = None
+        from diffusers import AutoencoderTiny
+
+        self._device = device
+        self._model: Any = AutoencoderTiny.from_pretrained(name).to(device).eval().requires_grad_(False)
 
     def picture(self, latents: Tensor) -> AnyFrames | None:
-        """Return the middle frame of latents by place, (t, h, w, C), as uint8 (height, width, 3); None for other channels."""
-        if self._model is None:
-            from diffusers import AutoencoderTiny
-
-            self._model = AutoencoderTiny.from_pretrained(self._name).to(self._device).eval().requires_grad_(False)
+        """Return the middle frame of latents by place, (t, h, w, C), uint8 (height, width, 3); None for other channels."""
         middle = latents[len(latents) // 2].to(self._device, torch.float32).permute(2, 0, 1)[None]
         channels = self._model.config.latent_channels
         # Pipelines pack squares of four places into a token, channel by channel.

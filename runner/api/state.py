@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from genrun.runner.launch.protocol import QueueState
     from genrun.runner.store.activity import RankActivity
     from genrun.runner.store.folder import RunFolder
-    from genrun.runner.store.previews import Preview
+    from genrun.runner.store.previews import ItemPreview
     from genrun.runner.store.records import Note, Record
     from genrun.runner.store.results import Survey, Tally
 
@@ -103,7 +103,7 @@ class Status:
     queues: Sequence[QueueState]
     unreadable: Sequence[UnreadableError] = field(default=())
     ranks: Sequence[RankActivity] = field(default=())
-    previews: Mapping[str, Preview] = field(default_factory=dict)
+    previews: Mapping[str, ItemPreview] = field(default_factory=dict)
 
     @property
     def tally(self) -> Tally:

@@ -118,4 +118,4 @@ def _say_what_next(folder: RunFolder, page: Path) -> None:
 def _listen(run: Path, port: int, live: LiveReport | None) -> ReportServer:
     from genrun.runner.report.serve import ReportServer
 
-    return ReportServer(run, port) if live is None else ReportServer(run, port, live.state, live.preview)
+    return ReportServer(run, port, live)

@@ -71,6 +71,7 @@ _WANTED_AT = {
     "model": "a name or a mapping",
     "prompts": "a list of prompts, or a file of them such as {file: prompts.txt}",
     "solver": "a name or a mapping",
+    "output.previews": "true, false or a mapping such as {decoder: FOLDER}",
     "seeds": f"a list, a range such as 0..9, or how many, 1 to {MAX_SEEDS:,}",
 }
 _WANTED = {

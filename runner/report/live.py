@@ -60,8 +60,8 @@ class LiveReport:
         """Return what the page asks for.
 
         Returns:
-            {"version": of the report, "items": planned, "recorded": with a record, "work": {id: [front, N]}, "previews": {id:
-            [front when it was drawn, N, a number that another preview does not have]}, "why": why items in work have none}.
+            {"version": of the report, "items": planned, "recorded": with a record, "work": {id: [front, N]},
+            "previews": {id: [front when it was drawn, N, a hash of it]}, "why": why items in work have none}.
         """
         with self._lock:
             recorded, version = set(self._done), self._version

@@ -11,10 +11,10 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import quote, unquote
 
 from genrun.runner.errors import UsageError
@@ -64,23 +64,28 @@ _HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII | re.IGNORECASE)
 
 
+class Live(Protocol):
+    """What the page of a live report asks for."""
+
+    def state(self) -> Mapping[str, object]:
+        """Return how far the run is, as JSON holds it."""
+        ...
+
+    def preview(self, item_id: str, /) -> bytes | None:
+        """Return the JPEG of an item in work, or None."""
+        ...
+
+
 class ReportServer:
     """The report of a run on the loopback interface. `serve_forever` answers until `shutdown` or Ctrl-C."""
 
-    def __init__(
-        self,
-        run: Path,
-        port: int = 0,
-        live: Callable[[], object] | None = None,
-        preview: Callable[[str], bytes | None] = lambda item: None,
-    ) -> None:
+    def __init__(self, run: Path, port: int = 0, live: Live | None = None) -> None:
         """Listen on a port.
 
         Args:
             run: the run folder.
             port: 0 takes any that is free.
-            live: returns what the page of a live report asks for, as JSON holds it.
-            preview: returns the JPEG of an item in work, by its id, or None.
+            live: what the page of a live report asks for.
 
         Raises:
             UsageError: the port is taken, or not this user's to take, or the packages that serve are not installed.
@@ -90,7 +95,7 @@ class ReportServer:
         try:
             import uvicorn
 
-            application = _application(root, self._home, live, preview)
+            application = _application(root, self._home, live)
         except ModuleNotFoundError as error:
             raise UsageError(
                 f"--serve needs starlette and uvicorn, and {error.name} is not installed.",
@@ -157,15 +162,13 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _application(
-    root: Path, home: str, live: Callable[[], object] | None, preview: Callable[[str], bytes | None]
-) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+def _application(root: Path, home: str, live: Live | None) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     """Return the ASGI application.
 
     Args:
         root: the folder with the runs of a job, without symbolic links.
         home: the address of the page.
-        live, preview: of `ReportServer`.
+        live: of `ReportServer`.
     """
     from starlette.datastructures import MutableHeaders
 
@@ -175,19 +178,13 @@ def _application(
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await _respond(scope, root, home, live, preview)(scope, receive, send_with_headers)
+        await _respond(scope, root, home, live)(scope, receive, send_with_headers)
 
     return application
 
 
-def _respond(
-    scope: Scope,
-    root: Path,
-    home: str,
-    live: Callable[[], object] | None,
-    preview: Callable[[str], bytes | None],
-) -> Response:
-    from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+def _respond(scope: Scope, root: Path, home: str, live: Live | None) -> Response:
+    from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
     path = scope["raw_path"].decode("ascii")
     if scope["method"] not in ("GET", "HEAD"):
@@ -196,14 +193,20 @@ def _respond(
         return PlainTextResponse(refusal[1], refusal[0], headers={"Connection": "close"})
     if path in ("/", home.removesuffix("index.html")):
         return RedirectResponse(home, 302)
-    if live is not None and path == home.replace("index.html", LIVE):
-        return JSONResponse(live())
-    above, _, name = path.rpartition("/")
-    if live is not None and above == home.replace("index.html", LIVE) and (drawn := preview(name.removesuffix(".jpg"))):
-        return Response(drawn, media_type=TYPES[".jpg"])
     if path == "/favicon.ico":  # which browsers ask for, and would report as missing
         return Response(status_code=204)
-    return _file(scope, find(root, path)) or PlainTextResponse("Not found.", 404)
+    told = None if live is None else _told(live, path.removeprefix(home.removesuffix("index.html")))
+    return told or _file(scope, find(root, path)) or PlainTextResponse("Not found.", 404)
+
+
+def _told(live: Live, name: str) -> Response | None:
+    """Return what a live page asks for by an address beside it; None where that is none of its own."""
+    from starlette.responses import JSONResponse, Response
+
+    if name == LIVE:
+        return JSONResponse(live.state())
+    drawn = live.preview(name.removeprefix(f"{LIVE}/").removesuffix(".jpg")) if name.startswith(f"{LIVE}/") else None
+    return None if drawn is None else Response(drawn, media_type=TYPES[".jpg"])
 
 
 def _refusal(scope: Scope, path: str) -> tuple[int, str] | None:

@@ -37,7 +37,7 @@ def colours_path(folder: RunFolder, key: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Preview:
+class ItemPreview:
     """A preview.
 
     Attributes:
@@ -53,7 +53,7 @@ class Preview:
     steps: int
 
 
-def read_preview(folder: RunFolder, item_id: str) -> Preview | None:
+def read_preview(folder: RunFolder, item_id: str) -> ItemPreview | None:
     """Return the preview of an item in work, or None when there is none that can be shown."""
     from PIL import Image
 
@@ -63,7 +63,7 @@ def read_preview(folder: RunFolder, item_id: str) -> Preview | None:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
             step, steps = json.loads(picture.info.get("comment", b""))
             is_right = type(step) is type(steps) is int and 0 <= step <= steps <= MAX_STEPS
-            return Preview(path, data, step, steps) if is_right and max(picture.size) <= MAX_SIDE else None
+            return ItemPreview(path, data, step, steps) if is_right and max(picture.size) <= MAX_SIDE else None
     except (OSError, ValueError, TypeError, SyntaxError, TooLargeError):
         return None
 

@@ -54,10 +54,6 @@ class Previews:
         self._folder, self._threads = folder, threads
         self._every = wanted.get("every") or 1
         self._decoder: TinyDecoder | None = None
-        if wanted.get("decoder"):
-            from genrun.adapters.sampling.preview import TinyDecoder
-
-            self._decoder = TinyDecoder(wanted["decoder"], device)
         self._maps: dict[str, ColourMap] = {}
         self._lock = threading.Lock()
         self._drawing: threading.Thread | None = None
@@ -66,6 +62,13 @@ class Previews:
         self._model = ""
         self._next_at, self._next_round = 0.0, 0
         self._is_broken = False
+        if wanted.get("decoder"):
+            from genrun.adapters.sampling.preview import TinyDecoder
+
+            try:
+                self._decoder = TinyDecoder(wanted["decoder"], device)
+            except Exception as error:
+                self._give_up(error)
 
     @contextmanager
     def of(self, item: WorkItem, pipe: Any, adapter: Adapter) -> Iterator[None]:

@@ -90,7 +90,10 @@ def check_previews(cell: Draft) -> Iterator[JobProblem]:
 def _decoder_problem(name: str, base: Path, vae: Mapping[str, Any]) -> str:
     """Say what is wrong with a decoder of previews for latents of a VAE; return "" for nothing."""
     try:
-        folder = locate_part(name, base).local_folder(None)
+        found = locate_part(name, base)
+        folder = found.local_folder(None)
+        if found.file is not None:
+            return f"{name!r} is a file; wanted the folder of an {TINY}"
         if folder is None:
             return f"{name!r} is no folder on this machine. Get it: hf download {name}"
         config = check_component(folder, name, None)

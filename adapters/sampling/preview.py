@@ -1,7 +1,7 @@
 """Small pictures of latents without their VAE: by a linear map to colours, or by a tiny autoencoder.
 
-The map is fitted on decoded items. It takes the values of a place in the latents to colours of pixels there. Latents that a pipeline packs into a sequence
-of tokens need no unpacking for it: what a token's values mean is part of what is fitted.
+The map is fitted on decoded items. It takes the values of a place in the latents to colours of pixels there. Latents that a
+pipeline packs into a sequence of tokens need no unpacking for it: what a token's values mean is part of what is fitted.
 """
 
 from __future__ import annotations

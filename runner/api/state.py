@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import RUNS
-from genrun.runner.api.finding import AnyRun, find_item, run_folder
+from genrun.runner.api.finding import AnyRun, find_item, run_folder, texts
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import UnreadableError
 
@@ -169,7 +169,7 @@ def cancel(
         LaunchError: the queue gives no answer.
     """
     folder, stopped = run_folder(run, runs), []
-    for name in _stop(folder, tasks, items, listener):
+    for name in _stop(folder, texts("tasks", tasks), texts("items", items), listener):
         listener.result(name)
         stopped.append(name)
     if not (stopped or tasks or items):

@@ -14,7 +14,7 @@ from genrun.runner.compare.gates import NO_BASELINE
 from genrun.runner.compare.load import ComparedItem, Number, is_reference_only
 from genrun.runner.compare.matching import Match
 from genrun.runner.compare.results import Difference, Mean, Pair, PairedItem
-from genrun.runner.job.schema import AUDIT
+from genrun.runner.job.schema import AUDIT, COSTS
 from genrun.runner.score.metrics import style_of
 from genrun.runner.store.records import Score
 
@@ -74,7 +74,8 @@ def has_same_media(baseline: ComparedItem, candidate: ComparedItem) -> bool:
 
 def _of_pairs(name: str, higher: bool, match: Match, pairs: Pairs, confidence: float) -> Difference:
     style = style_of(name)
-    own = _mean([item.number(name) for item in match.items], confidence, style)
+    within = statistics.COUNTS if name in COSTS else statistics.SHARES if style == "share" else statistics.ANY
+    own = _mean([item.number(name) for item in match.items], confidence, style, within)
     if match.baseline is None or is_reference_only(match.baseline, name):
         return Difference(name, higher, style, own)
     numbers = [(one.number(name), other.number(name)) for one, other in pairs]
@@ -176,10 +177,12 @@ def _pair(measured: Measured) -> Pair:
     )
 
 
-def _mean(numbers: Sequence[Number], confidence: float, style: str) -> Mean:
+def _mean(
+    numbers: Sequence[Number], confidence: float, style: str, within: statistics.Interval = statistics.ANY
+) -> Mean:
     values = [number.value for number in numbers if number.value is not None]
     share = style == "share" and statistics.are_binary(values)
-    interval = statistics.mean_interval(values, confidence, share=share)
+    interval = statistics.mean_interval(values, confidence, share=share, within=within)
     return Mean(len(values), _average(values), *(interval or (None, None)), *_missing(numbers))
 
 

@@ -836,7 +836,7 @@ def test_whose_defaults_are_no_file_is_told_so_and_waits_for_nothing(
 ) -> None:
     write_job()
     monkeypatch.setenv("GENRUN_CONFIG", "defaults.yaml")
-    make = {"folder": os.mkdir, "pipe": os.mkfifo, "loop": lambda name: os.symlink(name, name)}
+    make = {"folder": os.mkdir, "pipe": os.mkfifo, "loop": lambda name: Path(name).symlink_to(name)}
     make[kind]("defaults.yaml")
     for words in (("config",), ("config", "--write"), ("runs",), ("submit", "job.yaml")):
         said = genrun(*words, exit_code=2).stderr

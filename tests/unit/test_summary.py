@@ -78,12 +78,12 @@ def test_parts_of_a_share_get_its_interval() -> None:
 def test_two_items_that_differ_have_no_interval_below_no_calls_and_none_of_more_than_all() -> None:
     items = [work_item("a", seed, ROPA) for seed in range(2)]
     records = {items[0].id: done(items[0].id, 2), items[1].id: done(items[1].id, 30)}
-    shares = [Score(item.id, "checker", value) for item, value in zip(items, (0.4, 0.9), strict=True)]
+    shares = [Score(item.id, "checker.shape", value, True) for item, value in zip(items, (0.4, 0.9), strict=True)]
     (group,) = summarize(items, records, shares)
     for found in (group.rounds, group.speedup):
         assert found is not None
         assert found.low == 0
         assert found.high is not None
         assert found.high > found.maximum
-    share = group.metrics["checker"]
+    share = group.metrics["checker.shape"]
     assert (share.low, share.high) == (0, 1)

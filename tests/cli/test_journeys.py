@@ -319,6 +319,60 @@ def test_who_limits_a_list_of_prompts_is_told_of_the_list(genrun: Genrun) -> Non
     assert "prompts.file" not in said
 
 
+# What a job may say.
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("{image: start.png}", "StableDiffusionPipeline takes no 'image'. It takes "),
+        (
+            "{guidance_rescle: 0.5}",
+            "StableDiffusionPipeline takes no 'guidance_rescle'. Did you mean 'guidance_rescale'?",
+        ),
+        ("{num_inference_steps: 3}", "num_inference_steps: is no option: write sampling.steps."),
+    ],
+)
+def test_who_gives_an_option_that_the_model_does_not_take_is_told_before_it_is_loaded(
+    genrun: Genrun, options: str, message: str
+) -> None:
+    Path("job.yaml").write_text(f"model: sd2\nprompts: [x]\nsampling: {{options: {options}}}\n")
+    assert message in genrun("validate", "job.yaml", exit_code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "items"),
+    [
+        ("prompts: x.csv", 2),
+        ("prompts: {file: x.csv}", 2),
+        ("prompts: [{prompt: a, steps: 5}, b]", 2),
+        ("prompts: [a]\nseeds: 10", 10),
+        ("prompts: [a]\nseeds: 0..9", 10),
+    ],
+)
+def test_who_writes_prompts_and_seeds_in_short_has_them_taken(genrun: Genrun, lines: str, items: int) -> None:
+    Path("x.csv").write_text("prompt,height,width,steps\na kite,32,48,5\na boat,,,\n")
+    Path("job.yaml").write_text(f"model: demo-image\n{lines}\n")
+    planned = api.plan("job.yaml")
+    assert len(planned) == items
+    assert f"ok, {items} items" in genrun("validate", "job.yaml").stdout
+    if "csv" in lines:
+        assert [planned[0].sampling[name] for name in ("height", "width", "steps")] == [32, 48, 5]
+        assert planned[1].sampling["height"] == 64
+
+
+def test_whose_job_has_negative_prompts_reads_them_beside_the_pictures(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("model: demo-image\nprompts: [a kite]\nsampling: {negative_prompt: '<b>dull'}\n")
+    run = RunFolder.create(
+        tmp_path / "r", api.load_job(tmp_path / "job.yaml").document, api.plan(tmp_path / "job.yaml")
+    )
+    page = package.report(run.path).path.read_text()
+    (text,) = re.findall(r"<script type=\"application/json\"[^>]*>(.*?)</script>", page, re.DOTALL)
+    data = json.loads(text)
+    assert data["negatives"] == ["<b>dull"]
+    assert [row["g"] for row in data["rows"]] == [0]
+
+
 # From Python and in a notebook.
 
 

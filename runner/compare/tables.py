@@ -156,9 +156,8 @@ def markdown(found: Comparison) -> str:
 def latex(found: Comparison) -> str:
     """Write the differences as a LaTeX table."""
     share = f"{100 * found.confidence:g}%"
-    caption = (
-        f"Paired differences from {found.cells[0].baseline_label or 'nothing'}" if found.cells else "Nothing compared"
-    )
+    against = dict.fromkeys(cell.baseline_label for cell in found.cells if cell.baseline_label)
+    caption = f"Paired differences from {'; '.join(against) or 'nothing'}" if found.cells else "Nothing compared"
     return latex_table(
         DIFFERENCES[:-1],
         [row[:-1] for row in difference_rows(found)],

@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from genrun.runner import numbers
-from genrun.runner.score.metrics import style_of
-from genrun.runner.statistics import ANY, COUNTS, SHARES, Estimate, estimate
+from genrun.runner.score.metrics import bounds_of, style_of
+from genrun.runner.statistics import COUNTS, Estimate, estimate
 from genrun.runner.store.records import Record, Score, set_id
 
 if TYPE_CHECKING:
@@ -166,8 +166,7 @@ def _metrics(item_ids: Sequence[str], group_id: str, values: Mapping[str, Mappin
     found: dict[str, Estimate] = {}
     for name, by_item in values.items():
         measured = [by_item[item_id] for item_id in item_ids if item_id in by_item]
-        share = style_of(name) == "share"
-        result = estimate(measured, share=share, within=SHARES if share else ANY)
+        result = estimate(measured, share=style_of(name) == "share", within=bounds_of(name))
         if result is None and group_id in by_item:
             # A number of the whole group, such as a Fréchet distance: there is one, so it has no interval.
             value = by_item[group_id]

@@ -104,6 +104,7 @@ def test_who_submits_is_told_what_was_won_in_calls_and_seconds_and_what_comes_ne
     assert re.search(
         r"ropa[^:]*: 2 model calls in a row instead of 4 \(2\.00×\), [\d.]+ s an item instead of [\d.]+", said
     )
+    assert "One rank makes the calls of a round one after the other; `parallel: {time: 4}` shares them" in said
     assert said.splitlines()[-1] == "Next: genrun score fake; genrun report fake"
 
 
@@ -611,6 +612,16 @@ def test_who_writes_a_paper_gets_latex_and_pdf_of_a_comparison(genrun: Genrun, t
     assert first.startswith(b"%PDF-")
     genrun("compare", str(run.path), "--by", "solver", "--pdf", "figure.pdf")
     assert Path("figure.pdf").read_bytes() == first
+
+
+def test_who_writes_a_paper_gets_a_row_for_each_method_with_the_best_in_bold(genrun: Genrun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "demo" / STAMP.format(0, "3f9c"), solvers=ALL_SOLVERS, image=True)
+    genrun("score", str(run.path), "--metrics", "latent_rmse,psnr", "--latex", "table.tex")
+    rows = [line for line in Path("table.tex").read_text().splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 1 + len(ALL_SOLVERS)
+    assert len({row.count(" & ") for row in rows}) == 1
+    assert rows[0].startswith("    solver & n & rounds")
+    assert any(r"\textbf{" in row for row in rows[1:])
 
 
 def test_whose_labels_are_hostile_gets_them_as_they_are() -> None:

@@ -26,7 +26,14 @@ _SPECIAL = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str], caption: str) -> str:
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str],
+    caption: str,
+    bold: Collection[tuple[int, int]] = (),
+) -> str:
     """Return a table as LaTeX, which needs the package booktabs.
 
     Args:
@@ -34,9 +41,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Colle
         rows: cells.
         right: the columns to align to the right (numbers).
         caption: text below it.
+        bold: (row, column) of the cells that are set in bold.
     """
     places = "".join("r" if column in right else "l" for column in columns)
-    body = [f"    {' & '.join(escape(cell) for cell in row)} \\\\" for row in rows]
+    body = []
+    for number, row in enumerate(rows):
+        cells = [rf"\textbf{{{escape(cell)}}}" if (number, at) in bold else escape(cell) for at, cell in enumerate(row)]
+        body.append(f"    {' & '.join(cells)} \\\\")
     return "\n".join(
         [
             "% Needs \\usepackage{booktabs}.",

@@ -38,6 +38,11 @@ SEED = 0
 
 Interval = tuple[float, float]
 
+ANY: Interval = (-math.inf, math.inf)
+COUNTS: Interval = (0.0, math.inf)
+SHARES: Interval = (0.0, 1.0)
+"""Where values can lie: any number; counts, seconds and ratios; parts of a whole."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -62,19 +67,20 @@ class Estimate:
     maximum: float
 
 
-def estimate(values: Sequence[float], *, share: bool = False) -> Estimate | None:
+def estimate(values: Sequence[float], *, share: bool = False, within: Interval = ANY) -> Estimate | None:
     """Return the mean of `values` with its 95 % interval; None for no values.
 
     Args:
         values: one for each item.
         share: True for a metric of yes or no; values that are neither 0 nor 1 are measured like any number.
+        within: where such values can lie at all.
     """
     if not values:
         return None
     import numpy as np
 
     array = np.asarray(values, dtype=np.float64)
-    interval = mean_interval(values, share=share and are_binary(values))
+    interval = mean_interval(values, share=share and are_binary(values), within=within)
     low, high = interval or (None, None)
     return Estimate(
         n=len(array),
@@ -88,7 +94,12 @@ def estimate(values: Sequence[float], *, share: bool = False) -> Estimate | None
 
 
 def mean_interval(
-    values: Sequence[float], confidence: float = CONFIDENCE, *, share: bool = False, seed: int = SEED
+    values: Sequence[float],
+    confidence: float = CONFIDENCE,
+    *,
+    share: bool = False,
+    seed: int = SEED,
+    within: Interval = ANY,
 ) -> Interval | None:
     """Return the interval of the mean, or None for fewer than two values.
 
@@ -97,10 +108,12 @@ def mean_interval(
         confidence: of the two-sided interval, such as 0.95.
         share: True when the values are 0 or 1; see `are_binary`.
         seed: of the resampling; the same values and seed give the same interval.
+        within: where such values can lie at all, and so their mean.
     """
     if len(values) < 2:
         return None
-    return _wilson(values, confidence) if share else _of_mean(values, confidence, seed)
+    low, high = _wilson(values, confidence) if share else _of_mean(values, confidence, seed)
+    return max(low, within[0]), min(high, within[1])
 
 
 def difference_interval(

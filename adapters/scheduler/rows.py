@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from genrun.adapters.scheduler.joined import JoinedScheduler, unpack
+from genrun.adapters.scheduler.noise_levels import NoiseLevels
 from genrun.adapters.scheduler.replay import Lane
-from genrun.adapters.shapes import Latents, Sample, SampleOutput
+from genrun.adapters.shapes import Latents, Output, Sample, SampleOutput
 from genrun.solvers.contract import Point, Run, Solution
 
 
@@ -19,12 +22,15 @@ class CallProgress:
         num_steps: N.
         rounds: parallel model calls.
         nfe: model evaluations asked for.
+        predict_x0: returns the x0-prediction of the first sample at the round's first point, (1, ...) in the form of the
+            loop's latents.
     """
 
     front: int
     num_steps: int
     rounds: int
     nfe: int
+    predict_x0: Callable[[], Sample] | None = field(default=None, repr=False, compare=False)
 
 
 OnRound = Callable[[CallProgress], None]
@@ -67,3 +73,10 @@ def places(points: Sequence[Point]) -> list[tuple[int, int]]:
     """Return each point's step, and how many points before it are at the same one."""
     indices = [point.index for point in points]
     return [(index, indices[:at].count(index)) for at, index in enumerate(indices)]
+
+
+def x0_of(scheduler: Any, levels: NoiseLevels, point: Point, output: Output) -> Sample:
+    """Return the x0-prediction of an output for the first sample; of what is sampled beside pictures, only theirs."""
+    # Not by the sample's lane: what it keeps of a prediction, its guesses are made of.
+    x0 = levels.predict_x0(point.index, point.x, output[:1, : point.x.shape[1]].float())
+    return unpack(x0, scheduler.samples)[0] if isinstance(scheduler, JoinedScheduler) else x0

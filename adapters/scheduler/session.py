@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from genrun.adapters.scheduler.kept import Kept
 from genrun.adapters.scheduler.noise import Generators
 from genrun.adapters.scheduler.noise_levels import NoiseLevels, noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
-from genrun.adapters.scheduler.rows import CallProgress, Evaluation, OnRound, Row, places
-from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows
+from genrun.adapters.scheduler.rows import CallProgress, Evaluation, OnRound, Row, places, x0_of
+from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows, Sample
 from genrun.solvers.contract import Solution, Solver
 
 BLOCK_PARTS = 10**6
@@ -325,12 +326,14 @@ class Session:
         self._outputs, self._round, self._came_back, gathered = [], [], [], []
         self.rounds += 1
         self.nfe += count
+        first = self.rows[0].points[:1]
+        predict = partial(x0_of, self.scheduler, self.levels, *first, outputs[first[0].index, 0]) if first else None
         for number, row in enumerate(self.rows):
             if row.points:
                 take = outputs.pop if len(self.rows) == 1 else outputs.__getitem__
                 row.send([take(place)[number : number + 1] for place in places(row.points)])
         self._share_out()
-        self._report()
+        self._report(predict)
 
     def _learn_casts(self, note: int) -> None:
         """Round from now on as the loop does; `note` is the sum of the ranks' that have seen it, each as in `_notes`."""
@@ -388,11 +391,11 @@ class Session:
         """Hash the round's decisions, which are the same on all ranks or something is badly wrong."""
         return zlib.crc32(repr((self.rounds, [e.index for e in self._round])).encode())
 
-    def _report(self) -> None:
+    def _report(self, predict: Callable[[], Sample] | None) -> None:
         if self.on_round is None:
             return
         fronts = [r.points[0].index if r.points else self.num_steps for r in self.rows]
-        self.on_round(CallProgress(min(fronts), self.num_steps, self.rounds, self.nfe))
+        self.on_round(CallProgress(min(fronts), self.num_steps, self.rounds, self.nfe, predict))
 
 
 def summary(session: Session) -> Solution:

@@ -97,10 +97,14 @@ def read_config(environ: Mapping[str, str] = os.environ) -> Config:
     """Read the user's defaults.
 
     Raises:
-        JobFileError: with every problem of the file and its place.
+        JobFileError: with every problem of the file and its place, or that it is no file.
     """
+    from genrun.adapters.files import is_there
+
     path, variable = config_path(environ), environ.get(RUNS_VARIABLE)
-    found = _read(path) if path.is_file() else Config(path)
+    # The null device is how a script says: none.
+    is_given = str(path) != os.devnull and (is_there(path) or path.is_symlink())
+    found = _read(path) if is_given else Config(path)
     if variable:
         from genrun.runner.job.errors import Origin
 
@@ -117,7 +121,8 @@ def _read(path: Path) -> Config:
     try:
         text = decode(read_bounded(path, MAX_BYTES), str(path))
     except (TooLargeError, OSError) as error:
-        refuse(Origin(str(path)), f"cannot be read: {getattr(error, 'strerror', None) or 'it is too large'}.")
+        why = getattr(error, "strerror", None) or "it is too large"
+        refuse(Origin(str(path)), f"cannot be read: {why}. {FILE_VARIABLE} may name another file.")
     root = parse(text, lambda line, column: Origin(str(path), line, column))
     if root.data is None:
         return Config(path)

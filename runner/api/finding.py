@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import RUNS
 from genrun.runner.errors import UsageError
@@ -32,6 +32,10 @@ def run_folder(run: AnyRun = None, runs: str | os.PathLike[str] = RUNS) -> RunFo
     """
     if isinstance(run, RunFolder):
         return run
+    if not isinstance(run, str | os.PathLike | None):
+        raise TypeError(
+            f"a run is its folder, its job's name, a Run, or None for the last one; got {type(run).__name__}."
+        )
     return store.resolve(None if run is None else os.fspath(run), Path(runs))
 
 
@@ -46,3 +50,13 @@ def find_item(items: Sequence[WorkItem], text: str) -> WorkItem:
         return found[0]
     why = f"{len(found)} items begin so" if found else "no such item"
     raise UsageError(f"{text!r}: {why}.", remedy="Ids are listed by: genrun status --json.")
+
+
+def texts(name: str, given: object) -> list[Any]:
+    """Return an argument that is a list of texts or paths. Raises TypeError for anything else, such as one of them alone."""
+    if isinstance(given, str | os.PathLike):
+        raise TypeError(f"{name} is a list, such as [{os.fspath(given)!r}]; got one text.")
+    listed = [*given] if isinstance(given, Iterable) else [None]
+    if not all(isinstance(each, str | os.PathLike) for each in listed):
+        raise TypeError(f"{name} is a list of texts; got {given!r}.")
+    return listed

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
+from genrun.runner.api.finding import texts
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import GenrunError, UsageError
 
@@ -66,6 +67,8 @@ def runs(job: str | None = None, *, base: str | os.PathLike[str] = RUNS) -> list
     from genrun.registry import did_you_mean
     from genrun.runner.store.runs import names
 
+    if not isinstance(job, str | None):
+        raise TypeError(f"job is the name of one, or None for all; got {type(job).__name__}.")
     folder = Path(base)
     known = names(folder)
     if job is not None and job not in known:
@@ -108,7 +111,7 @@ def remove(
         UsageError: a run is at work or pinned, or there is no such run; then nothing is removed.
     """
     folder = Path(base).resolve()
-    chosen = list(dict.fromkeys(_named(os.fspath(name), folder) for name in names))
+    chosen = list(dict.fromkeys(_named(os.fspath(name), folder) for name in texts("names", names)))
     for path in chosen:
         why = _needed(path)
         if why:
@@ -124,7 +127,9 @@ def collect_garbage(
     base: str | os.PathLike[str] = RUNS,
     listener: Listener = QUIET,
 ) -> Removal:
-    """Remove all but the newest runs of each job; never one that is at work, pinned, or was submitted last.
+    """Remove all but the newest runs of each job; never one that is at work, damaged, pinned, or was submitted last.
+
+    A damaged run takes no other's place among the newest: whether anything in it is of use, nobody but its owner knows.
 
     Args:
         keep: runs of each job that are kept.
@@ -141,12 +146,19 @@ def collect_garbage(
     folder = Path(base).resolve()
     old: list[Path] = []
     kept: dict[Path, str] = {}
-    for name in dict.fromkeys(run.folder.path.parent.name for run in runs(job, base=folder)):
+    found = runs(job, base=folder)
+    damaged = {run.folder.path for run in found if run.state == DAMAGED}
+    for name in dict.fromkeys(run.folder.path.parent.name for run in found):
         if (folder / name).is_symlink():
             kept[folder / name] = "its folder is a link"
             continue
         latest = _target(folder / name / LATEST)
-        for path in [path for path in _runs_of(folder / name) if path != latest][max(0, keep - latest.is_dir()) :]:
+        others = [path for path in _runs_of(folder / name) if path != latest]
+        kept |= {
+            path: "is damaged: genrun verify tells how, genrun rm removes it" for path in others if path in damaged
+        }
+        whole = [path for path in others if path not in damaged]
+        for path in whole[max(0, keep - (latest.is_dir() and latest not in damaged)) :]:
             why = _needed(path)
             if why:
                 kept[path] = why

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrun.runner.api.finding import texts
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import UsageError
 
@@ -23,11 +24,25 @@ if TYPE_CHECKING:
 AnyJob = str | os.PathLike[str] | Mapping[str, Any]
 """A job file, the name of a packaged one, YAML text (a text with a line break), or a mapping."""
 
+KINDS = (
+    "a file's name, YAML text (with a line break), or a mapping such as {'model': 'demo-image', 'prompts': ['a kite']}"
+)
+
 IN_PYTHON = "job.yaml"
 """Name of a file in the current folder that stands for a job without a file."""
 
 TEXT = Path("-")
 """Stands for a job without a file where its parents are looked for: a file `job.yaml` may be one of them."""
+
+
+class NamedText(str):
+    """YAML text that came from somewhere with a name.
+
+    Attributes:
+        source: what messages call it, with its lines.
+    """
+
+    source = "<stdin>"
 
 
 def load_job(job: AnyJob, sets: Sequence[str] = (), workers: int | None = None) -> LoadedJob:
@@ -41,6 +56,7 @@ def load_job(job: AnyJob, sets: Sequence[str] = (), workers: int | None = None) 
 
     Raises:
         JobFileError: with every problem, sorted by place.
+        TypeError: it is none of these.
     """
     from genrun.runner.api.config import read_config
     from genrun.runner.job.errors import Origin
@@ -51,12 +67,16 @@ def load_job(job: AnyJob, sets: Sequence[str] = (), workers: int | None = None) 
     from genrun.runner.job.tree import dress
     from genrun.runner.job.yaml import parse
 
+    if not isinstance(job, str | os.PathLike | Mapping):
+        raise TypeError(f"a job is {KINDS}; got {type(job).__name__}.")
+    sets = texts("sets", sets)
     path, registries = Path(IN_PYTHON), Registries.installed()
     adapters = registries.adapters.names()
     if isinstance(job, Mapping):
         root = over_parents(fill(dress(_plain(job), Origin("job")), os.environ), TEXT, os.environ, adapters)
     elif isinstance(job, str) and "\n" in job:
-        root = parse(job, lambda line, column: Origin("job", line, column))
+        name = job.source if isinstance(job, NamedText) else "job"
+        root = parse(job, lambda line, column: Origin(name, line, column))
         if not root.is_mapping:
             raise UsageError("a job is a mapping, such as `model: demo-video` and further lines.")
         root = over_parents(fill(root, os.environ), TEXT, os.environ, adapters)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrun.runner.api.finding import texts
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import UsageError
 
@@ -105,7 +106,7 @@ def bench(
     registries = Registries.installed()
     variants = parse_solvers(solvers if isinstance(solvers, str) else ",".join(solvers), registries.solvers)
     if caches:
-        variants = with_caches(variants, caches, registries.caches)
+        variants = with_caches(variants, texts("caches", caches), registries.caches)
     sweeps = parse_tolerances(_texts(tolerances), variants)
     if model is None:
         asked = ask_problem(str(problem), samples, seed, steps)

@@ -30,14 +30,17 @@ def nightly(job: AnyJob, *, sets: Sequence[str] = (), again: bool = False, liste
         sets: changes of the job, as texts `a.b=value`.
         again: make another run of a night that is done.
         listener: hears what is done, and how far it is.
+
+    Raises:
+        UsageError: this machine cannot run the job; then nothing was begun.
     """
-    from genrun.runner.nightly.run import Tools, run_night
+    from genrun.runner.nightly.run import Tools, needs_items, run_night
     from genrun.runner.report.build import build_report
     from genrun.runner.submit.match import SubmittedJob
 
     loaded = load_job(job, sets)
-    spec = loaded.job
-    launcher = launching.make_launcher(spec, loaded.document)
+    spec, made = loaded.job, SubmittedJob.of(loaded)
+    launcher = launching.make_launcher(spec, loaded.document, made.items)
 
     def make_items(folder: RunFolder) -> None:
         launching.launch(launching.Submission(folder), spec, launcher, listener=listener)
@@ -50,7 +53,10 @@ def nightly(job: AnyJob, *, sets: Sequence[str] = (), again: bool = False, liste
         say=listener.say,
         environ=os.environ,
     )
-    return run_night(SubmittedJob.of(loaded), Path(spec.output.dir), tools, again=again)
+    base = Path(spec.output.dir)
+    if needs_items(made, base, tools.now(), again=again):
+        launcher.check_machine()
+    return run_night(made, base, tools, again=again)
 
 
 def history(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import RUNS
-from genrun.runner.api.finding import AnyRun, run_folder
+from genrun.runner.api.finding import AnyRun, run_folder, texts
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import UsageError
 
@@ -60,7 +60,7 @@ def score(
     from genrun.runner.score.shard import shard_of
 
     folder = run_folder(run, runs)
-    chosen = wanted_metrics(folder, list(metrics), options, metric_defaults(folder.path.parents[1]))
+    chosen = wanted_metrics(folder, texts("metrics", metrics), options, metric_defaults(folder.path.parents[1]))
     return score_run(folder, chosen, listener.progress, listener.say, shard_of(shard))
 
 
@@ -108,7 +108,7 @@ def compare(
             "wanted two runs, or one with --by and --baseline.", remedy="For example: genrun compare demo --by solver."
         )
     first, *rest = [run_folder(each, runs) for each in run or (None,)]
-    options = Options(_gates(gates), _drift(drift), confidence)
+    options = Options(_gates(gates), _drift(texts("drift", drift)), confidence)
     return compare_runs(first, rest[0], options) if rest else compare_cells(first, by, baseline, options)
 
 
@@ -195,6 +195,7 @@ def export(
     from genrun.runner.export.export import ExportOptions
     from genrun.runner.export.export import export as export_run
 
+    formats = texts("formats", formats)
     for each in formats:
         if each not in FORMATS:
             known = (*FORMATS, "none")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import RUNS
-from genrun.runner.api.finding import AnyRun, find_item, run_folder
+from genrun.runner.api.finding import AnyRun, find_item, run_folder, texts
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import UnreadableError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from genrun.runner.launch.protocol import QueueState
     from genrun.runner.store.activity import RankActivity
     from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.previews import ItemPreview
     from genrun.runner.store.records import Note, Record
     from genrun.runner.store.results import Survey, Tally
 
@@ -93,6 +94,7 @@ class Status:
         queues: its jobs in every queue that it was ever in.
         unreadable: errors of records that cannot be looked into.
         ranks: what each rank that is at work is doing.
+        previews: of items in work, by id, where the job draws them.
     """
 
     folder: RunFolder
@@ -101,6 +103,7 @@ class Status:
     queues: Sequence[QueueState]
     unreadable: Sequence[UnreadableError] = field(default=())
     ranks: Sequence[RankActivity] = field(default=())
+    previews: Mapping[str, ItemPreview] = field(default_factory=dict)
 
     @property
     def tally(self) -> Tally:
@@ -121,6 +124,7 @@ def status(run: AnyRun = None, *, runs: str | os.PathLike[str] = RUNS, listener:
     """
     from genrun.runner.launch.jobs import queues_of
     from genrun.runner.store.activity import activities
+    from genrun.runner.store.previews import read_preview
     from genrun.runner.store.results import uncollected
 
     folder = run_folder(run, runs)
@@ -136,7 +140,8 @@ def status(run: AnyRun = None, *, runs: str | os.PathLike[str] = RUNS, listener:
         records = {item.id: found[item.id] for item in planned if item.id in found}
     running = {item.id for item in items if item.status == "running"}
     ranks = activities(folder, running) if running else []
-    return Status(folder, items, records, queues, tuple(survey.unreadable.values()), ranks)
+    drawn = {item_id: preview for item_id in running if (preview := read_preview(folder, item_id)) is not None}
+    return Status(folder, items, records, queues, tuple(survey.unreadable.values()), ranks, drawn)
 
 
 def cancel(
@@ -164,7 +169,7 @@ def cancel(
         LaunchError: the queue gives no answer.
     """
     folder, stopped = run_folder(run, runs), []
-    for name in _stop(folder, tasks, items, listener):
+    for name in _stop(folder, texts("tasks", tasks), texts("items", items), listener):
         listener.result(name)
         stopped.append(name)
     if not (stopped or tasks or items):

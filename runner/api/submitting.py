@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
 from genrun.runner.api.beginning import as_begun
-from genrun.runner.api.finding import AnyRun, find_item, run_folder
+from genrun.runner.api.finding import AnyRun, find_item, run_folder, texts
 from genrun.runner.api.jobs import AnyJob, load_job, with_runs
 from genrun.runner.api.launching import Submission, is_at_work, launch
 from genrun.runner.api.listener import QUIET, Listener
@@ -167,6 +167,7 @@ def join(
 
     Raises:
         JobFileError: an option changes more than how workers are started.
+        UsageError: this machine cannot run the job.
         LaunchError: workers could not be started, or died.
         IncompleteError: items are left.
     """
@@ -176,6 +177,9 @@ def join(
     document = folder.job_document()
     spec = restore(document, sets=sets)
     launcher = launching.make_launcher(spec, document, folder.items())
+    tally = folder.tally()
+    if tally.done < tally.items:
+        launcher.check_machine()
     return launch(Submission(folder), spec, launcher, wait=wait, join=True, listener=listener)
 
 
@@ -197,7 +201,7 @@ def retry(
         listener: hears what is done, and how far it is.
 
     Raises:
-        UsageError: an item of `items` is not there, or done already.
+        UsageError: an item of `items` is not there, or done already, or this machine cannot run the job.
         LaunchError: workers could not be started, or died.
         IncompleteError: items are left.
     """
@@ -212,11 +216,14 @@ def retry(
     for note in rebuild(folder):
         say(note)
     planned = folder.items()
-    chosen = [find_item(planned, text) for text in items]
+    chosen = [find_item(planned, text) for text in texts("items", items)]
     wanted = [item.id for item in chosen]
     document = folder.job_document()
     spec = restore(document)
     launcher = launching.make_launcher(spec, document, planned)
+    tally = folder.tally()
+    if tally.done < tally.items and not launcher.at_work(folder):
+        launcher.check_machine()
     with of_run(folder, say):
         if not at_work(folder):
             for note in repair(folder, wanted):
@@ -262,7 +269,7 @@ def decode(
     from genrun.runner.worker.engine import Engine
 
     folder = run_folder(run, runs)
-    chosen = {find_item(folder.items(), text).id for text in items}
+    chosen = {find_item(folder.items(), text).id for text in texts("items", items)}
     waiting = [pair for pair in latents.undecoded(folder) if not chosen or pair[0].id in chosen]
     if not waiting:
         listener.say("No saved latents wait to be decoded.")

@@ -31,14 +31,16 @@ def job_of(job: Path) -> Path | str:
     """
     if job != STDIN:
         return job
+    from genrun.runner.api.jobs import NamedText
     from genrun.runner.job.errors import Origin, refuse
     from genrun.runner.job.yaml import decode
 
     data = sys.stdin.buffer.read(MAX_STDIN + 1)
     if len(data) > MAX_STDIN:
-        refuse(Origin("stdin"), f"more than the {MAX_STDIN:,} bytes a job may have. Put prompts into a file.")
+        refuse(Origin(NamedText.source), f"more than the {MAX_STDIN:,} bytes a job may have. Put prompts into a file.")
     # A text is told from the name of a file by its line breaks.
-    return decode(data, "stdin") + "\n"
+    text = decode(data, NamedText.source)
+    return NamedText(text if "\n" in text else f"{text}\n")
 
 
 def complete_jobs(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:

@@ -29,7 +29,7 @@ def config(write: bool, as_json: bool) -> None:
 
     if write:
         path = config_path()
-        if path.exists():
+        if path.exists() or path.is_symlink():
             raise UsageError(f"{path}: is there already.", remedy="genrun config shows what it says.")
         atomic_write(path, COMMENTED.encode())
         put(str(path))

@@ -62,6 +62,10 @@ def init(model: str, output: Path | None) -> None:
     from genrun.runner.job.tree import dress
     from genrun.runner.store.files import atomic_write
 
+    registries = Registries.installed()
+    if model in registries.adapters.names() and registries.adapters.get(model).checkpoint is None:
+        said = f"{model}: stands for any model of diffusers, and has no weights of its own."
+        raise UsageError(said, remedy="Name a folder or a hub id: genrun init FOLDER; genrun models lists names.")
     job = {"model": model, "prompts": list(PROMPTS)}
     try:
         jobs.load_job(job)
@@ -69,7 +73,6 @@ def init(model: str, output: Path | None) -> None:
         # Pictures that the model cannot do without are named in the job, for the user to put there.
         if any(problem.path or problem.message.partition(":")[0] not in INPUTS for problem in error.problems):
             raise
-    registries = Registries.installed()
     root = expand(dress(job, Origin("job")), registries.adapters.names())
     draft = Draft(root, {}, Sources(registries))
     needed, _ = needed_fields(draft.pipeline, frozenset(draft.adapter.call))

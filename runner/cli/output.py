@@ -117,8 +117,13 @@ def say_gains(folder: RunFolder) -> None:
     """Say what each solver of a run costs in model calls and seconds, and what it gains on the sequential sampler."""
     from genrun.runner.score.summary import gains, summarize
 
-    for line in gains(summarize(folder.items(), folder.records(), ())):
+    records = folder.records()
+    groups = summarize(folder.items(), records, ())
+    for line in gains(groups):
         say(f"  {line}")
+    alone = all(record.mesh.get("time", 1) == 1 for record in records.values())
+    if alone and any(group.rounds and group.nfe and group.nfe.mean > group.rounds.mean for group in groups):
+        say("  One rank makes the calls of a round one after the other; `parallel: {time: 4}` shares them among four.")
 
 
 def notes_json(records: Iterable[Record]) -> dict[str, Any]:

@@ -118,4 +118,4 @@ def _say_what_next(folder: RunFolder, page: Path) -> None:
 def _listen(run: Path, port: int, live: LiveReport | None) -> ReportServer:
     from genrun.runner.report.serve import ReportServer
 
-    return ReportServer(run, port, None if live is None else live.state)
+    return ReportServer(run, port, live)

@@ -17,6 +17,7 @@ from genrun.runner.errors import UsageError
 from genrun.runner.notes import group_notes
 
 if TYPE_CHECKING:
+    from genrun.runner.report.sections.summary import SummaryTable
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Score
 
@@ -35,6 +36,7 @@ LISTS = ("dimensions",)
         "genrun score demo --metrics latent_rmse,psnr",
         "genrun score demo --metrics clip_score --set clip_score.checkpoint=./clip",
         "genrun score runs/demo/latest --shard 2/8",
+        "genrun score demo --latex table.tex",
         "genrun score --list",
     ),
 )
@@ -42,10 +44,20 @@ LISTS = ("dimensions",)
 @click.option("--metrics", metavar="A,B", default="", help="Only these metrics. Default: those that the job names.")
 @click.option("--set", "sets", metavar="METRIC.OPTION=VALUE", multiple=True, help="An option, over the job's.")
 @click.option("--shard", metavar="I/N", default="", help="One of N parts of the run. Default: this rank's, if any.")
+@click.option(
+    "--latex", "latex_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the table as LaTeX here."
+)
 @click.option("--list", "list_all", is_flag=True, help="List the metrics, what they need, and their options.")
 @json_option
 def score(
-    run: str | None, base: Path, metrics: str, sets: tuple[str, ...], shard: str, list_all: bool, as_json: bool
+    run: str | None,
+    base: Path,
+    metrics: str,
+    sets: tuple[str, ...],
+    shard: str,
+    latex_file: Path | None,
+    list_all: bool,
+    as_json: bool,
 ) -> None:
     """Score the items of a run.
 
@@ -60,6 +72,7 @@ def score(
         return
     from genrun.runner.api import results
     from genrun.runner.api.finding import run_folder
+    from genrun.runner.store.files import atomic_write
 
     folder = run_folder(run, base)
     names = [name.strip() for name in metrics.split(",") if name.strip()]
@@ -69,6 +82,25 @@ def score(
         put_json([asdict(row) for row in rows])
     else:
         _show(folder, rows)
+    if latex_file is not None:
+        atomic_write(latex_file, _latex(results.tabulate(folder, rows)).encode("utf-8", "backslashreplace"))
+
+
+def _latex(table: SummaryTable) -> str:
+    """Return a row for each cell of the matrix and a column for each number, the best of a column in bold."""
+    from genrun.runner.latex import table as latex_table
+
+    titles = [column.title for column in table.columns]
+    rows = [(*row.labels, *(cell.text for cell in row.cells)) for row in table.rows]
+    first = len(table.axes)
+    best = {
+        (number, first + at)
+        for number, row in enumerate(table.rows)
+        for at, cell in enumerate(row.cells)
+        if cell.is_best
+    }
+    caption = "Means over prompts and seeds; the best of each column in bold."
+    return latex_table([*table.axes, *titles], rows, right=titles, caption=caption, bold=best)
 
 
 def _options(sets: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -190,7 +190,7 @@ def _row(found: Status, item: Item) -> dict[str, Any]:
         "axes": item.axes,
     }
     if item.status not in ("done", "failed"):
-        return row | _work(found, item)
+        return row | _work(found, item) | _preview(found, item)
     return row | {
         "attempt": item.attempt,
         "media": None if item.media is None else str(item.media),
@@ -214,6 +214,12 @@ def _work(found: Status, item: Item) -> dict[str, Any]:
     if not at_it.num_steps:
         return {"phase": at_it.phase}
     return {"phase": at_it.phase, "step": at_it.front, "steps": at_it.num_steps, "left_s": at_it.left_s}
+
+
+def _preview(found: Status, item: Item) -> dict[str, Any]:
+    """Return where an item in work is drawn, and at which step that was; nothing where it is not."""
+    drawn = found.previews.get(item.id)
+    return {} if drawn is None else {"preview": {"file": str(drawn.path), "step": drawn.step, "steps": drawn.steps}}
 
 
 def _put_work(found: Status) -> None:

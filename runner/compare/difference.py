@@ -15,7 +15,7 @@ from genrun.runner.compare.load import ComparedItem, Number, is_reference_only
 from genrun.runner.compare.matching import Match
 from genrun.runner.compare.results import Difference, Mean, Pair, PairedItem
 from genrun.runner.job.schema import AUDIT
-from genrun.runner.score.metrics import style_of
+from genrun.runner.score.metrics import bounds_of, style_of
 from genrun.runner.store.records import Score
 
 # As many as a person looks through.
@@ -74,7 +74,7 @@ def has_same_media(baseline: ComparedItem, candidate: ComparedItem) -> bool:
 
 def _of_pairs(name: str, higher: bool, match: Match, pairs: Pairs, confidence: float) -> Difference:
     style = style_of(name)
-    own = _mean([item.number(name) for item in match.items], confidence, style)
+    own = _mean([item.number(name) for item in match.items], confidence, style, bounds_of(name))
     if match.baseline is None or is_reference_only(match.baseline, name):
         return Difference(name, higher, style, own)
     numbers = [(one.number(name), other.number(name)) for one, other in pairs]
@@ -117,7 +117,9 @@ def _of_drift(name: str, higher: bool, match: Match, pairs: Pairs, confidence: f
         for pair, number in zip(pairs, numbers, strict=True)
         if number.value is not None and not has_same_media(*pair)
     ]
-    return Difference(name, higher, style, _mean(numbers, confidence, style), worst=_worst(measured, higher))
+    return Difference(
+        name, higher, style, _mean(numbers, confidence, style, bounds_of(name)), worst=_worst(measured, higher)
+    )
 
 
 def _is_of_set(metric: str, match: Match) -> bool:
@@ -176,10 +178,12 @@ def _pair(measured: Measured) -> Pair:
     )
 
 
-def _mean(numbers: Sequence[Number], confidence: float, style: str) -> Mean:
+def _mean(
+    numbers: Sequence[Number], confidence: float, style: str, within: statistics.Interval = statistics.ANY
+) -> Mean:
     values = [number.value for number in numbers if number.value is not None]
     share = style == "share" and statistics.are_binary(values)
-    interval = statistics.mean_interval(values, confidence, share=share)
+    interval = statistics.mean_interval(values, confidence, share=share, within=within)
     return Mean(len(values), _average(values), *(interval or (None, None)), *_missing(numbers))
 
 

@@ -19,6 +19,8 @@ WORST = ("prompt", "seed", "baseline", "candidate", "difference")
 RIGHT = ("n", "baseline", "candidate", "d", "prompts +/=/-", "seed", "limit")
 """Columns that are aligned to the right."""
 
+SCORES = "genrun score RUN measures them."
+
 MARKS = {"failed": "FAILED", "incomplete": "incomplete", "passed": "passed"}
 SYMBOLS = {"passed": "✅", "failed": "❌", "incomplete": "⚠️"}
 
@@ -33,8 +35,11 @@ def headline(found: Comparison) -> str:
     gates = found.gates
     counts = {state: sum(gate.state == state for _, gate in gates) for state in MARKS}
     if not gates:
-        said = {"passed": "Not judged: no gates are set.", "incomplete": "Nothing was compared."}
-        return said.get(found.state, "")
+        if found.state == "passed":
+            return "Not judged: no gates are set."
+        has_costs = any(each.own.n for cell in found.cells for each in cell.differences)
+        nothing = "Nothing was compared: none of these items are done on both sides."
+        return f"Only costs were compared: no pictures are scored. {SCORES}" if has_costs else nothing
     parts = [f"{count} {state}" for state, count in counts.items() if count]
     return f"{len(gates)} gates: {', '.join(parts)}."
 
@@ -151,9 +156,8 @@ def markdown(found: Comparison) -> str:
 def latex(found: Comparison) -> str:
     """Write the differences as a LaTeX table."""
     share = f"{100 * found.confidence:g}%"
-    caption = (
-        f"Paired differences from {found.cells[0].baseline_label or 'nothing'}" if found.cells else "Nothing compared"
-    )
+    against = dict.fromkeys(cell.baseline_label for cell in found.cells if cell.baseline_label)
+    caption = f"Paired differences from {'; '.join(against) or 'nothing'}" if found.cells else "Nothing compared"
     return latex_table(
         DIFFERENCES[:-1],
         [row[:-1] for row in difference_rows(found)],

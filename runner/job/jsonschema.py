@@ -45,6 +45,7 @@ def job_schema(registries: Registries | None = None) -> dict[str, Any]:
     properties["prompts"] = {"description": properties["prompts"]["description"], "anyOf": [file, prompts]}
     steps = parts["LaunchSpec"]["properties"]["then"]
     steps["items"] = {"anyOf": [parts["StepSpec"]["properties"]["step"], steps["items"]]}
+    _shorthand(parts["OutputSpec"]["properties"], "previews", "PreviewSpec", {"type": ["boolean", "null"]})
     _shorthand(parts["SamplingSpec"]["properties"], "scheduler", "SchedulerSpec", {"type": ["string", "null"]})
     properties["matrix"]["propertyNames"] = {"pattern": rf"^({'|'.join(AXES)})(\..+)?$"}
     schema["required"] = ["model", "prompts"]

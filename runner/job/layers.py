@@ -28,6 +28,9 @@ MIN_SECRET = 4
 SHORTHANDS = {"solver": "kind", "cache": "kind", "launch": "kind", "sampling.scheduler": "kind", "parallel": "time"}
 """Sections that may be given as the text of one of their keys; `model` is the name of an adapter or a checkpoint."""
 
+PREVIEWS = "output.previews"
+"""May be true, for all of its defaults, or false, for none."""
+
 PROMPT_FILES = (".txt", ".csv", ".jsonl")
 """Suffixes of the files that `prompts: FILE` is short for."""
 
@@ -148,7 +151,7 @@ def expand(root: Value, adapters: Sequence[str]) -> Value:
     """Write shorthands out: `solver: ropa`, `model: demo-video`, `then: [score]`; also in values of the matrix."""
     if not root.is_mapping:
         return root
-    for section in ("model", "prompts", "seeds", *SHORTHANDS):
+    for section in ("model", "prompts", "seeds", PREVIEWS, *SHORTHANDS):
         root = _change(root, section.split("."), lambda value, at=section: _expand_section(at, value, adapters))
     root = _change(root, ("launch", "then"), _expand_steps)
     return _change(root, ("matrix",), lambda matrix: _expand_matrix(matrix, adapters))
@@ -166,6 +169,8 @@ def _change(root: Value, path: Sequence[str], change: Callable[[Value], Value]) 
 def _expand_section(section: str, value: Value, adapters: Sequence[str]) -> Value:
     if section == "seeds":
         return _expand_seeds(value)
+    if section == PREVIEWS and isinstance(value.data, bool):
+        return replace(value, data={} if value.data else None, plain=False)
     if section == "prompts":
         is_file = isinstance(value.data, str) and value.data.lower().endswith(PROMPT_FILES)
         return Value({"file": value}, value.origin, value.key) if is_file else value

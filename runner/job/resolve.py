@@ -59,8 +59,8 @@ OUTPUT = ("output", "dir")
 
 WORKERS = ("solver", "workers")
 
-TEMPLATE = ("launch", "template")
-"""A file that is read again, from the run's folder, whenever more workers are started: stored by its absolute path."""
+AGAIN = (("launch", "template"), ("output", "previews", "decoder"))
+"""Files that are read again, from the run's folder, whenever more workers are started: stored by their absolute paths."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ def _seen_from(folder: Path, value: Value, path: TreePath) -> Value:
     is_metric_file = len(path) == 3 and path[0] == "score" and path[2] in METRIC_FILES
     if path == OUTPUT:
         name = str(expanded(name))
-    elif path == TEMPLATE:
+    elif path in AGAIN and (is_there(file) or path == AGAIN[0]):
         name = str(file.resolve())
     elif is_metric_file and is_there(file):
         name = str(file.absolute())

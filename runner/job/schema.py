@@ -350,6 +350,17 @@ class LaunchSpec(_Section):
     )
 
 
+class PreviewSpec(_Section):
+    """Previews of items in work."""
+
+    every: Positive = Field(default=1, description="Rounds from one preview to the next; a few seconds at least.")
+    decoder: Text | None = Field(
+        default=None,
+        description="Folder of a diffusers AutoencoderTiny for the model's latents; without one, colours are fitted on "
+        "the first decoded items.",
+    )
+
+
 class OutputSpec(_Section):
     """Folder and format of media."""
 
@@ -365,6 +376,9 @@ class OutputSpec(_Section):
     sound: bool | None = Field(
         default=None,
         description="Sound in a clip; by default where the model makes it. true: only of a model that does.",
+    )
+    previews: PreviewSpec | None = Field(
+        default=None, description="Draw items in work, for `genrun report --serve --live`. true: with the defaults."
     )
 
 

@@ -25,6 +25,7 @@ from genrun.runner.job.schema import (
     NotifySpec,
     OutputSpec,
     ParallelSpec,
+    PreviewSpec,
     PromptFile,
     PromptSpec,
     PromptSuite,
@@ -54,6 +55,7 @@ SECTIONS: Mapping[Path, type[BaseModel]] = {
     ("launch",): LaunchSpec,
     ("launch", "then", 0): StepSpec,
     ("output",): OutputSpec,
+    ("output", "previews"): PreviewSpec,
     ("gates", ANY): GateSpec,
     ("nightly",): NightlySpec,
     ("notify",): NotifySpec,
@@ -69,6 +71,7 @@ _WANTED_AT = {
     "model": "a name or a mapping",
     "prompts": "a list of prompts, or a file of them such as {file: prompts.txt}",
     "solver": "a name or a mapping",
+    "output.previews": "true, false or a mapping such as {decoder: FOLDER}",
     "seeds": f"a list, a range such as 0..9, or how many, 1 to {MAX_SEEDS:,}",
 }
 _WANTED = {

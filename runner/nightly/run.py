@@ -120,6 +120,13 @@ def run_night(job: SubmittedJob, base: Path, tools: Tools, *, again: bool = Fals
         return _Call(job, spec, base, tools, folder, night).run()
 
 
+def needs_items(job: SubmittedJob, base: Path, now: datetime, *, again: bool = False) -> bool:
+    """Return whether this night's work is to make items; arguments as those of `run_night`."""
+    night = due(now, (job.spec.nightly or NightlySpec()).at)
+    run = None if again else tonight(nights_of(base / job.spec.name), night, lambda folder: is_run_of(job, folder))
+    return run is None or run.folder.tally().done < len(job.items)
+
+
 def _open(job: SubmittedJob, base: Path, run: NightRun | None, tools: Tools, due_night: Due) -> RunFolder:
     """Make tonight's run, or take it up. Nothing of other runs is used: a night measures anew."""
     with lock.of_job(base / job.spec.name, tools.say):

@@ -6,11 +6,14 @@ import contextlib
 import json
 import threading
 import time
+import zlib
 from typing import Any
 
+from genrun.adapters.files import TooLargeError, read_bounded
 from genrun.runner.errors import GenrunError
 from genrun.runner.report.build import build_report
 from genrun.runner.store.folder import RunFolder
+from genrun.runner.store.previews import in_work, read_preview, why_none
 
 LOOK_S = 1.0
 """Seconds between two looks at the run folder, at least."""
@@ -31,7 +34,8 @@ class LiveReport:
 
     def __init__(self, run: RunFolder) -> None:
         self._run = run
-        self._ids = [item.id for item in run.items()]
+        self._planned = frozenset(item.id for item in run.items())
+        self._job = run.job_document()
         self._lock = threading.Lock()
         self._done: set[str] = set()
         self._version = 0
@@ -53,21 +57,29 @@ class LiveReport:
             build_report(self._run)
 
     def state(self) -> dict[str, Any]:
-        """Return {"version": of the report, "items": planned, "recorded": with a record, "work": {id: [front, N]}}."""
+        """Return what the page asks for.
+
+        Returns:
+            {"version": of the report, "items": planned, "recorded": with a record, "work": {id: [front, N]},
+            "previews": {id: [front when it was drawn, N, a hash of it]}, "why": why items in work have none}.
+        """
         with self._lock:
             recorded, version = set(self._done), self._version
-        work = {}
-        for item_id in self._in_work():
-            with contextlib.suppress(OSError, ValueError):
-                front, steps = json.loads(self._run.progress_path(item_id).read_bytes()[:MOST_BYTES])
-                if type(front) is type(steps) is int and item_id not in recorded:
+        work, previews = {}, {}
+        for item_id in sorted(in_work(self._run) & self._planned - recorded):
+            with contextlib.suppress(OSError, ValueError, TooLargeError):
+                front, steps = json.loads(read_bounded(self._run.progress_path(item_id), MOST_BYTES))
+                if type(front) is type(steps) is int:
                     work[item_id] = [front, steps]
-        return {"version": version, "items": len(self._ids), "recorded": len(recorded), "work": work}
+            if (preview := read_preview(self._run, item_id)) is not None:
+                previews[item_id] = [preview.step, preview.steps, zlib.crc32(preview.data)]
+        counts = {"version": version, "items": len(self._planned), "recorded": len(recorded)}
+        return {**counts, "work": work, "previews": previews, "why": why_none(self._run, self._job) if work else ""}
 
-    def _in_work(self) -> list[str]:
-        planned = set(self._ids)
-        names = [path.name for path in self._run.leases.glob(".*.progress")]
-        return [item_id for name in names if (item_id := name[1:].removesuffix(".progress")) in planned]
+    def preview(self, item_id: str) -> bytes | None:
+        """Return the preview of an item in work as a JPEG, or None."""
+        found = read_preview(self._run, item_id) if item_id in self._planned else None
+        return None if found is None else found.data
 
     def _work(self) -> None:
         rest_s = LOOK_S

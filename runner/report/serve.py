@@ -11,10 +11,10 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import quote, unquote
 
 from genrun.runner.errors import UsageError
@@ -33,7 +33,7 @@ LEAVE_S = 1
 FOLDERS = ("report", "media", "inputs", "logs")
 PLAN = "plan.jsonl"
 LIVE = "live"
-"""Address, beside the page, of how far the run is."""
+"""Address, beside the page, of how far the run is, and of the folder of previews of items in work."""
 
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -64,16 +64,28 @@ _HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII | re.IGNORECASE)
 
 
+class Live(Protocol):
+    """What the page of a live report asks for."""
+
+    def state(self) -> Mapping[str, object]:
+        """Return how far the run is, as JSON holds it."""
+        ...
+
+    def preview(self, item_id: str, /) -> bytes | None:
+        """Return the JPEG of an item in work, or None."""
+        ...
+
+
 class ReportServer:
     """The report of a run on the loopback interface. `serve_forever` answers until `shutdown` or Ctrl-C."""
 
-    def __init__(self, run: Path, port: int = 0, live: Callable[[], object] | None = None) -> None:
+    def __init__(self, run: Path, port: int = 0, live: Live | None = None) -> None:
         """Listen on a port.
 
         Args:
             run: the run folder.
             port: 0 takes any that is free.
-            live: returns what the page of a live report asks for, as JSON holds it.
+            live: what the page of a live report asks for.
 
         Raises:
             UsageError: the port is taken, or not this user's to take, or the packages that serve are not installed.
@@ -150,9 +162,7 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _application(
-    root: Path, home: str, live: Callable[[], object] | None
-) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+def _application(root: Path, home: str, live: Live | None) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     """Return the ASGI application.
 
     Args:
@@ -173,8 +183,8 @@ def _application(
     return application
 
 
-def _respond(scope: Scope, root: Path, home: str, live: Callable[[], object] | None) -> Response:
-    from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+def _respond(scope: Scope, root: Path, home: str, live: Live | None) -> Response:
+    from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
     path = scope["raw_path"].decode("ascii")
     if scope["method"] not in ("GET", "HEAD"):
@@ -183,11 +193,20 @@ def _respond(scope: Scope, root: Path, home: str, live: Callable[[], object] | N
         return PlainTextResponse(refusal[1], refusal[0], headers={"Connection": "close"})
     if path in ("/", home.removesuffix("index.html")):
         return RedirectResponse(home, 302)
-    if live is not None and path == home.replace("index.html", LIVE):
-        return JSONResponse(live())
     if path == "/favicon.ico":  # which browsers ask for, and would report as missing
         return Response(status_code=204)
-    return _file(scope, find(root, path)) or PlainTextResponse("Not found.", 404)
+    told = None if live is None else _told(live, path.removeprefix(home.removesuffix("index.html")))
+    return told or _file(scope, find(root, path)) or PlainTextResponse("Not found.", 404)
+
+
+def _told(live: Live, name: str) -> Response | None:
+    """Return what a live page asks for by an address beside it; None where that is none of its own."""
+    from starlette.responses import JSONResponse, Response
+
+    if name == LIVE:
+        return JSONResponse(live.state())
+    drawn = live.preview(name.removeprefix(f"{LIVE}/").removesuffix(".jpg")) if name.startswith(f"{LIVE}/") else None
+    return None if drawn is None else Response(drawn, media_type=TYPES[".jpg"])
 
 
 def _refusal(scope: Scope, path: str) -> tuple[int, str] | None:

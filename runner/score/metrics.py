@@ -10,7 +10,8 @@ from genrun.adapters.scorers import registry
 from genrun.adapters.scorers.contract import Metric, SetMetric, needs_of, options_of
 from genrun.registry import UnknownNameError
 from genrun.runner.errors import UsageError
-from genrun.runner.job.schema import AUDIT
+from genrun.runner.job.schema import AUDIT, COSTS
+from genrun.runner.statistics import ANY, COUNTS, SHARES, Interval
 from genrun.runner.store.scores import metrics_of
 
 if TYPE_CHECKING:
@@ -76,6 +77,17 @@ def style_of(metric: str) -> str:
     """Return how the values of a metric, a part of one or a drift are written: "share", "decibel" or "number"."""
     base = metric.removeprefix("drift.").partition(".")[0]
     return registry.get(base).style if base in registry.names() else "number"
+
+
+def bounds_of(metric: str) -> Interval:
+    """Return where the values of a metric, a cost, a part of a metric, or a drift can lie, as far as anything tells."""
+    if metric in COSTS:
+        return COUNTS
+    name = metric.removeprefix("drift.")
+    if name in registry.names():
+        return getattr(registry.get(name), "bounds", ANY)
+    # What the parts of a metric measure, only their style tells.
+    return SHARES if style_of(metric) == "share" else ANY
 
 
 def compares(metric: str) -> bool:

@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from genrun.runner import numbers
-from genrun.runner.score.metrics import style_of
-from genrun.runner.statistics import Estimate, estimate
+from genrun.runner.score.metrics import bounds_of, style_of
+from genrun.runner.statistics import COUNTS, Estimate, estimate
 from genrun.runner.store.records import Record, Score, set_id
 
 if TYPE_CHECKING:
@@ -150,12 +150,12 @@ def _group(
         items=len(members),
         done=len(done),
         failed=len(found) - len(done),
-        rounds=estimate([float(stat.rounds) for stat in stats]),
-        nfe=estimate([float(stat.nfe) for stat in stats]),
-        speedup=estimate([stat.speedup for stat in stats]),
+        rounds=estimate([float(stat.rounds) for stat in stats], within=COUNTS),
+        nfe=estimate([float(stat.nfe) for stat in stats], within=COUNTS),
+        speedup=estimate([stat.speedup for stat in stats], within=COUNTS),
         metrics=_metrics([record.item_id for record in done], set_id(axes), values),
         item_ids=tuple(item.id for item in members),
-        blocks=estimate([stat.blocks for stat in stats if stat.blocks]),
+        blocks=estimate([stat.blocks for stat in stats if stat.blocks], within=COUNTS),
         is_reference=members[0].is_reference,
         seconds=fmean(record.elapsed_s for record in done) if done else None,
         num_steps=stats[0].num_steps if len({stat.num_steps for stat in stats}) == 1 else None,
@@ -166,7 +166,7 @@ def _metrics(item_ids: Sequence[str], group_id: str, values: Mapping[str, Mappin
     found: dict[str, Estimate] = {}
     for name, by_item in values.items():
         measured = [by_item[item_id] for item_id in item_ids if item_id in by_item]
-        result = estimate(measured, share=style_of(name) == "share")
+        result = estimate(measured, share=style_of(name) == "share", within=bounds_of(name))
         if result is None and group_id in by_item:
             # A number of the whole group, such as a Fréchet distance: there is one, so it has no interval.
             value = by_item[group_id]

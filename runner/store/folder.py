@@ -6,6 +6,7 @@
         media/3f/3f9c....mp4                 latents/3f/3f9c....safetensors
         prompts/a0/a07e....safetensors       encodings of a prompt, made once
         inputs/5b/5bd2....png                pictures and clips that prompts name, by the hash of their bytes
+        previews/3f9c....safetensors         of a model, how its latents are drawn before they are decoded
         leases/  logs/  scores/  report/
         night.json                           of nightly runs: when, how it went, what was measured
 
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 RESULTS = ("items", "media", "latents", "prompts")
 """Folders that only the holders of leases write into."""
 
-FOLDERS = (*RESULTS, "inputs", "leases", "logs", "scores", "report")
+FOLDERS = (*RESULTS, "inputs", "previews", "leases", "logs", "scores", "report")
 """All folders of a run."""
 
 HASHED = ("job.yaml", "plan.jsonl")

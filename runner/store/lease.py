@@ -37,6 +37,9 @@ STALE_S = 120.0
 FUTURE_S = 3600.0
 """Seconds by which a file server's clock may be ahead of this machine's for its time stamps to be believed."""
 
+SHOWN = (".progress", ".preview.jpg")
+"""Endings of the files beside a lease, `.ITEM` at first, in which its owner shows how far the item is: they go with it."""
+
 AHEAD_S = 60.0
 """Seconds by which a file server's clock has to be ahead of this machine's to be worth a warning."""
 
@@ -195,8 +198,16 @@ class Leases:
         return clock.stat().st_mtime_ns
 
 
+def remove_shown(leases: Path, item_id: str) -> None:
+    """Remove what is shown of an item in work. Raises OSError."""
+    for ending in SHOWN:
+        (leases / f".{item_id}{ending}").unlink(missing_ok=True)
+
+
 def _discard(path: Path) -> None:
-    """Remove a lease, also where an empty folder lies in its place."""
+    """Remove a lease and what its owner showed, also where an empty folder lies in the lease's place."""
+    with contextlib.suppress(OSError):
+        remove_shown(path.parent, path.name)
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

@@ -22,6 +22,7 @@ from genrun.runner.store.files import (
     sha256_of,
 )
 from genrun.runner.store.folder import FOLDERS, RESULTS, RunFolder
+from genrun.runner.store.lease import SHOWN
 from genrun.runner.store.results import DAMAGED, file_of, is_lost, lost_file, set_aside, written_since
 from genrun.runner.store.scores import whole_lines
 from genrun.runner.store.verify import damaged_encodings, damaged_extras
@@ -81,7 +82,8 @@ def remove_from_run(folder: RunFolder) -> None:
     """Remove leftovers of dead processes from a run. Call when no worker holds a lease of it."""
     # A worker of this machine that began just now keeps its files; one of another machine holds a lease before it has any.
     temporary = [path for path in folder.temporary_files() if is_left_behind(path, 0.0)]
-    for path in [*temporary, *folder.leases.glob(".*.progress"), *_superseded(folder)]:
+    shown = [path for ending in SHOWN for path in folder.leases.glob(f".*{ending}")]
+    for path in [*temporary, *shown, *_superseded(folder)]:
         remove(path)
 
 

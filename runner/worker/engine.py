@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -20,6 +20,7 @@ from genrun.runner.worker.device import MemoryUsage, choose_device, memory_usage
 from genrun.runner.worker.failures import DecodeError
 from genrun.runner.worker.inputs import DecodedInputs
 from genrun.runner.worker.log import say
+from genrun.runner.worker.previews import Previews
 from genrun.runner.worker.producer import Decoded, PipelineSample, SavedSample, read_latents, read_others
 from genrun.runner.worker.prompts import PromptStage, has_stage, load_options_of, request_of
 
@@ -61,6 +62,7 @@ class Engine:
         self._pipe: Any = None
         self._stage: PromptStage | None = None
         self._inputs = DecodedInputs(None)
+        self._previews: Previews | None = None
         self._evaluations = 0
 
     @property
@@ -84,6 +86,8 @@ class Engine:
         """Prepare for the run: from now on its prompts are encoded in a stage of their own and kept in its folder."""
         self._stage = PromptStage(folder, items, self._device, say)
         self.find_inputs(folder)
+        if self._output.get("previews"):
+            self._previews = Previews(folder, self._output["previews"], self._device, self._threads)
 
     def find_inputs(self, folder: RunFolder) -> None:
         """Take the pictures and clips that items are made from out of a run."""
@@ -127,6 +131,7 @@ class Engine:
                 self._encoded(pipe, item),
                 watching(pipe, item.sampling.get("options")) as seen,
                 attention_of(pipe, item.attention),
+                nullcontext() if self._previews is None else self._previews.of(item, pipe, adapter),
             ):
                 sampled = sample(
                     pipe,
@@ -160,6 +165,8 @@ class Engine:
             self._evaluations += ceil((progress.nfe - seen) / ranks)
             seen = progress.nfe
             on_round(progress.front, progress.num_steps)
+            if self._previews is not None and self._team.leads:
+                self._previews.offer(progress)
 
         return told
 
@@ -238,7 +245,10 @@ class Engine:
         if save:
             release_memory(self._device)
         with saving_memory(pipe, means), self._encoded(pipe, item):
+            is_whole = pictures is not None  # then the latents are those of the last of several loops
             pictures = pictures or decode(pipe, adapter, self._request(item), latents, others)
+        if self._previews is not None and not (is_whole or pictures.flagged):
+            self._previews.learn(item, pipe, latents, pictures.frames)
         known = informed(adapter, parts_of(pipe))
         fps = self._output.get("fps") or fps_asked(adapter.resolve(item.sampling))
         return Decoded(pictures, fps or known.fps, bool(fps) or known.knows_fps), tuple(means)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.pipeline.additions import base_of
 from genrun.runner.parallel.mesh import points_of
+from genrun.runner.store.lease import remove_shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +42,7 @@ class Claim:
     def release(self) -> None:
         """Release the item; does no harm when it was released before."""
         try:
-            self.progress_path.unlink(missing_ok=True)
+            remove_shown(self.progress_path.parent, self.item.id)
         except OSError:
             pass
         finally:

@@ -59,5 +59,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the names above, which are imported only when they are asked for."""
-    return sorted({*globals(), *__all__})
+    """List the public names, which are imported only when they are asked for."""
+    return sorted(__all__)

@@ -104,6 +104,7 @@ def test_who_submits_is_told_what_was_won_in_calls_and_seconds_and_what_comes_ne
     assert re.search(
         r"ropa[^:]*: 2 model calls in a row instead of 4 \(2\.00×\), [\d.]+ s an item instead of [\d.]+", said
     )
+    assert "One rank makes the calls of a round one after the other; `parallel: {time: 4}` shares them" in said
     assert said.splitlines()[-1] == "Next: genrun score fake; genrun report fake"
 
 
@@ -243,6 +244,20 @@ def test_who_submits_eight_gpus_work_on_a_laptop_is_told_at_once_what_is_missing
     assert list(bare_machine.iterdir()) == []
 
 
+@pytest.mark.parametrize("verb", ["nightly", "retry", "join"])
+def test_who_goes_on_with_eight_gpus_work_on_a_laptop_is_told_at_once_too(bare_machine: Path, verb: str) -> None:
+    loaded = api.load_job("jobs/hunyuan.yaml")
+    run = RunFolder.create(bare_machine / "runs" / "h" / STAMP.format(0, "3f9c"), loaded.document, api.plan(loaded))
+    before = sorted(bare_machine.rglob("*"))
+    words = {"nightly": ["nightly", "jobs/hunyuan.yaml"], "retry": ["retry"], "join": ["submit", "--join"]}[verb]
+    began = time.monotonic()
+    result = CliRunner().invoke(main, words if verb == "nightly" else [*words, str(run.path)])
+    assert time.monotonic() - began < 3
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("this machine cannot run the job:\n    GPUs: none here; 8 ranks")
+    assert sorted(bare_machine.rglob("*")) == before
+
+
 def test_who_has_one_of_two_models_gets_its_items(bare_machine: Path) -> None:
     job = {"prompts": ["x"], "matrix": {"model": ["demo-image", "flux"]}}
     Path("job.yaml").write_text(yaml.safe_dump(job))
@@ -305,13 +320,105 @@ def test_who_limits_a_list_of_prompts_is_told_of_the_list(genrun: Genrun) -> Non
     assert "prompts.file" not in said
 
 
+# What a job may say.
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("{image: start.png}", "StableDiffusionPipeline takes no 'image'. It takes "),
+        (
+            "{guidance_rescle: 0.5}",
+            "StableDiffusionPipeline takes no 'guidance_rescle'. Did you mean 'guidance_rescale'?",
+        ),
+        ("{num_inference_steps: 3}", "num_inference_steps: is no option: write sampling.steps."),
+    ],
+)
+def test_who_gives_an_option_that_the_model_does_not_take_is_told_before_it_is_loaded(
+    genrun: Genrun, options: str, message: str
+) -> None:
+    Path("job.yaml").write_text(f"model: sd2\nprompts: [x]\nsampling: {{options: {options}}}\n")
+    assert message in genrun("validate", "job.yaml", exit_code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "items"),
+    [
+        ("prompts: x.csv", 2),
+        ("prompts: {file: x.csv}", 2),
+        ("prompts: [{prompt: a, steps: 5}, b]", 2),
+        ("prompts: [a]\nseeds: 10", 10),
+        ("prompts: [a]\nseeds: 0..9", 10),
+    ],
+)
+def test_who_writes_prompts_and_seeds_in_short_has_them_taken(genrun: Genrun, lines: str, items: int) -> None:
+    Path("x.csv").write_text("prompt,height,width,steps\na kite,32,48,5\na boat,,,\n")
+    Path("job.yaml").write_text(f"model: demo-image\n{lines}\n")
+    planned = api.plan("job.yaml")
+    assert len(planned) == items
+    assert f"ok, {items} items" in genrun("validate", "job.yaml").stdout
+    if "csv" in lines:
+        assert [planned[0].sampling[name] for name in ("height", "width", "steps")] == [32, 48, 5]
+        assert planned[1].sampling["height"] == 64
+
+
+def test_whose_job_has_negative_prompts_reads_them_beside_the_pictures(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("model: demo-image\nprompts: [a kite]\nsampling: {negative_prompt: '<b>dull'}\n")
+    run = RunFolder.create(
+        tmp_path / "r", api.load_job(tmp_path / "job.yaml").document, api.plan(tmp_path / "job.yaml")
+    )
+    page = package.report(run.path).path.read_text()
+    (text,) = re.findall(r"<script type=\"application/json\"[^>]*>(.*?)</script>", page, re.DOTALL)
+    data = json.loads(text)
+    assert data["negatives"] == ["<b>dull"]
+    assert [row["g"] for row in data["rows"]] == [0]
+
+
 # From Python and in a notebook.
 
 
 def test_who_looks_into_the_package_finds_what_there_is() -> None:
-    assert {"Run", "submit", "bench", "compare", "score", "report", "runs", "parallelize"} <= set(dir(package))
+    public = {
+        "Run",
+        "submit",
+        "bench",
+        "compare",
+        "score",
+        "report",
+        "runs",
+        "parallelize",
+        "GenrunError",
+        "__version__",
+    }
+    assert set(dir(package)) == public
+    assert all(getattr(package, name) is not None for name in public)
     with pytest.raises(AttributeError, match=r"Did you mean 'submit'\?"):
         vars(package)["__getattr__"]("sumbit")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: package.submit(5), r"a job is a file's name, YAML text .* or a mapping .*; got int\."),
+        (lambda: package.submit(None), r"a job is .*; got NoneType\."),
+        (lambda: package.submit("job.yaml", sets="steps=4"), r"sets is a list, such as \['steps=4'\]; got one text\."),
+        (lambda: package.Run(b"demo"), r"a run is its folder, .*; got bytes\."),
+        (lambda: package.compare(5), r"a run is its folder, .*; got int\."),
+        (lambda: package.runs(5), r"job is the name of one, or None for all; got int\."),
+        (lambda: package.score("demo", "psnr"), r"metrics is a list, such as \['psnr'\]; got one text\."),
+        (lambda: package.score("demo", [1]), r"metrics is a list of texts; got \[1\]\."),
+        (lambda: api.retry("demo", items="3f9c"), r"items is a list, such as \['3f9c'\]; got one text\."),
+        (lambda: api.remove("demo/3f9c"), r"names is a list, such as \['demo/3f9c'\]; got one text\."),
+        (lambda: api.export("demo", formats="gif"), r"formats is a list, such as \['gif'\]; got one text\."),
+    ],
+)
+def test_who_passes_another_thing_than_is_wanted_is_told_what_is(
+    call: Callable[[], object], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs_of(tmp_path / "runs", "demo", count=1)
+    with pytest.raises(TypeError, match=message):
+        call()
 
 
 @pytest.mark.parametrize("options", [{"wokers": 8}, {"tolerence": 0.1}])
@@ -507,6 +614,16 @@ def test_who_writes_a_paper_gets_latex_and_pdf_of_a_comparison(genrun: Genrun, t
     assert Path("figure.pdf").read_bytes() == first
 
 
+def test_who_writes_a_paper_gets_a_row_for_each_method_with_the_best_in_bold(genrun: Genrun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "demo" / STAMP.format(0, "3f9c"), solvers=ALL_SOLVERS, image=True)
+    genrun("score", str(run.path), "--metrics", "latent_rmse,psnr", "--latex", "table.tex")
+    rows = [line for line in Path("table.tex").read_text().splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 1 + len(ALL_SOLVERS)
+    assert len({row.count(" & ") for row in rows}) == 1
+    assert rows[0].startswith("    solver & n & rounds")
+    assert any(r"\textbf{" in row for row in rows[1:])
+
+
 def test_whose_labels_are_hostile_gets_them_as_they_are() -> None:
     assert escape("50%_a & $x^2$ {\\input{/etc/passwd}}") == (
         r"50\%\_a \& \$x\textasciicircum{}2\$ \{\textbackslash{}input\{/etc/passwd\}\}"
@@ -531,6 +648,13 @@ def test_who_compares_without_gates_reads_that_nothing_was_judged(genrun: Genrun
     genrun("score", str(run.path), "--metrics", "psnr")
     genrun("compare", str(run.path), "--by", "solver", "--markdown", "summary.md")
     assert Path("summary.md").read_text().startswith("## genrun compare: not judged")
+
+
+def test_who_compares_what_is_not_scored_reads_that_only_costs_were_compared(genrun: Genrun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "demo" / STAMP.format(0, "3f9c"))
+    said = genrun("compare", str(run.path), exit_code=3)
+    assert "rounds" in said.stdout
+    assert said.stderr.splitlines()[-1].startswith("Only costs were compared: no pictures are scored. genrun score")
 
 
 def test_who_reads_of_fewer_calls_reads_how_many_of_how_many(tmp_path: Path) -> None:
@@ -620,6 +744,18 @@ def test_who_keeps_the_newest_runs_keeps_those(genrun: Genrun, tmp_path: Path) -
     assert list((tmp_path / "runs" / "demo").glob(".*removing")) == []
 
 
+def test_who_keeps_the_newest_runs_loses_none_to_a_damaged_one_nor_that_one(genrun: Genrun, tmp_path: Path) -> None:
+    made = runs_of(tmp_path / "runs", "demo", count=4)
+    for damaged in (made[0], made[2]):
+        (damaged.path / "plan.jsonl").write_text("nonsense")
+    kept = genrun("gc", "--keep", "2")
+    assert kept.stdout == ""
+    assert kept.stderr.count("is damaged: genrun verify tells how, genrun rm removes it") == 2
+    assert genrun("gc", "--keep", "1").stdout.splitlines() == [str(made[1].path)]
+    genrun("rm", made[0].path.name)
+    assert [run.path.is_dir() for run in made] == [False, False, True, True]
+
+
 def test_who_removes_a_nights_run_keeps_what_it_measured(genrun: Genrun, tmp_path: Path) -> None:
     first, _ = runs_of(tmp_path / "runs", "demo", count=2)
     write_night(first.night_path, replace(night(1, 35.0), run=first.path.name))
@@ -635,6 +771,8 @@ def test_who_begins_with_a_model_gets_a_job_that_is_right(genrun: Genrun) -> Non
     assert "ok, 4 items" in genrun("validate", "demo-video.yaml").stdout
     assert "is there already" in genrun("init", "demo-video", exit_code=2).stderr
     assert Path("demo-video.yaml").read_text() == text
+    assert "auto: stands for any model of diffusers" in genrun("init", "auto", exit_code=2).stderr
+    assert not Path("auto.yaml").exists()
     assert "Did you mean" in genrun("init", "demo-vidio", "-o", "-", exit_code=2).stderr
 
 
@@ -698,7 +836,7 @@ def test_who_pipes_a_job_has_it_checked(genrun: Genrun) -> None:
     assert (good.exit_code, good.stdout) == (0, "-: ok, 1 items\n")
     bad = call.invoke(main, ["validate", "-"], input="model: demo-image\nprompts: [x]\nsolvr: ropa\n")
     assert bad.exit_code == 2
-    assert "job:3:1: solvr: unknown option. Did you mean 'solver'?" in bad.stderr
+    assert "<stdin>:3:1: solvr: unknown option. Did you mean 'solver'?" in bad.stderr
     huge = call.invoke(main, ["validate", "-"], input="#" * (2**20 + 1))
     assert (huge.exit_code, "more than the 1,048,576 bytes" in huge.stderr) == (2, True)
 
@@ -755,6 +893,21 @@ def test_whose_defaults_are_wrong_is_told_where(
     monkeypatch.setenv("GENRUN_CONFIG", "defaults.yaml")
     Path("defaults.yaml").write_text(text)
     assert re.search(message, genrun("config", exit_code=2).stderr)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop"])
+def test_whose_defaults_are_no_file_is_told_so_and_waits_for_nothing(
+    genrun: Genrun, write_job: Write, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    write_job()
+    monkeypatch.setenv("GENRUN_CONFIG", "defaults.yaml")
+    make = {"folder": os.mkdir, "pipe": os.mkfifo, "loop": lambda name: Path(name).symlink_to(name)}
+    make[kind]("defaults.yaml")
+    for words in (("config",), ("config", "--write"), ("runs",), ("submit", "job.yaml")):
+        said = genrun(*words, exit_code=2).stderr
+        assert said.startswith("defaults.yaml: ")
+    assert "cannot be read: " in said
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -17,6 +17,10 @@ from PIL import Image
 from genrun.runner.report.build import build_report
 from genrun.runner.report.live import LiveReport
 from genrun.runner.report.serve import ReportServer
+from genrun.runner.store.lease import Leases, Owner
+from genrun.runner.store.previews import preview_path
+from genrun.runner.store.processes import current
+from genrun.runner.worker.previews import as_jpeg
 from tests.e2e.browser import Browser, Page, executable
 from tests.e2e.full_report import HOSTILE
 from tests.sample_run import ALL_SOLVERS, CAPTIONS, PICARD, ROPA, SEQUENTIAL, finish, make_run
@@ -432,16 +436,22 @@ def test_a_live_report_opens_itself_again_when_an_item_is_done(browser: Browser,
     run = make_run(tmp_path / "demo" / "run", prompts=CAPTIONS[:1], pending=(1,))
     pending = run.items()[1]
     live = LiveReport(run)
-    with ReportServer(run.path, live=live.state) as server, browser.page() as page:
+    with ReportServer(run.path, live=live) as server, browser.page() as page:
         live.__enter__()
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
             page.open(server.url)
-            run.leases.mkdir(exist_ok=True)
+            lease = Leases(run, Owner(current(), "job.0")).claim(pending.id)
+            assert lease is not None
             run.progress_path(pending.id).write_text("[12, 20]")
             page.until(f"document.querySelector('[data-item=\"{pending.id}\"] .stage').textContent === 'step 12 of 20'")
+            preview_path(run, pending.id).write_bytes(as_jpeg(np.full((8, 8, 3), 200, np.uint8), (11, 20)))
+            drawn = f"document.querySelector('[data-item=\"{pending.id}\"] .preview')"
+            page.until(f"{drawn} !== null && {drawn}.naturalWidth === 8")
+            assert page.value(f"{drawn}.parentElement.textContent") == "preview, step 11 of 20"
             finish(run, pending, ROPA)
+            lease.release()
             page.until(f"document.querySelector('[data-item=\"{pending.id}\"] video') !== null")
             assert "All 2 items are done." in page.value("document.querySelector('.verdict').textContent")
         finally:

@@ -73,3 +73,17 @@ def test_parts_of_a_share_get_its_interval() -> None:
     scores = [Score(item.id, "checker.shape", 1.0, True) for item in items]
     (group,) = summarize(items, records, scores)
     assert group.metrics["checker.shape"].low == pytest.approx(0.7225, abs=1e-4)
+
+
+def test_two_items_that_differ_have_no_interval_below_no_calls_and_none_of_more_than_all() -> None:
+    items = [work_item("a", seed, ROPA) for seed in range(2)]
+    records = {items[0].id: done(items[0].id, 2), items[1].id: done(items[1].id, 30)}
+    shares = [Score(item.id, "checker.shape", value, True) for item, value in zip(items, (0.4, 0.9), strict=True)]
+    (group,) = summarize(items, records, shares)
+    for found in (group.rounds, group.speedup):
+        assert found is not None
+        assert found.low == 0
+        assert found.high is not None
+        assert found.high > found.maximum
+    share = group.metrics["checker.shape"]
+    assert (share.low, share.high) == (0, 1)

@@ -21,7 +21,7 @@ from genrun.runner.job.checks.launch import (
 )
 from genrun.runner.job.checks.loops import check_loops
 from genrun.runner.job.checks.model import check_components, check_offload, check_pipeline, check_quantization
-from genrun.runner.job.checks.output import check_folder, check_format, check_sound
+from genrun.runner.job.checks.output import check_folder, check_format, check_previews, check_sound
 from genrun.runner.job.checks.parallel import check_guidance, check_model_axes, check_ranks
 from genrun.runner.job.checks.sampling import (
     check_call,
@@ -63,6 +63,7 @@ CHECKS: Sequence[Check] = (
     check_steps,
     check_format,
     check_sound,
+    check_previews,
     check_folder,
     check_metrics,
     check_gates,

@@ -1,19 +1,25 @@
-"""Checks of what is written: whether the model makes it, with sound, and whether the folder of runs can be made."""
+"""Checks of what is written: whether the model makes it, what draws previews, and whether the folder of runs can be made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from genrun.adapters.checkpoint.integrity import check_component
 from genrun.adapters.files import is_folder, is_there, unusable
 from genrun.adapters.pipeline.families import fps_asked
 from genrun.runner.job.cell import Draft
+from genrun.runner.job.checkpoint import locate_part
 from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.files import HOME, expanded
 
 LONGEST = "/".join(("x" * 80, "2026-01-31T02-00-00-0000", "latents", "00", f".{'0' * 20}.00000000.tmp.safetensors"))
 """A path as long as the longest that a run has below the folder of runs."""
+
+
+TINY, TINY_CHANNELS = "AutoencoderTiny", 4
+"""Class of the decoders of previews, and their channels where config.json says nothing."""
 
 
 def check_format(cell: Draft) -> Iterator[JobProblem]:
@@ -68,6 +74,37 @@ def sound_problems(
                 f"sampling.options.frame_rate: {fps:g}, or output.sound: false"
             ),
         )
+
+
+def check_previews(cell: Draft) -> Iterator[JobProblem]:
+    """Refuse a decoder of previews that is not here, is none, or is for latents of another model."""
+    at = ("output", "previews", "decoder")
+    name = cell.root.text(at)
+    if name is None:
+        return
+    wrong = _decoder_problem(name, cell.root.place(at).folder, {} if cell.parts is None else cell.parts.vae_config)
+    if wrong:
+        yield cell.root.problem(at, f"{wrong}.")
+
+
+def _decoder_problem(name: str, base: Path, vae: Mapping[str, Any]) -> str:
+    """Say what is wrong with a decoder of previews for latents of a VAE; return "" for nothing."""
+    try:
+        found = locate_part(name, base)
+        folder = found.local_folder(None)
+        if found.file is not None:
+            return f"{name!r} is a file; wanted the folder of an {TINY}"
+        if folder is None:
+            return f"{name!r} is no folder on this machine. Get it: hf download {name}"
+        config = check_component(folder, name, None)
+    except (ValueError, OSError) as error:
+        return str(error).rstrip(".")
+    if config.get("_class_name") != TINY:
+        return f"{name!r} holds a {config.get('_class_name')}, and wanted is an {TINY}, such as TAESD"
+    channels, wanted = config.get("latent_channels", TINY_CHANNELS), vae.get("latent_channels") or vae.get("z_dim")
+    if isinstance(wanted, int) and channels != wanted:
+        return f"{name!r} decodes latents of {channels} channels, and this model's have {wanted}. Name one made for it"
+    return ""
 
 
 def check_folder(cell: Draft) -> Iterator[JobProblem]:

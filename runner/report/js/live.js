@@ -6,12 +6,25 @@ function isInUse() {
   return Boolean(state.lightbox) || allRows().some((row) => row.playing) || /^(INPUT|SELECT)$/.test(document.activeElement.tagName);
 }
 
-function showWork({ items, recorded, work }) {
+/* Draw what is known of an item in work where its clip will be; what was drawn before stays until the next is here. */
+function showPreview(stage, address, text) {
+  const before = stage.querySelector(".preview");
+  if (before && before.dataset.address === address) return;
+  const picture = make("img", { className: "preview", alt: text, src: address });
+  picture.dataset.address = address;
+  picture.addEventListener("load", () => stage.replaceChildren(picture, make("span", { className: "preview-step", textContent: text })));
+}
+
+function showWork({ items, recorded, work, previews, why }) {
   const running = Object.entries(work);
-  byId("live").textContent = `${recorded} of ${items} items have ended${running.length ? `, ${running.length} in work` : ""}.`;
+  byId("live").textContent = `${recorded} of ${items} items have ended${running.length ? `, ${running.length} in work` : ""}. ${why}`;
   for (const [id, [front, steps]] of running) {
     const stage = document.querySelector(`#rows [data-item="${CSS.escape(id)}"] .stage`);
-    if (stage && !stage.querySelector("img, video")) stage.textContent = `step ${front} of ${steps}`;
+    if (!stage || stage.querySelector("img:not(.preview), video")) continue;
+    if (previews[id]) {
+      const [drawn, of, version] = previews[id];
+      showPreview(stage, `live/${id}.jpg?${version}`, `preview, step ${drawn} of ${of}`);
+    } else stage.textContent = `step ${front} of ${steps}`;
   }
 }
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from genrun.runner import numbers
 from genrun.runner.score.summary import Group, is_solver_axis
-from genrun.runner.statistics import Estimate, estimate
+from genrun.runner.statistics import COUNTS, Estimate, estimate
 from genrun.runner.store.records import Record
 
 LONGEST_PAUSE_S = 60.0
@@ -58,7 +58,7 @@ def collect_seconds(groups: Sequence[Group], records: Mapping[str, Record]) -> S
     devices: dict[str, set[str]] = {}
     for group in groups:
         done = [record for item_id in group.item_ids if (record := records.get(item_id)) and record.status == "done"]
-        found = estimate([record.elapsed_s for record in done if record.elapsed_s > 0])
+        found = estimate([record.elapsed_s for record in done if record.elapsed_s > 0], within=COUNTS)
         if found is not None:
             by_group[group.label] = found
             devices[group.label] = {record.device for record in done}

@@ -12,7 +12,7 @@ from genrun.runner import numbers
 from genrun.runner.report import charts
 from genrun.runner.report.charts import Bar, Scale
 from genrun.runner.score.samples import IS_REFERENCE
-from genrun.runner.score.summary import Group
+from genrun.runner.score.summary import Group, is_solver_axis
 from genrun.runner.statistics import Estimate
 from genrun.runner.store.records import Record, Score
 
@@ -204,7 +204,7 @@ def build_table(
         *_metric_columns(shown),
     )
     cells = _with_bars([_cells(group, shown, saved, seconds) for group in groups])
-    cells = _with_best(cells, columns)
+    cells = _with_best(cells, columns, groups)
     rows = tuple(
         GroupRow(
             group,
@@ -234,15 +234,29 @@ def _with_bars(rows: Sequence[Sequence[TableCell]]) -> list[list[TableCell]]:
     return [[_with_bar(cell, scale) for cell, scale in zip(row, scales, strict=True)] for row in rows]
 
 
-def _with_best(rows: Sequence[Sequence[TableCell]], columns: Sequence[Column]) -> list[list[TableCell]]:
-    """Mark the best of every column that has a better end; those that read the same are all best, and none where all are."""
-    best: list[str | None] = []
-    for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
-        valued = [(cell.sort, cell.text) for cell in cells if cell.sort is not None]
-        chosen = (max if column.better == "high" else min)(valued, default=None, key=lambda pair: pair[0])
-        differ = len({text for _, text in valued}) > 1
-        best.append(chosen[1] if chosen is not None and column.better and differ else None)
-    return [[replace(cell, is_best=cell.text == text) for cell, text in zip(row, best, strict=True)] for row in rows]
+def _with_best(
+    rows: Sequence[Sequence[TableCell]], columns: Sequence[Column], groups: Sequence[Group]
+) -> list[list[TableCell]]:
+    """Mark the best of every column that has a better end; those that read the same are all best, and none where all are.
+
+    Solvers are held against those of the same model, and of whatever else the matrix varies.
+    """
+    places = [
+        tuple((axis, label) for axis, label in group.axes.items() if not is_solver_axis(axis)) for group in groups
+    ]
+    if not any(is_solver_axis(axis) for group in groups for axis in group.axes):
+        places = [()] * len(places)
+    best: dict[tuple[object, int], str] = {}
+    for place in dict.fromkeys(places):
+        beside = [row for row, at in zip(rows, places, strict=True) if at == place]
+        for at, (column, cells) in enumerate(zip(columns, zip(*beside, strict=True), strict=True)):
+            valued = [(cell.sort, cell.text) for cell in cells if cell.sort is not None]
+            if column.better and len({text for _, text in valued}) > 1:
+                best[place, at] = (max if column.better == "high" else min)(valued, key=lambda pair: pair[0])[1]
+    return [
+        [replace(cell, is_best=cell.text == best.get((place, at))) for at, cell in enumerate(row)]
+        for row, place in zip(rows, places, strict=True)
+    ]
 
 
 def _with_bar(cell: TableCell, scale: Scale) -> TableCell:

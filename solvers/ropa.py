@@ -26,9 +26,10 @@ Where this differs from the text:
 - e_i is the residual of one step. Eq. (9) takes it over w_i steps; the class over one, too.
 - Windows begin at w_i = K and grow to K: `initial_width` and `max_width`, 1 and 8 in the text. At 1 this is Jacobi
   iteration. Any w_i has the same fixed point, and no w_i costs an evaluation.
-- lambda begins at INITIAL (`initial_damping`: 1e-3 in the text, 1e-2 in the class), where the text's values need six to
-  eight bad rounds to do anything. It is one for the whole window; `damping_scope: state` has one for each state, as
-  algorithm 1 has. The gain ratio is of squared norms, and the class's has |r| in place of the predicted decrease.
+- lambda begins at 0 (`initial_damping`: 1e-3 in the text, 1e-2 in the class). From any of these it takes six to ten bad
+  rounds to reach 0.1, and a run has about as many: 0.3 is where it acts at once. It is one for the whole window;
+  `damping_scope: state` has one for each state, as algorithm 1 has. The gain ratio is of squared norms, and the class's
+  has |r| in place of the predicted decrease.
 - d is damped as it leaves the sweep, as the class does it. Algorithm 1 solves (J + lambda I) dx = R, which damps each step
   of the recursion once more: it took as many rounds or more where we measured.
 - `damping_rule: step` is the text's other rule: from 1e-3 double lambda until |dx| / |R| < 0.3. Since |dx| is |R| / (1 +
@@ -86,7 +87,7 @@ class Ropa:
             deviation).
         initial_width: w_i that a state begins with (K unless given; 1 in the paper).
         max_width: largest w_i (K unless given; 8 in the paper).
-        initial_damping: lambda that a state or window begins with.
+        initial_damping: lambda that a state or window begins with; below 0.1 it hardly ever acts.
         damping_rule: gain (the gain ratio, from round to round) or step (lambda is doubled until a state moves by less than
             0.3 of its residual).
         damping_scope: window (one lambda) or state (one for each, as in the paper's algorithm).
@@ -104,7 +105,7 @@ class Ropa:
     scale: Scale = "absolute"
     initial_width: int | None = None
     max_width: int | None = None
-    initial_damping: float = 0.3
+    initial_damping: float = 0.0
     damping_rule: Literal["gain", "step"] = "gain"
     damping_scope: Literal["window", "state"] = "window"
     curvature_rule: Literal["secant", "score"] = "secant"

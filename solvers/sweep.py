@@ -71,7 +71,7 @@ class Acceptance:
 
 
 def step_deviation(problem: Problem, index: int) -> float:
-    """Return the deviation of q(x_{i+1} | x_i, x0), the noise of DDPM's step from x_i (Ho et al., 2020, eq. 7); 0 for x_N."""
+    """Return the deviation of q(x_{i+1} | x_i, x0), of DDPM's step from x_i (Ho et al., 2020, eq. 7); 0 for x_N."""
     after = problem.sigma(index + 1) if index < problem.num_steps else 0.0
     if after == 0:
         return after

@@ -41,7 +41,9 @@ def paradigms(lab: Lab, setting: Setting, window: int, tolerance: float) -> Meas
 def parasolver(lab: Lab, setting: Setting, clone: Path, window: int, tolerance: float) -> Measured:
     """Measure `parasolver_forward` of a clone of github.com/Jianrong-Lu/ParaSolver, one process, M = 1, guidance 7.5."""
     with _importing(clone):
-        pipeline = import_module("sd_parasolver.stablediffusion_parasolver_ddim_mp").ParaSolverDDIMStableDiffusionPipeline
+        pipeline = import_module(
+            "sd_parasolver.stablediffusion_parasolver_ddim_mp"
+        ).ParaSolverDDIMStableDiffusionPipeline
         scheduler = import_module("sd_parasolver.paraddim_scheduler").ParaDDIMScheduler
     pipe = _with(lab, setting, pipeline, scheduler)
 

@@ -81,15 +81,15 @@ class Sampler:
     @torch.no_grad()
     def sample(self, pairs: Sequence[Pair], solver: Solver) -> list[Solution]:
         """Sample every pair with a solver."""
-        self.scheduler.set_timesteps(self.steps)  # which forgets the steps that it has taken
+        replay = self._replay(pairs[0])
         levels = noise_levels(self.scheduler)
         found: dict[int, Solution] = {}
         running: dict[int, Generator[Sequence[Point], list[Tensor], Solution]] = {}
         asked: dict[int, Sequence[Point]] = {}
         for number, pair in enumerate(pairs):
-            start, noise = self.start(pair), torch.Generator().manual_seed(pair.seed + 1)  # of steps that add some
-            replay = Replay(self.scheduler, start, torch.zeros_like(start), noise)
-            running[number] = solver.solve(Lane(replay, levels, start, 0))
+            if replay.stochastic:
+                replay = self._replay(pair)
+            running[number] = solver.solve(Lane(replay, levels, self.start(pair), 0))
             asked[number] = next(running[number])
         while asked:
             points = [(point, pairs[number].caption) for number, each in asked.items() for point in each]
@@ -101,6 +101,12 @@ class Sampler:
                     found[number] = stop.value
                     del asked[number]
         return [found[number] for number in range(len(pairs))]
+
+    def _replay(self, pair: Pair) -> Replay:
+        """The scheduler's steps, with a sample's own noise where they add some."""
+        self.scheduler.set_timesteps(self.steps)  # which forgets the steps that it has taken
+        start, noise = self.start(pair), torch.Generator().manual_seed(pair.seed + 1)
+        return Replay(self.scheduler, start, torch.zeros_like(start), noise)
 
     def evaluate(self, points: Sequence[tuple[Point, int]]) -> list[Tensor]:
         """Return the model's guided outputs at points of any steps and captions, each (1, ...)."""

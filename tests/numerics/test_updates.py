@@ -70,7 +70,7 @@ def test_turbo_skips_linear_states_that_no_longer_change(
     assert solution.x.tolist() == near(end)
 
 
-PLAIN = {"adaptive_bandwidth": False, "damping": False, "curvature": False}
+PLAIN: dict[str, Any] = {"adaptive_bandwidth": False, "damping": False, "curvature": False}
 
 
 def test_ropa_without_its_parts_is_turbos_sweep() -> None:

@@ -133,7 +133,7 @@ class Composition:
     def observe(self, index: int, x: State, output: Output) -> None:
         """Need nothing of it."""
 
-    def couple(self, index: int, correction: State) -> State:
+    def couple(self, index: int, correction: State, old: State | None, stepped: State) -> State:
         """Return a_i R_i^(k-1); the correction itself is R_i^(k)."""
         if self.full:
             return correction * output_gain(self.problem, index)
@@ -141,7 +141,7 @@ class Composition:
             return correction * 0  # R_i^(0)
         return self.partial[-1] * output_gain(self.problem, index)
 
-    def propose(self, index: int, old: State, stepped: State, new: State) -> State:
+    def propose(self, index: int, old: State, stepped: State, new: State, is_final: bool) -> State:
         """Return the accelerated value."""
         if not self.full and self.order > 1:
             residual = stepped - old

@@ -35,7 +35,7 @@ class Acceptance:
 
     The unit of state x_i is, by `scale`:
 
-    - `step`: the deviation of the noise that DDPM's step to x_i adds, as in the code of ParaDiGMS and ParaSolver;
+    - `step`: the deviation of the noise that DDPM's step from x_i adds, as in the code of ParaDiGMS and ParaSolver;
     - `noise`: the sampler's noise level sigma_i, not below `least_sigma`;
     - `absolute`: 1, the latents' own;
     - `rmse`: the deviation of the latents, as the newest x0-prediction shows it: the unit of latent RMSE.
@@ -71,11 +71,11 @@ class Acceptance:
 
 
 def step_deviation(problem: Problem, index: int) -> float:
-    """Return the deviation of q(x_i | x_{i-1}, x0), the noise of DDPM's step to x_i (Ho et al., 2020, eq. 7)."""
-    after = problem.sigma(index)
-    if index == 0 or after == 0:
+    """Return the deviation of q(x_{i+1} | x_i, x0), of DDPM's step from x_i (Ho et al., 2020, eq. 7); 0 for x_N."""
+    after = problem.sigma(index + 1) if index < problem.num_steps else 0.0
+    if after == 0:
         return after
-    kept = problem.alpha(index - 1) * after / (problem.alpha(index) * problem.sigma(index - 1))
+    kept = problem.alpha(index) * after / (problem.alpha(index + 1) * problem.sigma(index))
     return after * math.sqrt(max(0.0, 1 - kept**2))
 
 
@@ -95,12 +95,15 @@ class Coupling(Protocol):
         """Learn from the evaluation made at state x_index, before its step is taken."""
         ...
 
-    def couple(self, index: int, correction: State) -> State:
-        """Return A_i d_i."""
+    def couple(self, index: int, correction: State, old: State | None, stepped: State) -> State:
+        """Return A_i d_i, given S_i(x_i, m_i), and x_{i+1} so far; None after the last evaluated state."""
         ...
 
-    def propose(self, index: int, old: State, stepped: State, new: State) -> State:
-        """Return the next iterate of x_index, given S(x, m) of the step before it and the full sweep's value `new`."""
+    def propose(self, index: int, old: State, stepped: State, new: State, is_final: bool) -> State:
+        """Return the next iterate of x_index, given S(x, m) of the step before it and the full sweep's value `new`.
+
+        Up to the new front the value is `new` whatever is returned: `is_final` tells so.
+        """
         ...
 
 
@@ -119,11 +122,11 @@ class Scaled:
     def observe(self, index: int, x: State, output: Output) -> None:
         """Need nothing of it."""
 
-    def couple(self, index: int, correction: State) -> State:
+    def couple(self, index: int, correction: State, old: State | None, stepped: State) -> State:
         """Return A_i d_i."""
         return correction * self.gain(index)
 
-    def propose(self, index: int, old: State, stepped: State, new: State) -> State:
+    def propose(self, index: int, old: State, stepped: State, new: State, is_final: bool) -> State:
         """Take the full sweep's value."""
         return new
 
@@ -189,14 +192,14 @@ def sweep(at: Trajectory, states: list[State], outputs: list[Output], coupling: 
         coupling.observe(index, x, output)
         new, history = problem.step(index, x, output, history)
         del output
-        stepped = new
+        stepped, old = new, states[index + 1 - at.front] if outputs else None
         if correction is not None and problem.carries(index):
             # `new` already has the correction in it, through the state in the memory: take it out for S_i of x_i alone.
             stepped = new - correction * sigma_ratio(problem, index)
-            change = stepped + coupling.couple(index, correction) - new
+            change = stepped + coupling.couple(index, correction, old, stepped) - new
             new, history = problem.hold(index + 1, new + change), problem.moved(index + 1, history, change)
         elif correction is not None:
-            new = problem.hold(index + 1, stepped + coupling.couple(index, correction))
+            new = problem.hold(index + 1, stepped + coupling.couple(index, correction, old, stepped))
         if not outputs:
             states.append(new)
             break
@@ -204,10 +207,11 @@ def sweep(at: Trajectory, states: list[State], outputs: list[Output], coupling: 
         x = states[position]
         correction = new - x
         residual = max(residual, rms(correction))
-        proposed = coupling.propose(index + 1, x, stepped, new)
+        is_final = accepted is None
+        proposed = coupling.propose(index + 1, x, stepped, new, is_final)
         # Up to the new front the plain value, not the coupling's: it has to be what the sequential loop makes.
-        states[position] = new if accepted is None else problem.hold(index + 1, proposed)
-        if accepted is None and not settled(index + 1, correction):
+        states[position] = new if is_final else problem.hold(index + 1, proposed)
+        if is_final and not settled(index + 1, correction):
             accepted = (index + 1, history)
         if not bool(correction.any()):
             correction = None  # so that the next step is the scheduler's own, to the last bit

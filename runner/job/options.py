@@ -24,7 +24,7 @@ DEFAULT_SOLVER = "sequential"
 NO_CACHE = "none"
 OF_THE_JOB = {"solver": ("kind", "confidence")}
 """Section -> keys that are the job's own and no option of its kind; elsewhere the kind alone."""
-NEWER = {"scale"}
+NEWER = {"scale", "initial_width", "max_width", "initial_damping", "damping_rule", "damping_scope", "curvature_rule"}
 """Options that solvers of 0.1.0 did not have: at their defaults they are no part of an item."""
 
 MAX_SEED = 2**63 - 1

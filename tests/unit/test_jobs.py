@@ -30,7 +30,7 @@ def items_of(job: str, *sets: str) -> list[dict[str, Any]]:
 
 def test_the_jobs_of_the_papers_and_of_each_model_ship() -> None:
     assert {"hunyuan.yaml", "wan.yaml", "cogvideox.yaml", "sd35.yaml", "flux.yaml"} <= set(NAMES)
-    assert len(BENCHES) == 9
+    assert len(BENCHES) == 14
 
 
 @pytest.mark.parametrize("name", NAMES)

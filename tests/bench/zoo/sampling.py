@@ -44,9 +44,10 @@ class Sampler:
         root: folder of trained models.
         steps: N.
         guidance: the guidance scale; at 1 or less the model is called without the empty caption, as pipelines do.
+        scheduler: a class of diffusers in place of the pipeline's own, with that one's configuration.
     """
 
-    def __init__(self, name: str, root: Path, steps: int, guidance: float) -> None:
+    def __init__(self, name: str, root: Path, steps: int, guidance: float, scheduler: str | None = None) -> None:
         logging.getLogger("transformers").setLevel(logging.ERROR)
         self.model, self.guidance = MODELS[name], guidance
         self.pipe: Any = import_module("diffusers").DiffusionPipeline.from_pretrained(
@@ -56,6 +57,8 @@ class Sampler:
         self.text = texts(self.pipe, self.model)
         self.captions = len(self.model.pictures().captions)
         self.scheduler: Any = self.pipe.scheduler
+        if scheduler is not None:
+            self.scheduler = getattr(import_module("diffusers"), scheduler).from_config(self.scheduler.config)
         self.steps = steps
 
     @property
@@ -78,13 +81,14 @@ class Sampler:
     @torch.no_grad()
     def sample(self, pairs: Sequence[Pair], solver: Solver) -> list[Solution]:
         """Sample every pair with a solver."""
-        self.scheduler.set_timesteps(self.steps)  # which forgets the steps that it has taken
-        start = self.start(pairs[0])
-        replay, levels = Replay(self.scheduler, start, torch.zeros_like(start)), noise_levels(self.scheduler)
+        replay = self._replay(pairs[0])
+        levels = noise_levels(self.scheduler)
         found: dict[int, Solution] = {}
         running: dict[int, Generator[Sequence[Point], list[Tensor], Solution]] = {}
         asked: dict[int, Sequence[Point]] = {}
         for number, pair in enumerate(pairs):
+            if replay.stochastic:
+                replay = self._replay(pair)
             running[number] = solver.solve(Lane(replay, levels, self.start(pair), 0))
             asked[number] = next(running[number])
         while asked:
@@ -97,6 +101,12 @@ class Sampler:
                     found[number] = stop.value
                     del asked[number]
         return [found[number] for number in range(len(pairs))]
+
+    def _replay(self, pair: Pair) -> Replay:
+        """The scheduler's steps, with a sample's own noise where they add some."""
+        self.scheduler.set_timesteps(self.steps)  # which forgets the steps that it has taken
+        start, noise = self.start(pair), torch.Generator().manual_seed(pair.seed + 1)
+        return Replay(self.scheduler, start, torch.zeros_like(start), noise)
 
     def evaluate(self, points: Sequence[tuple[Point, int]]) -> list[Tensor]:
         """Return the model's guided outputs at points of any steps and captions, each (1, ...)."""

@@ -45,6 +45,7 @@ class Observation:
         rounds: parallel model calls.
         nfe: evaluations.
         evaluation_s: seconds of one evaluation, decoding and writing shared out among them.
+        time: slots that shared the rounds.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Observation:
     rounds: int
     nfe: int
     evaluation_s: float
+    time: int = 1
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def observe(item: WorkItem, record: Record) -> Observation | None:
         return None
     slots = record.mesh.get("time", 1)
     in_a_row = Cost(stats.rounds, stats.nfe, 1.0, 1).seconds(slots)
-    return Observation(*keys_of(item), stats.rounds, stats.nfe, record.elapsed_s / in_a_row)
+    return Observation(*keys_of(item), stats.rounds, stats.nfe, record.elapsed_s / in_a_row, slots)
 
 
 def keys_of(item: WorkItem) -> tuple[str, str]:
@@ -110,24 +112,28 @@ def observations(base: Path) -> Iterator[Observation]:
             yield Observation(**json.loads(line))
 
 
-def cost_of(item: WorkItem, seen: Iterable[Observation]) -> Cost | None:
-    """Return what an item is expected to cost; None while its model at this size, or its solver, has not been seen."""
+def cost_of(item: WorkItem, seen: Iterable[Observation], time: int | None = None) -> Cost | None:
+    """Return what an item is expected to cost; None while its model at this size, or its solver, has not been seen.
+
+    An evaluation takes what it took where as many slots shared the rounds as `time` says, if that was seen.
+    """
     model, solver = keys_of(item)
     same_model = [each for each in seen if each.model == model]
     same = [each for each in same_model if each.solver == solver]
     if not same:
         return None
-    evaluation_s = median(each.evaluation_s for each in same_model)
+    shared = [each for each in same_model if each.time == time] or same_model
+    evaluation_s = median(each.evaluation_s for each in shared)
     return Cost(fmean(each.rounds for each in same), fmean(each.nfe for each in same), evaluation_s, len(same))
 
 
-def costs_of(items: Sequence[WorkItem], seen: Sequence[Observation]) -> list[Cost | None]:
+def costs_of(items: Sequence[WorkItem], seen: Sequence[Observation], time: int | None = None) -> list[Cost | None]:
     """Return what each item is expected to cost; None where nothing like it has been seen."""
     known: dict[tuple[str, str], Cost | None] = {}
     for item in items:
         key = (str(item.model), str((item.solver, item.sampling)))
         if key not in known:
-            known[key] = cost_of(item, seen)
+            known[key] = cost_of(item, seen, time)
     return [known[str(item.model), str((item.solver, item.sampling))] for item in items]
 
 

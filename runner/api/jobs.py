@@ -126,8 +126,13 @@ class Forecast:
     predictions: tuple[Prediction, ...] = ()
 
 
-def forecast(loaded: LoadedJob, items: Sequence[WorkItem]) -> Forecast:
+def forecast(loaded: LoadedJob, items: Sequence[WorkItem], why: str = "") -> Forecast:
     """Say which ranks a job would use and why, and how long that takes as far as earlier runs in its folder tell.
+
+    Args:
+        loaded: the job.
+        items: its plan.
+        why: why its ranks are arranged as they are, where `arrange` has decided it.
 
     Raises:
         UsageError: its launcher cannot start such ranks.
@@ -140,7 +145,7 @@ def forecast(loaded: LoadedJob, items: Sequence[WorkItem]) -> Forecast:
     mesh = make_launcher(spec, loaded.document, items).mesh
     elastic = is_elastic(spec) and mesh.data > 1
     auto = spec.parallel.time == "auto" and mesh.ranks > 1
-    why = mesh_request_of(spec, items).choice(mesh.ranks).why if auto else "as the job says"
+    why = why or (mesh_request_of(spec, items).choice(mesh.ranks).why if auto else "as the job says")
     costs = tuple(costs_of(items, list(observations(Path(spec.output.dir)))))
     known = [cost for cost in costs if cost is not None]
     meshes = alternatives(mesh) if known and len(known) == len(costs) else ()

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
+from genrun.runner.api.arranging import arrange
 from genrun.runner.api.beginning import as_begun
 from genrun.runner.api.finding import AnyRun, find_item, run_folder, texts
-from genrun.runner.api.jobs import AnyJob, load_job, with_runs
+from genrun.runner.api.jobs import AnyJob, with_runs
 from genrun.runner.api.launching import Submission, is_at_work, launch
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import SubmissionRefusedError, UsageError
@@ -66,7 +67,7 @@ def submit(
     from genrun.runner.submit.lock import of_job
     from genrun.runner.submit.resume import open_run
 
-    made, origin = _job(job, sets, runs, listener)
+    made, origin = _job(job, sets, runs, listener, new=new)
     base, job_folder = Path(made.spec.output.dir), Path(made.spec.output.dir) / made.spec.name
     named = None if run is None else run_folder(run, base)
     made = made if new else as_begun(made, named, job, with_runs(sets, runs), listener)
@@ -132,7 +133,7 @@ def preview(
     """
     from genrun.runner.submit.match import check_same, find_run
 
-    made, origin = _job(job, sets, runs, listener)
+    made, origin = _job(job, sets, runs, listener, new=new)
     base = Path(made.spec.output.dir)
     named = None if run is None else run_folder(run, base)
     made = made if new else as_begun(made, named, job, with_runs(sets, runs), listener)
@@ -321,15 +322,18 @@ def rerun(
 
 
 def _job(
-    job: AnyJob, sets: Sequence[str], runs: str | os.PathLike[str] | None, listener: Listener
+    job: AnyJob, sets: Sequence[str], runs: str | os.PathLike[str] | None, listener: Listener, *, new: bool
 ) -> tuple[SubmittedJob, Mapping[str, Origin]]:
-    """Load and plan a job, and say its warnings."""
+    """Load and plan a job, and say its warnings and how its ranks were chosen."""
     from genrun.runner.job.certificates import sentence
     from genrun.runner.submit.match import SubmittedJob
 
-    loaded = load_job(job, with_runs(sets, runs))
+    arranged = arrange(job, with_runs(sets, runs), new=new)
+    loaded = arranged.loaded
     for warning in loaded.warnings:
         listener.say(warning)
+    if arranged.why:
+        listener.say(f"Ranks: {arranged.mesh}; {arranged.why}.")
     made = SubmittedJob.of(loaded)
     for line in dict.fromkeys(sentence(str(item.solver["kind"]), item.promise) for item in made.items if item.promise):
         listener.say(f"{line}.")

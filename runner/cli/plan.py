@@ -79,14 +79,15 @@ def plan(
     pictures.
     """
     from genrun.runner.api import jobs
+    from genrun.runner.api.arranging import arrange, measure
 
-    loaded = jobs.load_job(job_of(job), sets)
     if memory or gpu_memory is not None:
-        _put_memory(loaded, gpu_memory, as_json)
+        _put_memory(jobs.load_job(job_of(job), sets), gpu_memory, as_json)
         return
-    items = jobs.plan(loaded)
     if calibrate:
-        jobs.calibrate(loaded, items, Terminal())
+        measure(job_of(job), sets, Terminal())
+    found = arrange(job_of(job), sets)
+    items = found.items
     if as_json:
         put_json([item.to_dict() for item in items])
     elif listing:
@@ -95,7 +96,7 @@ def plan(
         _put_counts(items)
     if not as_json:
         say(f"{len(items):,} items")
-        _put_forecast(loaded, items)
+        _put_forecast(found.loaded, items, found.why)
 
 
 def _put_items(items: Sequence[WorkItem]) -> None:
@@ -115,12 +116,12 @@ def _put_counts(items: Sequence[WorkItem]) -> None:
     put_table((*axes, "prompts", "seeds", "items"), rows, right=("prompts", "seeds", "items"))
 
 
-def _put_forecast(loaded: LoadedJob, items: Sequence[WorkItem]) -> None:
+def _put_forecast(loaded: LoadedJob, items: Sequence[WorkItem], why: str) -> None:
     """Say which ranks would be used and why, and how long that takes as far as earlier runs can tell."""
     from genrun.runner.api import jobs
 
     try:
-        found = jobs.forecast(loaded, items)
+        found = jobs.forecast(loaded, items, why)
     except GenrunError as error:
         say(f"Ranks: {error}")
         return

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import coverage
+from . import coverage, targets
 from .models import MODELS
 from .train import train
 
@@ -39,12 +39,30 @@ def main() -> None:
     covering.add_argument("--out", type=Path, default=Path("runs/.coverage"), help="folder of the results")
     covering.add_argument("--picture", type=Path, help="draw the shares here")
     covering.add_argument("--threads", type=int, default=1)
+    aiming = commands.add_parser(
+        "targets", help="rounds at equal error beside the other solvers; goes on where it stopped"
+    )
+    aiming.add_argument("--models", default=",".join(coverage.REPORTED))
+    aiming.add_argument("--workers", default=",".join(map(str, targets.WORKERS)))
+    aiming.add_argument("--peers", default=",".join(targets.PEERS))
+    aiming.add_argument("--samples", type=int, default=32)
+    aiming.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so long")
+    aiming.add_argument("--zoo", type=Path, default=Path("runs/.zoo"), help="folder of the models")
+    aiming.add_argument("--out", type=Path, default=Path("runs/.targets"), help="folder of the results")
+    aiming.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     if chosen.command == "list":
         for name, model in MODELS.items():
             print(f"{name:14} {'for tuning' if model.tuned else 'reported  '}  {model.title}")
         return
     torch.set_num_threads(chosen.threads)
+    if chosen.command == "targets":
+        workers = [int(each) for each in chosen.workers.split(",")]
+        until = time.time() + 60 * chosen.minutes
+        models, peers = chosen.models.split(","), chosen.peers.split(",")
+        targets.measure(models, workers, peers, chosen.zoo, chosen.out, chosen.samples, until)
+        targets.summarize(chosen.out, chosen.samples)
+        return
     if chosen.command == "coverage":
         coverage.cover(
             chosen.models.split(","),

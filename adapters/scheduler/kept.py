@@ -193,7 +193,7 @@ class Kept:
     def _check_variables(self, local: Mapping[str, Any]) -> None:
         for name, before in self._variables.items():
             now = local.get(name)
-            if now is before or _is_cast(now, before):
+            if now is before or _is_same(now, before):
                 continue
             raise RefusedError(
                 f"this pipeline takes `{name}` over from one step to the next, and a solver takes steps out of order; "
@@ -241,9 +241,16 @@ def _attributes_of(one: Any) -> dict[str, Any]:
     return object.__getattribute__(one, "__dict__")
 
 
-def _is_cast(now: Any, before: Any) -> bool:
-    both = isinstance(now, Tensor) and isinstance(before, Tensor) and now.shape == before.shape
-    return both and (torch.equal(now.to(before.dtype), before) or torch.equal(before.to(now.dtype), now))
+def _is_same(now: Any, before: Any) -> bool:
+    """Return whether a variable holds what it held, cast to another type or repeated along its batch."""
+    if not (isinstance(now, Tensor) and isinstance(before, Tensor) and now.ndim and now.shape[1:] == before.shape[1:]):
+        return False
+    if now.shape[0] > before.shape[0] > 0:
+        copies = -(-now.shape[0] // before.shape[0])
+        before = before.repeat(copies, *[1] * (before.ndim - 1))[: now.shape[0]]
+    if now.shape != before.shape:
+        return False
+    return torch.equal(now.to(before.dtype), before) or torch.equal(before.to(now.dtype), now)
 
 
 def keeps(one: Any) -> bool:

@@ -320,7 +320,7 @@ class Session:
         gathered, notes = exchange.gather(self._outputs, count, self._check(), self._notes())
         self.blocks = (self.blocks[0] + notes[0], self.blocks[1] + notes[1])
         self._learn_casts(notes[2])
-        if notes[3]:
+        if notes[3] or self.blends:  # that a state came back as it was is worth knowing too
             self._learn_blends(gathered[0])
         outputs = {(e.index, e.turn): output for e, output in zip(self._round, gathered, strict=True)}
         self._outputs, self._round, self._came_back, gathered = [], [], [], []

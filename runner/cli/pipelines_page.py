@@ -16,7 +16,7 @@ steps: solver `sequential`, `paradigms` and `collocation` (exact) at tolerance 0
 {date} with diffusers {diffusers}, in {dtype} on a CPU, by a harness that reads those tests from diffusers' repository
 and is not part of this one: of {classes} classes with a finite plain result **{exact} have the plain pipeline's bits
 under every solver** ({percent:.1f} %), {refused} are refused by name, and {other} are neither. Joined from the runs of
-a day. {absent}
+two days. {absent}
 
 A class counts once, with the family of its folder in diffusers.
 

@@ -154,6 +154,24 @@ def test_a_loop_that_keeps_its_schedulers_memory_is_followed_unless_it_steps_par
                 pipe()
 
 
+@pytest.mark.parametrize("blended", [(0, 1), (2, 3), (STEPS - 2,)], ids=["first", "middle", "last"])
+def test_a_loop_that_changes_its_latents_in_some_steps_alone_is_followed(blended: tuple[int, ...]) -> None:
+    class Some(Tiny):
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            x = torch.randn(1, 3, 4, 4, generator=generator(1))
+            for i, t in enumerate(self.scheduler.timesteps):
+                x = x + 0.1 * x.roll(1, dims=1) if i in blended else x
+                x = self.scheduler.step(self.model(x, t), t, x).prev_sample
+            return x
+
+    pipe = Some(MATRIX["flow-euler"]())
+    plain = pipe()
+    for solver, options in EXACT.items():
+        with genrun.parallelize(pipe, solver, **options):
+            assert torch.equal(pipe(), plain), solver
+
+
 def test_a_pipeline_without_a_scheduler_is_refused() -> None:
     class Upsampler:
         def __call__(self) -> None: ...

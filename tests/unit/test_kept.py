@@ -14,7 +14,7 @@ from genrun.adapters.checkpoint.pipeline_loops import Loops
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler import kept
 from genrun.adapters.scheduler.changes import Casts
-from tests.tiny import build
+from tests.tiny import build, generator
 from tests.tiny.loops import EXACT, MATRIX, STEPS, Tiny, on_ranks
 from tests.unit.test_loops import arguments, check_exact
 
@@ -122,6 +122,28 @@ def test_a_variable_of_the_loop_that_is_taken_over_is_refused_by_name(monkeypatc
     )
     with genrun.parallelize(pipe, "ropa"), refusal:
         pipe()
+
+
+def test_a_variable_that_a_loop_casts_and_repeats_once_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Masked(Tiny):
+        def __call__(self) -> Tensor:
+            self.scheduler.set_timesteps(STEPS)
+            x = torch.randn(2, 3, 4, 4, generator=generator(1))
+            mask = torch.rand(1, 3, 4, 4, generator=generator(2))
+            for t in self.scheduler.timesteps:
+                if mask.shape[0] < 2:
+                    mask = mask.repeat(2, 1, 1, 1).bfloat16()
+                output = self.model(x * mask.bfloat16(), t)
+                x = self.scheduler.step(output, t, x, return_dict=False)[0]
+            return x
+
+    loops = Loops(steps=True, several=False, repeats=(), carried=("mask",))
+    monkeypatch.setattr(kept, "loops_of_type", lambda _: loops)
+    pipe = Masked(MATRIX["flow-euler"]())
+    plain = pipe()
+    for solver, options in EXACT.items():
+        with genrun.parallelize(pipe, solver, **options):
+            assert torch.equal(pipe(), plain), solver
 
 
 def two_calls(pipe: Any) -> Tensor:

@@ -138,7 +138,7 @@ PUBLISHED = {
 """ROPA's tables 1 and 2: speedups of HunyuanVideo and SD3.5-Large with K = 2 / 4 / 8."""
 MODELS = ("video-dit", "dit-flow")
 ERROR = 0.02
-"""At 0.05 every window of neighbouring steps moves by all its K states a round on these models, and all methods are alike."""
+"""At 0.05 every window of neighbouring steps moves by all of its states a round on these models: methods are alike."""
 
 
 def ropa(asked: Asked) -> str:

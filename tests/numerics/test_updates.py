@@ -14,7 +14,7 @@ import torch
 
 import genrun
 from genrun.solvers import FlowProblem, Solution, registry, solve
-from tests.numerics.worlds import Recorder
+from tests.numerics.worlds import PROBLEMS, Recorder, stiff
 from tests.tiny import build
 
 SIGMAS = (1.0, 0.8, 0.5, 0.2, 0.0)
@@ -160,6 +160,25 @@ def test_ropas_secants_are_of_the_last_two_rounds_and_serve_the_sweep_that_finds
     assert rounds[2][4] != near(exact[4])
     assert rounds[3][4] == near(exact[4])
     assert rounds[3][5] != near(exact[5])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"initial_width": 1, "max_width": 3},
+        {"initial_damping": 0.3, "damping_scope": "state"},
+        {"damping_rule": "step"},
+        {"curvature_rule": "score", "gamma": 0.0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_no_option_of_ropa_moves_its_fixed_point(kind: str, options: dict[str, Any]) -> None:
+    problem, denoise = PROBLEMS[kind](), stiff()
+    expected = solve(problem, Recorder(problem, denoise), "sequential").x
+    found = solve(problem, Recorder(problem, denoise), "ropa", workers=6, tolerance=0.0, **options)
+    assert torch.equal(found.x, expected)
+    assert found.rounds <= problem.num_steps
 
 
 @pytest.mark.parametrize(

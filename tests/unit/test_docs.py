@@ -258,3 +258,9 @@ def test_every_option_of_every_table_is_explained() -> None:
         for name in re.findall(rf"<!-- table: {cell} ?([\w-]*) -->", text(page)):
             rows = tables.table(*([cell, name] if name else [cell])).splitlines()[2:]
             assert all(row.rsplit("|", 2)[1].strip() for row in rows), f"{page.name}: {cell} {name}"
+
+
+def test_every_table_of_the_papers_is_measured() -> None:
+    blocks = re.findall(r"<!-- measured: ([\w-]+) -->\n(.*?)<!-- end -->", text(DOCS / "papers.md"), re.DOTALL)
+    assert {name for name, _ in blocks} == {"turbo-ddpm", "turbo-ddim", "turbo-rho", "ropa", "ropa-parts"}
+    assert all("\n|---|" in table for _, table in blocks)

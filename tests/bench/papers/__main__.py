@@ -19,7 +19,7 @@ def main() -> None:
     """Measure the tables, and write each into the page as soon as it is there."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.papers", description="The tables of docs/papers.md.")
     parser.add_argument("--only", default=",".join(TABLES), metavar="A,B", help=f"of {', '.join(TABLES)}")
-    parser.add_argument("--samples", type=int, default=8, help="of each setting (default: 8)")
+    parser.add_argument("--samples", type=int, default=4, help="of each setting (default: 4)")
     parser.add_argument("--zoo", type=Path, default=Path("runs/.zoo"), help="folder of the models (default: runs/.zoo)")
     parser.add_argument("--peers", type=Path, metavar="FOLDER", help="a clone of github.com/Jianrong-Lu/ParaSolver")
     parser.add_argument("--page", type=Path, default=PAGE, help="whose tables are written (default: docs/papers.md)")

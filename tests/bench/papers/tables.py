@@ -27,7 +27,7 @@ class Asked:
 
     Attributes:
         lab: the models.
-        samples: of each setting; a tenth of the samples, at least one, with 1000 steps.
+        samples: of each setting; a quarter of them with 1000 steps, half of them in ROPA's tables 1 and 2.
         clone: of ParaSolver's repository, or None.
     """
 
@@ -63,12 +63,12 @@ def turbo_ddim(asked: Asked) -> str:
         setting = Setting(EPSILON, steps, 7.5, asked.samples, scheduler)
         rows = [
             ("ParaDiGMS, .01", theirs[0], asked.lab.measure(setting, "paradigms", workers=8, tolerance=0.01, **STEP)),
-            ("ParaSolver, .01", theirs[1], asked.lab.measure(setting, "parasolver", workers=8, tolerance=0.01, **STEP)),
+            ("ParaSolver, .05", theirs[1], asked.lab.measure(setting, "parasolver", workers=8, tolerance=0.05, **STEP)),
         ]
         if scheduler == "DDIMScheduler":
             rows.insert(1, ("... its authors' code, in diffusers", "", peers.paradigms(asked.lab, setting, 8, 0.01)))
             if asked.clone is not None:
-                own = peers.parasolver(asked.lab, setting, asked.clone, 8, 0.01)
+                own = peers.parasolver(asked.lab, setting, asked.clone, 8, 0.05)
                 rows.append(("... its authors' code, from GitHub", "", own))
         found = asked.lab.measure(setting, "parasolver-turbo", **STEP, **turbo(8, 0.03, steps))
         rows.append(("ParaSolver-Turbo, .03", theirs[2], found))
@@ -119,13 +119,13 @@ def compared(rows: Sequence[tuple[str, str, Measured]], setting: Setting, title:
 
 
 METHODS = (
-    ("ParaDiGMS", "paradigms", (0.02, 0.07, 0.2)),
-    ("ParaTAA", "parataa", (0.02, 0.07, 0.2)),
-    ("ParaSolver", "parasolver", (0.03, 0.1, 0.3)),
-    ("CHORDS", "chords", (0.01, 0.05, 0.2)),
-    ("ParaSolver-Turbo", "parasolver-turbo", (0.03, 0.085, 0.2)),
-    ("ROPA", "ropa", (0.03, 0.085, 0.2)),
-    ("`collocation` (ours), not calibrated", "collocation", (0.02, 0.06, 0.15)),
+    ("ParaDiGMS", "paradigms", (0.01, 0.05, 0.2)),
+    ("ParaTAA", "parataa", (0.01, 0.05, 0.2)),
+    ("ParaSolver", "parasolver", (0.01, 0.05, 0.2)),
+    ("CHORDS", "chords", (0.02, 0.1, 0.5)),
+    ("ParaSolver-Turbo", "parasolver-turbo", (0.01, 0.04, 0.12)),
+    ("ROPA", "ropa", (0.01, 0.04, 0.12)),
+    ("`collocation` (ours), not calibrated", "collocation", (0.02, 0.06, 0.18)),
 )
 """Names, kinds, and tolerances in each solver's own default unit, on both sides of the error that is read off."""
 PUBLISHED = {
@@ -137,19 +137,21 @@ PUBLISHED = {
 }
 """ROPA's tables 1 and 2: speedups of HunyuanVideo and SD3.5-Large with K = 2 / 4 / 8."""
 MODELS = ("video-dit", "dit-flow")
-ERROR = 0.05
+ERROR = 0.02
+"""At 0.05 every window of neighbouring steps moves by all of its states a round on these models: methods are alike."""
 
 
 def ropa(asked: Asked) -> str:
     """ROPA's tables 1 and 2: speedup at equal error."""
     found: dict[tuple[str, str], str] = {}
+    samples = max(2, asked.samples // 2)  # of each of 63 settings a model
     for model in MODELS:
-        setting = Setting(model, 50, 5.0, asked.samples)
+        setting = Setting(model, 50, 5.0, samples)
         for name, kind, tolerances in METHODS:
             cells = [asked.lab.speedup(setting, kind, tolerances, ERROR, {"workers": k}) for k in (2, 4, 8)]
             found[name, model] = " / ".join(cells)
     lines = [
-        f"K = 2 / 4 / 8, N = 50, guidance 5, {asked.samples} samples of each; ours at a mean latent RMSE of {ERROR}.",
+        f"K = 2 / 4 / 8, N = 50, guidance 5, {samples} samples of each; ours at a mean latent RMSE of {ERROR}.",
         "",
         "| | HunyuanVideo, the paper | `video-dit` | SD3.5-Large, the paper | `dit-flow` |",
         "|---|---|---|---|---|",

@@ -2,9 +2,9 @@
 
     python -m tests.bench.lora_sweep
 
-makes 20 prompts of a demo model with each of 5 LoRAs, and with one LoRA and 5 seeds, in turn and each first every other time,
-from the first claim to the last record of a worker; what is loaded and encoded counts. Processor time stands beside the
-wall's: on a busy machine it is what tells.
+makes 20 prompts of a demo model with each of 5 LoRAs, and with one LoRA and 5 seeds, in turn and each first every other
+time, from the first claim to the last record of a worker; what is loaded and encoded counts. Processor time stands beside
+the wall's: on a busy machine it is what tells.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def timed(root: Path, document: dict[str, Any]) -> Taken:
         contextlib.redirect_stdout(io.StringIO()),
         patch.object(loading, "load", counted),
         patch.object(lora, "put_loras", measured),
+        patch.object(loading, "put_loras", measured),
     ):
         Rank(folder, Order("job")).run(Engine)
     wall, processor = time.monotonic() - wall, time.process_time() - processor

@@ -131,7 +131,11 @@ def test_ids_follow_the_content_of_inputs_and_not_their_names_or_the_prompts(fol
     ("pipeline", "row", "message"),
     [
         (IMG2IMG, {"image": "in/none.png"}, "prompts[0].image 'in/none.png': there is no such file."),
-        (IMG2IMG, {"image": "https://x.org/a.png"}, "there is no such file. Nothing is fetched from an address: download"),
+        (
+            IMG2IMG,
+            {"image": "https://x.org/a.png"},
+            "there is no such file. Nothing is fetched from an address: download",
+        ),
         (IMG2IMG, {"image": "job.yaml"}, "prompts[0].image 'job.yaml': no picture or clip. There are:"),
         (IMG2IMG, {"image": "in/cut.png"}, "prompts[0].image 'in/cut.png': cut off or damaged:"),
         (IMG2IMG, {"image": "in/9.mp4"}, "prompts[0].image is a clip of 9 frames, and"),

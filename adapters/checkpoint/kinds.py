@@ -51,7 +51,7 @@ def refuse_kind(names: Collection[str], name: str, wanted: str, kinds: Collectio
         CheckpointError: it is of one of the kinds.
     """
     kind = kind_of(names)
-    if kind in kinds:
+    if kind is not None and kind in kinds:
         raise CheckpointError(f"{name} is {kind}, and {wanted} is wanted there", REMEDIES.get(kind, "Name another"))
 
 

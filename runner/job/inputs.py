@@ -21,6 +21,7 @@ Look = Callable[[Path], "InputFile | InputError"]
 Inputs = Mapping[str, tuple[InputFile, ...]]
 """Field of a prompt -> its files."""
 
+_ADDRESS = re.compile(r"[a-z]{2,10}://", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -54,11 +55,11 @@ def found_inputs(root: Value, prompts: Sequence[Prompt], look: Look) -> tuple[li
             looked = [(name, look(located(name, prompt.origin.folder))) for name in names]
             for name, file in looked:
                 if isinstance(file, InputError):
-                    wanted = (
-                        ""
-                        if prompt.origin.line or Path(name).is_absolute()
-                        else " Paths are relative to the current folder here."
-                    )
+                    wanted = ""
+                    if _ADDRESS.match(name):
+                        wanted = " Nothing is fetched from an address: download it, and name the file."
+                    elif not prompt.origin.line and not Path(name).is_absolute():
+                        wanted = " Paths are relative to the current folder here."
                     problems.append(problem_of(root, prompt, field, f"{shown(name)}: {file}.{wanted}"))
             files[field] = tuple(file for _, file in looked if isinstance(file, InputFile))
         found.append(files)

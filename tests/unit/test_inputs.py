@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,11 +19,11 @@ from genrun.adapters.media import write_video
 from genrun.adapters.pipeline.input_arguments import arguments_of
 from genrun.runner.api.jobs import load_job
 from genrun.runner.job.errors import JobFileError
-from genrun.runner.job.inputs import wrong_stored
+from genrun.runner.job.inputs import as_stored, wrong_stored
 from genrun.runner.job.plan import WorkItem, plan
 from genrun.runner.job.prompt_templates import TemplateError, rendered, wildcards
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.inputs import name_of
+from genrun.runner.store.inputs import keep, name_of
 from genrun.runner.store.verify import verify
 from genrun.runner.submit.match import SubmittedJob
 from genrun.runner.submit.resume import open_run
@@ -130,6 +131,11 @@ def test_ids_follow_the_content_of_inputs_and_not_their_names_or_the_prompts(fol
     ("pipeline", "row", "message"),
     [
         (IMG2IMG, {"image": "in/none.png"}, "prompts[0].image 'in/none.png': there is no such file."),
+        (
+            IMG2IMG,
+            {"image": "https://x.org/a.png"},
+            "there is no such file. Nothing is fetched from an address: download",
+        ),
         (IMG2IMG, {"image": "job.yaml"}, "prompts[0].image 'job.yaml': no picture or clip. There are:"),
         (IMG2IMG, {"image": "in/cut.png"}, "prompts[0].image 'in/cut.png': cut off or damaged:"),
         (IMG2IMG, {"image": "in/9.mp4"}, "prompts[0].image is a clip of 9 frames, and"),
@@ -309,6 +315,26 @@ def test_a_run_keeps_its_inputs_tells_what_became_of_them_and_puts_them_back() -
     assert decoded.decoded == 1
     kept.unlink()
     assert [flaw.kind for flaw in verify(run) if "inputs" in flaw.path] == ["lost"]
+
+
+def test_every_kind_of_input_is_decoded_once_by_a_worker(folder: Path) -> None:
+    given = {
+        "image": "a.png",
+        "mask": "b.png",
+        "control_image": "wide.png",
+        "ip_adapter_image": "odd.png",
+        "video": "9.mp4",
+    }
+    files = {field: (look_at(folder / "in" / name),) for field, name in given.items()}
+    stored = as_stored(files, {field: (name,) for field, name in given.items()})
+    items = [replace(make_item(number), inputs=stored) for number in range(3)]
+    run = RunFolder.create(folder / "run", {}, items)
+    keep(run, [file for each in files.values() for file in each])
+    decoded = DecodedInputs(run)
+    for item in items * 2:
+        counts = {field: len(frames[0]) for field, frames in decoded.of(item).items()}
+        assert counts == {field: 9 if field == "video" else 1 for field in given}
+    assert decoded.decoded == len(given)
 
 
 def test_decoded_inputs_are_bounded() -> None:

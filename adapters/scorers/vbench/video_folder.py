@@ -112,6 +112,8 @@ def stage_pairs(samples: Sequence[Sample], dimension: str, suite: Sequence[Mappi
     chosen = [sample for sample, _ in _standard(samples, dimension, suite, staged)] if suite else samples
     pairs = []
     for sample in chosen:
+        if sample.media is None:
+            continue
         try:
             image = _start_image(sample)
         except UnscoredError as error:
@@ -134,8 +136,6 @@ def _start_image(sample: Sample) -> Any:
     Raises:
         UnscoredError: it has none or several, or it is lost.
     """
-    if sample.media is None:
-        raise UnscoredError("no media file")
     frames = sample.input_frames("image") if "image" in sample.inputs else []
     if len(frames) != 1:
         raise UnscoredError(f"vbench compares a clip with one start image, and its prompt has {len(frames) or 'none'}")

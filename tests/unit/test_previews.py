@@ -19,16 +19,20 @@ from genrun.adapters.sampling.decoding import decode
 from genrun.adapters.sampling.generate import sample
 from genrun.adapters.sampling.preview import MOST_PX, Clip, ColourMap, TinyDecoder, channels_of, places
 from genrun.adapters.scheduler.rows import CallProgress
+from genrun.runner.api.jobs import load_job, plan
 from genrun.runner.report.live import LiveReport
+from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
 from genrun.runner.store.previews import MAX_BYTES, colours_path, preview_path, read_preview, why_none
 from genrun.runner.store.processes import current
 from genrun.runner.worker import previews
+from genrun.runner.worker.engine import Engine
 from genrun.runner.worker.previews import Previews, as_jpeg, model_key
 from genrun.runner.worker.queue import Claim
 from genrun.solvers import registry
 from tests.fakes.items import dead_process, done, make_folder
 from tests.tiny import build
+from tests.tiny.checkpoints import save
 from tests.unit.test_generate import AUTO, request_for
 
 LAYOUTS = {
@@ -268,3 +272,39 @@ def test_colours_that_are_damaged_are_fitted_again(damage: str, drawing: SimpleN
     assert read_preview(drawing.folder, drawing.item.id) is None
     drawing.previews.learn(drawing.item, PIPE, X0, clip_of(0, 1))
     assert drawing.previews._kept(path.stem).items == 1
+
+
+def drawn_up(engine: Engine) -> None:
+    """Wait for the preview that an engine draws."""
+    if engine._previews is not None and engine._previews._drawing is not None:
+        engine._previews._drawing.join()
+
+
+@pytest.mark.e2e
+def test_an_engine_draws_the_second_item_and_makes_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(previews, "INTERVAL_S", 0.0)
+    monkeypatch.setattr(previews, "SHARE", 0)
+    sampling = {"steps": 8, "height": 32, "width": 32, "num_frames": 9}
+    solver = {"kind": "collocation", "workers": 3}
+    job = {"model": str(save("wan21", tmp_path)), "prompts": ["a", "b"], "sampling": sampling, "solver": solver}
+    made: dict[bool, list[Tensor]] = {}
+    for wanted in (False, True):
+        loaded = load_job({**job, "output": {"previews": wanted}})
+        folder = RunFolder.create(tmp_path / f"run-{wanted}", loaded.document, plan(loaded))
+        folder.leases.mkdir()
+        engine, drawn = Engine(folder.job_document()), []
+        engine.begin(folder, folder.items())
+        made[wanted] = []
+        for item in folder.items():
+            engine.prepare(item)
+            found = engine.sample(item, lambda front, steps, engine=engine: drawn_up(engine))
+            made[wanted].append(found.sampled.latents)
+            drawn.append(read_preview(folder, item.id))
+            found.decode()
+        assert drawn[0] is None
+        assert (drawn[1] is not None) == wanted
+    assert drawn[1] is not None
+    assert drawn[1].steps == 8
+    assert all(torch.equal(*pair) for pair in zip(*made.values(), strict=True))

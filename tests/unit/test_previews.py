@@ -70,23 +70,23 @@ def encoded(frames: np.ndarray, layout: str) -> Tensor:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_colours_fitted_on_decoded_items_show_another_one(layout: str) -> None:
     frames, channels = (9 if layout in ("wan", "cogvideox") else 1), LAYOUTS[layout][0]
-    colours = None
-    for seed in range(4):
-        shown = clip_of(seed, frames)
-        latents = encoded(shown, layout)
-        assert latents.shape == LAYOUTS[layout][1]
-        where = places(latents, Clip.of(shown), channels)
-        assert where is not None
-        assert where.shape[-1] == channels
-        if seed == 3:
-            break
-        colours = (colours or ColourMap.empty(channels)).and_of(where, shown)
+    colours = ColourMap.empty(channels)
+    shown = [clip_of(seed, frames) for seed in range(4)]
+    latents = [encoded(each, layout) for each in shown]
+    assert latents[0].shape == LAYOUTS[layout][1]
+    where = [places(*pair, channels) for pair in zip(latents, map(Clip.of, shown), strict=True)]
+    for each, clip in zip(where[:3], shown, strict=False):
+        assert each is not None
+        assert each.shape[-1] == channels
+        colours = colours.and_of(each, clip)
+    last = where[3]
+    assert last is not None
     again = ColourMap.from_tensors(colours.tensors())
-    drawn = again.picture(where)
-    wanted = np.asarray(Image.fromarray(shown[frames // 2]).resize(drawn.shape[1::-1], Image.Resampling.BOX))
+    drawn = again.picture(last)
+    wanted = np.asarray(Image.fromarray(shown[3][frames // 2]).resize(drawn.shape[1::-1], Image.Resampling.BOX))
     other = np.asarray(Image.fromarray(clip_of(9, 1)[0]).resize(drawn.shape[1::-1], Image.Resampling.BOX))
     assert again.items == 3
-    assert drawn.shape == (where.shape[1] * again.side, where.shape[2] * again.side, 3)
+    assert drawn.shape == (last.shape[1] * again.side, last.shape[2] * again.side, 3)
     assert 4 * np.abs(drawn.astype(float) - wanted).mean() < np.abs(drawn.astype(float) - other).mean()
 
 
@@ -129,7 +129,7 @@ def test_the_predictions_of_a_loop_end_at_what_is_decoded(family: str, solver: s
 def test_a_tiny_autoencoder_draws_what_is_packed_too_and_no_larger_than_a_preview(
     shape: tuple[int, ...], tmp_path: Path
 ) -> None:
-    from diffusers import AutoencoderTiny
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
     AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4).save_pretrained(tmp_path)
     where = places(torch.randn(shape, generator=torch.Generator().manual_seed(0)), Clip(1, 768, 1024), 4)
@@ -186,9 +186,10 @@ def test_an_item_is_drawn_every_so_many_rounds_once_another_was_decoded_and_no_l
         for rounds in range(1, 6):
             offer(drawing, rounds)
             found = read_preview(folder, item.id)
-            assert found is not None
-            steps.append((found.step, found.steps))
+            steps.append(found and (found.step, found.steps))
         assert steps == [(1, 50), (1, 50), (3, 50), (3, 50), (5, 50)]
+        found = read_preview(folder, item.id)
+        assert found is not None
         (told,) = live.state()["previews"].items()
         assert told[0] == item.id
         assert told[1][:2] == [5, 50]

@@ -109,8 +109,8 @@ class ColourMap:
         """Return a map of nothing yet, for so many values at a place."""
         # As many pixels for a place as its values can tell apart.
         side = max(side for side in (1, 2, 4) if side == 1 or 3 * side**2 <= channels)
-        sizes = (channels + 1, channels + 1), (channels + 1, 3 * side**2)
-        return cls(*(torch.zeros(size, dtype=torch.float64) for size in sizes), 0)
+        gram = torch.zeros(channels + 1, channels + 1, dtype=torch.float64)
+        return cls(gram, gram.new_zeros(channels + 1, 3 * side**2), 0)
 
     @property
     def channels(self) -> int:
@@ -157,13 +157,13 @@ class ColourMap:
 
     def picture(self, latents: Tensor) -> AnyFrames:
         """Return the middle frame of latents by place, (t, h, w, C), as uint8 (height, width, 3)."""
-        if self._map is None:
+        found = self._map
+        if found is None:
             scale = self.gram.diagonal().mean() * RIDGE
-            self._map = torch.linalg.solve(
-                self.gram + scale * torch.eye(len(self.gram), dtype=self.gram.dtype), self.cross
-            )
+            ridge = scale * torch.eye(len(self.gram), dtype=self.gram.dtype)
+            self._map = found = torch.linalg.solve(self.gram + ridge, self.cross)
         middle = latents[len(latents) // 2]
-        colours = _with_constant(middle.float().flatten(0, 1)) @ self._map.to(middle.device, torch.float32)
+        colours = _with_constant(middle.float().flatten(0, 1)) @ found.to(middle.device, torch.float32)
         grid = colours.reshape(*middle.shape[:2], -1).permute(2, 0, 1)[None]
         return _bytes(functional.pixel_shuffle(grid, self.side)[0])
 
@@ -177,10 +177,10 @@ class TinyDecoder:
     """
 
     def __init__(self, name: str, device: str) -> None:
-        from diffusers import AutoencoderTiny
+        from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
-        self._device = device
-        self._model: Any = AutoencoderTiny.from_pretrained(name).to(device).eval().requires_grad_(False)
+        model: Any = AutoencoderTiny.from_pretrained(name)
+        self._device, self._model = device, model.to(device).eval().requires_grad_(False)
 
     def picture(self, latents: Tensor) -> AnyFrames | None:
         """Return the middle frame of latents by place, (t, h, w, C), uint8 (height, width, 3); None for other channels."""

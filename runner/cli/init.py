@@ -106,7 +106,7 @@ def lines_of(model: str, adapter: Adapter, sampling: Mapping[str, Any], needed: 
     yield f"# A job for {adapter.title}. Every key: docs/jobs.md, or genrun schema."
     yield f"model: {scalar(model)}"
     yield ""
-    yield "prompts:" + _padded("prompts:", "or {file: prompts.txt}, one a line; .csv and .jsonl, too")
+    yield "prompts:" + _padded("prompts:", "or prompts.txt, one a line; .csv and .jsonl, too")
     for prompt in _prompts(adapter):
         fields = {"prompt": prompt, **{field: _file_of(field) for field in needed}} if needed else prompt
         yield f"  - {scalar(fields)}"

@@ -82,8 +82,8 @@ class Previews:
             if kept is not None and (seen is None or kept.items > seen.items):
                 self._maps[key] = kept
         sampling, channels = adapter.resolve(item.sampling), channels_of(pipe)
-        size = (sampling.get("num_frames") or 1, sampling.get("height"), sampling.get("width"))
-        clip = Clip(*size) if all(size) else None
+        height, width = sampling.get("height"), sampling.get("width")
+        clip = Clip(sampling.get("num_frames") or 1, height, width) if height and width else None
         self._item, self._model = item.id, key
         self._place = lambda latents: places(latents, clip, channels)
         self._next_at, self._next_round = max(self._next_at, time.monotonic() + INTERVAL_S), 0

@@ -397,28 +397,33 @@ def test_who_looks_into_the_package_finds_what_there_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("function", "given", "named", "message"),
     [
-        (lambda: package.submit(5), r"a job is a file's name, YAML text .* or a mapping .*; got int\."),
-        (lambda: package.submit(None), r"a job is .*; got NoneType\."),
-        (lambda: package.submit("job.yaml", sets="steps=4"), r"sets is a list, such as \['steps=4'\]; got one text\."),
-        (lambda: package.Run(b"demo"), r"a run is its folder, .*; got bytes\."),
-        (lambda: package.compare(5), r"a run is its folder, .*; got int\."),
-        (lambda: package.runs(5), r"job is the name of one, or None for all; got int\."),
-        (lambda: package.score("demo", "psnr"), r"metrics is a list, such as \['psnr'\]; got one text\."),
-        (lambda: package.score("demo", [1]), r"metrics is a list of texts; got \[1\]\."),
-        (lambda: api.retry("demo", items="3f9c"), r"items is a list, such as \['3f9c'\]; got one text\."),
-        (lambda: api.remove("demo/3f9c"), r"names is a list, such as \['demo/3f9c'\]; got one text\."),
-        (lambda: api.export("demo", formats="gif"), r"formats is a list, such as \['gif'\]; got one text\."),
+        (package.submit, (5,), {}, r"a job is a file's name, YAML text .* or a mapping .*; got int\."),
+        (package.submit, (None,), {}, r"a job is .*; got NoneType\."),
+        (package.submit, ("job.yaml",), {"sets": "steps=4"}, r"sets is a list, such as \['steps=4'\]; got one text\."),
+        (package.Run, (b"demo",), {}, r"a run is its folder, .*; got bytes\."),
+        (package.compare, (5,), {}, r"a run is its folder, .*; got int\."),
+        (package.runs, (5,), {}, r"job is the name of one, or None for all; got int\."),
+        (package.score, ("demo", "psnr"), {}, r"metrics is a list, such as \['psnr'\]; got one text\."),
+        (package.score, ("demo", [1]), {}, r"metrics is a list of texts; got \[1\]\."),
+        (api.retry, ("demo", "3f9c"), {}, r"items is a list, such as \['3f9c'\]; got one text\."),
+        (api.remove, ("demo/3f9c",), {}, r"names is a list, such as \['demo/3f9c'\]; got one text\."),
+        (api.export, ("demo",), {"formats": "gif"}, r"formats is a list, such as \['gif'\]; got one text\."),
     ],
 )
 def test_who_passes_another_thing_than_is_wanted_is_told_what_is(
-    call: Callable[[], object], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    function: Callable[..., object],
+    given: tuple[object, ...],
+    named: Mapping[str, object],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     runs_of(tmp_path / "runs", "demo", count=1)
     with pytest.raises(TypeError, match=message):
-        call()
+        function(*given, **named)
 
 
 @pytest.mark.parametrize("options", [{"wokers": 8}, {"tolerence": 0.1}])

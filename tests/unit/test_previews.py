@@ -19,16 +19,20 @@ from genrun.adapters.sampling.decoding import decode
 from genrun.adapters.sampling.generate import sample
 from genrun.adapters.sampling.preview import MOST_PX, Clip, ColourMap, TinyDecoder, channels_of, places
 from genrun.adapters.scheduler.rows import CallProgress
+from genrun.runner.api.jobs import load_job, plan
 from genrun.runner.report.live import LiveReport
+from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
 from genrun.runner.store.previews import MAX_BYTES, colours_path, preview_path, read_preview, why_none
 from genrun.runner.store.processes import current
 from genrun.runner.worker import previews
+from genrun.runner.worker.engine import Engine
 from genrun.runner.worker.previews import Previews, as_jpeg, model_key
 from genrun.runner.worker.queue import Claim
 from genrun.solvers import registry
 from tests.fakes.items import dead_process, done, make_folder
 from tests.tiny import build
+from tests.tiny.checkpoints import save
 from tests.unit.test_generate import AUTO, request_for
 
 LAYOUTS = {
@@ -66,23 +70,23 @@ def encoded(frames: np.ndarray, layout: str) -> Tensor:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_colours_fitted_on_decoded_items_show_another_one(layout: str) -> None:
     frames, channels = (9 if layout in ("wan", "cogvideox") else 1), LAYOUTS[layout][0]
-    colours = None
-    for seed in range(4):
-        shown = clip_of(seed, frames)
-        latents = encoded(shown, layout)
-        assert latents.shape == LAYOUTS[layout][1]
-        where = places(latents, Clip.of(shown), channels)
-        assert where is not None
-        assert where.shape[-1] == channels
-        if seed == 3:
-            break
-        colours = (colours or ColourMap.empty(channels)).and_of(where, shown)
+    colours = ColourMap.empty(channels)
+    shown = [clip_of(seed, frames) for seed in range(4)]
+    latents = [encoded(each, layout) for each in shown]
+    assert latents[0].shape == LAYOUTS[layout][1]
+    where = [places(*pair, channels) for pair in zip(latents, map(Clip.of, shown), strict=True)]
+    for each, clip in zip(where[:3], shown, strict=False):
+        assert each is not None
+        assert each.shape[-1] == channels
+        colours = colours.and_of(each, clip)
+    last = where[3]
+    assert last is not None
     again = ColourMap.from_tensors(colours.tensors())
-    drawn = again.picture(where)
-    wanted = np.asarray(Image.fromarray(shown[frames // 2]).resize(drawn.shape[1::-1], Image.Resampling.BOX))
+    drawn = again.picture(last)
+    wanted = np.asarray(Image.fromarray(shown[3][frames // 2]).resize(drawn.shape[1::-1], Image.Resampling.BOX))
     other = np.asarray(Image.fromarray(clip_of(9, 1)[0]).resize(drawn.shape[1::-1], Image.Resampling.BOX))
     assert again.items == 3
-    assert drawn.shape == (where.shape[1] * again.side, where.shape[2] * again.side, 3)
+    assert drawn.shape == (last.shape[1] * again.side, last.shape[2] * again.side, 3)
     assert 4 * np.abs(drawn.astype(float) - wanted).mean() < np.abs(drawn.astype(float) - other).mean()
 
 
@@ -125,7 +129,7 @@ def test_the_predictions_of_a_loop_end_at_what_is_decoded(family: str, solver: s
 def test_a_tiny_autoencoder_draws_what_is_packed_too_and_no_larger_than_a_preview(
     shape: tuple[int, ...], tmp_path: Path
 ) -> None:
-    from diffusers import AutoencoderTiny
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
     AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4).save_pretrained(tmp_path)
     where = places(torch.randn(shape, generator=torch.Generator().manual_seed(0)), Clip(1, 768, 1024), 4)
@@ -182,9 +186,10 @@ def test_an_item_is_drawn_every_so_many_rounds_once_another_was_decoded_and_no_l
         for rounds in range(1, 6):
             offer(drawing, rounds)
             found = read_preview(folder, item.id)
-            assert found is not None
-            steps.append((found.step, found.steps))
+            steps.append(found and (found.step, found.steps))
         assert steps == [(1, 50), (1, 50), (3, 50), (3, 50), (5, 50)]
+        found = read_preview(folder, item.id)
+        assert found is not None
         (told,) = live.state()["previews"].items()
         assert told[0] == item.id
         assert told[1][:2] == [5, 50]
@@ -268,3 +273,39 @@ def test_colours_that_are_damaged_are_fitted_again(damage: str, drawing: SimpleN
     assert read_preview(drawing.folder, drawing.item.id) is None
     drawing.previews.learn(drawing.item, PIPE, X0, clip_of(0, 1))
     assert drawing.previews._kept(path.stem).items == 1
+
+
+def drawn_up(engine: Engine) -> None:
+    """Wait for the preview that an engine draws."""
+    if engine._previews is not None and engine._previews._drawing is not None:
+        engine._previews._drawing.join()
+
+
+@pytest.mark.e2e
+def test_an_engine_draws_the_second_item_and_makes_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(previews, "INTERVAL_S", 0.0)
+    monkeypatch.setattr(previews, "SHARE", 0)
+    sampling = {"steps": 8, "height": 32, "width": 32, "num_frames": 9}
+    solver = {"kind": "collocation", "workers": 3}
+    job = {"model": str(save("wan21", tmp_path)), "prompts": ["a", "b"], "sampling": sampling, "solver": solver}
+    made: dict[bool, list[Tensor]] = {}
+    for wanted in (False, True):
+        loaded = load_job({**job, "output": {"previews": wanted}})
+        folder = RunFolder.create(tmp_path / f"run-{wanted}", loaded.document, plan(loaded))
+        folder.leases.mkdir()
+        engine, drawn = Engine(folder.job_document()), []
+        engine.begin(folder, folder.items())
+        made[wanted] = []
+        for item in folder.items():
+            engine.prepare(item)
+            found = engine.sample(item, lambda front, steps, engine=engine: drawn_up(engine))
+            made[wanted].append(found.sampled.latents)
+            drawn.append(read_preview(folder, item.id))
+            found.decode()
+        assert drawn[0] is None
+        assert (drawn[1] is not None) == wanted
+    assert drawn[1] is not None
+    assert drawn[1].steps == 8
+    assert all(torch.equal(*pair) for pair in zip(*made.values(), strict=True))

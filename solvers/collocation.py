@@ -4,19 +4,17 @@ Along the trajectory of a good model the x0-prediction is a smooth curve, so tha
 steps. Between nodes the scheduler's own steps are taken with the interpolated prediction: the result follows the N-step
 trajectory, discretisation included, with far fewer than N evaluations; and an iteration over K nodes makes those in
 parallel. This is modified Picard iteration with collocation, known from the parallel solution of ordinary differential
-equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with three things added:
+equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with two things added:
 
 - a prediction is not held while its state is corrected, but moved by a model of its Jacobian (`jacobian.py`, quasi-Newton);
   how well that is known decides how long a window can be, so that where the model is stiff more than half of many workers
-  probe it;
-- a gap at the end of a window is crossed with predictions from its one known end, and crossed again, at no evaluation, once
-  the other end is known: predict, evaluate, correct, as multistep methods do (PEC; Hairer, Norsett and Wanner, 1993), and
+  probe it, and
 - the distance to the next node is as long as the measured curvature of the prediction allows (`step_size.py`, the step-size
   control), less of it early on, where an error that nothing undoes grows with the picture.
 
-Here is the loop: evaluate the nodes and the probes, learn, correct the front and all states after it, move it, and choose
-new nodes. Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory
-is eight latents a worker: a secant of two, a node's state, the one evaluated, its output and prediction, and states between
+Here is the loop: evaluate the nodes and the probes, learn, correct all states after the front, move it, and choose new
+nodes. Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory is
+eight latents a worker: a secant of two, a node's state, the one evaluated, its output and prediction, and states between
 nodes. `tuning.py` has the constants.
 """
 
@@ -151,8 +149,6 @@ class NodeWindow:
         tuning: constants.
         between: states of the last replay at steps between nodes, which the interpolated predictions there belong to.
         probing: how many workers probe now.
-        behind: the node before the front and the history there, where steps between the two were taken with predictions
-            from that node alone.
     """
 
     problem: Problem
@@ -165,7 +161,6 @@ class NodeWindow:
     tuning: Tuning = TUNING
     between: dict[int, State] = field(default_factory=dict)
     probing: int = 0
-    behind: tuple[Node, History] | None = None
 
     def run(self) -> Run:
         """Sample the trajectory, one round a turn."""
@@ -179,7 +174,6 @@ class NodeWindow:
                 self.jacobian.seed_directions(x0)
             del probes
             self._adapt(nodes)
-            self._correct(at, nodes[0])
             nodes = self._replay(at, nodes)
         return (yield from at.finish())
 
@@ -237,30 +231,10 @@ class NodeWindow:
             residual = max(residual, 0.0 if right.move is None else rms(right.move))
         first = self._front(chain, histories)
         self._accept(at, nodes, chain[first], histories[first], residual)
-        left = chain[first - 1]
-        # Windows with probes gain nothing by it, and would keep a latent more.
-        if not self.probes and chain[first].evaluated is None and chain[first].index > left.index + 1:
-            self.behind = Node(left.index, left.x, left.x, x0), histories[first - 1]
-        del left
         start = nodes[-1].index
         nodes[:] = [node for node in chain[first:] if node.index < self.problem.num_steps][: self.workers]
         del known, chain  # so that nothing holds the states of nodes that are final
         return self._extend(nodes, histories[-1], x0, start)
-
-    def _correct(self, at: Trajectory, front: Node) -> None:
-        """Step the gap before the front again, with predictions interpolated between its two ends, which are now known.
-
-        The front is not evaluated again: its prediction follows the correction as far as the Jacobian is known.
-        """
-        if self.behind is not None:
-            (left, history), self.behind = self.behind, None
-            jacobian = self.jacobian.at(left.index)
-            assert left.x0 is not None
-            x, history = self._across(left, front, left.x0, history, jacobian)
-            front.x, at.x, at.history = x, x, history
-            front.x0 = self._prediction(front, self.jacobian.at(front.index))
-            front.evaluated, front.output = x, None
-            self._forget_between(front)
 
     def _front(self, chain: list[Node], histories: list[History]) -> int:
         """Return the place in the chain of the new front: the first node that is not final.
@@ -332,9 +306,6 @@ class NodeWindow:
         for node in passed:
             assert node.x0 is not None
             self.spacing.keep_final(node.index, node.x0)
-        self._forget_between(front)
-
-    def _forget_between(self, front: Node) -> None:
         self.between = {index: x for index, x in self.between.items() if index > front.index}
 
     def _extend(self, nodes: list[Node], history: History, x0: State, start: int) -> list[Node]:

@@ -123,7 +123,6 @@ class StepSizeController:
 
     def _affordable(self, index: int, gap: int, ahead: bool) -> bool:
         error, budget = self._error_ahead(gap) if ahead else self._error_between(gap)
-        budget *= self.tuning.alone if self.workers == 1 else 1.0
         most = budget * self.tolerance * self.tolerance_share(index + gap)
         return x0_weight(self.problem, index, index + gap) * error <= most
 

@@ -100,13 +100,6 @@ class Tuning:
 
     Half or twice of it, late in the trajectory, made no difference.
     """
-    alone: float = 2.0
-    """Factor of both budgets ahead with one worker, whose every gap is crossed again with interpolated predictions.
-
-    Without it, that corrector takes 4 % more evaluations for a quarter to a half of the error (demo-image); with it 8 to 10
-    % fewer evaluations for the same error, on both demo models. At 2.7 fewer samples stay within the tolerance. With two
-    workers the same factor gained nothing at a tolerance of 0.05, and lost samples at 0.1.
-    """
     window_share: float = 1 / 3
     """Share of the trajectory that a window may span: gaps are at most that over K, rounded up.
 

@@ -218,4 +218,6 @@ def _verdict(ratios: Sequence[float], wanted: float) -> str:
         return "not measured"
     mean = statistics.fmean(ratios)
     each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    return f"{mean:.2f} ({each}); wanted {wanted:g}: {'met' if mean >= wanted else 'not met'}"
+    missing = len(REPORTED) - len(ratios)
+    verdict = f"{missing} models missing" if missing else "met" if mean >= wanted else "not met"
+    return f"{mean:.2f} ({each}); wanted {wanted:g}: {verdict}"

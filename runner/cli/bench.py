@@ -43,7 +43,9 @@ FLAGS = {"as_json": "json", "sets": "set", "caches": "cache"}
 @click.option(
     "--model", metavar="NAME", shell_complete=complete_plugins("adapters"), help="A model's name, folder or hub id."
 )
-@click.option("--problem", metavar="NAME", help="Closed-form problems: analytic (all), mixture, bifurcation, stiff, linear.")
+@click.option(
+    "--problem", metavar="NAME", help="Closed-form problems: analytic (all), mixture, bifurcation, stiff, linear."
+)
 @click.option("--engine", is_flag=True, help="What time-parallel ranks add to rounds x latency.")
 @click.option(
     "--solvers",

@@ -275,7 +275,7 @@ def _pictured(root: Value, at: TreePath, full_info: Path, dimensions: Sequence[s
     names = {entry["prompt_en"]: entry.get("image_name") for entry in chosen}
     for text, name in names.items():
         # A name of a file is no path: what a list says must not lead out of the folder.
-        if not isinstance(name, str) or Path(name).name != name or unusable(name):
+        if not isinstance(name, str) or name in ("", "..") or Path(name).name != name or unusable(name):
             wanted = f"wanted image_name, the name of a file of its folder, got {shown(name)}"
             return [], [root.problem(at, f"{str(full_info)!r}: of the prompt {shown(text)}: {wanted}.")]
     found, wrong = _texts(root, at, lambda: list(names), full_info)

@@ -194,7 +194,7 @@ I2V = "{suite: vbench, full_info: i2v.json, images: crop"
         (I2V + ", dimensions: [scene]}", {}, "2:37: prompts.full_info: 'i2v.json' has no such prompts."),
         *(
             (I2V + "}", {"image_name": name}, "wanted image_name, the name of a file")
-            for name in ("../a", "/etc/x", "", 3)
+            for name in ("../a", "/etc/x", "", "..", 3)
         ),
     ],
 )

@@ -136,7 +136,7 @@ def fastest(ways: Sequence[Arrangement], seen: Sequence[Observation]) -> Arrange
 
 
 def _k(way: Arrangement) -> str:
-    workers = {item.solver.get("workers") for item in way.items} - {None}
+    workers = {k for item in way.items if isinstance(k := item.solver.get("workers"), int)}
     return f" (K = {', '.join(map(str, sorted(workers)))})" if workers else ""
 
 

@@ -92,7 +92,7 @@ def _load(pipe: Any, name: str, lora: Lora) -> None:
     found = pipe.lora_state_dict(str(file.parent), weight_name=file.name, use_safetensors=True)
     # With it come scales and metadata, of which load_lora_weights reads its own.
     state: Mapping[str, Any] = found[0] if isinstance(found, tuple) else found
-    _check_finite(state, lora.path)
+    _check_finite(state)
     check_fit({key: tuple(value.shape) for key, value in state.items()}, _models(pipe), lora.path)
     # It warns of every component that a LoRA has nothing for; what does not fit is told above.
     log = logging.getLogger("diffusers.loaders")
@@ -110,12 +110,12 @@ def _load(pipe: Any, name: str, lora: Lora) -> None:
         raise CheckpointError(message, "It is of another model: name a LoRA that was trained on this one")
 
 
-def _check_finite(state: Mapping[str, Any], name: str) -> None:
+def _check_finite(state: Mapping[str, Any]) -> None:
     """Refuse NaN and infinity, which no header shows, before anything is sampled. Raises CheckpointError."""
     for key, value in state.items():
         bad = int((~value.isfinite()).sum()) if isinstance(value, Tensor) else 0
         if bad:
-            message = f"{name}: {bad:,} of {value.numel():,} values of {key!r} are NaN or infinite"
+            message = f"{bad:,} of {value.numel():,} values of {key!r} are NaN or infinite"
             raise CheckpointError(message, "Its training diverged, or it is damaged: get it again, or leave it out")
 
 

@@ -14,7 +14,7 @@ class VBenchI2V(VBench):
         super().__init__(device, full_info_dir, output_path)
         self.full_info_dir = full_info_dir
 
-    def evaluate(self, videos_path, name, dimension_list, local, resolution="1-1"):
+    def evaluate(self, videos_path, name, prompt_list=(), dimension_list=(), local=False, mode="", resolution="1-1"):
         """Measure one dimension on the pairs of a list."""
         (dimension,) = dimension_list
         module = importlib.import_module("vbench2_beta_i2v." + dimension)

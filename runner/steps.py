@@ -55,7 +55,7 @@ def tell(folder: RunFolder, wanted: NotifySpec, trouble: str) -> str:
         wanted: the command, and when it is told.
         trouble: the error with which the work ended, or "".
     """
-    from genrun.runner.nightly.notify import notify as run
+    from genrun.runner.nightly.run import notify as run
 
     told = outcome(folder, trouble)
     if wanted.when == "trouble" and told["state"] == "done":

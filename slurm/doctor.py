@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from genrun.runner.launch.protocol import Check
 from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, rows
-from genrun.slurm.sacct import is_disabled
 from genrun.slurm.sbatch import max_array
+from genrun.slurm.tasks import is_disabled
 
 OLDEST = (20, 11)
 """The first version whose squeue takes separators of the caller's own."""

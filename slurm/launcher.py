@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genrun.adapters.parallel.support import product
 from genrun.runner.errors import LaunchError, SubmissionRefusedError, UsageError
-from genrun.runner.job.mesh_axes import product
 from genrun.runner.launch.protocol import Check, Cluster, LaunchRequest, State
 from genrun.runner.parallel.mesh import Mesh
 from genrun.runner.store.files import atomic_write
@@ -21,10 +21,9 @@ from genrun.runner.store.order import log_folder, open_items
 from genrun.slurm import sbatch
 from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, UnreachableError
 from genrun.slurm.doctor import examine
-from genrun.slurm.requeue import release
 from genrun.slurm.sbatch import Scripts
 from genrun.slurm.submissions import ITEMS, SCRIPT, SlurmQueueState, StoredJob, SubmittedJobs, job_folder, queue_state
-from genrun.slurm.tasks import Task, tally
+from genrun.slurm.tasks import Task, release, tally
 from genrun.slurm.template import mistake_in
 
 if TYPE_CHECKING:

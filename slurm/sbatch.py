@@ -14,10 +14,10 @@ from genrun.runner.errors import SubmissionRefusedError
 from genrun.runner.launch.protocol import Cluster, LaunchRequest, Step
 from genrun.runner.parallel.mesh import Mesh
 from genrun.runner.store.order import log_folder
-from genrun.slurm import squeue
+from genrun.slurm import tasks
 from genrun.slurm.commands import Commands, SlurmError, UnreachableError
-from genrun.slurm.requeue import GIVE_UP, TRIES, WARNING_S
 from genrun.slurm.submissions import ITEMS, job_folder
+from genrun.slurm.tasks import GIVE_UP, TRIES, WARNING_S
 from genrun.slurm.template import GENERATION, STEP, Script, ScriptError, log_pattern
 from genrun.version import __version__
 
@@ -208,7 +208,7 @@ def look_up(commands: Commands, name: str, user: str) -> str:
     Raises:
         SlurmError: there is no answer.
     """
-    return max((task.job for task in squeue.ask(commands, user, [name])), key=int, default="")
+    return max((task.job for task in tasks.ask_queue(commands, user, [name])), key=int, default="")
 
 
 def cancel(commands: Commands, user: str, name: str, ids: Sequence[str]) -> None:

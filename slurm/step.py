@@ -22,8 +22,8 @@ from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.order import Order, incomplete, open_items
 from genrun.runner.store.scores import metrics_of
 from genrun.slurm.commands import Commands, SlurmError
-from genrun.slurm.requeue import wait_behind
 from genrun.slurm.submissions import ITEMS, load, queue_state
+from genrun.slurm.tasks import wait_behind
 
 if TYPE_CHECKING:
     from genrun.slurm.submissions import SlurmQueueState

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import DamagedFileError
 from genrun.runner.launch.protocol import TaskGroup
-from genrun.runner.store.files import atomic_write
+from genrun.runner.store.files import atomic_write, read_bytes, reading
 from genrun.runner.store.order import log_folder
-from genrun.runner.store.reading import read_bytes, reading
 from genrun.runner.strict_json import read_json
-from genrun.slurm import sacct, squeue
+from genrun.slurm import tasks as sacct
+from genrun.slurm import tasks as squeue
 from genrun.slurm.commands import Commands, SlurmError
 from genrun.slurm.tasks import Task, amended, events, remembered, tally
 
@@ -264,7 +264,7 @@ def poll(commands: Commands, user: str, jobs: Sequence[JobRequest]) -> Answer:
     """Return what has become of every task: by slurmctld, then by the accounts, then by the tasks' own notes."""
     notes = {job.name: events(job.logs) for job in jobs}
     try:
-        seen = squeue.ask(commands, user, [job.name for job in jobs])
+        seen = squeue.ask_queue(commands, user, [job.name for job in jobs])
     except SlurmError as error:
         known = [task for job in jobs for task in remembered(job.name, job.tasks, notes[job.name], is_forgotten=False)]
         return Answer(known, trouble=str(error))
@@ -273,7 +273,7 @@ def poll(commands: Commands, user: str, jobs: Sequence[JobRequest]) -> Answer:
     missing = [job for job in jobs if job.id and any((job.name, task) not in found for task in range(job.tasks))]
     if missing:
         try:
-            accounted = sacct.ask(commands, {job.id: job.name for job in missing})
+            accounted = sacct.ask_accounting(commands, {job.id: job.name for job in missing})
             found = {(task.name, task.task): task for task in accounted} | found
             has_accounting = True
         except SlurmError:

@@ -1,4 +1,7 @@
-"""Tasks of arrays, as Slurm and their own notes tell of them."""
+"""Tasks of arrays, as squeue, sacct and their own notes tell of them; and how tasks are let go or put behind others.
+
+A task of an array requeues itself: its script, `job.sbatch.j2`, calls `scontrol requeue` within the limits set here.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from genrun.slurm.commands import Commands, SlurmError, rows
 
 LIVE = frozenset(
     {
@@ -193,3 +198,137 @@ def _event(line: str) -> Event | None:
     if len(fields) != 6 or not (fields[0].isdigit() and fields[2].isdigit()):
         return None
     return Event(int(fields[0]), fields[1], int(fields[2]), *fields[3:])
+
+
+SQUEUE_FIELDS = ("Name", "ArrayJobID", "ArrayTaskID", "State", "Reason", "NodeList", "RestartCnt")
+NAMES_A_CALL = 500
+"""Names in one call; of more jobs all of the user's are asked for. 500 names are 20 to 40 KiB."""
+
+
+def ask_queue(commands: Commands, user: str, names: Sequence[str]) -> list[Task]:
+    """Return the tasks that slurmctld knows of, those included that ended in the last minutes (its MinJobAge).
+
+    Args:
+        commands: Slurm's programs.
+        user: whose jobs these are: slurmctld then looks at that user's alone.
+        names: of the jobs. Job ids start again at 1 when a controller's state is wiped; these names do not.
+
+    Raises:
+        SlurmError: there is no answer.
+    """
+    if not names:
+        return []
+    wanted = set(names)
+    # squeue itself takes names of any number, but an argument of a program has at most 128 KiB.
+    by_name = [f"--name={','.join(names)}"] if len(names) <= NAMES_A_CALL else []
+    output = commands.run(
+        "squeue",
+        "--noheader",
+        "--array",
+        "--states=all",
+        f"--user={user}",
+        *by_name,
+        f"--Format={','.join(f'{field}:|' for field in SQUEUE_FIELDS)}",
+    )
+    return [task for fields in rows(output) if (task := _queued(fields)) is not None and task.name in wanted]
+
+
+def _queued(fields: Sequence[str]) -> Task | None:
+    if len(fields) < len(SQUEUE_FIELDS):
+        return None
+    name, job, index, state, reason, nodes, restarts = (field.strip() for field in fields[: len(SQUEUE_FIELDS)])
+    if not re.fullmatch(r"\d+|N/A", index):
+        return None
+    return Task(
+        name,
+        job,
+        0 if index == "N/A" else int(index),
+        state,
+        "" if reason in ("None", "(null)") else reason,
+        "" if nodes in ("(null)", "None assigned") else nodes,
+        int(restarts) if restarts.isdigit() else 0,
+    )
+
+
+SACCT_FIELDS = ("JobID", "JobName%200", "State", "ExitCode", "NodeList")
+
+_ID = re.compile(r"(\d+)(?:_(\d+))?")
+_DISABLED = re.compile(r"accounting storage is disabled|slurmdbd.*(unable|refused)|connection refused", re.IGNORECASE)
+
+
+class NoAccountingError(SlurmError):
+    """A cluster that keeps no accounts, or whose database does not answer."""
+
+
+def ask_accounting(commands: Commands, jobs: Mapping[str, str]) -> list[Task]:
+    """Return the tasks that the accounts know of.
+
+    Args:
+        commands: Slurm's programs.
+        jobs: job id -> name. A job of another name is somebody else's: ids are used again after a wipe.
+
+    Raises:
+        NoAccountingError: there are no accounts.
+        SlurmError: sacct failed for another reason.
+    """
+    if not jobs:
+        return []
+    try:
+        output = commands.run(
+            "sacct",
+            "--allocations",
+            "--parsable2",
+            "--noheader",
+            f"--jobs={','.join(jobs)}",
+            f"--format={','.join(SACCT_FIELDS)}",
+        )
+    except SlurmError as error:
+        if is_disabled(error):
+            raise NoAccountingError(str(error)) from error
+        raise
+    found = (_accounted(*fields) for fields in rows(output) if len(fields) == len(SACCT_FIELDS))
+    return [task for task in found if task is not None and jobs.get(task.job) == task.name]
+
+
+def is_disabled(error: SlurmError) -> bool:
+    """Tell whether sacct failed because there are no accounts to look at."""
+    return _DISABLED.search(str(error)) is not None
+
+
+def _accounted(job_id: str, name: str, state: str, exit_code: str, nodes: str) -> Task | None:
+    match = _ID.fullmatch(job_id)
+    if match is None:
+        return None
+    # "CANCELLED by 1000"
+    word = state.split(maxsplit=1)[0] if state else "UNKNOWN"
+    reason = "" if word in ("COMPLETED", "CANCELLED", "RUNNING", "PENDING") else exit_code
+    return Task(name, match[1], int(match[2] or 0), word, reason, "" if nodes == "None assigned" else nodes)
+
+
+WARNING_S = 60
+"""Time in which a warned task drops its items and is queued again; Slurm itself may warn up to 60 s earlier than asked."""
+
+TRIES = 4
+"""Failures of a task's workers after which it is not started again: two on one node, and two elsewhere."""
+
+GIVE_UP = 2
+"""Failures of a rank's first items after which the rank takes its node for broken: one may be the item's own fault."""
+
+
+def release(commands: Commands, tasks: Sequence[Task]) -> None:
+    """Let tasks go that are held.
+
+    Raises:
+        SlurmError: Slurm does not.
+    """
+    commands.run("scontrol", "release", *(task.id for task in tasks))
+
+
+def wait_behind(commands: Commands, job: str, others: Sequence[str]) -> None:
+    """Put the running job `job` back into the queue until all `others` are over; its processes are ended.
+
+    Raises:
+        SlurmError: it could not be put back.
+    """
+    commands.run("scontrol", "requeue", "incomplete", job)
+    commands.run("scontrol", "update", f"JobId={job}", f"Dependency=afterany:{':'.join(others)}")

@@ -25,9 +25,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, get_args
 
 from genrun.solvers.contract import History, Point, Problem, Run
-from genrun.solvers.sweep import Acceptance, Scale
 from genrun.solvers.trajectory import Trajectory, check_choice, check_options, rms, same_history
-from genrun.solvers.window import leap
+from genrun.solvers.window import Acceptance, Scale, leap
 
 if TYPE_CHECKING:
     from genrun.solvers.shapes import Output, State

@@ -27,10 +27,9 @@ from typing import TYPE_CHECKING
 from genrun.solvers.contract import History, Point, Problem, Run
 from genrun.solvers.jacobian import JacobianModel, LocalJacobian, log_snr
 from genrun.solvers.step_size import StepSizeController, x0_weight
-from genrun.solvers.sweep import Acceptance
 from genrun.solvers.trajectory import Trajectory, check_options, rms
 from genrun.solvers.tuning import TUNING, Tuning
-from genrun.solvers.window import freeze_x0
+from genrun.solvers.window import Acceptance, freeze_x0
 
 if TYPE_CHECKING:
     from genrun.solvers.shapes import Output, State

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 from genrun.solvers.contract import Problem, Run
-from genrun.solvers.sweep import Acceptance, Scale, Scaled, identity
 from genrun.solvers.trajectory import check_choice, check_options
-from genrun.solvers.window import Window, copy_state
+from genrun.solvers.window import Acceptance, Scale, Scaled, Window, copy_state, identity
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from genrun.solvers.contract import Problem, Run
-from genrun.solvers.sweep import Acceptance, Scale, Scaled, identity
 from genrun.solvers.trajectory import check_choice, check_options, check_warmup
-from genrun.solvers.window import Window, copy_state, freeze_x0
+from genrun.solvers.window import Acceptance, Scale, Scaled, Window, copy_state, freeze_x0, identity
 
 
 @dataclass(frozen=True)

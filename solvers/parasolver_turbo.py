@@ -28,9 +28,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from genrun.solvers.contract import Problem, Run
-from genrun.solvers.sweep import Acceptance, Scale, Scaled, identity, lag_x0
 from genrun.solvers.trajectory import check_choice, check_options, check_warmup
-from genrun.solvers.window import Window, freeze_x0
+from genrun.solvers.window import Acceptance, Scale, Scaled, Window, freeze_x0, identity, lag_x0
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, get_args
 
 from genrun.solvers.contract import Problem, Run
-from genrun.solvers.sweep import Acceptance, Scale, sigma_ratio
 from genrun.solvers.trajectory import check_choice, check_options, check_warmup
-from genrun.solvers.window import Window, copy_state
+from genrun.solvers.window import Acceptance, Scale, Window, copy_state, sigma_ratio
 
 if TYPE_CHECKING:
     from genrun.solvers.shapes import Output, State

@@ -51,9 +51,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from genrun.solvers.contract import Problem, Run
-from genrun.solvers.sweep import Acceptance, Scale, sigma_ratio
 from genrun.solvers.trajectory import check_choice, check_options, check_warmup
-from genrun.solvers.window import Window, freeze_x0
+from genrun.solvers.window import Acceptance, Scale, Window, freeze_x0, sigma_ratio
 
 if TYPE_CHECKING:
     from genrun.solvers.shapes import Output, State

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from genrun.adapters.caches.contract import Place
 from genrun.adapters.caches.diffusers_hooks import beneath_split
-from genrun.adapters.caches.toca_ranks import Streams, Tokens
-from genrun.adapters.caches.toca_scores import control, influence, spread
+from genrun.adapters.caches.toca_tokens import SplitTokens, Streams, control, influence, spread
 from genrun.adapters.parallel.sharing import sharing_of
 from genrun.adapters.pipeline.denoisers import blocks_of
 from genrun.adapters.shapes import Chosen, ChosenTokens, Scores
@@ -67,7 +66,7 @@ class BlockState:
     score: Scores | None = None
     age: Scores | None = None
     chosen: Tensor | None = None
-    tokens: Tokens | None = None
+    tokens: SplitTokens | None = None
     size_bytes: int = 0
 
 
@@ -218,7 +217,7 @@ class _BlockHooks:
             query, key = tokens.gather(query), key if cross else tokens.gather(key)
             text_tokens = tokens.count_of_text(text_tokens)
             if text is not None and not cross:
-                text = Tokens.seen(group, text.shape[1], 0, text).gather(text)
+                text = SplitTokens.seen(group, text.shape[1], 0, text).gather(text)
         if text is None and text_tokens:
             text = key[:, :text_tokens]
         score = 0.0 if cross else influence(query, key, layer.heads)

@@ -13,13 +13,19 @@ from genrun.adapters.checkpoint.index import (
     AGAIN,
     INDEX,
     LIBRARIES,
+    SHARD,
     CheckpointError,
+    Files,
     check_present,
+    choose,
+    chosen,
     components_of,
     index_of,
+    is_model,
+    listed,
     read_mapping,
+    variants_of,
 )
-from genrun.adapters.checkpoint.variants import SHARD, Files, choose, chosen, is_model, listed, variants_of
 from genrun.adapters.tensor_files import tensors_in
 
 COMPONENT = re.compile(r"[A-Za-z_]\w*", re.ASCII)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from genrun.adapters.checkpoint import pipeline_classes as pipelines
-from genrun.adapters.checkpoint.index import INDEX, CheckpointError, check_present
+from genrun.adapters.checkpoint.index import INDEX, CheckpointError, check_present, choose
 from genrun.adapters.checkpoint.integrity import check_component
 from genrun.adapters.checkpoint.kinds import (
     CONTROLNET,
@@ -25,7 +25,6 @@ from genrun.adapters.checkpoint.kinds import (
     refuse_kind,
 )
 from genrun.adapters.checkpoint.lora import Shape, tensors_of
-from genrun.adapters.checkpoint.variants import choose
 
 GGUF = ".gguf"
 FILES = (".safetensors", GGUF)

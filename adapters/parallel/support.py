@@ -1,4 +1,4 @@
-"""Support of pipelines for each axis of parallelism, by the names of their classes. Imports no torch."""
+"""The axes of parallelism, and the pipelines that support each, by the names of their classes. Imports no torch."""
 
 from __future__ import annotations
 
@@ -122,3 +122,12 @@ def unguided(pipeline: str | None, sampling: Mapping[str, Any], *, has_negative:
     if pipeline in DOUBLED + TWICE and isinstance(scale, int | float) and scale <= 1:
         return f"guidance_scale: {scale:g} leaves one branch, with nothing to share. Raise it above 1, or write cfg: 1"
     return None
+
+
+AXES = ("data", "time", "cfg", "ring", "ulysses")
+
+
+def product(sizes: Mapping[str, object], prefix: str = "") -> str:
+    """Name a product, without the factors beyond data and time that are 1: "data x time x ulysses = 2 x 2 x 4"."""
+    shown = {axis: size for axis, size in sizes.items() if axis in ("data", "time") or size != 1}
+    return f"{' x '.join(prefix + axis for axis in shown)} = {' x '.join(map(str, shown.values()))}"

@@ -11,20 +11,16 @@ import torch
 from torch import nn
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.checkpoint.index import components_of, index_of
+from genrun.adapters.checkpoint.diffusers_source import control_of, pipeline_for
+from genrun.adapters.checkpoint.index import components_of, index_of, variants_in
 from genrun.adapters.checkpoint.integrity import check_configurations, check_index, check_whole
-from genrun.adapters.checkpoint.load_errors import LoadError, explained
 from genrun.adapters.checkpoint.lora import tensors_of
-from genrun.adapters.checkpoint.strict import complete_models
-from genrun.adapters.checkpoint.tasks import control_of, pipeline_for
-from genrun.adapters.checkpoint.variants import variants_in
+from genrun.adapters.checkpoint.strict import LoadError, complete_models, explained
 from genrun.adapters.pipeline.additions import Additions
-from genrun.adapters.pipeline.load_options import ENCODERS, LoadOptions
-from genrun.adapters.pipeline.lora import put_loras
-from genrun.adapters.pipeline.parts import add_ip_adapter, kind_of_first, load_parts, refuse_holes
+from genrun.adapters.pipeline.encoders import encodes
+from genrun.adapters.pipeline.load_options import ENCODERS, LoadOptions, pipeline_config
+from genrun.adapters.pipeline.parts import add_ip_adapter, kind_of_first, load_parts, put_loras, refuse_holes
 from genrun.adapters.pipeline.placement import compile_denoisers, place, place_encoders, set_up_vae
-from genrun.adapters.pipeline.prompt_cache import encodes
-from genrun.adapters.pipeline.quantization import pipeline_config
 
 Index = Mapping[str, Any]
 """A checkpoint's model_index.json: component -> [library, class], among other things."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from genrun.adapters.checkpoint.load_errors import LoadError
+from genrun.adapters.checkpoint.strict import LoadError
 from genrun.adapters.pipeline.denoisers import COMPONENTS
 from genrun.adapters.pipeline.load_options import Compile, LoadOptions, Offload
 

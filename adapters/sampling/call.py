@@ -1,22 +1,44 @@
-"""The call of a pipeline that a request stands for: its arguments, and what the pipeline would not heed, refused before."""
+"""The call of a pipeline that a request stands for: its arguments, and what the pipeline would not heed, refused before.
+
+Final latents are decoded with the pipeline's own code, its loop left out; also in another thread than the sampling.
+"""
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from genrun.adapters.adapter import NUMBER_FIELDS, Adapter
-from genrun.adapters.pipeline.call_options import OptionsError, unknown
+from genrun.adapters.checkpoint.diffusers_source import loops_of_type
+from genrun.adapters.pipeline.call_options import OptionsError, arguments_of, call_inputs, not_taken, unknown
 from genrun.adapters.pipeline.families import informed, parts_of
-from genrun.adapters.pipeline.input_arguments import arguments_of, call_inputs, not_taken
-from genrun.adapters.pipeline.pictures import NOT_AS_ASKED, PictureError
+from genrun.adapters.pipeline.pictures import (
+    NOT_AS_ASKED,
+    PictureError,
+    Pictures,
+    check_asked,
+    check_finite,
+    finite_decoding,
+    pictures_of,
+    sound_of,
+)
+from genrun.adapters.sampling.parallelize import put_scheduler
+from genrun.adapters.scheduler.timesteps import TimestepTable, with_counting
+from genrun.adapters.shapes import OneLatents
 
 if TYPE_CHECKING:
-    from genrun.adapters.pipeline.input_arguments import Files
+    from genrun.adapters.pipeline.call_options import Files
+
 
 ALIASES = {"num_frames": ("video_length", "frames")}
 """Field of sampling -> the names that some pipelines have for it."""
@@ -153,3 +175,206 @@ def batch_arguments(pipe: Any, adapter: Adapter, requests: Sequence[SamplingRequ
     else:
         raise ValueError(f"{type(pipe).__name__} takes neither a prompt nor a batch_size: use batches of 1")
     return arguments
+
+
+BESIDE = ("prepare_audio_latents",)
+"""Methods that prepare what a pipeline samples beside its pictures, in the order of its schedulers' steps."""
+
+
+def decode(
+    pipe: Any, adapter: Adapter, request: SamplingRequest, latents: OneLatents, others: Sequence[Tensor] = ()
+) -> Pictures:
+    """Decode final latents by the pipeline's own decoding, its loop left out.
+
+    Args:
+        pipe: the pipeline.
+        adapter: of the model.
+        request: what was sampled.
+        latents: of the pictures.
+        others: of what was sampled beside them: the sound's.
+
+    Raises:
+        PictureError: values that are not finite, or other pictures than were asked for.
+    """
+    kind = type(pipe).__name__
+    loops_in_call = loops_of_type(type(pipe))
+    if loops_in_call is not None and loops_in_call.several:
+        message = f"{kind} samples in several loops, whose last latents alone are no picture"
+        raise PictureError(NOT_AS_ASKED, message, "Sample it again: genrun retry.")
+    if len(others) > sum(callable(getattr(pipe, name, None)) for name in BESIDE):
+        message = f"{kind} samples something beside its pictures that only a whole call of it decodes"
+        raise PictureError(NOT_AS_ASKED, message, "Use genrun.parallelize.")
+    check_finite(latents, "the final latents")
+    for other in others:
+        check_finite(other, "the sound's final latents")
+    denoised = decodes_denoised(pipe)
+    loops = denoised or not callable(getattr(pipe, "prepare_latents", None))
+    arguments = call_arguments(pipe, adapter, request)
+    if loops and not denoised:
+        latents = latents.float()  # these pipelines hand pixels to numpy, which has no bfloat16
+    scheduler = FinishedScheduler(
+        pipe.scheduler, latents, others, loops=loops, whole=denoised, starts=bool(request.inputs)
+    )
+    starts = {"prepare_latents": latents, **dict(zip(BESIDE, others, strict=False))}
+    with put_scheduler(pipe, scheduler), _starting_at(pipe, starts, scheduler), finite_decoding(pipe), torch.no_grad():
+        output = pipe(**{**arguments, "output_type": "np"})
+    pictures = replace(pictures_of(output), sound=sound_of(output, pipe) if others else None)
+    check_asked(pictures, adapter.resolve(request.sampling))
+    return pictures
+
+
+@contextmanager
+def _starting_at(pipe: Any, starts: Mapping[str, Tensor], scheduler: FinishedScheduler) -> Iterator[None]:
+    """Start the pipeline from latents in the form of its loop: some take only another one.
+
+    Args:
+        pipe: the pipeline.
+        starts: method that prepares latents -> what it is to prepare; methods that the pipeline lacks are left out.
+        scheduler: its scheduler meanwhile.
+    """
+    plain = type(pipe)
+    given = {
+        name: _preparing(plain, name, start, scheduler)
+        for name, start in starts.items()
+        if callable(getattr(plain, name, None))
+    }
+    if given:
+        members = {**with_counting(plain), **given, "__module__": plain.__module__}
+        pipe.__class__ = type(plain.__name__, (plain,), members)
+    try:
+        yield
+    finally:
+        pipe.__class__ = plain
+
+
+def _preparing(plain: Any, name: str, latents: Tensor, scheduler: FinishedScheduler) -> Callable[..., Any]:
+    """Return a method in the place of a pipeline's own that prepares latents, and prepares these."""
+
+    def prepare(self: Any, *args: Any, **kwargs: Any) -> Any:
+        fresh = getattr(plain, name)(self, *args, **kwargs)
+        first, *rest = fresh if isinstance(fresh, tuple) else (fresh,)
+        if first.ndim != latents.ndim and scheduler.starts:
+            # Of these latents the loop steps a part, in another form: all but the frames that are given (LTX). It has to
+            # run once to put them together.
+            scheduler.loops = True
+            return fresh
+        if first.shape != latents.shape:
+            raise ValueError(f"latents of shape {tuple(latents.shape)}, wanted {tuple(first.shape)}")
+        given = latents.to(first.device)
+        if getattr(self.vae, "dtype", None) == torch.float32:
+            given = given.float()  # exact; pipelines of one dtype throughout leave them as they are
+        return (given, *rest) if isinstance(fresh, tuple) else given
+
+    return prepare
+
+
+def decodes_denoised(pipe: Any) -> bool:
+    """Return whether a pipeline decodes not the latents of its last step, but the prediction made in it (LCM)."""
+    try:
+        source = inspect.getsource(type(pipe).__call__)
+    except (OSError, TypeError):
+        return False
+    return re.search(r"^\s*latents, denoised = self\.scheduler\.step\(", source, re.MULTILINE) is not None
+
+
+class FinishedScheduler:
+    """A scheduler with nothing left to do: the loop runs not at all, and the pipeline decodes the latents it was given.
+
+    Args:
+        real: the pipeline's scheduler.
+        latents: final latents, (1, ...).
+        others: of what copies of this scheduler step, in the order in which they are made.
+        loops: for pipelines that take no latents: run the loop once, and answer with them.
+        whole: for pipelines that unpack all that a step returns, and decode the second part.
+        starts: for pipelines that start from a picture: they look at the timestep at which it gets its noise.
+    """
+
+    order = 1
+    init_noise_sigma = 1.0
+
+    def __init__(
+        self,
+        real: Any,
+        latents: Tensor,
+        others: Sequence[Tensor] = (),
+        *,
+        loops: bool,
+        whole: bool = False,
+        starts: bool = False,
+    ) -> None:
+        self._real, self._latents, self._others = real, latents, tuple(others)
+        self.loops, self._whole, self.starts = loops, whole, starts
+
+    @property
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The real scheduler's class."""
+        return type(self._real)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_real":  # asked for by copy, before there is one
+            raise AttributeError(name)
+        return getattr(self._real, name)
+
+    def __deepcopy__(self, memo: Any) -> FinishedScheduler:
+        # A copy steps what is sampled beside the pictures.
+        mine, *rest = self._others or (self._latents,)
+        flags = {"loops": self.loops, "whole": self._whole, "starts": self.starts}
+        return type(self)(copy.deepcopy(self._real, memo), mine, rest, **flags)
+
+    @property
+    def timesteps(self) -> Tensor:
+        """None, or the last one; or all of them, over which no loop runs."""
+        if self.starts and not self.loops:
+            return torch.Tensor._make_subclass(_FinishedTable, self._real.timesteps)
+        return self._real.timesteps[-1:] if self.loops else self._real.timesteps[:0]
+
+    @property
+    def step(self) -> Callable[..., Any]:
+        """The final latents, for everything that the real step returns; with its signature."""
+
+        @wraps(self._real.step)
+        def step(model_output: Tensor, *_: Any, return_dict: bool = True, **__: Any) -> Any:
+            latents = self._latents.to(model_output.device)
+            if return_dict:
+                return SimpleNamespace(prev_sample=latents, pred_original_sample=latents)
+            return (latents, latents) if self._whole else (latents,)
+
+        return step
+
+
+class _FinishedTable(TimestepTable):
+    """All timesteps, for what is done before a loop that takes no step."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, place: Any) -> Tensor:
+        found = self.as_subclass(Tensor)[place]
+        return torch.Tensor._make_subclass(_FinishedTable, found) if isinstance(place, slice) else found
+
+    def enumerated(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield nothing."""
+        return iter(())
+
+
+def decoding_copy(pipe: Any) -> Any | None:
+    """Return a pipeline that shares the models of `pipe`, and nothing that a call changes: neither scheduler nor class.
+
+    Decoding calls a pipeline with no steps left, so that the VAE is the only model of it that computes, and sampling never
+    uses the VAE. Diffusers' clearing up at the end of a call is left out: it would empty caches of the denoiser in use.
+
+    Returns:
+        The pipeline, or None where decoding evaluates the denoiser: pipelines that take no latents.
+    """
+    plain = type(pipe)
+    if not callable(getattr(plain, "prepare_latents", None)):
+        return None
+    other = copy.copy(pipe)
+    object.__setattr__(other, "scheduler", copy.deepcopy(pipe.scheduler))
+    members = {"maybe_free_model_hooks": _nothing, "__module__": plain.__module__}
+    other.__class__ = type(plain.__name__, (plain,), members)
+    return other
+
+
+def _nothing(_: Any) -> None:
+    """Clear nothing up."""

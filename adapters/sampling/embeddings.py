@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.pipeline.finite import check_encodings
-from genrun.adapters.pipeline.prompt_cache import Encodings, encode_once
-from genrun.adapters.pipeline.truncation import Cut, as_json, from_json
-from genrun.adapters.sampling.call import SamplingRequest, call_arguments
-from genrun.adapters.sampling.decoding import FinishedScheduler
+from genrun.adapters.pipeline.encoders import Cut, Encodings, as_json, encode_once, from_json
+from genrun.adapters.pipeline.pictures import check_encodings
+from genrun.adapters.sampling.call import FinishedScheduler, SamplingRequest, call_arguments
 from genrun.adapters.sampling.parallelize import put_scheduler
 from genrun.adapters.tensor_files import read_header, with_checksum
 

@@ -12,16 +12,19 @@ from torch import Tensor
 
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.caches.contract import Cache
-from genrun.adapters.checkpoint.pipeline_loops import loops_of_type
+from genrun.adapters.checkpoint.diffusers_source import loops_of_type
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange
-from genrun.adapters.pipeline.finite import damaged_weights
-from genrun.adapters.pipeline.pictures import Pictures, pictures_of
-from genrun.adapters.sampling.call import SamplingRequest, batch_arguments, call_arguments, check_request
-from genrun.adapters.sampling.decoding import decodes_denoised
+from genrun.adapters.pipeline.pictures import Pictures, damaged_weights, pictures_of
+from genrun.adapters.sampling.call import (
+    SamplingRequest,
+    batch_arguments,
+    call_arguments,
+    check_request,
+    decodes_denoised,
+)
 from genrun.adapters.sampling.parallelize import ParallelRun, parallelize, put_scheduler
-from genrun.adapters.scheduler.compatibility import mismatch
-from genrun.adapters.scheduler.grid import describe
+from genrun.adapters.scheduler.compatibility import describe, mismatch
 from genrun.adapters.scheduler.noise import seeded
 from genrun.adapters.scheduler.rows import OnRound
 from genrun.adapters.shapes import Latents, OneLatents

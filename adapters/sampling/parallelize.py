@@ -12,7 +12,7 @@ from typing import Any
 from genrun.adapters.caches import registry as caches
 from genrun.adapters.caches.contract import Cache
 from genrun.adapters.caches.manager import CacheManager
-from genrun.adapters.checkpoint.pipeline_loops import loops_of_type
+from genrun.adapters.checkpoint.diffusers_source import loops_of_type
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, ExchangeError, LocalExchange
 from genrun.adapters.scheduler.kept import keeps

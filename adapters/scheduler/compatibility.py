@@ -1,14 +1,18 @@
 """Compatibility of schedulers with a model, by class and config: those that are sure to ruin the pictures are refused.
 
-Nothing here needs torch or diffusers, so that a job is checked with the same rules before anything is loaded.
+Nothing here needs torch or diffusers, so that a job is checked with the same rules before anything is loaded; the grid of
+steps that a scheduler lays out is looked at once it has done so.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from genrun.adapters.errors import RefusedError
 
 OTHER_GRIDS = (
     "use_karras_sigmas",
@@ -158,3 +162,33 @@ def _flow(name: str, own: Description) -> str:
     shifts = isinstance(shift, int | float) and shift != 1 and not own.config.get("use_dynamic_shifting")
     suffix = f", flow_shift: {shift}" if shifts else ""
     return f"{{kind: {name}, prediction_type: flow_prediction, use_flow_sigmas: true{suffix}}}"
+
+
+def set_grid(scheduler: Any, *args: Any, **kwargs: Any) -> None:
+    """Call a scheduler's `set_timesteps`, and look at what it has made.
+
+    Raises:
+        RefusedError: a trailing grid with one step too many, or a step before the first; steps that no solver follows.
+    """
+    scheduler.set_timesteps(*args, **kwargs)
+    description, timesteps = describe(scheduler), scheduler.timesteps
+    wrong = stepping_problem(description)
+    if wrong:
+        raise RefusedError(wrong)
+    given = inspect.signature(scheduler.set_timesteps).bind(*args, **kwargs).arguments
+    steps = given.get("num_inference_steps")
+    if description.config.get("timestep_type") == "continuous" or not hasattr(scheduler, "alphas_cumprod"):
+        return
+    if bool((timesteps < 0).any()):
+        wrong = grid_problem(description, steps) if type(steps) is int else None
+        raise RefusedError(
+            wrong or f"{description.name} was given the timestep {int(timesteps.min())}: there is none below 0"
+        )
+
+
+def describe(scheduler: Any) -> Description:
+    """Describe a scheduler by its class and config."""
+    keys = inspect.signature(type(scheduler).__init__).parameters
+    return Description(
+        type(scheduler).__name__, {key: scheduler.config[key] for key in keys if key in scheduler.config}
+    )

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genrun.adapters.checkpoint.pipeline_loops import loops_of_type
+from genrun.adapters.checkpoint.diffusers_source import loops_of_type
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler.joined import Part
 from genrun.adapters.shapes import AnyLatents

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from genrun.adapters.scheduler.changes import Blends, Casts
 from genrun.adapters.scheduler.joined import JoinedScheduler
-from genrun.adapters.scheduler.noise import Generators, Noise, State, moved
-from genrun.adapters.scheduler.noise_levels import NoiseLevels
+from genrun.adapters.scheduler.noise import Generators, Noise, NoiseLevels, State, moved
 from genrun.adapters.shapes import Latents, Output, Sample, SampleOutput
 from genrun.solvers.contract import History
 

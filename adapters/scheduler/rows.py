@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from genrun.adapters.scheduler.joined import JoinedScheduler, unpack
-from genrun.adapters.scheduler.noise_levels import NoiseLevels
+from genrun.adapters.scheduler.noise import NoiseLevels
 from genrun.adapters.scheduler.replay import Lane
 from genrun.adapters.shapes import Latents, Output, Sample, SampleOutput
 from genrun.solvers.contract import Point, Run, Solution

@@ -17,8 +17,7 @@ from genrun.adapters.parallel.exchange import Exchange, Notes
 from genrun.adapters.scheduler.changes import Casts, casts_between
 from genrun.adapters.scheduler.joined import JoinedScheduler
 from genrun.adapters.scheduler.kept import Kept
-from genrun.adapters.scheduler.noise import Generators
-from genrun.adapters.scheduler.noise_levels import NoiseLevels, noise_levels
+from genrun.adapters.scheduler.noise import Generators, NoiseLevels, noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
 from genrun.adapters.scheduler.rows import CallProgress, Evaluation, OnRound, Row, places, x0_of
 from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows, Sample

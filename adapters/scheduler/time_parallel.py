@@ -16,7 +16,7 @@ from torch import Tensor
 from genrun.adapters.caches.manager import CacheManager, CurrentEvaluation
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, LocalExchange
-from genrun.adapters.scheduler.grid import set_grid
+from genrun.adapters.scheduler.compatibility import set_grid
 from genrun.adapters.scheduler.joined import (
     CopiedScheduler,
     JoinedScheduler,

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from genrun.adapters.scorers._frechet import FrechetOptions, measured
-from genrun.adapters.scorers._inception import Inception
-from genrun.adapters.scorers._network import load_network, run
+from genrun.adapters.scorers._network import Inception, load_network, run
 from genrun.adapters.scorers._options import device_of, identity, spread
 from genrun.adapters.scorers.contract import Sample, SetPart
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from genrun.adapters.scorers._torch_fidelity import without_torchvision
+from genrun.adapters.scorers._network import without_torchvision
 from genrun.adapters.scorers.contract import Sample, UnscoredError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from genrun.adapters.scorers._torch_fidelity import without_torchvision
+from genrun.adapters.scorers._network import without_torchvision
 from genrun.adapters.scorers.contract import Sample, UnscoredError
 from genrun.adapters.scorers.psnr import frame_pair
 

@@ -16,13 +16,13 @@ from torch import Tensor
 from genrun.adapters.demo.world import Scene, draw, sample, scenes
 from genrun.adapters.training.components import build_pipeline
 from genrun.adapters.training.evaluate import held_out_psnr_db
-from genrun.adapters.training.latents import standardise
 from genrun.adapters.training.loop import StepRandom, TrainingLoop
 from genrun.adapters.training.objectives import (
     encode_mean,
     flow_loss,
     pictures,
     reconstruction_loss,
+    standardise,
     to_tensor,
     velocity_loss,
 )

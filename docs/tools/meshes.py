@@ -12,8 +12,7 @@ from pathlib import Path
 from genrun.adapters.caches import registry
 from genrun.adapters.caches.contract import split_refusal
 from genrun.adapters.parallel.support import BATCH, DOUBLED, TOKENS, TWICE, refusals, splits
-from genrun.adapters.pipeline.attention import PACKAGES, unsuited
-from genrun.adapters.pipeline.denoisers import TRANSFORMERS
+from genrun.adapters.pipeline.denoisers import PACKAGES, TRANSFORMERS, unsuited
 
 BEGIN, END = "<!-- what stacks: written by `make docs` -->", "<!-- end of what stacks -->"
 EXACT, ROUNDED, REFUSED = "exact", "to rounding", "refused"

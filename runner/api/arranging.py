@@ -141,6 +141,6 @@ def _k(way: Arrangement) -> str:
 
 
 def _has_run(way: Arrangement) -> bool:
-    from genrun.runner.submit.match import SubmittedJob, find_run
+    from genrun.runner.submit.resume import SubmittedJob, find_run
 
     return find_run(SubmittedJob.of(way.loaded), Path(way.loaded.job.output.dir)) is not None

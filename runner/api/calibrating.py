@@ -288,8 +288,7 @@ def chain_around(best: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def variants(asked: Mapping[str, Any], tolerances: Sequence[float]) -> Iterator[dict[str, Any]]:
     """Yield settings of a solver: each of its own alternatives with each tolerance."""
-    from genrun.runner.job.options import stated
-    from genrun.runner.job.registries import Registries
+    from genrun.runner.job.options import Registries, stated
 
     kind = Registries.installed().solvers.get(str(asked["kind"]))
     solver = kind(**{name: value for name, value in asked.items() if name != "kind"})
@@ -316,7 +315,7 @@ def _measure(
     listener: Listener,
 ) -> tuple[Path, list[MeasuredSetting]]:
     """Run items sequentially and under settings, and return the run with what was measured of each setting."""
-    from genrun.runner.job.inputs import identity
+    from genrun.runner.job.files import identity
     from genrun.runner.score.metrics import wanted_metrics
     from genrun.runner.score.scoring import score_run
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
-from genrun.runner.api.finding import texts
 from genrun.runner.api.listener import QUIET, Listener
+from genrun.runner.api.state import texts
 from genrun.runner.errors import GenrunError, UsageError
 
 if TYPE_CHECKING:
@@ -261,9 +261,8 @@ def _remove(paths: Sequence[Path], kept: dict[Path, str], dry_run: bool, listene
 def _remove_folder(path: Path) -> None:
     """Remove a run; what its night measured stays. Out of sight first: half a run must never look like a run."""
     from genrun.runner import history
-    from genrun.runner.nightly.due import NightRun
-    from genrun.runner.nightly.retention import REMOVING
-    from genrun.runner.nightly.retention import remove as remove_night
+    from genrun.runner.nightly.due import REMOVING, NightRun
+    from genrun.runner.nightly.due import remove as remove_night
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.nights import read_night
 

@@ -1,4 +1,4 @@
-"""Jobs as Python has them: a file, YAML text or a mapping; checked, planned, and sized."""
+"""Jobs as Python has them: a file, YAML text or a mapping; checked, planned, sized, and as their runs were begun."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.api.finding import texts
 from genrun.runner.api.listener import QUIET, Listener
+from genrun.runner.api.state import texts
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.memory.estimate import MemoryEstimate, MemorySubject
     from genrun.runner.parallel.mesh import Mesh
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.submit.resume import SubmittedJob
+
 
 AnyJob = str | os.PathLike[str] | Mapping[str, Any]
 """A job file, the name of a packaged one, YAML text (a text with a line break), or a mapping."""
@@ -62,7 +65,7 @@ def load_job(job: AnyJob, sets: Sequence[str] = (), workers: int | None = None) 
     from genrun.runner.job.errors import Origin
     from genrun.runner.job.files import job_file
     from genrun.runner.job.layers import fill, over_parents, read_job
-    from genrun.runner.job.registries import Registries
+    from genrun.runner.job.options import Registries
     from genrun.runner.job.resolve import check
     from genrun.runner.job.tree import dress
     from genrun.runner.job.yaml import parse
@@ -139,7 +142,7 @@ def forecast(loaded: LoadedJob, items: Sequence[WorkItem], why: str = "") -> For
     """
     from genrun.runner.api.launching import make_launcher
     from genrun.runner.forecast import alternatives, costs_of, observations, predict
-    from genrun.runner.submit.launch_order import is_elastic, mesh_request_of
+    from genrun.runner.submit.follow import is_elastic, mesh_request_of
 
     spec = loaded.job
     mesh = make_launcher(spec, loaded.document, items).mesh
@@ -219,3 +222,38 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple | range):
         return [_plain(each) for each in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def as_begun(
+    made: SubmittedJob, named: RunFolder | None, job: AnyJob, sets: Sequence[str], listener: Listener
+) -> SubmittedJob:
+    """Return a job as the run that it goes on with was begun, where that is one of 0.1.0; else the job as it is.
+
+    Args:
+        made: the job as this version plans it.
+        named: the run that it is to go on with; None for any of its name.
+        job: what it was made from.
+        sets: changes of the job, as texts `a.b=value`.
+        listener: hears it when there is such a run.
+    """
+    from genrun.runner.job.options import OF_0_1
+    from genrun.runner.store.runs import runs_of
+    from genrun.runner.submit.resume import SubmittedJob, find_run, is_run_of
+
+    base = Path(made.spec.output.dir)
+    if named is None:
+        if next(runs_of(base / made.spec.name), None) is None or find_run(made, base) is not None:
+            return made
+    elif is_run_of(made, named):
+        return made
+    loaded = load_job(job, sets, workers=OF_0_1)
+    older = SubmittedJob.of(loaded)
+    if {item.id for item in older.items} == {item.id for item in made.items}:
+        return made
+    found = find_run(older, base) if named is None else named if is_run_of(older, named) else None
+    if found is None:
+        return made
+    listener.say(
+        f"{found.path}: goes on with {OF_0_1} workers, as it was begun; for `workers: auto` submit with --new."
+    )
+    return older

@@ -101,8 +101,7 @@ def launch(
         IncompleteError: items are left.
     """
     from genrun.runner.store.order import Order, open_items
-    from genrun.runner.submit.follow import check_writable, run_to_end, tidy, wait_for
-    from genrun.runner.submit.launch_order import make_order
+    from genrun.runner.submit.follow import check_writable, make_order, run_to_end, tidy, wait_for
     from genrun.runner.submit.lock import of_run
 
     folder, say = submission.folder, listener.say
@@ -179,7 +178,7 @@ def make_launcher(spec: JobSpec, document: Mapping[str, Any], items: Sequence[Wo
     """
     from genrun.registry import UnknownNameError
     from genrun.runner.launch import registry
-    from genrun.runner.submit.launch_order import request_of
+    from genrun.runner.submit.follow import request_of
 
     try:
         make = registry.get(spec.launch.kind)
@@ -190,17 +189,16 @@ def make_launcher(spec: JobSpec, document: Mapping[str, Any], items: Sequence[Wo
 
 def is_at_work(folder: RunFolder) -> bool:
     """Tell whether a worker holds an item of a run, or a job of it waits or works in a queue."""
-    from genrun.runner.submit import active
+    from genrun.runner.submit import lock
 
-    return active.is_at_work(folder, os.environ)
+    return lock.is_at_work(folder, os.environ)
 
 
 def _let_finish(folder: RunFolder, order: Order, held: contextlib.ExitStack, listener: Listener) -> None:
     """Follow other commands at work on the run until an order has no items left or the commands have ended."""
     from genrun.runner.store.order import open_items
-    from genrun.runner.submit.active import at_work, told
     from genrun.runner.submit.follow import await_others
-    from genrun.runner.submit.lock import of_run
+    from genrun.runner.submit.lock import at_work, of_run, told
 
     # Workers beside theirs would load the model once more, into memory that may not be there.
     while open_items(folder, order) and (others := at_work(folder)):

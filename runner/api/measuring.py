@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.api.finding import texts
 from genrun.runner.api.listener import QUIET, Listener
+from genrun.runner.api.state import texts
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,14 +92,13 @@ def bench(
         JobFileError: the model or a value of it is wrong.
         MixError: the folder was begun with another model, prompts or sampling.
     """
-    from genrun.runner.bench import run
-    from genrun.runner.bench.figures import write_figures
-    from genrun.runner.bench.folder import BenchFolder
+    from genrun.runner.bench import measure
+    from genrun.runner.bench.charts import write_figures
     from genrun.runner.bench.outputs import write_latex
-    from genrun.runner.bench.results import crossings
+    from genrun.runner.bench.results import BenchFolder, crossings
     from genrun.runner.bench.subjects import ModelQuestion, ask_model, ask_problem
     from genrun.runner.bench.sweep import parse_solvers, parse_tolerances, parse_workers, with_caches
-    from genrun.runner.job.registries import Registries
+    from genrun.runner.job.options import Registries
 
     if (model is None) == (problem is None):
         raise UsageError("wanted a model or a problem.", remedy="For example: genrun.bench('demo-image').")
@@ -114,12 +113,12 @@ def bench(
         file = None if prompts is None else os.fspath(prompts)
         asked = ask_model(ModelQuestion(model, samples, seed, steps, scheduler, guidance, file, batch, sets))
     ks = workers if isinstance(workers, str) else ",".join(map(str, workers))
-    plan = run.SweepPlan(asked, variants, parse_workers(ks), sweeps)
+    plan = measure.SweepPlan(asked, variants, parse_workers(ks), sweeps)
     name = problem or asked.subjects[0].name
     folder = BenchFolder.open(Path(out) if out is not None else Path("bench") / name, asked.settings)
     listener.say(f"{folder.path}: {plan.total} cells of {len(asked.samples)} samples.")
-    results = run.measure(plan, folder, registries.solvers, listener.display())
-    page = run.write(plan, folder, results, name, command or f"genrun.bench({model or problem!r})")
+    results = measure.measure(plan, folder, registries.solvers, listener.display())
+    page = measure.write(plan, folder, results, name, command or f"genrun.bench({model or problem!r})")
     found = crossings(results)
     files = []
     if latex:
@@ -167,7 +166,7 @@ def bench_ranks(
     from genrun.runner.bench.engine import COLUMNS, EngineQuestion, measure_engine
     from genrun.runner.bench.outputs import as_csv
     from genrun.runner.bench.sweep import parse_solvers
-    from genrun.runner.job.registries import Registries
+    from genrun.runner.job.options import Registries
     from genrun.runner.store.files import atomic_write
 
     names = solvers if isinstance(solvers, str) else ",".join(solvers)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
-from genrun.runner.api.finding import AnyRun, run_folder
 from genrun.runner.api.jobs import AnyJob, load_job
 from genrun.runner.api.listener import QUIET, Listener
+from genrun.runner.api.state import AnyRun, run_folder
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def nightly(job: AnyJob, *, sets: Sequence[str] = (), again: bool = False, liste
     """
     from genrun.runner.nightly.run import Tools, needs_items, run_night
     from genrun.runner.report.build import build_report
-    from genrun.runner.submit.match import SubmittedJob
+    from genrun.runner.submit.resume import SubmittedJob
 
     loaded = load_job(job, sets)
     spec, made = loaded.job, SubmittedJob.of(loaded)

@@ -131,7 +131,7 @@ def _listed(prompt: Prompt, seeds: Sequence[int] = (0,), negative: str | None = 
 def _read(path: Path) -> list[Prompt]:
     """Read a file of prompts that no model has been named for, and look at what its rows name."""
     from genrun.runner.job.errors import Origin, raise_all
-    from genrun.runner.job.inputs import found_inputs, input_reader
+    from genrun.runner.job.files import found_inputs, input_reader
     from genrun.runner.job.prompt_files import duplicates, read
     from genrun.runner.job.tree import Value
 

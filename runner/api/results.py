@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import RUNS
-from genrun.runner.api.finding import AnyRun, run_folder, texts
 from genrun.runner.api.listener import QUIET, Listener
+from genrun.runner.api.state import AnyRun, run_folder, texts
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ def score(
     """
     from genrun.adapters.scorers.vbench.environment import metric_defaults
     from genrun.runner.score.metrics import wanted_metrics
-    from genrun.runner.score.scoring import score_run
-    from genrun.runner.score.shard import shard_of
+    from genrun.runner.score.scoring import score_run, shard_of
 
     folder = run_folder(run, runs)
     chosen = wanted_metrics(folder, texts("metrics", metrics), options, metric_defaults(folder.path.parents[1]))
@@ -148,8 +147,7 @@ def report(
         UsageError: there is no Chromium for `pdf`.
         StoreError: the run cannot be read, or the report cannot be written.
     """
-    from genrun.runner.report.build import build_report
-    from genrun.runner.report.pdf import find_chromium, write_pdf
+    from genrun.runner.report.build import build_report, find_chromium, write_pdf
 
     folder = run_folder(run, runs)
     program = None if pdf is False else find_chromium(os.environ.get("PATH"))
@@ -232,7 +230,7 @@ def _gates(gates: str | os.PathLike[str] | Sequence[Gate] | None) -> list[Gate] 
 def _drift(names: Sequence[str]) -> list[str]:
     """Return the metrics of `drift` by their names, refusing unknown ones."""
     from genrun.registry import did_you_mean
-    from genrun.runner.compare.drift import PREFIX, drift_names
+    from genrun.runner.compare.difference import PREFIX, drift_names
 
     known = [name.removeprefix(PREFIX) for name in drift_names()] if names else []
     for name in names:

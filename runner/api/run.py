@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import RUNS, results, state
-from genrun.runner.api.finding import AnyRun, run_folder
 from genrun.runner.api.listener import QUIET, Listener
-from genrun.runner.api.state import Item, Status
+from genrun.runner.api.state import AnyRun, Item, Status, run_folder
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:

@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
 from genrun.runner.api.arranging import arrange
-from genrun.runner.api.beginning import as_begun
-from genrun.runner.api.finding import AnyRun, find_item, run_folder, texts
-from genrun.runner.api.jobs import AnyJob, with_runs
+from genrun.runner.api.jobs import AnyJob, as_begun, with_runs
 from genrun.runner.api.launching import Submission, is_at_work, launch
 from genrun.runner.api.listener import QUIET, Listener
+from genrun.runner.api.state import AnyRun, find_item, run_folder, texts
 from genrun.runner.errors import SubmissionRefusedError, UsageError
 
 if TYPE_CHECKING:
     from genrun.runner.job.errors import Origin
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.launch.protocol import Launcher
-    from genrun.runner.rerun.repeat import Reproduction as Repetition
+    from genrun.runner.rerun import Reproduction as Repetition
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
-    from genrun.runner.submit.match import SubmittedJob
+    from genrun.runner.submit.resume import SubmittedJob
 
 NEW, DONE, FAILED, REUSED = "new", "done", "failed", "reused"
 
@@ -62,7 +61,7 @@ def submit(
         LaunchError: workers could not be started, or died.
         IncompleteError: items are left.
     """
-    from genrun.runner.nightly.retention import finish_removals_if_idle
+    from genrun.runner.nightly.due import finish_removals_if_idle
     from genrun.runner.store.repair import remove_from_job
     from genrun.runner.submit.lock import of_job
     from genrun.runner.submit.resume import open_run
@@ -131,7 +130,7 @@ def preview(
         JobFileError: with every problem of the job.
         MixError: `run` holds other items, or its files cannot be written as the job says.
     """
-    from genrun.runner.submit.match import check_same, find_run
+    from genrun.runner.submit.resume import check_same, find_run
 
     made, origin = _job(job, sets, runs, listener, new=new)
     base = Path(made.spec.output.dir)
@@ -208,10 +207,9 @@ def retry(
     """
     from genrun.runner.job import restore
     from genrun.runner.store.repair import repair
-    from genrun.runner.submit.active import at_work
-    from genrun.runner.submit.lock import of_run
-    from genrun.runner.submit.rebuild import rebuild
-    from genrun.runner.submit.stale import set_back
+    from genrun.runner.submit.lock import at_work, of_run
+    from genrun.runner.submit.resume import rebuild
+    from genrun.runner.submit.reuse import set_back
 
     folder, say = run_folder(run, runs), listener.say
     for note in rebuild(folder):
@@ -266,7 +264,7 @@ def decode(
     Returns:
         The new record of each item: done, or failed again.
     """
-    from genrun.runner.rerun import decode as latents
+    from genrun.runner import rerun as latents
     from genrun.runner.worker.engine import Engine
 
     folder = run_folder(run, runs)
@@ -310,7 +308,7 @@ def rerun(
     Returns:
         The item, and how the new file compares with the old one.
     """
-    from genrun.runner.rerun.repeat import original_in, original_of, repeat
+    from genrun.runner.rerun import original_in, original_of, repeat
 
     if Path(what).is_file():
         original = original_of(Path(what), None if run is None else run_folder(run, runs))
@@ -326,7 +324,7 @@ def _job(
 ) -> tuple[SubmittedJob, Mapping[str, Origin]]:
     """Load and plan a job, and say its warnings and how its ranks were chosen."""
     from genrun.runner.job.certificates import sentence
-    from genrun.runner.submit.match import SubmittedJob
+    from genrun.runner.submit.resume import SubmittedJob
 
     arranged = arrange(job, with_runs(sets, runs), new=new)
     loaded = arranged.loaded
@@ -346,7 +344,7 @@ def _check_machine(job: SubmittedJob, runs: Path, named: RunFolder | None, launc
     Raises:
         UsageError: what is missing.
     """
-    from genrun.runner.submit.match import find_run
+    from genrun.runner.submit.resume import find_run
 
     try:
         launcher.check_machine()
@@ -378,8 +376,7 @@ def _states(
     job: SubmittedJob, runs: Path, folder: RunFolder | None, *, new: bool, listener: Listener
 ) -> dict[str, str]:
     """Return the state of every item, by id, in the run that would be gone on with, or in a new one."""
-    from genrun.runner.submit.reuse import reusable
-    from genrun.runner.submit.stale import find_stale
+    from genrun.runner.submit.reuse import find_stale, reusable
 
     states = dict.fromkeys((item.id for item in job.items), NEW)
     if folder is None:
@@ -395,14 +392,14 @@ def _states(
 def _script(job: SubmittedJob, folder: RunFolder | None, launcher: Launcher, items: int) -> str | None:
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.runs import new_path
-    from genrun.runner.submit.launch_order import new_order
+    from genrun.runner.submit.follow import new_order
 
     run = folder or RunFolder(new_path(Path(job.spec.output.dir), job.spec.name))
     return launcher.script(run, new_order(launcher, job.spec.launch.kind, job.spec), items)
 
 
 def _gpu_hours(job: SubmittedJob, records: Mapping[str, Record]) -> float | None:
-    from genrun.runner.submit.launch_order import mesh_request_of
+    from genrun.runner.submit.follow import mesh_request_of
 
     times = [record.elapsed_s for record in records.values() if record.status == "done"]
     if not times or len(times) == len(job.items):

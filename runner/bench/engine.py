@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genrun.runner.errors import LaunchError
-from genrun.runner.launch.cause import explain
+from genrun.runner.launch.jobs import explain
 from genrun.runner.progress import Display, Progress
 
 RANK = "genrun.runner.bench.rank"

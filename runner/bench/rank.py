@@ -22,8 +22,8 @@ from torch import Tensor
 
 from genrun.adapters import registry as adapters
 from genrun.adapters.parallel.exchange import NOTHING, Exchange, GroupExchange, Notes
+from genrun.adapters.pipeline.encoders import encode_once
 from genrun.adapters.pipeline.loading import load
-from genrun.adapters.pipeline.prompt_cache import encode_once
 from genrun.adapters.sampling.call import SamplingRequest
 from genrun.adapters.sampling.generate import sample
 from genrun.solvers import Solver

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from genrun.adapters.pipeline.additions import identity_of
-from genrun.runner.bench.folder import code_of_module
+from genrun.runner.bench.results import code_of_module
 from genrun.runner.errors import UsageError
 from genrun.runner.job.errors import Origin
 from genrun.runner.job.layers import set_path
@@ -223,10 +223,10 @@ class ModelSubject:
     @cached_property
     def _pipe(self) -> Any:
         from genrun.adapters.pipeline.additions import Additions
+        from genrun.adapters.pipeline.encoders import encode_once
         from genrun.adapters.pipeline.load_options import LoadOptions
         from genrun.adapters.pipeline.loading import load
-        from genrun.adapters.pipeline.prompt_cache import encode_once
-        from genrun.runner.worker.device import choose_device
+        from genrun.runner.worker.rank import choose_device
 
         quieten()
         device = choose_device(self.model["device"])
@@ -382,7 +382,7 @@ def _input(loaded: LoadedJob, items: Sequence[WorkItem], index: int, seed: int) 
 def _model_settings(
     question: ModelQuestion, item: WorkItem, adapter: Adapter, inputs: Sequence[SampleInput]
 ) -> dict[str, Any]:
-    from genrun.runner.worker.device import choose_device
+    from genrun.runner.worker.rank import choose_device
 
     found = versions()
     listed = canonical([[each.prompt, each.negative_prompt, each.seed] for each in inputs])

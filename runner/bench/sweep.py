@@ -11,8 +11,7 @@ from typing import Any
 from genrun.runner.errors import UsageError
 from genrun.runner.job import yaml as source
 from genrun.runner.job.errors import Origin, raise_all
-from genrun.runner.job.options import DEFAULT_SOLVER, kind_options
-from genrun.runner.job.registries import RegistryLike
+from genrun.runner.job.options import DEFAULT_SOLVER, RegistryLike, kind_options
 from genrun.runner.job.tree import Value, unknown
 
 REFERENCE, NO_CACHE = "sequential", "none"

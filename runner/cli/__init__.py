@@ -19,45 +19,45 @@ VERBS: dict[str, dict[str, VerbLine]] = {
         "validate": VerbLine(f"{HERE}.job:validate", "Check a job file and report every problem at once."),
         "show": VerbLine(f"{HERE}.job:show", "Print a job as it will run, with every default filled in."),
         "plan": VerbLine(f"{HERE}.plan:plan", "Count the items of a job, or list them."),
-        "prompts": VerbLine(f"{HERE}.prompts:prompts", "Show what a list of prompts becomes."),
-        "init": VerbLine(f"{HERE}.init:init", "Write a job file for a model, with comments."),
+        "prompts": VerbLine(f"{HERE}.plan:prompts", "Show what a list of prompts becomes."),
+        "init": VerbLine(f"{HERE}.job:init", "Write a job file for a model, with comments."),
         "schema": VerbLine(f"{HERE}.job:schema", "Print the JSON schema of job files, for editors."),
     },
     "Run it": {
         "calibrate": VerbLine(
-            f"{HERE}.calibrate:calibrate", "Certify the fastest setting of a job's solver that keeps its tolerance."
+            f"{HERE}.measuring:calibrate", "Certify the fastest setting of a job's solver that keeps its tolerance."
         ),
         "submit": VerbLine(f"{HERE}.submit:submit", "Run a job, or finish a run that was cut off."),
         "status": VerbLine(f"{HERE}.status:status", "Show how far a run is."),
         "logs": VerbLine(f"{HERE}.logs:logs", "Print what the workers of a run wrote."),
-        "cancel": VerbLine(f"{HERE}.cancel:cancel", "Stop the work on a run, on one of its tasks, or on one item."),
-        "retry": VerbLine(f"{HERE}.retry:retry", "Run the failed items of a run again."),
-        "decode": VerbLine(f"{HERE}.decode:decode", "Decode saved latents whose decoding failed."),
+        "cancel": VerbLine(f"{HERE}.submit:cancel", "Stop the work on a run, on one of its tasks, or on one item."),
+        "retry": VerbLine(f"{HERE}.again:retry", "Run the failed items of a run again."),
+        "decode": VerbLine(f"{HERE}.again:decode", "Decode saved latents whose decoding failed."),
         "nightly": VerbLine(
-            f"{HERE}.nightly:nightly", "Run a job for tonight and judge it, or have that done every night."
+            f"{HERE}.nights:nightly", "Run a job for tonight and judge it, or have that done every night."
         ),
-        "verify": VerbLine(f"{HERE}.verify:verify", "Check that every file of a run is there and unchanged."),
-        "rerun": VerbLine(f"{HERE}.rerun:rerun", "Make one media file again, from what is written inside it."),
+        "verify": VerbLine(f"{HERE}.again:verify", "Check that every file of a run is there and unchanged."),
+        "rerun": VerbLine(f"{HERE}.again:rerun", "Make one media file again, from what is written inside it."),
     },
     "Judge it": {
-        "score": VerbLine(f"{HERE}.score:score", "Score the items of a run."),
+        "score": VerbLine(f"{HERE}.results:score", "Score the items of a run."),
         "compare": VerbLine(
             f"{HERE}.compare:compare", "Compare two runs, or the cells of one, and judge the gates of the job."
         ),
-        "pin": VerbLine(f"{HERE}.history:pin", "Make a run the baseline that its job's nights are held against."),
-        "history": VerbLine(f"{HERE}.history:history", "List the nights of a job, or of all jobs."),
-        "report": VerbLine(f"{HERE}.report:report", "Write a static page: clips side by side, and numbers."),
-        "export": VerbLine(f"{HERE}.export:export", "Copy results to a folder, under names that say what they are."),
+        "pin": VerbLine(f"{HERE}.nights:pin", "Make a run the baseline that its job's nights are held against."),
+        "history": VerbLine(f"{HERE}.nights:history", "List the nights of a job, or of all jobs."),
+        "report": VerbLine(f"{HERE}.results:report", "Write a static page: clips side by side, and numbers."),
+        "export": VerbLine(f"{HERE}.results:export", "Copy results to a folder, under names that say what they are."),
         "bench": VerbLine(
-            f"{HERE}.bench:bench", "Measure solvers against the sequential sampler: rounds, error, time."
+            f"{HERE}.measuring:bench", "Measure solvers against the sequential sampler: rounds, error, time."
         ),
     },
     "Keep house": {
         "runs": VerbLine(f"{HERE}.housekeeping:runs", "List the runs: state, items, size, age."),
         "rm": VerbLine(f"{HERE}.housekeeping:rm", "Remove runs."),
         "gc": VerbLine(f"{HERE}.housekeeping:gc", "Remove all but the newest runs of each job."),
-        "config": VerbLine(f"{HERE}.config:config", "Show your defaults, or write a file of them."),
-        "completion": VerbLine(f"{HERE}.config:completion", "Print what completes genrun's words in a shell."),
+        "config": VerbLine(f"{HERE}.housekeeping:config", "Show your defaults, or write a file of them."),
+        "completion": VerbLine(f"{HERE}.housekeeping:completion", "Print what completes genrun's words in a shell."),
     },
     "Look around": {
         "models": VerbLine(f"{HERE}.lists:models", "List the models, with their defaults."),

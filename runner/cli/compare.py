@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.cli.arguments import complete_runs, runs_option
-from genrun.runner.cli.base import Verb
+from genrun.runner.cli.base import Verb, complete_runs, runs_option
 from genrun.runner.cli.output import json_option, one_line, put, put_json, put_table, say
 
 if TYPE_CHECKING:
@@ -107,8 +106,7 @@ def _write(
     latex_file: Path | None,
     pdf_file: Path | None,
 ) -> None:
-    from genrun.runner.compare.junit import junit
-    from genrun.runner.compare.tables import latex, markdown
+    from genrun.runner.compare.formats import junit, latex, markdown
     from genrun.runner.store.files import atomic_write
 
     if junit_file is not None:
@@ -118,16 +116,18 @@ def _write(
     if latex_file is not None:
         atomic_write(latex_file, latex(found).encode("utf-8", "backslashreplace"))
     if pdf_file is not None:
-        from genrun.runner.compare.figure import pdf
+        from genrun.runner.compare.formats import pdf
 
         atomic_write(pdf_file, pdf(found))
 
 
 def _show(found: Comparison, worst: str | None) -> None:
-    from genrun.runner.compare import tables
+    from genrun.runner.compare import formats
 
     say(f"{found.candidate}\n  against {'its own cells' if found.by else found.baseline}")
-    put_table(tables.DIFFERENCES, tables.difference_rows(found), right=tables.RIGHT, drop=("d", "prompts +/=/-", "n"))
+    put_table(
+        formats.DIFFERENCES, formats.difference_rows(found), right=formats.RIGHT, drop=("d", "prompts +/=/-", "n")
+    )
     for cell in found.cells:
         alone = cell.only_baseline + cell.only_candidate
         if cell.identical or alone:
@@ -137,19 +137,19 @@ def _show(found: Comparison, worst: str | None) -> None:
         say(f"Without a partner: {', '.join(found.unmatched)}.")
     if found.gates:
         put("")
-        put_table(tables.GATES, tables.gate_rows(found), right=())
-    _show_worst(found, tables.worst_metric(found, worst))
-    say(tables.headline(found))
+        put_table(formats.GATES, formats.gate_rows(found), right=())
+    _show_worst(found, formats.worst_metric(found, worst))
+    say(formats.headline(found))
 
 
 def _show_worst(found: Comparison, metric: str | None) -> None:
-    from genrun.runner.compare import tables
+    from genrun.runner.compare import formats
 
     for cell in found.cells:
         for each in cell.differences:
             if each.metric == metric and each.worst:
                 put(f"\nWorst pairs of {cell.label} by {metric}:")
-                for row, pair in zip(tables.worst_rows(each), each.worst, strict=True):
+                for row, pair in zip(formats.worst_rows(each), each.worst, strict=True):
                     prompt, seed, one, other, difference = row
                     put(f"  {one} -> {other} ({difference})  seed {seed}  {one_line(prompt)}")
                     put(f"      {pair.baseline.media}\n      {pair.candidate.media}")

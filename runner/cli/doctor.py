@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genrun.adapters.scorers.vbench.environment import VBENCH_PYTHON, vbench_home, vbench_python, vbench_weights
-from genrun.runner.cli.arguments import runs_option
-from genrun.runner.cli.base import Verb
+from genrun.runner.cli.base import Verb, runs_option
 from genrun.runner.cli.output import json_option, put, put_json, say
 from genrun.runner.errors import RunError, UsageError
 
@@ -180,7 +179,7 @@ def _python() -> Finding:
 
 
 def _weights() -> list[Finding]:
-    from genrun.runner.job.registries import Registries
+    from genrun.runner.job.options import Registries
 
     adapters = Registries.installed().adapters
     findings = []
@@ -230,7 +229,7 @@ def _install_vbench(base: Path, python: str | None, dry_run: bool) -> None:
         UsageError: there is no Python that vbench works with.
         RunError: it could not be made, or does not work.
     """
-    from genrun.adapters.scorers.vbench.install import COSTS, InstallError, make, plan
+    from genrun.adapters.scorers.vbench.environment import COSTS, InstallError, make, plan
 
     home = vbench_home(base)
     try:

@@ -1,4 +1,4 @@
-"""`genrun runs`, `genrun rm` and `genrun gc`: the runs of a folder, and removing those that nobody needs."""
+"""`genrun runs`, `rm` and `gc`: the runs of a folder, and removing them; `config` and `completion`: a user's defaults."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.cli.arguments import complete_runs, runs_option
-from genrun.runner.cli.base import Verb
-from genrun.runner.cli.output import Terminal, json_option, put_json, put_table, say
+from genrun.runner.cli.base import Verb, complete_runs, runs_option
+from genrun.runner.cli.output import Terminal, json_option, put, put_json, put_table, say
+from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
     from genrun.runner.api.housekeeping import ListedRun, Removal
+
 
 dry_run_option = click.option("-n", "--dry-run", is_flag=True, help="Show what would be removed; remove nothing.")
 """Decorator that gives a verb the flag `-n`, as the argument `dry_run`."""
@@ -137,3 +138,68 @@ def _put(found: Removal, dry_run: bool, as_json: bool) -> None:
         say(f"{path}: kept: {why}.")
     runs = f"{len(found.removed)} {'run' if len(found.removed) == 1 else 'runs'}"
     say(f"{runs}, {size(found.freed_bytes)}{' would be removed. Nothing was.' if dry_run else ' removed.'}")
+
+
+SHELLS = ("bash", "zsh", "fish")
+VARIABLE = "_GENRUN_COMPLETE"
+
+
+@click.command(cls=Verb, examples=("genrun config", "genrun config --write", "genrun config --json"))
+@click.option("--write", is_flag=True, help="Write a commented file, unless there is one.")
+@json_option
+def config(write: bool, as_json: bool) -> None:
+    """Show your defaults, or write a file of them.
+
+    The file, ~/.config/genrun/config.yaml or what GENRUN_CONFIG names, holds the folder of runs, how much commands say, and
+    values of `launch`, `parallel` and `output` for jobs that do not give them: nothing that changes pictures. GENRUN_RUNS
+    overrules its folder of runs; job files and the command line overrule everything. With --write, prints the file's path.
+    """
+    from genrun.runner.api.config import COMMENTED, config_path, read_config
+    from genrun.runner.job.tree import bare
+    from genrun.runner.job.yaml import scalar
+    from genrun.runner.store.files import atomic_write
+
+    if write:
+        path = config_path()
+        if path.exists() or path.is_symlink():
+            raise UsageError(f"{path}: is there already.", remedy="genrun config shows what it says.")
+        atomic_write(path, COMMENTED.encode())
+        put(str(path))
+        return
+    found = read_config()
+    rows = [(name, getattr(found, name), str(found.origins.get(name, "default"))) for name in ("runs", "talk")]
+    if found.job is not None:
+        for section, keys in found.job.data.items():
+            rows += [(f"{section}.{key}", bare(value), str(value.origin)) for key, value in keys.data.items()]
+    if as_json:
+        put_json(
+            {"path": str(found.path), "values": {name: {"value": value, "from": place} for name, value, place in rows}}
+        )
+        return
+    put_table(("default", "value", "from"), [(name, scalar(value), place) for name, value, place in rows])
+    say(f"{found.path}{'' if found.path.is_file() else ': not there; genrun config --write makes one'}")
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "genrun completion bash > ~/.local/share/bash-completion/completions/genrun",
+        'eval "$(genrun completion zsh)"',
+        "genrun completion fish > ~/.config/fish/completions/genrun.fish",
+    ),
+)
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print what completes genrun's words in a shell.
+
+    Verbs and options are completed, and the names of job files, runs, solvers, caches and models.
+    """
+    from click.shell_completion import get_completion_class
+
+    from genrun.runner.cli import main
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    made = kind(main, {}, "genrun", VARIABLE)
+    # Not source(): it starts bash to look at its version, which is not the shell that reads this.
+    put((made.source_template % made.source_vars()).strip())

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.cli.arguments import complete_plugins
-from genrun.runner.cli.base import Verb
+from genrun.runner.cli.base import Verb, complete_plugins
 from genrun.runner.cli.output import json_option, put, put_json, put_table, say
 from genrun.runner.errors import UsageError
 
@@ -30,7 +29,7 @@ def models(markdown: bool, as_json: bool) -> None:
 
     Besides these names, `model:` takes the folder or hub id (org/name) of any diffusers pipeline.
     """
-    from genrun.runner.job.registries import Registries
+    from genrun.runner.job.options import Registries
 
     installed = Registries.installed()
     adapters = installed.adapters
@@ -76,8 +75,7 @@ def solvers(names: Sequence[str], as_json: bool) -> None:
 
     Every option is a key beside `kind` in a job file: `solver: {kind: ropa, workers: 8}`.
     """
-    from genrun.runner.job.options import title
-    from genrun.runner.job.registries import Registries
+    from genrun.runner.job.options import Registries, title
 
     registry = Registries.installed().solvers
     found = [
@@ -106,7 +104,7 @@ def caches(names: Sequence[str], calibrate: str | None, as_json: bool) -> None:
             raise UsageError("--calibrate is for mag alone.", remedy=f"genrun caches mag --calibrate {calibrate}")
         _calibrate(calibrate, as_json)
         return
-    from genrun.runner.job.registries import Registries
+    from genrun.runner.job.options import Registries
 
     registry = Registries.installed().caches
     found = [_cache(name, registry.get(name)) for name in _known(names, registry.names(), "cache")]
@@ -144,7 +142,7 @@ def _calibrate(model: str, as_json: bool) -> None:
     from genrun.adapters.sampling.call import SamplingRequest
     from genrun.adapters.sampling.mag_ratios import calibrate
     from genrun.runner.bench.subjects import ModelQuestion, ModelSubject, ask_model, quieten
-    from genrun.runner.worker.device import choose_device
+    from genrun.runner.worker.rank import choose_device
 
     (subject,) = ask_model(ModelQuestion(model, samples=CALIBRATED)).subjects
     assert isinstance(subject, ModelSubject)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from genrun.runner.cli.arguments import complete_runs, runs_option
-from genrun.runner.cli.base import Verb
+from genrun.runner.cli.base import Verb, complete_runs, runs_option
 from genrun.runner.cli.output import put, say
 from genrun.runner.errors import UsageError
 
@@ -125,7 +124,7 @@ def _parts(launch: Path, path: Path) -> list[str]:
 
 def _find(names: tuple[str, ...], base: Path) -> tuple[RunFolder, str | None]:
     """Tell runs from items: two names are both, one is a run if there is such a run."""
-    from genrun.runner.api.finding import find_item
+    from genrun.runner.api.state import find_item
     from genrun.runner.store.runs import resolve
 
     if len(names) > 2:
@@ -164,7 +163,7 @@ def _print_sections(
     folder: RunFolder, item_id: str, rank: int | None, shown: dict[Path, int], count: int | None = None
 ) -> None:
     """Print the lines about an item that were not printed yet; `shown` counts them by file."""
-    from genrun.runner.worker.log import section_of
+    from genrun.runner.worker.rank import section_of
 
     launches = sorted((path for path in folder.logs.glob("*") if path.is_dir()), key=_age)
     for path in (path for launch in launches for path in log_files(launch, rank)):

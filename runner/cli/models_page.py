@@ -1,7 +1,8 @@
-"""docs/models.md: per model its checkpoints, defaults, guidance, caches and meshes, read off the code that acts on them."""
+"""docs/models.md: per model its checkpoints, defaults, caches and meshes, and diffusers' pipelines, read off the code."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from genrun.adapters.caches.contract import split_refusal
 from genrun.adapters.checkpoint.pipeline_classes import call_parameters, missing_inputs
 from genrun.adapters.parallel.support import TWICE, refusals, splits
-from genrun.adapters.pipeline.attention import NATIVE, unsuited
-from genrun.adapters.pipeline.denoisers import transformer_of
-from genrun.runner.cli.pipelines_page import section
+from genrun.adapters.pipeline.denoisers import NATIVE, transformer_of, unsuited
 
 if TYPE_CHECKING:
     from genrun.adapters.adapter import Adapter
-    from genrun.runner.job.registries import RegistryLike
+    from genrun.runner.job.options import RegistryLike
+
 
 HEAD = """# Models
 
@@ -248,3 +248,45 @@ def _meshes(pipeline: str) -> Iterator[str]:
     for axis, how in (("cfg", cfg), ("ulysses", "to rounding"), ("ring", "on GPUs, not run here")):
         refused = any(name == axis for name, _ in refusals(pipeline, **{axis: 2}))
         yield f"{axis}: {'refused' if refused else how}"
+
+
+MEASURED = Path(__file__).with_name("pipelines.json")
+PIPELINES = """
+## diffusers' own pipelines
+
+Every pipeline class that diffusers' tests build from tiny random components, called as those tests call it with {steps}
+steps: solver `sequential`, `paradigms` and `collocation` (exact) at tolerance 0 beside the plain pipeline. Measured on
+{date} with diffusers {diffusers}, in {dtype} on a CPU, by a harness that reads those tests from diffusers' repository
+and is not part of this one: of {classes} classes with a finite plain result **{exact} have the plain pipeline's bits
+under every solver** ({percent:.1f} %), {refused} are refused by name, and {other} are neither. Joined from the runs of
+two days. {absent}
+
+A class counts once, with the family of its folder in diffusers.
+
+| family | classes | exact | refused |
+|---|---|---|---|"""
+SCHEDULERS = """
+Schedulers: `python -m tests.bench.scheduler_matrix` tries every scheduler class that steps latents with every option of its
+config that changes its steps. Of {configurations} configurations with which the plain loop is finite {exact} are exact
+under all three solvers, {refused} refused when the job is checked."""
+
+
+def section() -> str:
+    """Return the section, as Markdown."""
+    found = json.loads(MEASURED.read_text(encoding="utf-8"))
+    return "\n".join(_lines(found)) + "\n"
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    families: Mapping[str, Mapping[str, int]] = found["families"]
+    total = {key: sum(family.get(key, 0) for family in families.values()) for key in ("exact", "refused", "other")}
+    classes = sum(total.values())
+    yield PIPELINES.format(**{**found, **total}, classes=classes, percent=100 * total["exact"] / classes)
+    for name, family in families.items():
+        yield f"| {name} | {sum(family.values())} | {family.get('exact', 0)} | {family.get('refused', 0)} |"
+    yield ""
+    yield "Refused:\n"
+    yield from (f"- `{each['pipeline']}`, {each['solvers']}: {each['why']}" for each in found["refused_classes"])
+    if found.get("narrow"):
+        yield "\nIn {dtype}, a class each of {classes} families: {exact} are exact. {rest}".format(**found["narrow"])
+    yield SCHEDULERS.format(**found["schedulers"])

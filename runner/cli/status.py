@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.cli.arguments import run_argument
-from genrun.runner.cli.base import Verb
+from genrun.runner.cli.base import Verb, run_argument
 from genrun.runner.cli.output import (
     Terminal,
     json_option,
@@ -24,7 +23,7 @@ from genrun.runner.cli.output import (
     run_json,
     say,
 )
-from genrun.runner.store.activity import DECODING
+from genrun.runner.store.order import DECODING
 
 if TYPE_CHECKING:
     from genrun.runner.api.state import Item, Status
@@ -67,7 +66,7 @@ def status(run: str | None, base: Path, watch: bool, as_json: bool) -> None:
     tells the tasks, too: where they run, why they wait, how they ended; with one call of squeue.
     """
     from genrun.runner.api import state
-    from genrun.runner.api.finding import run_folder
+    from genrun.runner.api.state import run_folder
 
     folder = run_folder(run, base)
     found = state.status(folder, listener=Terminal())
@@ -120,7 +119,7 @@ class Outlook:
 
     def look(self, found: Status) -> bool:
         """Take a new state; return whether anything is at work."""
-        from genrun.runner.submit.active import at_work
+        from genrun.runner.submit.lock import at_work
 
         self._found = found
         self._pace.see(time.monotonic(), self._taken(found), self._parts())

@@ -1,4 +1,4 @@
-"""`genrun submit`, and what it and `genrun retry` print of a submission."""
+"""`genrun submit` and `genrun cancel`: start the work on a run, and stop it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from genrun.runner.api import RUNS
-from genrun.runner.cli.arguments import complete_jobs, complete_runs, job_of, wait_option
-from genrun.runner.cli.base import Verb
+from genrun.runner.cli.base import Verb, complete_jobs, complete_runs, item_option, job_of, run_argument, wait_option
 from genrun.runner.cli.output import (
     Terminal,
     complain,
@@ -32,6 +31,7 @@ from genrun.runner.errors import UsageError
 if TYPE_CHECKING:
     from genrun.runner.api.launching import Submission
     from genrun.runner.api.submitting import Preview
+
 
 SHOWN_REASONS = 3
 MESSAGE_WIDTH = 400
@@ -192,3 +192,21 @@ def _put_preview(found: Preview, as_json: bool) -> None:
     hours = found.gpu_hours
     price = "" if hours is None else f", about {hours:.1f} GPU-hours at the pace of those that are done"
     say(f"{found.to_run} of {len(states)} items would run ({found.kind}){price}. Nothing was written.")
+
+
+@click.command(
+    cls=Verb,
+    examples=("genrun cancel", "genrun cancel array --task 3 --task 1234_5", "genrun cancel array --item 3f9c"),
+)
+@run_argument
+@click.option("--task", "tasks", multiple=True, metavar="N", help="Only this task of the array: 3, or 1234_3.")
+@item_option
+def cancel(run: str | None, base: Path, tasks: tuple[str, ...], items: tuple[str, ...]) -> None:
+    """Stop the work on a run, on one of its tasks, or on one item.
+
+    Without an option, everything of the run that waits or works. Finished items are kept, those in work are dropped;
+    the same submission again goes on with them. An item that is cancelled counts as failed; genrun retry makes it.
+    """
+    from genrun.runner.api import state
+
+    state.cancel(run, tasks=tasks, items=items, runs=base, listener=Terminal())

@@ -1,6 +1,6 @@
-"""Compare two runs, or the cells of one: load -> matching -> difference -> gates -> results.
+"""Compare two runs, or the cells of one: matching -> difference -> gates -> results.
 
-`compare_runs` and `compare_cells` return a `Comparison`, plain frozen data; `tables` and `junit` write it down.
+`compare_runs` and `compare_cells` return a `Comparison`, plain frozen data; `formats` writes it down.
 """
 
 from genrun.runner.compare.compare import compare_cells, compare_runs

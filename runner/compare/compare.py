@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from genrun.runner.compare import drift
+from genrun.runner.compare import difference
 from genrun.runner.compare.difference import has_same_media, metric_difference
 from genrun.runner.compare.gates import RELATIVE, Gate, gates_of, judge
-from genrun.runner.compare.load import Cells, is_reference_only, read_cells
-from genrun.runner.compare.matching import Match, match_cells, match_runs
+from genrun.runner.compare.matching import Cells, Match, is_reference_only, match_cells, match_runs, read_cells
 from genrun.runner.compare.results import CellComparison, Comparison
 from genrun.runner.job.schema import AUDIT, COSTS
 from genrun.runner.notes import group_notes
@@ -87,9 +86,9 @@ def _comparison(
 ) -> Comparison:
     gates = gates_of(candidate.run.job_document()) if options.gates is None else tuple(options.gates)
     matches, unmatched = matched
-    drifts = [gate.metric for gate in gates if gate.metric.startswith(drift.PREFIX)]
+    drifts = [gate.metric for gate in gates if gate.metric.startswith(difference.PREFIX)]
     audit = {AUDIT: True} if candidate.run.job_document().get(AUDIT) is not None else {}
-    names = {**metrics, **COSTS, **audit, **{name: drift.direction(name) for name in (*options.drift, *drifts)}}
+    names = {**metrics, **COSTS, **audit, **{name: difference.direction(name) for name in (*options.drift, *drifts)}}
     cells = tuple(_cell(match, names, _applied(gates, match, matches), options.confidence) for match in matches)
     return Comparison(
         baseline=None if baseline is None else str(baseline.run.path),

@@ -164,7 +164,7 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """Return the differences as a table, for notebooks."""
-        from genrun.runner.compare.tables import html
+        from genrun.runner.compare.formats import html
 
         return html(self)
 
@@ -174,7 +174,7 @@ class Comparison:
         Raises:
             UsageError: nothing was compared.
         """
-        from genrun.runner.compare.figure import draw
+        from genrun.runner.compare.formats import draw
 
         return draw(self)
 

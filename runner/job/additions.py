@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from genrun.adapters.checkpoint import pipeline_classes as pipelines
-from genrun.adapters.checkpoint.index import CheckpointError, components_of, read_mapping
+from genrun.adapters.checkpoint.diffusers_source import UNION, control_of, pipeline_for
+from genrun.adapters.checkpoint.index import CheckpointError, components_of, listed, read_mapping
 from genrun.adapters.checkpoint.lora import Shape, check_fit, file_of, tensors_of
 from genrun.adapters.checkpoint.parts import (
     check_controlnet,
@@ -20,8 +21,6 @@ from genrun.adapters.checkpoint.parts import (
     modes_of,
     shapes_in,
 )
-from genrun.adapters.checkpoint.tasks import UNION, control_of, pipeline_for
-from genrun.adapters.checkpoint.variants import listed
 from genrun.adapters.pipeline.denoisers import COMPONENTS
 from genrun.registry import did_you_mean
 from genrun.runner.job.checkpoint import Checkpoint, locate_part

@@ -14,16 +14,13 @@ from genrun.registry import did_you_mean
 from genrun.runner.job.additions import FoundAdditions, Headers, find_additions, is_set
 from genrun.runner.job.checkpoint import Checkpoint, locate, locate_part, parts_of
 from genrun.runner.job.errors import JobProblem
-from genrun.runner.job.files import expanded, located
-from genrun.runner.job.inputs import Inputs, Look, found_inputs, input_reader
-from genrun.runner.job.options import DEFAULT_SOLVER, NO_CACHE, kind_options
+from genrun.runner.job.files import Inputs, Look, expanded, found_inputs, input_reader, located
+from genrun.runner.job.options import DEFAULT_SOLVER, NO_CACHE, Registries, kind_options, time_ranks, with_workers
 from genrun.runner.job.prompt_files import Prompt
 from genrun.runner.job.prompts import ReadFile, file_reader, prompts_of
-from genrun.runner.job.registries import Registries
 from genrun.runner.job.schema import CacheSpec, JobSpec, LaunchSpec, ModelSpec, ParallelSpec, SamplingSpec, SolverSpec
 from genrun.runner.job.tree import Value, unknown
 from genrun.runner.job.validate import job_of, section
-from genrun.runner.job.workers import time_ranks, with_workers
 
 CHECKPOINT = ("model", "checkpoint")
 

@@ -132,8 +132,7 @@ def find(runs: Path, key: str) -> Certificate | None:
 
 def _unfit(found: Certificate, solver: Mapping[str, Any]) -> str:
     """Return why a certificate cannot be of a solver, although its file has the name for it; or ""."""
-    from genrun.runner.job.options import typed
-    from genrun.runner.job.registries import Registries
+    from genrun.runner.job.options import Registries, typed
 
     for key in ("kind", "workers"):
         if found.solver.get(key) != solver.get(key):

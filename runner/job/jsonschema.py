@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from genrun.runner.job.matrix import AXES
-from genrun.runner.job.options import describe, model_of, title
-from genrun.runner.job.registries import Registries
+from genrun.runner.job.options import Registries, describe, model_of, title
 from genrun.runner.job.schema import JobSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

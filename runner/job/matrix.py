@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 
 from genrun.registry import did_you_mean
 from genrun.runner.job.errors import JobProblem
-from genrun.runner.job.options import model_of
-from genrun.runner.job.registries import Registries
+from genrun.runner.job.options import Registries, model_of
 from genrun.runner.job.schema import SchedulerSpec
 from genrun.runner.job.tree import Value, bare, got, put, shown
 from genrun.runner.job.validate import SECTIONS

@@ -1,4 +1,9 @@
-"""Options of a solver, cache or metric: a dataclass's fields, checked, described, and documented by its docstring."""
+"""Registries that job files refer to, by name, and options of what is in them: checked, described, and documented.
+
+K is an option that a job may leave open, or say `auto` of. More points a round than ranks that evaluate them cost more than
+they save: in one process a round of eight takes as long as eight steps. So K follows the mesh, once, when the job is read;
+it is part of an item's id from then on.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +13,76 @@ import json
 import math
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.field_types import MAX_COUNT
-from genrun.runner.job.registries import RegistryLike
-from genrun.runner.job.tree import Path, Value, bare, got, shown, unknown, unknown_option
+from genrun.runner.job.schema import LaunchSpec, ParallelSpec
+from genrun.runner.job.tree import Path as TreePath
+from genrun.runner.job.tree import Value, bare, got, put, shown, unknown, unknown_option
 from genrun.runner.job.validate import problems_of
+
+LAUNCHERS = "genrun.runner.launch.registry"
+"""Launchers are built on job files, so this package asks for them by name and imports none."""
+
+
+class RegistryLike(Protocol):
+    """Things found by name; imports a thing when it is asked for."""
+
+    def names(self) -> Sequence[str]:
+        """Return every name, sorted."""
+        ...
+
+    def get(self, name: str) -> Any:
+        """Return the thing of that name."""
+        ...
+
+
+def _template_mistake(path: Path) -> str:
+    return import_module(LAUNCHERS).get("slurm").mistake_in(path)
+
+
+@dataclass(frozen=True)
+class Registries:
+    """Everything that is installed; tests pass their own.
+
+    Attributes:
+        adapters: of `genrun.adapters.registry`.
+        solvers: frozen dataclasses whose fields are their options.
+        launchers: of `launch.kind`; only their names are asked for.
+        metrics: of `score`; only those that a job gives options are imported.
+        caches: frozen dataclasses whose fields are their options.
+        template_mistake: says what is wrong with a template of a batch script, or "".
+    """
+
+    adapters: RegistryLike
+    solvers: RegistryLike
+    launchers: RegistryLike
+    metrics: RegistryLike
+    caches: RegistryLike = field(default_factory=lambda: _registry("genrun.adapters.caches.registry"))
+    template_mistake: Callable[[Path], str] = _template_mistake
+
+    @classmethod
+    def installed(cls) -> Registries:
+        """Return the registries of this installation. Does not import torch."""
+        return cls(
+            adapters=_registry("genrun.adapters.registry"),
+            solvers=_registry("genrun.solvers.registry"),
+            launchers=_registry(LAUNCHERS),
+            metrics=_registry("genrun.adapters.scorers.registry"),
+        )
+
+
+def _registry(module: str) -> Any:
+    return import_module(module)
+
 
 DEFAULT_SOLVER = "sequential"
 NO_CACHE = "none"
@@ -83,7 +147,7 @@ def stated(kind: str, solver: Any) -> dict[str, Any]:
 
 
 def checked(
-    root: Value, at: Path, section: Value, options: type | None
+    root: Value, at: TreePath, section: Value, options: type | None
 ) -> tuple[dict[str, Any] | None, list[JobProblem]]:
     """Check the keys of a section besides its `kind` as options.
 
@@ -182,7 +246,7 @@ def _beyond(name: str, value: Any) -> str:
     return ""
 
 
-def _refused(message: str, known: list[str], root: Value, at: Path) -> JobProblem:
+def _refused(message: str, known: list[str], root: Value, at: TreePath) -> JobProblem:
     """Return the problem for a ValueError("field: why") of the options themselves."""
     name, _, why = message.partition(": ")
     if name not in known:
@@ -218,3 +282,61 @@ def _attributes(doc: str) -> dict[str, str]:
         else:
             name = ""
     return entries
+
+
+AUTO = "auto"
+OF_0_1 = 8
+"""K of jobs that said none, up to 0.1.0."""
+
+
+def with_workers(root: Value, registry: RegistryLike, kind: str, workers: int) -> Value:
+    """Return a job with K filled in where its solver takes one, and it says none or `auto`."""
+    section = root.get("solver")
+    if section is not None and not section.is_mapping and section.data is not None:
+        return root
+    named = None if section is None else section.get("kind")
+    kind = named.data if named is not None and isinstance(named.data, str) else kind
+    if kind not in registry.names() or "workers" not in {each.name for each in dataclasses.fields(registry.get(kind))}:
+        return root
+    given = None if section is None else section.get("workers")
+    if given is not None and (given.wrong is not None or given.data not in (None, AUTO)):
+        return root
+    origin = root.origin if given is None else given.origin
+    return put(root, ("solver", "workers"), Value(workers, origin, None if given is None else given.key))
+
+
+def time_ranks(
+    launch: LaunchSpec,
+    parallel: ParallelSpec,
+    objective: Literal["throughput", "latency"],
+    items: int,
+) -> int:
+    """Return how many ranks, or slots of ranks, are to share the points of an item's rounds.
+
+    With `parallel.time: auto`, as many as each item gets where it is to be soonest, or where there are fewer items than
+    slots; else 1, as every slot then makes items of its own.
+    """
+    if launch.kind == "inline":
+        return 1
+    if parallel.time != AUTO:
+        return parallel.time
+    ranks = ranks_of(launch)
+    slots = (ranks or 1) // (parallel.cfg * parallel.ring * parallel.ulysses)
+    if parallel.data != AUTO:
+        return max(1, slots // parallel.data)
+    if objective == "latency":
+        return max(1, slots)
+    return 1 if items >= slots else max(1, slots // max(1, items))
+
+
+def ranks_of(launch: LaunchSpec) -> int | None:
+    """Return the ranks that the section `launch` asks for, or None where it leaves them open."""
+    if launch.processes != AUTO:
+        return launch.processes
+    gpus = gpus_of(launch)
+    return launch.nodes * gpus if launch.kind == "slurm" and gpus else None
+
+
+def gpus_of(launch: LaunchSpec) -> int:
+    """Return the GPUs of a node: "h200:8" is 8."""
+    return int(str(launch.gpus).rpartition(":")[2])

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.adapters.checkpoint.variants import changes_weights
+from genrun.adapters.checkpoint.index import changes_weights
 from genrun.adapters.pipeline.additions import CONTENTS, identity_of
 from genrun.runner.job import certificates
 from genrun.runner.job.errors import JobProblem, Origin, raise_all
-from genrun.runner.job.inputs import as_stored, identity, wrong_stored
+from genrun.runner.job.files import as_stored, identity, wrong_stored
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash

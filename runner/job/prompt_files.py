@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from genrun.adapters.files import MIB, TooLargeError, is_file, read_bounded
-from genrun.adapters.pipeline.input_arguments import ARGUMENTS
+from genrun.adapters.pipeline.call_options import ARGUMENTS
 from genrun.registry import did_you_mean
 from genrun.runner.job.errors import JobProblem, Origin, raise_all, refuse
 from genrun.runner.job.files import JOBS, located

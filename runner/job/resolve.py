@@ -14,21 +14,27 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from genrun.adapters.files import is_there
-from genrun.adapters.pipeline.input_arguments import ARGUMENTS
+from genrun.adapters.parallel.support import AXES
+from genrun.adapters.pipeline.call_options import ARGUMENTS
 from genrun.runner.job.cell import Cell, Draft, Sources, anywhere
-from genrun.runner.job.checks import CHECKS, LAUNCH_CHECKS, MESH_CHECKS
-from genrun.runner.job.checks.values import check_keys, check_secrets, check_values, mark_wrong
+from genrun.runner.job.checks import (
+    CHECKS,
+    LAUNCH_CHECKS,
+    MESH_CHECKS,
+    check_keys,
+    check_secrets,
+    check_values,
+    mark_wrong,
+)
 from genrun.runner.job.errors import JobProblem, Origin, raise_all
 from genrun.runner.job.files import expanded, job_file, located
 from genrun.runner.job.layers import apply_sets, escape, expand, fill, read_job
 from genrun.runner.job.matrix import MatrixCell, cells_of
-from genrun.runner.job.mesh_axes import AXES
-from genrun.runner.job.registries import Registries
+from genrun.runner.job.options import AUTO, Registries
 from genrun.runner.job.schema import JobSpec
 from genrun.runner.job.tree import Path as TreePath
 from genrun.runner.job.tree import Value, bare, dotted, dress, put, section_path
 from genrun.runner.job.validate import job_of
-from genrun.runner.job.workers import AUTO
 
 DEFAULT = "default"
 STORED_AS = "job.yaml of the run"

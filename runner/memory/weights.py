@@ -11,10 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from genrun.adapters.checkpoint.index import components_of, index_of, read_mapping
+from genrun.adapters.checkpoint.index import choose, chosen, components_of, index_of, is_model, read_mapping
 from genrun.adapters.checkpoint.lora import file_of
 from genrun.adapters.checkpoint.parts import GGUF, gguf_sizes
-from genrun.adapters.checkpoint.variants import choose, chosen, is_model
 from genrun.adapters.pipeline.denoisers import COMPONENTS
 from genrun.adapters.pipeline.load_options import ENCODERS, LoadOptions
 from genrun.adapters.tensor_files import Tensor, tensors_in

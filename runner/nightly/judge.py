@@ -9,7 +9,7 @@ from typing import Any
 
 from genrun.runner.compare import Comparison, compare_runs
 from genrun.runner.compare.compare import Options
-from genrun.runner.compare.tables import is_shown, sentence
+from genrun.runner.compare.formats import is_shown, sentence
 from genrun.runner.errors import GenrunError
 from genrun.runner.job.schema import COSTS
 from genrun.runner.score.metrics import wanted_metrics

@@ -1,8 +1,13 @@
-"""Run one call of `genrun nightly`: do what is left of the night's work, or find that nothing is left."""
+"""Run one call of `genrun nightly`: do what is left of the night's work, if anything is, and tell a command of it."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,20 +16,19 @@ from typing import Any
 
 from genrun.runner import history
 from genrun.runner.errors import GenrunError, IncompleteError, StoppedError
+from genrun.runner.job.layers import hidden
 from genrun.runner.job.schema import NightlySpec
-from genrun.runner.nightly import retention
+from genrun.runner.nightly import due as retention
 from genrun.runner.nightly.due import Due, NightRun, alone, due, night_before, nights_of, tonight
 from genrun.runner.nightly.judge import Judgement, judge, summary
-from genrun.runner.nightly.notify import notify
+from genrun.runner.store.environment import current
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.inputs import keep
 from genrun.runner.store.nights import FINAL, Attempt, End, Night, amend, read_night, write_night
-from genrun.runner.store.processes import current
+from genrun.runner.store.planfile import keep
 from genrun.runner.store.repair import remove_from_job
 from genrun.runner.store.runs import new_path, point_latest
 from genrun.runner.submit import lock
-from genrun.runner.submit.match import SubmittedJob, is_run_of
-from genrun.runner.submit.resume import take_up
+from genrun.runner.submit.resume import SubmittedJob, is_run_of, take_up
 
 EXIT_CODES = {"passed": 0, "failed": 1}
 INCOMPLETE = 3
@@ -303,3 +307,53 @@ class _Call:
 
     def _moment(self) -> str:
         return self.tools.now().isoformat(timespec="seconds")
+
+
+SHOWN = 300
+"""Characters of the end of a command's stderr that are told."""
+
+
+def notify(command: Sequence[str], payload: Mapping[str, Any], timeout_s: float, environ: Mapping[str, str]) -> str:
+    """Run a command, without a shell, with JSON on its stdin; what it writes to stdout is dropped.
+
+    Args:
+        command: program and arguments. They may hold secrets: only the program's name is ever told.
+        payload: the JSON.
+        timeout_s: seconds after which it and all that it started are killed.
+        environ: its environment.
+
+    Returns:
+        "" when it ended with 0, else a note on what went wrong.
+    """
+    name = os.path.basename(command[0])  # noqa: PTH119 (a command is no path)
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env=dict(environ),
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:  # ValueError: a NUL, which no program can be given
+            return f"notify: {name} cannot be run: {getattr(error, 'strerror', None) or error}"
+        try:
+            process.communicate((json.dumps(payload, allow_nan=False) + "\n").encode(), timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            return f"notify: {name} was stopped after {timeout_s:g} s"
+        finally:
+            _kill(process)
+        if process.returncode == 0:
+            return ""
+        errors.seek(0)
+        # A program may well repeat what it was given: curl writes the address that it could not reach.
+        said = hidden(" ".join(errors.read(16 * SHOWN).decode(errors="replace").split()), environ)[-SHOWN:]
+        return f"notify: {name} ended with {process.returncode}{f': {said}' if said else ''}"
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a command that is still there, with all that it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any, Literal
 
-from genrun.runner.job.mesh_axes import product
+from genrun.adapters.parallel.support import product
 
 Objective = Literal["throughput", "latency"]
 """Throughput: all items soonest. Latency: each item soonest."""

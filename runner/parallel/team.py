@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from genrun.runner.job.mesh_axes import AXES
+from genrun.adapters.parallel.support import AXES
 from genrun.runner.parallel.mesh import ALONE, Mesh
 
 if TYPE_CHECKING:

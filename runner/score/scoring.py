@@ -1,4 +1,4 @@
-"""Score a run: every metric on every item, and set metrics on each cell of the matrix.
+"""Score a run or a shard of it: every metric on every item, and set metrics on each cell of the matrix.
 
 A score is measured again only when a file it was measured on, the metric's version or one of its options has changed.
 What could not be measured is a row too, with the reason, and is tried again the next time.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.adapters.scorers.contract import Metric, Sample, SetMetric, SetPart, UnscoredError
-from genrun.runner.score.samples import Samples, unscored
-from genrun.runner.score.shard import WHOLE, Shard
+from genrun.runner.errors import UsageError
+from genrun.runner.score.metrics import Samples, unscored
 from genrun.runner.score.summary import axes_of
 from genrun.runner.store.records import Score, set_id
 from genrun.runner.store.repair import remove_below
@@ -24,6 +26,53 @@ from genrun.runner.store.scores import ScoreStore
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
+
+
+# Not SLURM_NTASKS, which a batch script of one process has too, nor the task of an array, which may score a run each.
+RANKS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A share of the measuring: every `count`-th pair of items, and every `count`-th set.
+
+    Attributes:
+        index: 0 to count - 1.
+        count: how many processes there are.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def takes(self, number: int) -> bool:
+        """Return True when the pair or set of that number is this process's."""
+        return number % self.count == self.index
+
+
+WHOLE = Shard()
+
+
+def shard_of(text: str, environ: Mapping[str, str] = os.environ) -> Shard:
+    """Return the shard that "2/8" names, or that this process's rank implies; the whole for a single process.
+
+    Raises:
+        UsageError: the text is no shard.
+    """
+    if text:
+        found = re.fullmatch(r"([1-9]\d{0,6})/([1-9]\d{0,6})", text.strip())
+        if found is None or int(found[1]) > int(found[2]):
+            raise UsageError(f"--shard {text}: wanted I/N with I from 1 to N, such as 2/8.")
+        return Shard(int(found[1]) - 1, int(found[2]))
+    for names in RANKS:
+        if all(name in environ for name in names):
+            rank, ranks = (_number(environ[name]) for name in names)
+            return Shard(rank, ranks) if 0 <= rank < ranks else WHOLE
+    return WHOLE
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0
+
 
 DERIVED = "= "
 """Prefix of the part of a number that follows from others."""

@@ -32,13 +32,15 @@ from genrun.runner.store.files import (
     is_temporary,
     left_behind_in,
     locked,
+    read_bytes,
+    read_error,
+    reading,
     remove_left_behind,
     sync,
     temporary_name,
     write_error,
 )
 from genrun.runner.store.planfile import PlanFile, read_job, read_plan
-from genrun.runner.store.reading import read_bytes, read_error, reading
 from genrun.runner.store.records import Record, format_record
 from genrun.runner.store.results import (
     Survey,

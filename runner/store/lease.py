@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import UnreadableError
-from genrun.runner.store.files import LOCK, locked, write_error, write_whole
-from genrun.runner.store.processes import ProcessName, is_gone
-from genrun.runner.store.reading import WRONG_CONTENT, read_error, read_stamped
+from genrun.runner.store.environment import ProcessName, is_gone
+from genrun.runner.store.files import LOCK, WRONG_CONTENT, locked, read_error, read_stamped, write_error, write_whole
 from genrun.runner.strict_json import read_json
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genrun.runner.errors import StoreError
-from genrun.runner.store.files import atomic_write
+from genrun.runner.store.environment import ProcessName, is_gone
+from genrun.runner.store.files import atomic_write, read_bytes, reading
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.processes import ProcessName, is_gone
-from genrun.runner.store.reading import read_bytes, reading
 from genrun.runner.strict_json import read_json
 
 VERSION = 1

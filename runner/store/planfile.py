@@ -1,18 +1,30 @@
-"""The plan of a run, plan.jsonl with an item a line, and its resolved job, job.yaml: read, and checked while reading."""
+"""What a run is made from: its plan, plan.jsonl with an item a line; its job.yaml, with output settings; and its inputs.
+
+Inputs are copies of the pictures and clips that prompts name, kept by the hash of their bytes, so that a run can be gone on
+with, repeated, shown and moved without the files that it was made from, and so that one of these that is changed later is
+never taken for what it was.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.errors import DamagedFileError
-from genrun.runner.store.reading import MENDS, WRONG_CONTENT, read_bytes, reading
+from genrun.adapters import media, registry
+from genrun.adapters.input_files import InputError, InputFile, read
+from genrun.runner.errors import DamagedFileError, RunError
+from genrun.runner.store.files import MENDS, WRONG_CONTENT, read_bytes, reading, sha256_of, staged, write_error
+from genrun.runner.store.scores import metrics_of
 from genrun.runner.strict_json import read_json
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.records import Record
+
 
 FILE = "plan.jsonl"
 
@@ -173,3 +185,135 @@ def _check_shape(document: Any) -> None:
     for name, kind in SHAPES.items():
         if document.get(name) is not None and not isinstance(document[name], kind):
             raise TypeError(f"{name} is {document[name]!r:.60}")
+
+
+AUTO = "auto"
+CLIP = "mp4"
+
+LATENT_METRICS = frozenset({"latent_rmse", "latent_worst_block"})
+"""Metrics that compare final latents instead of pictures."""
+
+
+def wants_latents(document: Mapping[str, Any]) -> bool:
+    """Return True when a resolved job keeps latents: when told to, or when a metric or a gate on drift needs them."""
+    metrics = {*metrics_of(document)}
+    gated = {name.removeprefix("drift.") for name in document.get("gates") or ()}
+    is_told = bool((document.get("output") or {}).get("save_latents"))
+    return is_told or not LATENT_METRICS.isdisjoint(metrics | gated)
+
+
+def written_with(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a resolved job asks of its media files, as records keep it: format, fps, crf; sound where it is said."""
+    output = document.get("output") or {}
+    said = {} if output.get("sound") is None else {"sound": output["sound"]}
+    return {
+        "format": output.get("format") or AUTO,
+        "fps": output.get("fps"),
+        "crf": output.get("crf", media.DEFAULT_CRF),
+        **said,
+    }
+
+
+def differences(item: WorkItem, record: Record, before: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """List what an item's media file was written with and is now asked for: "output.crf: 18 -> 23"; none when it fits.
+
+    Args:
+        item: the item.
+        record: its record, of a media file.
+        before: what the file was written with, as `written_with` returns it.
+        wanted: what the job asks for now.
+    """
+    suffix = str(record.media).rpartition(".")[2]
+    fps = registry.get(item.model["adapter"]).fps
+    pairs: dict[str, tuple[Any, Any]] = {"format": (_format(item, before, suffix), _format(item, wanted, suffix))}
+    if suffix == CLIP:
+        pairs["fps"] = (before.get("fps") or fps, wanted.get("fps") or fps)
+        pairs["crf"] = (before.get("crf"), wanted.get("crf"))
+        if record.sound or before.get("sound") is False:
+            pairs["sound"] = (before.get("sound") is not False, wanted.get("sound") is not False)
+    same = {key for key in pairs if before.get(key) == wanted.get(key)}
+    return [f"output.{key}: {old} -> {new}" for key, (old, new) in pairs.items() if key not in same and old != new]
+
+
+def _format(item: WorkItem, asked: Mapping[str, Any], suffix: str) -> str:
+    """Return the suffix for a format; where only the loaded pipeline knows it, that of the existing file."""
+    wanted = asked.get("format") or AUTO
+    if wanted != AUTO:
+        return str(wanted)
+    return {"video": "mp4", "image": "png"}.get(str(registry.get(item.model["adapter"]).kind), suffix)
+
+
+AGAIN = "Submit the job again where its file is as it was: genrun submit JOB"
+
+
+def keep(folder: RunFolder, files: Iterable[InputFile]) -> list[str]:
+    """Copy files into a run where they are not there as they were; return a line about each that is put back.
+
+    Raises:
+        RunError: one has changed since the job was read.
+        StoreError: the run cannot be written.
+    """
+    notes = []
+    for file in files:
+        target = folder.path / name_of(file.sha256, file.suffix)
+        if is_kept(target, file.sha256):
+            continue
+        if target.exists():
+            notes.append(f"{folder.relative(target)} was not the file that was kept. It was written again.")
+        try:
+            data = read(file.path)
+        except InputError as error:
+            raise RunError(f"{file.path}: {error}.", remedy="Restore it, and submit the job again.") from error
+        if hashlib.sha256(data).hexdigest() != file.sha256:
+            raise RunError(f"{file.path}: was changed while the job was read.", remedy="Submit the job again.")
+        try:
+            with staged(target) as temporary:
+                temporary.write_bytes(data)
+        except OSError as error:
+            raise write_error(target, error) from error
+    return notes
+
+
+def name_of(sha256: str, suffix: str) -> str:
+    """Return where a run keeps a picture or clip, relative to its folder."""
+    return f"inputs/{sha256[:2]}/{sha256}{suffix}"
+
+
+def is_kept(path: Path, sha256: str) -> bool:
+    """Tell whether a file is there, with that hash."""
+    try:
+        return sha256_of(path) == sha256
+    except OSError:
+        return False
+
+
+def read_kept(folder: RunFolder, field: str, file: Mapping[str, str]) -> bytes:
+    """Return the bytes of an item's input.
+
+    Args:
+        folder: the run.
+        field: of the prompt, for messages.
+        file: as the item stores it.
+
+    Raises:
+        InputError: it is lost, or not the file that was kept.
+    """
+    path = folder.path / name_of(file["sha256"], file["suffix"])
+    told = f"{field} {file.get('name', '')!r}"
+    try:
+        data = read(path)
+    except InputError as error:
+        raise InputError(f"{told}: {path}: {error}", f"{AGAIN}.") from error
+    if hashlib.sha256(data).hexdigest() != file["sha256"]:
+        raise InputError(f"{told}: {path} is not the file that was kept: its SHA-256 differs", f"{AGAIN}.")
+    return data
+
+
+def kept_files(items: Iterable[WorkItem]) -> dict[tuple[str, str], str]:
+    """Return (hash, suffix) -> a name to show, of all inputs of items."""
+    found: dict[tuple[str, str], str] = {}
+    for item in items:
+        for files in item.inputs.values():
+            for file in files:
+                found.setdefault((file["sha256"], file["suffix"]), file.get("name", ""))
+    return found

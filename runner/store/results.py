@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from genrun.runner.errors import DamagedFileError, UnreadableError
-from genrun.runner.store.files import sync, write_error
-from genrun.runner.store.reading import WRONG_CONTENT, read_error, read_stamped
+from genrun.runner.store.files import WRONG_CONTENT, read_error, read_stamped, sync, write_error
 from genrun.runner.store.records import Record, parse_record
 
 LOST = "lost"

@@ -12,9 +12,8 @@ from pathlib import Path
 from genrun.adapters.files import unusable
 from genrun.registry import did_you_mean
 from genrun.runner.errors import StoreError, UnreadableError, UsageError
-from genrun.runner.store.files import sync, temporary_name, write_error
+from genrun.runner.store.files import read_error, sync, temporary_name, write_error
 from genrun.runner.store.folder import RunFolder, is_run
-from genrun.runner.store.reading import read_error
 
 SHOWN = 80
 """Characters of a name that is too long."""

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genrun.adapters.scorers.contract import Described, settings_of
 from genrun.runner.errors import DamagedFileError
-from genrun.runner.store.files import LOCK, atomic_write, locked, write_error
-from genrun.runner.store.reading import WRONG_CONTENT, read_bytes, reading
+from genrun.runner.store.files import LOCK, WRONG_CONTENT, atomic_write, locked, read_bytes, reading, write_error
 from genrun.runner.store.records import Score
 from genrun.runner.strict_json import read_json
 

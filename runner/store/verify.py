@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING
 from genrun.adapters.tensor_files import check
 from genrun.registry import Registry
 from genrun.runner.errors import DamagedFileError, StoreError, UnreadableError
-from genrun.runner.store.files import is_temporary, sha256_of
+from genrun.runner.store.files import MENDS, is_temporary, read_error, reading, sha256_of
 from genrun.runner.store.folder import FOLDERS, HASHED, RunFolder
-from genrun.runner.store.inputs import is_kept, kept_files, name_of
 from genrun.runner.store.lease import Holding, holdings, is_ahead, looks_alive
-from genrun.runner.store.planfile import FILE, misfits
-from genrun.runner.store.reading import MENDS, read_error, reading
+from genrun.runner.store.planfile import FILE, is_kept, kept_files, misfits, name_of
 from genrun.runner.store.results import is_inside, lost_file, uncollected
 from genrun.runner.store.scores import score_files
 

@@ -16,22 +16,20 @@ from genrun.runner.job.checks.output import format_problem, sound_problems
 from genrun.runner.notes import BLANK, FPS_ASSUMED, PROMPT_TRUNCATED, SAFETY_CHECKER
 from genrun.runner.parallel.team import Solo, Team
 from genrun.runner.store.records import Note, SamplerStats
-from genrun.runner.worker.device import MemoryUsage, choose_device, memory_usage, release_memory, reset_peak_memory
 from genrun.runner.worker.failures import DecodeError
-from genrun.runner.worker.inputs import DecodedInputs
-from genrun.runner.worker.log import say
 from genrun.runner.worker.previews import Previews
 from genrun.runner.worker.producer import Decoded, PipelineSample, SavedSample, read_latents, read_others
-from genrun.runner.worker.prompts import PromptStage, has_stage, load_options_of, request_of
+from genrun.runner.worker.prompts import DecodedInputs, PromptStage, has_stage, load_options_of, request_of
+from genrun.runner.worker.rank import MemoryUsage, choose_device, memory_usage, release_memory, reset_peak_memory, say
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from genrun.adapters.adapter import Adapter
-    from genrun.adapters.checkpoint.load_errors import LoadError
+    from genrun.adapters.checkpoint.strict import LoadError
     from genrun.adapters.parallel.exchange import Exchange
+    from genrun.adapters.pipeline.encoders import Cut, Seen
     from genrun.adapters.pipeline.pictures import Pictures
-    from genrun.adapters.pipeline.truncation import Cut, Seen
     from genrun.adapters.sampling.call import SamplingRequest
     from genrun.adapters.scheduler.rows import CallProgress
     from genrun.adapters.sound import Sound
@@ -117,8 +115,8 @@ class Engine:
     def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> PipelineSample:
         """Sample an item; every rank of the team calls this alike."""
         from genrun.adapters.caches import registry as caches
-        from genrun.adapters.pipeline.attention import attention_of
-        from genrun.adapters.pipeline.truncation import watching
+        from genrun.adapters.pipeline.denoisers import attention_of
+        from genrun.adapters.pipeline.encoders import watching
         from genrun.adapters.sampling.generate import sample
         from genrun.solvers import registry as solvers
 
@@ -172,7 +170,7 @@ class Engine:
 
     def _cut(self, item: WorkItem, seen: Sequence[Seen]) -> tuple[Cut, ...]:
         """Return what the text encoders did not see of an item's prompt, in the stage or now."""
-        from genrun.adapters.pipeline.truncation import cuts
+        from genrun.adapters.pipeline.encoders import cuts
 
         if self._stage is not None and self._is_staged:
             return self._stage.cut(item)
@@ -215,7 +213,7 @@ class Engine:
 
     def _decoding_copy(self, pipe: Any) -> Any | None:
         """Return a pipeline for decoding in another thread, or None where that is unsafe or useless."""
-        from genrun.adapters.sampling.decoding import decoding_copy
+        from genrun.adapters.sampling.call import decoding_copy
 
         # Not where prompts are encoded at each call: tokenizers belong to one thread. Nor on a GPU, which has no time left
         # beside denoising, and would have to hold what both need at once.
@@ -236,7 +234,7 @@ class Engine:
 
         from genrun.adapters.pipeline.families import fps_asked, informed, parts_of
         from genrun.adapters.pipeline.placement import can_save_memory, saving_memory
-        from genrun.adapters.sampling.decoding import decode
+        from genrun.adapters.sampling.call import decode
 
         torch.set_num_threads(self._threads)  # each thread of Python has its own number
         pipe = self._pipeline(item, registry.get(item.model["adapter"])) if pipe is None else pipe
@@ -296,7 +294,7 @@ class Engine:
 
     def _pipeline(self, item: WorkItem, adapter: Adapter) -> Any:
         """Return the pipeline of an item's model, without text encoders where a stage has encoded the item's prompt."""
-        from genrun.adapters.checkpoint.load_errors import LoadError
+        from genrun.adapters.checkpoint.strict import LoadError
 
         if self._broken is not None and self._broken[0] == item.model:
             # A model that cannot be loaded is not tried again for each of a thousand items.
@@ -328,7 +326,7 @@ class Engine:
             self._pipe = self._load(item, adapter)
             enable_parallelism(self._pipe, self._team.slot)
         elif item.model != self._model:
-            from genrun.adapters.pipeline.lora import put_loras
+            from genrun.adapters.pipeline.parts import put_loras
 
             # Should a LoRA fail, the model without any stays for the others.
             self._model = {**base_of(item.model), SWAPPED: None}
@@ -370,7 +368,7 @@ class Engine:
         if self._stage is None or not self._is_staged:
             yield
             return
-        from genrun.adapters.pipeline.prompt_cache import encode_once
+        from genrun.adapters.pipeline.encoders import encode_once
 
         with encode_once(pipe, self._stage.read(item), is_complete=True):
             yield

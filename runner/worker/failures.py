@@ -6,7 +6,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.store.records import CANCELLED
-from genrun.runner.worker.log import say
+from genrun.runner.worker.rank import say
 
 if TYPE_CHECKING:
     from genrun.runner.store.records import Record

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from genrun.runner.parallel.mesh import items_kept_back, points_of, share_groups
 from genrun.runner.parallel.team import ElasticTeam, Team
 from genrun.runner.progress import ProgressFile
-from genrun.runner.store.activity import DECODING, LOADING, ActivityFile
-from genrun.runner.worker.background import Background
+from genrun.runner.store.order import DECODING, LOADING, ActivityFile
 from genrun.runner.worker.failures import CancelledError
-from genrun.runner.worker.finish import OverlapMemoryError, UnfinishedItem
-from genrun.runner.worker.log import ProgressLines, say
+from genrun.runner.worker.finish import Background, OverlapMemoryError, UnfinishedItem
+from genrun.runner.worker.rank import ProgressLines, say
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem

@@ -24,19 +24,16 @@ from genrun.adapters.parallel.slot import BrokenSlotError
 from genrun.runner.errors import StoreError
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.parallel.team import Team, join
-from genrun.runner.store.activity import ActivityFile, activity_path
-from genrun.runner.store.environment import versions
+from genrun.runner.store.environment import ProcessName, current, is_gone, versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import STALE_S, Leases, Owner
-from genrun.runner.store.order import STOPPED, Order, RankError, rank_log
-from genrun.runner.store.output_settings import wants_latents, written_with
-from genrun.runner.store.processes import ProcessName, current, is_gone
-from genrun.runner.worker.background import has_dropped_work
-from genrun.runner.worker.device import choose_device
-from genrun.runner.worker.log import say
+from genrun.runner.store.order import STOPPED, ActivityFile, Order, RankError, activity_path, rank_log
+from genrun.runner.store.planfile import wants_latents, written_with
+from genrun.runner.worker.finish import has_dropped_work
 from genrun.runner.worker.loop import FailureBudget, Loop
 from genrun.runner.worker.producer import Producer
 from genrun.runner.worker.queue import Queue
+from genrun.runner.worker.rank import choose_device, say
 from genrun.runner.worker.sample import ItemSampler
 
 GRACE_S = 20.0

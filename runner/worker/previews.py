@@ -15,7 +15,7 @@ from genrun.adapters.files import read_bounded
 from genrun.adapters.pipeline.additions import base_of
 from genrun.runner.store.files import atomic_write, temporary_name
 from genrun.runner.store.previews import colours_path, preview_path
-from genrun.runner.worker.log import say
+from genrun.runner.worker.rank import say
 
 if TYPE_CHECKING:
     from torch import Tensor

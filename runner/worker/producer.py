@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from genrun.adapters.sampling.generate import Sampled
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
-    from genrun.runner.worker.device import MemoryUsage
+    from genrun.runner.worker.rank import MemoryUsage
 
 LATENTS = "latents"
 """Name of the tensor in a latents file."""

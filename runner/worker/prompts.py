@@ -1,4 +1,4 @@
-"""The stage that encodes prompts: one process does so once for a run, before it samples, and others read the files.
+"""The stage that encodes prompts, once for a run, for others to read; and inputs of items, read and decoded once.
 
 An encoding depends on what the pipeline hands to its text encoders and on these: on the texts, the model, and the options
 of the call; not on seed, solver, steps or size.
@@ -9,23 +9,31 @@ from __future__ import annotations
 import hashlib
 import time
 import traceback
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters import registry, tensor_files
+from genrun.adapters.input_files import InputError, decode
 from genrun.adapters.pipeline.additions import CONTENTS, SWAPPED, base_of
 from genrun.adapters.pipeline.load_options import LoadOptions
 from genrun.runner.job.plan import canonical
 from genrun.runner.store.files import atomic_write, locked
-from genrun.runner.worker.device import release_memory
+from genrun.runner.store.planfile import read_kept
+from genrun.runner.worker.rank import release_memory
 
 if TYPE_CHECKING:
-    from genrun.adapters.pipeline.truncation import Cut
+    from PIL import Image
+
+    from genrun.adapters.pipeline.encoders import Cut
     from genrun.adapters.sampling.call import SamplingRequest
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
+
+    Frames = Sequence[Image.Image]
+
 
 VERSION = 1
 """Version of what is kept, a part of each key: files of another version are not found."""
@@ -165,9 +173,8 @@ class PromptStage:
         What an encoding does not depend on, such as the size, may still be refused by the call: that is the failure of the
         item that asks for it, and no reason for another item to go without.
         """
-        from genrun.adapters.pipeline.truncation import cuts, watching
+        from genrun.adapters.pipeline.encoders import cuts, watching
         from genrun.adapters.sampling.embeddings import encode, pack
-        from genrun.runner.worker.prompts import request_of
 
         calls: dict[bytes, WorkItem] = {}
         for item in items:
@@ -218,7 +225,7 @@ def has_stage(item: WorkItem) -> bool:
     if model.get("encode") == EACH or has_pictures:
         return False
     if model.get(SWAPPED):
-        from genrun.adapters.pipeline.lora import changes_encoders
+        from genrun.adapters.pipeline.parts import changes_encoders
 
         # With it the text encoders change, which then stay beside the model.
         if any(map(changes_encoders, load_options_of(item).additions.loras)):
@@ -249,3 +256,45 @@ def key_of(item: WorkItem) -> str:
     call = dict(registry.get(item.model["adapter"]).call)
     texts = [item.prompt, item.negative_prompt]
     return hashlib.sha256(canonical([VERSION, model, sampling, call, texts])).hexdigest()[:KEY_DIGITS]
+
+
+MOST_BYTES = 2 * 2**30
+"""Bytes of decoded pictures that are kept: more than the largest clip has, and than most runs name in all."""
+
+
+class DecodedInputs:
+    """Decodes the pictures and clips of items, and keeps those that were used last.
+
+    Args:
+        folder: the run that keeps them; None where there is none, so that items with inputs cannot be made.
+        most_bytes: how much is kept.
+    """
+
+    def __init__(self, folder: RunFolder | None, most_bytes: int = MOST_BYTES) -> None:
+        self._folder, self._most_bytes = folder, most_bytes
+        self._kept: OrderedDict[str, Frames] = OrderedDict()
+        self.decoded = 0
+
+    def of(self, item: WorkItem) -> dict[str, list[Frames]]:
+        """Return field -> files, each by its frames.
+
+        Raises:
+            InputError: one is lost, or not what was kept.
+        """
+        return {field: [self._frames(field, file) for file in files] for field, files in item.inputs.items()}
+
+    def _frames(self, field: str, file: dict[str, str]) -> Frames:
+        sha256 = file["sha256"]
+        if sha256 not in self._kept:
+            if self._folder is None:
+                raise InputError(f"{field} {file.get('name', '')!r}: there is no run that keeps it")
+            self._kept[sha256] = decode(read_kept(self._folder, field, file))
+            self.decoded += 1
+        self._kept.move_to_end(sha256)
+        while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > self._most_bytes:
+            self._kept.popitem(last=False)
+        return self._kept[sha256]
+
+
+def _bytes(frames: Frames) -> int:
+    return sum(3 * frame.width * frame.height for frame in frames)

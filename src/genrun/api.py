@@ -5,7 +5,6 @@ here imports torch before it is needed.
 """
 
 from genrun.runner.api.calibrating import Calibration, calibrate_tolerance
-from genrun.runner.api.finding import AnyRun
 from genrun.runner.api.housekeeping import ListedRun, Removal, collect_garbage, remove, runs
 from genrun.runner.api.jobs import AnyJob, Forecast, calibrate, estimate_memory, forecast, load_job, plan
 from genrun.runner.api.launching import Failure, Submission
@@ -15,7 +14,7 @@ from genrun.runner.api.nights import history, nightly, pin, unpin
 from genrun.runner.api.prompts import ListedPrompt, PromptList, list_prompts
 from genrun.runner.api.results import Report, compare, export, report, score, tabulate, verify
 from genrun.runner.api.run import Run
-from genrun.runner.api.state import Item, Status, cancel, status
+from genrun.runner.api.state import AnyRun, Item, Status, cancel, status
 from genrun.runner.api.submitting import Preview, decode, join, preview, rerun, retry, submit
 from genrun.runner.errors import GenrunError
 

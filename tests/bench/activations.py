@@ -1,4 +1,4 @@
-"""What the real architectures hold besides their weights, without weights: the numbers of `runner/memory/activations.py`.
+"""What the real architectures hold besides their weights, without weights: the numbers of `runner/memory/estimate.py`.
 
     python -m tests.bench.activations
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from genrun.runner import statistics
 from genrun.runner.compare.gates import Gate, Limit, gates_of, judge
-from genrun.runner.compare.load import ComparedItem, read_cells
+from genrun.runner.compare.matching import ComparedItem, read_cells
 from genrun.runner.compare.results import Difference, Mean
 from genrun.runner.job import load
 from genrun.runner.score.metrics import style_of

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.worker.device import GIB
+from genrun.runner.worker.rank import GIB
 from tests.tiny.checkpoints import save
 
 MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from genrun.adapters import registry
-from genrun.adapters.pipeline import loading, lora
+from genrun.adapters.pipeline import loading, parts
 from genrun.runner.job import load
 from genrun.runner.job.plan import plan
 from genrun.runner.store.folder import RunFolder
@@ -61,7 +61,7 @@ def timed(root: Path, document: dict[str, Any]) -> Taken:
     path.write_text(yaml.safe_dump(document))
     loaded = load(path)
     folder = RunFolder.create(root, dict(loaded.document), plan(loaded))
-    loads, changing, real, put = 0, 0.0, loading.load, lora.put_loras
+    loads, changing, real, put = 0, 0.0, loading.load, parts.put_loras
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal loads
@@ -78,7 +78,7 @@ def timed(root: Path, document: dict[str, Any]) -> Taken:
     with (
         contextlib.redirect_stdout(io.StringIO()),
         patch.object(loading, "load", counted),
-        patch.object(lora, "put_loras", measured),
+        patch.object(parts, "put_loras", measured),
         patch.object(loading, "put_loras", measured),
     ):
         Rank(folder, Order("job")).run(Engine)

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from genrun.runner.cli import main
 from genrun.runner.notes import PROMPT_TRUNCATED
+from genrun.runner.store.environment import current
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
-from genrun.runner.store.processes import current
 from genrun.runner.store.records import Note, format_record
 from tests.cli.conftest import Genrun
 from tests.fakes import faults

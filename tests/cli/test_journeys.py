@@ -31,13 +31,13 @@ from genrun.runner.api import launching
 from genrun.runner.cli import doctor, main
 from genrun.runner.cli.logs import as_it_stands
 from genrun.runner.errors import UsageError
-from genrun.runner.latex import escape
-from genrun.runner.launch import local, machine
+from genrun.runner.launch import local
+from genrun.runner.numbers import escape
 from genrun.runner.progress import Pace
 from genrun.runner.score.summary import calls_in_a_row, summarize
-from genrun.runner.store.activity import ActivityFile, RankActivity, activities
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.nights import write_night
+from genrun.runner.store.order import ActivityFile, RankActivity, activities
 from genrun.runner.store.runs import pin, point_latest
 from genrun.runner.submit import lock as locking
 from genrun.solvers.contract import Solution
@@ -222,8 +222,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("PATH", str(tmp_path))
-    for module in (local, machine):
-        monkeypatch.setattr(module, "gpu_names", list)
+    monkeypatch.setattr(local, "gpu_names", list)
     return tmp_path
 
 
@@ -269,7 +268,7 @@ def test_who_has_one_of_two_models_gets_its_items(bare_machine: Path) -> None:
 def test_who_has_weights_that_do_not_fit_is_told_before_anything_is_loaded(
     bare_machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: SimpleNamespace(total=1000))
+    monkeypatch.setattr(local.psutil, "virtual_memory", lambda: SimpleNamespace(total=1000))
     Path("job.yaml").write_text("model: demo-image\nprompts: [x]\nparallel: {time: 2}\n")
     result = CliRunner().invoke(main, ["submit", "job.yaml"])
     assert result.exit_code == 2
@@ -492,8 +491,8 @@ def test_who_works_in_python_finds_and_removes_runs(tmp_path: Path) -> None:
 
 def in_work(run: RunFolder, item_id: str) -> None:
     """Be a worker that is at an item: hold its lease, and tell of it."""
+    from genrun.runner.store.environment import current
     from genrun.runner.store.lease import Leases, Owner
-    from genrun.runner.store.processes import current
 
     log = run.logs / "torchrun-20260131T020000-1234abcd" / "rank-0.log"
     log.parent.mkdir(parents=True)

@@ -20,7 +20,7 @@ from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.enable import enable_parallelism
 from genrun.adapters.parallel.exchange import Exchange, GroupExchange
 from genrun.adapters.parallel.slot import BrokenSlotError, FailureBarrier, Slot
-from genrun.runner.job.mesh_axes import AXES
+from genrun.adapters.parallel.support import AXES
 from tests.tiny import build, call_kwargs, latents_of
 
 CONTEXT = ("flux", "flux2", "wan21", "hunyuanvideo", "cogvideox_dpm", "sd3", "qwenimage", "flux2_klein")

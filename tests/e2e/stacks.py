@@ -23,9 +23,8 @@ from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.enable import enable_parallelism
 from genrun.adapters.parallel.exchange import GroupExchange
 from genrun.adapters.parallel.slot import Slot
-from genrun.adapters.parallel.support import MASKED
+from genrun.adapters.parallel.support import AXES, MASKED
 from genrun.adapters.pipeline.denoisers import transformer_of
-from genrun.runner.job.mesh_axes import AXES
 from genrun.runner.parallel.mesh import Mesh
 from genrun.solvers import SolverError
 from tests.tiny import build, call_kwargs, latents_of

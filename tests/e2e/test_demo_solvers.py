@@ -12,8 +12,7 @@ from genrun.adapters import registry as adapters
 from genrun.adapters.demo.checker import check
 from genrun.adapters.demo.world import scenes
 from genrun.adapters.pipeline.loading import load
-from genrun.adapters.sampling.call import SamplingRequest
-from genrun.adapters.sampling.decoding import decode
+from genrun.adapters.sampling.call import SamplingRequest, decode
 from genrun.adapters.sampling.generate import sample
 from genrun.solvers import registry
 

@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genrun.runner.report.build import build_report
-from genrun.runner.report.live import LiveReport
+from genrun.runner.report.build import LiveReport, build_report
 from genrun.runner.report.serve import ReportServer
+from genrun.runner.store.environment import current
 from genrun.runner.store.lease import Leases, Owner
 from genrun.runner.store.previews import preview_path
-from genrun.runner.store.processes import current
 from genrun.runner.worker.previews import as_jpeg
 from tests.e2e.browser import Browser, Page, executable
 from tests.e2e.full_report import HOSTILE

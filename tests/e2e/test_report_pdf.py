@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader
 
-from genrun.runner.report.build import build_report
-from genrun.runner.report.pdf import find_chromium, write_pdf
+from genrun.runner.report.build import build_report, find_chromium, write_pdf
 from genrun.runner.score.metrics import wanted_metrics
 from genrun.runner.score.scoring import score_run
 from genrun.runner.store.folder import RunFolder

@@ -12,7 +12,7 @@ from genrun.runner.job.plan import WorkItem
 from genrun.runner.job.schema import JobSpec
 from genrun.runner.launch import registry
 from genrun.runner.launch.protocol import Launcher
-from genrun.runner.submit.launch_order import request_of
+from genrun.runner.submit.follow import request_of
 
 WORKER = Path(__file__).with_name("worker.py")
 ROOT = Path(__file__).parents[2]

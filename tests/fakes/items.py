@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from genrun.runner.job.plan import WorkItem
+from genrun.runner.store.environment import ProcessName, current
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.processes import ProcessName, current
 from genrun.runner.store.records import Record, SamplerStats
 
 HOSTILE = 'a "cat"\n; rm -rf / \t<script>alert(1)</script> ../../etc 🐱 \\ \x1b[31m ' + "long " * 2000

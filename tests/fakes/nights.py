@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from genrun.runner.store.environment import current
 from genrun.runner.store.nights import Attempt, CellMean, GateResult, Night, NightGate
-from genrun.runner.store.processes import current
 
 
 def gate(metric: str, rule: str, limit: float, value: float, state: Any = "passed") -> GateResult:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from genrun.runner.job.registries import Registries
+from genrun.runner.job.options import Registries
 
 
 @dataclass(frozen=True)

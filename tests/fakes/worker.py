@@ -15,8 +15,8 @@ from genrun.runner.parallel.team import Team
 from genrun.runner.store import results
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Note, SamplerStats
-from genrun.runner.worker.device import GIB, MemoryUsage
 from genrun.runner.worker.main import main
+from genrun.runner.worker.rank import GIB, MemoryUsage
 from tests.fakes import faults
 
 NAP = "GENRUN_TEST_NAP"

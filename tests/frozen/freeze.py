@@ -18,8 +18,8 @@ from click.testing import CliRunner
 
 from genrun.runner.cli import main
 from genrun.runner.job import load
+from genrun.runner.job.options import OF_0_1
 from genrun.runner.job.plan import plan
-from genrun.runner.job.workers import OF_0_1
 
 HERE = Path(__file__).parent
 RUN = HERE / "run-0.1.0"

@@ -121,7 +121,7 @@ class World:
         with (
             contextlib.chdir(self.work),
             mock.patch.object(tempfile, "tempdir", str(self.root / "tmp")),
-            mock.patch("genrun.runner.rerun.repeat.repeat", _repeat),
+            mock.patch("genrun.runner.rerun.repeat", _repeat),
             _within(limit_s),
             self._watched(),
         ):
@@ -228,7 +228,7 @@ def _within(seconds: int) -> Iterator[None]:
 
 def _repeat(original: Any, out: Path) -> Any:
     """Stand in for the sampling of an item that was accepted."""
-    from genrun.runner.rerun.repeat import Reproduction
+    from genrun.runner.rerun import Reproduction
 
     return Reproduction(out / f"{original.item.id}.png", "0", None, None, None)
 

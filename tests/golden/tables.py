@@ -13,11 +13,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from genrun.runner.bench.folder import BenchFolder
 from genrun.runner.bench.measure import SubjectMeasurer
+from genrun.runner.bench.results import BenchFolder
 from genrun.runner.bench.subjects import ModelQuestion, ask_model
 from genrun.runner.bench.sweep import REFERENCE, SweepPoint, parse_solvers
-from genrun.runner.job.registries import Registries
+from genrun.runner.job.options import Registries
 
 MODELS = ("demo-image", "demo-video")
 WORKERS = (4, 8)

@@ -29,8 +29,8 @@ from genrun.runner.store.lease import holdings
 from genrun.runner.store.order import STOPPED, Order
 from genrun.runner.store.records import Record
 from genrun.runner.store.verify import verify
-from genrun.runner.worker.device import release_memory
 from genrun.runner.worker.engine import Engine
+from genrun.runner.worker.rank import release_memory
 from genrun.runner.worker.sample import ItemSampler
 from tests.fakes.items import document, genuine, make_item
 from tests.gpu.contract import CheckFinding, Findings, GpuCheck

@@ -90,7 +90,7 @@ class Machine:
 
     def reset_peak(self) -> None:
         """Give back what is not in use, and measure the peak from here on."""
-        from genrun.runner.worker.device import release_memory, reset_peak_memory
+        from genrun.runner.worker.rank import release_memory, reset_peak_memory
 
         release_memory(self.device)
         reset_peak_memory(self.device)
@@ -100,7 +100,7 @@ class Machine:
 
         That is what has to be there: the driver's part, and more than tensors hold, since the allocator leaves gaps.
         """
-        from genrun.runner.worker.device import memory_usage
+        from genrun.runner.worker.rank import memory_usage
 
         if not self.is_gpu:
             return memory_usage("cpu").now_bytes

@@ -18,7 +18,7 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 
 from genrun.adapters import registry
-from genrun.runner.memory.activations import Shape, latent_shape
+from genrun.runner.memory.estimate import Shape, latent_shape
 from tests.tiny import build
 
 df: Any = import_module("diffusers")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genrun.adapters.errors import CacheError
-from genrun.adapters.pipeline.attention import attention_of, refusal
+from genrun.adapters.pipeline.denoisers import attention_of, refusal
 from genrun.adapters.pipeline.load_options import Offload
 from genrun.adapters.pipeline.placement import compile_denoisers, place
 from genrun.runner.memory.estimate import MODES

@@ -19,7 +19,7 @@ from typing import Any
 
 from genrun.adapters import registry
 from genrun.runner.forecast import Cost, makespan
-from genrun.runner.memory.activations import latent_shape
+from genrun.runner.memory.estimate import latent_shape
 from genrun.runner.parallel.mesh import Mesh
 from tests.gpu.contract import CheckFinding, Findings, GpuCheck
 from tests.gpu.machine import Machine

@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from genrun.adapters.parallel.enable import enable_parallelism
 from genrun.adapters.parallel.slot import Slot
-from genrun.runner.job.mesh_axes import AXES
+from genrun.adapters.parallel.support import AXES
 from tests.tiny import build, call_kwargs, latents_of
 
 TOLERANCE = 0.05

@@ -13,8 +13,7 @@ from genrun.solvers import Point, Problem, Solution, VPProblem, drive, registry,
 from genrun.solvers.chords import PUBLISHED, recursive_times, start_sequence
 from genrun.solvers.parataa import Anderson, output_gain
 from genrun.solvers.srds import boundaries
-from genrun.solvers.sweep import Acceptance, Scaled
-from genrun.solvers.window import Window, copy_state
+from genrun.solvers.window import Acceptance, Scaled, Window, copy_state
 from tests.numerics.worlds import PROBLEMS, Denoiser, Recorder, bifurcation, diffusion, flow, mixture, shifted_sigmas
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from genrun.adapters.scheduler.noise_levels import noise_levels
+from genrun.adapters.scheduler.noise import noise_levels
 from genrun.solvers import registry, solve
 from genrun.solvers.problems import VPProblem
-from genrun.solvers.sweep import Acceptance, Scale, step_deviation
+from genrun.solvers.window import Acceptance, Scale, step_deviation
 from tests.numerics.worlds import Recorder, diffusion, flow, mixture
 
 SCALED = tuple(name for name in registry.names() if hasattr(registry.get(name), "scale"))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import genrun
 from genrun.adapters.errors import RefusedError
-from genrun.adapters.scheduler.noise_levels import noise_levels
+from genrun.adapters.scheduler.noise import noise_levels
 from tests.tiny.loops import ELSEWHERE, FLOW, MATRIX, STOCHASTIC, TinyLoop, df
 
 # Diffusers' own, on numpy 2.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genrun.adapters.scheduler.noise_levels import NoiseLevels, noise_levels
+from genrun.adapters.scheduler.noise import NoiseLevels, noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
 from genrun.solvers import registry, solve
 from genrun.solvers.trajectory import same_history

@@ -27,23 +27,20 @@ MODULES = [
     f"genrun.adapters.{name}"
     for name in (
         "scheduler.noise",
-        "scheduler.noise_levels",
         "scheduler.replay",
         "scheduler.session",
         "parallel.exchange",
         "parallel.context",
         "pipeline.pictures",
         "sampling.generate",
-        "sampling.decoding",
-        "caches.toca_scores",
-        "caches.toca_ranks",
+        "sampling.call",
+        "caches.toca_tokens",
         "caches.toca_hooks",
         "media",
         "scorers.contract",
         "scorers._options",
         "scorers._frechet",
         "scorers._network",
-        "scorers._inception",
         "scorers.clip_score",
         "scorers.fid",
         "scorers.fvd",
@@ -81,8 +78,7 @@ def sample_and_score(folder: Path) -> None:
     from genrun.adapters.caches.toca import Toca
     from genrun.adapters.media import write_image, write_video
     from genrun.adapters.pipeline.loading import load
-    from genrun.adapters.sampling.call import SamplingRequest
-    from genrun.adapters.sampling.decoding import decode
+    from genrun.adapters.sampling.call import SamplingRequest, decode
     from genrun.adapters.sampling.generate import sample, sample_batch
     from genrun.adapters.scorers import clip_score, latent_rmse, latent_worst_block, psnr
     from genrun.adapters.scorers.contract import Sample
@@ -138,7 +134,7 @@ def distances() -> None:
 
 def refuse() -> None:
     """Call with a wrong shape, a wrong dtype and shapes that do not agree: the hook must be at work."""
-    from genrun.adapters.caches.toca_scores import influence
+    from genrun.adapters.caches.toca_tokens import influence
     from genrun.adapters.parallel.exchange import Layout
     from genrun.adapters.pipeline.pictures import Pictures
     from genrun.adapters.scheduler.replay import ReplayedStep

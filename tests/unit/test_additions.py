@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.checkpoint import kinds, parts
-from genrun.adapters.checkpoint.load_errors import LoadError
-from genrun.adapters.checkpoint.tasks import pipeline_for, task_of
+from genrun.adapters.checkpoint.diffusers_source import pipeline_for, task_of
+from genrun.adapters.checkpoint.strict import LoadError
 from genrun.adapters.pipeline import loading
 from genrun.adapters.pipeline.additions import Additions
 from genrun.adapters.pipeline.load_options import LoadOptions

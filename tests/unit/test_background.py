@@ -18,8 +18,8 @@ from genrun.runner.store.lease import holdings
 from genrun.runner.store.order import Order
 from genrun.runner.store.records import Record
 from genrun.runner.store.verify import verify
-from genrun.runner.worker.background import Background, has_dropped_work
 from genrun.runner.worker.engine import Engine
+from genrun.runner.worker.finish import Background, has_dropped_work
 from genrun.runner.worker.main import Rank
 from genrun.runner.worker.sample import ItemSampler
 from tests.fakes.items import document, make_folder, make_item

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from genrun.runner.bench.folder import code_of_module
 from genrun.runner.bench.outputs import PARETO_COLUMNS, RESULT_COLUMNS, as_csv, as_json, pareto_row, result_row
-from genrun.runner.bench.results import PointResult, crossing, crossings
+from genrun.runner.bench.results import PointResult, code_of_module, crossing, crossings
 from genrun.runner.bench.sweep import SweepPoint, parse_solvers, parse_tolerances, parse_workers, sweep
 from genrun.runner.errors import GenrunError
-from genrun.runner.job.registries import Registries
+from genrun.runner.job.options import Registries
 from tests.fakes.bench import result
 
 registry = Registries.installed().solvers

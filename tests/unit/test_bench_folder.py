@@ -12,13 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from genrun.runner.bench.folder import BenchFolder
-from genrun.runner.bench.measure import SubjectMeasurer
-from genrun.runner.bench.run import Meter, SweepPlan, measure
+from genrun.runner.bench.measure import Meter, SubjectMeasurer, SweepPlan, measure
+from genrun.runner.bench.results import BenchFolder
 from genrun.runner.bench.subjects import AnalyticSubject, SolvedSample, ask_problem
 from genrun.runner.bench.sweep import SweepPoint, parse_solvers
 from genrun.runner.errors import GenrunError, MixError, RunError, StoreError, UsageError
-from genrun.runner.job.registries import Registries
+from genrun.runner.job.options import Registries
 from genrun.runner.progress import Progress, progress_line
 from genrun.solvers import Solution
 from tests.fakes.bench import result

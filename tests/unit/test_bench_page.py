@@ -11,9 +11,8 @@ from xml.etree import ElementTree
 import pytest
 
 from genrun.runner.bench.charts import draw_problem, looks_of
-from genrun.runner.bench.folder import BenchFolder
-from genrun.runner.bench.page import About, best_sentence, entry, grid_of, write_page
-from genrun.runner.bench.results import PointResult, crossings
+from genrun.runner.bench.outputs import About, best_sentence, entry, grid_of, write_page
+from genrun.runner.bench.results import BenchFolder, PointResult, crossings
 from tests.fakes.bench import result
 
 HOSTILE = '<script>alert("1")</script>{{ 7 * 7 }} $x_1$ \u202e'

@@ -15,8 +15,8 @@ import genrun
 from genrun.adapters.caches import registry
 from genrun.adapters.caches.manager import ROUNDS_KEPT, CacheManager
 from genrun.adapters.errors import CacheError, RefusedError
-from genrun.adapters.pipeline.attention import refusal as attention_refusal
 from genrun.adapters.pipeline.denoisers import blocks_of, transformer_of
+from genrun.adapters.pipeline.denoisers import refusal as attention_refusal
 from genrun.registry import UnknownNameError
 from genrun.solvers import registry as solvers
 from tests.tiny import build as build_anew
@@ -229,7 +229,7 @@ def test_toca_computes_the_share_of_tokens_that_it_says_the_earlier_the_more() -
 
 
 def test_tocas_scores_find_the_token_that_all_attend_to() -> None:
-    from genrun.adapters.caches.toca_scores import control, influence, spread
+    from genrun.adapters.caches.toca_tokens import control, influence, spread
 
     query = torch.randn(1, 8, 16, generator=generator(0))
     key = torch.randn(1, 8, 16, generator=generator(1)) * 0.1
@@ -279,9 +279,9 @@ def test_attention_kernels_that_are_missing_name_their_install_line() -> None:
 
 
 def test_attention_that_would_change_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from genrun.adapters.pipeline import attention
+    from genrun.adapters.pipeline import denoisers
 
-    monkeypatch.setattr(attention, "find_spec", lambda _: object())
+    monkeypatch.setattr(denoisers, "find_spec", lambda _: object())
     assert "would change nothing" in (attention_refusal("sage", "SD3Transformer2DModel") or "")
     assert attention_refusal("sage", "FluxTransformer2DModel") is None
 
@@ -313,7 +313,7 @@ def test_rows_that_a_layer_hands_out_from_memory_are_not_counted() -> None:
 def test_a_kernel_of_one_item_is_not_that_of_the_next() -> None:
     from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
-    from genrun.adapters.pipeline.attention import set_kernel
+    from genrun.adapters.pipeline.denoisers import set_kernel
 
     pipe = build_anew("flux")
     set_kernel(pipe.transformer, "_native_math")
@@ -324,7 +324,7 @@ def test_a_kernel_of_one_item_is_not_that_of_the_next() -> None:
 
 @pytest.mark.parametrize("family", ["flux", "hunyuanvideo", "wan21", "qwenimage", "ltx"])
 def test_kernels_without_masks_are_refused_where_a_call_has_one(family: str) -> None:
-    from genrun.adapters.pipeline.attention import set_kernel, unsuited
+    from genrun.adapters.pipeline.denoisers import set_kernel, unsuited
 
     pipe = build_anew(family, torch.bfloat16)
     refused = unsuited("flash", type(pipe.transformer).__name__)

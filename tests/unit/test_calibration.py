@@ -23,8 +23,7 @@ from genrun.runner.api.calibrating import (
 from genrun.runner.api.jobs import load_job, plan
 from genrun.runner.compare.difference import metric_difference
 from genrun.runner.compare.gates import gates_of, judge
-from genrun.runner.compare.load import ComparedItem
-from genrun.runner.compare.matching import Match
+from genrun.runner.compare.matching import ComparedItem, Match
 from genrun.runner.errors import DamagedFileError, UsageError
 from genrun.runner.job import certificates
 from genrun.runner.job.certificates import Certificate

@@ -11,7 +11,7 @@ import pytest
 from genrun.runner.compare import Comparison, Difference, compare_cells, compare_runs
 from genrun.runner.compare.compare import Options
 from genrun.runner.errors import UsageError
-from genrun.runner.score.samples import IS_REFERENCE
+from genrun.runner.score.metrics import IS_REFERENCE
 from genrun.runner.store.folder import RunFolder
 from tests.fakes.scores import Value, scored_run
 

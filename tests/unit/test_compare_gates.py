@@ -9,9 +9,8 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from genrun.runner.compare import Comparison, GateResult, compare_cells, compare_runs, gates_of
-from genrun.runner.compare.junit import junit
+from genrun.runner.compare.formats import escape, junit, markdown
 from genrun.runner.compare.results import exit_code
-from genrun.runner.compare.tables import escape, markdown
 from genrun.runner.job.plan import WorkItem
 from tests.fakes.scores import Value, scored_run
 from tests.unit.test_compare import as_reference

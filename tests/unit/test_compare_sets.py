@@ -13,7 +13,7 @@ import torch
 from genrun.adapters.scorers.fid import Fid, FidOptions
 from genrun.adapters.scorers.fvd import Fvd
 from genrun.runner.compare import Comparison, Difference, GateResult, compare_cells, compare_runs
-from genrun.runner.compare import tables as formatting
+from genrun.runner.compare import formats as formatting
 from genrun.runner.report.build import build_report
 from genrun.runner.report.sections.comparison import collect_comparison
 from genrun.runner.score.scoring import score_run

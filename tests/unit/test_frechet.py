@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 
 from genrun.adapters.media import write_image, write_video
-from genrun.adapters.scorers import _inception
+from genrun.adapters.scorers import _network
 from genrun.adapters.scorers._frechet import distance, fitted
-from genrun.adapters.scorers._torch_fidelity import without_torchvision
+from genrun.adapters.scorers._network import without_torchvision
 from genrun.adapters.scorers.contract import Sample, SetPart, UnscoredError
 from genrun.adapters.scorers.fid import Fid, FidOptions
 from genrun.adapters.scorers.fvd import Fvd
@@ -250,7 +250,7 @@ def test_weights_of_something_else_are_refused_and_run_no_code(content: object, 
 
 
 def test_without_torch_fidelity_fid_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(_inception, "find_spec", lambda _: None)
+    monkeypatch.setattr(_network, "find_spec", lambda _: None)
     with pytest.raises(
         UnscoredError, match=r"pip install 'genrun\[fid\]'; or name a network of your own \(TorchScript"
     ):

@@ -10,10 +10,9 @@ import torch
 
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.errors import RefusedError
+from genrun.adapters.pipeline.encoders import encode_once
 from genrun.adapters.pipeline.pictures import pictures_of
-from genrun.adapters.pipeline.prompt_cache import encode_once
-from genrun.adapters.sampling.call import SamplingRequest, call_arguments
-from genrun.adapters.sampling.decoding import decode
+from genrun.adapters.sampling.call import SamplingRequest, call_arguments, decode
 from genrun.adapters.sampling.generate import sample, sample_batch
 from genrun.solvers import registry
 from tests.tiny import build, call_kwargs

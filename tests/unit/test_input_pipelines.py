@@ -13,8 +13,7 @@ import torch
 
 from genrun.adapters import input_files, registry
 from genrun.adapters.pipeline.pictures import PictureError
-from genrun.adapters.sampling.call import SamplingRequest
-from genrun.adapters.sampling.decoding import decode
+from genrun.adapters.sampling.call import SamplingRequest, decode
 from genrun.adapters.sampling.generate import sample
 from genrun.solvers import registry as solvers
 from tests.tiny import build

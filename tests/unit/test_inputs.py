@@ -16,18 +16,17 @@ from PIL import Image
 from genrun.adapters.checkpoint.pipeline_classes import required_components
 from genrun.adapters.input_files import InputError, decode, look_at
 from genrun.adapters.media import write_video
-from genrun.adapters.pipeline.input_arguments import arguments_of
+from genrun.adapters.pipeline.call_options import arguments_of
 from genrun.runner.api.jobs import load_job
 from genrun.runner.job.errors import JobFileError
-from genrun.runner.job.inputs import as_stored, wrong_stored
+from genrun.runner.job.files import as_stored, wrong_stored
 from genrun.runner.job.plan import WorkItem, plan
-from genrun.runner.job.prompt_templates import TemplateError, rendered, wildcards
+from genrun.runner.job.prompts import TemplateError, rendered, wildcards
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.inputs import keep, name_of
+from genrun.runner.store.planfile import keep, name_of
 from genrun.runner.store.verify import verify
-from genrun.runner.submit.match import SubmittedJob
-from genrun.runner.submit.resume import open_run
-from genrun.runner.worker.inputs import DecodedInputs
+from genrun.runner.submit.resume import SubmittedJob, open_run
+from genrun.runner.worker.prompts import DecodedInputs
 from tests.fakes.checkpoints import write_checkpoint
 from tests.fakes.items import genuine, make_item
 

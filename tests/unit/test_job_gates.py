@@ -104,7 +104,7 @@ def test_what_is_wrong_is_told_with_its_place(text: str, message: str) -> None:
 
 
 def test_a_gate_on_the_drift_of_latents_keeps_them() -> None:
-    from genrun.runner.store.output_settings import wants_latents
+    from genrun.runner.store.planfile import wants_latents
 
     assert wants_latents({"score": ["psnr"], "gates": {"drift.latent_rmse": {"max": 0.1}}})
     assert not wants_latents({"score": ["psnr"], "gates": {"drift.psnr": {"min": 30}}})

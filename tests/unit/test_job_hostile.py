@@ -12,7 +12,7 @@ from genrun.runner.job import load, restore
 from genrun.runner.job.errors import JobFileError
 from genrun.runner.job.files import job_file
 from genrun.runner.job.plan import plan
-from genrun.runner.submit.launch_order import request_of
+from genrun.runner.submit.follow import request_of
 from tests.fakes.jobs import BASE, load_text, problems_of
 from tests.fakes.registries import fake_registries
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from genrun.runner.job import restore
-from genrun.runner.submit.launch_order import request_of
+from genrun.runner.submit.follow import request_of
 from tests.fakes.jobs import BASE, load_text, problems_of
 from tests.fakes.registries import fake_registries
 

@@ -10,7 +10,7 @@ import pytest
 
 from genrun.runner.job import checks
 from genrun.runner.job.cell import Draft
-from genrun.runner.job.checks.values import check_keys, check_secrets, check_values
+from genrun.runner.job.checks import check_keys, check_secrets, check_values
 from genrun.runner.job.errors import JobFileError
 from tests.fakes.checkpoints import write_checkpoint
 from tests.fakes.jobs import BASE, load_text, problems_of

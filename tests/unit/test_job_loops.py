@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import genrun
-from genrun.adapters.checkpoint.pipeline_loops import Loops, loops_of
+from genrun.adapters.checkpoint.diffusers_source import Loops, loops_of
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.pipeline.pictures import pictures_of
 from genrun.adapters.sampling import generate

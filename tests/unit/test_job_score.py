@@ -14,10 +14,10 @@ from genrun.adapters.scorers.vbench.metric import VBenchMetric
 from genrun.runner.errors import UsageError
 from genrun.runner.job import resolve as job
 from genrun.runner.job.errors import JobFileError
+from genrun.runner.job.options import Registries
 from genrun.runner.job.prompts import coco_texts, vbench_texts
-from genrun.runner.job.registries import Registries
 from genrun.runner.score.metrics import wanted_metrics
-from genrun.runner.score.shard import WHOLE, Shard, shard_of
+from genrun.runner.score.scoring import WHOLE, Shard, shard_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.scores import metrics_of
 from tests.fakes.registries import fake_registries

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import genrun
-from genrun.adapters.checkpoint.pipeline_loops import Loops
+from genrun.adapters.checkpoint.diffusers_source import Loops
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler import kept
 from genrun.adapters.scheduler.changes import Casts

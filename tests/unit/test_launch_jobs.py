@@ -10,10 +10,10 @@ import pytest
 
 from genrun.runner.errors import LaunchError, UsageError
 from genrun.runner.launch.jobs import cancel_all, cancel_tasks, doctor, is_over, queues_of
+from genrun.runner.store.environment import name_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.order import Order
-from genrun.runner.store.processes import name_of
-from genrun.runner.submit.active import is_at_work
+from genrun.runner.submit.lock import is_at_work
 from genrun.slurm.submissions import StoredJob, SubmittedJobs
 from tests.fakes.items import make_folder
 

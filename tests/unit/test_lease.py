@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from genrun.runner.store.environment import current, is_gone, name_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner, holdings, looks_alive, read
 from genrun.runner.store.order import Order
-from genrun.runner.store.processes import current, is_gone, name_of
 from genrun.runner.worker.queue import Queue
 from tests.fakes.items import dead_process, done, failed, make_folder, process_elsewhere
 

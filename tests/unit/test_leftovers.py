@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from genrun.adapters.scorers.vbench import metric as vbench
-from genrun.runner.bench.folder import BenchFolder
-from genrun.runner.nightly import retention
+from genrun.runner.bench.results import BenchFolder
+from genrun.runner.nightly import due
 from genrun.runner.nightly.due import alone
 from genrun.runner.report.build import build_report
 from genrun.runner.score.scoring import score_run
 from genrun.runner.store import files
+from genrun.runner.store.environment import ProcessName, current
 from genrun.runner.store.files import atomic_write, is_left_behind, is_temporary, temporary_name
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.processes import ProcessName, current
 from genrun.runner.store.repair import remove_from_job, remove_from_run
 from genrun.runner.store.verify import verify
 from tests.fakes.items import dead_process, done, make_folder, process_elsewhere
@@ -143,12 +143,12 @@ def test_a_bench_that_was_killed_at_its_first_file_can_be_begun_again(
 
 
 def test_a_removal_of_an_old_night_that_was_cut_off_is_ended_unless_a_night_is_at_work(tmp_path: Path) -> None:
-    going = tmp_path / f".2026-01-01T00-00-00-aaaa{retention.REMOVING}"
+    going = tmp_path / f".2026-01-01T00-00-00-aaaa{due.REMOVING}"
     (going / "media").mkdir(parents=True)
     with alone(tmp_path):
-        retention.finish_removals_if_idle(tmp_path)
+        due.finish_removals_if_idle(tmp_path)
         assert going.is_dir()
-    retention.finish_removals_if_idle(tmp_path)
+    due.finish_removals_if_idle(tmp_path)
     assert not going.exists()
 
 

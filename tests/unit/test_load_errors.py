@@ -19,13 +19,13 @@ from safetensors.torch import load_file, save_file
 
 from genrun.adapters import registry
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.checkpoint.load_errors import LoadError, explain
 from genrun.adapters.checkpoint.pipeline_classes import package_of_processor
+from genrun.adapters.checkpoint.strict import LoadError, explain
 from genrun.adapters.pipeline.load_options import LoadOptions
 from genrun.adapters.pipeline.loading import download, load, load_encoders
 from genrun.runner.job import load as load_job
 from genrun.runner.job.errors import JobFileError
-from genrun.runner.job.registries import Registries
+from genrun.runner.job.options import Registries
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.worker.engine import Engine
 from genrun.runner.worker.failures import describe

@@ -13,13 +13,12 @@ from diffusers.hooks.group_offloading import _is_group_offload_enabled
 from torch import nn
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.checkpoint.load_errors import LoadError
-from genrun.adapters.pipeline import quantization
+from genrun.adapters.checkpoint.strict import LoadError
+from genrun.adapters.pipeline import load_options
 from genrun.adapters.pipeline.load_options import PACKAGES, LoadOptions
 from genrun.adapters.pipeline.loading import load, load_encoders
 from genrun.adapters.pipeline.placement import can_save_memory, saving_memory
-from genrun.adapters.sampling.call import SamplingRequest
-from genrun.adapters.sampling.decoding import decode
+from genrun.adapters.sampling.call import SamplingRequest, decode
 from genrun.adapters.sampling.generate import sample
 from genrun.solvers import registry
 from tests.fakes.jobs import items_of, problems_of
@@ -152,7 +151,7 @@ def test_components_that_a_checkpoint_lacks_are_refused_when_it_is_loaded(sd3: P
 
 @pytest.mark.parametrize("backend", PACKAGES)
 def test_a_backend_that_is_not_installed_is_refused_with_the_command_that_installs_it(sd3: Path, backend: str) -> None:
-    if quantization.missing(backend) is None:
+    if load_options.missing(backend) is None:
         assert importlib.util.find_spec(PACKAGES[backend])
         return
     with pytest.raises(LoadError, match=f"{backend} is not installed") as caught:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 import genrun
-from genrun.adapters.checkpoint.pipeline_loops import Loops
+from genrun.adapters.checkpoint.diffusers_source import Loops
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.sampling import parallelize
 from genrun.adapters.scheduler.timesteps import TimestepTable

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.checkpoint.load_errors import LoadError
+from genrun.adapters.checkpoint.strict import LoadError
 from genrun.adapters.pipeline import loading
-from genrun.adapters.pipeline.lora import has_loras, put_loras
+from genrun.adapters.pipeline.parts import has_loras, put_loras
 from genrun.runner.job.plan import WorkItem, plan
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.worker.engine import Engine
@@ -129,9 +129,9 @@ def test_ids_know_content_and_weight_and_not_names(root: Path, tmp_path: Path) -
 
 
 def test_a_queue_takes_other_loras_of_the_loaded_base_before_another_model(root: Path, tmp_path: Path) -> None:
+    from genrun.runner.store.environment import current
     from genrun.runner.store.lease import Leases, Owner
     from genrun.runner.store.order import Order
-    from genrun.runner.store.processes import current
 
     text = "model: {checkpoint: sd2}\nmatrix: {model.dtype: [bfloat16, float32], model.loras: [[], [{path: folder}]]}\n"
     found = plan(load_text(text + "prompts: [a]\nsampling: {steps: 2}\n"))

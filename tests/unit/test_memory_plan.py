@@ -19,8 +19,18 @@ from genrun.adapters.pipeline.loading import load
 from genrun.runner.cli import main
 from genrun.runner.errors import UsageError
 from genrun.runner.job.checkpoint import Checkpoint
-from genrun.runner.memory.activations import Shape, decoder_numbers, denoiser_numbers, latent_shape
-from genrun.runner.memory.estimate import MemoryEstimate, MemorySubject, estimates, fastest, folder_of, shape_of
+from genrun.runner.memory.estimate import (
+    MemoryEstimate,
+    MemorySubject,
+    Shape,
+    decoder_numbers,
+    denoiser_numbers,
+    estimates,
+    fastest,
+    folder_of,
+    latent_shape,
+    shape_of,
+)
 from genrun.runner.memory.weights import Component, components
 from tests.tiny import FAMILIES, build, call_kwargs
 from tests.tiny.checkpoints import save

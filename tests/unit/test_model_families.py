@@ -14,8 +14,7 @@ from genrun.adapters import registry
 from genrun.adapters.media import read_frames, write_video
 from genrun.adapters.pipeline.families import Parts, chosen, form_of, informed, parts_of
 from genrun.adapters.pipeline.pictures import pictures_of
-from genrun.adapters.sampling.call import SamplingRequest, call_arguments
-from genrun.adapters.sampling.decoding import decode
+from genrun.adapters.sampling.call import SamplingRequest, call_arguments, decode
 from genrun.adapters.sampling.generate import sample
 from genrun.adapters.sound import Sound
 from genrun.solvers import registry as solvers

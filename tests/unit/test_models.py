@@ -12,8 +12,8 @@ from genrun.adapters import registry
 from genrun.runner.job import LoadedJob, load
 from genrun.runner.job.checks.scheduler import scheduler_names
 from genrun.runner.job.errors import JobFileError
+from genrun.runner.job.options import Registries
 from genrun.runner.job.plan import plan
-from genrun.runner.job.registries import Registries
 
 REAL = ("hunyuanvideo", "wan2.1", "cogvideox1.5", "sd3.5", "flux", "sd2", "ddpm-church")
 

@@ -17,13 +17,12 @@ from genrun.runner.errors import IncompleteError, LaunchError, StoppedError
 from genrun.runner.job.schema import JobSpec
 from genrun.runner.nightly import due as due_module
 from genrun.runner.nightly.due import alone, due
-from genrun.runner.nightly.notify import notify
-from genrun.runner.nightly.run import Outcome, Tools, run_night
+from genrun.runner.nightly.run import Outcome, Tools, notify, run_night
+from genrun.runner.store.environment import current
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.nights import Attempt, Night, amend, read_night
-from genrun.runner.store.processes import current
 from genrun.runner.store.runs import pin
-from genrun.runner.submit.match import SubmittedJob
+from genrun.runner.submit.resume import SubmittedJob
 from tests.fakes.items import dead_process, done, failed, make_item
 from tests.fakes.scores import give
 

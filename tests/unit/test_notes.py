@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from genrun.runner import notes
-from genrun.runner.compare.drift import measure
-from genrun.runner.compare.load import ComparedItem
+from genrun.runner.compare.difference import measure
+from genrun.runner.compare.matching import ComparedItem
 from genrun.runner.report.build import build_report
 from genrun.runner.report.sections.clips import describe
 from genrun.runner.score.metrics import wanted_metrics

@@ -13,13 +13,12 @@ from genrun.adapters.media import read_metadata
 from genrun.runner.job.checkpoint import fingerprint
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.parallel.team import Solo
-from genrun.runner.rerun.decode import decode, undecoded
-from genrun.runner.rerun.repeat import original_of, repeat
+from genrun.runner.rerun import decode, original_of, repeat, undecoded
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Record
-from genrun.runner.worker.device import MemoryUsage, memory_usage
 from genrun.runner.worker.engine import Engine
 from genrun.runner.worker.failures import describe
+from genrun.runner.worker.rank import MemoryUsage, memory_usage
 from genrun.runner.worker.sample import ItemSampler
 from tests.fakes.items import document, genuine, make_item
 from tests.tiny.checkpoints import save

@@ -19,11 +19,10 @@ from genrun.adapters.parallel import xfuser
 from genrun.adapters.parallel.context import dispatch_all, rank_by_rank
 from genrun.adapters.parallel.enable import enable_parallelism
 from genrun.adapters.parallel.slot import FailureBarrier, Slot
-from genrun.adapters.parallel.support import CONTEXT, DOUBLED, MASKED, TWICE, refusals, uneven
+from genrun.adapters.parallel.support import CONTEXT, DOUBLED, MASKED, TWICE, product, refusals, uneven
 from genrun.runner.errors import SubmissionRefusedError as QueueRefusedError
 from genrun.runner.job import LoadedJob, load
 from genrun.runner.job.errors import JobFileError
-from genrun.runner.job.mesh_axes import product
 from genrun.runner.job.plan import plan
 from genrun.runner.launch import local
 from genrun.runner.launch.protocol import LaunchRequest

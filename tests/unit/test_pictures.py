@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.pipeline.finite import check_encodings
-from genrun.adapters.pipeline.pictures import PictureError, check_asked, pictures_of
-from genrun.adapters.sampling.call import SamplingRequest, call_arguments, check_request
-from genrun.adapters.sampling.decoding import decode
+from genrun.adapters.pipeline.pictures import PictureError, check_asked, check_encodings, pictures_of
+from genrun.adapters.sampling.call import SamplingRequest, call_arguments, check_request, decode
 from genrun.adapters.sampling.embeddings import encode
 from genrun.adapters.sampling.generate import sample
 from genrun.runner.notes import BLANK, FPS_ASSUMED, SAFETY_CHECKER

@@ -15,16 +15,16 @@ from PIL import Image
 from torch import Tensor
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.sampling.decoding import decode
+from genrun.adapters.sampling.call import decode
 from genrun.adapters.sampling.generate import sample
 from genrun.adapters.sampling.preview import MOST_PX, Clip, ColourMap, TinyDecoder, channels_of, places
 from genrun.adapters.scheduler.rows import CallProgress
 from genrun.runner.api.jobs import load_job, plan
-from genrun.runner.report.live import LiveReport
+from genrun.runner.report.build import LiveReport
+from genrun.runner.store.environment import current
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
 from genrun.runner.store.previews import MAX_BYTES, colours_path, preview_path, read_preview, why_none
-from genrun.runner.store.processes import current
 from genrun.runner.worker import previews
 from genrun.runner.worker.engine import Engine
 from genrun.runner.worker.previews import Previews, as_jpeg, model_key

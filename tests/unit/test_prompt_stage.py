@@ -13,11 +13,10 @@ import torch
 
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.pipeline import loading
+from genrun.adapters.pipeline.encoders import NotEncodedError, encode_once
 from genrun.adapters.pipeline.load_options import LoadOptions
-from genrun.adapters.pipeline.prompt_cache import NotEncodedError, encode_once
 from genrun.adapters.sampling import embeddings
-from genrun.adapters.sampling.call import SamplingRequest
-from genrun.adapters.sampling.decoding import decode
+from genrun.adapters.sampling.call import SamplingRequest, decode
 from genrun.adapters.sampling.embeddings import encode, pack, unpack
 from genrun.adapters.sampling.generate import sample
 from genrun.runner.job.plan import WorkItem

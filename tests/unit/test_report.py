@@ -20,13 +20,12 @@ from genrun.runner import numbers
 from genrun.runner.cli import main
 from genrun.runner.report.build import build_report
 from genrun.runner.report.page import collect
-from genrun.runner.report.render import embed_json
+from genrun.runner.report.render import address, embed_json
 from genrun.runner.report.sections.clips import colours
 from genrun.runner.report.sections.environment import flatten
 from genrun.runner.report.sections.speed import collect_speed
 from genrun.runner.report.sections.summary import build_table, headings
 from genrun.runner.report.sections.verdict import judge
-from genrun.runner.report.text import address
 from genrun.runner.score.metrics import wanted_metrics
 from genrun.runner.score.scoring import score_run
 from genrun.runner.score.summary import Group, summarize

@@ -12,7 +12,7 @@ from genrun.runner.job.plan import WorkItem
 from genrun.runner.report.build import build_report
 from genrun.runner.report.page import collect
 from genrun.runner.report.sections.environment import collect_environment
-from genrun.runner.report.sections.seconds import collect_seconds
+from genrun.runner.report.sections.speed import collect_seconds
 from genrun.runner.report.sections.summary import saved_blocks
 from genrun.runner.score.summary import summarize
 from genrun.runner.store.folder import RunFolder

@@ -14,10 +14,9 @@ from PIL import Image
 from genrun.adapters.media import MediaError, read_frames, read_middle_frame, write_video
 from genrun.runner.cli import main
 from genrun.runner.errors import RunError, UsageError
-from genrun.runner.report import pdf
-from genrun.runner.report.build import build_report
+from genrun.runner.report import build
+from genrun.runner.report.build import MOST_ROWS, build_report, find_chromium, for_paper, print_page, write_pdf
 from genrun.runner.report.page import collect
-from genrun.runner.report.pdf import MOST_ROWS, find_chromium, for_paper, print_page, write_pdf
 from tests.sample_run import CAPTIONS, make_run
 
 PRINTS = 'for word; do case $word in --print-to-pdf=*) printf %%PDF-1.4 > "${word#--print-to-pdf=}";; esac; done'
@@ -64,7 +63,7 @@ def test_every_clip_has_its_poster(image: bool, tmp_path: Path) -> None:
 
 def test_a_large_clip_has_a_small_poster(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", np.zeros((3, 360, 1280, 3), np.uint8), fps=8)
-    name = pdf._write_poster(tmp_path / "a.mp4", tmp_path, "a")
+    name = build._write_poster(tmp_path / "a.mp4", tmp_path, "a")
     assert name == "a.jpg"
     with Image.open(tmp_path / name) as image:
         assert image.size == (480, 135)

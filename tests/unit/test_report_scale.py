@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import pytest
 
 from genrun.runner.report.build import build_report
-from genrun.runner.report.sections.failed import MOST_SHOWN as MOST_FAILURES
-from genrun.runner.report.text import cut
+from genrun.runner.report.render import cut
+from genrun.runner.report.sections.outliers import MOST_FAILURES
 from tests.large_run import make_large_run
 from tests.sample_run import ROPA, SEQUENTIAL
 

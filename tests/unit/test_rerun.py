@@ -17,7 +17,7 @@ from genrun.runner.cli import main
 from genrun.runner.errors import UsageError
 from genrun.runner.job import load
 from genrun.runner.job.plan import plan
-from genrun.runner.rerun.repeat import Original, check_metadata, original_of, repeat
+from genrun.runner.rerun import Original, check_metadata, original_of, repeat
 
 JOB = """model: demo-image
 prompts: ["a \\"red\\" ball ${x}"]

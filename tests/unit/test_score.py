@@ -17,8 +17,7 @@ from genrun.adapters.scorers.contract import Sample, UnscoredError, needs_of
 from genrun.runner.cli import main
 from genrun.runner.errors import UsageError
 from genrun.runner.job.plan import WorkItem
-from genrun.runner.score.metrics import wanted_metrics
-from genrun.runner.score.samples import IS_REFERENCE
+from genrun.runner.score.metrics import IS_REFERENCE, wanted_metrics
 from genrun.runner.score.scoring import score_run
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Score

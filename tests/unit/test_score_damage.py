@@ -13,8 +13,7 @@ import pytest
 from genrun.adapters.media import write_video
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.score.metrics import wanted_metrics
-from genrun.runner.score.scoring import score_run
-from genrun.runner.score.shard import Shard
+from genrun.runner.score.scoring import Shard, score_run
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.scores import read_scores
 from tests.sample_run import CAPTIONS, ROPA, SEQUENTIAL, make_run

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from genrun.slurm import sbatch, squeue
+from genrun.slurm import sbatch, tasks
 from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, UnreachableError, clean
 from genrun.slurm.launcher import task_logs
 from genrun.slurm.submissions import JobRequest, poll
@@ -63,11 +63,11 @@ def test_only_tasks_of_our_names_are_ours(tmp_path: Path, commands: Commands) ->
         "cat <<'END'\nx.1|7|0|RUNNING|None|node1|2|\nx.1|7|1|PENDING|Resources||0|\n"
         "x.10|7|0|RUNNING|None|n|0|\nnonsense\nEND",
     )
-    assert squeue.ask(commands, "0", ["x.1"]) == [
+    assert tasks.ask_queue(commands, "0", ["x.1"]) == [
         Task("x.1", "7", 0, "RUNNING", "", "node1", 2),
         Task("x.1", "7", 1, "PENDING", "Resources", "", 0),
     ]
-    assert squeue.ask(commands, "0", []) == []
+    assert tasks.ask_queue(commands, "0", []) == []
 
 
 @pytest.mark.parametrize(

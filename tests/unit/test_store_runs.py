@@ -11,8 +11,7 @@ from genrun.runner.errors import DamagedFileError, MixError, UsageError
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.planfile import read_job
 from genrun.runner.store.runs import names, new_path, point_latest, resolve
-from genrun.runner.submit.match import SubmittedJob, changed_fields, check_same, find_run
-from genrun.runner.submit.resume import open_run
+from genrun.runner.submit.resume import SubmittedJob, changed_fields, check_same, find_run, open_run
 from genrun.runner.submit.reuse import EarlierItem
 from tests.fakes.damage import denied
 from tests.fakes.items import document, done, make_folder, make_item

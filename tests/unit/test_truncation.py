@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.pipeline.truncation import Cut, cuts, watching
+from genrun.adapters.pipeline.encoders import Cut, cuts, watching
 from genrun.adapters.sampling.call import SamplingRequest
 from genrun.adapters.sampling.embeddings import cut_in, encode, pack, unpack
 from tests.tiny import build, text

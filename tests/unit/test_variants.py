@@ -12,9 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from genrun.adapters.adapter import Adapter
-from genrun.adapters.checkpoint.index import CheckpointError
-from genrun.adapters.checkpoint.load_errors import LoadError
-from genrun.adapters.checkpoint.variants import changes_weights, chosen, variants_in
+from genrun.adapters.checkpoint.index import CheckpointError, changes_weights, chosen, variants_in
+from genrun.adapters.checkpoint.strict import LoadError
 from genrun.adapters.pipeline.load_options import LoadOptions
 from genrun.adapters.pipeline.loading import load
 from genrun.runner.memory.weights import components

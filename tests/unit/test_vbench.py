@@ -14,7 +14,7 @@ import pytest
 
 from genrun.adapters.media import write_video
 from genrun.adapters.scorers.contract import Sample, UnscoredError
-from genrun.adapters.scorers.vbench import install
+from genrun.adapters.scorers.vbench import environment
 from genrun.adapters.scorers.vbench.dimensions import ALL, DIMENSIONS, combined
 from genrun.adapters.scorers.vbench.measurer import missing
 from genrun.adapters.scorers.vbench.metric import VBenchMetric, VBenchOptions
@@ -345,16 +345,16 @@ def test_nothing_readable_is_said(tmp_path: Path) -> None:
 def test_the_plan_of_the_environment_pins_what_runs_here(tmp_path: Path) -> None:
     import torch
 
-    planned = install.plan(tmp_path / "home", "/usr/bin/python3.11")
+    planned = environment.plan(tmp_path / "home", "/usr/bin/python3.11")
     assert planned.commands[0] == ("/usr/bin/python3.11", "-m", "venv", str(tmp_path / "home"))
     assert {"vbench==0.1.5", f"torch=={torch.__version__.partition('+')[0]}"} <= set(planned.commands[1])
-    assert install.installed_python(tmp_path / "home") is None
+    assert environment.installed_python(tmp_path / "home") is None
 
 
 def test_a_failed_command_leaves_no_environment_that_counts_as_made(tmp_path: Path) -> None:
-    planned = install.InstallPlan(tmp_path, ((sys.executable, "-c", "raise SystemExit(3)"),))
-    with pytest.raises(install.InstallError, match=r"exit code 3.*goes on where this stopped"):
-        install.make(planned)
-    assert install.installed_python(tmp_path) is None
-    install.make(install.InstallPlan(tmp_path, ((sys.executable, "-c", "pass"),)))
-    assert install.installed_python(tmp_path) == tmp_path / "bin" / "python"
+    planned = environment.InstallPlan(tmp_path, ((sys.executable, "-c", "raise SystemExit(3)"),))
+    with pytest.raises(environment.InstallError, match=r"exit code 3.*goes on where this stopped"):
+        environment.make(planned)
+    assert environment.installed_python(tmp_path) is None
+    environment.make(environment.InstallPlan(tmp_path, ((sys.executable, "-c", "pass"),)))
+    assert environment.installed_python(tmp_path) == tmp_path / "bin" / "python"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from genrun.runner.store.environment import current
 from genrun.runner.store.files import atomic_write, temporary_name
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner
-from genrun.runner.store.processes import current
 from genrun.runner.store.records import Record, format_record
 from genrun.runner.store.verify import verify
 from tests.fakes.damage import denied

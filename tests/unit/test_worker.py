@@ -17,19 +17,18 @@ from genrun.runner.job.plan import WorkItem
 from genrun.runner.parallel.mesh import ALONE, Mesh
 from genrun.runner.parallel.team import ElasticTeam, Solo, join
 from genrun.runner.progress import Progress, ProgressFile, progress_line
-from genrun.runner.store.environment import versions
+from genrun.runner.store.environment import current, versions
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import Leases, Owner, holdings
 from genrun.runner.store.order import Order
-from genrun.runner.store.output_settings import wants_latents
-from genrun.runner.store.processes import current
+from genrun.runner.store.planfile import wants_latents
 from genrun.runner.store.records import Record
 from genrun.runner.worker.failures import CancelledError, DecodeError, describe, kind_of
 from genrun.runner.worker.finish import metadata_of
-from genrun.runner.worker.log import section_of
 from genrun.runner.worker.loop import BrokenError, FailureBudget
 from genrun.runner.worker.main import Rank, ranks_of
 from genrun.runner.worker.queue import Queue
+from genrun.runner.worker.rank import section_of
 from genrun.runner.worker.sample import BYSTANDER, ItemSampler
 from genrun.solvers.contract import NonFiniteError
 from tests.fakes import worker
@@ -340,7 +339,7 @@ def test_a_worker_lets_go_what_a_killed_one_held_on_a_finished_item(folder: RunF
 
 def test_a_worker_stops_by_itself_when_its_launcher_is_gone(folder: RunFolder) -> None:
     launcher = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    from genrun.runner.store.processes import name_of
+    from genrun.runner.store.environment import name_of
 
     process = start_worker(folder, Order("job", launcher=name_of(launcher.pid)))
     wait_until(lambda: bool(holdings(folder)), process)

@@ -9,7 +9,7 @@ from typing import Any
 
 from genrun.adapters.checkpoint.pipeline_classes import call_parameters, default_of, missing_inputs
 from genrun.adapters.input_files import InputFile
-from genrun.adapters.pipeline.input_arguments import (
+from genrun.adapters.pipeline.call_options import (
     FREE_SIZE,
     arguments_of,
     is_clip,
@@ -18,7 +18,7 @@ from genrun.adapters.pipeline.input_arguments import (
 )
 from genrun.runner.job.cell import Draft, sampling_of
 from genrun.runner.job.errors import JobProblem
-from genrun.runner.job.inputs import Inputs, problem_of
+from genrun.runner.job.files import Inputs, problem_of
 from genrun.runner.job.prompt_files import Prompt
 
 FIELDS = ("guidance_scale", "height", "width", "num_frames", "strength")

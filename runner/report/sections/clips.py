@@ -1,22 +1,25 @@
-"""Clips: one row per prompt, seed and sampling, one clip per solver, as compact data that the page's script draws."""
+"""Clips: one row per prompt, seed and sampling, its inputs and one clip per solver, as compact data for the script."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from genrun.adapters.input_files import CLIPS
 from genrun.runner import numbers
+from genrun.runner.job.files import stored_files
 from genrun.runner.report.charts import COLOURS
+from genrun.runner.report.render import cut
 from genrun.runner.report.sections.environment import flatten
-from genrun.runner.report.sections.inputs import collect_inputs
 from genrun.runner.report.sections.summary import Heading
-from genrun.runner.report.text import cut
-from genrun.runner.score.samples import SEQUENTIAL
+from genrun.runner.score.metrics import SEQUENTIAL
 from genrun.runner.score.summary import is_solver_axis, solver_label
+from genrun.runner.store.planfile import name_of
 from genrun.runner.store.records import Record, Score
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
+
 
 STATUS_PENDING = "pending"
 MOST_NOTE_LETTERS = 400
@@ -174,3 +177,32 @@ def _wrong(scores: Sequence[Score]) -> dict[str, list[str]]:
         if base == "checker" and part and score.value == 0:
             found.setdefault(score.item_id, []).append(part)
     return found
+
+
+MOST_NAME_LETTERS = 200
+"""Characters of a file's name that are shown."""
+
+
+def collect_inputs(item: WorkItem, link: Callable[[str], str]) -> dict[str, Any]:
+    """Return the keys of a row for what its prompt has besides its text; none where it has nothing.
+
+    Args:
+        item: one of the row.
+        link: path relative to the run folder -> address on the page.
+
+    Returns:
+        {"nm": name of the prompt, "in": [{"n": field, "m": address, "v": whether it is a clip, "t": name of its file}]}.
+    """
+    found: dict[str, Any] = {}
+    if item.row.get("name"):
+        found["nm"] = cut(str(item.row["name"]), MOST_NAME_LETTERS)
+    files = [
+        {
+            "n": field,
+            "m": link(name_of(file["sha256"], file["suffix"])),
+            "v": file["suffix"] in CLIPS,
+            "t": cut(file.get("name", ""), MOST_NAME_LETTERS),
+        }
+        for field, file in stored_files(item.inputs)
+    ]
+    return {**found, "in": files} if files else found

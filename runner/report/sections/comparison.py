@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from genrun.runner import numbers
-from genrun.runner.compare import Comparison, Difference, compare_cells, compare_runs, gates_of, tables
+from genrun.runner.compare import Comparison, Difference, compare_cells, compare_runs, formats, gates_of
 from genrun.runner.compare.results import CellComparison, Pair, PairedItem
 from genrun.runner.errors import GenrunError
 from genrun.runner.job.schema import COSTS
 from genrun.runner.report import charts
 from genrun.runner.report.charts import Bar, Scale
+from genrun.runner.report.render import address, shown_path, title_of
 from genrun.runner.report.sections.gates import GatesSection, collect_gates
-from genrun.runner.report.text import address, shown_path, title_of
 from genrun.runner.store.folder import RunFolder, is_run
 from genrun.runner.store.nights import read_night
 from genrun.runner.store.runs import pinned
@@ -197,7 +197,7 @@ def _against(found: Comparison) -> str:
 
 
 def _table(cell: CellComparison, colours: Mapping[str, int]) -> CellTable:
-    shown = [each for each in cell.differences if each.difference is not None and tables.is_shown(cell, each)]
+    shown = [each for each in cell.differences if each.difference is not None and formats.is_shown(cell, each)]
     equal = [each for each in shown if _is_equal(each)]
     return CellTable(
         label=cell.label,
@@ -220,7 +220,7 @@ def _is_equal(found: Difference) -> bool:
 
 
 def _row(cell: CellComparison, found: Difference) -> DifferenceRow:
-    _, _, n, baseline, candidate, difference, effect, _, verdict = tables.difference_row(cell, found)
+    _, _, n, baseline, candidate, difference, effect, _, verdict = formats.difference_row(cell, found)
     mean, bar = found.difference, None
     if mean is not None and mean.value is not None and not mean.is_of_set:
         ends = [end for end in (mean.value, mean.low, mean.high) if end is not None]
@@ -250,12 +250,12 @@ def _listings(
     items = {item.id: item for item in run.items()}
     baseline = None if found.baseline is None else Path(found.baseline)
     failed = {(cell.label, gate.metric) for cell, gate in found.gates if gate.state == "failed"}
-    first = tables.worst_metric(found)
+    first = formats.worst_metric(found)
     shown = [
         (cell, each)
         for cell in found.cells
         for each in cell.differences
-        if each.worst and each.metric not in COSTS and tables.is_shown(cell, each)
+        if each.worst and each.metric not in COSTS and formats.is_shown(cell, each)
     ]
     # What failed a gate comes first, then what the command line would show, then all else as it comes.
     shown.sort(key=lambda pair: ((pair[0].label, pair[1].metric) not in failed, pair[1].metric != first))

@@ -8,7 +8,7 @@ from typing import Any
 
 from genrun.adapters.pipeline.additions import CONTENTS, SWAPPED
 from genrun.runner import numbers
-from genrun.runner.report.sections.seconds import summed_and_elapsed, totals
+from genrun.runner.report.sections.speed import summed_and_elapsed, totals
 from genrun.runner.store.records import Record
 
 GIB = 2**30

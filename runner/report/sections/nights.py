@@ -14,7 +14,7 @@ from genrun.runner.errors import GenrunError
 from genrun.runner.job.schema import COSTS
 from genrun.runner.report import charts
 from genrun.runner.report.charts import Guide, Mark, Place, Plot, Scale, Series
-from genrun.runner.report.text import RULES, title_of
+from genrun.runner.report.render import RULES, title_of
 from genrun.runner.score.metrics import style_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.nights import CellMean, Night, NightGate

@@ -1,22 +1,144 @@
-"""Outliers: the slowest items, and the worst by each metric."""
+"""Items to look at: those that failed, those not quite as asked for, the slowest, and the worst by each metric."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from statistics import median
 from typing import TYPE_CHECKING
 
 from genrun.runner import numbers
+from genrun.runner.notes import NoteKind, group_notes
 from genrun.runner.report.charts import Scale
-from genrun.runner.report.sections.clips import item_label
+from genrun.runner.report.render import MOST_MESSAGE_LETTERS, RUN_ROOT, address, cut
+from genrun.runner.report.sections.clips import describe, item_label
 from genrun.runner.report.sections.summary import Heading
 from genrun.runner.score.summary import axes_of
 from genrun.runner.store.records import Record, Score
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
+
+
+MOST_FAILURES = 100
+"""Failed items that are told in full: thousands would make a page that is slow to open."""
+
+
+@dataclass(frozen=True)
+class FailedItem:
+    """An item that failed.
+
+    Attributes:
+        item_id: the item.
+        prompt: its prompt.
+        where: seed, solver and other axes.
+        kind: of the error.
+        message: what failed.
+        remedy: what to do, or "".
+        log: path of the log relative to the run folder, or "".
+        log_href: its address on the page, or "".
+        attempt: how often it was tried.
+    """
+
+    item_id: str
+    prompt: str
+    where: str
+    kind: str
+    message: str
+    remedy: str
+    log: str
+    log_href: str
+    attempt: int
+
+
+def collect_failures(
+    items: Sequence[WorkItem], records: Mapping[str, Record], *, link_logs: bool
+) -> tuple[FailedItem, ...]:
+    """Return the first of the failed items.
+
+    Args:
+        items: the plan.
+        records: by item id.
+        link_logs: whether logs lie where the page can link them.
+    """
+    failed = ((item, record) for item in items if (record := records.get(item.id)) and record.status == "failed")
+    return tuple(_failure(item, record, link_logs) for item, record in islice(failed, MOST_FAILURES))
+
+
+def _failure(item: WorkItem, record: Record, link_logs: bool) -> FailedItem:
+    error = record.error or {}
+    log = str(error.get("log") or "")
+    return FailedItem(
+        item_id=item.id,
+        prompt=item.prompt,
+        where=describe(item),
+        kind=str(error.get("kind") or "error"),
+        message=cut(str(error.get("message") or "no message was recorded"), MOST_MESSAGE_LETTERS),
+        remedy=str(error.get("remedy") or ""),
+        log=log,
+        log_href=address(log, RUN_ROOT) if log and link_logs else "",
+        attempt=record.attempt,
+    )
+
+
+MOST_NOTED = 20
+"""Items with a note of one kind that are listed: at its clip each item has its own."""
+
+
+@dataclass(frozen=True)
+class NotedItem:
+    """An item that is done, and what has to be told about it.
+
+    Attributes:
+        item_id: the item.
+        prompt: its prompt.
+        where: seed, solver and other axes.
+        message: what is so.
+    """
+
+    item_id: str
+    prompt: str
+    where: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Notes:
+    """The notes of one kind.
+
+    Attributes:
+        about: what the kind means, and what to do.
+        items: the first of the items.
+        count: how many items there are.
+    """
+
+    about: NoteKind
+    items: tuple[NotedItem, ...]
+    count: int
+
+
+def collect_notes(items: Sequence[WorkItem], records: Mapping[str, Record]) -> tuple[Notes, ...]:
+    """Return what has to be told about done items, by kind.
+
+    Args:
+        items: the plan.
+        records: by item id.
+    """
+    by_id = {item.id: item for item in items}
+    return tuple(
+        Notes(
+            found.about,
+            tuple(
+                NotedItem(item_id, by_id[item_id].prompt, describe(by_id[item_id]), cut(message, MOST_MESSAGE_LETTERS))
+                for item_id, message in found.items[:MOST_NOTED]
+            ),
+            len({item_id for item_id, _ in found.items}),
+        )
+        for found in group_notes(records[item.id] for item in items if item.id in records)
+    )
+
 
 SHOWN = 5
 LISTS = 8

@@ -11,7 +11,7 @@ from genrun.adapters.scorers import registry
 from genrun.runner import numbers
 from genrun.runner.report import charts
 from genrun.runner.report.charts import Bar, Scale
-from genrun.runner.score.samples import IS_REFERENCE
+from genrun.runner.score.metrics import IS_REFERENCE
 from genrun.runner.score.summary import Group, is_solver_axis
 from genrun.runner.statistics import Estimate
 from genrun.runner.store.records import Record, Score

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from genrun.runner import numbers
-from genrun.runner.report.sections.seconds import Seconds
+from genrun.runner.report.sections.speed import Seconds
 from genrun.runner.score.summary import Group, calls_in_a_row
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genrun.adapters.scheduler.noise_levels import noise_levels
+from genrun.adapters.scheduler.noise import noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
 from genrun.solvers.contract import Point, Solution, Solver
 

@@ -1,4 +1,7 @@
-"""ToCa's tokens on ranks that have a part of them each: scored and chosen among all, computed where they are."""
+"""ToCa's tokens: scored by the queries and keys of an attention layer, chosen among all, computed where they are.
+
+Several ranks have a part of the tokens each.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,70 @@ import torch
 from diffusers.hooks.hooks import ModelHook
 from torch import Tensor, nn
 
-from genrun.adapters.shapes import PartOfTokens, PerToken
+from genrun.adapters.shapes import Attention, PartOfTokens, PerToken, Queries, Scores, TextTokens, Tokens
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+
+QUERIES = 64
+"""Queries that see the attention map: it costs 64 n products a head instead of n^2."""
+CHUNK = 4096
+"""Tokens whose attention to the text is in memory at a time."""
+NEIGHBOURS = 4
+
+
+def influence(query: Queries, key: Tokens, heads: int) -> Scores:
+    """Compute s1: the attention that each token receives, on average 1.
+
+    Args:
+        query: (B, n, heads d), before positional rotation.
+        key: the same of the keys.
+        heads: of the attention.
+
+    Returns:
+        (B, n), float32.
+    """
+    picked = torch.linspace(0, query.shape[1] - 1, min(QUERIES, query.shape[1]), device=query.device).long()
+    weights = _attention(query[:, picked], key, heads)
+    return weights.mean(dim=(1, 2)) * key.shape[1]
+
+
+def control(query: Tokens, text_key: TextTokens, heads: int) -> Scores:
+    """Compute s2: the entropy of each token's attention to the text, between 0 and 1, (B, n)."""
+    length = text_key.shape[1]
+    if length < 2:
+        return query.new_zeros(query.shape[:2], dtype=torch.float32)
+    parts = []
+    for chunk in query.split(CHUNK, dim=1):
+        weights = _attention(chunk, text_key, heads).mean(dim=1)
+        parts.append(torch.special.entr(weights).sum(dim=-1) / torch.tensor(float(length)).log().item())
+    return torch.cat(parts, dim=1)
+
+
+def spread(score: Scores, bonus: float) -> Scores:
+    """Raise the best of every run of four neighbours (s4) by `bonus` times its own score; (B, n)."""
+    batch, count = score.shape
+    padded = torch.nn.functional.pad(score, (0, -count % NEIGHBOURS), value=-torch.inf)
+    runs = padded.view(batch, -1, NEIGHBOURS)
+    best = runs.argmax(dim=-1, keepdim=True)
+    raised = runs.scatter_add(-1, best, runs.gather(-1, best).clamp(min=0) * bonus)
+    return raised.view(batch, -1)[:, :count]
+
+
+def _attention(query: Queries, key: Tokens, heads: int) -> Attention:
+    """Return the softmax of the products of heads of unit RMS, (B, heads, q, n), float32."""
+    q, k = (x.float().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))
+    q, k = (x / x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6) for x in (q, k))
+    return (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(dim=-1)
+
 
 TEXT_LAST = ("HunyuanVideoSingleTransformerBlock", "HunyuanVideoTokenReplaceSingleTransformerBlock")
 """Blocks that put the text behind the image; all others put it before."""
 
 
 @dataclass(frozen=True)
-class Tokens:
+class SplitTokens:
     """The tokens of one layer in the order of one rank that has them all.
 
     A layer that takes two streams one behind the other has [first of rank 0, second of rank 0] there, where one rank has
@@ -36,7 +92,9 @@ class Tokens:
     text_is_last: bool = False
 
     @classmethod
-    def seen(cls, group: ProcessGroup, first: int, second: int, like: Tensor, *, text_is_last: bool = False) -> Tokens:
+    def seen(
+        cls, group: ProcessGroup, first: int, second: int, like: Tensor, *, text_is_last: bool = False
+    ) -> SplitTokens:
         """Exchange how many tokens each rank has; all ranks call this alike."""
         mine = torch.tensor([first, second], device=like.device)
         everyone = [torch.empty_like(mine) for _ in range(group.size())]
@@ -87,9 +145,9 @@ class Streams(ModelHook):
         self._text_is_last = type(module).__name__ in TEXT_LAST
         return args, kwargs
 
-    def tokens(self, group: ProcessGroup, mine: Tensor) -> Tokens:
+    def tokens(self, group: ProcessGroup, mine: Tensor) -> SplitTokens:
         """Describe the tokens of a layer that is given `mine`, (B, n, ...), here: the image's alone, or both streams'."""
         if mine.shape[1] == self._image:
-            return Tokens.seen(group, self._image, 0, mine)
+            return SplitTokens.seen(group, self._image, 0, mine)
         first, second = (self._image, self._text) if self._text_is_last else (self._text, self._image)
-        return Tokens.seen(group, first, second, mine, text_is_last=self._text_is_last)
+        return SplitTokens.seen(group, first, second, mine, text_is_last=self._text_is_last)

@@ -19,7 +19,7 @@ demo: $(if $(wildcard .venv/ready),.venv/ready,.venv/demo-ready)
 
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not e2e" -n 2 --dist worksteal
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m e2e -n 2 --dist worksteal --ignore tests/slurm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m e2e -n 2 --dist loadgroup --ignore tests/slurm
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m e2e -n 6 --dist worksteal tests/slurm
 
 lint: .venv/ready

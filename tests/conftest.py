@@ -1,8 +1,10 @@
-"""Test-wide settings: no silent skips where GENRUN_NO_SKIPS is set (as in continuous integration)."""
+"""Test-wide settings: no silent skips where GENRUN_NO_SKIPS is set (as in continuous integration); little idle work."""
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -12,9 +14,20 @@ from hypothesis import settings
 # Whatever defaults the developer has, tests have none.
 os.environ["GENRUN_CONFIG"] = os.devnull
 os.environ.pop("GENRUN_RUNS", None)
+# Hundreds of programs are started: each reads the bytecode of the first, also where the developer's shell keeps none.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# Searches for garbage go over the million objects of torch, diffusers and the collected tests: a sixth of the work.
+gc.set_threshold(20_000, 20, 20)
 
 settings.register_profile("genrun", derandomize=True, deadline=None)
 settings.load_profile("genrun")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what lives to the end out of all searches for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(hookwrapper=True)

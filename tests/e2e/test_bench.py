@@ -15,7 +15,8 @@ import pytest
 
 from genrun.solvers import registry
 
-pytestmark = pytest.mark.e2e
+# One process, which makes what they share once.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("bench")]
 ROOT = Path(__file__).parents[2]
 MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"
 SAVE = "import sys; from tests.tiny import build; build('sd3').save_pretrained(sys.argv[1])"

@@ -16,7 +16,8 @@ from genrun.adapters.sampling.call import SamplingRequest, decode
 from genrun.adapters.sampling.generate import sample
 from genrun.solvers import registry
 
-pytestmark = pytest.mark.e2e
+# One process, which makes what they share once.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("demo_solvers")]
 
 WORKERS, SAMPLES = 8, 6
 LEAST_SPEEDUP = {"ropa": 3.5, "parasolver-turbo": 3.5, "collocation": 4.5}

@@ -21,7 +21,8 @@ from genrun.runner.store.files import sha256_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Record, format_record
 
-pytestmark = pytest.mark.e2e
+# One process, which makes what they share once.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("gates")]
 
 MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"
 SOUND, LOOSE = "ropa K=4", "ropa K=4 tolerance=0.6"

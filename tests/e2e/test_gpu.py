@@ -17,7 +17,8 @@ from tests.gpu.__main__ import WHOLE_S, checks
 from tests.gpu.modes import CACHES
 from tests.gpu.page import keep, page
 
-pytestmark = pytest.mark.e2e
+# One process, which makes what they share once.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("gpu")]
 ROOT = Path(__file__).parents[2]
 NAMES = [check.name for check in checks()]
 NOT_HERE = {"flash", "sage"}

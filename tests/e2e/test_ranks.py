@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+# One process, which makes what they share once.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("ranks")]
 ROOT = Path(__file__).parents[2]
 
 

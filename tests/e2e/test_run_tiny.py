@@ -14,7 +14,8 @@ import yaml
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import format_record
 
-pytestmark = pytest.mark.e2e
+# One process, which makes what they share once.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("run_tiny")]
 
 SAVE = "import sys; from tests.tiny import build; build('sd3').save_pretrained(sys.argv[1])"
 MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"

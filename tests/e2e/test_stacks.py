@@ -16,7 +16,8 @@ from genrun.adapters.parallel.support import DOUBLED
 from tests.e2e.stacks import FAMILIES
 from tests.tiny import build
 
-pytestmark = pytest.mark.e2e
+# One process, which makes what they share once.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stacks")]
 ROOT = Path(__file__).parents[2]
 
 ROUNDING = 2e-6

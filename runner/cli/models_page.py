@@ -258,8 +258,8 @@ Every pipeline class that diffusers' tests build from tiny random components, ca
 steps: solver `sequential`, `paradigms` and `collocation` (exact) at tolerance 0 beside the plain pipeline. Measured on
 {date} with diffusers {diffusers}, in {dtype} on a CPU, by a harness that reads those tests from diffusers' repository
 and is not part of this one: of {classes} classes with a finite plain result **{exact} have the plain pipeline's bits
-under every solver** ({percent:.1f} %), {refused} are refused by name, and {other} are neither. Joined from the runs of
-two days. {absent}
+under every solver** ({percent:.1f} %), {refused} are refused by name, and {other} are neither.
+{absent}
 
 A class counts once, with the family of its folder in diffusers.
 

@@ -177,7 +177,7 @@ def test_a_bench_in_python_returns_what_it_measured(tmp_path: Path) -> None:
 
 def test_importing_it_is_quick_and_brings_no_torch() -> None:
     program = (
-        "import sys, genrun, genrun.api; genrun.Run, genrun.submit, genrun.bench\n"
+        "import sys, genrun; genrun.Run, genrun.submit, genrun.bench, genrun.api.status, genrun.solvers.solve\n"
         "print([name for name in ('torch', 'numpy', 'pydantic', 'click') if name in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,10 @@ WAIT_S = 30.0
 """Seconds to wait for a program that holds the file."""
 
 REMEDY = "To make it again: genrun history --rebuild."
+NO_ROOM = f"The disk is full, or at fault. Free some space, then run the same command again. {REMEDY}"
+UNWRITABLE = ("SQLITE_FULL", "SQLITE_IOERR")
+"""Beginnings of SQLite's names of errors that the disk is to blame for: it writes beside a file even to read it."""
+
 LEFT = ".nights"
 """Folder of a job in which removed runs leave their night."""
 
@@ -88,6 +93,8 @@ def rebuild(base: Path) -> int:
     Raises:
         StoreError: the file cannot be written.
     """
+    if base.is_dir() and not os.access(base, os.W_OK):
+        raise StoreError(f"{base / FILE}: cannot be written: its folder is read-only.")
     nights = list(_nights(base))
     remove_left_behind(base, f".{FILE}.")
     building = temporary_name(base / FILE)
@@ -123,7 +130,7 @@ def _nights(base: Path) -> Iterator[Night]:
 def _opened(path: Path, *, create: bool = False) -> Iterator[sqlite3.Connection]:
     """Open the database for one transaction."""
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=WAIT_S)) as database:
+        with contextlib.closing(_connect(path)) as database:
             if create:
                 # Where the file system cannot share memory (NFS), SQLite stays with its rollback journal.
                 database.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -134,7 +141,18 @@ def _opened(path: Path, *, create: bool = False) -> Iterator[sqlite3.Connection]
     except sqlite3.Error as error:
         if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
             raise StoreError(f"{path}: another program has held it for {WAIT_S:.0f} s.") from error
+        if str(getattr(error, "sqlite_errorname", "")).startswith(UNWRITABLE):
+            raise StoreError(f"{path}: {error}.", remedy=NO_ROOM) from error
         raise DamagedError(f"{path}: cannot be read: {error}.", remedy=REMEDY) from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open the file, also where its folder may not be written, as on an archive; SQLite reads none there by itself."""
+    wal = path.with_name(f"{path.name}-wal")
+    # Who writes at this moment has something in that file.
+    if path.is_file() and not os.access(path.parent, os.W_OK) and not (wal.is_file() and wal.stat().st_size):
+        return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+    return sqlite3.connect(path, timeout=WAIT_S)
 
 
 def _check_version(path: Path, database: sqlite3.Connection) -> None:

@@ -139,10 +139,12 @@ def collect_garbage(
         listener: hears of each run that is removed.
 
     Raises:
-        UsageError: the job has no runs.
+        UsageError: the job has no runs, or `keep` is no number of them.
     """
     from genrun.runner.store.runs import LATEST
 
+    if not isinstance(keep, int) or keep < 0:
+        raise UsageError(f"keep is {keep!r:.60}: wanted a whole number of at least 0. Nothing was removed.")
     folder = Path(base).resolve()
     old: list[Path] = []
     kept: dict[Path, str] = {}

@@ -59,7 +59,7 @@ def load_job(job: AnyJob, sets: Sequence[str] = (), workers: int | None = None) 
 
     Raises:
         JobFileError: with every problem, sorted by place.
-        TypeError: it is none of these.
+        TypeError: it is none of these, or holds what YAML cannot.
     """
     from genrun.runner.api.config import read_config
     from genrun.runner.job.errors import Origin
@@ -76,7 +76,11 @@ def load_job(job: AnyJob, sets: Sequence[str] = (), workers: int | None = None) 
     path, registries = Path(IN_PYTHON), Registries.installed()
     adapters = registries.adapters.names()
     if isinstance(job, Mapping):
-        root = over_parents(fill(dress(_plain(job), Origin("job")), os.environ), TEXT, os.environ, adapters)
+        try:
+            plain = _plain(job)
+        except RecursionError as error:
+            raise TypeError("the job holds itself, or is nested too deep.") from error
+        root = over_parents(fill(dress(plain, Origin("job")), os.environ), TEXT, os.environ, adapters)
     elif isinstance(job, str) and "\n" in job:
         name = job.source if isinstance(job, NamedText) else "job"
         root = parse(job, lambda line, column: Origin(name, line, column))
@@ -215,13 +219,24 @@ def _reading(checkpoint: Path) -> Iterator[None]:
         raise UsageError(f"{checkpoint}: {error}.") from error
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as YAML would hold it: paths as texts, other sequences as lists."""
+def _plain(value: Any, at: str = "") -> Any:
+    """Return a value as YAML would hold it: paths as texts, sequences and arrays as lists, their numbers as Python's.
+
+    Raises:
+        TypeError: YAML could not hold it; `at` says where in the job it stands.
+    """
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(each, f"{at}.{key}".lstrip(".")) for key, each in value.items()}
+    # Arrays and numbers of numpy and torch, and columns of pandas.
+    if callable(as_list := getattr(value, "tolist", None)):
+        return _plain(as_list(), at)
     if isinstance(value, list | tuple | range):
-        return [_plain(each) for each in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+        return [_plain(each, f"{at}[{index}]") for index, each in enumerate(value)]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"{at}: wanted a text, a number, a list or a mapping; got {type(value).__name__}.")
 
 
 def as_begun(

@@ -97,7 +97,7 @@ def compare(
         runs: the folder of runs, for names.
 
     Raises:
-        UsageError: the runs have no cell in common, or there is no such axis, label or metric.
+        UsageError: the runs have no cell in common, there is no such axis, label or metric, or no such confidence.
         StoreError: a run cannot be read.
     """
     from genrun.runner.compare.compare import Options, compare_cells, compare_runs
@@ -107,6 +107,8 @@ def compare(
             "wanted two runs, or one with --by and --baseline.", remedy="For example: genrun compare demo --by solver."
         )
     first, *rest = [run_folder(each, runs) for each in run or (None,)]
+    if not isinstance(confidence, int | float) or not 0.5 <= confidence <= 0.9999:
+        raise UsageError(f"confidence is {confidence!r:.60}: wanted a share from 0.5 to 0.9999, such as 0.95.")
     options = Options(_gates(gates), _drift(texts("drift", drift)), confidence)
     return compare_runs(first, rest[0], options) if rest else compare_cells(first, by, baseline, options)
 
@@ -217,13 +219,16 @@ def verify(run: AnyRun = None, *, runs: str | os.PathLike[str] = RUNS) -> list[F
 
 def _gates(gates: str | os.PathLike[str] | Sequence[Gate] | None) -> list[Gate] | None:
     """Return the limits that were given, or those of a job file; None for those of the run's own job."""
+    from genrun.runner.compare.gates import Gate, gates_of
+
     if gates is None:
         return None
     if isinstance(gates, str | os.PathLike):
-        from genrun.runner.compare.gates import gates_of
         from genrun.runner.job import load
 
         return list(gates_of(load(os.fspath(gates)).document))
+    if isinstance(gates, Mapping) or not all(isinstance(each, Gate) for each in gates):
+        raise TypeError(f"gates is a job file that has them, or a list of Gate; got {gates!r:.60}.")
     return list(gates)
 
 

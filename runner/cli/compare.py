@@ -72,13 +72,19 @@ def compare(
     prompt and seed; every difference has a paired interval. A gate fails only when its interval lies wholly beyond the
     limit. Exit codes: 0 passed, 1 a gate failed, 3 too little was measured to tell.
     """
+    from genrun.registry import did_you_mean
     from genrun.runner.api import results
     from genrun.runner.compare.results import exit_code
+    from genrun.runner.errors import UsageError
 
     names = [name.strip() for name in drift.split(",") if name.strip()]
     found = results.compare(
         *runs, by=by, baseline=baseline, gates=gates_file, drift=names, confidence=confidence, runs=base
     )
+    compared = dict.fromkeys(each.metric for cell in found.cells for each in cell.differences)
+    if worst is not None and worst not in compared:
+        meant = did_you_mean(worst, compared)
+        raise UsageError(f"--worst {worst[:80]}: is not compared.{meant}", remedy=f"There are: {', '.join(compared)}.")
     _write(found, junit_file, markdown_file, latex_file, pdf_file)
     if as_json:
         put_json(as_data(found))

@@ -17,6 +17,7 @@ from genrun.runner.errors import StoreError, UnreadableError, UsageError
 from genrun.runner.export.filenames import DEFAULT, name_items
 from genrun.runner.store.files import atomic_write, staged
 from genrun.runner.store.folder import is_run
+from genrun.runner.store.results import is_inside, lost_file
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -119,7 +120,9 @@ def _media(run: RunFolder, record: Record | None) -> tuple[Path | None, str]:
     if record is None or record.status != "done" or record.media is None:
         return None, "not made" if record is None else record.status
     path = run.path / record.media
-    return (path, "") if path.is_file() else (None, "its file is lost: genrun submit makes it again")
+    if not is_inside(record.item_id, record.media) or lost_file(str(path), record.media_bytes):
+        return None, "its file is lost, or not as it was written: genrun submit makes it again"
+    return path, ""
 
 
 def _target(name: str, media: Path, wanted: str) -> str:

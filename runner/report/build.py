@@ -33,6 +33,7 @@ from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.planfile import kept_files, name_of
 from genrun.runner.store.previews import in_work, read_preview, why_none
 from genrun.runner.store.repair import remove_below
+from genrun.runner.store.results import lost_file
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,13 @@ def _link_pairs(run: RunFolder, files: Mapping[str, Path]) -> None:
 
 
 def _copy_media(run: RunFolder) -> None:
-    inputs = (name_of(*key) for key in kept_files(run.items()))
-    for name in (*(record.media for record in run.records().values()), *inputs):
+    media = ((record.media, record.media_bytes) for record in run.records().values())
+    inputs = ((name_of(*key), None) for key in kept_files(run.items()))
+    for name, size in (*media, *inputs):
         if name is None or not address(name, RUN_ROOT):
             continue
         source = run.path / name
-        if not source.is_file():
+        if lost_file(str(source), size):
             continue
         target = run.report_dir / name
         if not target.is_file() or target.stat().st_mtime_ns != source.stat().st_mtime_ns:

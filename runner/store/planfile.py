@@ -185,6 +185,17 @@ def _check_shape(document: Any) -> None:
     for name, kind in SHAPES.items():
         if document.get(name) is not None and not isinstance(document[name], kind):
             raise TypeError(f"{name} is {document[name]!r:.60}")
+    for entry in document.get("score") or ():
+        if not isinstance(entry.get("kind") if isinstance(entry, dict) else entry, str):
+            raise TypeError(f"score holds {entry!r:.60}")
+    for metric, rules in (document.get("gates") or {}).items():
+        if not isinstance(metric, str) or not isinstance(rules, dict):
+            raise TypeError(f"gates.{metric} is {rules!r:.60}")
+        for rule, limit in rules.items():
+            try:
+                float(limit.removesuffix("%") if isinstance(limit, str) else limit or 0)
+            except (ValueError, TypeError, OverflowError) as error:
+                raise ValueError(f"gates.{metric}.{rule} is {limit!r:.60}") from error
 
 
 AUTO = "auto"

@@ -50,9 +50,11 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of the package when it is first asked for; only `parallelize` brings torch with it."""
+    """Import a name, `api` or `solvers` when it is first asked for; only `parallelize` brings torch with it."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in ("api", "solvers"):
+        return import_module(f"genrun.{name}")
     from genrun.registry import did_you_mean
 
     raise AttributeError(f"module 'genrun' has no attribute {name!r}.{did_you_mean(name, __all__)}")

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import yaml
 
@@ -75,6 +76,18 @@ def test_a_mapping_may_hold_paths_and_tuples_and_needs_no_name(tmp_path: Path, m
     job = {"model": "demo-image", "prompts": {"file": Path("list.txt")}, "seeds": (0, 1), "solver": "ropa"}
     assert len(api.plan(job)) == 4
     assert api.load_job(job).job.name == "job"
+
+
+def test_a_mapping_may_hold_numbers_of_numpy_and_nothing_that_yaml_cannot() -> None:
+    job = {"model": "demo-image", "prompts": ["a cat"], "sampling": {"steps": np.int64(2)}, "seeds": np.arange(3)}
+    assert [item.seed for item in api.plan(job)] == [0, 1, 2]
+    with pytest.raises(TypeError, match="prompts: wanted a text, a number, a list or a mapping; got set"):
+        api.plan({**job, "prompts": {"a cat"}})
+    with pytest.raises(TypeError, match=r"seeds\[1\]: .* got object"):
+        api.plan({**job, "seeds": [0, object()]})
+    job["sampling"] = job
+    with pytest.raises(TypeError, match="holds itself"):
+        api.plan(job)
 
 
 def test_what_is_wrong_with_a_job_in_python_is_told_with_its_place() -> None:
@@ -164,7 +177,7 @@ def test_a_bench_in_python_returns_what_it_measured(tmp_path: Path) -> None:
 
 def test_importing_it_is_quick_and_brings_no_torch() -> None:
     program = (
-        "import sys, genrun, genrun.api; genrun.Run, genrun.submit, genrun.bench\n"
+        "import sys, genrun; genrun.Run, genrun.submit, genrun.bench, genrun.api.status, genrun.solvers.solve\n"
         "print([name for name in ('torch', 'numpy', 'pydantic', 'click') if name in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -174,3 +187,18 @@ def test_importing_it_is_quick_and_brings_no_torch() -> None:
 def test_the_package_runs_as_a_module() -> None:
     ran = subprocess.run([sys.executable, "-m", "genrun", "--version"], capture_output=True, text=True, check=True)
     assert ran.stdout == f"genrun, version {package.__version__}\n"
+
+
+def test_what_no_command_line_lets_through_is_refused_from_python(
+    genrun: Genrun, write_job: Callable[..., dict[str, Any]]
+) -> None:
+    write_job()
+    run = api.submit("job.yaml")
+    # A percentage for a share, a gate as a job file has it, and "all" as other programs say it.
+    with pytest.raises(UsageError, match=r"confidence is 95: wanted a share from 0\.5 to 0\.9999"):
+        run.compare(by="solver", confidence=95)
+    with pytest.raises(TypeError, match=r"a list of Gate; got \{'psnr'"):
+        api.compare(run, gates=cast(Any, {"psnr": {"min": 30}}))
+    with pytest.raises(UsageError, match=r"keep is -1: .* Nothing was removed"):
+        api.collect_garbage(-1)
+    assert run.path.is_dir()

@@ -73,6 +73,7 @@ def test_cells_of_one_run_and_too_little_to_judge(genrun: Genrun, runs: Path) ->
         (("a/1", "--by", "solvr"), "no axis 'solvr'. Did you mean 'solver'?"),
         (("a/1", "a/9"), "'a/9': no such run."),
         (("a/1", "a/2", "--drift", "psn"), "--drift psn: no such metric. Did you mean 'psnr'?"),
+        (("a/1", "a/2", "--worst", "psrn"), "--worst psrn: is not compared. Did you mean 'psnr'?"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(genrun: Genrun, runs: Path, arguments: tuple[str, ...], message: str) -> None:

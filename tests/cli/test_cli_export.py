@@ -115,6 +115,24 @@ def test_the_same_export_again_brings_the_folder_up_to_date(genrun: Genrun, run:
     assert len(read_frames(Path("out/1.mp4"))) > 1
 
 
+def test_a_file_that_is_not_the_one_that_was_made_goes_nowhere(genrun: Genrun, run: Path) -> None:
+    first, second = (run.joinpath(record.media or "") for record in list(RunFolder.open(run).records().values())[:2])
+    secret = run.parent / "secret"
+    secret.write_text("nothing of this run's")
+    first.unlink()
+    first.symlink_to(secret)
+    for path in run.glob("items/*/*.json"):
+        record = json.loads(path.read_text())
+        if record["item_id"] == second.stem:
+            path.write_text(json.dumps({**record, "media_bytes": second.stat().st_size + 1}))
+        elif record["item_id"] == first.stem:
+            path.write_text(json.dumps({**record, "media_bytes": 5}))
+    assert "2 left out: its file is lost, or not as it was written" in genrun("export", str(run), "--to", "out").stderr
+    genrun("report", str(run), "--standalone")
+    made = {path.stem for path in (run / "report" / "media").rglob("*") if path.is_file()}
+    assert len(exported(Path("out"))) == 1 and made.isdisjoint({first.stem, second.stem}) and made
+
+
 def test_a_file_of_somebody_elses_stays(genrun: Genrun, run: Path) -> None:
     Path("out").mkdir()
     Path("out/2.mp4").write_text("precious")

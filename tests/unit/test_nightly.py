@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -13,7 +16,7 @@ from typing import Any
 import pytest
 
 from genrun.runner import history
-from genrun.runner.errors import IncompleteError, LaunchError, StoppedError
+from genrun.runner.errors import IncompleteError, LaunchError, StoppedError, StoreError
 from genrun.runner.job.schema import JobSpec
 from genrun.runner.nightly import due as due_module
 from genrun.runner.nightly.due import alone, due
@@ -252,6 +255,30 @@ def test_history_is_made_again_from_the_run_folders(world: World) -> None:
     assert history.rebuild(world.base) == len(before) == 4
     assert world.nights() == before
     assert any(night.is_removed for night in before)
+
+
+def test_a_full_disk_is_no_damage_and_an_archive_can_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run()
+    before = world.nights()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(StoreError, match="Free some space"):
+            world.nights()
+        with pytest.raises(StoreError, match="Free some space"):
+            history.rebuild(world.base)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert world.nights() == before
+    # A user who may write everything stands for one who may not: what counts is that nothing is written.
+    monkeypatch.setattr(os, "access", lambda *args: False)
+    opened = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda name, **options: opened.append(name) or connect(name, **options))
+    assert world.nights() == before
+    assert [str(name).endswith("history.sqlite3?immutable=1") for name in opened] == [True]
+    with pytest.raises(StoreError, match="read-only"):
+        history.rebuild(world.base)
 
 
 def test_a_damaged_history_is_no_obstacle_for_a_night(world: World) -> None:

@@ -128,6 +128,11 @@ def test_only_fields_that_change_pixels_count_as_changed() -> None:
         ),
         ("name: [\n", "no YAML"),
         ("name: a\nmodel: {a: !!python/name:os.system x}\n", "no YAML"),
+        ("name: a\nscore: [psnr, {psnr: 3}]\n", r"score holds \{'psnr': 3\}"),
+        ("name: a\nscore: [3]\n", "score holds 3"),
+        ("name: a\ngates: {psnr: high}\n", "gates.psnr is 'high'"),
+        ("name: a\ngates: {psnr: {min: high}}\n", "gates.psnr.min is 'high'"),
+        ("name: a\ngates: {psnr: {max_missing: [1]}}\n", r"gates.psnr.max_missing is \[1\]"),
     ],
 )
 def test_a_stored_job_that_no_genrun_wrote_is_damaged_and_brings_nothing_down(

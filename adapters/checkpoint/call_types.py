@@ -8,6 +8,7 @@ such as a tensor, is not checked.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -32,7 +33,12 @@ _LISTS = ("list", "tuple", "Iterable", "Sequence")
 LEAST = {"max_sequence_length": 1, "decode_chunk_size": 1, "strength": 0}
 """Arguments of which fewer, or less, is nothing."""
 
+WHOLE = ("clip_skip", "decode_chunk_size", "max_sequence_length")
+"""Arguments that count or index, where a fraction fails in the call."""
+
 RATE = "frame_rate"
+
+_TUPLE = re.compile(r"(?:(?:typing\.)?Optional\[)?(?:typing\.)?[Tt]uple\b")
 
 
 def wrong_value(pipeline: str, name: str, value: Any) -> str:
@@ -45,13 +51,24 @@ def wrong_value(pipeline: str, name: str, value: Any) -> str:
         return f"wanted {annotation}, as {pipeline} declares it"
     if not isinstance(value, int | float):
         return ""
+    if name in WHOLE and isinstance(value, float):
+        return "wanted a whole number"
     if value < LEAST.get(name, value):
         return f"wanted at least {LEAST[name]}"
     if name == RATE and value <= 0:
         return "wanted more than 0"
-    if name == "strength" and value > 1 and "strength > 1" in _checks(pipeline):
-        return "wanted at most 1"
-    return ""
+    is_above = name == "strength" and value > 1 and "strength > 1" in _checks(pipeline)
+    return "wanted at most 1" if is_above else ""
+
+
+def as_declared(pipeline: str, name: str, value: Any) -> Any:
+    """Return a value of a job as a pipeline's call takes it: a list as a tuple, where a tuple alone is declared.
+
+    YAML knows no tuples, and Stable Diffusion XL adds its sizes to one.
+    """
+    annotation, _ = argument_of(pipeline, name)
+    only_tuple = _TUPLE.match(annotation) and "list[" not in annotation.lower()
+    return tuple(value) if isinstance(value, list) and only_tuple else value
 
 
 @cache

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from genrun.adapters.adapter import NUMBER_FIELDS, Adapter
+from genrun.adapters.checkpoint.call_types import as_declared
 from genrun.adapters.checkpoint.diffusers_source import loops_of_type
 from genrun.adapters.pipeline.call_options import OptionsError, arguments_of, call_inputs, not_taken, unknown
 from genrun.adapters.pipeline.families import informed, parts_of
@@ -135,10 +136,11 @@ def call_arguments(pipe: Any, adapter: Adapter, request: SamplingRequest) -> dic
     if "max_area" in accepted and {"height", "width"} <= arguments.keys():
         # Flux Kontext makes pictures of that many pixels, and takes height and width for their shape alone.
         arguments["max_area"] = arguments["height"] * arguments["width"]
-    options = sampling.get("options") or {}
-    _refuse_unknown(options, pipe, accepted)
+    given, kind = sampling.get("options") or {}, type(pipe).__name__
+    _refuse_unknown(given, pipe, accepted)
+    options = {name: as_declared(kind, name, value) for name, value in given.items()}
     generator = torch.Generator(pipe._execution_device).manual_seed(request.seed)
-    inputs = call_inputs(type(pipe).__name__, accepted, request.inputs)
+    inputs = call_inputs(kind, accepted, request.inputs)
     return {**arguments, **options, **inputs, "generator": generator}
 
 

@@ -164,6 +164,19 @@ def test_a_batch_controls_and_returns_each_sample_apart(family: str) -> None:
         assert torch.allclose(found.latents, alone.latents, atol=1e-4)
 
 
+def test_sizes_of_a_job_reach_a_call_that_adds_them_to_a_tuple() -> None:
+    pipe, sizes = build("sdxl"), {"original_size": (96, 64), "crops_coords_top_left": (0, 8)}
+    call = {
+        **call_kwargs("sdxl"),
+        "prompt": "a",
+        "num_inference_steps": 2,
+        "generator": torch.Generator().manual_seed(1),
+    }
+    sampling = {"steps": 2, "guidance_scale": 5.0, "height": 64, "width": 64}
+    request = SamplingRequest("a", 1, {**sampling, "options": {name: list(value) for name, value in sizes.items()}})
+    assert torch.equal(sample(pipe, AUTO, request, registry.get("sequential")()).latents, pipe(**call, **sizes).images)
+
+
 def test_a_batch_shares_its_sampling() -> None:
     pipe, request = build("sd3"), request_for("sd3")
     other = SamplingRequest(request.prompt, 7, {**request.sampling, "guidance_scale": 1.0})

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from genrun.adapters.checkpoint.call_types import wrong_value
+from genrun.adapters.checkpoint.call_types import as_declared, wrong_value
 from genrun.adapters.checkpoint.pipeline_classes import (
     Parameter,
     argument_of,
@@ -81,7 +81,7 @@ def test_no_pipelines_own_default_is_a_wrong_value() -> None:
         ("StableDiffusionControlNetPipeline", "guess_mode", [True, 0], ["no", [True]]),
         ("StableDiffusionImg2ImgPipeline", "strength", [0, 1, 0.3], [-0.1, 1.5, "half"]),
         ("LTXPipeline", "frame_rate", [24, 24.5], [0, -1, "24"]),
-        ("FluxPipeline", "max_sequence_length", [1, 512], [0, -3]),
+        ("FluxPipeline", "max_sequence_length", [1, 512], [0, -3, 16.5]),
         ("FluxPipeline", "joint_attention_kwargs", [{"scale": 1}], [[], "x", 3]),
         ("LTX2Pipeline", "spatio_temporal_guidance_blocks", [[1, 2], []], [1, ["1"]]),
     ],
@@ -89,6 +89,12 @@ def test_no_pipelines_own_default_is_a_wrong_value() -> None:
 def test_values_are_held_to_what_a_call_declares(pipeline: str, name: str, right: Any, wrong: Any) -> None:
     assert [wrong_value(pipeline, name, value) for value in right] == [""] * len(right)
     assert all(wrong_value(pipeline, name, value) for value in wrong)
+
+
+def test_a_list_becomes_a_tuple_where_a_call_declares_nothing_else() -> None:
+    assert as_declared("StableDiffusionXLPipeline", "original_size", [96, 64]) == (96, 64)
+    assert as_declared("StableDiffusionXLPipeline", "original_size", None) is None
+    assert as_declared("LTX2Pipeline", "spatio_temporal_guidance_blocks", [1]) == [1]
 
 
 def test_which_pipelines_can_be_named_in_a_checkpoint() -> None:

@@ -113,7 +113,7 @@ class Sampler:
         found: list[Tensor] = []
         for first in range(0, len(points), MOST_ROWS):
             part = points[first : first + MOST_ROWS]
-            x = torch.cat([point.x for point, _ in part])
+            x = torch.cat([self._seen(point) for point, _ in part])
             timesteps = torch.stack([self.scheduler.timesteps[point.index] for point, _ in part])
             captions = torch.tensor([caption for _, caption in part])
             output = self._call(x, timesteps, captions)
@@ -122,6 +122,12 @@ class Sampler:
                 output = empty + self.guidance * (output - empty)
             found += output.split(1)
         return found
+
+    def _seen(self, point: Point) -> Tensor:
+        """Return what the model is shown of a state: an EDM scheduler scales it by the step's noise level."""
+        if hasattr(self.scheduler, "precondition_inputs"):
+            return self.scheduler.precondition_inputs(point.x, self.scheduler.sigmas[point.index])
+        return point.x
 
     def _call(self, x: Tensor, timesteps: Tensor, captions: Tensor) -> Tensor:
         return predict(self.denoiser, x, timesteps, {key: part[captions] for key, part in self.text.items()})

@@ -141,12 +141,21 @@ class Page:
         return result["result"].get("value")
 
     def until(self, expression: str) -> None:
-        """Wait until an expression is true."""
+        """Wait until an expression is true, on this page or the one that it opens meanwhile."""
         deadline = time.monotonic() + TIMEOUT_S
-        while not self.value(expression):
+        while not self._is_true(expression):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"never true: {expression}")
             time.sleep(0.02)
+
+    def _is_true(self, expression: str) -> bool:
+        try:
+            return bool(self.value(expression))
+        except RuntimeError as error:
+            # The page that was asked is being left: its successor is asked next.
+            if "navigated or closed" not in str(error) and "context was destroyed" not in str(error):
+                raise
+            return False
 
     def press(self, key: str, text: str = "") -> None:
         """Press and release a key."""

@@ -309,6 +309,14 @@ runs_option = click.option(
 )
 """Decorator that gives a verb the option `--runs`, as the argument `base`."""
 
+job_runs_option = click.option(
+    "--runs",
+    "base",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder of runs, in place of the job's output.dir.",
+)
+"""Decorator that gives a verb of a job the option `--runs`, as the argument `base`; None where it is not given."""
+
 item_option = click.option("--item", "items", multiple=True, metavar="ID", help="Only this item (the first digits do).")
 """Decorator that gives a verb the option `--item`, as the argument `items`."""
 

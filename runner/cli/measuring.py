@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.cli.base import Verb, complete_plugins, job_argument, set_option
+from genrun.runner.cli.base import Verb, complete_plugins, job_argument, job_runs_option, set_option
 from genrun.runner.cli.output import Terminal, json_option, put, put_json, put_table, say
 from genrun.runner.errors import UsageError
 
@@ -172,12 +172,7 @@ def _short(value: float | str) -> str:
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Share of new items that are to be within the tolerance; the job's own, or 0.95.",
 )
-@click.option(
-    "--runs",
-    "base",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The folder of runs, in place of the job's output.dir.",
-)
+@job_runs_option
 @json_option
 def calibrate(
     job: Path, sets: tuple[str, ...], samples: int, confidence: float | None, base: Path | None, as_json: bool

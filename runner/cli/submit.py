@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 import click
 
 from genrun.runner.api import RUNS
-from genrun.runner.cli.base import Verb, complete_jobs, complete_runs, item_option, job_of, run_argument, wait_option
+from genrun.runner.cli.base import (
+    Verb,
+    complete_jobs,
+    complete_runs,
+    item_option,
+    job_of,
+    job_runs_option,
+    run_argument,
+    wait_option,
+)
 from genrun.runner.cli.output import (
     Terminal,
     complain,
@@ -60,12 +69,7 @@ MESSAGE_WIDTH = 400
     help="Add workers to a run that is at work, as its own job says; without JOB.",
 )
 @wait_option
-@click.option(
-    "--runs",
-    "base",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The folder of runs, in place of the job's output.dir.",
-)
+@job_runs_option
 @json_option
 def submit(
     job: Path | None,

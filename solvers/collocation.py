@@ -4,16 +4,18 @@ Along the trajectory of a good model the x0-prediction is a smooth curve, so tha
 steps. Between nodes the scheduler's own steps are taken with the interpolated prediction: the result follows the N-step
 trajectory, discretisation included, with far fewer than N evaluations; and an iteration over K nodes makes those in
 parallel. This is modified Picard iteration with collocation, known from the parallel solution of ordinary differential
-equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with two things added:
+equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with three things added:
 
 - a prediction is not held while its state is corrected, but moved by a model of its Jacobian (`jacobian.py`, quasi-Newton);
   how well that is known decides how long a window can be, so that where the model is stiff more than half of many workers
-  probe it, and
+  probe it,
 - the distance to the next node is as long as the measured curvature of the prediction allows (`step_size.py`, the step-size
-  control), less of it early on, where an error that nothing undoes grows with the picture.
+  control), less of it early on, where an error that nothing undoes grows with the picture, and
+- the gap before the front is stepped again once the front is evaluated: a predictor-corrector method, which is all that is
+  left of this with one worker.
 
-Here is the loop: evaluate the nodes and the probes, learn, correct all states after the front, move it, and choose new
-nodes. Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory is
+Here is the loop: evaluate the nodes and the probes, learn, correct the front and all states after it, move it, and choose
+new nodes. Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory is
 eight latents a worker: a secant of two, a node's state, the one evaluated, its output and prediction, and states between
 nodes. `tuning.py` has the constants.
 """
@@ -26,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from genrun.solvers.contract import History, Point, Problem, Run
 from genrun.solvers.jacobian import JacobianModel, LocalJacobian, log_snr
-from genrun.solvers.step_size import StepSizeController, x0_weight
+from genrun.solvers.step_size import Prediction, StepSizeController, x0_weight
 from genrun.solvers.trajectory import Trajectory, check_options, rms
 from genrun.solvers.tuning import TUNING, Tuning
 from genrun.solvers.window import Acceptance, freeze_x0
@@ -115,7 +117,6 @@ class Node:
         x: its state, as the last replay left it.
         evaluated: the state that was evaluated last, if any.
         x0: the prediction there.
-        expected: the prediction that its state was made with, until it is evaluated.
         output: the model's output there, until the replay has passed.
     """
 
@@ -123,7 +124,6 @@ class Node:
     x: State
     evaluated: State | None = None
     x0: State | None = None
-    expected: State | None = None
     output: Output | None = None
 
     @property
@@ -148,6 +148,8 @@ class NodeWindow:
         tuning: constants.
         between: states of the last replay at steps between nodes, which the interpolated predictions there belong to.
         probing: how many workers probe now.
+        crossed: the last final node, and the scheduler's memory there, if the front was reached from it on predictions that
+            were extrapolated; None otherwise.
     """
 
     problem: Problem
@@ -160,6 +162,7 @@ class NodeWindow:
     tuning: Tuning = TUNING
     between: dict[int, State] = field(default_factory=dict)
     probing: int = 0
+    crossed: tuple[Node, History] | None = None
 
     def run(self) -> Run:
         """Sample the trajectory, one round a turn."""
@@ -173,6 +176,7 @@ class NodeWindow:
                 self.jacobian.seed_directions(x0)
             del probes
             self._adapt(nodes)
+            self._correct_front(at, nodes[0])
             nodes = self._replay(at, nodes)
         return (yield from at.finish())
 
@@ -189,15 +193,17 @@ class NodeWindow:
     def _learn(self, nodes: list[Node], probes: list[Point], outputs: list[Output]) -> None:
         """Take the outputs in: predictions at nodes, and a secant from each node evaluated again and each probe."""
         self.jacobian.begin_round()
+        looks: list[Prediction] = []
         for node in nodes:
             output = outputs.pop(0)
             x0, move = self.problem.predict_x0(node.index, node.x, output), node.move
             if node.x0 is not None and move is not None:
                 self.jacobian.add_secant(node.index, move, x0 - node.x0)
-            if node.expected is not None:
-                self.jacobian.add_first_look(x0 - node.expected)
-                node.expected = None
+            if self.spacing.lies_ahead(node.index):
+                self.jacobian.add_first_look(x0 - self.spacing.foretold(node.index))
+                looks.append((node.index, x0))
             node.evaluated, node.x0, node.output = node.x, x0, output
+        self.spacing.learn_trend(looks)
         last = nodes[-1]
         for probe in probes:
             assert last.x0 is not None
@@ -205,35 +211,57 @@ class NodeWindow:
             self.jacobian.add_secant(probe.index, probe.x - last.x, x0 - last.x0)
 
     def _adapt(self, nodes: list[Node]) -> None:
-        """Probe where a held prediction would not do, and tell the step-size control what errors and predictions do."""
+        """Probe where a held prediction would not do, and tell the step-size control how many nodes that leaves."""
         end = min(nodes[-1].index + 1, self.problem.num_steps)
         stiffness = self.jacobian.largest_gain * x0_weight(self.problem, nodes[0].index, end)
         self.probing = self.probes if stiffness >= self.tuning.stiff_gain else 0
+        if not self.probing:
+            self.jacobian.innovations.clear()  # which are kept to probe them
         self.spacing.workers = self.workers - self.probing
-        self.spacing.errors_persist = not self.jacobian.once_negative
-        # A slope is to go by where predictions are never corrected (K = 1), or follow their corrected states.
-        self.spacing.extrapolates = self.workers == 1 or self.jacobian.always_positive
+
+    def _correct_front(self, at: Trajectory, front: Node) -> None:
+        """Step again across the gap before the front, now that the predictions at both of its ends are known.
+
+        It costs no evaluation: the corrector of a predictor-corrector method (Hairer, Norsett and Wanner, 1993, III.1; in
+        samplers UniC: Zhao et al., 2023). The prediction at the front was made before, and follows by the model of J.
+        """
+        crossed, self.crossed = self.crossed, None
+        # A prediction that turns back may be the model's answer to an error of its state. Where J is not known, that is
+        # undone by stepping on with it, and made an error for good by the corrector.
+        if crossed is None or front.x0 is None or not self.spacing.goes_on(front.index, front.x0):
+            return
+        left, history = crossed
+        assert left.x0 is not None
+        front.x, history = self._across(left, front, left.x0, history, self.jacobian.at(left.index), keep=False)
+        at.correct(front.x, history)
+        front.x0 = self._prediction(front, self.jacobian.at(front.index))
+        front.evaluated, front.output = front.x, None
 
     def _replay(self, at: Trajectory, nodes: list[Node]) -> list[Node]:
         """Step from the front across the evaluated nodes and correct their states; returns the next window in their place.
 
         The first node that is not final is the new front.
         """
-        chain = [*nodes, Node(self.spacing.next_node(nodes[-1].index, ahead=True), at.x)]
-        histories, residual, known, x0 = [at.history], 0.0, self.spacing.final, at.x
+        chain = [*nodes, ahead := Node(nodes[-1].index + 1, at.x)]
+        histories, residual, known = [at.history], 0.0, self.spacing.final
         for left, right in pairwise(chain):
             jacobian = self.jacobian.at(left.index)
             x0 = self._prediction(left, jacobian)
             known = self.spacing.measure(known, left.index, x0)
+            if right is ahead:
+                right.index = self.spacing.next_node(left.index, ahead=True)
             right.x, history = self._across(left, right, x0, histories[-1], jacobian)
             histories.append(history)
             residual = max(residual, 0.0 if right.move is None else rms(right.move))
         first = self._front(chain, histories)
         self._accept(at, nodes, chain[first], histories[first], residual)
-        start = nodes[-1].index
+        left = chain[first - 1]
+        if chain[first].evaluated is None and chain[first].index > left.index + 1:
+            prediction = self._prediction(left, self.jacobian.at(left.index))
+            self.crossed = Node(left.index, left.x, left.x, prediction), histories[first - 1]
         nodes[:] = [node for node in chain[first:] if node.index < self.problem.num_steps][: self.workers]
         del known, chain  # so that nothing holds the states of nodes that are final
-        return self._extend(nodes, histories[-1], x0, start)
+        return self._extend(nodes, histories[-1])
 
     def _front(self, chain: list[Node], histories: list[History]) -> int:
         """Return the place in the chain of the new front: the first node that is not final.
@@ -267,16 +295,20 @@ class NodeWindow:
         return self.settled(right.index, right.move * (unknown / self.spacing.tolerance_share(right.index)))
 
     def _across(
-        self, left: Node, right: Node, x0: State, history: History, jacobian: LocalJacobian
+        self, left: Node, right: Node, x0: State, history: History, jacobian: LocalJacobian, *, keep: bool = True
     ) -> tuple[State, History]:
-        """Take all steps from a node that predicts `x0` to the next; returns the state there, and the history."""
+        """Take all steps from a node that predicts `x0` to the next; returns the state there, and the history.
+
+        With `keep` the states on the way are kept, for predictions there to follow them.
+        """
         x, output, left.output = left.x, left.output, None
         if output is None or left.move is not None:
             output = self.problem.from_x0(left.index, x, x0)
         x, history = self.problem.step(left.index, x, output, history)
         for index in range(left.index + 1, right.index):
             x0 = self._interpolated(left, right, index, x, jacobian)
-            self.between[index] = x
+            if keep:
+                self.between[index] = x
             x, history = self.problem.step(index, x, self.problem.from_x0(index, x, x0), history)
         return x, history
 
@@ -294,7 +326,7 @@ class NodeWindow:
         if right.x0 is not None:
             x0 = x0 + (right.x0 - x0) * ((index - left.index) / (right.index - left.index))
         else:
-            x0 = self.spacing.extrapolate(x0, index - left.index)
+            x0 = self.spacing.foretold(index)
         return x0 if change is None else change.add_(x0)
 
     def _accept(self, at: Trajectory, nodes: list[Node], front: Node, history: History, residual: float) -> None:
@@ -307,14 +339,14 @@ class NodeWindow:
             self.spacing.keep_final(node.index, node.x0)
         self.between = {index: x for index, x in self.between.items() if index > front.index}
 
-    def _extend(self, nodes: list[Node], history: History, x0: State, start: int) -> list[Node]:
-        """Fill the window from its last node, whose history is given, with X0 extrapolated from step `start`."""
+    def _extend(self, nodes: list[Node], history: History) -> list[Node]:
+        """Fill the window from its last node, whose history is given, with predictions that are foretold."""
         while nodes and len(nodes) < self.workers - self.probing and nodes[-1].index < self.problem.num_steps - 1:
             last = nodes[-1]
             x, stop = last.x, self.spacing.next_node(last.index)
             for index in range(last.index, stop):
                 if index > last.index:
                     self.between[index] = x
-                x, history = freeze_x0(self.problem, index, x, history, self.spacing.extrapolate(x0, index - start))
-            nodes.append(Node(stop, x, expected=self.spacing.extrapolate(x0, stop - start)))
+                x, history = freeze_x0(self.problem, index, x, history, self.spacing.foretold(index))
+            nodes.append(Node(stop, x))
         return nodes

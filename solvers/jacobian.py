@@ -58,7 +58,6 @@ class JacobianModel:
         innovations: how predictions of the last round differed from what had been expected of them.
         misfits: RMS of what the model missed of each change, over that of the move, in the last round.
         largest_gain: largest RMS of a change over that of its move in the last round; infinite until something can be known.
-        lowest_mean_gain: the lowest that the secants' mean gain along their moves has been; infinite until there is one.
     """
 
     log_snrs: Sequence[float]
@@ -70,17 +69,6 @@ class JacobianModel:
     innovations: list[State] = field(default_factory=list)
     misfits: list[float] = field(default_factory=list)
     largest_gain: float = 0.0
-    lowest_mean_gain: float = inf
-
-    @property
-    def always_positive(self) -> bool:
-        """True when predictions are known to have always moved with their states, as they do without guidance."""
-        return 0 < self.lowest_mean_gain < inf
-
-    @property
-    def once_negative(self) -> bool:
-        """True when predictions are known to have moved against their states, as guidance makes them."""
-        return self.lowest_mean_gain <= 0
 
     @property
     def misfit(self) -> float:
@@ -167,7 +155,6 @@ class JacobianModel:
         self.lengths: PerSecant = squares.sqrt().clamp(min=self.floor)
         self.gains: PerSecant = across.diag()
         self.along: Gram = across / self.lengths
-        self.lowest_mean_gain = min(self.lowest_mean_gain, float(self.gains.mean()))
         self.gram: Gram = plain + self.tuning.response_weight * self.along @ self.along.T
 
 

@@ -3,8 +3,9 @@
 Between nodes h steps apart the x0-prediction is interpolated, with an error of B h/8 when its slope bends by B over the gap.
 Up to the length that was measured B is |x0''| h; beyond it B grows only as much as the curvature lasted from one node to the
 next, since a trajectory under guidance zigzags from step to step, and what bends a slope between near nodes does not bend it
-further over a long gap. Where nothing is known ahead the prediction is held, with an error of h/2 |x0'| in the mean, or
-extrapolated along a trend, with one of (h^2/6 + gh/4) |x0''| at most after a gap of g.
+further over a long gap. Ahead of the last node the prediction is extrapolated along a share of its last slope: as much of
+it as came true of the slope before. Its error is that of a held one, h/2 |x0'| in the mean, or (h^2/6 + gh/4) |x0''| after a
+gap of g, whichever is less.
 
 A step from s to t brings alpha_t - alpha_s sigma_t/sigma_s of that error into the state. The longest gap whose share stays
 within its budget of the tolerance is taken. Derivatives are divided differences of the predictions at the last four nodes.
@@ -31,8 +32,9 @@ Prediction = tuple[int, "State"]
 class StepSizeController:
     """Chooses the next node, and extrapolates predictions to where there are none yet.
 
-    The trend is as much of the last slope as that held of the one before. Where predictions are still being corrected, a
-    slope between them is mostly their correction: `extrapolates` says whether there may be a trend at all.
+    Where predictions run against their states, as they do under guidance, they zigzag from node to node, and where they are
+    still being corrected a slope between them is mostly their correction: none of such a slope comes true, and predictions
+    are held.
 
     Attributes:
         problem: the trajectory.
@@ -40,10 +42,10 @@ class StepSizeController:
         tolerance: RMS error of the final latents to aim at.
         fixed: the distance, if it is not to be measured.
         tuning: the budgets.
-        errors_persist: True when errors of a state are not known to be undone by later predictions.
-        extrapolates: True when there may be a trend; otherwise predictions are held.
         final: predictions of the last two nodes that are final.
-        trend: change of the prediction per step that is likely to go on; None for none.
+        latest: the last node that was measured, and its prediction.
+        trend: change of the prediction per step up to it; None for the first node.
+        trend_share: how much of the last trend came true: 0 for none of it, 1 for all.
         slope: RMS change of the prediction per step; infinite until it is known.
         bend: RMS change of the slope from one of the last two gaps to the other; infinite until it is known.
         span: steps between the middles of these gaps.
@@ -56,10 +58,10 @@ class StepSizeController:
     tolerance: float
     fixed: int | None = None
     tuning: Tuning = TUNING
-    errors_persist: bool = True
-    extrapolates: bool = False
     final: list[Prediction] = field(default_factory=list)
+    latest: Prediction | None = None
     trend: State | None = None
+    trend_share: float = 0.0
     slope: float = inf
     bend: float = inf
     span: float = 1.0
@@ -78,28 +80,46 @@ class StepSizeController:
         return min(index + self._gap(index, ahead or self.workers == 1), last) if index < last else last + 1
 
     def tolerance_share(self, index: int) -> float:
-        """Return how much of the tolerance an error of the state may take up at step `index`.
+        """Return how much of the tolerance an error of the state may take up at step `index`: more with the signal level."""
+        return max(self.problem.alpha(index), self.tuning.least_signal) ** self.tuning.fading_power
 
-        What the prediction does not undo is an error of the picture's content, which grows with the signal level.
-        """
-        power = 1.0 if self.errors_persist else self.tuning.fading_power
-        return max(self.problem.alpha(index), self.tuning.least_signal) ** power
+    def lies_ahead(self, index: int) -> bool:
+        """Return True for a step after the last node, where predictions are foretold."""
+        return self.latest is not None and index > self.latest[0]
 
-    def extrapolate(self, x0: State, steps: int) -> State:
-        """Return the prediction so many steps on: along the trend, or `x0` itself."""
-        return x0 if self.trend is None else x0 + self.trend * steps
+    def foretold(self, index: int) -> State:
+        """Return the prediction at a step after the last node: along the trend, or that node's own."""
+        assert self.latest is not None
+        last, x0 = self.latest
+        return (
+            x0 if self.trend is None or not self.trend_share else x0 + self.trend * (self.trend_share * (index - last))
+        )
+
+    def learn_trend(self, looks: list[Prediction]) -> None:
+        """Measure how much of the trend came true at nodes after the last, now that they were evaluated."""
+        if self.trend is None or self.latest is None or not looks:
+            return
+        last, x0 = self.latest
+        along = sum((index - last) * dot(each - x0, self.trend) for index, each in looks)
+        # 1e-30 only keeps a slope that is none from dividing by 0.
+        share = along / max(sum((index - last) ** 2 for index, _ in looks) * dot(self.trend, self.trend), 1e-30)
+        self.trend_share = min(max(share, 0.0), 1.0)
+
+    def goes_on(self, index: int, x0: State) -> bool:
+        """Return True when the prediction at a node goes on as it went between the last two that are final."""
+        return len(self.final) > 1 and dot(difference(*self.final), difference(self.final[-1], (index, x0))) > 0
 
     def measure(self, before: list[Prediction], index: int, x0: State) -> list[Prediction]:
         """Take the derivatives at a node, from up to three predictions before it; returns those to measure the next from."""
-        self.trend, nodes = None, [*before, (index, x0)]
+        self.latest, self.trend, nodes = (index, x0), None, [*before, (index, x0)]
+        if before:
+            self.trend = difference(*nodes[-2:])
         if len(nodes) > 2:
             first, second, third = nodes[-3:]
             curvature = second_difference(first, second, third)
             self.span, self.last_gap = (index - first[0]) / 2, index - second[0]
             self.slope, self.bend = rms(difference(second, third)), rms(curvature) * self.span
             self.bend_persistence = persistence(second_difference(*nodes[-4:-1]), curvature) if len(nodes) > 3 else 0.0
-            if self.extrapolates and (lasts := persistence(difference(first, second), difference(second, third))):
-                self.trend = difference(second, third).mul_(lasts)
         return self._latest(3, before, index, x0)
 
     def keep_final(self, index: int, x0: State) -> None:
@@ -107,8 +127,8 @@ class StepSizeController:
         self.final = self._latest(2, self.final, index, x0)
 
     def _latest(self, count: int, before: list[Prediction], index: int, x0: State) -> list[Prediction]:
-        # Predictions cost memory: none is kept where the distance is not to be measured.
-        return [*before, (index, x0)][-count:] if self.fixed is None else []
+        # Predictions cost memory: none is kept where every step is a node.
+        return [*before, (index, x0)][-count:] if self.fixed != 1 else []
 
     def _gap(self, index: int, ahead: bool) -> int:
         """Return the longest gap from step `index` whose error stays within its budget."""
@@ -136,8 +156,6 @@ class StepSizeController:
     def _error_ahead(self, gap: int) -> tuple[float, float]:
         """Return the error of a prediction held or extrapolated over a gap, in the mean, and the budget for it."""
         held = self.slope * gap / 2
-        if not self.extrapolates:
-            return held, self.tuning.budget_ahead_persistent if self.errors_persist else self.tuning.budget_ahead
         # A slope that goes on in one direction would be foretold perfectly, whatever the gap: curvature bounds it.
         extrapolated = self.bend / self.span * gap * (gap / 6 + self.last_gap / 4)
         return min(held, extrapolated), self.tuning.budget_ahead
@@ -160,6 +178,10 @@ def second_difference(first: Prediction, second: Prediction, third: Prediction) 
 
 def persistence(early: State, late: State) -> float:
     """Return how much of an earlier derivative a later one still holds: 0 for none of it, 1 for all."""
-    early, late = early.flatten(), late.flatten()
     # 1e-30 only keeps a derivative that is none from dividing by 0.
-    return min(max(float(early @ late) / max(float(early @ early), 1e-30), 0.0), 1.0)
+    return min(max(dot(early, late) / max(dot(early, early), 1e-30), 0.0), 1.0)
+
+
+def dot(a: State, b: State) -> float:
+    """Return the inner product of two states."""
+    return float(a.flatten() @ b.flatten())

@@ -105,6 +105,11 @@ class Trajectory:
         self.fronts.append(front)
         self.residuals.append(residual)
 
+    def correct(self, x: State, history: History) -> None:
+        """Replace the state of the front, from which nothing has been stepped yet."""
+        self._check_finite(self.front - 1, x)
+        self.x, self.history = x, history
+
     def step_front(self) -> Generator[Sequence[Point], list[Output], State]:
         """Take one sequential step from the front; returns the x0-prediction made there."""
         index, x = self.front, self.x

@@ -179,12 +179,17 @@ def left_as_found(pipe: Any) -> Iterator[None]:
         yield
     finally:
         for part, before in processors:
-            now = part.attn_processors
-            if now.keys() != before.keys() or any(now[name] is not before[name] for name in now):
+            # One by one: to collect them again takes as long as the first time.
+            if any(_processor(part, name) is not processor for name, processor in before.items()):
                 part.set_attn_processor(before)
         for part, before in held:
             vars(part).clear()
             vars(part).update(before)
+
+
+def _processor(part: Any, name: str) -> Any:
+    """Return what is at a name of `attn_processors` now."""
+    return part.get_submodule(name.removesuffix(".processor")).get_processor()
 
 
 def check_call(arguments: Mapping[str, Any], solver: Solver) -> None:

@@ -134,6 +134,7 @@ class CopiedScheduler:
 
     def __init__(self, leader: Leader, real: Any) -> None:
         self._leader, self._real = leader, real
+        self._stepped: Callable[..., Any] | None = None
 
     @property
     def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -151,7 +152,8 @@ class CopiedScheduler:
     @property
     def step(self) -> Callable[..., Any]:
         """Take a model output, and return the latents that the loop evaluates next; see the leader's."""
-        return self._leader.step_of(self._real)
+        self._stepped = self._stepped or self._leader.step_of(self._real)
+        return self._stepped
 
 
 class Promised(TorchFunctionMode):

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -79,10 +78,10 @@ class Noise:
             self._global = self._kept()
             self._put(outside)
 
-    def leave_global(self, states: Sequence[State]) -> None:
-        """Leave torch's global generators alone from now on, if no step from one of these states to the next draws there."""
+    def leave_global(self, before: State, after: State) -> None:
+        """Leave torch's global generators alone from now on, if the steps between two states have drawn nothing there."""
         count = len(self.generators)
-        self.mixed = any(moved(before[count:], after[count:]) for before, after in pairwise(states))
+        self.mixed = moved(before[count:], after[count:])
 
     def _kept(self) -> State:
         states = [torch.get_rng_state()]

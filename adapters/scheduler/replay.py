@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -73,14 +72,15 @@ class Replay:
         self._noise = Noise(generator, x_start.device)
         self._noise_start = self._noise.state()
         self._start = _remember(scheduler)
-        self._changed_in_place: frozenset[str] = frozenset()
+        self._changed_in_place: frozenset[Any] = frozenset()
         self._changes_inputs = False
         # Arguments may be as large as the latents.
         whole = any(isinstance(value, Tensor) and value.ndim for value in self._further(0).values())
         corner = (x_start, output) if whole else (_corner(x_start), _corner(output))
         with torch.inference_mode(False), torch.no_grad():  # inference tensors do not count their changes in place
             self._memories, self.stochastic = self._rehearse(*corner)
-        first, _, _ = self._call(0, x_start.clone(), output.clone(), self.begin())
+        with self._noise.drawn():
+            first, _, _ = self._call(0, x_start.clone(), output.clone(), self.begin())
         self.dtype = self._returned = self._given = first.x.dtype
         self._strides, self.others = first.x.stride(), len(first.others)
         self._states = self._trace_noise(x_start, output) if self.stochastic else None
@@ -97,7 +97,8 @@ class Replay:
         output = output.to(self.output_dtype)
         if self._changes_inputs:
             x, output = x.clone(), output.clone()
-        stepped, memory, extra = self._call(index, x, output, history)
+        with self._noise.drawn():
+            stepped, memory, extra = self._call(index, x, output, history)
         return ReplayedStep(stepped.x.to(self.dtype), stepped.others), (memory, extra)
 
     def show(self, index: int) -> None:
@@ -130,7 +131,13 @@ class Replay:
 
     def _call(self, index: int, x: Latents, output: Output, history: History) -> tuple[ReplayedStep, Memory, Any]:
         memory, extra = history
-        _recall(self.scheduler, {key: _copy(v) if key in self._changed_in_place else v for key, v in memory.items()})
+        if self._changed_in_place:
+            memory = {key: _copy(v) if key in self._changed_in_place else v for key, v in memory.items()}
+        _recall(self.scheduler, memory)
+        return self._take(index, x, output, extra)
+
+    def _take(self, index: int, x: Latents, output: Output, extra: Any) -> tuple[ReplayedStep, Memory, Any]:
+        """Take a step from the memory that the scheduler has."""
         arguments = {**self._arguments, **self._further(index)}
         if "generator" in self._parameters:
             arguments["generator"] = self._noise.of_step()
@@ -138,12 +145,13 @@ class Replay:
         inputs: tuple[Any, ...] = (output, timestep, x)
         if OLD_PREDICTION in self._parameters:
             inputs = (output, extra, timestep, self.timesteps[index - 1] if index > 0 else None, x)
-        with self._noise.drawn():
-            stepped, *others = self.scheduler.step(*inputs, **arguments, return_dict=False)
+        stepped, *others = self.scheduler.step(*inputs, **arguments, return_dict=False)
         extra = others[0] if OLD_PREDICTION in self._parameters else None
         return ReplayedStep(stepped, tuple(others)), _remember(self.scheduler), extra
 
     def _further(self, index: int) -> Mapping[str, Any]:
+        if not self._by_step:
+            return {}
         last = index if index in self._by_step else max((step for step in self._by_step if step < index), default=0)
         return self._by_step.get(last, {})
 
@@ -156,8 +164,36 @@ class Replay:
         Returns:
             The memory before each step and after the last, and whether any noise was drawn.
         """
-        memories, states, extra = [self._start], [self._noise_start], None
-        changed = set[str]()
+        with self._noise.drawn():
+            memories = self._walk(x, output)
+        if memories is None:
+            self._noise.set_state(self._noise_start)
+            with self._noise.drawn():
+                memories = self._walk_on_copies(x, output)
+        after = self._noise.state()
+        self._noise.leave_global(self._noise_start, after)
+        self._noise.set_state(self._noise_start)
+        return memories, moved(self._noise_start, after)
+
+    def _walk(self, x: Latents, output: Output) -> list[Memory] | None:
+        """Take all steps in order; return the memories, None where anything was or may be changed in place, as few do."""
+        x, output, extra = x.clone(), output.clone(), None
+        memory = {key: _copy(value) for key, value in self._start.items()}
+        memories, seen = [self._start], dict[int, tuple[Tensor, int]]()
+        _recall(self.scheduler, memory)
+        for index in range(len(self.timesteps)):
+            for each in _tensors([x, output, *memory.values()]):
+                if each.is_inference():  # which do not count their changes: a timestep that the scheduler keeps
+                    return None
+                seen.setdefault(id(each), (each, each._version))
+            stepped, memory, extra = self._take(index, x, output, extra)
+            x = stepped.x
+            memories.append(memory)
+        return memories if all(each._version == version for each, version in seen.values()) else None
+
+    def _walk_on_copies(self, x: Latents, output: Output) -> list[Memory]:
+        """Take all steps in order, each on copies of its own, and note what each changes in place; return the memories."""
+        memories, changed, extra = [self._start], set[Any](), None
         for index in range(len(self.timesteps)):
             x, output = x.clone(), output.clone()
             memory = {key: _copy(value) for key, value in memories[-1].items()}
@@ -168,18 +204,16 @@ class Replay:
             self._changes_inputs |= _versions([x, output]) != inputs
             x = stepped.x
             memories.append(after)
-            states.append(self._noise.state())
         self._changed_in_place = frozenset(changed)
-        self._noise.leave_global(states)
-        self._noise.set_state(self._noise_start)
-        return memories, any(moved(before, after) for before, after in pairwise(states))
+        return memories
 
     def _trace_noise(self, x: Latents, output: Output) -> list[State]:
         """Find the state of the noise before each step: how much one draws depends on shapes, and not on values."""
         self._noise.set_state(self._noise_start)
         states, history = [self._noise_start], self.begin()
         for index in range(len(self.timesteps)):
-            stepped, memory, extra = self._call(index, x.clone(), output.clone(), history)
+            with self._noise.drawn():
+                stepped, memory, extra = self._call(index, x.clone(), output.clone(), history)
             x, history = stepped.x, (memory, extra)
             states.append(self._noise.state())
         return states
@@ -309,6 +343,15 @@ def _copy(value: Any) -> Any:
 
 def _versions(value: Any) -> list[int]:
     """Count how often tensors were changed in place, alone or in a list."""
-    if isinstance(value, list):
-        return [version for each in value for version in _versions(each)]
-    return [value._version] if isinstance(value, Tensor) else []
+    return [each._version for each in _tensors([value])]
+
+
+def _tensors(values: list[Any]) -> list[Tensor]:
+    """Return the tensors among some values, and in lists among them."""
+    found = list[Tensor]()
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list):
+            found += _tensors(value)
+    return found

@@ -82,6 +82,7 @@ class TimeParallelScheduler:
         self._pipe: Any = None
         self.blends_by_time = self.looks_ahead = self._looked_ahead = False
         self.generator: Generators = None
+        self._stepped: Callable[..., Any] | None = None
 
     @property
     def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -198,7 +199,9 @@ class TimeParallelScheduler:
             NonFiniteError: NaN or infinity at a step, named.
             ExchangeError: another rank failed.
         """
-        return self.step_of(self._real)
+        # Made once: a loop asks for it in every evaluation, and a signature is slow to read.
+        self._stepped = self._stepped or self.step_of(self._real)
+        return self._stepped
 
     def step_of(self, real: Any) -> Callable[..., Any]:
         """Return the step of the real scheduler, or of a copy."""
@@ -391,6 +394,7 @@ OWN = frozenset(
         "generator",
         "blends_by_time",
         "looks_ahead",
+        "_stepped",
     )
 ) | frozenset(("_session", "_finished", "_copies", "_parts", "_promised", "_pipe", "_held", "_looked_ahead"))
 """Attributes that are not the real scheduler's."""

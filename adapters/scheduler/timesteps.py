@@ -117,7 +117,7 @@ def with_counting(plain: type) -> dict[str, Any]:
 
     Nothing else is touched: the copies have globals of their own.
     """
-    methods = {name: inspect.getattr_static(plain, name) for name in dir(plain)}
+    methods = {name: method for base in reversed(plain.__mro__) for name, method in vars(base).items()}
     return {name: _counted(method) for name, method in methods.items() if _loops(method)}
 
 

@@ -219,7 +219,8 @@ def published_costs(
             return found[-1]
 
         for tolerance in setting.grid:
-            noted(tolerance)
+            if noted(tolerance).error <= min(ERRORS):
+                break
         if not setting.grid:
             for error in ERRORS:
                 cost_at(error, noted, setting.first * error)

@@ -60,6 +60,11 @@ class Setting:
     first: float = 1.0
     grid: tuple[float, ...] = ()
 
+    @property
+    def curve(self) -> str:
+        """Name of the curve that its costs over errors lie on; where cores begin is all that can be set of CHORDS."""
+        return self.kind if "starts" in self.options else str(self)
+
     def __str__(self) -> str:
         return "-".join([self.kind, f"K{self.workers}", *(f"{key}{value}" for key, value in self.options.items())])
 

@@ -209,12 +209,12 @@ def _cost(subject: Subject, kind: str, workers: int, error: float) -> tuple[floa
 def published_costs(
     subject: Subject, settings: Sequence[published.Setting], clones: Path
 ) -> dict[float, tuple[float | None, bool]]:
-    """Return the cost at each mean error on the front of everything tried."""
-    found: list[Measured] = []
+    """Return the least cost at each mean error over the settings."""
+    curves: dict[str, list[Measured]] = {}
     for setting in settings:
-        measure = subject.published(setting, clones)
+        measure, found = subject.published(setting, clones), curves.setdefault(setting.curve, [])
 
-        def noted(tolerance: float, measure: Measure = measure) -> Measured:
+        def noted(tolerance: float, measure: Measure = measure, found: list[Measured] = found) -> Measured:
             found.append(measure(tolerance))
             return found[-1]
 
@@ -224,8 +224,16 @@ def published_costs(
         if not setting.grid:
             for error in ERRORS:
                 cost_at(error, noted, setting.first * error)
-    front = [each for each in found if not any(other.cost <= each.cost and other.error < each.error for other in found)]
-    return {error: between(error, front) for error in ERRORS}
+    return {error: _least([between(error, _front(found)) for found in curves.values()]) for error in ERRORS}
+
+
+def _front(found: Sequence[Measured]) -> list[Measured]:
+    return [each for each in found if not any(one.cost <= each.cost and one.error < each.error for one in found)]
+
+
+def _least(costs: Sequence[tuple[float | None, bool]]) -> tuple[float | None, bool]:
+    known = [(cost, bracketed) for cost, bracketed in costs if cost is not None]
+    return min(known, default=(None, False))
 
 
 def _shown(cost: float | None, bracketed: bool) -> str:

@@ -52,6 +52,7 @@ class Setting:
         options: the authors' own.
         first: the tolerance to begin with, over the mean error that is wanted.
         grid: tolerances from loose to tight, where the error does not follow them smoothly.
+        counted: they are whole numbers, so that nothing between two of them is to be had.
     """
 
     kind: str
@@ -59,11 +60,7 @@ class Setting:
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     first: float = 1.0
     grid: tuple[float, ...] = ()
-
-    @property
-    def curve(self) -> str:
-        """Name of the curve that its costs over errors lie on; where cores begin is all that can be set of CHORDS."""
-        return self.kind if "starts" in self.options else str(self)
+    counted: bool = False
 
     def __str__(self) -> str:
         return "-".join([self.kind, f"K{self.workers}", *(f"{key}{value}" for key, value in self.options.items())])
@@ -84,7 +81,7 @@ def settings(kind: str, sampler: Sampler, workers: int) -> list[Setting]:
         return [Setting(kind, 1, each, grid=thresholds) for each in tried if workers == 1 and blocks]
     if kind == "published-chords":  # which can leave workers idle
         tried = [each for each in STARTS if 1 < each.count("-") + 1 <= workers]
-        return [Setting(kind, each.count("-") + 1, {"starts": each}, grid=(0, 1, 2, 3)) for each in tried]
+        return [Setting(kind, each.count("-") + 1, {"starts": each}, grid=(0, 1, 2, 3), counted=True) for each in tried]
     if workers == 1 or not ddim:
         return []
     if kind == "published-parataa":  # its memory is to be 2 to 5
@@ -261,16 +258,19 @@ class _Shaped:
 
 STARTS = (
     "0-2-4-8-16-24-32-40",
-    "0-8-16-32",
-    "0-16",
     "0-2-4-8-16-26-36-46",
+    "0-2-4-8-16-25-33-42",
+    "0-2-4-7-12-19-27-36",
+    "0-8-16-32",
     "0-8-24-40",
-    "0-8-28-46",
-    "0-28",
-    "0-40",
+    "0-6-14-28",
+    "0-4-10-20",
+    "0-16",
+    "0-12",
+    "0-8",
     "0-1-2-3-4-6-8-10-12-16-20-24-28-32-36-40",
 )
-"""Where CHORDS' cores begin at N = 50: of 4 and of 8 the first is its authors', the others are in their manner."""
+"""Where CHORDS' cores begin at N = 50: of 8 the first is its authors', the others are in their manner."""
 
 
 def chords(clones: Path, workers: int, core: float, starts: str) -> Method:

@@ -210,9 +210,9 @@ def published_costs(
     subject: Subject, settings: Sequence[published.Setting], clones: Path
 ) -> dict[float, tuple[float | None, bool]]:
     """Return the least cost at each mean error over the settings."""
-    curves: dict[str, list[Measured]] = {}
+    costs: dict[float, list[tuple[float | None, bool]]] = {error: [] for error in ERRORS}
     for setting in settings:
-        measure, found = subject.published(setting, clones), curves.setdefault(setting.curve, [])
+        measure, found = subject.published(setting, clones), list[Measured]()
 
         def noted(tolerance: float, measure: Measure = measure, found: list[Measured] = found) -> Measured:
             found.append(measure(tolerance))
@@ -221,14 +221,12 @@ def published_costs(
         for tolerance in setting.grid:
             if noted(tolerance).error <= min(ERRORS):
                 break
-        if not setting.grid:
-            for error in ERRORS:
+        for error in ERRORS:
+            if not setting.grid:
                 cost_at(error, noted, setting.first * error)
-    return {error: _least([between(error, _front(found)) for found in curves.values()]) for error in ERRORS}
-
-
-def _front(found: Sequence[Measured]) -> list[Measured]:
-    return [each for each in found if not any(one.cost <= each.cost and one.error < each.error for one in found)]
+            had = [(each.cost, True) for each in found if each.error <= error]
+            costs[error] += had if setting.counted else [between(error, found)]
+    return {error: _least(each) for error, each in costs.items()}
 
 
 def _least(costs: Sequence[tuple[float | None, bool]]) -> tuple[float | None, bool]:

@@ -76,9 +76,14 @@ def settings(kind: str, sampler: Sampler, workers: int) -> list[Setting]:
     """Return what to try of a method with K workers, or nothing where it does not support the model."""
     ddim, blocks = "DDIM" in type(sampler.scheduler).__name__, hasattr(sampler.pipe, "transformer")
     if kind == "cache-dit":
-        thresholds = (0.27, 0.18, 0.12, 0.08, 0.05, 0.03)
-        tried = [{"taylor": order, "warmup": warmup} for order, warmup in ((1, 2), (1, 4), (2, 4), (0, 4))]
-        return [Setting(kind, 1, each, grid=thresholds) for each in tried if workers == 1 and blocks]
+        dynamic, tried = (0.27, 0.18, 0.12, 0.08, 0.05, 0.03), [(1, 2, -1), (1, 4, -1), (2, 4, -1), (0, 4, -1)]
+        limited, more = (0.9, 0.35, 0.2), [(1, 2, most) for most in (5, 4, 3, 2)]
+        given = [(dynamic, each) for each in tried] + [(limited, each) for each in more]
+        return [
+            Setting(kind, 1, {"taylor": order, "warmup": warmup, "most": most}, grid=thresholds)
+            for thresholds, (order, warmup, most) in given
+            if workers == 1 and blocks
+        ]
     if kind == "published-chords":  # which can leave workers idle
         tried = [each for each in STARTS if 1 < each.count("-") + 1 <= workers]
         return [Setting(kind, each.count("-") + 1, {"starts": each}, grid=(0, 1, 2, 3), counted=True) for each in tried]
@@ -231,9 +236,9 @@ def parataa(clones: Path, workers: int, tolerance: float, order: int, memory: in
         while not solver.is_finished():
             local, whole = solver.prepare_model_kwargs(0, 1)
             rows, times = local["sample"].chunk(2)[0], local["timestep"].chunk(2)[0].tolist()
-            points = [Point(index[at], row.view_as(x)) for at, row in zip(times, rows, strict=True)]
-            solver.step(torch.stack([output.view_as(flat) for output in ask(points)]), whole)
-        return solver.get_last_sample().view_as(x)
+            points = [Point(index[at], row.reshape(x.shape)) for at, row in zip(times, rows, strict=True)]
+            solver.step(torch.stack([output.reshape(flat.shape) for output in ask(points)]), whole)
+        return solver.get_last_sample().reshape(x.shape)
 
     def shaped(sampler: Sampler, x: Tensor, ask: Ask) -> Tensor:
         module.torch = _Shaped(x[0].flatten(1, -2).shape)
@@ -319,7 +324,7 @@ NO_TEXT = torch.zeros(1, 1, 1)
 
 @torch.no_grad()
 def cache_dit(
-    sampler: Sampler, pairs: Sequence[Pair], threshold: float, taylor: int, warmup: int, first: int = 1
+    sampler: Sampler, pairs: Sequence[Pair], threshold: float, taylor: int, warmup: int, most: int = -1
 ) -> list[Made]:
     """DBCache of cache-dit, F1B0, sample by sample, both halves of guidance in one call as their pipelines make it.
 
@@ -329,7 +334,7 @@ def cache_dit(
         threshold: `residual_diff_threshold`.
         taylor: the order of its TaylorSeer; 0 is without.
         warmup: steps that are computed in full at the start.
-        first: blocks that are always computed.
+        most: cached steps in a row; -1 is any number.
     """
     logging.getLogger("CACHE_DIT").setLevel(logging.ERROR)
     package: Any = import_module("cache_dit")
@@ -345,10 +350,11 @@ def cache_dit(
     package.enable_cache(
         package.BlockAdapter(transformer=denoiser, blocks=blocks, forward_pattern=pattern),
         cache_config=package.DBCacheConfig(
-            Fn_compute_blocks=first,
+            Fn_compute_blocks=1,
             Bn_compute_blocks=0,
             residual_diff_threshold=threshold,
             max_warmup_steps=warmup,
+            max_continuous_cached_steps=most,
             enable_separate_cfg=False,
         ),
         # Its calibrator of the text's states fails on SD3, whose last block returns none.

@@ -77,7 +77,7 @@ def settings(kind: str, sampler: Sampler, workers: int) -> list[Setting]:
     ddim, blocks = "DDIM" in type(sampler.scheduler).__name__, hasattr(sampler.pipe, "transformer")
     if kind == "cache-dit":
         dynamic, tried = (0.27, 0.18, 0.12, 0.08, 0.05, 0.03), [(1, 2, -1), (1, 4, -1), (2, 4, -1), (0, 4, -1)]
-        limited, more = (0.9, 0.35, 0.2), [(1, 2, most) for most in (5, 4, 3, 2)]
+        limited, more = (0.9, 0.35, 0.2), [(1, 2, most) for most in (9, 7, 5, 4, 3, 2)]
         given = [(dynamic, each) for each in tried] + [(limited, each) for each in more]
         return [
             Setting(kind, 1, {"taylor": order, "warmup": warmup, "most": most}, grid=thresholds)

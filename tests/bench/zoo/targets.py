@@ -211,6 +211,7 @@ def published_costs(
 ) -> dict[float, tuple[float | None, bool]]:
     """Return the least cost at each mean error over the settings."""
     costs: dict[float, list[tuple[float | None, bool]]] = {error: [] for error in ERRORS}
+    everything: list[Measured] = []
     for setting in settings:
         measure, found = subject.published(setting, clones), list[Measured]()
 
@@ -226,7 +227,11 @@ def published_costs(
                 cost_at(error, noted, setting.first * error)
             had = [(each.cost, True) for each in found if each.error <= error]
             costs[error] += had if setting.counted else [between(error, found)]
-    return {error: _least(each) for error, each in costs.items()}
+        everything += [] if setting.counted else found
+    front = [
+        each for each in everything if not any(one.cost <= each.cost and one.error < each.error for one in everything)
+    ]
+    return {error: _least([*each, between(error, front)]) for error, each in costs.items()}
 
 
 def _least(costs: Sequence[tuple[float | None, bool]]) -> tuple[float | None, bool]:

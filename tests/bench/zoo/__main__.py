@@ -45,6 +45,7 @@ def main() -> None:
     aiming.add_argument("--models", default=",".join(coverage.REPORTED))
     aiming.add_argument("--workers", default=",".join(map(str, targets.WORKERS)))
     aiming.add_argument("--peers", default=",".join(targets.PEERS))
+    aiming.add_argument("--clones", type=Path, help="measure the authors' own code, too; folder of their repositories")
     aiming.add_argument("--samples", type=int, default=32)
     aiming.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so long")
     aiming.add_argument("--zoo", type=Path, default=Path("runs/.zoo"), help="folder of the models")
@@ -60,7 +61,7 @@ def main() -> None:
         workers = [int(each) for each in chosen.workers.split(",")]
         until = time.time() + 60 * chosen.minutes
         models, peers = chosen.models.split(","), chosen.peers.split(",")
-        targets.measure(models, workers, peers, chosen.zoo, chosen.out, chosen.samples, until)
+        targets.measure(models, workers, peers, chosen.zoo, chosen.out, chosen.samples, until, chosen.clones)
         targets.summarize(chosen.out, chosen.samples)
         return
     if chosen.command == "coverage":

@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from genrun.solvers import registry
 from genrun.solvers.contract import Solution
 from genrun.solvers.sequential import Sequential
 
+from . import published
 from .coverage import REPORTED, hash_of
 from .sampling import Pair, Sampler, rmse
 
@@ -64,6 +66,11 @@ def cost_at(error: float, measure: Measure, first: float) -> tuple[float | None,
             break
         share = error / max(found[-1].error, 1e-6)
         tolerance *= min(max(1.25 * share, 1.4), 4.0) if above is None else max(min(0.8 * share, 0.7), 0.25)
+    return between(error, found)
+
+
+def between(error: float, found: Sequence[Measured]) -> tuple[float | None, bool]:
+    """Interpolate the cost at a mean error; return it, and whether the error was bracketed."""
     below, above = _about(error, found)
     if below is None:
         return None, False
@@ -98,6 +105,15 @@ class Subject:
 
         return measure
 
+    def published(self, setting: published.Setting, clones: Path) -> Measure:
+        """Return how to measure a method's own code at a tolerance."""
+
+        def measure(tolerance: float) -> Measured:
+            made = partial(published.sample, setting, self.sampler, self.pairs, tolerance, clones)
+            return self._kept(f"{setting}-{tolerance:.4g}", made)
+
+        return measure
+
     def fewer(self, scheduler: str, steps: int) -> Measured:
         """Measure another scheduler, or the model's own, with fewer steps."""
 
@@ -112,7 +128,7 @@ class Subject:
 
         return self._kept(f"fewer-{scheduler or 'own'}-{steps}", sample)
 
-    def _kept(self, key: str, sample: Callable[[], list[Solution]]) -> Measured:
+    def _kept(self, key: str, sample: Callable[[], Sequence[Solution | published.Made]]) -> Measured:
         path = self.out / f"{key}.json"
         if not path.exists():
             if not self._references:
@@ -153,18 +169,29 @@ def measure(
     out: Path,
     samples: int,
     until: float,
+    clones: Path | None = None,
 ) -> None:
-    """Measure what has no file yet, K by K and model by model, until the clock says `until` (seconds since the epoch)."""
+    """Measure what has no file yet, K by K and model by model, until the clock says `until` (seconds since the epoch).
+
+    With a folder of clones, the authors' own code of what the model supports, too.
+    """
+    theirs = published.KINDS if clones is not None else ()
     subjects: dict[str, Subject] = {}
     for k in workers:
         for name in models:
-            for kind in ("collocation", *peers) if k > 1 else ("collocation", *FEWER):
+            for kind in ("collocation", *(peers if k > 1 else FEWER), *theirs):
                 if time.time() >= until:
                     return
                 if name not in subjects:
                     subjects[name] = Subject(name, root, out, samples)
                 subject = subjects[name]
-                line = {error: _cost(subject, kind, k, error) for error in ERRORS}
+                if kind in published.KINDS:
+                    tried = published.settings(kind, subject.sampler, k)
+                    line = published_costs(subject, tried, clones or Path()) if tried else None
+                else:
+                    line = {error: _cost(subject, kind, k, error) for error in ERRORS}
+                if line is None:
+                    continue
                 path = out / name / f"n{samples}" / f"line-K{k}-{kind.replace(' ', '')}.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps({"model": name, "workers": k, "kind": kind, "cost": line}))
@@ -177,6 +204,39 @@ def _cost(subject: Subject, kind: str, workers: int, error: float) -> tuple[floa
         return found, found is not None
     # Of collocation the mean error is about half of the tolerance.
     return cost_at(error, subject.solver(kind, workers), 1.7 * error)
+
+
+def published_costs(
+    subject: Subject, settings: Sequence[published.Setting], clones: Path
+) -> dict[float, tuple[float | None, bool]]:
+    """Return the least cost at each mean error over the settings."""
+    costs: dict[float, list[tuple[float | None, bool]]] = {error: [] for error in ERRORS}
+    everything: list[Measured] = []
+    for setting in settings:
+        measure, found = subject.published(setting, clones), list[Measured]()
+
+        def noted(tolerance: float, measure: Measure = measure, found: list[Measured] = found) -> Measured:
+            found.append(measure(tolerance))
+            return found[-1]
+
+        for tolerance in setting.grid:
+            if noted(tolerance).error <= min(ERRORS):
+                break
+        for error in ERRORS:
+            if not setting.grid:
+                cost_at(error, noted, setting.first * error)
+            had = [(each.cost, True) for each in found if each.error <= error]
+            costs[error] += had if setting.counted else [between(error, found)]
+        everything += [] if setting.counted else found
+    front = [
+        each for each in everything if not any(one.cost <= each.cost and one.error < each.error for one in everything)
+    ]
+    return {error: _least([*each, between(error, front)]) for error, each in costs.items()}
+
+
+def _least(costs: Sequence[tuple[float | None, bool]]) -> tuple[float | None, bool]:
+    known = [(cost, bracketed) for cost, bracketed in costs if cost is not None]
+    return min(known, default=(None, False))
 
 
 def _shown(cost: float | None, bracketed: bool) -> str:

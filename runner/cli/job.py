@@ -184,7 +184,7 @@ def init(model: str, output: Path | None) -> None:
     needed, _ = needed_fields(draft.pipeline, frozenset(draft.adapter.call))
     text = "".join(f"{line}\n" for line in lines_of(model, draft.adapter, draft.sampling or {}, needed))
     if output == STDOUT:
-        put_file(output, text)
+        put_file(STDOUT, text)
         return
     path = output or Path(
         f"{re.sub(r'[^A-Za-z0-9._-]+', '-', model.rstrip('/').rpartition('/')[2]).strip('-.') or 'job'}.yaml"

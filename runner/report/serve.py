@@ -200,11 +200,8 @@ def _respond(scope: Scope, root: Path, home: str, live: Live | None) -> Response
     if path == "/favicon.ico":  # which browsers ask for, and would report as missing
         return Response(status_code=204)
     told = None if live is None else _told(live, path.removeprefix(home.removesuffix("index.html")))
-    if found := told or _file(scope, find(root, path)):
-        return found
-    if path == home:
-        return PlainTextResponse(GONE, 404, headers={"Refresh": REFRESH_S})
-    return PlainTextResponse("Not found.", 404)
+    gone = PlainTextResponse(GONE, 404, headers={"Refresh": REFRESH_S}) if path == home else None
+    return told or _file(scope, find(root, path)) or gone or PlainTextResponse("Not found.", 404)
 
 
 def _told(live: Live, name: str) -> Response | None:

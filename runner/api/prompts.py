@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrun.runner.api.arguments import checked
 from genrun.runner.api.jobs import AnyJob, load_job
 from genrun.runner.errors import UsageError
 
@@ -84,6 +85,7 @@ class PromptList:
     uncounted: str = ""
 
 
+@checked
 def list_prompts(source: AnyJob, *, model: str | None = None, sets: Sequence[str] = ()) -> PromptList:
     """Return what a file of prompts, or a job, becomes: wildcards and templates written out, every input looked at.
 

@@ -178,7 +178,13 @@ def _counters(cell: Cell) -> tuple[list[_Counter], str]:
     if folder is None:
         return [], f"{cell.checkpoint.name} is not on this machine: its tokenizers cannot count."
     index = cell.checkpoint.index(cell.job.model.revision) or {}
-    names = [name for name in components_of(index) if name.startswith(("tokenizer", "processor"))]
+    lacking = {name for name, text in (cell.job.model.components or {}).items() if text is None}
+    names = [
+        name
+        for name in components_of(index)
+        if name.startswith(("tokenizer", "processor"))
+        and lacking.isdisjoint((name, name.replace("tokenizer", "text_encoder")))
+    ]
     asked = dict(cell.sampling.get("options") or {}).get("max_sequence_length")
     pipeline = cell.adapter.pipeline or index.get("_class_name")
     found, without = [], []

@@ -96,6 +96,8 @@ def schema(output: Path) -> None:
     """
     from genrun.runner.job.jsonschema import job_schema
 
+    if not output.parent.is_dir():
+        raise click.FileError(str(output), "no such folder")
     put_file(output, f"{json.dumps(job_schema(), indent=2, ensure_ascii=False)}\n")
     if output != STDOUT:
         say(f"wrote {output}")

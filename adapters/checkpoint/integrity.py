@@ -95,10 +95,9 @@ def check_index(index: Mapping[str, Any]) -> None:
         if not name.startswith("_"):
             _check_entry(name, entry)
     there = components_of(index)
-    for name in pipelines.required_components(str(index["_class_name"])):
-        if name not in there:
-            found = f" but has {_shown(index[name])} for it" if name in index else ""
-            raise CheckpointError(f"its {INDEX} names no {name!r}, which {index['_class_name']} needs{found}")
+    for name in pipelines.missing_components(str(index["_class_name"]), there):
+        found = f" but has {_shown(index[name])} for it" if name in index else ""
+        raise CheckpointError(f"its {INDEX} names no {name!r}, which {index['_class_name']} needs{found}")
 
 
 def check_class(name: Any) -> None:

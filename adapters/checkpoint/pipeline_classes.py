@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,9 @@ CONDITIONED = re.compile(
 )
 """Names of pipelines that start from a picture or a clip. Most declare `image=None` all the same and fail in their call
 without one, so that the default tells nothing, and diffusers' names of tasks do."""
+
+NEEDED = re.compile("text_encoder|tokenizer|transformer|unet")
+"""Components that prompts and latents go through, also where diffusers calls them optional."""
 
 FREE = frozenset(
     {
@@ -145,17 +148,51 @@ def takes_ip_adapters(class_name: str) -> bool:
     return any(base.endswith("IPAdapterMixin") for base in bases_of(class_name))
 
 
-@cache
-def can_lack(class_name: str, component: str) -> bool:
-    """Tell whether a pipeline works without a component: it is optional, or its code says what to do without it."""
-    if component in _optional_components(class_name):
+def can_lack(class_name: str, component: str, there: Collection[str] = ()) -> bool:
+    """Tell whether a pipeline makes pictures of prompts without a component.
+
+    It does where its code says what to do without it, and without the tokenizer of such a text encoder; where the component
+    is optional, too, unless that is for those who pass what it would make, such as embeddings.
+
+    Args:
+        class_name: of the pipeline.
+        component: its name for it.
+        there: the components that it has.
+    """
+    is_spare = component in _optional_components(class_name) and not NEEDED.match(component)
+    if is_spare or _is_provided_for(class_name, component):
         return True
-    test = f"if self.{component} is None:"
+    encoder = component.replace("tokenizer", "text_encoder")
+    return encoder not in (component, *there) and _is_provided_for(class_name, encoder)
+
+
+@cache
+def _is_provided_for(class_name: str, component: str) -> bool:
+    """Tell whether a pipeline's code does something else, and not refuse, where it has no such component.
+
+    One that is needed is only provided for where something else is returned for it: SDXL asks for its second encoder, too.
+    """
+    members = _members(class_name, _file_of(class_name), set())
+    functions = (member for member in members if isinstance(member, ast.FunctionDef))
     return any(
-        test in ast.unparse(member)
-        for member in _members(class_name, _file_of(class_name), set())
-        if isinstance(member, ast.FunctionDef)
+        isinstance(node, ast.If)
+        and ast.unparse(node.test) == f"self.{component} is None"
+        and not isinstance(node.body[-1], ast.Raise)
+        and (isinstance(node.body[-1], ast.Return) or not NEEDED.match(component))
+        for function in functions
+        for node in ast.walk(function)
     )
+
+
+def missing_components(class_name: str, there: Collection[str]) -> tuple[str, ...]:
+    """List the components that a pipeline needs and has not.
+
+    Args:
+        class_name: of the pipeline.
+        there: the components that it has.
+    """
+    absent = (name for name in required_components(class_name) if name not in there)
+    return tuple(name for name in absent if not can_lack(class_name, name, there))
 
 
 @cache

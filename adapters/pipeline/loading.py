@@ -85,7 +85,7 @@ def load_encoders(
             if not name.startswith(ENCODERS) and _is_model(index[name])
         }
         added = load_options.additions
-        encoders = {name: path for name, path in added.components.items() if name.startswith(ENCODERS)}
+        encoders = {name: path for name, path in added.components.items() if path is None or name.startswith(ENCODERS)}
         plain = replace(load_options, additions=Additions(components=encoders, config=added.config, file=added.file))
         pipe = _assembled(source, index, revision, plain, hollow)
         place_encoders(pipe, encoder_names(index), device, load_options.offload)

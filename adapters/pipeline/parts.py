@@ -15,11 +15,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from genrun.adapters.checkpoint.index import CheckpointError, read_mapping
+from genrun.adapters.checkpoint.index import CheckpointError, components_of, read_mapping
 from genrun.adapters.checkpoint.integrity import check_component
 from genrun.adapters.checkpoint.lora import Shape, check_fit, file_of, is_of_encoders, tensors_of
 from genrun.adapters.checkpoint.parts import GGUF, check_part
-from genrun.adapters.checkpoint.pipeline_classes import required_components
+from genrun.adapters.checkpoint.pipeline_classes import can_lack, required_components
 from genrun.adapters.checkpoint.strict import LoadError, explained
 from genrun.adapters.pipeline.additions import IpAdapter, Lora
 from genrun.adapters.pipeline.denoisers import COMPONENTS
@@ -63,9 +63,10 @@ def load_parts(
             parts = [_from_folder(name, path, {}, load_options) for path in paths]
             # A list of one is one that the pipeline would want lists of pictures for.
             found[name] = parts[0] if len(parts) == 1 else parts
+    there = components_of(index)
     for name in required_components(plain.__name__):
-        # A class for another task may know components that this checkpoint has no use for.
-        if name not in index and name not in found and name in getattr(plain, "_optional_components", ()):
+        # Saved without it: diffusers wants to be told so again.
+        if name not in there and name not in found and name not in without and can_lack(plain.__name__, name, there):
             found[name] = None
     return found
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import submitting
+from genrun.runner.api.arguments import checked
 from genrun.runner.api.jobs import AnyJob, load_job, with_runs
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import RunError, UsageError
@@ -120,6 +121,7 @@ class Calibration:
         return lines
 
 
+@checked
 def calibrate_tolerance(
     job: AnyJob,
     *,

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
+from genrun.runner.api.arguments import checked
 from genrun.runner.api.listener import QUIET, Listener
-from genrun.runner.api.state import texts
+from genrun.runner.api.state import JobName
 from genrun.runner.errors import GenrunError, UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class ListedRun:
         return f"{self.job}/{self.folder.path.name}"
 
 
-def runs(job: str | None = None, *, base: str | os.PathLike[str] = RUNS) -> list[ListedRun]:
+@checked
+def runs(job: JobName = None, *, base: str | os.PathLike[str] = RUNS) -> list[ListedRun]:
     """List the runs of a folder, the newest of each job first.
 
     Args:
@@ -67,8 +69,6 @@ def runs(job: str | None = None, *, base: str | os.PathLike[str] = RUNS) -> list
     from genrun.registry import did_you_mean
     from genrun.runner.store.runs import names
 
-    if not isinstance(job, str | None):
-        raise TypeError(f"job is the name of one, or None for all; got {type(job).__name__}.")
     folder = Path(base)
     known = names(folder)
     if job is not None and job not in known:
@@ -92,6 +92,7 @@ class Removal:
     freed_bytes: int
 
 
+@checked
 def remove(
     names: Sequence[str | os.PathLike[str]],
     *,
@@ -111,7 +112,7 @@ def remove(
         UsageError: a run is at work or pinned, or there is no such run; then nothing is removed.
     """
     folder = Path(base).resolve()
-    chosen = list(dict.fromkeys(_named(os.fspath(name), folder) for name in texts("names", names)))
+    chosen = list(dict.fromkeys(_named(os.fspath(name), folder) for name in names))
     for path in chosen:
         why = _needed(path)
         if why:
@@ -119,10 +120,11 @@ def remove(
     return _remove(chosen, {}, dry_run, listener)
 
 
+@checked
 def collect_garbage(
     keep: int,
     *,
-    job: str | None = None,
+    job: JobName = None,
     dry_run: bool = False,
     base: str | os.PathLike[str] = RUNS,
     listener: Listener = QUIET,
@@ -143,7 +145,7 @@ def collect_garbage(
     """
     from genrun.runner.store.runs import LATEST
 
-    if not isinstance(keep, int) or keep < 0:
+    if keep < 0:
         raise UsageError(f"keep is {keep!r:.60}: wanted a whole number of at least 0. Nothing was removed.")
     folder = Path(base).resolve()
     old: list[Path] = []

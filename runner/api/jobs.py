@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrun.runner.api.arguments import checked
 from genrun.runner.api.listener import QUIET, Listener
-from genrun.runner.api.state import texts
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 AnyJob = str | os.PathLike[str] | Mapping[str, Any]
 """A job file, the name of a packaged one, YAML text (a text with a line break), or a mapping."""
-
-KINDS = (
-    "a file's name, YAML text (with a line break), or a mapping such as {'model': 'demo-image', 'prompts': ['a kite']}"
-)
 
 IN_PYTHON = "job.yaml"
 """Name of a file in the current folder that stands for a job without a file."""
@@ -48,6 +44,7 @@ class NamedText(str):
     source = "<stdin>"
 
 
+@checked
 def load_job(job: AnyJob, sets: Sequence[str] = (), workers: int | None = None) -> LoadedJob:
     """Read a job and check everything that can be checked without loading a model.
 
@@ -70,9 +67,6 @@ def load_job(job: AnyJob, sets: Sequence[str] = (), workers: int | None = None) 
     from genrun.runner.job.tree import dress
     from genrun.runner.job.yaml import parse
 
-    if not isinstance(job, str | os.PathLike | Mapping):
-        raise TypeError(f"a job is {KINDS}; got {type(job).__name__}.")
-    sets = texts("sets", sets)
     path, registries = Path(IN_PYTHON), Registries.installed()
     adapters = registries.adapters.names()
     if isinstance(job, Mapping):
@@ -98,6 +92,7 @@ def with_runs(sets: Sequence[str], runs: str | os.PathLike[str] | None) -> Seque
     return sets if runs is None else (*sets, f"output.dir={json.dumps(os.fspath(runs))}")
 
 
+@checked
 def plan(job: AnyJob | LoadedJob, *, sets: Sequence[str] = ()) -> list[WorkItem]:
     """Return the items of a job: each prompt with each seed in each cell of the matrix.
 
@@ -133,6 +128,7 @@ class Forecast:
     predictions: tuple[Prediction, ...] = ()
 
 
+@checked
 def forecast(loaded: LoadedJob, items: Sequence[WorkItem], why: str = "") -> Forecast:
     """Say which ranks a job would use and why, and how long that takes as far as earlier runs in its folder tell.
 
@@ -160,6 +156,7 @@ def forecast(loaded: LoadedJob, items: Sequence[WorkItem], why: str = "") -> For
     return Forecast(mesh, elastic, why, costs, predictions)
 
 
+@checked
 def calibrate(loaded: LoadedJob, items: Sequence[WorkItem], listener: Listener = QUIET) -> None:
     """Measure one item of each solver here, so that a forecast knows its cost."""
     from genrun.runner import forecast
@@ -168,6 +165,7 @@ def calibrate(loaded: LoadedJob, items: Sequence[WorkItem], listener: Listener =
     forecast.calibrate(items, Engine(loaded.document), Path(loaded.job.output.dir), listener.say)
 
 
+@checked
 def estimate_memory(loaded: LoadedJob) -> list[tuple[MemorySubject, Sequence[MemoryEstimate]]]:
     """Estimate the memory of a rank by mode of offloading, for each model and size of a job; loads nothing.
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrun.runner.api.arguments import checked
 from genrun.runner.api.listener import QUIET, Listener
-from genrun.runner.api.state import texts
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Bench:
     files: tuple[Path, ...] = ()
 
 
+@checked
 def bench(
     model: str | None = None,
     *,
@@ -105,7 +106,7 @@ def bench(
     registries = Registries.installed()
     variants = parse_solvers(solvers if isinstance(solvers, str) else ",".join(solvers), registries.solvers)
     if caches:
-        variants = with_caches(variants, texts("caches", caches), registries.caches)
+        variants = with_caches(variants, caches, registries.caches)
     sweeps = parse_tolerances(_texts(tolerances), variants)
     if model is None:
         asked = ask_problem(str(problem), samples, seed, steps)
@@ -142,6 +143,7 @@ class RanksBench:
     rows: Sequence[Mapping[str, Any]]
 
 
+@checked
 def bench_ranks(
     ranks: int = 8,
     *,

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
+from genrun.runner.api.arguments import checked
 from genrun.runner.api.jobs import AnyJob, load_job
 from genrun.runner.api.listener import QUIET, Listener
-from genrun.runner.api.state import AnyRun, run_folder
+from genrun.runner.api.state import AnyRun, JobName, run_folder
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from genrun.runner.store.nights import Night
 
 
+@checked
 def nightly(job: AnyJob, *, sets: Sequence[str] = (), again: bool = False, listener: Listener = QUIET) -> Outcome:
     """Run a job for tonight, score it, compare it with its baseline and last night, report it, and notify.
 
@@ -59,8 +61,9 @@ def nightly(job: AnyJob, *, sets: Sequence[str] = (), again: bool = False, liste
     return run_night(made, base, tools, again=again)
 
 
+@checked
 def history(
-    job: str | None = None,
+    job: JobName = None,
     *,
     rebuild: bool = False,
     runs: str | os.PathLike[str] = RUNS,
@@ -91,6 +94,7 @@ def history(
     return nights
 
 
+@checked
 def pin(run: AnyRun = None, *, runs: str | os.PathLike[str] = RUNS) -> RunFolder:
     """Make a run the baseline that its job's nights are held against.
 
@@ -114,6 +118,7 @@ def pin(run: AnyRun = None, *, runs: str | os.PathLike[str] = RUNS) -> RunFolder
     return folder
 
 
+@checked
 def unpin(run: AnyRun = None, *, runs: str | os.PathLike[str] = RUNS) -> bool:
     """Leave the nights of a run's job without a baseline; return whether there was one."""
     from genrun.runner.store import runs as store

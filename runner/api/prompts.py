@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrun.runner.api.arguments import checked
 from genrun.runner.api.jobs import AnyJob, load_job
 from genrun.runner.errors import UsageError
 
@@ -84,6 +85,7 @@ class PromptList:
     uncounted: str = ""
 
 
+@checked
 def list_prompts(source: AnyJob, *, model: str | None = None, sets: Sequence[str] = ()) -> PromptList:
     """Return what a file of prompts, or a job, becomes: wildcards and templates written out, every input looked at.
 
@@ -176,7 +178,13 @@ def _counters(cell: Cell) -> tuple[list[_Counter], str]:
     if folder is None:
         return [], f"{cell.checkpoint.name} is not on this machine: its tokenizers cannot count."
     index = cell.checkpoint.index(cell.job.model.revision) or {}
-    names = [name for name in components_of(index) if name.startswith(("tokenizer", "processor"))]
+    lacking = {name for name, text in (cell.job.model.components or {}).items() if text is None}
+    names = [
+        name
+        for name in components_of(index)
+        if name.startswith(("tokenizer", "processor"))
+        and lacking.isdisjoint((name, name.replace("tokenizer", "text_encoder")))
+    ]
     asked = dict(cell.sampling.get("options") or {}).get("max_sequence_length")
     pipeline = cell.adapter.pipeline or index.get("_class_name")
     found, without = [], []

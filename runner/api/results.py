@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import RUNS
+from genrun.runner.api.arguments import checked
 from genrun.runner.api.listener import QUIET, Listener
-from genrun.runner.api.state import AnyRun, run_folder, texts
+from genrun.runner.api.state import AnyRun, run_folder
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ NAME = "{index:04}_{name}_{seed}_{cell}"
 """File names of an export, unless told otherwise."""
 
 
+@checked
 def score(
     run: AnyRun = None,
     metrics: Sequence[str] = (),
@@ -59,10 +61,11 @@ def score(
     from genrun.runner.score.scoring import score_run, shard_of
 
     folder = run_folder(run, runs)
-    chosen = wanted_metrics(folder, texts("metrics", metrics), options, metric_defaults(folder.path.parents[1]))
+    chosen = wanted_metrics(folder, metrics, options, metric_defaults(folder.path.parents[1]))
     return score_run(folder, chosen, listener.progress, listener.say, shard_of(shard))
 
 
+@checked
 def tabulate(folder: RunFolder, scores: Sequence[Score]) -> SummaryTable:
     """Lay out costs and scores of a run: a row for each cell of the matrix, a column for each metric."""
     from genrun.runner.report.sections.summary import build_table, headings
@@ -73,6 +76,7 @@ def tabulate(folder: RunFolder, scores: Sequence[Score]) -> SummaryTable:
     return build_table(groups, metrics)
 
 
+@checked
 def compare(
     *run: AnyRun,
     by: str | None = None,
@@ -107,9 +111,9 @@ def compare(
             "wanted two runs, or one with --by and --baseline.", remedy="For example: genrun compare demo --by solver."
         )
     first, *rest = [run_folder(each, runs) for each in run or (None,)]
-    if not isinstance(confidence, int | float) or not 0.5 <= confidence <= 0.9999:
+    if not 0.5 <= confidence <= 0.9999:
         raise UsageError(f"confidence is {confidence!r:.60}: wanted a share from 0.5 to 0.9999, such as 0.95.")
-    options = Options(_gates(gates), _drift(texts("drift", drift)), confidence)
+    options = Options(_gates(gates), _drift(drift), confidence)
     return compare_runs(first, rest[0], options) if rest else compare_cells(first, by, baseline, options)
 
 
@@ -130,6 +134,7 @@ class Report:
     pdf: Path | None = None
 
 
+@checked
 def report(
     run: AnyRun = None,
     *,
@@ -161,6 +166,7 @@ def report(
     return Report(made.path, made.items, made.failed, target)
 
 
+@checked
 def export(
     run: AnyRun = None,
     to: str | os.PathLike[str] = "export",
@@ -195,7 +201,6 @@ def export(
     from genrun.runner.export.export import ExportOptions
     from genrun.runner.export.export import export as export_run
 
-    formats = texts("formats", formats)
     for each in formats:
         if each not in FORMATS:
             known = (*FORMATS, "none")
@@ -205,6 +210,7 @@ def export(
     return export_run(run_folder(run, runs), Path(to).expanduser(), wanted, listener.progress)
 
 
+@checked
 def verify(run: AnyRun = None, *, runs: str | os.PathLike[str] = RUNS) -> list[Flaw]:
     """Return everything that is wrong with a run, reading every file; empty for a run that is whole.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import RUNS, results, state
+from genrun.runner.api.arguments import checked
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.api.state import AnyRun, Item, Status, run_folder
 from genrun.runner.errors import UsageError
@@ -45,6 +46,7 @@ class Run(os.PathLike[str]):
         StoreError: the folder is not a run.
     """
 
+    @checked
     def __init__(self, run: AnyRun = None, *, runs: str | os.PathLike[str] = RUNS) -> None:
         self.folder: RunFolder = run_folder(run, runs)
 
@@ -69,6 +71,7 @@ class Run(os.PathLike[str]):
         table_html = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         return f"<p><code>{escape(str(self.path))}</code>: {counts}</p>{table_html}"
 
+    @checked
     def plot(self, metric: str = "latent_rmse") -> Any:
         """Return a matplotlib figure: model calls in a row across, a metric up, a dot for each cell of the matrix.
 
@@ -133,10 +136,12 @@ class Run(os.PathLike[str]):
 
         return read_scores(self.folder)
 
+    @checked
     def status(self, *, listener: Listener = QUIET) -> Status:
         """Tell how far the run is, and what its tasks in Slurm's queue do; see `genrun.api.status`."""
         return state.status(self.folder, listener=listener)
 
+    @checked
     def score(
         self,
         metrics: Sequence[str] = (),
@@ -147,6 +152,7 @@ class Run(os.PathLike[str]):
         """Score the items of the run; see `genrun.api.score`."""
         return results.score(self.folder, metrics, options=options, listener=listener)
 
+    @checked
     def compare(
         self,
         baseline: AnyRun = None,
@@ -168,10 +174,12 @@ class Run(os.PathLike[str]):
         runs = (self.folder,) if baseline is None else (baseline, self.folder)
         return results.compare(*runs, by=by, baseline=label, drift=drift, confidence=confidence)
 
+    @checked
     def report(self, *, standalone: bool = False, pdf: bool | str | os.PathLike[str] = False) -> Report:
         """Write the report of the run; see `genrun.api.report`."""
         return results.report(self.folder, standalone=standalone, pdf=pdf)
 
+    @checked
     def bench(
         self,
         solvers: str | Sequence[str] = "all",
@@ -224,6 +232,7 @@ class Run(os.PathLike[str]):
             listener=listener,
         )
 
+    @checked
     def export(
         self,
         to: str | os.PathLike[str],

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import RUNS
+from genrun.runner.api.arguments import checked
 from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import UnreadableError, UsageError
 from genrun.runner.store import runs as store
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 AnyRun = str | os.PathLike[str] | RunFolder | None
 """A run folder, a job's name (its latest run), a `Run`, or None: the run submitted last."""
 
+JobName = str | None
+"""The name of a job that has runs, or None: all of them."""
+
 
 def run_folder(run: AnyRun = None, runs: str | os.PathLike[str] = RUNS) -> RunFolder:
     """Open a run.
@@ -41,10 +45,6 @@ def run_folder(run: AnyRun = None, runs: str | os.PathLike[str] = RUNS) -> RunFo
     """
     if isinstance(run, RunFolder):
         return run
-    if not isinstance(run, str | os.PathLike | None):
-        raise TypeError(
-            f"a run is its folder, its job's name, a Run, or None for the last one; got {type(run).__name__}."
-        )
     return store.resolve(None if run is None else os.fspath(run), Path(runs))
 
 
@@ -59,16 +59,6 @@ def find_item(items: Sequence[WorkItem], text: str) -> WorkItem:
         return found[0]
     why = f"{len(found)} items begin so" if found else "no such item"
     raise UsageError(f"{text!r}: {why}.", remedy="Ids are listed by: genrun status --json.")
-
-
-def texts(name: str, given: object) -> list[Any]:
-    """Return an argument that is a list of texts or paths. Raises TypeError for anything else, such as one of them alone."""
-    if isinstance(given, str | os.PathLike):
-        raise TypeError(f"{name} is a list, such as [{os.fspath(given)!r}]; got one text.")
-    listed = [*given] if isinstance(given, Iterable) else [None]
-    if not all(isinstance(each, str | os.PathLike) for each in listed):
-        raise TypeError(f"{name} is a list of texts; got {given!r}.")
-    return listed
 
 
 @dataclass(frozen=True)
@@ -161,6 +151,7 @@ class Status:
         return Tally(len(states), states.count("done"), states.count("failed"))
 
 
+@checked
 def status(run: AnyRun = None, *, runs: str | os.PathLike[str] = RUNS, listener: Listener = QUIET) -> Status:
     """Tell how far a run is, and what its tasks in queues do, with one question to each queue.
 
@@ -191,6 +182,7 @@ def status(run: AnyRun = None, *, runs: str | os.PathLike[str] = RUNS, listener:
     return Status(folder, items, records, queues, tuple(survey.unreadable.values()), ranks, drawn)
 
 
+@checked
 def cancel(
     run: AnyRun = None,
     *,
@@ -216,7 +208,7 @@ def cancel(
         LaunchError: the queue gives no answer.
     """
     folder, stopped = run_folder(run, runs), []
-    for name in _stop(folder, texts("tasks", tasks), texts("items", items), listener):
+    for name in _stop(folder, tasks, items, listener):
         listener.result(name)
         stopped.append(name)
     if not (stopped or tasks or items):

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
+from genrun.runner.api.arguments import checked
 from genrun.runner.api.arranging import arrange
 from genrun.runner.api.jobs import AnyJob, as_begun, with_runs
 from genrun.runner.api.launching import Submission, is_at_work, launch
 from genrun.runner.api.listener import QUIET, Listener
-from genrun.runner.api.state import AnyRun, find_item, run_folder, texts
+from genrun.runner.api.state import AnyRun, find_item, run_folder
 from genrun.runner.errors import SubmissionRefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 NEW, DONE, FAILED, REUSED = "new", "done", "failed", "reused"
 
 
+@checked
 def submit(
     job: AnyJob,
     *,
@@ -115,6 +117,7 @@ class Preview:
         return counted[NEW] + counted[FAILED]
 
 
+@checked
 def preview(
     job: AnyJob,
     *,
@@ -148,6 +151,7 @@ def preview(
         return Preview(made.spec.name, made.spec.launch.kind, folder, made.items, states, hours, script)
 
 
+@checked
 def join(
     run: AnyRun,
     *,
@@ -183,6 +187,7 @@ def join(
     return launch(Submission(folder), spec, launcher, wait=wait, join=True, listener=listener)
 
 
+@checked
 def retry(
     run: AnyRun = None,
     items: Sequence[str] = (),
@@ -215,7 +220,7 @@ def retry(
     for note in rebuild(folder):
         say(note)
     planned = folder.items()
-    chosen = [find_item(planned, text) for text in texts("items", items)]
+    chosen = [find_item(planned, text) for text in items]
     wanted = [item.id for item in chosen]
     document = folder.job_document()
     spec = restore(document)
@@ -246,6 +251,7 @@ def retry(
     return launch(Submission(folder), spec, launcher, items=wanted or None, wait=wait, join=beside, listener=listener)
 
 
+@checked
 def decode(
     run: AnyRun = None,
     items: Sequence[str] = (),
@@ -268,7 +274,7 @@ def decode(
     from genrun.runner.worker.engine import Engine
 
     folder = run_folder(run, runs)
-    chosen = {find_item(folder.items(), text).id for text in texts("items", items)}
+    chosen = {find_item(folder.items(), text).id for text in items}
     waiting = [pair for pair in latents.undecoded(folder) if not chosen or pair[0].id in chosen]
     if not waiting:
         listener.say("No saved latents wait to be decoded.")
@@ -288,6 +294,7 @@ def decode(
     return outcomes
 
 
+@checked
 def rerun(
     what: str | os.PathLike[str],
     *,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from genrun.runner.cli.base import Verb, item_option, run_argument, runs_option, wait_option
+from genrun.runner.cli.base import OutputFolder, Verb, item_option, run_argument, runs_option, wait_option
 from genrun.runner.cli.output import Terminal, json_option, put, put_json, run_json, say
 from genrun.runner.cli.submit import put_submission
 
@@ -63,7 +63,7 @@ def decode(run: str | None, base: Path, items: tuple[str, ...], as_json: bool) -
 @click.option("--run", help="The run of ITEM (the newest by default), or of a FILE with inputs that lies elsewhere.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputFolder(),
     default="rerun",
     show_default=True,
     help="The folder for the new file and its latents.",

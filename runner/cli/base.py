@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from genrun.runner.api import RUNS
-from genrun.runner.cli.output import Talk, complain, set_talk
+from genrun.runner.cli.output import STDOUT, Talk, complain, set_talk
 from genrun.runner.errors import GenrunError
 
 if TYPE_CHECKING:
@@ -213,6 +213,35 @@ def _unexpected(error: Exception) -> str:
     return f"{type(error).__name__}: {error}\n  An error in genrun itself. Traceback: {log.name}, or run: {again}"
 
 
+class OutputFile(click.Path):
+    """Type of an option that names a file of text to write: a Path, or `STDOUT` for `-`; a PDF is not printed."""
+
+    def __init__(self, *, is_text: bool = True) -> None:
+        super().__init__(path_type=Path, dir_okay=False, allow_dash=is_text)
+        self.is_text = is_text
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse names that no file has."""
+        if value == "":
+            self.fail(f"wanted the name of a file{', or - to print it' if self.is_text else ''}; got ''.", param, ctx)
+        if value == str(STDOUT) and not self.is_text:
+            self.fail("a PDF is not printed: name a file.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class OutputFolder(click.Path):
+    """Type of an option that names a folder: a Path."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse names that nobody means a folder by: of an unset variable of the shell, and of stdout."""
+        if value in ("", str(STDOUT)):
+            self.fail(f"wanted the name of a folder; got {value!r}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 STDIN = Path("-")
 PLAIN = re.compile(r"[\w@%+=:,./-]+")
 """Names that no shell reads as anything else."""
@@ -302,7 +331,7 @@ set_option = click.option(
 runs_option = click.option(
     "--runs",
     "base",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputFolder(),
     default=RUNS,
     show_default=True,
     help="The folder of runs; GENRUN_RUNS and `genrun config` change the default.",
@@ -312,7 +341,7 @@ runs_option = click.option(
 job_runs_option = click.option(
     "--runs",
     "base",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputFolder(),
     help="The folder of runs, in place of the job's output.dir.",
 )
 """Decorator that gives a verb of a job the option `--runs`, as the argument `base`; None where it is not given."""

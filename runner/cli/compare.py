@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.cli.base import Verb, complete_runs, runs_option
-from genrun.runner.cli.output import json_option, one_line, put, put_json, put_table, say
+from genrun.runner.cli.base import OutputFile, Verb, complete_runs, runs_option
+from genrun.runner.cli.output import is_printed, json_option, one_line, put, put_file, put_json, put_table, say
 
 if TYPE_CHECKING:
     from genrun.runner.compare import Comparison
@@ -41,14 +41,10 @@ if TYPE_CHECKING:
 @click.option(
     "--confidence", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True, help="Of every interval."
 )
-@click.option("--junit", "junit_file", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML here.")
-@click.option(
-    "--markdown", "markdown_file", type=click.Path(path_type=Path, dir_okay=False), help="Write Markdown here."
-)
-@click.option(
-    "--latex", "latex_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a LaTeX table here."
-)
-@click.option("--pdf", "pdf_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a figure as PDF here.")
+@click.option("--junit", "junit_file", type=OutputFile(), help="Write JUnit XML here; - prints it, as below.")
+@click.option("--markdown", "markdown_file", type=OutputFile(), help="Write Markdown here.")
+@click.option("--latex", "latex_file", type=OutputFile(), help="Write a LaTeX table here.")
+@click.option("--pdf", "pdf_file", type=OutputFile(is_text=False), help="Write a figure as PDF here.")
 @runs_option
 @json_option
 def compare(
@@ -74,9 +70,11 @@ def compare(
     """
     from genrun.registry import did_you_mean
     from genrun.runner.api import results
+    from genrun.runner.compare.formats import headline
     from genrun.runner.compare.results import exit_code
     from genrun.runner.errors import UsageError
 
+    is_taken = is_printed(as_json, junit=junit_file, markdown=markdown_file, latex=latex_file)
     names = [name.strip() for name in drift.split(",") if name.strip()]
     found = results.compare(
         *runs, by=by, baseline=baseline, gates=gates_file, drift=names, confidence=confidence, runs=base
@@ -88,8 +86,11 @@ def compare(
     _write(found, junit_file, markdown_file, latex_file, pdf_file)
     if as_json:
         put_json(as_data(found))
+    elif is_taken:
+        say(headline(found))
     else:
         _show(found, worst)
+    if not as_json:
         for note in found.notes:
             say(note)
     if code := exit_code(found.state):
@@ -116,11 +117,11 @@ def _write(
     from genrun.runner.store.files import atomic_write
 
     if junit_file is not None:
-        atomic_write(junit_file, junit(found))
+        put_file(junit_file, junit(found).decode())
     if markdown_file is not None:
-        atomic_write(markdown_file, markdown(found).encode("utf-8", "backslashreplace"))
+        put_file(markdown_file, markdown(found))
     if latex_file is not None:
-        atomic_write(latex_file, latex(found).encode("utf-8", "backslashreplace"))
+        put_file(latex_file, latex(found))
     if pdf_file is not None:
         from genrun.runner.compare.formats import pdf
 

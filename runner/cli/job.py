@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.cli.base import Verb, complete_jobs, complete_plugins, job_argument, job_of, set_option
-from genrun.runner.cli.output import json_option, put, put_json, say
+from genrun.runner.cli.base import OutputFile, Verb, complete_jobs, complete_plugins, job_argument, job_of, set_option
+from genrun.runner.cli.output import STDOUT, json_option, put, put_file, put_json, say
 from genrun.runner.errors import UsageError
 from genrun.runner.job.errors import JobFileError
 
@@ -87,8 +87,8 @@ def show(job: Path, sets: Sequence[str], origin: bool, as_json: bool) -> None:
 
 
 @click.command(cls=Verb, examples=("genrun schema", "genrun schema -o jobs/schema.json"))
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
-def schema(output: Path | None) -> None:
+@click.option("-o", "--output", type=OutputFile(), default="-", help="Write to this file.")
+def schema(output: Path) -> None:
     """Print the JSON schema of job files, for editors.
 
     A job file that starts with `# yaml-language-server: $schema=schema.json` is completed and checked by editors that
@@ -96,15 +96,11 @@ def schema(output: Path | None) -> None:
     """
     from genrun.runner.job.jsonschema import job_schema
 
-    text = json.dumps(job_schema(), indent=2, ensure_ascii=False)
-    if output is None:
-        click.echo(text)
-        return
-    try:
-        output.write_text(f"{text}\n", encoding="utf-8")
-    except OSError as error:
-        raise click.FileError(str(output), error.strerror or "") from error
-    say(f"wrote {output}")
+    if not output.parent.is_dir():
+        raise click.FileError(str(output), "no such folder")
+    put_file(output, f"{json.dumps(job_schema(), indent=2, ensure_ascii=False)}\n")
+    if output != STDOUT:
+        say(f"wrote {output}")
 
 
 def _check(job: Path, sets: Sequence[str]) -> dict[str, Any]:
@@ -156,7 +152,7 @@ COLUMN = 44
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    type=OutputFile(),
     help="Write to this file; - prints it. Default: MODEL.yaml.",
 )
 def init(model: str, output: Path | None) -> None:
@@ -173,7 +169,6 @@ def init(model: str, output: Path | None) -> None:
     from genrun.runner.job.options import Registries
     from genrun.runner.job.prompt_files import INPUTS
     from genrun.runner.job.tree import dress
-    from genrun.runner.store.files import atomic_write
 
     registries = Registries.installed()
     if model in registries.adapters.names() and registries.adapters.get(model).checkpoint is None:
@@ -190,15 +185,15 @@ def init(model: str, output: Path | None) -> None:
     draft = Draft(root, {}, Sources(registries))
     needed, _ = needed_fields(draft.pipeline, frozenset(draft.adapter.call))
     text = "".join(f"{line}\n" for line in lines_of(model, draft.adapter, draft.sampling or {}, needed))
-    if output == Path("-"):
-        put(text.removesuffix("\n"))
+    if output == STDOUT:
+        put_file(STDOUT, text)
         return
     path = output or Path(
         f"{re.sub(r'[^A-Za-z0-9._-]+', '-', model.rstrip('/').rpartition('/')[2]).strip('-.') or 'job'}.yaml"
     )
     if path.exists() or path.is_symlink():
         raise UsageError(f"{path}: is there already.", remedy="Another file: -o FILE; the terminal: -o -.")
-    atomic_write(path, text.encode())
+    put_file(path, text)
     put(str(path))
     if needed:
         say(f"It needs files: put yours in place of {', '.join(_file_of(field) for field in needed)}.")

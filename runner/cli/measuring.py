@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.cli.base import Verb, complete_plugins, job_argument, job_runs_option, set_option
+from genrun.runner.cli.base import OutputFolder, Verb, complete_plugins, job_argument, job_runs_option, set_option
 from genrun.runner.cli.output import Terminal, json_option, put, put_json, put_table, say
 from genrun.runner.errors import UsageError
 
@@ -71,7 +71,7 @@ FLAGS = {"as_json": "json", "sets": "set", "caches": "cache"}
 @click.option("--set", "sets", multiple=True, metavar="A.B=VALUE", help="Anything else of a job's model and sampling.")
 @click.option("--ranks", type=click.IntRange(1), default=8, help="Most ranks of --engine. [8]")
 @click.option("--latency-ms", type=click.FloatRange(1), default=50.0, help="Of a model evaluation with --engine. [50]")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results. [bench/NAME]")
+@click.option("--out", type=OutputFolder(), metavar="DIR", help="Folder of the results. [bench/NAME]")
 @click.option("--latex", is_flag=True, help="Write pareto.tex, too.")
 @click.option("--pdf", is_flag=True, help="Write the charts, too, as PDF into DIR/figures.")
 @json_option

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+STDOUT = Path("-")
+"""The name that stands for stdout where an option names a file of text."""
+
 GAP = 2
 """Spaces between two columns of a table."""
 
@@ -75,6 +78,39 @@ def complain(text: str) -> None:
 def put(text: str) -> None:
     """Write a line of result to stdout: an id, a path."""
     click.echo(printable(text))
+
+
+def put_file(path: Path, text: str) -> None:
+    """Write a text to a file, or as a result to `STDOUT`.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    from genrun.runner.store.files import atomic_write
+
+    if path == STDOUT:
+        put(text.removesuffix("\n"))
+    else:
+        atomic_write(path, text.encode("utf-8", "backslashreplace"))
+
+
+def is_printed(as_json: bool, **files: Path | None) -> bool:
+    """Tell whether one of the files goes to stdout, so that nothing else does.
+
+    Args:
+        as_json: whether JSON does.
+        files: option -> what it names.
+
+    Raises:
+        UsageError: several would.
+    """
+    from genrun.runner.errors import UsageError
+
+    printed = [f"--{option} -" for option, path in files.items() if path == STDOUT]
+    if len(printed) + as_json > 1 and printed:
+        every = " and ".join([*printed, *["--json"] * as_json])
+        raise UsageError(f"{every}: only one can go to stdout.", remedy="Name files for the others.")
+    return bool(printed)
 
 
 def put_json(value: Any, *, indent: int | None = None) -> None:

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genrun.runner.cli.base import Verb, run_argument
+from genrun.runner.cli.base import OutputFile, OutputFolder, Verb, run_argument
 from genrun.runner.cli.output import (
     fits,
+    is_printed,
     json_option,
     name_of,
     one_line,
     progress_bar,
     put,
+    put_file,
     put_json,
     put_table,
     say,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from genrun.runner.store.records import Score
 
 
-SHOWN_REASONS = 10
+SHOWN_REASONS, SHOWN_ITEMS = 10, 3
 LESS_NEEDED = ("median", "max", "worst block", "NFE")
 """Columns that a narrow terminal does without, the first of them first."""
 
@@ -59,9 +61,7 @@ LISTS = ("dimensions",)
 @click.option("--metrics", metavar="A,B", default="", help="Only these metrics. Default: those that the job names.")
 @click.option("--set", "sets", metavar="METRIC.OPTION=VALUE", multiple=True, help="An option, over the job's.")
 @click.option("--shard", metavar="I/N", default="", help="One of N parts of the run. Default: this rank's, if any.")
-@click.option(
-    "--latex", "latex_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the table as LaTeX here."
-)
+@click.option("--latex", "latex_file", type=OutputFile(), help="Write the table as LaTeX here; - prints it.")
 @click.option("--list", "list_all", is_flag=True, help="List the metrics, what they need, and their options.")
 @json_option
 def score(
@@ -87,8 +87,8 @@ def score(
         return
     from genrun.runner.api import results
     from genrun.runner.api.state import run_folder
-    from genrun.runner.store.files import atomic_write
 
+    is_taken = is_printed(as_json, latex=latex_file)
     folder = run_folder(run, base)
     names = [name.strip() for name in metrics.split(",") if name.strip()]
     with progress_bar("scoring") as listener:
@@ -96,9 +96,11 @@ def score(
     if as_json:
         put_json([asdict(row) for row in rows])
     else:
-        _show(folder, rows)
+        if not is_taken:
+            _put_scores(results.tabulate(folder, rows))
+        _say_reasons(folder, rows)
     if latex_file is not None:
-        atomic_write(latex_file, _latex(results.tabulate(folder, rows)).encode("utf-8", "backslashreplace"))
+        put_file(latex_file, _latex(results.tabulate(folder, rows)))
 
 
 def _latex(table: SummaryTable) -> str:
@@ -133,11 +135,7 @@ def _options(sets: Sequence[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _show(folder: RunFolder, scores: list[Score]) -> None:
-    from genrun.runner.api.results import tabulate
-    from genrun.runner.score.metrics import IS_REFERENCE
-
-    table = tabulate(folder, scores)
+def _put_scores(table: SummaryTable) -> None:
     titles = [column.title for column in table.columns]
     columns = [*table.axes, *titles]
     cells = [
@@ -151,6 +149,11 @@ def _show(folder: RunFolder, scores: list[Score]) -> None:
     left_out += put_table(columns, cells, right=titles, drop=(*LESS_NEEDED, *reversed(titles[1:])))
     if left_out:
         say(f"Left out for want of room: {', '.join(left_out)}. A wider terminal, or genrun report, shows them.")
+
+
+def _say_reasons(folder: RunFolder, scores: list[Score]) -> None:
+    from genrun.runner.score.metrics import IS_REFERENCE
+
     reasons = Counter(
         (row.metric, row.reason) for row in scores if row.value is None and row.reason != IS_REFERENCE
     ).most_common()
@@ -278,7 +281,7 @@ NAME = "{index:04}_{name}_{seed}_{cell}"
     ),
 )
 @run_argument
-@click.option("--to", type=click.Path(path_type=Path, file_okay=False), required=True, help="The folder for the files.")
+@click.option("--to", type=OutputFolder(), required=True, help="The folder for the files.")
 @click.option(
     "--name",
     metavar="TEMPLATE",
@@ -315,7 +318,8 @@ def export(
         made = results.export(run, to, name=name, formats=chosen, sheet=sheet, csv=csv, runs=base, listener=listener)
     files = sum(len(each) for each in made.files.values()) + len(made.others)
     for why, count in Counter(made.left_out.values()).most_common():
-        say(f"{count} left out: {why}.")
+        ids = [item_id for item_id, reason in made.left_out.items() if reason == why]
+        say(f"{count} left out: {why}. {', '.join(ids[:SHOWN_ITEMS])}{', ...' * (count > SHOWN_ITEMS)}")
     if as_json:
         put_json(
             {

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from genrun.runner.errors import StoreError, UnreadableError, UsageError
 from genrun.runner.export.filenames import DEFAULT, name_items
 from genrun.runner.store.files import atomic_write, staged
 from genrun.runner.store.folder import is_run
-from genrun.runner.store.results import is_inside, lost_file
+from genrun.runner.store.results import file_of, is_as_recorded, lost_file
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -101,8 +102,14 @@ def export(
     _note(to, made, [TABLE] * options.csv)
     for index, item in enumerate(items):
         progress(index, len(items))
-        if item.id in media:
+        if item.id not in media:
+            continue
+        if is_as_recorded(run.path, records[item.id], "media"):
             _write(to, media[item.id], made.files[item.id])
+        else:
+            # Of the right size, so that only reading it shows, which in a large run takes as long as copying.
+            del media[item.id], made.files[item.id]
+            made.left_out[item.id] = "its file is not the one that was made: genrun retry --item makes it again"
     progress(len(items), len(items))
     if options.sheet:
         _write_sheets(to, items, media, made)
@@ -112,15 +119,15 @@ def export(
         rows = rows_of(items, records, read_scores(run), made.files)
         atomic_write(to / TABLE, to_csv(rows))
         made.others.append(TABLE)
-    _note(to, made)
+    _note(to, made, is_done=True)
     return made
 
 
 def _media(run: RunFolder, record: Record | None) -> tuple[Path | None, str]:
     if record is None or record.status != "done" or record.media is None:
         return None, "not made" if record is None else record.status
-    path = run.path / record.media
-    if not is_inside(record.item_id, record.media) or lost_file(str(path), record.media_bytes):
+    path = file_of(run.path, record, "media")
+    if path is None or lost_file(str(path), record.media_bytes):
         return None, "its file is lost, or not as it was written: genrun submit makes it again"
     return path, ""
 
@@ -174,9 +181,12 @@ def _noted(to: Path) -> set[str]:
     return {name for name in files if isinstance(name, str)} if isinstance(files, list) else set()
 
 
-def _note(to: Path, made: Exported, others: Sequence[str] = ()) -> None:
+def _note(to: Path, made: Exported, others: Sequence[str] = (), *, is_done: bool = False) -> None:
     """Note what is written, before it is: an export that is cut off can be repeated."""
     names = _noted(to) | {name for files in made.files.values() for name in files} | {*made.others, *others}
+    if is_done:
+        # Whoever puts a file where none was written keeps it.
+        names = {name for name in names if os.path.lexists(to / name)}
     atomic_write(to / LIST, json.dumps({"files": sorted(names)}, indent=1).encode())
 
 

@@ -113,8 +113,8 @@ class _Search:
             if known and name not in known:
                 there = did_you_mean(name, known) or f" It has {', '.join(known)}."
                 self._wrong(at, f"{self.pipeline} has no component {name!r}.{there}", key=True)
-            elif text is None and self.pipeline and not pipelines.can_lack(self.pipeline, name):
-                self._wrong(at, f"{self.pipeline} cannot go without {name}. Leave it out.", key=True)
+            elif text is None and self.pipeline and (why := self._needs(name)) is not None:
+                self._wrong(at, f"{self.pipeline} cannot go without {name}{why}. Leave it out.", key=True)
             else:
                 found = None if text is None else self._locate(at, text)
                 if text is None or found is not None:
@@ -125,6 +125,15 @@ class _Search:
         if self.spec.components and self.index is not None:
             # What the files of the checkpoint say of a component that it lacks is told with the checkpoint.
             self.index = {**self.index, **{name: ["", ""] for name, text in self.spec.components.items() if text}}
+
+    def _needs(self, name: str) -> str | None:
+        """Say when the pipeline cannot go without a component, "" for never; None where it can."""
+        pipeline, given = self.pipeline or "", self.spec.components or {}
+        held = pipelines.component_names(pipeline) if self.index is None else components_of(self.index)
+        there = [each for each in (*held, *given) if given.get(each, "") is not None]
+        if pipelines.can_lack(pipeline, name, there):
+            return None
+        return f" beside {name.replace('tokenizer', 'text_encoder')}" if pipelines.can_lack(pipeline, name) else ""
 
     def task(self) -> None:
         """Choose the class of the pipeline by task and control."""
@@ -151,7 +160,7 @@ class _Search:
         given = {"controlnet": "controlnet", "t2i_adapter": "adapter"}.get(key or "")
         held = pipelines.component_names(self.pipeline) if self.index is None else components_of(self.index)
         there = {*held, given}
-        lacking = [name for name in pipelines.required_components(chosen) if name not in there]
+        lacking = pipelines.missing_components(chosen, there)
         if lacking:
             names = listed(f"`{name}`" for name in lacking)
             message = f"{chosen} needs {names}, which the checkpoint lacks. Name another checkpoint."

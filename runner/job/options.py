@@ -13,7 +13,7 @@ import json
 import math
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -165,18 +165,16 @@ def checked(
     given = {name: value for name, value in section.data.items() if name not in own}
     problems = [root.problem((*at, name), unknown_option(name, known), key=True) for name in given if name not in known]
     data = {name: bare(value) for name, value in given.items() if name in known and value.wrong is None}
-    beyond = [root.problem((*at, name), wrong) for name, value in data.items() if (wrong := _beyond(name, value))]
-    if beyond or options is None:
-        return None, problems + beyond
-    try:
-        model = model_of(options).model_validate_json(json.dumps(data), strict=True)
-        values = {name: getattr(model, name) for name in data}
-        options(**values)
-    except ValidationError as error:
-        return None, problems + problems_of(error, root, at)
-    except ValueError as error:
-        return None, [*problems, _refused(str(error), known, root, at)]
-    return values, problems
+    beyond = {name: wrong for name, value in data.items() if (wrong := _beyond(name, value))}
+    wrong = [root.problem((*at, name), why) for name, why in beyond.items()]
+    if options is None:
+        return None, problems + wrong
+    values, error = _typed(options, data)
+    if error is not None:
+        wrong += problems_of(error, root, at)
+    values = {name: value for name, value in values.items() if name not in beyond}
+    wrong += [_refused(said, known, root, at) for said in _refusals(options, values, given.keys() - values.keys())]
+    return None if wrong else values, problems + wrong
 
 
 def typed(options: type, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -189,15 +187,48 @@ def typed(options: type, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]
     for name in given:
         if name not in known:
             return {}, unknown_option(name, known)
+    values, error = _typed(options, given)
+    details = [] if error is None else error.errors(include_url=False, include_context=False)
+    wrong = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in details]
+    wrong += _refusals(options, values, given.keys() - values.keys())
+    return {} if wrong else values, "; ".join(wrong)
+
+
+def _typed(options: type, given: Mapping[str, Any]) -> tuple[dict[str, Any], ValidationError | None]:
+    """Return the values that fit the fields of a dataclass, in the types of those, and what is wrong with the others."""
     try:
         model = model_of(options).model_validate_json(json.dumps(dict(given), default=str), strict=True)
-        options(**{name: getattr(model, name) for name in given})
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False)
-        return {}, "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in details)
-    except ValueError as error:
-        return {}, str(error)
-    return {name: getattr(model, name) for name in given}, ""
+        others = given.keys() - {each["loc"][0] for each in error.errors()}
+        return (_typed(options, {name: given[name] for name in others})[0] if len(others) < len(given) else {}), error
+    return {name: getattr(model, name) for name in given}, None
+
+
+def _refusals(options: type, given: Mapping[str, Any], wrong: Collection[str]) -> list[str]:
+    """Return every "field: why" for which a dataclass refuses values, of which it names one at a time.
+
+    Args:
+        options: the dataclass.
+        given: values in the types of its fields.
+        wrong: names of those that were wrong already. What is said of another beside one of them may come of that.
+    """
+    values, dropped, found = dict(given), set(wrong), list[str]()
+    while True:
+        try:
+            options(**values)
+        except TypeError:
+            # One that has no default was dropped.
+            return found
+        except ValueError as error:
+            name, _, why = str(error).partition(": ")
+            if dropped.isdisjoint(re.findall(r"\w+", why)):
+                found.append(str(error))
+            if name not in values:
+                return found
+            del values[name]
+            dropped.add(name)
+        else:
+            return found
 
 
 def describe(solver: type) -> list[OptionDoc]:

@@ -30,10 +30,10 @@ from genrun.runner.report.render import RUN_ROOT, address, render
 from genrun.runner.report.sections.comparison import PAIRS
 from genrun.runner.store.files import atomic_write, staged, temporary_folder
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.planfile import kept_files, name_of
+from genrun.runner.store.planfile import is_kept, kept_files, name_of
 from genrun.runner.store.previews import in_work, read_preview, why_none
 from genrun.runner.store.repair import remove_below
-from genrun.runner.store.results import lost_file
+from genrun.runner.store.results import is_as_recorded, lost_file
 
 
 @dataclass(frozen=True)
@@ -94,16 +94,16 @@ def _link_pairs(run: RunFolder, files: Mapping[str, Path]) -> None:
 
 
 def _copy_media(run: RunFolder) -> None:
-    media = ((record.media, record.media_bytes) for record in run.records().values())
-    inputs = ((name_of(*key), None) for key in kept_files(run.items()))
-    for name, size in (*media, *inputs):
-        if name is None or not address(name, RUN_ROOT):
+    """Copy the files that are what was written: the folder is passed on, and a link may lead to anything."""
+    records = {str(record.media): record for record in run.records().values() if record.media}
+    kept = {name_of(*key): key[0] for key in kept_files(run.items())}
+    for name in (*records, *kept):
+        source, target = run.path / name, run.report_dir / name
+        if not address(name, RUN_ROOT) or lost_file(str(source), None):
             continue
-        source = run.path / name
-        if lost_file(str(source), size):
+        if target.is_file() and target.stat().st_mtime_ns == source.stat().st_mtime_ns:
             continue
-        target = run.report_dir / name
-        if not target.is_file() or target.stat().st_mtime_ns != source.stat().st_mtime_ns:
+        if is_as_recorded(run.path, records[name], "media") if name in records else is_kept(source, kept[name]):
             with staged(target) as temporary:
                 shutil.copy2(source, temporary)
 
@@ -119,7 +119,7 @@ MOST_BYTES = 100
 
 
 class LiveReport:
-    """Writes a run's report whenever more of its items have a record, in a thread of its own, until it is stopped.
+    """Writes a run's report whenever more of its items have a record, or it is gone, in a thread of its own, until stopped.
 
     Args:
         run: the run.
@@ -180,7 +180,8 @@ class LiveReport:
             started = time.monotonic()
             # A run that is being removed, or a full disk: the page stays as it is.
             with contextlib.suppress(GenrunError, OSError):
-                if set(self._run.recorded()) != self._done:
+                page = self._run.report_dir / "index.html"
+                if set(self._run.recorded()) != self._done or not page.is_file():
                     self._write()
             rest_s = max(LOOK_S, SHARE * (time.monotonic() - started))
 

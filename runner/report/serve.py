@@ -47,6 +47,10 @@ TYPES = {
     ".webm": "video/webm",
     ".pdf": "application/pdf",
 }
+GONE = "The page was removed. With --live it is written again in a moment; else by: genrun report."
+REFRESH_S = "2"
+"""Seconds after which a browser asks for the page again."""
+
 TEXT = "text/plain; charset=utf-8"
 """Type of logs and of all that is unknown: a browser shows it, and runs nothing."""
 
@@ -196,7 +200,8 @@ def _respond(scope: Scope, root: Path, home: str, live: Live | None) -> Response
     if path == "/favicon.ico":  # which browsers ask for, and would report as missing
         return Response(status_code=204)
     told = None if live is None else _told(live, path.removeprefix(home.removesuffix("index.html")))
-    return told or _file(scope, find(root, path)) or PlainTextResponse("Not found.", 404)
+    gone = PlainTextResponse(GONE, 404, headers={"Refresh": REFRESH_S}) if path == home else None
+    return told or _file(scope, find(root, path)) or gone or PlainTextResponse("Not found.", 404)
 
 
 def _told(live: Live, name: str) -> Response | None:

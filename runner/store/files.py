@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import re
 import secrets
@@ -36,9 +37,6 @@ Longer than any one file takes to be written: only its own machine can tell whet
 
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
 """Errors of a file system without locks."""
-
-HASHED_AT_ONCE = 1 << 18
-"""Bytes that are read before they are hashed; larger pieces are no faster, and leave the processor's cache."""
 
 HASHED_AT_ONCE = 1 << 18
 """Bytes that are read before they are hashed; larger pieces are no faster, and leave the processor's cache."""
@@ -91,30 +89,38 @@ def staged(path: Path) -> Iterator[Path]:
     """Lend a temporary file name beside `path`, with the same suffix; rename it to `path` after the block.
 
     The file is on the disk (fsync) before it is renamed, and the folder's entry after. If the block raises, the
-    temporary file is removed and `path` stays as it was. What killed processes left of the same file is removed, too.
+    temporary file is removed, with the folders that were made for it, and `path` stays as it was. What killed processes left
+    of the same file is removed, too.
 
     Raises:
         StoreError: instead of any OSError, also of those raised in the block.
     """
     if not path.name:
         raise StoreError(f"{path}: not the name of a file.", remedy="Name a file.")
-    temporary = temporary_name(path)
+    temporary, made, is_done = temporary_name(path), list[Path](), False
     try:
         if is_stream(path):
             said = f"{path}: cannot be written: it is no file, and nothing may take its place."
             raise StoreError(said, remedy="Name a file.")
-        with contextlib.suppress(FileExistsError):
-            path.parent.mkdir(parents=True)
+        if not path.parent.is_dir():
+            made += itertools.takewhile(lambda folder: not os.path.lexists(folder), path.parents)
+            with contextlib.suppress(FileExistsError):
+                path.parent.mkdir(parents=True)
         remove_left_behind(path.parent, f".{path.name}.")
         yield temporary
         sync(temporary)
         temporary.replace(path)
+        is_done = True
         sync(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        for folder in () if is_done else made:
+            # Unless somebody else has put anything there.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from genrun.runner.errors import DamagedFileError, UnreadableError
-from genrun.runner.store.files import WRONG_CONTENT, read_error, read_stamped, sync, write_error
+from genrun.runner.store.files import WRONG_CONTENT, read_error, read_stamped, sha256_of, sync, write_error
 from genrun.runner.store.records import Record, parse_record
 
 LOST = "lost"
@@ -178,6 +178,21 @@ def lost_file(path: str, size: int | None) -> str:
     if size is not None and found.st_size != size:
         return f"has {found.st_size:,} bytes, and was written with {size:,}"
     return "" if found.st_size else "is empty"
+
+
+def is_as_recorded(run: Path, record: Record, room: str) -> bool:
+    """Tell whether the file that a record names in `room`, "media" or "latents", is the one that was written, by reading it.
+
+    Raises:
+        UnreadableError: that cannot be told.
+    """
+    path = file_of(run, record, room)
+    if path is None or lost_file(str(path), getattr(record, f"{room}_bytes")):
+        return False
+    try:
+        return sha256_of(path) == (record.sha256 if room == "media" else record.latents_sha256)
+    except OSError as error:
+        raise read_error(path, error) from error
 
 
 def written_since(path: Path, recorded_ns: int) -> bool:

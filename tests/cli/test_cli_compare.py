@@ -49,6 +49,48 @@ def test_json_and_files_say_the_same(genrun: Genrun, runs: Path, tmp_path: Path)
     assert (tmp_path / "out" / "summary.md").read_text().startswith("## ❌")
 
 
+@pytest.mark.parametrize(
+    ("verb", "option", "begin"),
+    [
+        (("compare", "a/1", "a/2"), "--latex", "\\begin{table}"),
+        (("compare", "a/1", "a/2"), "--markdown", "## "),
+        (("compare", "a/1", "a/2"), "--junit", "<?xml"),
+        (("score", "a/1", "--metrics", "latent_rmse"), "--latex", "\\begin{table}"),
+        (("schema",), "-o", "{"),
+    ],
+)
+def test_a_dash_prints_what_a_file_would_hold(
+    genrun: Genrun, runs: Path, verb: tuple[str, ...], option: str, begin: str
+) -> None:
+    exit_code = 1 if verb[0] == "compare" else 0
+    printed = genrun(*verb, option, "-", exit_code=exit_code).stdout
+    genrun(*verb, option, "file", exit_code=exit_code)
+    assert printed == Path("file").read_text() and begin in printed
+    assert not Path("-").exists()
+    assert "wanted the name of a file, or - to print it" in genrun(*verb, option, "", exit_code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("compare", "a/1", "--latex", "-", "--json"), "--latex - and --json: only one can go to stdout."),
+        (("compare", "a/1", "--latex", "-", "--junit", "-"), "--junit - and --latex -: only one can go to stdout."),
+        (("score", "a/1", "--latex", "-", "--json"), "--latex - and --json: only one can go to stdout."),
+        (("compare", "a/1", "--pdf", "-"), "a PDF is not printed: name a file."),
+        (("report", "a/1", "--pdf", "-"), "not the name of a PDF"),
+        (("export", "a/1", "--to", "-"), "wanted the name of a folder; got '-'."),
+        (("export", "a/1", "--to", ""), "wanted the name of a folder; got ''."),
+        (("bench", "--problem", "linear", "--out", ""), "wanted the name of a folder; got ''."),
+        (("status", "--runs", "-"), "wanted the name of a folder; got '-'."),
+    ],
+)
+def test_names_that_cannot_be_written_are_refused(
+    genrun: Genrun, runs: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in genrun(*arguments, exit_code=2).stderr
+    assert not Path("-").exists()
+
+
 def test_gates_of_another_job_file(genrun: Genrun, runs: Path, tmp_path: Path) -> None:
     text = "model: demo-video\nprompts: [a cat]\ngates: {psnr: {max_drop: 50%}}\n"
     (tmp_path / "gates.yaml").write_text(text)

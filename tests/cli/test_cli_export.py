@@ -133,6 +133,28 @@ def test_a_file_that_is_not_the_one_that_was_made_goes_nowhere(genrun: Genrun, r
     assert len(exported(Path("out"))) == 1 and made.isdisjoint({first.stem, second.stem}) and made
 
 
+def test_a_file_that_changed_but_kept_its_size_goes_nowhere(genrun: Genrun, run: Path) -> None:
+    first, second, third = (run.joinpath(record.media or "") for record in RunFolder.open(run).records().values())
+    secret = run.parent / "secret"
+    secret.write_bytes(bytes(first.stat().st_size))
+    first.unlink()
+    first.symlink_to(secret)
+    second.write_bytes(second.read_bytes()[::-1])
+    # A link to what was written is as good as the file.
+    third.rename(run.parent / third.name)
+    third.symlink_to(run.parent / third.name)
+    arguments = ("export", str(run), "--to", "out", "--name", "{id}", "--sheet")
+    told = genrun(*arguments).stderr
+    assert "2 left out: its file is not the one that was made" in told
+    assert first.stem in told and second.stem in told and third.stem not in told
+    genrun("report", str(run), "--standalone")
+    made = {path.stem for path in (run / "report" / "media").rglob("*") if path.is_file()}
+    assert exported(Path("out")) == {f"{third.stem}.mp4", "sheet.png"} and made == {third.stem}
+    Path("out", first.name).write_text("precious")
+    assert "no export wrote it" in genrun(*arguments, exit_code=2).stderr
+    assert Path("out", first.name).read_text() == "precious"
+
+
 def test_a_file_of_somebody_elses_stays(genrun: Genrun, run: Path) -> None:
     Path("out").mkdir()
     Path("out/2.mp4").write_text("precious")

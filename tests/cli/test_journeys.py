@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import pty
@@ -409,6 +410,27 @@ def test_who_looks_into_the_package_finds_what_there_is() -> None:
         (api.retry, ("demo", "3f9c"), {}, r"items is a list, such as \['3f9c'\]; got one text\."),
         (api.remove, ("demo/3f9c",), {}, r"names is a list, such as \['demo/3f9c'\]; got one text\."),
         (api.export, ("demo",), {"formats": "gif"}, r"formats is a list, such as \['gif'\]; got one text\."),
+        (api.export, ("demo", 3), {}, r"to is a text or a path; got int\."),
+        (api.export, ("demo",), {"sheet": "no"}, r"sheet is True or False; got 'no'\."),
+        (api.compare, ("demo", 3), {}, r"a run is its folder, .*; got int\."),
+        (api.compare, (), {"by": 3}, r"by is None or a text; got int\."),
+        (api.compare, (), {"confidence": "95%"}, r"confidence is a number; got '95%'\."),
+        (api.compare, (), {"gates": 3}, r"gates is None, a text, a path or a list of Gate; got int\."),
+        (api.history, (3,), {}, r"job is the name of one, or None for all; got int\."),
+        (api.bench, (3,), {}, r"model is None or a text; got int\."),
+        (api.bench, (), {"solvers": 3}, r"solvers is a text or a list of texts; got int\."),
+        (api.bench, (), {"workers": 8}, r"workers is a text or a list of whole numbers; got int\."),
+        (api.bench, (), {"samples": True}, r"samples is a whole number; got bool\."),
+        (
+            api.bench,
+            (),
+            {"tolerances": {"ropa": 0.1}},
+            r"tolerances is a list of numbers or texts or a mapping; got \{",
+        ),
+        (api.bench, (), {"listener": None}, r"listener is a Listener; got NoneType\."),
+        (api.forecast, ("job.yaml", []), {}, r"loaded is a LoadedJob; got 'job\.yaml'\."),
+        (api.score, ("demo",), {"options": {"psnr": 3}}, r"options is None or a mapping; got \{'psnr': 3\}\."),
+        (package.Run, (), {"runs": None}, r"runs is a text or a path; got NoneType\."),
     ],
 )
 def test_who_passes_another_thing_than_is_wanted_is_told_what_is(
@@ -423,6 +445,21 @@ def test_who_passes_another_thing_than_is_wanted_is_told_what_is(
     runs_of(tmp_path / "runs", "demo", count=1)
     with pytest.raises(TypeError, match=message):
         function(*given, **named)
+
+
+def test_every_argument_of_every_function_for_users_is_checked() -> None:
+    functions = [each for name in api.__all__ if inspect.isfunction(each := getattr(api, name))]
+    methods = [each for each in vars(api.Run).values() if inspect.isfunction(each)]
+    asked = 0
+    for function in (*functions, *methods):
+        for name, parameter in inspect.signature(function).parameters.items():
+            if name == "self":
+                continue
+            wrong = ([object()], {}) if parameter.kind is parameter.VAR_POSITIONAL else ([], {name: object()})
+            with pytest.raises(TypeError, match=rf"^(a run|a job|{name}) is .*; got object\.$"):
+                function(*([None] if function in methods else []), *wrong[0], **wrong[1])
+            asked += 1
+    assert asked > 100
 
 
 @pytest.mark.parametrize("options", [{"wokers": 8}, {"tolerence": 0.1}])

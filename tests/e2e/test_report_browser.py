@@ -16,6 +16,8 @@ from PIL import Image
 
 from genrun.runner.report.build import LiveReport, build_report
 from genrun.runner.report.serve import ReportServer
+from genrun.runner.score.metrics import wanted_metrics
+from genrun.runner.score.scoring import score_run
 from genrun.runner.store.environment import current
 from genrun.runner.store.lease import Leases, Owner
 from genrun.runner.store.previews import preview_path
@@ -169,6 +171,18 @@ def test_nothing_overflows_sideways(width: int, browser: Browser, report: Path) 
             " it.getBoundingClientRect().right > innerWidth + 1).map((it) => it.tagName + '.' + it.className)"
         )
         assert beyond == []
+
+
+def test_a_table_of_many_metrics_fits_a_laptop(browser: Browser, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "demo" / "run", solvers=ALL_SOLVERS)
+    metrics = ["latent_rmse", "latent_worst_block", "psnr", "ssim", "temporal_flicker", "checker"]
+    score_run(run, wanted_metrics(run, metrics))
+    with browser.page(1280) as page:
+        page.open(build_report(run).path.as_uri())
+        assert page.value("document.querySelectorAll('#table th[scope=col]').length") == 14
+        scroll = "document.querySelector('#summary .scroll')"
+        shown, whole = page.value(f"[{scroll}.clientWidth, {scroll}.scrollWidth]")
+        assert shown == whole > 1000
 
 
 def test_a_prompt_with_a_script_stays_text(page: Page) -> None:

@@ -186,9 +186,19 @@ def test_components_come_from_elsewhere_or_are_left_out(root: Path) -> None:
     pipe = loading.load(AUTO, root / "sd3", dtype=None, device="cpu", load_options=held)
     assert pipe.text_encoder_3 is None
     plain = df.StableDiffusion3Pipeline.from_pretrained(
-        root / "sd3", transformer=other.transformer, text_encoder_3=None
+        root / "sd3", transformer=other.transformer, text_encoder_3=None, tokenizer_3=None
     )
     check_exact(pipe, plain)
+    # As diffusers documents it; and a checkpoint that was saved so, which diffusers takes only when it is told again.
+    dropped = "model: {checkpoint: sd3, dtype: float32, components: {text_encoder_3: null, tokenizer_3: null}}\n"
+    assert plan(load_text(f"{dropped}prompts: [a red circle]\n"))
+    (problem,) = problems_of(f"{dropped.replace('text_encoder_3: null, ', '')}prompts: [a red circle]\n")
+    assert "cannot go without tokenizer_3 beside text_encoder_3. Leave it out." in problem
+    plain.save_pretrained(root / "saved")
+    assert plan(load_text("model: {checkpoint: saved, dtype: float32}\nprompts: [a red circle]\n"))
+    saved = loading.load(AUTO, root / "saved", dtype="float32", device="cpu")
+    assert saved.text_encoder_3 is saved.tokenizer_3 is None
+    assert saved.components.keys() == plain.components.keys()
     sizes = {part.name for part in components(root / "sd3", held)}
     assert sizes == {"transformer", "vae", "text_encoder", "text_encoder_2"}
     # By content: a copy of the folder is the same item, other weights another.

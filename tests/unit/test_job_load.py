@@ -8,7 +8,7 @@ from pkgutil import iter_modules
 
 import pytest
 
-from genrun.runner.job import checks
+from genrun.runner.job import checks, load
 from genrun.runner.job.cell import Draft
 from genrun.runner.job.checks import check_keys, check_secrets, check_values
 from genrun.runner.job.errors import JobFileError
@@ -102,6 +102,21 @@ def checkpoint(folder: str, *files: str) -> None:
 )
 def test_a_bad_value_is_named_with_its_place(text: str, message: str) -> None:
     assert problems_of(f"{BASE}{text}\n") == [f"job.yaml:{message}"]
+
+
+def test_every_wrong_option_is_told_but_not_what_may_come_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(
+        "model: demo-image\nprompts: [a kite]\n"
+        "solver: {kind: collocation, workers: 0, probes: 9, tolerance: -1, spacing: x, scale: up, max_rounds: 2000000}\n"
+        "cache: {kind: pab, drift: -1, start: 5, stop: 9, spatial: 0}\n"
+    )
+    with pytest.raises(JobFileError) as caught:
+        load(str(path))
+    assert [problem.path for problem in caught.value.problems] == [
+        *(f"solver.{name}" for name in ("workers", "tolerance", "spacing", "scale", "max_rounds")),
+        *(f"cache.{name}" for name in ("drift", "start", "spatial")),
+    ]
 
 
 @pytest.mark.parametrize(

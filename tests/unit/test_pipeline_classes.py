@@ -15,6 +15,7 @@ from genrun.adapters.checkpoint.pipeline_classes import (
     Parameter,
     argument_of,
     call_parameters,
+    can_lack,
     is_exported,
     missing_inputs,
 )
@@ -160,6 +161,28 @@ def test_pipelines_that_text_or_a_seed_alone_feeds(name: str) -> None:
 def test_labels_can_be_given_by_the_options_of_a_job() -> None:
     assert missing_inputs("DiTPipeline") == ("class_labels",)
     assert missing_inputs("DiTPipeline", frozenset({"class_labels"})) == ()
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "component", "there", "can"),
+    [
+        ("StableDiffusion3Pipeline", "text_encoder_3", (), True),
+        ("StableDiffusion3Pipeline", "tokenizer_3", ("text_encoder_2",), True),
+        ("StableDiffusion3Pipeline", "tokenizer_3", ("text_encoder_3",), False),
+        ("StableDiffusion3Pipeline", "tokenizer_2", (), False),
+        ("StableDiffusion3Pipeline", "image_encoder", (), True),
+        ("StableDiffusionPipeline", "safety_checker", (), True),
+        # Optional in diffusers, for those who have embeddings already, or latents half denoised.
+        ("StableDiffusionXLPipeline", "text_encoder_2", ("text_encoder",), False),
+        ("PixArtSigmaPipeline", "text_encoder", (), False),
+        ("PixArtSigmaPipeline", "tokenizer", (), False),
+        ("WanPipeline", "transformer", ("transformer_2",), False),
+        # Its code refuses to go without.
+        ("LLaDA2Pipeline", "tokenizer", (), False),
+    ],
+)
+def test_what_a_pipeline_can_go_without(pipeline: str, component: str, there: tuple[str, ...], can: bool) -> None:
+    assert can_lack(pipeline, component, there) is can
 
 
 def test_nothing_heavy_is_imported_for_it() -> None:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from click.testing import CliRunner
 
 from genrun.runner.cli import main
 from genrun.runner.errors import UsageError
-from genrun.runner.report.serve import ReportServer
-from tests.sample_run import make_run
+from genrun.runner.report import build
+from genrun.runner.report.serve import Live, ReportServer
+from tests.sample_run import CAPTIONS, make_run
 
 CLIP = "/run%201/media/3f/3f9c.mp4"
 CLIP_FILE = "media/3f/3f9c.mp4"
@@ -63,8 +65,8 @@ def furnished(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def serving(run: Path) -> Iterator[ReportServer]:
-    with ReportServer(run) as server:
+def serving(run: Path, live: Live | None = None) -> Iterator[ReportServer]:
+    with ReportServer(run, live=live) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -453,3 +455,23 @@ def test_without_the_packages_that_serve_nothing_is_written(
     assert f"--serve needs starlette and uvicorn, and {package}" in result.stderr
     assert 'pip install "genrun[serve]"' in result.stderr
     assert not made.report_dir.exists()
+
+
+def test_a_page_that_was_removed_says_so_and_is_written_again_while_it_is_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "LOOK_S", 0.01)
+    run = make_run(tmp_path / "demo" / "run", prompts=CAPTIONS[:1], image=True, latents=False)
+    page = run.report_dir / "index.html"
+    with build.LiveReport(run) as live, serving(run.path, live) as server:
+        page.unlink()
+        answers = [ask(server, "/run/report/index.html")]
+        while answers[-1].status == 404 and len(answers) < 1000:
+            time.sleep(0.02)
+            answers.append(ask(server, "/run/report/index.html"))
+        assert answers[-1].status == 200
+    page.unlink()
+    with serving(run.path) as server:
+        gone = ask(server, "/run/report/index.html")
+        assert gone.status == 404 and b"else by: genrun report." in gone.body
+        assert gone.headers["Refresh"] == "2"

@@ -58,6 +58,8 @@ def test_a_full_disk_leaves_the_old_content_and_nothing_else(tmp_path: Path, mon
         "  The disk is full. Free some space, then run the same command again: finished items are kept."
     )
     assert caught.value.exit_code == 1
+    with pytest.raises(StoreError):
+        atomic_write(tmp_path / "new" / "folder" / "file.json", b"newer")
     assert path.read_bytes() == b"old"
     assert everything(tmp_path) == ["file.json"]
 

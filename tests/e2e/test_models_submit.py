@@ -1,7 +1,8 @@
 """Every adapter, and `auto` on the pipelines that have none, through `genrun submit` to media files, on tiny checkpoints.
 
 Each with its kind of guidance, in float32 and bfloat16; every solver at tolerance 0 gives the sequential one's bits.
-(The unit tests claim the same of the pipelines alone.)
+(The unit tests claim the same of the pipelines alone.) The shipped jobs are submitted by the program and made by programs;
+the others are submitted in Python and made by workers that are forked.
 """
 
 import json
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 import yaml
 
+from genrun import api
 from genrun.adapters.media import read_frames
 from genrun.runner.store.folder import RunFolder
 from genrun.solvers import registry
+from tests.preloaded import fork_workers
 from tests.tiny import LLAVA, picture
 from tests.tiny.checkpoints import save
 
@@ -77,6 +80,13 @@ def submit(folder: Path, job: dict[str, Any]) -> RunFolder:
     return RunFolder.open(Path(json.loads(ran.stdout)["run"]))
 
 
+def submit_here(folder: Path, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    (folder / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    monkeypatch.chdir(folder)
+    fork_workers(monkeypatch)
+    return RunFolder.open(api.submit("job.yaml").path)
+
+
 def check(folder: RunFolder, models: int, size: tuple[int, ...]) -> None:
     """Every item is a picture of its size, and its pair's other item has the same bits."""
     items, records = folder.items(), folder.records()
@@ -117,7 +127,12 @@ def test_a_shipped_job_makes_media_on_a_tiny_checkpoint(
 
 @pytest.mark.parametrize(("name", "families", "adapter", "sampling"), OTHERS, ids=[each[0] for each in OTHERS])
 def test_other_pipelines_make_media_by_folder(
-    tmp_path: Path, name: str, families: tuple[str, ...], adapter: str | None, sampling: dict[str, Any]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    families: tuple[str, ...],
+    adapter: str | None,
+    sampling: dict[str, Any],
 ) -> None:
     named = {} if adapter is None else {"adapter": adapter}
     models = [
@@ -134,7 +149,7 @@ def test_other_pipelines_make_media_by_folder(
         "matrix": {"model": models, "solver": SOLVERS},
     }
     side = sampling.get("height", 8)
-    folder = submit(tmp_path, job)
+    folder = submit_here(tmp_path, job, monkeypatch)
     check(folder, len(families), (sampling.get("num_frames", 1), side, side))
     heard = {json.dumps(record.sound) for record in folder.records().values()}
     assert heard == {json.dumps({"rate": 24000, "channels": 2} if name == "sound" else {})}
@@ -144,7 +159,7 @@ def test_other_pipelines_make_media_by_folder(
     ("name", "families", "sampling"), PICTURES, ids=[f"from-picture-{each[0]}" for each in PICTURES]
 )
 def test_pipelines_that_start_from_a_picture_make_media(
-    tmp_path: Path, name: str, families: tuple[str, ...], sampling: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, families: tuple[str, ...], sampling: dict[str, Any]
 ) -> None:
     picture().save(tmp_path / "start.png")
     models = [
@@ -160,7 +175,7 @@ def test_pipelines_that_start_from_a_picture_make_media(
         "output": {"save_latents": True},
         "matrix": {"model": models, "solver": SOLVERS},
     }
-    folder = submit(tmp_path, job)
+    folder = submit_here(tmp_path, job, monkeypatch)
     (size,) = {read_frames(folder.path / str(each.media)).shape[1:3] for each in folder.records().values()}
     check(folder, len(families), (sampling.get("num_frames", 1), *size))
     assert name == "hunyuan15" or size == (64, 64)

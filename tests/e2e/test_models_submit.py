@@ -1,8 +1,8 @@
 """Every adapter, and `auto` on the pipelines that have none, through `genrun submit` to media files, on tiny checkpoints.
 
 Each with its kind of guidance, in float32 and bfloat16; every solver at tolerance 0 gives the sequential one's bits.
-(The unit tests claim the same of the pipelines alone.) The shipped jobs are submitted by the program and made by programs;
-the others are submitted in Python and made by workers that are forked.
+(The unit tests claim the same of the pipelines alone.) One shipped job is submitted by the program and made by programs; the
+others are submitted in Python and made by workers that are forked.
 """
 
 import json
@@ -42,6 +42,7 @@ SHIPPED = [
     ("sd35.yaml", "sd3", {**SMALL, "negative_prompt": "gray"}),
     ("flux.yaml", "flux", SMALL),
 ]
+BY_PROGRAMS = "sd35.yaml"
 SHORT = {"max_sequence_length": 16}
 BLOCKS = {"options": {**SHORT, "spatio_temporal_guidance_blocks": [1]}}
 OWN_SIZE = {"options": {**SHORT, "use_resolution_binning": False}}
@@ -109,7 +110,7 @@ def pixels(folder: RunFolder, media: str, size: tuple[int, ...]) -> bytes:
 
 @pytest.mark.parametrize(("name", "family", "sampling"), SHIPPED)
 def test_a_shipped_job_makes_media_on_a_tiny_checkpoint(
-    tmp_path: Path, name: str, family: str, sampling: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, family: str, sampling: dict[str, Any]
 ) -> None:
     job = {
         "extends": str(ROOT / "jobs" / name),
@@ -122,7 +123,8 @@ def test_a_shipped_job_makes_media_on_a_tiny_checkpoint(
         "output": {"save_latents": True},
         "matrix": {"model.dtype": DTYPES, "solver": SOLVERS},
     }
-    check(submit(tmp_path, job), 1, (sampling.get("num_frames", 1), 64, 64))
+    folder = submit(tmp_path, job) if name == BY_PROGRAMS else submit_here(tmp_path, job, monkeypatch)
+    check(folder, 1, (sampling.get("num_frames", 1), 64, 64))
 
 
 @pytest.mark.parametrize(("name", "families", "adapter", "sampling"), OTHERS, ids=[each[0] for each in OTHERS])

@@ -78,7 +78,7 @@ class Children:
             process.join()
 
 
-def fork(target: Callable[[], object], environ: Mapping[str, str], log: Path, ranks: int = 0) -> Children:
+def fork(target: Callable[[], int | None], environ: Mapping[str, str], log: Path, ranks: int = 0) -> Children:
     """Start a function in a process with an environment and a log, or in so many ranks that share the log."""
     store, added = None, [{}]
     if ranks:
@@ -94,7 +94,7 @@ def fork(target: Callable[[], object], environ: Mapping[str, str], log: Path, ra
     return Children(processes, store)
 
 
-def run_ranks(target: Callable[[], object], ranks: int, folder: Path, timeout_s: float = 600) -> tuple[int, str]:
+def run_ranks(target: Callable[[], int | None], ranks: int, folder: Path, timeout_s: float = 600) -> tuple[int, str]:
     """Run a function in so many ranks, with $FOUND for a folder; return the exit code, and what they wrote."""
     log = folder / "ranks.log"
     log.touch()
@@ -128,7 +128,7 @@ def _start(launcher: LocalLauncher, command: Sequence[str], log: int) -> Any:
     return fork(work, environ, Path(f"/proc/self/fd/{log}").resolve(), ranks)
 
 
-def _work(target: Callable[[], object], environ: Mapping[str, str], folder: str, log: Path) -> None:
+def _work(target: Callable[[], int | None], environ: Mapping[str, str], folder: str, log: Path) -> None:
     os.setsid()
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):

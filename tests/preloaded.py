@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from torch.distributed import TCPStore
+from torch.distributed.elastic.utils.distributed import create_c10d_store
 
 from genrun.runner.launch.local import InlineLauncher, LocalLauncher, TorchrunLauncher
 from genrun.runner.launch.protocol import WORKER
@@ -38,7 +38,7 @@ MOMENT_S, GRACE_S = 0.5, 10.0
 class Children:
     """Forked processes, as `subprocess.Popen` shows a program. One that fails ends the others."""
 
-    def __init__(self, processes: Sequence[ForkServerProcess], store: TCPStore | None = None) -> None:
+    def __init__(self, processes: Sequence[ForkServerProcess], store: Any = None) -> None:
         self._processes, self._store = processes, store
 
     def poll(self) -> int | None:
@@ -82,7 +82,7 @@ def fork(target: Callable[[], int | None], environ: Mapping[str, str], log: Path
     """Start a function in a process with an environment and a log, or in so many ranks that share the log."""
     store, added = None, [{}]
     if ranks:
-        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        store = create_c10d_store(is_server=True, server_addr="127.0.0.1", server_port=0, wait_for_workers=False)
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
         sizes = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
         added = [{**meeting, **sizes, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]

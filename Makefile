@@ -9,7 +9,7 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
   echo "genrun needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
 [ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 endef
-.PHONY: demo test lint golden docs site format clean
+.PHONY: demo test test-unit test-e2e test-slurm lint golden docs site format clean
 
 # What develops genrun is not needed for it; where it is installed it serves.
 demo: $(if $(wildcard .venv/ready),.venv/ready,.venv/demo-ready)
@@ -17,9 +17,16 @@ demo: $(if $(wildcard .venv/ready),.venv/ready,.venv/demo-ready)
 	$(BIN)/genrun score demo
 	$(BIN)/genrun report demo
 
-test: .venv/ready
+test: test-unit test-e2e test-slurm
+
+test-unit: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not e2e" -n 2 --dist worksteal
+
+test-e2e: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m e2e -n 2 --dist loadgroup --ignore tests/slurm
+
+# They mostly wait, so that more of them run than there are cores.
+test-slurm: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m e2e -n 6 --dist worksteal tests/slurm
 
 lint: .venv/ready

@@ -1,10 +1,10 @@
-"""Run by torchrun in test_ranks.py: one item on groups of 1, 2 and 4 gloo ranks, and the ways in which it can fail."""
+"""Run by ranks of test_ranks.py: one item on groups of 1, 2 and 4 gloo ranks, and the ways in which it can fail."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,15 @@ def steps_of(family: str) -> int:
     return 3 if family in SLOW else 12 if family in LONG else 6
 
 
+@lru_cache(maxsize=1)
+def pipeline(family: str) -> Any:
+    """The pipeline of the last case: built once for all numbers of ranks."""
+    return build(family, torch.bfloat16 if family == "hunyuanvideo" else torch.float32)
+
+
 def digest(family: str, solver: str, exchange: Exchange, cache: dict[str, Any] | None = None) -> dict[str, Any]:
     """What a rank ends with."""
-    pipe = build(family, torch.bfloat16 if family == "hunyuanvideo" else torch.float32)
+    pipe = pipeline(family)
     calls = count_calls(pipe)
     with genrun.parallelize(pipe, solver, exchange=exchange, workers=8, cache=cache) as run:
         output = pipe(**{**call_kwargs(family), "num_inference_steps": steps_of(family)})
@@ -107,8 +113,3 @@ def main() -> None:
     found["after"] = digest("sd3", "ropa", GroupExchange())["bits"]
     Path(os.environ["FOUND"], f"{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    sys.exit(main())

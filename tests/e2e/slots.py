@@ -1,4 +1,4 @@
-"""Run by torchrun in test_slots.py: evaluations shared by two gloo ranks, beside one rank that makes them alone."""
+"""Run by ranks of test_slots.py: evaluations shared by two gloo ranks, beside one rank that makes them alone."""
 
 from __future__ import annotations
 
@@ -218,8 +218,3 @@ def main() -> None:
     if dist.get_rank() == 3:
         sys.exit(3)
     dist.barrier()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    sys.exit(main())

@@ -1,10 +1,9 @@
-"""Run by torchrun in test_stacks.py: caches and solvers on two gloo ranks that share an item, beside one rank alone."""
+"""Run by ranks of test_stacks.py: caches and solvers on two gloo ranks that share an item, beside one rank alone."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -180,8 +179,3 @@ def main() -> None:
             found |= {f"{axis} | {name}": result for name, result in walk(axis, family, slots, alone).items()}
     Path(os.environ["FOUND"], f"{rank}.json").write_text(json.dumps(found, indent=1))
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    sys.exit(main())

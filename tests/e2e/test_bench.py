@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from genrun.solvers import registry
+from tests.tiny.checkpoints import save
 
 # One process, which makes what they share once.
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("bench")]
 ROOT = Path(__file__).parents[2]
 MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"
-SAVE = "import sys; from tests.tiny import build; build('sd3').save_pretrained(sys.argv[1])"
 PROMPTS = 'a cat\na "dog" <script>alert(1)</script>\n'
 MODEL = ("--model", "checkpoint", "--steps", "6", "--guidance", "4", "--prompts", "prompts.txt", "--samples", "2")
 SMALL = ("--set", "model.dtype=float32", "--set", "sampling.height=32", "--set", "sampling.width=32")
@@ -41,7 +41,7 @@ def bench(folder: Path, *args: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
-    python(folder, SAVE, "checkpoint")
+    save("sd3", folder).rename(folder / "checkpoint")
     (folder / "prompts.txt").write_text(PROMPTS)
     return folder
 

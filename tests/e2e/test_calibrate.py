@@ -11,6 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from genrun.runner.cli import main
+from tests.preloaded import fork_workers
 
 pytestmark = pytest.mark.e2e
 
@@ -32,6 +33,7 @@ def _call(*arguments: str) -> Any:
 
 def test_a_job_is_calibrated_once_and_later_jobs_take_the_setting(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
+    fork_workers(monkeypatch)
     Path("job.yaml").write_text(yaml.safe_dump(JOB))
 
     few = _call("calibrate", "job.yaml", "--samples", "2")

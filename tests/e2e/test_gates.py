@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from genrun.adapters.media import read_frames, write_video
+from genrun.runner.cli import main
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.store.files import sha256_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Record, format_record
+from tests.preloaded import fork_workers
 
 # One process, which makes what they share once.
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("gates")]
 
-MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"
 SOUND, LOOSE = "ropa K=4", "ropa K=4 tolerance=0.6"
 ROPA = {"kind": "ropa", "workers": 4}
 GATES = {
@@ -47,17 +46,13 @@ JOB: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Lab:
-    """A folder with runs, and the command line."""
+    """A folder with runs, in which the command line is called."""
 
     folder: Path
 
     def genrun(self, *args: str, codes: tuple[int, ...] = (0,)) -> Any:
-        environ = {**os.environ, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", MAIN, *args, "--json"]
-        ran = subprocess.run(
-            command, cwd=self.folder, env=environ, capture_output=True, text=True, timeout=500, check=False
-        )
-        assert ran.returncode in codes, ran.stderr
+        ran = CliRunner().invoke(main, [*args, "--json"], prog_name="genrun")
+        assert ran.exit_code in codes, ran.output
         return json.loads(ran.stdout.splitlines()[-1])
 
     def submit(self, name: str, job: dict[str, Any]) -> RunFolder:
@@ -73,8 +68,12 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    return Lab(tmp_path_factory.mktemp("planted"))
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("planted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        fork_workers(patch)
+        yield Lab(folder)
 
 
 @pytest.fixture(scope="module")

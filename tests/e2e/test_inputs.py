@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from genrun.adapters.media import read_frames, write_video
+from genrun.runner.cli import main
 from genrun.runner.store.folder import RunFolder
+from tests.preloaded import fork_workers
 from tests.tiny.conditioned import KINDS, plain_pictures, write_files
 
 pytestmark = pytest.mark.e2e
 
-MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"
 ROOT = Path(__file__).parents[2]
 DEMO_CLIP = ROOT / "adapters" / "demo" / "weights" / "demo-clip"
 SOLVERS = ["sequential", {"kind": "paradigms", "workers": 3, "tolerance": 0.0}]
 
 
 def genrun(folder: Path, *arguments: str, code: int = 0) -> Any:
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", MAIN, *arguments, "--json"]
-    ran = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300, check=False)
-    assert ran.returncode == code, ran.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        fork_workers(patch)
+        ran = CliRunner().invoke(main, [*arguments, "--json"], prog_name="genrun")
+    assert ran.exit_code == code, ran.output
     return ran.stderr if code else json.loads(ran.stdout.splitlines()[-1])
 
 

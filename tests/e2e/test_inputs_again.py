@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from genrun import api
 from genrun.runner.store.folder import RunFolder
+from tests.preloaded import fork_workers
 from tests.tiny.additions import save_controlnet, save_ip_adapter, save_lora
 from tests.tiny.checkpoints import save
 from tests.tiny.conditioned import KINDS, write_files
@@ -107,6 +108,7 @@ def write_gguf(path: Path, tensors: Mapping[str, Any]) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_items_are_made_again_exported_and_reported(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
+    fork_workers(monkeypatch)
     case = CASES[name]
     document = {
         "model": {**case.model, "dtype": "float32"},

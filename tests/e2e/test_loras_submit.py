@@ -12,6 +12,7 @@ from genrun import api
 from genrun.adapters.adapter import Adapter
 from genrun.adapters.pipeline import loading
 from genrun.runner.store.folder import RunFolder
+from tests.preloaded import fork_workers
 from tests.tiny.additions import save_lora
 from tests.tiny.checkpoints import save
 
@@ -45,7 +46,10 @@ def made(root: Path, job: dict[str, Any], name: str) -> dict[str, tuple[str, str
 
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_loras_have_the_bits_of_diffusers_under_every_solver_and_on_two_ranks(family: str, tmp_path: Path) -> None:
+def test_loras_have_the_bits_of_diffusers_under_every_solver_and_on_two_ranks(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork_workers(monkeypatch)
     checkpoint, sampling = save(family, tmp_path), {"steps": 3, **FAMILIES[family]}
     plain = loading.load(Adapter("auto", "any"), checkpoint, dtype="float32", device="cpu")
     name, model = denoiser(plain)

@@ -1,7 +1,8 @@
 """Every adapter, and `auto` on the pipelines that have none, through `genrun submit` to media files, on tiny checkpoints.
 
 Each with its kind of guidance, in float32 and bfloat16; every solver at tolerance 0 gives the sequential one's bits.
-(The unit tests claim the same of the pipelines alone.)
+(The unit tests claim the same of the pipelines alone.) One shipped job is submitted by the program and made by programs; the
+others are submitted in Python and made by workers that are forked.
 """
 
 import json
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 import yaml
 
+from genrun import api
 from genrun.adapters.media import read_frames
 from genrun.runner.store.folder import RunFolder
 from genrun.solvers import registry
+from tests.preloaded import fork_workers
 from tests.tiny import LLAVA, picture
 from tests.tiny.checkpoints import save
 
@@ -39,6 +42,7 @@ SHIPPED = [
     ("sd35.yaml", "sd3", {**SMALL, "negative_prompt": "gray"}),
     ("flux.yaml", "flux", SMALL),
 ]
+BY_PROGRAMS = "sd35.yaml"
 SHORT = {"max_sequence_length": 16}
 BLOCKS = {"options": {**SHORT, "spatio_temporal_guidance_blocks": [1]}}
 OWN_SIZE = {"options": {**SHORT, "use_resolution_binning": False}}
@@ -77,6 +81,13 @@ def submit(folder: Path, job: dict[str, Any]) -> RunFolder:
     return RunFolder.open(Path(json.loads(ran.stdout)["run"]))
 
 
+def submit_here(folder: Path, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    (folder / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    monkeypatch.chdir(folder)
+    fork_workers(monkeypatch)
+    return RunFolder.open(api.submit("job.yaml").path)
+
+
 def check(folder: RunFolder, models: int, size: tuple[int, ...]) -> None:
     """Every item is a picture of its size, and its pair's other item has the same bits."""
     items, records = folder.items(), folder.records()
@@ -99,7 +110,7 @@ def pixels(folder: RunFolder, media: str, size: tuple[int, ...]) -> bytes:
 
 @pytest.mark.parametrize(("name", "family", "sampling"), SHIPPED)
 def test_a_shipped_job_makes_media_on_a_tiny_checkpoint(
-    tmp_path: Path, name: str, family: str, sampling: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, family: str, sampling: dict[str, Any]
 ) -> None:
     job = {
         "extends": str(ROOT / "jobs" / name),
@@ -112,12 +123,18 @@ def test_a_shipped_job_makes_media_on_a_tiny_checkpoint(
         "output": {"save_latents": True},
         "matrix": {"model.dtype": DTYPES, "solver": SOLVERS},
     }
-    check(submit(tmp_path, job), 1, (sampling.get("num_frames", 1), 64, 64))
+    folder = submit(tmp_path, job) if name == BY_PROGRAMS else submit_here(tmp_path, job, monkeypatch)
+    check(folder, 1, (sampling.get("num_frames", 1), 64, 64))
 
 
 @pytest.mark.parametrize(("name", "families", "adapter", "sampling"), OTHERS, ids=[each[0] for each in OTHERS])
 def test_other_pipelines_make_media_by_folder(
-    tmp_path: Path, name: str, families: tuple[str, ...], adapter: str | None, sampling: dict[str, Any]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    families: tuple[str, ...],
+    adapter: str | None,
+    sampling: dict[str, Any],
 ) -> None:
     named = {} if adapter is None else {"adapter": adapter}
     models = [
@@ -134,7 +151,7 @@ def test_other_pipelines_make_media_by_folder(
         "matrix": {"model": models, "solver": SOLVERS},
     }
     side = sampling.get("height", 8)
-    folder = submit(tmp_path, job)
+    folder = submit_here(tmp_path, job, monkeypatch)
     check(folder, len(families), (sampling.get("num_frames", 1), side, side))
     heard = {json.dumps(record.sound) for record in folder.records().values()}
     assert heard == {json.dumps({"rate": 24000, "channels": 2} if name == "sound" else {})}
@@ -144,7 +161,7 @@ def test_other_pipelines_make_media_by_folder(
     ("name", "families", "sampling"), PICTURES, ids=[f"from-picture-{each[0]}" for each in PICTURES]
 )
 def test_pipelines_that_start_from_a_picture_make_media(
-    tmp_path: Path, name: str, families: tuple[str, ...], sampling: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, families: tuple[str, ...], sampling: dict[str, Any]
 ) -> None:
     picture().save(tmp_path / "start.png")
     models = [
@@ -160,7 +177,7 @@ def test_pipelines_that_start_from_a_picture_make_media(
         "output": {"save_latents": True},
         "matrix": {"model": models, "solver": SOLVERS},
     }
-    folder = submit(tmp_path, job)
+    folder = submit_here(tmp_path, job, monkeypatch)
     (size,) = {read_frames(folder.path / str(each.media)).shape[1:3] for each in folder.records().values()}
     check(folder, len(families), (sampling.get("num_frames", 1), *size))
     assert name == "hunyuan15" or size == (64, 64)

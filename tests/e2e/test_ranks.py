@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e import ranks
+from tests.preloaded import run_ranks
+
 # One process, which makes what they share once.
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("ranks")]
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4", "-m", "tests.e2e.ranks"]
-    environ = {**os.environ, "FOUND": str(folder), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    code, wrote = run_ranks(ranks.main, 4, folder)
+    assert code == 0, wrote[-4000:]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(4)]
 
 

@@ -1,38 +1,55 @@
-"""A real, tiny diffusers pipeline from job to verified run: the same bytes however many ranks make them."""
+"""A real, tiny diffusers pipeline from job to verified run: the same bytes however many ranks make them.
+
+The first runs, on one rank and on two that share the items, are made by programs as a user starts them; the others by the
+same commands here, whose workers are forked.
+"""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from genrun.runner.cli import main
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import format_record
+from tests.preloaded import fork_workers
+from tests.tiny.checkpoints import save
 
 # One process, which makes what they share once.
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("run_tiny")]
 
-SAVE = "import sys; from tests.tiny import build; build('sd3').save_pretrained(sys.argv[1])"
 MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"
 ROOT = Path(__file__).parents[2]
 
 
-def python(folder: Path, code: str, *args: str) -> str:
+def program(folder: Path, *args: str) -> str:
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", code, *args]
+    command = [sys.executable, "-c", MAIN, *args]
     ran = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 
 
-def submit(folder: Path, runs: str, *sets: str) -> RunFolder:
+def here(folder: Path, *args: str) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        fork_workers(patch)
+        ran = CliRunner().invoke(main, args, prog_name="genrun")
+    assert ran.exit_code == 0, ran.output
+    return ran.stdout
+
+
+def submit(folder: Path, runs: str, *sets: str, genrun: Callable[..., str] = program) -> RunFolder:
     options = [word for text in (f"output.dir={runs}", *sets) for word in ("--set", text)]
-    counts = json.loads(python(folder, MAIN, "submit", "job.yaml", "--json", *options))
+    counts = json.loads(genrun(folder, "submit", "job.yaml", "--json", *options))
     assert (counts["items"], counts["done"], counts["failed"]) == (4, 4, 0)
     return RunFolder.open(Path(counts["run"]))
 
@@ -44,10 +61,10 @@ def hashes(folder: RunFolder) -> dict[str, tuple[Any, Any]]:
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    python(folder, SAVE, "checkpoint")
+    save("sd3", folder)
     job = {
         "name": "tiny",
-        "model": {"checkpoint": "checkpoint", "dtype": "float32"},
+        "model": {"checkpoint": "sd3", "dtype": "float32"},
         "prompts": ["a cat", 'a "dog"\n<script> 🐦'],
         "sampling": {"steps": 4, "height": 32, "width": 32, "guidance_scale": 4.0},
         "matrix": {"solver": ["sequential", {"kind": "ropa", "workers": 4}]},
@@ -62,9 +79,11 @@ def alone(bench: Path) -> RunFolder:
     return submit(bench, "alone")
 
 
-@pytest.mark.parametrize("axis", ["data", "time"])
-def test_two_ranks_make_the_same_bytes_as_one(bench: Path, alone: RunFolder, axis: str) -> None:
-    together = submit(bench, axis, "launch.kind=torchrun", f"parallel.{axis}=2")
+@pytest.mark.parametrize(("axis", "genrun"), [("data", program), ("time", here)], ids=["data", "time"])
+def test_two_ranks_make_the_same_bytes_as_one(
+    bench: Path, alone: RunFolder, axis: str, genrun: Callable[..., str]
+) -> None:
+    together = submit(bench, axis, "launch.kind=torchrun", f"parallel.{axis}=2", genrun=genrun)
     assert hashes(together) == hashes(alone)
     ranks = {path.name for path in together.logs.glob("*/rank-*.log")}
     assert ranks == {"rank-0.log", "rank-1.log"}
@@ -72,7 +91,8 @@ def test_two_ranks_make_the_same_bytes_as_one(bench: Path, alone: RunFolder, axi
 
 def test_groups_that_run_out_of_items_join_the_last_one_and_make_the_same_bytes(bench: Path, alone: RunFolder) -> None:
     """Four items on three ranks: three apart, those of one point a round first; the last on all ranks together."""
-    elastic = submit(bench, "elastic", "launch.kind=torchrun", "launch.processes=3", "parallel.elastic=true")
+    sets = ("launch.kind=torchrun", "launch.processes=3", "parallel.elastic=true")
+    elastic = submit(bench, "elastic", *sets, genrun=here)
     assert hashes(elastic) == hashes(alone)
     workers = {item.id: item.solver.get("workers", 1) for item in elastic.items()}
     made = sorted((workers[item_id], record.mesh["time"]) for item_id, record in elastic.records().items())
@@ -81,7 +101,7 @@ def test_groups_that_run_out_of_items_join_the_last_one_and_make_the_same_bytes(
 
 def test_a_picture_is_made_again_from_its_own_metadata(bench: Path, alone: RunFolder) -> None:
     item = alone.items()[1]
-    verdict = json.loads(python(bench, MAIN, "rerun", str(alone.media_path(item, ".png")), "--json"))
+    verdict = json.loads(here(bench, "rerun", str(alone.media_path(item, ".png")), "--json"))
     assert verdict["identical"]
     assert (verdict["item"], verdict["frames_max"], verdict["latents_rms"]) == (item.id, 0, 0.0)
 
@@ -94,6 +114,6 @@ def test_latents_whose_decoding_failed_are_decoded_later_to_the_same_bytes(bench
     failed = replace(record, status="failed", media=None, sha256=None, error={"kind": "decode"})
     alone.record_path(item.id).write_bytes(format_record(failed))
     alone.media_path(item, ".png").unlink()
-    python(bench, MAIN, "decode", str(alone.path))
+    here(bench, "decode", str(alone.path))
     assert hashes(alone) == before
-    python(bench, MAIN, "verify", str(alone.path))
+    here(bench, "verify", str(alone.path))

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e import slots
+from tests.preloaded import run_ranks
+
 # One process, which makes what they share once.
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("slots")]
-ROOT = Path(__file__).parents[2]
 
 ROUNDING = 1e-6
 """Of float32 over a few steps, in units of the largest value."""
@@ -25,13 +23,9 @@ BATCHED = {"sd2 float32": 2e-5}
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the four ranks found. The last thing they try ends one of them, with code 3."""
     folder = tmp_path_factory.mktemp("slots")
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4", "-m", "tests.e2e.slots"]
-    environ = {**os.environ, "FOUND": str(folder), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=600
-    )
+    _, wrote = run_ranks(slots.main, 4, folder)
     files = [folder / f"{rank}.json" for rank in range(4)]
-    assert all(file.exists() for file in files), done.stderr[-4000:]
+    assert all(file.exists() for file in files), wrote[-4000:]
     return [json.loads(file.read_text()) for file in files]
 
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from genrun.adapters.parallel.support import DOUBLED
+from tests.e2e import stacks
 from tests.e2e.stacks import FAMILIES
+from tests.preloaded import run_ranks
 from tests.tiny import build
 
 # One process, which makes what they share once.
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stacks")]
-ROOT = Path(__file__).parents[2]
 
 ROUNDING = 2e-6
 """Of float32 over a few steps, in units of the largest value: the bound of the same meshes without a cache."""
@@ -30,12 +27,8 @@ REPLICATED = 0.04
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the first of the two ranks found."""
     folder = tmp_path_factory.mktemp("stacks")
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "tests.e2e.stacks"]
-    environ = {**os.environ, "FOUND": str(folder), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    code, wrote = run_ranks(stacks.main, 2, folder)
+    assert code == 0, wrote[-4000:]
     ranks = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
     assert ranks[0] == ranks[1]
     return ranks[0]

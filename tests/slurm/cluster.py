@@ -53,7 +53,8 @@ GresTypes=gpu
 SlurmdTimeout=9
 SlurmctldTimeout=5
 KillWait=3
-MinJobAge=300
+# Longer than any test, so that slurmctld forgets what it is made to forget and nothing else.
+MinJobAge=3600
 InactiveLimit=0
 Waittime=0
 MessageTimeout=10
@@ -118,12 +119,20 @@ class Cluster:
     @property
     def environ(self) -> dict[str, str]:
         """What a user of this cluster has in the environment."""
-        return {"SLURM_CONF": str(self.conf), "PATH": PATH}
+        return {"SLURM_CONF": str(self.conf), "PATH": f"{self.lab / 'bin'}:{PATH}"}
+
+    @property
+    def asked(self) -> Path:
+        """Where each call of sacct by a user of this cluster is noted."""
+        return self.lab / "asked"
 
     def up(self) -> None:
         """Start everything, and wait until the nodes are idle."""
-        for folder in ("state", "spool"):
+        for folder in ("state", "spool", "bin"):
             (self.lab / folder).mkdir(exist_ok=True)
+        noting = self.lab / "bin" / "sacct"
+        noting.write_text(f'#!/bin/sh\necho "$@" >>{self.asked}\nexec {shutil.which("sacct", path=PATH)} "$@"\n')
+        noting.chmod(0o755)
         self._configure()
         key = self.lab / "munge.key"
         key.write_bytes(os.urandom(128))

@@ -19,7 +19,7 @@ from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.lease import holdings
 from genrun.runner.store.verify import verify
 from tests.fakes import faults, worker
-from tests.slurm.cluster import PATH, Cluster, missing, running, tail, until
+from tests.slurm.cluster import Cluster, missing, running, tail, until
 
 ROOT = Path(__file__).parents[2]
 ACCOUNTING = "GENRUN_SLURM_ACCOUNTING"
@@ -147,15 +147,32 @@ def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, Any, Non
                 report.sections.append(("Slurm and the runs", lent.describe()))
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that may ask the accounts on a cluster without them, and on one with them."""
+    if "accounting" in metafunc.fixturenames and metafunc.definition.get_closest_marker("accounts"):
+        metafunc.parametrize("accounting", [False, True], ids=["plain", "accounts"], indirect=True)
+
+
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A cluster of its own for one test: it starts in half a second, with accounts (where ACCOUNTING is set) in two."""
-    accounting = bool(os.environ.get(ACCOUNTING))
+def accounting(request: pytest.FixtureRequest) -> bool:
+    """Whether the test's cluster keeps accounts: where ACCOUNTING is set all of them do."""
+    return bool(getattr(request, "param", False) or os.environ.get(ACCOUNTING))
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest, accounting: bool) -> Iterator[Cluster]:
+    """A cluster of its own for one test: it starts in half a second, with accounts in two.
+
+    With accounts genrun does nothing else than ask them where slurmctld has forgotten a job. That this needs no other test
+    than those with the mark `accounts` is looked at here.
+    """
     lacking = missing(accounting=accounting)
     if lacking:
         pytest.skip(f"no {', '.join(lacking)}: see README.md beside this file")
     with running(accounting=accounting) as found:
         yield found
+        asked = found.asked.read_text() if found.asked.exists() else ""
+    assert not asked or accounting or request.node.get_closest_marker("accounts"), f"the mark `accounts` lacks: {asked}"
 
 
 @pytest.fixture
@@ -167,7 +184,7 @@ def lab(cluster: Cluster, tmp_path: Path) -> Lab:
 def make_lab(cluster: Cluster, path: Path) -> Lab:
     """Return a lab in a folder."""
     environ = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", faults.FOLDER: str(path / "faults")}
-    return Lab(cluster, path, {**cluster.environ, **environ, "PATH": PATH})
+    return Lab(cluster, path, {**cluster.environ, **environ})
 
 
 def wrap(lab: Lab, program: str, text: str) -> Lab:

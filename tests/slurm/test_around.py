@@ -47,6 +47,7 @@ def test_what_slurmctld_has_forgotten_is_told_by_the_accounts(accounted: Lab) ->
     assert checks["sacct"].found == "accounting answers"
 
 
+@pytest.mark.accounts
 def test_doctor_knows_a_cluster_that_answers_from_one_that_does_not(cluster: Cluster) -> None:
     commands = Commands({**os.environ, **cluster.environ})
     checks = {check.name: check for check in examine(commands)}

@@ -201,6 +201,7 @@ def test_a_lost_node_is_replaced_while_the_cut_off_task_goes_on(lab: Lab) -> Non
     lab.check_whole()
 
 
+@pytest.mark.accounts
 def test_a_stopped_slurmctld_stops_no_task(lab: Lab) -> None:
     job = begin(lab, count=24)
     lab.cluster.kill("slurmctld", signal.SIGTERM)
@@ -299,6 +300,7 @@ def test_workers_that_fail_everywhere_give_up_in_the_end(lab: Lab) -> None:
     lab.finish()
 
 
+@pytest.mark.accounts
 def test_a_storm_of_faults_on_eight_tasks_of_two_ranks(lab: Lab) -> None:
     lab.write_job(120, launch={"array": 8, "gpus": 2, "partition": "low"})
     for moment in ("sampling", "half-written", "moved", "recorded"):

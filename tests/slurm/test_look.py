@@ -92,6 +92,7 @@ def test_status_on_a_machine_without_slurm_tells_what_the_run_folder_knows(lab: 
     assert [job, "items", "2", "COMPLETED", "0"] == said.stdout.splitlines()[-1].split()[:5]
 
 
+@pytest.mark.accounts
 def test_a_number_that_is_used_again_after_a_wipe_is_not_taken_for_ours(lab: Lab) -> None:
     lab.write_job(40, launch={"array": 1, "gpus": 1})
     job = lab.submit(nap=1)

@@ -15,8 +15,8 @@ equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with three things 
   left of this with one worker.
 
 Here is the loop: evaluate the nodes and the probes, learn, correct the front and all states after it, move it, and choose
-new nodes. Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory is
-eight latents a worker: a secant of two, a node's state, the one evaluated, its output and prediction, and states between
+new nodes. Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory
+is eight latents a worker: a secant of two, a node's state, the one evaluated, its output and prediction, and states between
 nodes. `tuning.py` has the constants.
 """
 

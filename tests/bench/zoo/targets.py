@@ -33,10 +33,12 @@ WORKERS = (1, 8, 2, 4, 16)
 PEERS = ("ropa", "parasolver-turbo", "parasolver", "paradigms", "chords")
 FEWER = {"own scheduler": (), "UniPC": "UniPCMultistepScheduler", "DPM++ 2M": "DPMSolverMultistepScheduler"}
 TARGETS = {
-    0.02: {1: 1.8, 2: 1.8, 4: 1.5, 8: 1.5, 16: 1.5},
-    0.05: {1: 2.0, 2: 2.4, 4: 1.7, 8: 1.3, 16: 1.5},
+    0.02: {2: 1.8, 4: 1.5, 8: 1.5, 16: 1.5},
+    0.05: {2: 2.4, 4: 1.7, 8: 1.3, 16: 1.5},
 }
-"""Wanted: the cost of the best other over that of `collocation`, by error and K; at K = 1 over fewer steps."""
+"""Wanted: the cost of the best other over that of `collocation`, by error and K."""
+TARGETS_ALONE = {0.02: {"cache-dit": 1.5, "UniPC": 1.8}, 0.05: {"cache-dit": 1.5, "UniPC": 2.0}}
+"""Wanted at K = 1: the cost of each of these over that of `collocation`."""
 MOST_TRIES = 5
 
 
@@ -247,7 +249,7 @@ def summarize(out: Path, samples: int) -> None:
     """Print a table of costs for each K, and last the ratios beside what is wanted of their mean over the models."""
     lines = [json.loads(path.read_text()) for path in sorted(out.glob(f"*/n{samples}/line-*.json"))]
     models = [name for name in REPORTED if any(line["model"] == name for line in lines)]
-    ratios: dict[tuple[float, int], list[float]] = {}
+    ratios: dict[tuple[float, str], list[float]] = {}
     for k in sorted({line["workers"] for line in lines}):
         print(f"\n| K = {k} | " + " | ".join(f"{name} {error:g}" for name in models for error in ERRORS) + " |")
         print("|---|" + "---|" * (len(models) * len(ERRORS)))
@@ -259,17 +261,24 @@ def summarize(out: Path, samples: int) -> None:
             for error in ERRORS:
                 costs = {kind: line.get(str(error), (None, False)) for (of, kind), line in own.items() if of == name}
                 mine, _ = costs.pop("collocation", (None, False))  # a bound understates the ratio
-                others = [cost for cost, _ in costs.values() if cost is not None]
-                if mine is not None and others:
-                    ratios.setdefault((error, k), []).append(min(others) / mine)
-    print(
-        "\n| best other over collocation, mean of the models | "
-        + " | ".join(f"K = {k}" for k in sorted(WORKERS))
-        + " |"
-    )
-    print("|---|" + "---|" * len(WORKERS))
+                if mine is None:
+                    continue
+                if k == 1:
+                    for kind in TARGETS_ALONE[error]:
+                        if kind in costs:  # what 49 steps do not reach takes 50 at least
+                            ratios.setdefault((error, kind), []).append((costs[kind][0] or STEPS) / mine)
+                elif others := [cost for cost, _ in costs.values() if cost is not None]:
+                    ratios.setdefault((error, f"K = {k}"), []).append(min(others) / mine)
+    wanted = {
+        error: {**TARGETS_ALONE[error], **{f"K = {k}": ratio for k, ratio in TARGETS[error].items()}}
+        for error in ERRORS
+    }
+    columns = list(wanted[ERRORS[0]])
+    titles = [column if column.startswith("K") else f"K = 1: {column}" for column in columns]
+    print("\n| other over collocation, mean of the models | " + " | ".join(titles) + " |")
+    print("|---|" + "---|" * len(columns))
     for error in ERRORS:
-        cells = [_verdict(ratios.get((error, k), []), TARGETS[error][k]) for k in sorted(WORKERS)]
+        cells = [_verdict(ratios.get((error, column), []), ratio) for column, ratio in wanted[error].items()]
         print(f"| at {error:g} | " + " | ".join(cells) + " |")
 
 
@@ -278,6 +287,4 @@ def _verdict(ratios: Sequence[float], wanted: float) -> str:
         return "not measured"
     mean = statistics.fmean(ratios)
     each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    missing = len(REPORTED) - len(ratios)
-    verdict = f"{missing} models missing" if missing else "met" if mean >= wanted else "not met"
-    return f"{mean:.2f} ({each}); wanted {wanted:g}: {verdict}"
+    return f"{mean:.2f} ({each}); wanted {wanted:g}: {'met' if mean >= wanted else 'not met'}"

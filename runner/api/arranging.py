@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genrun.runner.api.calls import QUIET, Listener
 from genrun.runner.api.jobs import AnyJob, calibrate, load_job
-from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:

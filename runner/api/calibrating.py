@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import submitting
-from genrun.runner.api.arguments import checked
+from genrun.runner.api.calls import QUIET, Listener, checked
 from genrun.runner.api.jobs import AnyJob, load_job, with_runs
-from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.errors import RunError, UsageError
 from genrun.runner.job import certificates
 from genrun.runner.job.certificates import Certificate

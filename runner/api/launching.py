@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.api.listener import QUIET, Listener
+from genrun.runner.api.calls import QUIET, Listener
 from genrun.runner.api.run import Run
 from genrun.runner.errors import GenrunError, StoreError, UsageError
 

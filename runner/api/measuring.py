@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.api.arguments import checked
-from genrun.runner.api.listener import QUIET, Listener
+from genrun.runner.api.calls import QUIET, Listener, checked
 from genrun.runner.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
-from genrun.runner.api.arguments import checked
+from genrun.runner.api.calls import QUIET, Listener, checked
 from genrun.runner.api.jobs import AnyJob, load_job
-from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.api.state import AnyRun, JobName, run_folder
 from genrun.runner.errors import UsageError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrun.runner.api.arguments import checked
+from genrun.runner.api.calls import checked
 from genrun.runner.api.jobs import AnyJob, load_job
 from genrun.runner.errors import UsageError
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import RUNS
-from genrun.runner.api.arguments import checked
-from genrun.runner.api.listener import QUIET, Listener
+from genrun.runner.api.calls import QUIET, Listener, checked
 from genrun.runner.api.state import AnyRun, run_folder
 from genrun.runner.errors import UsageError
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import RUNS
-from genrun.runner.api.arguments import checked
-from genrun.runner.api.listener import QUIET, Listener
+from genrun.runner.api.calls import QUIET, Listener, checked
 from genrun.runner.errors import UnreadableError, UsageError
 from genrun.runner.store import runs as store
 from genrun.runner.store.folder import RunFolder

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genrun.runner.api import RUNS, launching
-from genrun.runner.api.arguments import checked
 from genrun.runner.api.arranging import arrange
+from genrun.runner.api.calls import QUIET, Listener, checked
 from genrun.runner.api.jobs import AnyJob, as_begun, with_runs
 from genrun.runner.api.launching import Submission, is_at_work, launch
-from genrun.runner.api.listener import QUIET, Listener
 from genrun.runner.api.state import AnyRun, find_item, run_folder
 from genrun.runner.errors import SubmissionRefusedError, UsageError
 

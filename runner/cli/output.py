@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genrun.runner.api import RUNS
-from genrun.runner.api.listener import Listener, Opened, Silent
+from genrun.runner.api.calls import Listener, Opened, Silent
 
 if TYPE_CHECKING:
     from rich.console import Console

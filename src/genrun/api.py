@@ -5,10 +5,10 @@ here imports torch before it is needed.
 """
 
 from genrun.runner.api.calibrating import Calibration, calibrate_tolerance
+from genrun.runner.api.calls import ConsoleListener, Listener
 from genrun.runner.api.housekeeping import ListedRun, Removal, collect_garbage, remove, runs
 from genrun.runner.api.jobs import AnyJob, Forecast, calibrate, estimate_memory, forecast, load_job, plan
 from genrun.runner.api.launching import Failure, Submission
-from genrun.runner.api.listener import ConsoleListener, Listener
 from genrun.runner.api.measuring import Bench, RanksBench, bench, bench_ranks
 from genrun.runner.api.nights import history, nightly, pin, unpin
 from genrun.runner.api.prompts import ListedPrompt, PromptList, list_prompts

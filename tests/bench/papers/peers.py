@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import statistics
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.bench.papers.measure import Lab, Measured, Setting
+from tests.bench.zoo.published import importing, quiet
 from tests.bench.zoo.sampling import rmse
 
 
@@ -40,7 +38,7 @@ def paradigms(lab: Lab, setting: Setting, window: int, tolerance: float) -> Meas
 
 def parasolver(lab: Lab, setting: Setting, clone: Path, window: int, tolerance: float) -> Measured:
     """Measure `parasolver_forward` of a clone of github.com/Jianrong-Lu/ParaSolver, one process, M = 1, guidance 7.5."""
-    with _importing(clone):
+    with importing(clone):
         pipeline = import_module(
             "sd_parasolver.stablediffusion_parasolver_ddim_mp"
         ).ParaSolverDDIMStableDiffusionPipeline
@@ -49,7 +47,7 @@ def parasolver(lab: Lab, setting: Setting, clone: Path, window: int, tolerance: 
 
     def sample(caption: str, generator: torch.Generator) -> Tensor:
         # It times itself with CUDA events, and prints.
-        with mock.patch("torch.cuda.Event"), mock.patch("torch.cuda.synchronize"), _quiet():
+        with mock.patch("torch.cuda.Event"), mock.patch("torch.cuda.synchronize"), quiet():
             found, _ = pipe.parasolver_forward(
                 caption,
                 num_inference_steps=setting.steps,
@@ -92,18 +90,3 @@ def _measured(lab: Lab, setting: Setting, pipe: Any, sample: Callable[[str, torc
         nfe.append(sum(rows) / 2)
         errors.append(rmse(latents, reference.x))
     return Measured(*map(statistics.fmean, (rounds, nfe, errors)))
-
-
-@contextlib.contextmanager
-def _importing(clone: Path) -> Iterator[None]:
-    sys.path.insert(0, str(clone))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(clone))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield

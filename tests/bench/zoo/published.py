@@ -101,7 +101,7 @@ def sample(setting: Setting, sampler: Sampler, pairs: Sequence[Pair], tolerance:
     if setting.kind == "cache-dit":
         return cache_dit(sampler, pairs, tolerance, **setting.options)
     # They time themselves, and print.
-    with mock.patch("torch.cuda.Event"), mock.patch("torch.cuda.synchronize"), _quiet():
+    with mock.patch("torch.cuda.Event"), mock.patch("torch.cuda.synchronize"), quiet():
         made = PUBLISHED[setting.kind](clones, setting.workers, tolerance, **setting.options)
         return together(sampler, pairs, made)
 
@@ -181,7 +181,7 @@ def paradigms(clones: Path, workers: int, tolerance: float) -> Method:
 
 def parasolver(clones: Path, workers: int, tolerance: float, preconditioning: int) -> Method:
     """ParaSolver: `parasolver_forward` of its DDIM pipeline, N subintervals, one process."""
-    with _importing(clones / "ParaSolver"):
+    with importing(clones / "ParaSolver"):
         pipeline = import_module(
             "sd_parasolver.stablediffusion_parasolver_ddim_mp"
         ).ParaSolverDDIMStableDiffusionPipeline
@@ -212,7 +212,7 @@ def parataa(clones: Path, workers: int, tolerance: float, order: int, memory: in
     """ParaTAA: `ParallelDDIM`, a window of K steps; memory 1 is its plain fixed-point iteration."""
     # It imports torchvision to save pictures.
     with (
-        _importing(clones / "ParaTAA-Diffusion"),
+        importing(clones / "ParaTAA-Diffusion"),
         mock.patch.dict(sys.modules, {"torchvision": ModuleType("torchvision"), "torchvision.utils": mock.Mock()}),
     ):
         module: Any = import_module("parallel_sd")
@@ -280,7 +280,7 @@ STARTS = (
 
 def chords(clones: Path, workers: int, core: float, starts: str) -> Method:
     """CHORDS: the `core`-th result, with the steps of its SD3 or of its CogVideoX pipeline; 0 leaps to the end."""
-    with _importing(clones / "CHORDS"):
+    with importing(clones / "CHORDS"):
         solver = import_module("algorithms.chords").CHORDS
         steps: Any = import_module("snippets.scheduler")
 
@@ -452,7 +452,8 @@ def _pipeline(pipeline: Any, scheduler: Any, sampler: Sampler, ask: Ask, *, guid
 
 
 @contextlib.contextmanager
-def _importing(clone: Path) -> Iterator[None]:
+def importing(clone: Path) -> Iterator[None]:
+    """Import from a clone of a repository that is no package."""
     sys.path.insert(0, str(clone))
     try:
         yield
@@ -461,6 +462,7 @@ def _importing(clone: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Print nothing."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield

@@ -13,12 +13,13 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from genrun.runner.api.calibrating import PILOTS
 from genrun.solvers import registry
 from genrun.solvers.contract import Solution
 from genrun.solvers.sequential import Sequential
@@ -30,6 +31,8 @@ from .sampling import Pair, Sampler, rmse
 STEPS, GUIDANCE = 50, 5.0
 ERRORS = (0.02, 0.05)
 WORKERS = (1, 8, 2, 4, 16)
+OURS = ("collocation", "collocation, calibrated")
+"""With its own number of probes, and with the one that `genrun calibrate` would find, by other samples."""
 PEERS = ("ropa", "parasolver-turbo", "parasolver", "paradigms", "chords")
 FEWER = {"own scheduler": (), "UniPC": "UniPCMultistepScheduler", "DPM++ 2M": "DPMSolverMultistepScheduler"}
 TARGETS = {
@@ -91,10 +94,10 @@ def _about(error: float, found: Sequence[Measured]) -> tuple[Measured | None, Me
 class Subject:
     """A model with its samples and their sequential references, and a folder of what was measured on it."""
 
-    def __init__(self, name: str, root: Path, out: Path, samples: int) -> None:
-        self.name, self.out = name, out / name / f"n{samples}"
+    def __init__(self, name: str, root: Path, out: Path, samples: int, of: str = "targets") -> None:
+        self.name, self.root, self.out = name, root, out / name / f"{'n' if of == 'targets' else of}{samples}"
         self.sampler = Sampler(name, root, STEPS, GUIDANCE)
-        self.pairs: list[Pair] = self.sampler.draw(samples, seed=hash_of("targets", name))
+        self.pairs: list[Pair] = self.sampler.draw(samples, seed=hash_of(of, name))
         self._references: list[Solution] = []
 
     def solver(self, kind: str, workers: int) -> Measure:
@@ -104,6 +107,26 @@ class Subject:
             solver = registry.get(kind)(workers=workers, tolerance=tolerance)
             key = f"{kind}-K{workers}-{tolerance:.4g}"
             return self._kept(key, lambda: self.sampler.sample(self.pairs, solver))
+
+        return measure
+
+    def calibrated(self, workers: int, error: float) -> Measure:
+        """Return how to measure `collocation` with the probes that are best on other samples: `genrun calibrate` tries them."""
+        own: Any = registry.get("collocation")(workers=workers)
+        pilots = Subject(self.name, self.root, self.out.parent.parent, PILOTS, of="pilots")
+
+        def cost(solver: Any) -> float:
+            return cost_at(error, pilots.probing(solver), 1.7 * error)[0] or float(STEPS)
+
+        return self.probing(min((own, *own.alternatives()), key=cost))
+
+    def probing(self, solver: Any) -> Measure:
+        """Return how to measure a setting of `collocation` at a tolerance."""
+
+        def measure(tolerance: float) -> Measured:
+            probes = "" if solver.probes is None else f"-probes{solver.probes}"
+            made = partial(self.sampler.sample, self.pairs, replace(solver, tolerance=tolerance))
+            return self._kept(f"collocation-K{solver.workers}-{tolerance:.4g}{probes}", made)
 
         return measure
 
@@ -181,7 +204,7 @@ def measure(
     subjects: dict[str, Subject] = {}
     for k in workers:
         for name in models:
-            for kind in ("collocation", *(peers if k > 1 else FEWER), *theirs):
+            for kind in (*OURS[: 2 if k > 2 else 1], *(peers if k > 1 else FEWER), *theirs):
                 if time.time() >= until:
                     return
                 if name not in subjects:
@@ -194,7 +217,7 @@ def measure(
                     line = {error: _cost(subject, kind, k, error) for error in ERRORS}
                 if line is None:
                     continue
-                path = out / name / f"n{samples}" / f"line-K{k}-{kind.replace(' ', '')}.json"
+                path = out / name / f"n{samples}" / f"line-K{k}-{kind.replace(' ', '').replace(',', '-')}.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps({"model": name, "workers": k, "kind": kind, "cost": line}))
                 print(f"{name:10} K {k:2} {kind:18}", *(_shown(*cost) for cost in line.values()), flush=True)
@@ -204,6 +227,8 @@ def _cost(subject: Subject, kind: str, workers: int, error: float) -> tuple[floa
     if kind in FEWER:
         found = fewest_steps(subject, str(FEWER[kind] or ""), error)
         return found, found is not None
+    if kind == OURS[1]:
+        return cost_at(error, subject.calibrated(workers, error), 1.7 * error)
     # Of collocation the mean error is about half of the tolerance.
     return cost_at(error, subject.solver(kind, workers), 1.7 * error)
 
@@ -249,7 +274,7 @@ def summarize(out: Path, samples: int) -> None:
     """Print a table of costs for each K, and last the ratios beside what is wanted of their mean over the models."""
     lines = [json.loads(path.read_text()) for path in sorted(out.glob(f"*/n{samples}/line-*.json"))]
     models = [name for name in REPORTED if any(line["model"] == name for line in lines)]
-    ratios: dict[tuple[float, str], list[float]] = {}
+    ratios: dict[tuple[float, str, str], list[float]] = {}
     for k in sorted({line["workers"] for line in lines}):
         print(f"\n| K = {k} | " + " | ".join(f"{name} {error:g}" for name in models for error in ERRORS) + " |")
         print("|---|" + "---|" * (len(models) * len(ERRORS)))
@@ -260,15 +285,18 @@ def summarize(out: Path, samples: int) -> None:
         for name in models:
             for error in ERRORS:
                 costs = {kind: line.get(str(error), (None, False)) for (of, kind), line in own.items() if of == name}
-                mine, _ = costs.pop("collocation", (None, False))  # a bound understates the ratio
-                if mine is None:
-                    continue
-                if k == 1:
-                    for kind in TARGETS_ALONE[error]:
-                        if kind in costs:  # what 49 steps do not reach takes 50 at least
-                            ratios.setdefault((error, kind), []).append((costs[kind][0] or STEPS) / mine)
-                elif others := [cost for cost, _ in costs.values() if cost is not None]:
-                    ratios.setdefault((error, f"K = {k}"), []).append(min(others) / mine)
+                plain, calibrated = (
+                    costs.pop(kind, (None, False))[0] for kind in OURS
+                )  # a bound understates the ratio
+                for kind, mine in zip(OURS, (plain, calibrated or plain), strict=True):
+                    if mine is None:
+                        continue
+                    if k == 1:
+                        for other in TARGETS_ALONE[error]:
+                            if other in costs:  # what 49 steps do not reach takes 50 at least
+                                ratios.setdefault((error, other, kind), []).append((costs[other][0] or STEPS) / mine)
+                    elif others := [cost for cost, _ in costs.values() if cost is not None]:
+                        ratios.setdefault((error, f"K = {k}", kind), []).append(min(others) / mine)
     wanted = {
         error: {**TARGETS_ALONE[error], **{f"K = {k}": ratio for k, ratio in TARGETS[error].items()}}
         for error in ERRORS
@@ -277,9 +305,10 @@ def summarize(out: Path, samples: int) -> None:
     titles = [column if column.startswith("K") else f"K = 1: {column}" for column in columns]
     print("\n| other over collocation, mean of the models | " + " | ".join(titles) + " |")
     print("|---|" + "---|" * len(columns))
-    for error in ERRORS:
-        cells = [_verdict(ratios.get((error, column), []), ratio) for column, ratio in wanted[error].items()]
-        print(f"| at {error:g} | " + " | ".join(cells) + " |")
+    for kind in OURS:
+        for error in ERRORS:
+            cells = [_verdict(ratios.get((error, column, kind), []), ratio) for column, ratio in wanted[error].items()]
+            print(f"| {kind} at {error:g} | " + " | ".join(cells) + " |")
 
 
 def _verdict(ratios: Sequence[float], wanted: float) -> str:

@@ -98,8 +98,8 @@ def _cells(
             if failures[-1] > allowed_failures(SAMPLES, CONFIDENCE):
                 break  # and so does every looser one
         place = fastest_kept(chain, failures, CONFIDENCE)
-        # Hindsight: of the job's own setting and the chain's, the fastest that kept what was promised. From the certified one
-        # to the looser ones, and where it did not keep it, to the more careful ones until one did.
+        # Hindsight: of the job's own setting and the chain's, the fastest that kept what was promised. From the certified
+        # one to the looser ones, and where it did not keep it, to the more careful ones until one did.
         certified = chain[0] if place is None else chain[place]
         around = chain_around(most_promising(pilot, tolerance))
         at = next(number for number, each in enumerate(around) if each == certified.solver)

@@ -111,7 +111,7 @@ class Subject:
         return measure
 
     def calibrated(self, workers: int, error: float) -> Measure:
-        """Return how to measure `collocation` with the probes that were best on other samples, as `genrun calibrate` does."""
+        """Return how to measure `collocation` with the probes that were best on other samples, as calibrated jobs do."""
         own: Any = registry.get("collocation")(workers=workers)
         pilots = Subject(self.name, self.root, self.out.parent.parent, PILOTS, of="pilots")
 

@@ -99,17 +99,19 @@ def _cells(
                 break  # and so does every looser one
         place = fastest_kept(chain, failures, CONFIDENCE)
         # Hindsight: of the job's own setting and the chain's, the fastest that kept what was promised. From the certified
-        # one to the looser ones, and where it did not keep it, to the more careful ones until one did.
+        # one it is looked for among looser ones until one does not keep it, and where the certified one does not either,
+        # among the more careful ones until one does.
         certified = chain[0] if place is None else chain[place]
         around = chain_around(most_promising(pilot, tolerance))
         at = next(number for number, each in enumerate(around) if each == certified.solver)
-        looser = around[at + 1 :] if hindsight else []
-        *fresh, plain = measure([certified.solver, *looser, asked], slice(PILOTS + SAMPLES, None))
-        tried = [*fresh, plain]
-        for careful in reversed(around[:at] if hindsight else []):
-            if any(share_of(each, tolerance) >= CONFIDENCE for each in tried):
+        fresh, plain = measure([certified.solver, asked], slice(PILOTS + SAMPLES, None))
+        tried = [plain, fresh]
+        looser = share_of(fresh, tolerance) >= CONFIDENCE
+        others = around[at + 1 :] if looser else around[:at][::-1]
+        for other in others if hindsight else []:
+            tried += [plain] if other == asked else measure([other], slice(PILOTS + SAMPLES, None))
+            if (share_of(tried[-1], tolerance) >= CONFIDENCE) is not looser:
                 break
-            tried += measure([careful], slice(PILOTS + SAMPLES, None))
         good = [each for each in tried if share_of(each, tolerance) >= CONFIDENCE]
         best = min((each.mean_rounds for each in good), default=float(steps))
         cell = {
@@ -120,9 +122,9 @@ def _cells(
             "kind": kind,
             "tolerance": tolerance,
             "setting": None if place is None else chain[place].solver,
-            "within": None if place is None else share_of(fresh[0], tolerance),
-            "errors": [] if place is None else list(fresh[0].errors),
-            "rounds": float(steps) if place is None else fresh[0].mean_rounds,
+            "within": None if place is None else share_of(fresh, tolerance),
+            "errors": [] if place is None else list(fresh.errors),
+            "rounds": float(steps) if place is None else fresh.mean_rounds,
             "hindsight_rounds": min(best, float(steps)),
             "others_tried": hindsight,
             "uncalibrated": {"within": share_of(plain, tolerance), "rounds": plain.mean_rounds},

@@ -161,7 +161,9 @@ def test_a_file_of_the_baseline_that_changed_is_not_shown_as_its_own(tmp_path: P
     report = build_report(new).path
     shown = {row["c"][0]["i"]: row["c"][0] for row in data_of(report)["pairs"][0]["rows"]}
     told = {item_id for item_id, clip in shown.items() if clip.get("no") == "not the file that was recorded"}
-    assert told == {first.stem, second.stem} and not any("m" in shown[item_id] or "f" in shown[item_id] for item_id in told)
+    assert told == {first.stem, second.stem} and not any(
+        "m" in shown[item_id] or "f" in shown[item_id] for item_id in told
+    )
     assert {path.stem for path in (report.parent / "pairs").rglob("*.png")} == shown.keys() - told
 
 

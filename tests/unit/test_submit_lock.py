@@ -84,7 +84,7 @@ def test_a_new_job_of_which_no_run_could_be_made_leaves_nothing_and_keeps_nobody
         raise StoreError("the disk is full")
     assert got.wait(10)
     thread.join()
-    assert sorted(os.listdir(job_folder)) == [lock.FILE, "run"]
+    assert sorted(path.name for path in job_folder.iterdir()) == [lock.FILE, "run"]
     with pytest.raises(StoreError, match="full"), lock.of_job(tmp_path / "other", print):
         raise StoreError("the disk is full")
     assert not (tmp_path / "other").exists()

@@ -41,7 +41,7 @@ Interval = tuple[float, float]
 ANY: Interval = (-math.inf, math.inf)
 COUNTS: Interval = (0.0, math.inf)
 SHARES: Interval = (0.0, 1.0)
-"""Where values can lie: any number; counts, seconds and ratios; parts of a whole."""
+"""Intervals in which values can lie: any number; counts, seconds and ratios; parts of a whole."""
 
 
 @dataclass(frozen=True)

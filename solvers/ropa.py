@@ -64,7 +64,7 @@ LEAST_GAIN, GOOD_GAIN = 0.1, 0.5
 LEAST_DAMPING, MOST_DAMPING = 1e-4, 1e2
 """Bounds of the damping, of the printed class; here it falls from the lower one to 0."""
 FIRST_TRIED, MOST_MOVED = 1e-3, 0.3
-"""Where `damping_rule: step` begins, and the share of its residual below which a state may move: the text's."""
+"""First damping of `damping_rule: step`, and the share of its residual below which a state may move: the text's."""
 
 
 @dataclass(frozen=True)

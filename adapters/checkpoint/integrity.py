@@ -165,7 +165,7 @@ def _check_component(folder: Path, name: str, library: str, kind: str, variant: 
     elif kind.endswith("Scheduler"):
         _check_config(part / "scheduler_config.json")
     elif re.search(r"Tokenizer(Fast)?$", kind) and not kind.startswith(BYTE_TOKENIZERS):
-        _check_tokenizer(part)
+        _check_vocabulary(part, f"its component {name!r}")
     elif not any(part.glob("*.json")):
         raise CheckpointError(f"its component {name!r} has no configuration (*.json)")
 
@@ -246,6 +246,24 @@ def check_component(folder: Path, kind: str, variant: str | None = None) -> dict
     return config
 
 
+def check_tokenizer(folder: Path) -> dict[str, Any]:
+    """Check that a folder is a whole tokenizer.
+
+    Returns:
+        Its tokenizer_config.json; {} where it has none.
+
+    Raises:
+        CheckpointError: the first thing that is wrong, by name.
+        OSError: a file cannot be read.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.suffix in TEXTS and not path.name.startswith("."):
+            _check_text(path)
+    _check_vocabulary(folder, f"the tokenizer in {folder.name!r}")
+    config = folder / "tokenizer_config.json"
+    return read_mapping(config, f"{folder.name}/{config.name}") if config.is_file() else {}
+
+
 def _check_tensors(files: Files) -> None:
     """Check every weights file to its end, and that each tensor of an index is in the shard that it names."""
     part = files.folder.name
@@ -276,10 +294,10 @@ def _tensors(path: Path) -> set[str]:
     return found
 
 
-def _check_tokenizer(part: Path) -> None:
+def _check_vocabulary(part: Path, name: str) -> None:
     there = [pattern for pattern in VOCABULARIES if any(part.glob(pattern))]
     if not there:
-        raise CheckpointError(f"its component {part.name!r} has no vocabulary ({', '.join(VOCABULARIES[:4])})")
+        raise CheckpointError(f"{name} has no vocabulary ({', '.join(VOCABULARIES[:4])})")
     # Without its merges a byte-pair tokenizer is loaded without a word, and spells every prompt letter by letter.
     if there == ["vocab.json"] and not (part / "merges.txt").is_file():
         raise CheckpointError(f"{part.name}/merges.txt is missing")

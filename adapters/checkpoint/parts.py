@@ -12,7 +12,7 @@ from typing import Any
 
 from genrun.adapters.checkpoint import pipeline_classes as pipelines
 from genrun.adapters.checkpoint.index import INDEX, CheckpointError, check_present, choose
-from genrun.adapters.checkpoint.integrity import check_component
+from genrun.adapters.checkpoint.integrity import check_component, check_tokenizer
 from genrun.adapters.checkpoint.kinds import (
     CONTROLNET,
     DENOISERS,
@@ -41,6 +41,9 @@ TEXT_FAMILY = re.compile(r"CLIP|[UM]?M?T5|Llama|Gemma|Qwen")
 
 OLD_TRANSFORMER = "Transformer2DModel"
 """The class that older checkpoints name for one that diffusers has split up since."""
+
+TOKENIZER = "tokenizer"
+"""Prefix of the names of a pipeline's tokenizers."""
 
 UNSINGLE = re.compile(r"text_encoder|tokenizer|scheduler|image_encoder|feature_extractor|processor")
 """Components that no loader of diffusers reads from one file."""
@@ -76,11 +79,14 @@ def check_part(
     """
     taken = classes_taken(pipeline, component) if pipeline and component else []
     if path.is_dir():
-        config = check_component(path, name, variant)
-        architectures = config.get("architectures")
-        kind = config.get("_class_name") or (
-            architectures[0] if isinstance(architectures, list) and architectures else ""
-        )
+        if component.startswith(TOKENIZER):
+            kind = check_tokenizer(path).get("tokenizer_class")
+        else:
+            config = check_component(path, name, variant)
+            architectures = config.get("architectures")
+            kind = config.get("_class_name") or (
+                architectures[0] if isinstance(architectures, list) and architectures else ""
+            )
         if isinstance(kind, str) and taken and is_foreign(kind, taken):
             raise CheckpointError(
                 f"{name} is a {kind}, and {pipeline} takes {' or '.join(taken)} there", "Name another"

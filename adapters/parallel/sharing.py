@@ -52,7 +52,7 @@ class Sharing:
         return _sums(values, self.slot, like)
 
     def means(self, *tensors: Tensor) -> list[Tensor]:
-        """Mean of each tensor over the parts of all ranks, in the tensor's dtype, as one rank that has all would see it."""
+        """Return the mean of each tensor over all ranks' parts, in its dtype, as one rank that has all would see it."""
         if self.call is None:
             return [tensor.mean() for tensor in tensors]
         sums = [

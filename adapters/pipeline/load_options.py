@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -139,11 +140,10 @@ def _with_dtypes(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _torchao(options: Mapping[str, Any], components: list[str]) -> dict[str, Any]:
     """Make a config for each component; `quant_type` names a class of torchao.quantization."""
-    import torchao.quantization as torchao  # pyright: ignore[reportMissingImports]
     from diffusers.quantizers import quantization_config as diffusers
     from transformers.utils import quantization_config as transformers
 
-    rest = dict(options)
+    torchao, rest = import_module("torchao.quantization"), dict(options)
     name = rest.pop("quant_type", None)
     kind = getattr(torchao, str(name), None)
     if kind is None:

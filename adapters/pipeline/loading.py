@@ -15,6 +15,7 @@ from genrun.adapters.checkpoint.diffusers_source import control_of, pipeline_for
 from genrun.adapters.checkpoint.index import components_of, index_of, variants_in
 from genrun.adapters.checkpoint.integrity import check_configurations, check_index, check_whole
 from genrun.adapters.checkpoint.lora import tensors_of
+from genrun.adapters.checkpoint.parts import TOKENIZER
 from genrun.adapters.checkpoint.strict import LoadError, complete_models, explained
 from genrun.adapters.pipeline.additions import Additions
 from genrun.adapters.pipeline.encoders import encodes
@@ -85,7 +86,8 @@ def load_encoders(
             if not name.startswith(ENCODERS) and _is_model(index[name])
         }
         added = load_options.additions
-        encoders = {name: path for name, path in added.components.items() if path is None or name.startswith(ENCODERS)}
+        of_texts = (ENCODERS, TOKENIZER)
+        encoders = {name: path for name, path in added.components.items() if path is None or name.startswith(of_texts)}
         plain = replace(load_options, additions=Additions(components=encoders, config=added.config, file=added.file))
         pipe = _assembled(source, index, revision, plain, hollow)
         place_encoders(pipe, encoder_names(index), device, load_options.offload)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from genrun.adapters.checkpoint.index import CheckpointError, components_of, read_mapping
-from genrun.adapters.checkpoint.integrity import check_component
+from genrun.adapters.checkpoint.integrity import check_component, check_tokenizer
 from genrun.adapters.checkpoint.lora import Shape, check_fit, file_of, is_of_encoders, tensors_of
-from genrun.adapters.checkpoint.parts import GGUF, check_part
+from genrun.adapters.checkpoint.parts import GGUF, TOKENIZER, check_part
 from genrun.adapters.checkpoint.pipeline_classes import can_lack, required_components
 from genrun.adapters.checkpoint.strict import LoadError, explained
 from genrun.adapters.pipeline.additions import IpAdapter, Lora
@@ -113,6 +113,11 @@ def refuse_holes(model: nn.Module, name: str) -> None:
 def _from_folder(name: str, path: str, index: Mapping[str, Any], load_options: LoadOptions) -> Any:
     """Load a component from a folder or hub id, of the class that its configuration says, or the checkpoint's index."""
     folder = _folder_of(path)
+    if name.startswith(TOKENIZER):
+        from transformers import AutoTokenizer
+
+        check_tokenizer(folder)
+        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     if folder == Path(path):
         check_component(folder, name, load_options.variant)
     config = read_mapping(folder / "config.json", f"{folder.name}/config.json")

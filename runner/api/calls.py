@@ -1,4 +1,4 @@
-"""What the functions of `genrun.api` share: arguments are checked by their annotations, and a listener hears the work.
+"""Shared by the functions of `genrun.api`: arguments are checked by their annotations, and a listener hears the work.
 
 The listener is told messages, results, progress, and the run that a submission opened.
 """

@@ -178,10 +178,11 @@ def _counters(cell: Cell) -> tuple[list[_Counter], str]:
     if folder is None:
         return [], f"{cell.checkpoint.name} is not on this machine: its tokenizers cannot count."
     index = cell.checkpoint.index(cell.job.model.revision) or {}
-    lacking = {name for name, text in (cell.job.model.components or {}).items() if text is None}
+    replaced: Mapping[str, str | None] = cell.additions.model.get("components") or {}
+    lacking = {name for name, path in replaced.items() if path is None}
     names = [
         name
-        for name in components_of(index)
+        for name in dict.fromkeys((*components_of(index), *replaced))
         if name.startswith(("tokenizer", "processor"))
         and lacking.isdisjoint((name, name.replace("tokenizer", "text_encoder")))
     ]
@@ -189,10 +190,11 @@ def _counters(cell: Cell) -> tuple[list[_Counter], str]:
     pipeline = cell.adapter.pipeline or index.get("_class_name")
     found, without = [], []
     for name in names:
-        file = folder / name / "tokenizer.json"
+        path = replaced.get(name)
+        own = folder / name if path is None else cell.additions.sources[path].local_folder(None) or Path(path)
         try:
-            tokenizer = _read_tokenizer(file)
-            config = read_json(folder / name / "tokenizer_config.json")
+            tokenizer = _read_tokenizer(own / "tokenizer.json")
+            config = read_json(own / "tokenizer_config.json")
         except (OSError, ValueError):
             without.append(name)
             continue

@@ -1,4 +1,4 @@
-"""What a bench writes: tables as rows, CSV, JSON and LaTeX, and its page."""
+"""Outputs of a bench: tables as rows, CSV, JSON and LaTeX, and its page."""
 
 from __future__ import annotations
 

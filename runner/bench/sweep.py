@@ -10,7 +10,7 @@ from typing import Any
 
 from genrun.runner.errors import UsageError
 from genrun.runner.job import yaml as source
-from genrun.runner.job.errors import Origin, raise_all
+from genrun.runner.job.errors import JobProblem, Origin, raise_all
 from genrun.runner.job.options import DEFAULT_SOLVER, RegistryLike, kind_options
 from genrun.runner.job.tree import Value, unknown
 
@@ -110,7 +110,10 @@ def parse_solvers(text: str, registry: RegistryLike) -> tuple[Variant, ...]:
         words = [name for name in registry.names() if name != REFERENCE]
     if not words:
         raise UsageError(f"--solvers {text}: names no solver.", remedy="--solvers all")
-    variants = [_variant(word, registry) for word in words if word != REFERENCE]
+    problems: list[JobProblem] = []
+    found = [_variant(word, registry, problems) for word in words if word != REFERENCE]
+    raise_all(problems)
+    variants = [each for each in found if each is not None]
     labels = [variant.label for variant in variants]
     repeated = next((label for label in labels if labels.count(label) > 1), None)
     if repeated is not None:
@@ -124,7 +127,7 @@ def with_caches(variants: Sequence[Variant], texts: Iterable[str], registry: Reg
     Raises:
         UsageError, JobFileError: an unknown cache or option, or a wrong value.
     """
-    found = list(variants)
+    found, wrong = list(variants), list[JobProblem]()
     for text in texts:
         kind, *pairs = text.split(":")
         if kind not in registry.names() or kind == NO_CACHE:
@@ -133,11 +136,13 @@ def with_caches(variants: Sequence[Variant], texts: Iterable[str], registry: Reg
         given = dict(_pair(pair, text, "--cache") for pair in pairs)
         root = Value({"cache": Value({"kind": Value(kind, origin), **given}, origin)}, origin)
         cache, problems = kind_options(root, registry, "cache", NO_CACHE)
-        raise_all(problems)
-        assert cache is not None
+        wrong += problems
+        if cache is None:
+            continue
         name = " ".join([kind, *pairs])
         alone = Variant(REFERENCE, REFERENCE, {}, None, None)
         found += [replace(each, label=f"{each.label} + {name}", cache=cache) for each in (alone, *variants)]
+    raise_all(wrong)
     return tuple(found)
 
 
@@ -174,7 +179,8 @@ def _number(word: str, text: str) -> float:
     return value
 
 
-def _variant(word: str, registry: RegistryLike) -> Variant:
+def _variant(word: str, registry: RegistryLike, wrong: list[JobProblem]) -> Variant | None:
+    """Return a solver with its options; None for one with wrong ones, which `wrong` is told."""
     kind, *pairs = word.split(":")
     if kind not in registry.names():
         raise UsageError(f"--solvers {word}: {unknown(kind, registry.names(), 'solver')}")
@@ -185,8 +191,9 @@ def _variant(word: str, registry: RegistryLike) -> Variant:
     origin = Origin(f"--solvers {word}")
     root = Value({"solver": Value({"kind": Value(kind, origin), **given}, origin)}, origin)
     resolved, problems = kind_options(root, registry, "solver", DEFAULT_SOLVER)
-    raise_all(problems)
-    assert resolved is not None
+    wrong += problems
+    if resolved is None:
+        return None
     del resolved["kind"]
     names = [field.name for field in dataclasses.fields(registry.get(kind))]
     return Variant(

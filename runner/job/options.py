@@ -13,7 +13,7 @@ import json
 import math
 import re
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from genrun.registry import refusals
 from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.field_types import MAX_COUNT
 from genrun.runner.job.schema import LaunchSpec, ParallelSpec
@@ -173,7 +174,7 @@ def checked(
     if error is not None:
         wrong += problems_of(error, root, at)
     values = {name: value for name, value in values.items() if name not in beyond}
-    wrong += [_refused(said, known, root, at) for said in _refusals(options, values, given.keys() - values.keys())]
+    wrong += [_refused(said, known, root, at) for said in refusals(options, values, given.keys() - values.keys())]
     return None if wrong else values, problems + wrong
 
 
@@ -190,7 +191,7 @@ def typed(options: type, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]
     values, error = _typed(options, given)
     details = [] if error is None else error.errors(include_url=False, include_context=False)
     wrong = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in details]
-    wrong += _refusals(options, values, given.keys() - values.keys())
+    wrong += refusals(options, values, given.keys() - values.keys())
     return {} if wrong else values, "; ".join(wrong)
 
 
@@ -202,33 +203,6 @@ def _typed(options: type, given: Mapping[str, Any]) -> tuple[dict[str, Any], Val
         others = given.keys() - {each["loc"][0] for each in error.errors()}
         return (_typed(options, {name: given[name] for name in others})[0] if len(others) < len(given) else {}), error
     return {name: getattr(model, name) for name in given}, None
-
-
-def _refusals(options: type, given: Mapping[str, Any], wrong: Collection[str]) -> list[str]:
-    """Return every "field: why" for which a dataclass refuses values, of which it names one at a time.
-
-    Args:
-        options: the dataclass.
-        given: values in the types of its fields.
-        wrong: names of those that were wrong already. What is said of another beside one of them may come of that.
-    """
-    values, dropped, found = dict(given), set(wrong), list[str]()
-    while True:
-        try:
-            options(**values)
-        except TypeError:
-            # One that has no default was dropped.
-            return found
-        except ValueError as error:
-            name, _, why = str(error).partition(": ")
-            if dropped.isdisjoint(re.findall(r"\w+", why)):
-                found.append(str(error))
-            if name not in values:
-                return found
-            del values[name]
-            dropped.add(name)
-        else:
-            return found
 
 
 def describe(solver: type) -> list[OptionDoc]:

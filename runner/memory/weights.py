@@ -87,7 +87,7 @@ class Component:
 
 
 def components(folder: Path, holding: LoadOptions) -> list[Component]:
-    """The models of a checkpoint, as their headers say.
+    """Return the models of a checkpoint, as their headers say.
 
     Raises:
         ValueError: the folder is no pipeline, or a file is missing or damaged.

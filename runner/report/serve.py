@@ -69,7 +69,7 @@ _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII |
 
 
 class Live(Protocol):
-    """What the page of a live report asks for."""
+    """Answers to what the page of a live report asks for."""
 
     def state(self) -> Mapping[str, object]:
         """Return how far the run is, as JSON holds it."""

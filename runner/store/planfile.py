@@ -1,4 +1,4 @@
-"""What a run is made from: its plan, plan.jsonl with an item a line; its job.yaml, with output settings; and its inputs.
+"""Files a run is made from: its plan, plan.jsonl with an item a line; its job.yaml, with output settings; and its inputs.
 
 Inputs are copies of the pictures and clips that prompts name, kept by the hash of their bytes, so that a run can be gone on
 with, repeated, shown and moved without the files that it was made from, and so that one of these that is changed later is

@@ -38,18 +38,37 @@ def of_job(job_folder: Path, say: Say) -> Iterator[None]:
     """Be the only one who looks for, makes or removes runs of a job; others wait.
 
     Args:
-        job_folder: the folder of the job's runs, which is made.
+        job_folder: the folder of the job's runs, which is made, and removed again where no run came into it.
         say: told whom this waits for.
 
     Raises:
         StoreError: the folder cannot be written.
     """
-    try:
-        job_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(job_folder, error) from error
-    with _held(job_folder, f"job {job_folder.name!r}", say):
+    with contextlib.ExitStack() as held:
+        while True:
+            is_new = not job_folder.exists()
+            try:
+                job_folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise write_error(job_folder, error) from error
+            try:
+                held.enter_context(_held(job_folder, f"job {job_folder.name!r}", say))
+                break
+            except StoreError:
+                # Whoever made it may have removed it since.
+                if job_folder.exists():
+                    raise
+        if is_new:
+            held.callback(_remove_if_empty, job_folder)
         yield
+
+
+def _remove_if_empty(job_folder: Path) -> None:
+    """Remove a folder that holds nothing but the lock, which is held: whoever waits for it sees that its file is gone."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in job_folder.iterdir()] == [FILE]:
+            (job_folder / FILE).unlink()
+            job_folder.rmdir()
 
 
 @contextlib.contextmanager

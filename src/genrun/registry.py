@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -64,14 +65,51 @@ def make(kind: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Any
 
     Raises:
         TypeError: it has no such option; the message names the nearest and lists all.
+        ValueError: it refuses a value.
     """
     # What other packages publish need not be a dataclass.
     known = tuple(getattr(kind, "__dataclass_fields__", options))
-    for option in options:
-        if option not in known:
-            there_are = f" There are: {', '.join(known)}." if known else " It has none."
-            raise TypeError(f"{name} has no option {option!r}.{did_you_mean(option, known)}{there_are}")
-    return kind(**options)
+    given = {option: value for option, value in options.items() if option in known}
+    foreign = [option for option in options if option not in known]
+    if not foreign:
+        try:
+            return kind(**given)
+        except ValueError:
+            told = refusals(kind, given)
+            if len(told) < 2:
+                raise
+        raise ValueError("; ".join(told))
+    problems = [f"{name} has no option {option!r}.{did_you_mean(option, known)}" for option in foreign]
+    there_are = f"There are: {', '.join(known)}." if known else "It has none."
+    wrong = [f"{each.rstrip('.')}." for each in refusals(kind, given)]
+    raise TypeError(" ".join([*problems, there_are, *wrong]))
+
+
+def refusals(kind: Callable[..., Any], given: Mapping[str, Any], wrong: Collection[str] = ()) -> list[str]:
+    """Return every "field: why" for which a dataclass refuses values, of which it names one at a time.
+
+    Args:
+        kind: the dataclass.
+        given: values in the types of its fields.
+        wrong: names of those that were wrong already. What is said of another beside one of them may come of that.
+    """
+    values, dropped, found = dict(given), set(wrong), list[str]()
+    while True:
+        try:
+            kind(**values)
+        except TypeError:
+            # One that has no default was dropped.
+            return found
+        except ValueError as error:
+            name, _, why = str(error).partition(": ")
+            if dropped.isdisjoint(re.findall(r"\w+", why)):
+                found.append(str(error))
+            if name not in values:
+                return found
+            del values[name]
+            dropped.add(name)
+        else:
+            return found
 
 
 @cache

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from genrun.adapters.registry import get
 from genrun.runner.cli import main
+
+DEMO_IMAGE = Path(get("demo-image").checkpoint)
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +47,24 @@ def test_tokens_are_counted_for_each_encoder_and_what_is_cut_is_told() -> None:
         assert count > window
         assert lost.endswith("at the end")
     assert "does not see" in run("p.txt", "--model", "demo-image")[1]
+
+
+def test_a_tokenizer_in_place_of_the_checkpoints_counts() -> None:
+    own = DEMO_IMAGE / "tokenizer"
+    Path("mine").mkdir()
+    spelling = json.loads((own / "tokenizer.json").read_text())
+    spelling["model"]["merges"] = []
+    Path("mine", "tokenizer.json").write_text(json.dumps(spelling))
+    config = json.loads((own / "tokenizer_config.json").read_text())
+    Path("mine", "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 5}))
+    Path("job.yaml").write_text(f"model: {{checkpoint: {DEMO_IMAGE}}}\nprompts: [a red square]\n")
+    before = json.loads(run("job.yaml", "--json")[0])["prompts"][0]["tokens"]
+    components = ("--set", "model.components.tokenizer=mine")
+    after = json.loads(run("job.yaml", "--json", *components)[0])["prompts"][0]["tokens"]
+    # Letter by letter, between two marks.
+    assert after == {**before, "tokenizer": [2 + len("aredsquare"), 5, "d square"]} != before
+    Path("mine", "tokenizer.json").unlink()
+    assert "the tokenizer in 'mine' has no vocabulary" in run("job.yaml", *components, code=2)[1]
 
 
 def test_a_job_shows_what_templates_and_wildcards_become() -> None:

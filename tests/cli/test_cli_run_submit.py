@@ -1,5 +1,6 @@
 """`submit` and `retry`: what runs, what is kept, what is printed, and the exit codes."""
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Callable, Iterator
@@ -186,6 +187,13 @@ def test_a_small_disk_fills_up_turns_read_only_and_is_enlarged(
 ) -> None:
     write_job(seeds=[0, 1])
     submit = ("submit", "job.yaml", "--set", f"output.dir={small_disk}")
+    with (small_disk / "others").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    assert "No space left on device" in genrun(*submit, exit_code=1).stderr
+    assert [path.name for path in small_disk.iterdir()] == ["others"]
+    (small_disk / "others").unlink()
+
     assert "No space left on device" in genrun(*submit, exit_code=1).stderr
     folder = RunFolder.open(small_disk / "fake" / "latest")
     done = folder.tally().done

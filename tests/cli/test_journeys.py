@@ -472,6 +472,20 @@ def test_who_mistypes_an_option_of_a_solver_is_told_what_was_meant(options: Mapp
         pass
 
 
+def test_who_gets_several_options_of_a_solver_wrong_is_told_of_all() -> None:
+    wrong = (
+        "workers: must be at least 1, got 0; tolerance: must be finite and not negative, got -1; warmup: must not be "
+    )
+    with (
+        pytest.raises(ValueError, match=re.escape(wrong)),
+        parallelize(None, "ropa", workers=0, tolerance=-1, warmup=-1),
+    ):
+        pass
+    told = r"'wokers'\. Did you mean 'workers'\? .*'tolerence'\. .* There are: .*\. warmup: must not be negative, got -1\.$"
+    with pytest.raises(TypeError, match=told), parallelize(None, "ropa", wokers=8, tolerence=0.1, warmup=-1):
+        pass
+
+
 def test_who_ends_a_cell_with_a_solution_sees_its_cost_and_its_fronts() -> None:
     solution = Solution(x=torch.zeros(1), rounds=4, nfe=12, fronts=(2, 5, 9, 20))
     assert repr(solution) == (

@@ -207,6 +207,29 @@ def test_components_come_from_elsewhere_or_are_left_out(root: Path) -> None:
     assert ids(again) == [item.id]
 
 
+def test_a_tokenizer_comes_from_elsewhere_also_where_prompts_are_encoded_alone(root: Path) -> None:
+    mine = shutil.copytree(root / "sd2" / "tokenizer", root / "tokens")
+    data = json.loads((mine / "tokenizer.json").read_text())
+    numbers = data["model"]["vocab"]
+    numbers["a</w>"], numbers["z</w>"] = numbers["z</w>"], numbers["a</w>"]
+    (mine / "tokenizer.json").write_text(json.dumps(data))
+    text = "model: {checkpoint: sd2, dtype: float32, components: {tokenizer: tokens}}\nprompts: [a red circle]\n"
+    (item,) = plan(load_text(text))
+    held = LoadOptions.of(item.model, "float32")
+    pipe = loading.load(AUTO, root / "sd2", dtype=None, device="cpu", load_options=held)
+    alone = loading.load_encoders(AUTO, root / "sd2", device="cpu", revision=None, load_options=held)
+    plain = df.StableDiffusionPipeline.from_pretrained(root / "sd2")
+    plain.register_modules(tokenizer=type(plain.tokenizer).from_pretrained(mine))
+    check_exact(pipe, plain)
+    seen = [each.tokenizer("a red circle").input_ids for each in (pipe, alone, plain)]
+    assert seen[0] == seen[1] == seen[2] != loaded(root / "sd2").tokenizer("a red circle").input_ids
+    (mine / "tokenizer_config.json").write_text('{"tokenizer_class": "T5TokenizerFast"}')
+    (problem,) = problems_of(text)
+    assert (
+        "'tokens' is a T5TokenizerFast, and StableDiffusionPipeline takes CLIPTokenizer there. Name another." in problem
+    )
+
+
 def test_component_in_one_file_or_in_gguf_has_the_folders_weights(root: Path) -> None:
     import gguf
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from genrun.runner.bench.outputs import PARETO_COLUMNS, RESULT_COLUMNS, as_csv, as_json, pareto_row, result_row
 from genrun.runner.bench.results import PointResult, code_of_module, crossing, crossings
-from genrun.runner.bench.sweep import SweepPoint, parse_solvers, parse_tolerances, parse_workers, sweep
+from genrun.runner.bench.sweep import SweepPoint, parse_solvers, parse_tolerances, parse_workers, sweep, with_caches
 from genrun.runner.errors import GenrunError
 from genrun.runner.job.options import Registries
 from tests.fakes.bench import result
@@ -131,6 +132,21 @@ def test_options_of_a_solver_make_a_variant_of_it() -> None:
     found = cells("ropa,ropa:warmup=2", "8", "0.1")
     assert [cell.solver for cell in found] == ["ropa", "ropa warmup=2"]
     assert [cell.options["warmup"] for cell in found] == [registry.get("ropa")().warmup, 2]
+
+
+def test_all_that_is_wrong_with_options_is_told_at_once() -> None:
+    with pytest.raises(GenrunError) as caught:
+        cells("ropa:warmpu=2:warmup=-1:max_rounds=0,parataa:history=x,srds")
+    lines = str(caught.value).splitlines()
+    assert [re.sub(r"^--solvers (.*?:).*? solver\.(\w+): .*", r"\1\2", line) for line in lines] == [
+        "parataa:history",
+        "ropa:max_rounds",
+        "ropa:warmpu",
+        "ropa:warmup",
+    ]
+    with pytest.raises(GenrunError) as caught:
+        with_caches((), ["first_block:threshold=-1", "first_block:treshold=1"], Registries.installed().caches)
+    assert len(str(caught.value).splitlines()) == 2
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +35,9 @@ def run_of(path: Path, shift: float = 0.0, **changes: Any) -> RunFolder:
     for record in run.records().values():
         media = run.path / (record.media or "")
         media.parent.mkdir(parents=True, exist_ok=True)
-        media.write_bytes(f"{path.name} {record.item_id}".encode())
+        media.write_bytes(content := f"{path.name} {record.item_id}".encode())
+        told = replace(record, sha256=hashlib.sha256(content).hexdigest())
+        run.record_path(record.item_id).write_bytes(format_record(told))
     return run
 
 
@@ -143,6 +147,24 @@ def test_clips_of_another_baseline_are_removed(tmp_path: Path) -> None:
     pin(run_of(tmp_path / "demo" / "other"))
     build_report(new)
     assert {path.parent.name for path in folder.rglob("*.png")} == {"other"}
+
+
+def test_a_file_of_the_baseline_that_changed_is_not_shown_as_its_own(tmp_path: Path) -> None:
+    _, new = two(tmp_path)
+    build_report(new)
+    first, second, *_ = (Path(row["c"][0]["f"]) for row in held(new).worst[0]["rows"])
+    before = first.stat()
+    # As long and as old as it was, and the very file that the report has a link to.
+    first.write_bytes(b"x" * before.st_size)
+    os.utime(first, ns=(before.st_atime_ns, before.st_mtime_ns))
+    second.unlink()
+    report = build_report(new).path
+    shown = {row["c"][0]["i"]: row["c"][0] for row in data_of(report)["pairs"][0]["rows"]}
+    told = {item_id for item_id, clip in shown.items() if clip.get("no") == "not the file that was recorded"}
+    assert told == {first.stem, second.stem} and not any(
+        "m" in shown[item_id] or "f" in shown[item_id] for item_id in told
+    )
+    assert {path.stem for path in (report.parent / "pairs").rglob("*.png")} == shown.keys() - told
 
 
 @pytest.mark.parametrize("media", ["/etc/hostname", "media/../../../../../etc/hostname"])

@@ -69,6 +69,27 @@ def test_a_lock_file_is_no_job_and_no_run(tmp_path: Path) -> None:
         assert names(tmp_path) == ["fake"]
 
 
+def test_a_new_job_of_which_no_run_could_be_made_leaves_nothing_and_keeps_nobody_out(tmp_path: Path) -> None:
+    job_folder, got = tmp_path / "runs" / "fake", threading.Event()
+
+    def second() -> None:
+        with lock.of_job(job_folder, lambda text: None):
+            (job_folder / "run").mkdir()
+            got.set()
+
+    thread = threading.Thread(target=second)
+    with pytest.raises(StoreError, match="full"), lock.of_job(job_folder, print):
+        thread.start()
+        assert not got.wait(0.3)
+        raise StoreError("the disk is full")
+    assert got.wait(10)
+    thread.join()
+    assert sorted(path.name for path in job_folder.iterdir()) == [lock.FILE, "run"]
+    with pytest.raises(StoreError, match="full"), lock.of_job(tmp_path / "other", print):
+        raise StoreError("the disk is full")
+    assert not (tmp_path / "other").exists()
+
+
 def test_of_many_at_once_one_at_a_time_is_in(tmp_path: Path) -> None:
     inside, most = [0], [0]
 

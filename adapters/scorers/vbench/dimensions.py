@@ -154,7 +154,7 @@ I2V: Mapping[str, Dimension] = {
 }
 ALL: Mapping[str, Dimension] = {**DIMENSIONS, **I2V}
 I2V_SUITE = (*I2V, *(name for name, dimension in DIMENSIONS.items() if dimension.kind == "quality"))
-"""What VBench measures clips made from pictures in, but for camera_motion."""
+"""Dimensions in which VBench measures clips made from pictures, but for camera_motion."""
 
 CAMERA_MOTION = "camera_motion"
 NO_TRACKER = "vbench 0.1.5's package lacks the tracker of points (CoTracker) that camera_motion follows the camera with"

@@ -23,7 +23,7 @@ PACKAGES = {
     "detectron2": "it is not on PyPI; its README tells how to build it",
     "dreamsim": "PYTHON -m pip install dreamsim==0.1.3, where PYTHON is that environment's",
 }
-"""How to get what `pip install vbench` does not bring."""
+"""Packages that `pip install vbench` does not bring, and the way to each."""
 
 
 @dataclass(frozen=True)

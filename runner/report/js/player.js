@@ -20,6 +20,7 @@ class Player {
     this.stage.classList.toggle("tiny", Math.max(row.w, row.h) <= TINY_PX);
     this.stage.classList.toggle("failed", clip.t === "failed");
     if (clip.m) this.addMedia();
+    else if (clip.no) this.stage.append(clip.no);
     else this.stage.append(clip.t === "failed" ? "failed" : clip.t === "done" ? "no media file" : "not run yet");
     this.element = make("figure", { className: "player" }, this.stage, this.caption());
     this.element.dataset.item = clip.i;

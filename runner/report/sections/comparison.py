@@ -12,7 +12,7 @@ from urllib.parse import quote
 from genrun.runner import numbers
 from genrun.runner.compare import Comparison, Difference, compare_cells, compare_runs, formats, gates_of
 from genrun.runner.compare.results import CellComparison, Pair, PairedItem
-from genrun.runner.errors import GenrunError
+from genrun.runner.errors import GenrunError, UnreadableError
 from genrun.runner.job.schema import COSTS
 from genrun.runner.report import charts
 from genrun.runner.report.charts import Bar, Scale
@@ -20,6 +20,7 @@ from genrun.runner.report.render import address, shown_path, title_of
 from genrun.runner.report.sections.gates import GatesSection, collect_gates
 from genrun.runner.store.folder import RunFolder, is_run
 from genrun.runner.store.nights import read_night
+from genrun.runner.store.results import is_as_recorded
 from genrun.runner.store.runs import pinned
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class ComparisonSection:
         worst: listings of the pairs on which the run falls behind most: {"cell", "against", "metric", "k" (colour), "rows"};
             a row is {"p": prompt, "s": seed, "w", "h", "d": difference ("" for drift), "c": [clip of the baseline, clip of
             the run]}; a clip is {"i": id, "v": value, "m": media, "f": its file}, where "m" is relative to the run folder
-            or, with a leading "pairs/", to the report.
+            or, with a leading "pairs/", to the report; "no" in place of both says why the baseline's is not shown.
         files: "pairs/..." -> the baseline's file, absolute, of all that `worst` needs.
         note: what could not be compared, or "".
     """
@@ -301,12 +302,20 @@ def _clip(
     path = Path(side.media)
     if path.is_relative_to(run.path):
         return {**clip, "m": run.relative(path)}
-    # A record may name any path; only files of the baseline's own folder are taken.
-    if baseline is None or not path.is_relative_to(baseline) or ".." in path.parts:
-        return clip
-    name = f"{PAIRS}/{baseline.name}/{path.name}"
+    name = f"{PAIRS}/{'' if baseline is None else baseline.name}/{path.name}"
+    # A record may name any path, and a file may have been changed since: only what the baseline wrote is shown as its own.
+    if baseline is None or (files.get(name) != path and not _is_as_recorded(baseline, side.item_id)):
+        return {**clip, "no": "not the file that was recorded"}
     files[name] = path
     return {**clip, "m": name, "f": str(path)}
+
+
+def _is_as_recorded(run: Path, item_id: str) -> bool:
+    record = RunFolder.open(run).record(item_id)
+    try:
+        return record is not None and is_as_recorded(run, record, "media")
+    except UnreadableError:
+        return False
 
 
 def with_addresses(listings: tuple[dict[str, Any], ...], media_root: str) -> list[dict[str, Any]]:

@@ -130,6 +130,24 @@ def test_items_are_drawn_with_their_pictures_and_without_a_sampling_of_their_own
         draw(own, 3, "key")
 
 
+@pytest.mark.parametrize("cache", ["none", {"kind": "first_block", "threshold": 0.1}])
+def test_a_calibration_holds_items_like_the_jobs_against_plain_sequential_ones(tmp_path: Path, cache: Any) -> None:
+    from genrun.runner.api.calibrating import _cells, _document, _write_prompts
+
+    job = {**JOB, "sampling": {"negative_prompt": "no $${braces}"}, "cache": cache, "output": {"dir": str(tmp_path)}}
+    loaded = load_job(job)
+    ((key, cell),) = _cells(loaded)
+    drawn = draw(cell, 3, key)
+    asked = {"kind": "collocation", **cell.job.solver.options}
+    document = _document(loaded, cell, _write_prompts(tmp_path, key, drawn), [asked, {**asked, "tolerance": 0.1}])
+    items, own = plan(load_job(document)), plan(loaded)
+    references = {item.pair for item in items if item.is_reference}
+    assert len(items) == 9 and {item.pair for item in items} == references and len(references) == 3
+    assert {item.id for item in own} <= {item.id for item in items}
+    assert {(item.prompt, item.negative_prompt, item.seed) for item in items} == {each[:3] for each in drawn}
+    assert {item.negative_prompt for item in items} == {"no ${braces}"}
+
+
 def _certified(folder: Path, **changes: Any) -> Path:
     """Write the certificate of JOB; return its file."""
     from genrun.runner.api import calibrating

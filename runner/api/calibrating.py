@@ -10,6 +10,7 @@ the promise holds for all before it too (conformal risk control, Angelopoulos et
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import statistics
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import submitting
+from genrun.runner.api.arranging import arrange
 from genrun.runner.api.calls import QUIET, Listener, checked
-from genrun.runner.api.jobs import AnyJob, load_job, with_runs
+from genrun.runner.api.jobs import AnyJob, with_runs
 from genrun.runner.errors import RunError, UsageError
 from genrun.runner.job import certificates
 from genrun.runner.job.certificates import Certificate
@@ -45,6 +47,9 @@ GRID = (4.0, 2.0, 1.0, 0.5, 0.25, 0.125)
 
 CHAIN = (0.125, 0.25, 0.5, 0.7, 1.0, 1.4, 2.0)
 """Tolerances to be certified, as multiples of the one that did best."""
+
+BESIDE = 0.975
+"""Confidence of each of two statements that are to hold together with 95 %."""
 
 LATENT_RMSE = "latent_rmse"
 ENDING = "-calibration"
@@ -79,7 +84,7 @@ class Calibration:
     Attributes:
         key: of the cell.
         path: file of the certificate.
-        steps: N, the sequential sampler's.
+        steps: rounds of the sequential sampler: N, or fewer where a strength leaves steps out.
         certificate: the setting.
         chain: all settings that were tried with all items, the most careful first.
         failures: of each of them, how many items it or a more careful one failed.
@@ -108,15 +113,14 @@ class Calibration:
             f"With {n} samples, {found.failures} of which failed, the error of a new item is within {found.tolerance:g} "
             f"with probability {share}, over calibration and item together.",
         ]
-        itself = least_share(n - (allowed if found.failures else 0), n)
-        lines.append(
-            f"With 95 % confidence, this very setting keeps it for at least {100 * itself:.0f} % of new items."
-        )
-        if itself < found.confidence:
-            needed = items_without_failure(found.confidence)
-            lines.append(
-                f"{needed} samples without a failure would certify {share} with that confidence: --samples {needed}."
-            )
+        # Where a few may fail, one of two things is said, whichever comes out: each has half the risk of being wrong.
+        level = BESIDE if allowed else 0.95
+        itself = least_share(n - (allowed if found.failures else 0), n, level)
+        kept = f"this very setting keeps it for at least {math.floor(100 * itself)} % of new items"
+        lines.append(f"With 95 % confidence, {kept}.")
+        if n < (needed := items_without_failure(found.confidence, BESIDE)):
+            more = f"{needed} samples without a failure would certify {share} with that confidence"
+            lines.append(f"{more}: --samples {needed}.")
         return lines
 
 
@@ -146,7 +150,8 @@ def calibrate_tolerance(
         RunError: items failed.
         IncompleteError: items are left.
     """
-    loaded = load_job(job, with_runs(sets, runs))
+    # As submitting it does, so that K is that of the job's items.
+    loaded = arrange(job, with_runs(sets, runs)).loaded
     asked = {key: cell for key, cell in _cells(loaded) if cell.job.solver.confidence != 0}
     if not asked:
         raise UsageError(
@@ -186,15 +191,14 @@ def _calibrate(
     pairs = draw(cell, PILOTS + samples, key)
     grid = list(variants(asked, [tolerance * share for share in GRID]))
     listener.say(f"{asked['kind']}, tolerance {tolerance:g}: {len(grid)} settings on {PILOTS} items.")
-    _, pilot = _measure(loaded, cell, key, pairs[:PILOTS], grid, listener)
+    _, _, pilot = _measure(loaded, cell, key, pairs[:PILOTS], grid, listener)
     best = most_promising(pilot, tolerance)
     chain = chain_around(best)
     listener.say(f"{asked['kind']}, tolerance {tolerance:g}: {len(chain)} settings on {samples} items.")
-    run, measured = _measure(loaded, cell, key, pairs[PILOTS:], chain, listener)
+    run, steps, measured = _measure(loaded, cell, key, pairs[PILOTS:], chain, listener)
     failures = failures_along([each.errors for each in measured], tolerance)
     fastest = fastest_kept(measured, failures, confidence)
-    steps = int(cell.sampling.get("steps") or 0)
-    exact = fastest is None or 0 < steps <= measured[fastest].mean_rounds
+    exact = fastest is None or steps <= measured[fastest].mean_rounds
     setting = {**asked, "tolerance": 0.0} if fastest is None or exact else measured[fastest].solver
     certificate = Certificate(
         tolerance=tolerance,
@@ -228,10 +232,11 @@ def draw(cell: Cell, count: int, key: str) -> list[Pair]:
     """
     from genrun.runner.job.cell import sampling_of
 
-    generator, sampling = random.Random(key), dict(cell.sampling)
+    generator, sampling, usual = random.Random(key), dict(cell.sampling), cell.sampling.get("negative_prompt")
     prompts = [
-        (prompt.text, prompt.negative_prompt, prompt.seed, tuple(files.items()))
+        (text, usual if negative is None else negative, prompt.seed, tuple(files.items()))
         for prompt, files in zip(cell.prompts, cell.inputs, strict=True)
+        for text, negative in [(prompt.text, prompt.negative_prompt)]
         if sampling_of(sampling, prompt) == sampling
     ]
     if not prompts:
@@ -314,8 +319,8 @@ def _measure(
     pairs: Sequence[Pair],
     settings: Sequence[Mapping[str, Any]],
     listener: Listener,
-) -> tuple[Path, list[MeasuredSetting]]:
-    """Run items sequentially and under settings, and return the run with what was measured of each setting."""
+) -> tuple[Path, int, list[MeasuredSetting]]:
+    """Run items sequentially and under settings; return the run, the sequential rounds and what was measured of each."""
     from genrun.runner.job.files import identity
     from genrun.runner.score.metrics import wanted_metrics
     from genrun.runner.score.scoring import score_run
@@ -344,7 +349,8 @@ def _measure(
         stats = [records[item_id].sampler for item_id in ids]
         rounds = tuple(stat.rounds for stat in stats if stat is not None)
         found.append(MeasuredSetting(dict(setting), tuple(errors[item_id] or 0.0 for item_id in ids), rounds))
-    return made.folder.path, found
+    sequential = (records[item.id].sampler for item in items if item.is_reference)
+    return made.folder.path, max(stat.rounds for stat in sequential if stat is not None), found
 
 
 def _write_prompts(runs: Path, key: str, pairs: Sequence[Pair]) -> Path:
@@ -372,20 +378,23 @@ def _hashes(files: Files) -> dict[str, list[str]]:
 
 def _document(loaded: LoadedJob, cell: Cell, prompts: Path, settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the job of a calibration: the cell's, without what is judged of it."""
+    from genrun.runner.job.layers import escape_all
+
     document, job = loaded.document, cell.job.model_dump(mode="json", exclude_none=True)
     launch = {name: value for name, value in (document.get("launch") or {}).items() if name != "then"}
-    matrix = [{"kind": "sequential"}, *({**each, "confidence": 0} for each in settings)]
     kept = {name: document[name] for name in ("parallel", "objective") if name in document}
     return {
         **kept,
         "name": f"{str(document['name'])[: MAX_NAME - len(ENDING)]}{ENDING}",
-        "model": {**job["model"], "checkpoint": cell.checkpoint.name},
-        "prompts": {"file": str(prompts)},
-        "sampling": dict(cell.sampling),
-        "cache": job["cache"],
+        "model": escape_all({**job["model"], "checkpoint": cell.checkpoint.name}),
+        "prompts": escape_all({"file": str(prompts)}),
+        "sampling": escape_all(cell.sampling),
+        "cache": escape_all(job["cache"]),
         "attention": job["attention"],
         "launch": launch,
         "output": {**(document.get("output") or {}), "save_latents": True},
         "score": [LATENT_RMSE],
-        "matrix": {"solver": matrix},
+        "matrix": {"solver": [escape_all({**each, "confidence": 0}) for each in settings]},
+        # Every item is held against the sequential one, which has neither the cache nor the kernel.
+        "audit": "100%",
     }

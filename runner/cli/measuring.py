@@ -160,7 +160,7 @@ def _short(value: float | str) -> str:
     cls=Verb,
     examples=(
         "genrun calibrate jobs/demo.yaml",
-        "genrun calibrate jobs/demo.yaml --samples 59",
+        "genrun calibrate jobs/demo.yaml --samples 72",
         "genrun calibrate jobs/demo.yaml --set solver.tolerance=0.03 --confidence 0.9",
     ),
 )
@@ -185,7 +185,7 @@ def calibrate(
     exactly.
 
     What is promised is that the error of a new item is within the tolerance with the probability asked for, over calibration
-    and item together. 19 samples are the least for 95 %; 59 without a failure certify 95 % of new items with 95 %
+    and item together. 19 samples are the least for 95 %; 72 without a failure certify 95 % of new items with 95 %
     confidence for the very setting that was found.
     """
     from genrun.runner.api.calibrating import calibrate_tolerance

@@ -25,9 +25,14 @@ FOLDER = ".certificates"
 """Folder of certificates, among the runs that they are for."""
 
 FORMAT = 1
-MAX_BYTES = MIB
+MAX_BYTES = 32 * MIB
+"""Room for the errors of 100,000 samples under every setting that was tried."""
+
 CERTIFIED, EXACT, AIM = "certified", "exact", "aim"
 """States of a tolerance: kept by a certified setting; kept since nothing but exact sampling was certified; aimed at."""
+
+MAX_SAMPLES = 1_000_000_000
+"""More than could be measured; as a bound, so that a count is no number too large to reckon with."""
 
 KEY_DIGITS = 20
 AGAIN = "Remove it, and run genrun calibrate JOB again."
@@ -79,13 +84,15 @@ class Certificate:
         except KeyError as error:
             raise ValueError(f"it lacks {error}") from error
         numbers = (found.tolerance, found.confidence, found.rounds)
-        fine = all(type(each) in (int, float) and math.isfinite(each) and each >= 0 for each in numbers)
+        fine = all(type(each) in (int, float) and 0 <= each < math.inf for each in numbers)
         fine &= type(found.samples) is int and type(found.failures) is int and type(found.exact) is bool
         fine &= type(found.prompts) is str and type(found.run) is str
         fine &= isinstance(found.solver, dict) and isinstance(found.solver.get("kind"), str)
         fine &= isinstance(found.errors, list) and all(type(each) in (int, float) for each in found.errors)
         if not fine:
             raise ValueError("a value of another type than it has")
+        if not 0 <= found.failures <= found.samples <= MAX_SAMPLES:
+            raise ValueError("so many samples, or failures among them, cannot be")
         return dataclasses.replace(found, errors=tuple(found.errors))
 
 
@@ -137,15 +144,19 @@ def _unfit(found: Certificate, solver: Mapping[str, Any]) -> str:
     for key in ("kind", "workers"):
         if found.solver.get(key) != solver.get(key):
             return f"its {key} is {found.solver.get(key)!r:.60}, and wanted is {solver.get(key)!r:.60}"
-    if found.tolerance != solver["tolerance"] or not found.confidence < 1 or found.samples < 1:
+    if found.tolerance != solver["tolerance"] or not 0 < found.confidence < 1 or found.samples < 1:
         return "its promise is another than that of its name"
     if found.exact is not (found.solver.get("tolerance") == 0):
         whether = "exact" if found.exact else "not exact"
         return f"its tolerance is {found.solver.get('tolerance')!r:.60}, and its items are called {whether}"
     if found.failures > allowed_failures(found.samples, found.confidence) and not found.exact:
         return f"{found.failures} of {found.samples} samples failed, which is too many for its confidence"
+    if sum(not error <= found.tolerance for error in found.errors) > found.failures:
+        return f"more of its errors are beyond its tolerance than the {found.failures} samples that failed"
     options = {name: value for name, value in found.solver.items() if name != "kind"}
-    return typed(Registries.installed().solvers.get(str(solver["kind"])), options)[1]
+    wrong = typed(Registries.installed().solvers.get(str(solver["kind"])), options)[1]
+    missing = ", ".join(sorted(solver.keys() - found.solver.keys()))
+    return wrong or (f"its solver lacks {missing}" if missing else "")
 
 
 def hash_of(prompts: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from genrun.adapters.files import is_there, unusable
 from genrun.runner.job import yaml
@@ -263,6 +264,15 @@ def _look_up(use: re.Match[str], environ: Mapping[str, str]) -> tuple[str, str]:
 def escape(text: str) -> str:
     """Write a text so that reading it as a job file gives the text again."""
     return text.replace("${", "$${")
+
+
+def escape_all(value: Any) -> Any:
+    """Write every text of plain data as `escape` does."""
+    if isinstance(value, Mapping):
+        return {name: escape_all(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [escape_all(each) for each in value]
+    return escape(value) if isinstance(value, str) else value
 
 
 def looks_secret(name: str) -> bool:

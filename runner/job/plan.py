@@ -194,6 +194,9 @@ def _audited(loaded: LoadedJob, columns: list[list[tuple[WorkItem, Prompt]]]) ->
     if asked is None:
         return columns
     references = {item.pair for column in columns for item, _ in column if item.is_reference}
+    if not any("tolerance" in item.solver and not item.is_reference for column in columns for item, _ in column[:1]):
+        message = "no solver of this job has a tolerance to hold its items against. Leave it out."
+        raise_all([JobProblem(loaded.origin.get("audit", Origin(str(loaded.path))), "audit", message)])
     chosen: set[str] = set()
     added: dict[tuple[str, ...], list[tuple[WorkItem, Prompt]]] = {}
     marked = []
@@ -325,7 +328,9 @@ def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt
         own = sampling_of(sampling, prompt) if prompt.row else sampling
         shared = of_cell if own == sampling else _hash_of_cell(model, cell.adapter.call, own)
         # A certificate holds for the sampling that it was measured with.
-        settled = of_all if own == sampling else _settled(cell, {**shared_by(model, cell), "sampling": own}, solver)
+        settled = of_all
+        if own != sampling:
+            settled = _settled(cell, {**shared_by(model, cell), "sampling": {**cell.sampling, **own}}, solver)
         suffix = _suffix(settled[0], cache, attention)
         inputs = as_stored(files, prompt.inputs)
         negative = prompt.negative_prompt
@@ -357,7 +362,8 @@ def _settled(cell: Cell, shared: Mapping[str, Any], solver: Mapping[str, Any]) -
 def hash_of_prompts(cell: Cell) -> str:
     """Return what identifies the prompts of a cell, their pictures and clips included."""
     files = (file.sha256 for inputs in cell.inputs for each in inputs.values() for file in each)
-    return certificates.hash_of([*(prompt.text for prompt in cell.prompts), *files])
+    negatives = (f"-{prompt.negative_prompt}" for prompt in cell.prompts if prompt.negative_prompt is not None)
+    return certificates.hash_of([*(prompt.text for prompt in cell.prompts), *negatives, *files])
 
 
 def _hash_of_cell(model: Mapping[str, Any], call: Mapping[str, Any], sampling: Mapping[str, Any]) -> Hash:

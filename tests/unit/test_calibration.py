@@ -12,6 +12,8 @@ import pytest
 
 from genrun.adapters.input_files import InputFile
 from genrun.runner.api.calibrating import (
+    CHAIN,
+    Calibration,
     MeasuredSetting,
     calibrate_tolerance,
     chain_around,
@@ -58,6 +60,22 @@ def test_a_new_item_is_within_with_the_probability_promised(kind: str) -> None:
     assert exact < 4000
 
 
+@pytest.mark.parametrize("rates", [(0.0501, 0.1001), (0.0701, 0.1201)])
+def test_what_is_said_of_the_very_setting_is_false_once_in_twenty_at_most(rates: tuple[float, float]) -> None:
+    # Settings that fail a little more often than is said where none, and where two of 59 failed: the worst there is.
+    rng, said_wrongly = np.random.default_rng(0), 0
+    for _ in range(4000):
+        errors = (rng.random(59) < np.array(rates)[:, None]).astype(float)
+        found = [MeasuredSetting({"kind": "ropa", "k": k}, tuple(row), (2 - k,) * 59) for k, row in enumerate(errors)]
+        failures = failures_along([each.errors for each in found], 0.5)
+        if (place := fastest_kept(found, failures, 0.95)) is None:
+            continue
+        taken = certificates.Certificate(0.5, 0.95, 59, failures[place], found[place].solver, False, 1, "", "")
+        (said,) = [line for line in Calibration("", Path(), 9, taken, (), ()).lines() if "this very setting" in line]
+        said_wrongly += 1 - rates[place] < int(said.partition("at least ")[2].partition(" %")[0]) / 100
+    assert said_wrongly / 4000 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 4000)
+
+
 def test_the_fastest_of_the_certified_settings_is_taken_and_nan_fails() -> None:
     found = [
         MeasuredSetting({"k": k}, errors, (rounds,) * 2)
@@ -87,6 +105,10 @@ def test_items_are_drawn_from_the_jobs_own_and_then_with_new_seeds() -> None:
     assert set(draw(cell, 4, "key")) == own and draw(cell, 4, "key") == draw(cell, 4, "key")
     more = draw(cell, 30, "key")
     assert set(more[:4]) == own and len(set(more)) == 30 and {text for text, *_ in more} == {"a", "b"}
+    # As items say it: the job's own negative prompt where a prompt has none.
+    prompts = ["a", {"prompt": "b", "negative_prompt": "c"}]
+    cell = load_job({**JOB, "prompts": prompts, "sampling": {"negative_prompt": "d"}}).cells[0]
+    assert {(text, negative) for text, negative, *_ in draw(cell, 9, "key")} == {("a", "d"), ("b", "c")}
 
 
 def test_items_are_drawn_with_their_pictures_and_without_a_sampling_of_their_own(tmp_path: Path) -> None:
@@ -106,6 +128,24 @@ def test_items_are_drawn_with_their_pictures_and_without_a_sampling_of_their_own
     own = load_job({**JOB, "prompts": [{"prompt": "c", "steps": 4}]}).cells[0]
     with pytest.raises(UsageError, match="every prompt has a sampling of its own"):
         draw(own, 3, "key")
+
+
+@pytest.mark.parametrize("cache", ["none", {"kind": "first_block", "threshold": 0.1}])
+def test_a_calibration_holds_items_like_the_jobs_against_plain_sequential_ones(tmp_path: Path, cache: Any) -> None:
+    from genrun.runner.api.calibrating import _cells, _document, _write_prompts
+
+    job = {**JOB, "sampling": {"negative_prompt": "no $${braces}"}, "cache": cache, "output": {"dir": str(tmp_path)}}
+    loaded = load_job(job)
+    ((key, cell),) = _cells(loaded)
+    drawn = draw(cell, 3, key)
+    asked = {"kind": "collocation", **cell.job.solver.options}
+    document = _document(loaded, cell, _write_prompts(tmp_path, key, drawn), [asked, {**asked, "tolerance": 0.1}])
+    items, own = plan(load_job(document)), plan(loaded)
+    references = {item.pair for item in items if item.is_reference}
+    assert len(items) == 9 and {item.pair for item in items} == references and len(references) == 3
+    assert {item.id for item in own} <= {item.id for item in items}
+    assert {(item.prompt, item.negative_prompt, item.seed) for item in items} == {each[:3] for each in drawn}
+    assert {item.negative_prompt for item in items} == {"no ${braces}"}
 
 
 def _certified(folder: Path, **changes: Any) -> Path:
@@ -139,6 +179,9 @@ def _certified(folder: Path, **changes: Any) -> Path:
         ({}, True),
         ({"seeds": [5]}, True),
         ({"prompts": ["c"]}, True),
+        ({"prompts": ["a", {"prompt": "b", "negative_prompt": "c"}]}, True),
+        # A prompt with the steps of the certificate, but with a negative prompt that it was not made with.
+        ({"prompts": [{"prompt": "a", "steps": 50}], "sampling": {"steps": 20, "negative_prompt": "c"}}, False),
         ({"solver": {**JOB["solver"], "confidence": 0.9}}, True),
         ({"solver": {**JOB["solver"], "confidence": 0.99}}, False),
         ({"solver": {**JOB["solver"], "confidence": 0}}, False),
@@ -155,7 +198,7 @@ def test_a_job_takes_the_certificate_of_its_own_model_sampling_and_solver(
     item = plan(load_job({**JOB, "output": {"dir": str(tmp_path)}, **changes}))[0]
     assert (item.solver["tolerance"] == 0.035) is taken is (item.promise.get("state") == certificates.CERTIFIED)
     assert item.fits()
-    assert item.promise.get("other_prompts", False) is (changes.get("prompts") == ["c"])
+    assert item.promise.get("other_prompts", False) is (taken and "prompts" in changes)
 
 
 def test_what_was_not_certified_is_sampled_exactly_and_an_aim_is_called_one(tmp_path: Path) -> None:
@@ -166,6 +209,14 @@ def test_what_was_not_certified_is_sampled_exactly_and_an_aim_is_called_one(tmp_
     _certified(tmp_path, exact=True, solver=exact)
     item = plan(load_job(job))[0]
     assert item.solver["tolerance"] == 0 and "sampled exactly" in certificates.sentence("collocation", item.promise)
+
+
+def test_the_certificate_of_ten_thousand_samples_can_be_read(tmp_path: Path) -> None:
+    errors = [0.05 * k / 10_007 for k in range(10_000)]
+    path = _certified(tmp_path, samples=10_000, errors=tuple(errors))
+    tried = [{"errors": errors}] * len(CHAIN)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tried": tried}, indent=1))
+    assert plan(load_job({**JOB, "output": {"dir": str(tmp_path)}}))[0].promise["samples"] == 10_000
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"format": 1}', '{"format": 2}', "[" * 100_000])
@@ -189,6 +240,12 @@ def test_a_damaged_certificate_is_named_and_not_believed(tmp_path: Path, content
         {"solver": {"kind": "collocation", "workers": 4}},
         {"solver": {"kind": "collocation", "workers": 8, "probes": "many"}},
         {"solver": {"kind": "collocation", "workers": 8, "probes": 9}},
+        {"solver": {"kind": "collocation", "workers": 8, "tolerance": 0.035}},
+        {"confidence": 0},
+        {"confidence": 10**400},
+        {"samples": 10**400},
+        {"failures": -1},
+        {"errors": (0.01, 0.06)},
         {"solver": {"kind": "collocation", "workers": 8, "weights": "x"}},
     ],
 )
@@ -208,13 +265,16 @@ def test_a_certificate_of_something_else_is_refused_before_anything_is_loaded(
         ({"cache": {"kind": "first_block", "confidence": 0.9}}, "unknown option"),
         ({"audit": 0}, "wanted a whole number"),
         ({"audit": "101%"}, "at most 100%"),
+        ({"audit": float("inf")}, "wanted a number"),
+        ({"audit": float("nan")}, "wanted a number"),
+        ({"audit": 1, "solver": "sequential"}, "audit: no solver of this job has a tolerance"),
         ({"gates": {"audit": {"min": "95%"}}}, "audits nothing"),
         ({"audit": 1, "gates": {"audit": {"min": 2}}}, "could not pass"),
     ],
 )
 def test_a_confidence_or_an_audit_that_cannot_be_meant_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(JobFileError, match=message):
-        load_job({**JOB, **change})
+        plan(load_job({**JOB, **change}))
 
 
 def test_every_cell_is_looked_at_before_the_first_is_sampled(tmp_path: Path) -> None:

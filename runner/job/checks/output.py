@@ -177,14 +177,14 @@ def _lacking_inputs(cell: Draft, at: TreePath, metric: Any) -> Iterator[JobProbl
 
 
 def check_audit(cell: Draft) -> Iterator[JobProblem]:
-    """Refuse an audit of no items, of a part of an item, or of items without a tolerance."""
+    """Refuse an audit of no items, or of a part of an item."""
     asked = cell.root.get(AUDIT)
     number = _number(asked)
     if asked is None or number is None:
         return
     if isinstance(asked.data, str) and not 0 < number <= 1:
         yield cell.root.problem((AUDIT,), f"wanted more than 0% and at most 100%, got {got(asked)}.")
-    elif not isinstance(asked.data, str) and (number < 1 or number != int(number)):
+    elif not isinstance(asked.data, str) and (number < 1 or number % 1):
         yield cell.root.problem((AUDIT,), f"wanted a whole number of items, or such as 2%, got {got(asked)}.")
 
 

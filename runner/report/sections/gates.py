@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -163,11 +165,14 @@ def _promise(label: str, items: Sequence[WorkItem], errors: Mapping[str, float],
     tolerance = float(first.promise.get("tolerance", first.solver.get("tolerance", 0.0)))
     audited = [item for item in items if item.audit]
     found = [errors[item.id] for item in audited if item.id in errors]
+    # Prompts with a sampling of their own may have another certificate than the cell's, or none.
+    told = Counter(sentence(str(item.solver["kind"]), item.promise) if item.promise else "" for item in items)
+    of = {text: f"{count:,} of {len(items):,} items: " if len(told) > 1 else "" for text, count in told.items()}
     return PromiseRow(
         cell=label,
         colour=colour,
-        kept=bool(first.promise) and first.promise["state"] != AIM,
-        text=f"{sentence(str(first.solver['kind']), first.promise)}." if first.promise else "",
+        kept=all(item.promise and item.promise["state"] != AIM for item in items),
+        text=" ".join(f"{of[text]}{text}." for text in told if text),
         audit=_audit(found, len(audited), len(items), tolerance) if audited else "",
         errors=_plot(label, colour, found, tolerance) if found else None,
     )
@@ -181,7 +186,7 @@ def _audit(errors: Sequence[float], audited: int, planned: int, tolerance: float
     open_ones = f" {audited - len(errors)} more are not measured." if audited > len(errors) else ""
     return (
         f"{len(errors)} of {planned:,} items were also sampled sequentially, {within} of them within {tolerance:g}: between "
-        f"{low:.0f} and {high:.0f} % of all, with 95 % confidence (Clopper and Pearson).{open_ones}"
+        f"{math.floor(low)} and {math.ceil(high)} % of all, with 95 % confidence (Clopper and Pearson).{open_ones}"
     )
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,8 +111,7 @@ class Preview:
     @property
     def to_run(self) -> int:
         """Number of items that would be made."""
-        counted = Counter(self.states.values())
-        return counted[NEW] + counted[FAILED]
+        return sum(state in (NEW, FAILED) for state in self.states.values())
 
 
 @checked
@@ -132,6 +130,9 @@ def preview(
         JobFileError: with every problem of the job.
         MixError: `run` holds other items, or its files cannot be written as the job says.
     """
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.runs import new_path
+    from genrun.runner.submit.follow import mesh_request_of, new_order
     from genrun.runner.submit.resume import check_same, find_run
 
     made, origin = _job(job, sets, runs, listener, new=new)
@@ -144,10 +145,16 @@ def preview(
             check_same(made, named)
         folder = named or (None if new else find_run(made, base))
         states = _states(made, base, folder, new=new, listener=listener)
-        records = {} if folder is None else folder.records()
-        left = sum(state in (NEW, FAILED) for state in states.values())
-        hours, script = _gpu_hours(made, records), _script(made, folder, launcher, left)
-        return Preview(made.spec.name, made.spec.launch.kind, folder, made.items, states, hours, script)
+        found = Preview(made.spec.name, made.spec.launch.kind, folder, made.items, states, None, None)
+        records = () if folder is None else folder.records().values()
+        times = [record.elapsed_s for record in records if record.status == "done"]
+        hours, left = None, len(made.items) - len(times)
+        if times and left:
+            ranks = mesh_request_of(made.spec, made.items).mesh().ranks_per_team
+            hours = sum(times) / len(times) * left * ranks / 3600
+        order = new_order(launcher, found.kind, made.spec)
+        script = launcher.script(folder or RunFolder(new_path(base, found.name)), order, found.to_run)
+        return replace(found, gpu_hours=hours, script=script)
 
 
 @checked
@@ -378,37 +385,16 @@ def _place_of_refusal(origin: Mapping[str, Origin]) -> Iterator[None]:
         raise_all([JobProblem(place, error.field, error.reason)])
 
 
-def _states(
-    job: SubmittedJob, runs: Path, folder: RunFolder | None, *, new: bool, listener: Listener
-) -> dict[str, str]:
+def _states(job: SubmittedJob, runs: Path, run: RunFolder | None, *, new: bool, listener: Listener) -> dict[str, str]:
     """Return the state of every item, by id, in the run that would be gone on with, or in a new one."""
     from genrun.runner.submit.reuse import find_stale, reusable
 
     states = dict.fromkeys((item.id for item in job.items), NEW)
-    if folder is None:
+    if run is None:
         return states if new else states | dict.fromkeys(reusable(job, runs / job.spec.name), REUSED)
-    mended = find_stale(folder, job.items, job.document).mended(folder)
+    mended = find_stale(run, job.items, job.document).mended(run)
     for line in mended.lines():
-        listener.say(f"{folder.path}: {line}")
-    records = folder.records()
+        listener.say(f"{run.path}: {line}")
+    records = run.records()
     states |= {item_id: records[item_id].status for item_id in states if item_id in records}
     return states | dict.fromkeys((*mended.lost, *mended.outdated), FAILED)
-
-
-def _script(job: SubmittedJob, folder: RunFolder | None, launcher: Launcher, items: int) -> str | None:
-    from genrun.runner.store.folder import RunFolder
-    from genrun.runner.store.runs import new_path
-    from genrun.runner.submit.follow import new_order
-
-    run = folder or RunFolder(new_path(Path(job.spec.output.dir), job.spec.name))
-    return launcher.script(run, new_order(launcher, job.spec.launch.kind, job.spec), items)
-
-
-def _gpu_hours(job: SubmittedJob, records: Mapping[str, Record]) -> float | None:
-    from genrun.runner.submit.follow import mesh_request_of
-
-    times = [record.elapsed_s for record in records.values() if record.status == "done"]
-    if not times or len(times) == len(job.items):
-        return None
-    left = len(job.items) - len(times)
-    return sum(times) / len(times) * left * mesh_request_of(job.spec, job.items).mesh().ranks_per_team / 3600

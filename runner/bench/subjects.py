@@ -231,8 +231,7 @@ class ModelSubject:
         quieten()
         device = choose_device(self.model["device"])
         checkpoint, revision = self.model["checkpoint"], self.model["revision"]
-        added = Additions.of(self.model)
-        held = LoadOptions(self.model["dtype"], variant=self.model.get("variant"), additions=added)
+        held = LoadOptions(self.model["dtype"], variant=self.model.get("variant"), additions=Additions.of(self.model))
         pipe = load(self.adapter, checkpoint, dtype=None, device=device, revision=revision, load_options=held)
         self._open.enter_context(encode_once(pipe))
         return pipe
@@ -311,8 +310,10 @@ def ask_model(question: ModelQuestion) -> Asked:
         raise UsageError(said, remedy="Submit a job with a matrix of solvers instead, and compare its cells.")
     inputs = [_input(loaded, items, index, question.seed) for index in range(question.samples)]
     first = items[0]
-    name = _slug(adapter.name if adapter.name != "auto" else Path(first.model["checkpoint"]).name)
-    title = adapter.title if adapter.name != "auto" else first.model["checkpoint"]
+    name, title = adapter.name, adapter.title
+    if name == "auto":
+        name, title = Path(first.model["checkpoint"]).name, first.model["checkpoint"]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:80] or "model"
     subject = ModelSubject(name, title, adapter, first.model, first.sampling, inputs, question.batch)
     lines = [f"seed {each.seed}: {each.prompt}" for each in inputs]
     return Asked((subject,), _model_settings(question, first, adapter, inputs), lines)
@@ -397,7 +398,3 @@ def _model_settings(
         "batch": question.batch,
         "versions": {name: found.get(name, "") for name in DECIDING},
     }
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:80] or "model"

@@ -202,7 +202,8 @@ def _audited(loaded: LoadedJob, columns: list[list[tuple[WorkItem, Prompt]]]) ->
     marked = []
     for cell, column in zip(loaded.cells, columns, strict=True):
         able = [item for item, _ in column if not item.is_reference and "tolerance" in item.solver]
-        drawn = {item.id for item in sorted(able, key=_draw)[: audit_size(asked, len(able))]}
+        able.sort(key=lambda item: hashlib.sha256(f"audit {item.pair}".encode()).digest())
+        drawn = {item.id for item in able[: audit_size(asked, len(able))]}
         if cell.axes or not able:
             labelled = column
         else:
@@ -229,10 +230,6 @@ def audit_size(asked: float | str, count: int) -> int:
     return min(count, int(asked) if share is None else math.ceil(count * share - 1e-9))
 
 
-def _draw(item: WorkItem) -> bytes:
-    return hashlib.sha256(f"audit {item.pair}".encode()).digest()
-
-
 def _reference(item: WorkItem, cell: Cell) -> WorkItem:
     """Return the sequential item that an item is compared with, in a cell of such items."""
     solver = {"kind": SEQUENTIAL}
@@ -240,11 +237,9 @@ def _reference(item: WorkItem, cell: Cell) -> WorkItem:
     texts = (item.prompt, item.negative_prompt, item.seed)
     pair, item_id = _ids(shared, texts, identity(item.inputs), _suffix(solver, {}, NATIVE))
     kept = {axis: label for axis, label in item.axes.items() if axis.partition(".")[0] not in HOW}
-    axes = (
-        {**kept, "solver": SEQUENTIAL}
-        if len(kept) == len(item.axes)
-        else {axis: kept.get(axis, SEQUENTIAL) for axis in item.axes}
-    )
+    axes = {axis: kept.get(axis, SEQUENTIAL) for axis in item.axes}
+    if len(kept) == len(item.axes):
+        axes["solver"] = SEQUENTIAL
     return replace(
         item, id=item_id, pair=pair, solver=solver, axes=axes, cache={}, attention=NATIVE, promise={}, audit=True
     )
@@ -268,11 +263,8 @@ def canonical(data: Any) -> bytes:
 def _fingerprints(loaded: LoadedJob) -> dict[tuple[str, str | None], str]:
     found: dict[tuple[str, str | None], str] = {}
     for cell in loaded.cells:
-        wanted = [
-            (cell.checkpoint, cell.job.model.revision),
-            *((each, None) for each in cell.additions.sources.values()),
-        ]
-        for source, revision in wanted:
+        added = ((each, None) for each in cell.additions.sources.values())
+        for source, revision in ((cell.checkpoint, cell.job.model.revision), *added):
             key = (source.name, revision)
             if key in found:
                 continue
@@ -402,15 +394,8 @@ def _refuse_same(loaded: LoadedJob, columns: list[list[tuple[WorkItem, Prompt]]]
             message = f"with seed {item.seed} the same item as {other_prompt.origin}. Remove one of them."
             problems.add(JobProblem(prompt.origin, "", message))
         else:
-            message = f"{_cell(other)} and {_cell(item)} make the same items. Remove one of them."
-            problems.add(JobProblem(_matrix_origin(loaded), "matrix", message))
+            one, two = (", ".join(f"{axis}={label}" for axis, label in each.axes.items()) for each in (other, item))
+            places = [origin for path, origin in loaded.origin.items() if path.startswith("matrix.")]
+            where = min(places, default=Origin(str(loaded.path)))
+            problems.add(JobProblem(where, "matrix", f"{one} and {two} make the same items. Remove one of them."))
     raise_all(problems)
-
-
-def _cell(item: WorkItem) -> str:
-    return ", ".join(f"{axis}={label}" for axis, label in item.axes.items())
-
-
-def _matrix_origin(loaded: LoadedJob) -> Origin:
-    places = [origin for path, origin in loaded.origin.items() if path.startswith("matrix.")]
-    return min(places, default=Origin(str(loaded.path)))

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrun.runner.errors import DamagedFileError, StoreError, UnreadableError
 from genrun.runner.store import planfile
+from genrun.runner.store.environment import describe
 from genrun.runner.store.files import (
     LOCK,
     atomic_write,
@@ -54,6 +55,7 @@ from genrun.runner.store.results import (
     survey,
 )
 from genrun.runner.strict_json import read_json
+from genrun.version import __version__
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -130,7 +132,7 @@ class RunFolder:
         atomic_write(self.path / "job.yaml", job.encode())
         atomic_write(self.path / "plan.jsonl", "".join(f"{item.to_json()}\n" for item in items).encode())
         try:
-            self._write_environment(self.environment())
+            self.write_environment(self.environment())
         except DamagedFileError:
             self.write_environment()
 
@@ -171,15 +173,10 @@ class RunFolder:
                 raise TypeError("holds no environment")
             return found
 
-    def write_environment(self) -> None:
-        """Write versions, git commit and machine, as they are now, and the hashes of job and plan."""
-        from genrun.runner.store.environment import describe
-
-        self._write_environment(describe())
-
-    def _write_environment(self, found: Mapping[str, Any]) -> None:
+    def write_environment(self, found: Mapping[str, Any] | None = None) -> None:
+        """Write versions, git commit and machine, as they are now where none are given, and the hashes of job and plan."""
         sums = {name: hashlib.sha256(read_bytes(self.path / name)).hexdigest() for name in HASHED}
-        atomic_write(self.path / "env.json", json.dumps({**found, "sha256": sums}, indent=1).encode())
+        atomic_write(self.path / "env.json", json.dumps({**(found or describe()), "sha256": sums}, indent=1).encode())
 
     def is_as_written(self, name: str) -> bool:
         """Tell whether job.yaml or plan.jsonl is what was written, byte for byte, as far as env.json tells."""
@@ -191,8 +188,6 @@ class RunFolder:
 
     def is_of_this_version(self) -> bool:
         """Tell whether this version of genrun made the run, as far as env.json tells."""
-        from genrun.version import __version__
-
         try:
             return self.environment()["versions"].get("genrun") == __version__
         except DamagedFileError:
@@ -279,8 +274,8 @@ class RunFolder:
             UnreadableError: a record cannot be looked into, so that nobody knows whether its item is done.
         """
         found = self.survey(check_files=check_files)
-        for error in found.unreadable.values():
-            raise error
+        if found.unreadable:
+            raise next(iter(found.unreadable.values()))
         return found.records
 
     def survey(self, *, check_files: bool = False) -> Survey:
@@ -376,14 +371,12 @@ class RunFolder:
     def temporary_files(self, item_id: str = "") -> list[Path]:
         """List temporary files of one item's results; or of all results, and all that was left behind elsewhere in the run.
 
-        Results are written by the holder of their item's lease. Elsewhere a file is left alone as long as its process may
-        be alive.
+        Results are written by the holder of their item's lease; elsewhere a file is left alone while its process may live.
         """
-        if item_id:
-            rooms = (self.path / name for name in RESULTS)
-            found = (path for room in rooms for path in room.glob(f"{item_id[:2]}/.{item_id}*"))
-            return sorted(path for path in found if is_temporary(path.name))
-        return sorted(left_behind_in(self.path, RESULTS))
+        if not item_id:
+            return sorted(left_behind_in(self.path, RESULTS))
+        found = (path for room in RESULTS for path in self.path.glob(f"{room}/{item_id[:2]}/.{item_id}*"))
+        return sorted(path for path in found if is_temporary(path.name))
 
     def tally(self) -> Tally:
         """Count the planned items by the state of their records; those whose files are lost have failed."""
@@ -401,8 +394,7 @@ def is_run(path: Path) -> bool:
     try:
         names = {entry.name for entry in path.iterdir()}
     except OSError as error:
-        told = read_error(path, error)
-        if isinstance(told, UnreadableError):
+        if isinstance(told := read_error(path, error), UnreadableError):
             raise told from error
         return False
     return planfile.FILE in names or ("job.yaml" in names and "env.json" in names) or {"items", "leases"} <= names

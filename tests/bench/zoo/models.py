@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from genrun.adapters.training.components import (
@@ -203,6 +203,64 @@ def video_dit() -> Any:
     )
     t5 = t5_tokenizer()
     return df.LattePipeline(t5, t5_encoder(t5), demo_vae(), transformer, diffusion_grid("epsilon"))
+
+
+def stack_of(denoiser: Any) -> nn.ModuleList:
+    """Return a transformer's blocks as the one list that cache-dit caches.
+
+    Latte, which it does not know, has two lists, by turns; they become one, in that order, of blocks that lay tokens out
+    for themselves.
+    """
+    if not hasattr(denoiser, "temporal_transformer_blocks"):
+        return denoiser.transformer_blocks
+    frames = denoiser.temp_pos_embed.shape[1]
+    pairs = list(zip(denoiser.transformer_blocks, denoiser.temporal_transformer_blocks, strict=True))
+    first = denoiser.temp_pos_embed.clone()
+    blocks = nn.ModuleList()
+    for place, (space, time) in enumerate(pairs):
+        blocks.append(InSpace(space))
+        blocks.append(InTime(time, frames, torch.zeros_like(first) if place else first))
+    denoiser.temp_pos_embed.zero_()
+    denoiser.transformer_blocks, denoiser.temporal_transformer_blocks = blocks, nn.ModuleList([Passing()])
+    return blocks
+
+
+class InSpace(nn.Module):
+    """A block of Latte's in space."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, hidden_states: Tensor, *given: Any) -> Tensor:
+        """Call the block as the model does."""
+        return self.block(hidden_states, *given)
+
+
+class InTime(nn.Module):
+    """A block of Latte's in time, which is given tokens in the layout of space."""
+
+    def __init__(self, block: nn.Module, frames: int, position: Tensor) -> None:
+        super().__init__()
+        self.block, self.frames, self.position = block, frames, position
+
+    def forward(self, hidden_states: Tensor, *given: Any) -> Tensor:
+        """Turn (batch x frames, tokens, width) to (batch x tokens, frames, width), and back."""
+        _, tokens, width = hidden_states.shape
+        timestep = given[3][:: self.frames].repeat_interleave(tokens, dim=0)
+        turned = hidden_states.view(-1, self.frames, tokens, width).transpose(1, 2)
+        found = self.block(
+            turned.reshape(-1, self.frames, width) + self.position, None, None, None, timestep, None, None
+        )
+        return found.view(-1, tokens, self.frames, width).transpose(1, 2).reshape(-1, tokens, width)
+
+
+class Passing(nn.Module):
+    """Does nothing."""
+
+    def forward(self, hidden_states: Tensor, *_: Any) -> Tensor:
+        """Return what it is given."""
+        return hidden_states
 
 
 def unconditional() -> Any:

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from genrun.solvers.contract import Point
 
+from .models import stack_of
 from .sampling import Pair, Sampler
 from .train import predict
 
@@ -182,13 +183,11 @@ def paradigms(clones: Path, workers: int, tolerance: float) -> Method:
 def parasolver(clones: Path, workers: int, tolerance: float, preconditioning: int) -> Method:
     """ParaSolver: `parasolver_forward` of its DDIM pipeline, N subintervals, one process."""
     with importing(clones / "ParaSolver"):
-        pipeline = import_module(
-            "sd_parasolver.stablediffusion_parasolver_ddim_mp"
-        ).ParaSolverDDIMStableDiffusionPipeline
+        module: Any = import_module("sd_parasolver.stablediffusion_parasolver_ddim_mp")
         scheduler = import_module("sd_parasolver.paraddim_scheduler").ParaDDIMScheduler
 
     def method(sampler: Sampler, x: Tensor, ask: Ask) -> Tensor:
-        pipe = _pipeline(pipeline, scheduler, sampler, ask, guided=True)
+        pipe = _pipeline(module.ParaSolverDDIMStableDiffusionPipeline, scheduler, sampler, ask, guided=True)
         # It hands on neither latents nor embeddings.
         given = {"latents": x, "prompt_embeds": NO_TEXT, "negative_prompt_embeds": NO_TEXT}
         pipe.preparation_for_diffusion = partial(pipe.preparation_for_diffusion, **given)
@@ -227,6 +226,7 @@ def parataa(clones: Path, workers: int, tolerance: float, order: int, memory: in
         )
         index = {int(timestep): place for place, timestep in enumerate(own.timesteps)}
         flat = x[0].flatten(1, -2)
+        module.torch = _Shaped(flat.shape)
         given = {"window_size": workers, "order": order, "memory_size": memory, "tol1": tolerance, "tol2": tolerance}
         solver = module.ParallelDDIM(sampler.steps, scheduler, **given, device="cpu", use_fp16=False)
         noise = torch.zeros(sampler.steps + 1, *flat.shape, dtype=torch.float64)
@@ -240,11 +240,7 @@ def parataa(clones: Path, workers: int, tolerance: float, order: int, memory: in
             solver.step(torch.stack([output.reshape(flat.shape) for output in ask(points)]), whole)
         return solver.get_last_sample().reshape(x.shape)
 
-    def shaped(sampler: Sampler, x: Tensor, ask: Ask) -> Tensor:
-        module.torch = _Shaped(x[0].flatten(1, -2).shape)
-        return method(sampler, x, ask)
-
-    return shaped
+    return method
 
 
 class _Shaped:
@@ -376,77 +372,11 @@ def cache_dit(
     return made
 
 
-def stack_of(denoiser: Any) -> nn.ModuleList:
-    """Return a transformer's blocks as the one list that cache-dit caches.
-
-    Latte, which it does not know, has two lists, by turns; they become one, in that order, of blocks that lay tokens out
-    for themselves.
-    """
-    if not hasattr(denoiser, "temporal_transformer_blocks"):
-        return denoiser.transformer_blocks
-    frames = denoiser.temp_pos_embed.shape[1]
-    pairs = list(zip(denoiser.transformer_blocks, denoiser.temporal_transformer_blocks, strict=True))
-    first = denoiser.temp_pos_embed.clone()
-    blocks = nn.ModuleList()
-    for place, (space, time) in enumerate(pairs):
-        blocks.append(InSpace(space))
-        blocks.append(InTime(time, frames, torch.zeros_like(first) if place else first))
-    denoiser.temp_pos_embed.zero_()
-    denoiser.transformer_blocks, denoiser.temporal_transformer_blocks = blocks, nn.ModuleList([Passing()])
-    return blocks
-
-
-class InSpace(nn.Module):
-    """A block of Latte's in space."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        self.block = block
-
-    def forward(self, hidden_states: Tensor, *given: Any) -> Tensor:
-        """Call the block as the model does."""
-        return self.block(hidden_states, *given)
-
-
-class InTime(nn.Module):
-    """A block of Latte's in time, which is given tokens in the layout of space."""
-
-    def __init__(self, block: nn.Module, frames: int, position: Tensor) -> None:
-        super().__init__()
-        self.block, self.frames, self.position = block, frames, position
-
-    def forward(self, hidden_states: Tensor, *given: Any) -> Tensor:
-        """Turn (batch x frames, tokens, width) to (batch x tokens, frames, width), and back."""
-        _, tokens, width = hidden_states.shape
-        timestep = given[3][:: self.frames].repeat_interleave(tokens, dim=0)
-        turned = hidden_states.view(-1, self.frames, tokens, width).transpose(1, 2)
-        found = self.block(
-            turned.reshape(-1, self.frames, width) + self.position, None, None, None, timestep, None, None
-        )
-        return found.view(-1, tokens, self.frames, width).transpose(1, 2).reshape(-1, tokens, width)
-
-
-class Passing(nn.Module):
-    """Does nothing."""
-
-    def forward(self, hidden_states: Tensor, *_: Any) -> Tensor:
-        """Return what it is given."""
-        return hidden_states
-
-
 def _pipeline(pipeline: Any, scheduler: Any, sampler: Sampler, ask: Ask, *, guided: bool) -> Any:
     """Return an author's pipeline whose U-Net is asked for, with the model's own scheduler's configuration."""
     model = AskedModel(sampler, ask, guided)
-    made = pipeline(
-        sampler.pipe.vae,
-        None,
-        None,
-        model,
-        scheduler.from_config(sampler.scheduler.config),
-        None,
-        None,
-        requires_safety_checker=False,
-    )
+    parts = (sampler.pipe.vae, None, None, model, scheduler.from_config(sampler.scheduler.config), None, None)
+    made = pipeline(*parts, requires_safety_checker=False)
     made.set_progress_bar_config(disable=True)
     return made
 

@@ -16,8 +16,8 @@ equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with three things 
 
 Here is the loop: evaluate the nodes and the probes, learn, correct the front and all states after it, move it, and choose
 new nodes. Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory
-is eight latents a worker: a secant of two, a node's state, the one evaluated, its output and prediction, and states between
-nodes. `tuning.py` has the constants.
+is eight latents a worker (a secant of two, a node's state, the one evaluated, its output and prediction, and what a step
+takes), and with several workers the states between nodes, up to a third of N. `tuning.py` has the constants.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ if TYPE_CHECKING:
 class Collocation:
     """Quasi-Newton iteration over nodes whose distance follows the measured curvature; between them, interpolation.
 
-    With `exact`, or at tolerance 0, every step is a node and the sequential trajectory is the only fixed point. Otherwise
-    approximate: steps between nodes are never evaluated and count as `skipped`. Schedulers with stages (Heun) have no steps
-    between nodes either; those that add noise in their steps (ancestral, SDE, DDPM) are sampled exactly.
+    With `exact`, or at tolerance 0, every step is a node and the sequential trajectory is the only fixed point: met bit for
+    bit at 0, and to within the tolerance with `exact` alone. Otherwise approximate: steps between nodes are never evaluated
+    and count as `skipped`. Schedulers with stages (Heun) have no steps between nodes either; those that add noise in their
+    steps (ancestral, SDE, DDPM) are sampled exactly.
 
     Attributes:
         workers: K, evaluations a round.
@@ -307,7 +308,7 @@ class NodeWindow:
         x, history = self.problem.step(left.index, x, output, history)
         for index in range(left.index + 1, right.index):
             x0 = self._interpolated(left, right, index, x, jacobian)
-            if keep:
+            if keep and self.workers > 1:  # one alone makes the far end its front, and comes here no more
                 self.between[index] = x
             x, history = self.problem.step(index, x, self.problem.from_x0(index, x, x0), history)
         return x, history

@@ -87,10 +87,12 @@ class JacobianModel:
 
     def add_secant(self, step: int, move: State, change: State) -> None:
         """Learn that the x0-prediction of a step changed when its state moved, unless by too little to tell anything."""
-        if rms(move) > self.floor:
-            self.largest_gain = max(self.largest_gain, rms(change) / rms(move))
+        length, gain = rms(move), rms(change) / max(rms(move), self.floor)
+        # A model that explodes is not learned from: what the squares of these overflow would stop the solver, not the model.
+        if self.floor < length and max(length, gain) < self.tuning.most_gain:
+            self.largest_gain = max(self.largest_gain, gain)
             self.innovations.append(change - self.at(step).apply(move))
-            self.misfits.append(rms(self.innovations[-1]) / rms(move))
+            self.misfits.append(rms(self.innovations[-1]) / length)
             self._store(step, move, change)
             self._measure()
 
@@ -119,10 +121,15 @@ class JacobianModel:
         rows = self.innovations[0].new_empty((len(self.innovations), shape.numel()))
         for row in rows:
             row.copy_(self.innovations.pop().flatten())  # popped: a list and a matrix of them would be twice the memory
-        mixtures, sizes, _ = (rows @ rows.T / rows.shape[1]).cpu().double().svd()
+        products = (rows @ rows.T / rows.shape[1]).cpu().double()
+        if not bool(products.isfinite().all()):  # of predictions whose squares overflow
+            return []
+        mixtures, sizes, _ = products.svd()
         largest = [mixture for mixture, size in zip(mixtures.T, sizes, strict=True) if size > self.floor**2][:count]
         directions = [(mixture.to(rows) @ rows).view(shape) for mixture in largest]
-        return [direction.div_(rms(direction)) for direction in directions]
+        # Rows that depend on one another, as a prediction that is flat and its mean, leave nothing but their rounding.
+        rounding = self.tuning.rounding * float(sizes[0]) ** 0.5
+        return [direction.div_(size) for direction in directions if (size := rms(direction)) > rounding]
 
     @property
     def secants(self) -> Secants:

@@ -103,7 +103,7 @@ class StepSizeController:
         along = sum((index - last) * dot(each - x0, self.trend) for index, each in looks)
         # 1e-30 only keeps a slope that is none from dividing by 0.
         share = along / max(sum((index - last) ** 2 for index, _ in looks) * dot(self.trend, self.trend), 1e-30)
-        self.trend_share = min(max(share, 0.0), 1.0)
+        self.trend_share = min(max(0.0, share), 1.0)  # in this order 0 where products overflowed, and it is NaN
 
     def goes_on(self, index: int, x0: State) -> bool:
         """Return True when the prediction at a node goes on as it went between the last two that are final."""
@@ -179,7 +179,7 @@ def second_difference(first: Prediction, second: Prediction, third: Prediction) 
 def persistence(early: State, late: State) -> float:
     """Return how much of an earlier derivative a later one still holds: 0 for none of it, 1 for all."""
     # 1e-30 only keeps a derivative that is none from dividing by 0.
-    return min(max(dot(early, late) / max(dot(early, early), 1e-30), 0.0), 1.0)
+    return min(max(0.0, dot(early, late) / max(dot(early, early), 1e-30)), 1.0)
 
 
 def dot(a: State, b: State) -> float:

@@ -83,6 +83,10 @@ class Tuning:
 
     Guided predictions change by 4 to 9 times the move in the first half of the trajectory. No sweep is on record.
     """
+    most_gain: float = 1e9
+    """Gain, or RMS of a move, from which on a secant is not learned: no model's, and its products overflow float32."""
+    rounding: float = 1e-6
+    """Size of a probe's direction, as a share of the largest one's, that is but the rounding of what it is mixed from."""
     least_level: float = 1e-3
     """Signal and noise level below which their ratio is cut off: it has no logarithm at the ends of the grid."""
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from genrun.solvers import FlowProblem, drive
+from genrun.solvers import FlowProblem, drive, solve
 from genrun.solvers.collocation import Collocation, has_stages
 from genrun.solvers.contract import Point
 from genrun.solvers.jacobian import JacobianModel
 from genrun.solvers.step_size import StepSizeController
 from genrun.solvers.tuning import TUNING, Tuning
-from tests.numerics.worlds import Recorder, flow, mixture
+from tests.numerics.worlds import Recorder, flow, mixture, shifted_sigmas
 
 SIZE = 64
 LEVELS = [-4 + 8 * index / 49 for index in range(50)]
@@ -153,6 +153,49 @@ def test_a_model_whose_prediction_hardly_answers_is_not_probed_after_the_first_l
     probed = [len(indices) - len(set(indices)) for indices in asked]
     assert probed[1] >= 1
     assert not any(probed[2:])
+
+
+def flat(point: Point) -> Tensor:
+    return torch.full_like(point.x, 0.7)
+
+
+def exploding(point: Point) -> Tensor:
+    return torch.tanh(point.x + point.index) * 1e18
+
+
+def overflowing(point: Point) -> Tensor:
+    return torch.tanh(point.x + point.index) * 1e25
+
+
+def steep(point: Point) -> Tensor:
+    return torch.tanh(1e20 * point.x) * 1e25
+
+
+@pytest.mark.parametrize("predict", [flat, exploding, overflowing, steep])
+@pytest.mark.parametrize("workers", [1, 2, 8, 16])
+def test_predictions_that_are_flat_or_explode_sample_as_sequentially(
+    predict: Callable[[Point], Tensor], workers: int
+) -> None:
+    """Directions to probe that are all alike, and predictions whose squares overflow."""
+    problem = FlowProblem(shifted_sigmas(12), torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0)))
+
+    def evaluate(points: Sequence[Point]) -> list[Tensor]:
+        return [problem.from_x0(p.index, p.x, predict(p)) for p in points]
+
+    expected = solve(problem, evaluate, "sequential").x
+    exact = drive(Collocation(workers=workers, tolerance=0.0), problem, evaluate)
+    assert torch.equal(exact.x, expected)
+    free = drive(Collocation(workers=workers, tolerance=0.3), problem, evaluate)
+    assert bool(free.x.isfinite().all())
+    if predict is flat:
+        assert torch.allclose(free.x, expected, atol=1e-5)
+
+
+def test_a_prediction_that_depends_on_no_other_is_probed_and_its_copy_is_not() -> None:
+    model = taught()
+    model.seed_directions(torch.full((1, 2, 4, 4), 0.7))
+    (direction,) = model.probe_directions(4)
+    assert torch.allclose(direction.abs(), torch.ones(1, 2, 4, 4))
 
 
 def test_probes_must_leave_a_worker() -> None:

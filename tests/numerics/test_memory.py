@@ -43,9 +43,20 @@ class Ledger(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("solver", [name for name in registry.names() if name != "sequential"])
-@pytest.mark.parametrize("workers", [8, 24])
+@pytest.mark.parametrize("workers", [1, 8, 24])
 def test_state_peaks_below_its_windows_and_eight_latents(solver: str, workers: int) -> None:
-    problem = flow(60, size=SIZE)
+    assert 2 < peak(solver, workers, 60) <= WINDOWS.get(solver, 2) * workers + 8
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_collocation_keeps_states_between_nodes_of_a_third_of_the_steps_and_none_with_one_worker(workers: int) -> None:
+    between = 180 // 3 if workers > 1 else 0
+    assert peak("collocation", workers, 180) <= WINDOWS["collocation"] * workers + between + 8
+
+
+def peak(solver: str, workers: int, num_steps: int) -> int:
+    """Most latents that were alive at once, over a run."""
+    problem = flow(num_steps, size=SIZE)
     recorder = Recorder(problem, mixture(SIZE))
     ledger = Ledger()
     run = registry.get(solver)(workers=workers).solve(problem)
@@ -62,4 +73,4 @@ def test_state_peaks_below_its_windows_and_eight_latents(solver: str, workers: i
                 points = run.send(outputs)
             except StopIteration:
                 break
-    assert 2 < ledger.peak <= WINDOWS.get(solver, 2) * workers + 8
+    return ledger.peak

@@ -30,6 +30,7 @@ from genrun.runner.errors import DamagedFileError, UsageError
 from genrun.runner.job import certificates
 from genrun.runner.job.certificates import Certificate
 from genrun.runner.job.errors import JobFileError
+from genrun.runner.report.sections.gates import collect_promises
 from genrun.runner.statistics import allowed_failures, exact_interval, fewest_items, items_without_failure, least_share
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Record, Score
@@ -300,6 +301,24 @@ def test_an_audit_adds_the_sequential_items_of_those_it_drew() -> None:
     # Whether it is audited changes no item.
     plain = {item.id for item in plan(load_job({**JOB, "prompts": prompts}))}
     assert plain == {item.id for item in alone if not item.is_reference}
+
+
+def test_a_report_says_which_items_of_a_cell_are_promised_and_what_an_audit_found(tmp_path: Path) -> None:
+    _certified(tmp_path)
+    solver = {**JOB["solver"], "confidence": 0.95}
+    prompts = ["a", *({"prompt": f"b {k}", "steps": 20} for k in range(29))]
+    items = plan(load_job({**JOB, "solver": solver, "prompts": prompts, "audit": 20, "output": {"dir": str(tmp_path)}}))
+    audited = [item for item in items if item.audit and not item.is_reference]
+    scores = [Score(item.id, "latent_rmse", 0.04, False, None) for item in audited]
+    (row,) = collect_promises(items, scores, {})
+    assert not row.kept and row.text.startswith("1 of 30 items: collocation: calibrated with 20 samples")
+    assert "29 of 30 items: collocation: tolerance 0.05 is an aim and not a promise" in row.text
+    assert row.audit.startswith(
+        "20 of 30 items were also sampled sequentially, 20 of them within 0.05: between 83 and 100 %"
+    )
+    assert row.errors is not None and len(row.errors.series[0].marks) == 20
+    (whole,) = collect_promises([item for item in items if item.prompt == "a"], (), {})
+    assert whole.kept and whole.text.startswith("collocation: calibrated")
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,9 @@ class Certificate:
 
 
 def can_be_calibrated(solver: Mapping[str, Any]) -> bool:
-    """Return True for a solver with a tolerance that is not exact anyway."""
+    """Return True for a solver that stops at a tolerance above 0: with `exact: true` alone, too."""
     tolerance = solver.get("tolerance")
-    return isinstance(tolerance, int | float) and tolerance > 0 and solver.get("exact") is not True
+    return isinstance(tolerance, int | float) and tolerance > 0
 
 
 def key_of(cell: Mapping[str, Any], solver: Mapping[str, Any]) -> str:

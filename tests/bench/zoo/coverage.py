@@ -190,14 +190,18 @@ def summarize(out: Path, picture: Path | None = None) -> None:
         print(*_table(name, own), "", sep="\n")
         certified = [cell["within"] for cell in own if cell["within"] is not None]
         mean = f"{100 * statistics.fmean(certified):.1f} %" if certified else "-"
-        plain = statistics.fmean(cell["uncalibrated"]["within"] for cell in own)
+        plain = ", ".join(
+            f"K = {k} {100 * statistics.fmean(kept):.0f} % (least {100 * min(kept):.0f} %)"
+            for k in sorted({cell["workers"] for cell in own})
+            if (kept := [cell["uncalibrated"]["within"] for cell in own if cell["workers"] == k])
+        )
         # What missed its tolerance in hindsight was too fast, and makes up for nothing.
         dear = [max(cell["rounds"] / cell["hindsight_rounds"], 1.0) - 1 for cell in own]
         print(
             f"{name}: {len(own)} cells, {len(certified)} certified: {mean} within on average, least "
             f"{100 * min(certified, default=0):.0f} %; {100 * statistics.fmean(dear):.1f} % more rounds than the best in "
-            f"hindsight, at most 5 % more in {sum(each <= 0.05 for each in dear)} cells; without calibration "
-            f"{100 * plain:.0f} % within\n"
+            f"hindsight, at most 5 % more in {sum(each <= 0.05 for each in dear)} cells; "
+            f"without calibration within: {plain}\n"
         )
     shares = [cell["within"] for cell in cells if cell["within"] is not None]
     law = _law()

@@ -12,7 +12,7 @@ equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with three things 
 - the distance to the next node is as long as the measured curvature of the prediction allows (`step_size.py`, the step-size
   control), less of it early on, where an error that nothing undoes grows with the picture, and
 - the gap before the front is stepped again once the front is evaluated: a predictor-corrector method, which is all that is
-  left of this with one worker.
+  left of this with one worker. Where the prediction is far from what was foretold, half of the gap is taken instead.
 
 Here is the loop: evaluate the nodes and the probes, learn, correct the front and all states after it, move it, and choose
 new nodes. Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory
@@ -172,6 +172,9 @@ class NodeWindow:
         while not at.done and not at.spent:
             probes = self._probes(nodes)
             outputs = yield from at.ask([Point(node.index, node.x) for node in nodes] + probes)
+            if self._too_far(nodes[0], outputs[0]):
+                nodes = self._retreat(at, nodes[0])
+                continue
             self._learn(nodes, probes, outputs)
             if at.rounds == 1 and (x0 := nodes[0].x0) is not None:
                 self.jacobian.seed_directions(x0)
@@ -219,6 +222,28 @@ class NodeWindow:
         if not self.probing:
             self.jacobian.innovations.clear()  # which are kept to probe them
         self.spacing.workers = self.workers - self.probing
+
+    def _too_far(self, front: Node, output: Output) -> bool:
+        """Return True where the gap before the front was too long: what was foretold there misses the model's prediction."""
+        if self.crossed is None or self.spacing.fixed is not None:
+            return False
+        left, most = self.crossed[0].index, self.tuning.most_missed * self.spacing.tolerance
+        x0 = self.problem.predict_x0(front.index, front.x, output)
+        missed = x0_weight(self.problem, left, front.index + 1) * rms(x0 - self.spacing.foretold(front.index))
+        return missed > most * self.spacing.tolerance_share(front.index)
+
+    def _retreat(self, at: Trajectory, front: Node) -> list[Node]:
+        """Take half of the gap before the front instead: the step is rejected (Hairer, Norsett and Wanner, 1993, II.4)."""
+        assert self.crossed is not None
+        left, history = self.crossed
+        middle = Node((left.index + front.index) // 2, left.x)
+        assert left.x0 is not None
+        middle.x, history = self._across(left, middle, left.x0, history, self.jacobian.at(left.index), keep=False)
+        if middle.index == left.index + 1:
+            self.crossed = None
+        at.retreat(middle.index, middle.x, history)
+        self.between.clear()
+        return self._extend([middle], history)
 
     def _correct_front(self, at: Trajectory, front: Node) -> None:
         """Step again across the gap before the front, now that the predictions at both of its ends are known.

@@ -111,6 +111,13 @@ class Trajectory:
         self._check_finite(self.front - 1, x)
         self.x, self.history = x, history
 
+    def retreat(self, front: int, x: State, history: History) -> None:
+        """Go back to an earlier front, between which and the one so far steps were left out, at the end of a round."""
+        self.skipped -= self.front - front
+        self.front, self.x, self.history = front, x, history
+        self.fronts.append(front)
+        self.residuals.append(0.0)
+
     def step_front(self) -> Generator[Sequence[Point], list[Output], State]:
         """Take one sequential step from the front; returns the x0-prediction made there."""
         index, x = self.front, self.x

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from genrun.solvers import FlowProblem, drive, solve
+from genrun.solvers.analytic import evaluator, stiff
 from genrun.solvers.collocation import Collocation, has_stages
 from genrun.solvers.contract import Point
 from genrun.solvers.jacobian import JacobianModel
+from genrun.solvers.sequential import Sequential
 from genrun.solvers.step_size import StepSizeController
 from genrun.solvers.tuning import TUNING, Tuning
 from tests.numerics.worlds import Recorder, flow, mixture, shifted_sigmas
@@ -315,6 +317,44 @@ def test_one_worker_foretells_corrects_and_moves_the_prediction(turn: float) -> 
     moved = one * (1 + turn) + TUNING.prior_gain * (corrected - at8)
     at12 = foretold(problem, 8, 12, corrected, moved, (moved - one) / 4 if turn > 0 else zero)
     assert torch.allclose(recorder[12], at12, atol=1e-5)
+
+
+def test_a_gap_whose_prediction_was_foretold_wrongly_is_halved() -> None:
+    """The prediction is 0 up to step 20 and 40 after it, so that the long gap that reaches beyond is rejected."""
+    problem = flow(50, 0, SIZE)
+    recorder: list[tuple[int, Tensor]] = []
+
+    def evaluate(points: Sequence[Point]) -> list[Tensor]:
+        recorder.extend((point.index, point.x) for point in points)
+        return [problem.from_x0(p.index, p.x, torch.full_like(p.x, 40.0 * (p.index > 20))) for p in points]
+
+    solution = drive(Collocation(workers=1, tolerance=0.1), problem, evaluate)
+    indices = [index for index, _ in recorder]
+    assert indices[:4] == [0, 1, 3, 20]
+    zero = torch.zeros(1, SIZE)
+    far = next(place for place in range(4, len(indices)) if indices[place] > 21)
+    middle = (indices[far - 1] + indices[far]) // 2
+    assert indices[far + 1] == middle and solution.fronts[far - 1 : far + 1] == (indices[far], middle)
+    # From the last node before the gap again, with what was foretold there: a prediction of 0.
+    state = foretold(problem, indices[far - 1], middle, recorder[far - 1][1], zero, zero)
+    assert torch.allclose(recorder[far + 1][1], state, atol=1e-5)
+    assert solution.fronts[-1] == 50
+    assert len(solution.fronts) == len(solution.residuals) == solution.rounds
+
+
+@pytest.mark.parametrize("guidance", [3.0, 7.5])
+def test_one_worker_keeps_its_tolerance_where_a_model_is_stiff_at_small_noise_levels(guidance: float) -> None:
+    errors: list[float] = []
+    for seed in range(8):
+        problem = flow(50, seed, 16)
+        evaluate = evaluator(problem, stiff(guidance=guidance))
+        error = (
+            drive(Collocation(workers=1, tolerance=0.05), problem, evaluate).x
+            - drive(Sequential(), problem, evaluate).x
+        )
+        errors.append(float(error.square().mean().sqrt()))
+    assert max(errors) < 1.3 * 0.05
+    assert sum(error <= 0.05 for error in errors) > 5
 
 
 def straight(seed: int) -> FlowProblem:

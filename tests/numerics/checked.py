@@ -65,7 +65,7 @@ def run() -> None:
 
 
 def refuse() -> None:
-    """Call with a wrong shape, a wrong dtype and shapes that do not agree: the hook must be at work."""
+    """Call with a wrong shape, a wrong dtype and shapes that do not agree: the hook must be at work, before the solvers run."""
     from genrun.solvers import FlowProblem, Point
     from genrun.solvers.trajectory import rms
 
@@ -86,5 +86,5 @@ def refuse() -> None:
 if __name__ == "__main__":
     for module in instrument():
         print("module", module)
-    run()
     refuse()
+    run()

@@ -65,7 +65,7 @@ def run() -> None:
 
 
 def refuse() -> None:
-    """Call with a wrong shape, a wrong dtype and shapes that do not agree: the hook must be at work, before the solvers run."""
+    """Call with a wrong shape, a wrong dtype and shapes that do not agree: the hook must be at work."""
     from genrun.solvers import FlowProblem, Point
     from genrun.solvers.trajectory import rms
 

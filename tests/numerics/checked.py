@@ -10,6 +10,7 @@ import pkgutil
 import sys
 import typing
 from collections.abc import Sequence
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
@@ -84,7 +85,9 @@ def refuse() -> None:
 
 
 if __name__ == "__main__":
-    for module in instrument():
-        print("module", module)
-    refuse()
-    run()
+    # The hook keeps what it compiled beside the sources under a name of its own, where code without checks has been found.
+    with TemporaryDirectory() as sys.pycache_prefix:
+        for module in instrument():
+            print("module", module)
+        refuse()
+        run()

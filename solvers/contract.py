@@ -55,7 +55,7 @@ class Solution:
         x: the final state x_N, float32.
         rounds: parallel model calls.
         nfe: model evaluations asked for (number of function evaluations).
-        fronts: the front after each round; its length is `rounds`.
+        fronts: the front after each round, lower than before where a gap was rejected; its length is `rounds`.
         residuals: largest RMS change over the evaluated block, of each round.
         converged_by: "tolerance"; "sequential" when the budget of rounds ran out and the rest was stepped; "first_core"
             when a fastest core's result was taken as it was.

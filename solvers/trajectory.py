@@ -62,7 +62,8 @@ def same_history(a: History, b: History) -> bool:
 class Trajectory:
     """A sample on its way: the front, its state, the scheduler's memory there, and what it has cost.
 
-    `x` and `history` belong to the front: both are final, and the next round evaluates `x` first.
+    `x` and `history` belong to the front: both are final unless the solver corrects the front or goes back from it, and the
+    next round evaluates `x` first.
     """
 
     problem: Problem

@@ -25,7 +25,7 @@ class SamplerStats:
         num_steps: N, the sequential steps of the scheduler.
         rounds: parallel model calls.
         nfe: model evaluations.
-        fronts: final states after each round.
+        fronts: the front after each round, lower than before where a gap was rejected.
         converged_by: "tolerance", "sequential" or "first_core", as in `Solution`.
         skipped: states accepted without evaluation (approximate modes only).
         blocks: evaluations of transformer blocks, which a cache leaves some out of; 0 where the model has none.

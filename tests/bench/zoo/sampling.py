@@ -25,7 +25,7 @@ from .models import FRAMES, MODELS
 from .train import predict, texts
 
 MOST_ROWS = 256
-"""Rows of a forward pass."""
+"""Pictures of a forward pass; a video's frames count one by one."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,9 @@ class Sampler:
     def evaluate(self, points: Sequence[tuple[Point, int]]) -> list[Tensor]:
         """Return the model's guided outputs at points of any steps and captions, each (1, ...)."""
         found: list[Tensor] = []
-        for first in range(0, len(points), MOST_ROWS):
-            part = points[first : first + MOST_ROWS]
+        rows = MOST_ROWS // (self.shape[1] if len(self.shape) == 4 else 1)
+        for first in range(0, len(points), rows):
+            part = points[first : first + rows]
             x = torch.cat([self._seen(point) for point, _ in part])
             timesteps = torch.stack([self.scheduler.timesteps[point.index] for point, _ in part])
             captions = torch.tensor([caption for _, caption in part])

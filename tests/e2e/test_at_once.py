@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,22 @@ def write_job(folder: Path, name: str = "job.yaml", **changes: Any) -> None:
     (folder / name).write_text(yaml.safe_dump(job), encoding="utf-8")
 
 
-def start(folder: Path, *args: str, nap: float = 0.2) -> subprocess.Popen[str]:
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), worker.NAP: str(nap), faults.FOLDER: ""}
+def start(folder: Path, *args: str, nap: float = 0.2, free: int | None = None) -> subprocess.Popen[str]:
+    """Start a command; with `free`, its worker samples so many items, and the others when `let_go` is called."""
+    hold = "" if free is None else f"{free} {folder / 'go'}"
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), worker.NAP: str(nap), worker.HOLD: hold, faults.FOLDER: ""}
     command = [sys.executable, str(CLI), *args]
     return subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def let_go(folder: Path) -> None:
+    (folder / "go").touch()
+
+
+def await_done(folder: Path, count: int, *working: subprocess.Popen[str]) -> None:
+    while not runs(folder) or runs(folder)[0].tally().done < count:
+        assert all(process.poll() is None for process in working)
+        time.sleep(0.02)
 
 
 def end(process: subprocess.Popen[str], exit_code: int = 0) -> tuple[str, str]:
@@ -59,9 +72,8 @@ def test_three_submits_of_a_new_job_make_one_run_and_each_item_once(tmp_path: Pa
 
 def test_a_second_submit_follows_the_first_and_takes_over_when_that_is_killed(tmp_path: Path) -> None:
     write_job(tmp_path)
-    first = start(tmp_path, "submit", "job.yaml", nap=8)
-    while not runs(tmp_path) or not runs(tmp_path)[0].tally().done:
-        assert first.poll() is None
+    first = start(tmp_path, "submit", "job.yaml", free=1)
+    await_done(tmp_path, 1, first)
     second = start(tmp_path, "submit", "job.yaml")
     assert second.stderr is not None
     assert f"at work already: process {first.pid} on " in second.stderr.readline()
@@ -75,10 +87,13 @@ def test_a_second_submit_follows_the_first_and_takes_over_when_that_is_killed(tm
 
 def test_workers_that_join_share_the_run_and_end_with_it(tmp_path: Path) -> None:
     write_job(tmp_path, prompts=["one", "two"])
-    first = start(tmp_path, "submit", "job.yaml", nap=4)
+    first = start(tmp_path, "submit", "job.yaml", free=0)
     while not runs(tmp_path) or not list(runs(tmp_path)[0].leases.glob("[!.]*")):
         assert first.poll() is None
-    assert "items on 1 ranks (inline)." in end(start(tmp_path, "submit", "--join", "once"))[1]
+    second = start(tmp_path, "submit", "--join", "once")
+    await_done(tmp_path, 1, first, second)
+    let_go(tmp_path)
+    assert "items on 1 ranks (inline)." in end(second)[1]
     end(first)
     (run,) = runs(tmp_path)
     assert samplings(run) == 2 and len({record.job for record in run.records().values()}) == 2

@@ -20,6 +20,9 @@ from genrun.runner.worker.rank import GIB, MemoryUsage
 from tests.fakes import faults
 
 NAP = "GENRUN_TEST_NAP"
+"""Seconds that every item takes."""
+HOLD = "GENRUN_TEST_HOLD"
+"""A number and a file, "1 /tmp/go": a worker samples so many items, and the next when the file is there."""
 STEPS = 4
 STATS = SamplerStats(STEPS, 2, 6, (2, 4))
 
@@ -90,6 +93,9 @@ class FakeProducer:
     def sample(self, item: WorkItem, on_round: Callable[[int, int], None]) -> FakeSample:
         on_round(2, STEPS)
         time.sleep(float(os.environ.get(NAP, "0")))
+        free, _, gate = os.environ.get(HOLD, "").partition(" ")
+        while gate and len(self.made) >= int(free) and not Path(gate).exists():
+            time.sleep(0.05)
         self.meet("sampling", item.id)
         on_round(STEPS, STEPS)
         self.made.append(item.id)

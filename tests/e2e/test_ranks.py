@@ -30,6 +30,12 @@ def test_result_is_bit_identical_on_one_two_and_four_ranks(found: list[dict[str,
         assert len({sizes[size]["nfe"] for size in "124"}) == 1
 
 
+def test_ranks_go_back_together_where_a_gap_is_rejected(found: list[dict[str, Any]]) -> None:
+    entries = [entry for rank in found for entry in rank["cases"]["sd3_jumping collocation"].values()]
+    assert len(entries) == 7 and all(entry["fronts"] == entries[0]["fronts"] for entry in entries)
+    assert entries[0]["fronts"] != sorted(entries[0]["fronts"])
+
+
 def test_ranks_share_the_evaluations(found: list[dict[str, Any]]) -> None:
     """Every rank makes about a quarter of them, and all of them together no more than one repeated start each."""
     sizes = [rank["cases"]["sd3 paradigms"]["4"] for rank in found]

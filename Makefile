@@ -22,8 +22,9 @@ test: test-unit test-e2e test-slurm
 test-unit: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not e2e" -n 2 --dist worksteal
 
+# All tests of a file in one process, which makes what they share once.
 test-e2e: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m e2e -n 2 --dist loadgroup --ignore tests/slurm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m e2e -n 2 --dist loadfile --ignore tests/slurm
 
 # They mostly wait, so that more of them run than there are cores.
 test-slurm: .venv/ready

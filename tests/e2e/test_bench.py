@@ -16,8 +16,7 @@ import pytest
 from genrun.solvers import registry
 from tests.tiny.checkpoints import save
 
-# One process, which makes what they share once.
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("bench")]
+pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"
 PROMPTS = 'a cat\na "dog" <script>alert(1)</script>\n'

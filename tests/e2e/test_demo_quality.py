@@ -6,9 +6,6 @@ import pytest
 from genrun.adapters.training.evaluate import DemoMetrics, evaluate, load
 from genrun.adapters.training.recipe import RECIPES, Recipe
 
-# One process, which makes what they share once.
-pytestmark = pytest.mark.xdist_group("demo_quality")
-
 TARGETS = {
     "demo-video": ({"background": 0.90, "colour": 0.90, "shape": 0.90, "direction": 0.90}, 28.0),
     "demo-image": ({"background": 0.95, "colour": 0.95, "shape": 0.95, "place": 0.95}, 30.0),

@@ -16,8 +16,7 @@ from genrun.adapters.sampling.call import SamplingRequest, decode
 from genrun.adapters.sampling.generate import sample
 from genrun.solvers import registry
 
-# One process, which makes what they share once.
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("demo_solvers")]
+pytestmark = pytest.mark.e2e
 
 WORKERS, SAMPLES = 8, 6
 LEAST_SPEEDUP = {"ropa": 3.5, "parasolver-turbo": 3.5, "collocation": 4.5}

@@ -21,8 +21,7 @@ from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Record, format_record
 from tests.preloaded import fork_workers
 
-# One process, which makes what they share once.
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("gates")]
+pytestmark = pytest.mark.e2e
 
 SOUND, LOOSE = "ropa K=4", "ropa K=4 tolerance=0.6"
 ROPA = {"kind": "ropa", "workers": 4}

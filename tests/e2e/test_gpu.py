@@ -17,8 +17,7 @@ from tests.gpu.__main__ import WHOLE_S, checks
 from tests.gpu.modes import CACHES
 from tests.gpu.page import keep, page
 
-# One process, which makes what they share once.
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("gpu")]
+pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 NAMES = [check.name for check in checks()]
 NOT_HERE = {"flash", "sage"}

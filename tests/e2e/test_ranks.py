@@ -10,8 +10,7 @@ import pytest
 from tests.e2e import ranks
 from tests.preloaded import run_ranks
 
-# One process, which makes what they share once.
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("ranks")]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,7 @@ from genrun.runner.store.records import format_record
 from tests.preloaded import fork_workers
 from tests.tiny.checkpoints import save
 
-# One process, which makes what they share once.
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("run_tiny")]
+pytestmark = pytest.mark.e2e
 
 MAIN = "from genrun.runner.cli import main; main(prog_name='genrun')"
 ROOT = Path(__file__).parents[2]

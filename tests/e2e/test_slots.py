@@ -10,8 +10,7 @@ import pytest
 from tests.e2e import slots
 from tests.preloaded import run_ranks
 
-# One process, which makes what they share once.
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("slots")]
+pytestmark = pytest.mark.e2e
 
 ROUNDING = 1e-6
 """Of float32 over a few steps, in units of the largest value."""

@@ -14,8 +14,7 @@ from tests.e2e.stacks import FAMILIES
 from tests.preloaded import run_ranks
 from tests.tiny import build
 
-# One process, which makes what they share once.
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stacks")]
+pytestmark = pytest.mark.e2e
 
 ROUNDING = 2e-6
 """Of float32 over a few steps, in units of the largest value: the bound of the same meshes without a cache."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from functools import wraps
 from typing import Any
 
+from torch import nn
+
 from genrun.adapters.caches import registry as caches
 from genrun.adapters.caches.contract import Cache
 from genrun.adapters.caches.manager import CacheManager
@@ -173,23 +175,19 @@ def left_as_found(pipe: Any) -> Iterator[None]:
     stopped is never begun anew.
     """
     parts = [part for part in getattr(pipe, "components", {}).values() if part is not None]
-    processors = [(part, part.attn_processors) for part in parts if hasattr(part, "set_attn_processor")]
+    # Layer by layer: a model's own `attn_processors` may name them all and hold none (HunyuanDiT's ControlNet).
+    layers = [layer for part in parts if isinstance(part, nn.Module) for layer in part.modules()]
+    processors = [(layer, layer.get_processor()) for layer in layers if hasattr(layer, "get_processor")]
     held = [(part, dict(vars(part))) for part in parts if keeps(part)]
     try:
         yield
     finally:
-        for part, before in processors:
-            # One by one: to collect them again takes as long as the first time.
-            if any(_processor(part, name) is not processor for name, processor in before.items()):
-                part.set_attn_processor(before)
+        for layer, before in processors:
+            if layer.get_processor() is not before:
+                layer.set_processor(before)
         for part, before in held:
             vars(part).clear()
             vars(part).update(before)
-
-
-def _processor(part: Any, name: str) -> Any:
-    """Return what is at a name of `attn_processors` now."""
-    return part.get_submodule(name.removesuffix(".processor")).get_processor()
 
 
 def check_call(arguments: Mapping[str, Any], solver: Solver) -> None:

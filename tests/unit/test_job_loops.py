@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,12 +18,14 @@ from genrun.adapters.errors import RefusedError
 from genrun.adapters.pipeline.pictures import pictures_of
 from genrun.adapters.sampling import generate
 from genrun.adapters.sampling.generate import _run_loop
+from genrun.adapters.sampling.parallelize import left_as_found
 from genrun.solvers import registry
 from tests.tiny import CHUNKED, FAMILIES, WITH_PICTURE, build, call_kwargs, generator, latents_of
 from tests.tiny.loops import EXACT, MATRIX, STEPS, Tiny
 from tests.unit.test_loops import FEW, FROM_PICTURE, INPAINTING, Pair, arguments, other
 from tests.unit.test_model_families import SLOW
 
+df: Any = import_module("diffusers")
 KINDS = {**INPAINTING, "StableDiffusion3Img2ImgPipeline": FROM_PICTURE["StableDiffusion3Img2ImgPipeline"]}
 
 
@@ -229,6 +232,17 @@ def test_attention_that_was_perturbed_is_whole_for_the_next_item(kind: str) -> N
     alone, perturbed, after = in_turn(other(kind, PAG[kind]), call, {**call, "pag_scale": 3.0}, "sequential")
     assert torch.equal(after, alone)
     assert not torch.equal(perturbed, alone)
+
+
+def test_a_controlnet_keeps_its_attention_where_its_own_list_of_it_is_empty() -> None:
+    size = {"num_attention_heads": 2, "attention_head_dim": 4, "hidden_size": 8, "transformer_num_layers": 4}
+    model = df.HunyuanDiT2DControlNetModel(in_channels=4, patch_size=2, sample_size=8, **size)
+    before = [module.processor for module in model.modules() if hasattr(module, "get_processor")]
+    assert before and set(model.attn_processors.values()) == {None}
+    with left_as_found(SimpleNamespace(components={"controlnet": model})):
+        model.set_attn_processor(df.models.attention_processor.AttnProcessor2_0())
+    after = [module.processor for module in model.modules() if hasattr(module, "get_processor")]
+    assert all(one is other for one, other in zip(before, after, strict=True))
 
 
 def test_a_guider_that_stopped_begins_anew_with_the_next_item() -> None:

@@ -14,6 +14,8 @@ from genrun.adapters.checkpoint.pipeline_classes import is_exported, methods, so
 IN_LOOP = (ast.For, ast.While)
 OTHER_STEPS = re.compile(r"step_(correct|pred)|undo_step")
 """Methods of schedulers that change latents and are not the step that a solver takes."""
+DELEGATES = "leaves the steps to other pipelines that it calls"
+"""Why a pipeline without a loop of its own has no step to choose."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,14 @@ class Loops:
     """Steps of a pipeline's call, as its source tells them.
 
     Attributes:
-        steps: it has a loop that steps a scheduler, or another pipeline that may.
+        steps: it has a loop that steps a scheduler, or calls another pipeline that may.
         several: a call goes through such loops more than once, whatever its arguments.
         repeats: variables of the call that say how often it goes through its loop.
         apart: why there is no step of the whole of its latents for a solver to choose; "" where there is.
         carried: variables that an iteration reads before it sets them, but for the latents and what is made of them.
         looks_ahead: each step is taken twice: once for its x0-prediction, and taken back (Cosmos).
+        turned: the axes of what it prepares in the order in which its loop has them (AnyFlow); empty where that is the same.
+        reshaped: its loop has what it prepares in another shape (Shap-E).
     """
 
     steps: bool
@@ -35,6 +39,8 @@ class Loops:
     apart: str = ""
     carried: tuple[str, ...] = ()
     looks_ahead: bool = False
+    turned: tuple[int, ...] = ()
+    reshaped: bool = False
 
     def repeated(self, variables: Mapping[str, Any]) -> bool:
         """Return whether a call goes through its loops more than once, by its variables in the first of them."""
@@ -51,13 +57,18 @@ def loops_of(class_name: str) -> Loops | None:
     around = [outer for method, loop in inner for outer in _around(method, loop)]
     counted = [_count(outer) for outer in around]
     called = [method for method in found.values() if _calls_pipeline(method)]
+    changes = list(_changes_of_prepared(found["__call__"]))
     return Loops(
         steps=bool(inner or called),
         several=len(inner) > 1 or None in counted,
         repeats=tuple(name for name in counted if name),
-        apart=next((why for method, loop in inner if (why := _apart(method, loop))), ""),
+        apart=next(
+            (why for method, loop in inner if (why := _apart(method, loop))), DELEGATES if called and not inner else ""
+        ),
         carried=tuple(sorted({name for _, loop in inner for name in _carried(loop)})),
         looks_ahead=any(map(_takes_back, (loop for _, loop in inner))),
+        turned=next((_axes(change) for change in changes if change.func.attr == "permute"), ()),
+        reshaped=any(change.func.attr == "reshape" for change in changes),
     )
 
 
@@ -139,6 +150,28 @@ def _count(loop: ast.For | ast.While) -> str | None:
 def _takes_back(loop: ast.For | ast.While) -> bool:
     changes = (node for statement in loop.body for node in ast.walk(statement) if isinstance(node, ast.AugAssign))
     return any("_step_index" in ast.unparse(node.target) and isinstance(node.op, ast.Sub) for node in changes)
+
+
+def _changes_of_prepared(call: ast.FunctionDef) -> Iterator[Any]:
+    """Yield what is called on the result of `prepare_latents`, kept under the same name, before the loop of a call."""
+    prepared, loops = set[str](), {id(loop) for loop in _stepping(call)}
+    for statement in call.body if loops else ():
+        if any(id(each) in loops for each in ast.walk(statement)):
+            return
+        if not isinstance(statement, ast.Assign):
+            continue
+        names = {name for name, is_read in _names(statement) if not is_read}
+        for each in ast.walk(statement.value):
+            if not (isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute)):
+                continue
+            if each.func.attr == "prepare_latents":
+                prepared |= names
+            elif prepared & names & {name for name, _ in _names(each.func.value)}:
+                yield each
+
+
+def _axes(permute: ast.Call) -> tuple[int, ...]:
+    return tuple(ast.literal_eval(axis) for axis in permute.args)
 
 
 def _carried(loop: ast.For | ast.While) -> set[str]:

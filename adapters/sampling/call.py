@@ -251,19 +251,25 @@ def _starting_at(pipe: Any, starts: Mapping[str, Tensor], scheduler: FinishedSch
 
 def _preparing(plain: Any, name: str, latents: Tensor, scheduler: FinishedScheduler) -> Callable[..., Any]:
     """Return a method in the place of a pipeline's own that prepares latents, and prepares these."""
+    loops = loops_of_type(plain)
+    if loops is not None and loops.turned:
+        latents = latents.permute([loops.turned.index(axis) for axis in range(latents.ndim)])
 
     def prepare(self: Any, *args: Any, **kwargs: Any) -> Any:
         fresh = getattr(plain, name)(self, *args, **kwargs)
         first, *rest = fresh if isinstance(fresh, tuple) else (fresh,)
-        if first.ndim != latents.ndim and scheduler.starts:
-            # Of these latents the loop steps a part, in another form: all but the frames that are given (LTX). It has to
-            # run once to put them together.
+        if loops is not None and loops.reshaped and first.numel() == latents.numel():
+            return latents.reshape(first.shape).to(first.device)
+        if first.shape != latents.shape and scheduler.starts:
+            # The loop steps another part of these latents, or another form of them: all but the frames that are given
+            # (LTX), or those as well (Kandinsky 6). It has to run once to put them together.
             scheduler.loops = True
             return fresh
         if first.shape != latents.shape:
             raise ValueError(f"latents of shape {tuple(latents.shape)}, wanted {tuple(first.shape)}")
         given = latents.to(first.device)
-        if getattr(self.vae, "dtype", None) == torch.float32:
+        decoder = getattr(self, "vae", None) or getattr(self, "movq", None)
+        if getattr(decoder, "dtype", None) == torch.float32:
             given = given.float()  # exact; pipelines of one dtype throughout leave them as they are
         return (given, *rest) if isinstance(fresh, tuple) else given
 

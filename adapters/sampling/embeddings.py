@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,15 @@ class _EncodedError(BaseException):
 class _StopScheduler(FinishedScheduler):
     """A scheduler at which a pipeline's call ends: it asks for the grid once all its prompts are encoded."""
 
-    def set_timesteps(
-        self,
-        num_inference_steps: int | None = None,
-        device: Any = None,
-        timesteps: Any = None,
-        sigmas: Any = None,
-        mu: float | None = None,
-    ) -> None:
-        """End the call."""
-        raise _EncodedError
+    @property
+    def set_timesteps(self) -> Callable[..., None]:
+        """End the call, whatever the real scheduler takes; pipelines look at its signature before they ask."""
+
+        @wraps(self._real.set_timesteps)
+        def stop(*_: Any, **__: Any) -> None:
+            raise _EncodedError
+
+        return stop
 
 
 def encode(pipe: Any, adapter: Adapter, request: SamplingRequest) -> Encodings:

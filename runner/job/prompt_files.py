@@ -17,12 +17,11 @@ from pydantic import ValidationError
 
 from genrun.adapters.files import MIB, TooLargeError, is_file, read_bounded
 from genrun.adapters.pipeline.call_options import ARGUMENTS
-from genrun.registry import did_you_mean
 from genrun.runner.job.errors import JobProblem, Origin, raise_all, refuse
 from genrun.runner.job.files import JOBS, located
 from genrun.runner.job.schema import PromptSpec
 from genrun.runner.job.tree import Path as TreePath
-from genrun.runner.job.tree import dress
+from genrun.runner.job.tree import dress, meant
 from genrun.runner.job.validate import problems_of
 from genrun.runner.job.yaml import decode
 
@@ -199,7 +198,7 @@ def _columns_are_known(header: list[str], wrong: Wrong) -> bool:
         if count > 1:
             wrong(1, f"the column {column!r} is there {count} times. Remove all but one.")
         if column not in FIELDS:
-            wrong(1, f"unknown column {column!r}.{did_you_mean(column, FIELDS)} There are: {', '.join(FIELDS)}.")
+            wrong(1, f"unknown column {column!r}.{meant(column, FIELDS)} There are: {', '.join(FIELDS)}.")
     if "prompt" not in header:
         wrong(1, "there is no column `prompt`. The first line of a .csv names the columns.")
     return "prompt" in header and set(header) <= set(FIELDS) and len(set(header)) == len(header)
@@ -222,7 +221,7 @@ def _read_jsonl(text: str, name: str, wrong: Wrong) -> Iterator[Prompt]:
             wrong(number, 'wanted an object with a key `prompt`, such as {"prompt": "a red kite"}.')
             continue
         for key in sorted(set(fields) - set(FIELDS)):
-            wrong(number, f"unknown key {key!r}.{did_you_mean(key, FIELDS)} There are: {', '.join(FIELDS)}.")
+            wrong(number, f"unknown key {key!r}.{meant(key, FIELDS)} There are: {', '.join(FIELDS)}.")
         yield from _prompt(fields, Origin(name, number, 1), wrong)
 
 

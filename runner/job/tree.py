@@ -213,4 +213,20 @@ def unknown(name: str, known: Sequence[str], what: str) -> str:
 def unknown_option(name: str, known: Sequence[str]) -> str:
     """Say that an option is unknown and which one was probably meant, or which there are when none is close."""
     there_are = f" There are: {', '.join(known)}." if known else " There are none."
-    return f"unknown option.{did_you_mean(name, known) or there_are}"
+    return f"unknown option.{meant(name, known) or there_are}"
+
+
+ELSEWHERE: Mapping[str, str] = {
+    "num_inference_steps": "steps",
+    "cfg_scale": "guidance_scale",
+    "video_length": "num_frames",
+    "frames": "num_frames",
+    "mask_image": "mask",
+}
+"""What diffusers and other programs call something that a job names otherwise."""
+
+
+def meant(name: str, known: Sequence[str]) -> str:
+    """Return " Did you mean 'steps'?", or "" when neither another program's name for it nor a close one is known."""
+    other = ELSEWHERE.get(name)
+    return f" Did you mean {other!r}?" if other in known else did_you_mean(name, known)

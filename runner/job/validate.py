@@ -149,6 +149,9 @@ def _path(loc: tuple[int | str, ...]) -> Path:
 
 def _problem(detail: ErrorDetails, root: Value, path: Path) -> JobProblem:
     kind = detail["type"]
+    if kind == "extra_forbidden" and path[:-1] == ("sampling",) and path[-1] in PromptSpec.model_fields:
+        message = f"goes with a prompt: prompts: [{{prompt: ..., {path[-1]}: ...}}]."
+        return root.problem(path, message, key=True)
     if kind == "extra_forbidden":
         return root.problem(path, unknown_option(str(path[-1]), _known_keys(root, path[:-1])), key=True)
     if kind == "missing":

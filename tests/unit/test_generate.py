@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from genrun.adapters.errors import RefusedError
 from genrun.adapters.pipeline.encoders import encode_once
 from genrun.adapters.pipeline.pictures import pictures_of
 from genrun.adapters.sampling.call import SamplingRequest, call_arguments, decode
+from genrun.adapters.sampling.embeddings import encode
 from genrun.adapters.sampling.generate import sample, sample_batch
 from genrun.solvers import registry
 from tests.tiny import build, call_kwargs
@@ -121,10 +124,55 @@ def test_a_pipeline_that_decodes_its_last_prediction_gets_that() -> None:
     request = SamplingRequest("a red kite", 5, {"steps": 4, "height": 64, "width": 64, "guidance_scale": 3.0})
     with torch.no_grad():
         plain = pictures_of(pipe(**call_arguments(pipe, AUTO, request), output_type="np")).frames
+    assert encode(pipe, AUTO, request)
     for solver in ("sequential", "ropa"):
         options = {} if solver == "sequential" else {"tolerance": 0.0, "workers": 2}
         found = sample(pipe, AUTO, request, registry.get(solver)(**options))
         assert np.array_equal(decode(pipe, AUTO, request, found.latents).frames, plain)
+
+
+def anyflow() -> Any:
+    parts = build("wan21").components
+    known, takes = parts["transformer"].config, inspect.signature(df.AnyFlowTransformer3DModel.__init__).parameters
+    torch.manual_seed(0)
+    transformer = df.AnyFlowTransformer3DModel(**{name: known[name] for name in takes if name in known})
+    named = {name: parts[name] for name in ("tokenizer", "text_encoder", "vae")}
+    return df.AnyFlowPipeline(**named, transformer=transformer.eval(), scheduler=df.FlowMapEulerDiscreteScheduler())
+
+
+def kandinsky3() -> Any:
+    parts = build("wan21").components
+    torch.manual_seed(0)
+    unet = df.Kandinsky3UNet(
+        time_embedding_dim=4,
+        groups=2,
+        attention_head_dim=4,
+        block_out_channels=(32, 64),
+        cross_attention_dim=4,
+        encoder_hid_dim=parts["text_encoder"].config.d_model,
+    )
+    four = {"block_out_channels": (32,) * 4, "norm_num_groups": 8}
+    four |= {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    movq = df.VQModel(latent_channels=4, num_vq_embeddings=12, vq_embed_dim=4, norm_type="spatial", **four)
+    named = {name: parts[name] for name in ("tokenizer", "text_encoder")}
+    return df.Kandinsky3Pipeline(**named, unet=unet.eval(), movq=movq.eval(), scheduler=df.DDIMScheduler())
+
+
+@pytest.mark.parametrize(
+    ("make", "sampling"),
+    [(anyflow, {"height": 16, "width": 16, "num_frames": 61}), (kandinsky3, {"height": 64, "width": 64})],
+)
+def test_latents_are_decoded_by_pipelines_that_hold_or_decode_them_otherwise(
+    make: Callable[[], Any], sampling: dict[str, int]
+) -> None:
+    """AnyFlow's loop has frames before channels (here 16 of each), and Kandinsky's decoder another name."""
+    pipe = make()
+    pipe.set_progress_bar_config(disable=True)
+    request = SamplingRequest("a red kite", 5, {"steps": 2, "guidance_scale": 3.0, **sampling})
+    with torch.no_grad():
+        plain = pictures_of(pipe(**call_arguments(pipe, AUTO, request), output_type="np")).frames
+    found = sample(pipe, AUTO, request, registry.get("sequential")())
+    assert np.array_equal(decode(pipe, AUTO, request, found.latents).frames, plain)
 
 
 def test_pictures_of_a_pipeline_without_latents_are_decoded_from_bfloat16() -> None:

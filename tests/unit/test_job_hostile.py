@@ -38,6 +38,14 @@ def refusal(text: str) -> list[str]:
         ("sedes:", "3:1: sedes: unknown option. Did you mean 'seeds'?"),
         ("sampling: {stpes: }", "3:12: sampling.stpes: unknown option. Did you mean 'steps'?"),
         (
+            "sampling: {num_inference_steps: 9}",
+            "3:12: sampling.num_inference_steps: unknown option. Did you mean 'steps'?",
+        ),
+        (
+            "sampling: {strength: 0.5}",
+            "3:12: sampling.strength: goes with a prompt: prompts: [{prompt: ..., strength: ...}].",
+        ),
+        (
             "solver: {kind: window, workers: 1000000000}",
             "3:33: solver.workers: wanted at most 1000000, got 1000000000.",
         ),

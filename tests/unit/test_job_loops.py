@@ -89,7 +89,13 @@ def test_chunks_of_a_clip_are_followed_one_after_another(family: str) -> None:
         ("AnimateDiffPipeline", Loops(steps=True, several=False, repeats=("num_free_init_iters",))),
         ("LTX2Pipeline", Loops(steps=True, several=False, repeats=())),
         ("WanAnimatePipeline", Loops(steps=True, several=False, repeats=("num_segments",))),
-        ("AnyFlowFARPipeline", Loops(steps=True, several=True, repeats=())),
+        ("AnyFlowFARPipeline", Loops(steps=True, several=True, repeats=(), turned=(0, 2, 1, 3, 4))),
+        ("AnyFlowPipeline", Loops(steps=True, several=False, repeats=(), turned=(0, 2, 1, 3, 4))),
+        ("ShapEPipeline", Loops(steps=True, several=False, repeats=(), reshaped=True)),
+        (
+            "KandinskyV22CombinedPipeline",
+            Loops(steps=True, several=False, repeats=(), apart="leaves the steps to other pipelines that it calls"),
+        ),
         (
             "SkyReelsV2DiffusionForcingPipeline",
             Loops(

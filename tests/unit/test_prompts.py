@@ -152,7 +152,8 @@ def test_an_empty_negative_prompt_is_one_where_a_file_can_say_so() -> None:
         ("p.csv", 'prompt\n"a', ["p.csv:2:1: not CSV: unexpected end of data."]),
         (
             "p.jsonl",
-            '{"prompt": "a"\n["a"]\n{"promt": "a"}\n{"prompt": 3}\n{"prompt": "a", "sed": 1}\n{"prompt": "\\ud800"}\n',
+            '{"prompt": "a"\n["a"]\n{"promt": "a"}\n{"prompt": 3}\n{"prompt": "a", "sed": 1}\n{"prompt": "\\ud800"}\n'
+            '{"prompt": "a", "mask_image": "m.png"}\n',
             [
                 "p.jsonl:1:1: not JSON: Expecting ',' delimiter.",
                 'p.jsonl:2:1: wanted an object with a key `prompt`, such as {"prompt": "a red kite"}.',
@@ -160,6 +161,7 @@ def test_an_empty_negative_prompt_is_one_where_a_file_can_say_so() -> None:
                 "p.jsonl:4:1: the prompt is empty, or not text.",
                 f"p.jsonl:5:1: unknown key 'sed'. Did you mean 'seed'? {THERE_ARE}",
                 "p.jsonl:6:1: half of a surrogate pair (\\ud800-\\udfff) is no character.",
+                f"p.jsonl:7:1: unknown key 'mask_image'. Did you mean 'mask'? {THERE_ARE}",
             ],
         ),
         (

@@ -336,18 +336,16 @@ def _job(
     job: AnyJob, sets: Sequence[str], runs: str | os.PathLike[str] | None, listener: Listener, *, new: bool
 ) -> tuple[SubmittedJob, Mapping[str, Origin]]:
     """Load and plan a job, and say its warnings and how its ranks were chosen."""
-    from genrun.runner.job.certificates import sentence
+    from genrun.runner.job.conditions import promised
+    from genrun.runner.job.plan import models_of
     from genrun.runner.submit.resume import SubmittedJob
 
     arranged = arrange(job, with_runs(sets, runs), new=new)
-    loaded = arranged.loaded
-    for warning in loaded.warnings:
-        listener.say(warning)
-    if arranged.why:
-        listener.say(f"Ranks: {arranged.mesh}; {arranged.why}.")
-    made = SubmittedJob.of(loaded)
-    for line in dict.fromkeys(sentence(str(item.solver["kind"]), item.promise) for item in made.items if item.promise):
-        listener.say(f"{line}.")
+    loaded, made = arranged.loaded, SubmittedJob.of(arranged.loaded)
+    ranks = [f"Ranks: {arranged.mesh}; {arranged.why}."] if arranged.why else []
+    promises = [f"{line}." for line in promised(loaded, models_of(loaded), made.items)]
+    for line in (*loaded.warnings, *ranks, *promises):
+        listener.say(line)
     return made, loaded.origin
 
 

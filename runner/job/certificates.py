@@ -2,17 +2,19 @@
 
     runs/.certificates/3f9c....json
 
-A certificate holds for the cell that it was made on: the weights, what is called with what, the solver and K, the cache and
-the kernel, and this version of genrun. Its file is named by a hash of all that, so that nobody can take it for another cell.
+A certificate holds for its subject alone: the conditions that its items were made under, the solver and K, and the version
+of genrun. Its file says all that, and is named by a hash of it; a checksum tells what was changed since it was written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from typing import Any
 from genrun.adapters.files import MIB, TooLargeError, parse_json, read_bounded
 from genrun.runner.errors import DamagedFileError
 from genrun.runner.statistics import allowed_failures
+from genrun.runner.strict_json import canonical
 
 FOLDER = ".certificates"
 """Folder of certificates, among the runs that they are for."""
@@ -36,13 +39,18 @@ MAX_SAMPLES = 1_000_000_000
 
 KEY_DIGITS = 20
 AGAIN = "Remove it, and run genrun calibrate JOB again."
+CHECKSUM = "sha256"
+
+MAX_LOOKED_AT = 200
+"""Certificates among which the nearest one is looked for, the newest first."""
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """A setting that keeps a tolerance for new items of one cell.
+    """A setting that keeps a tolerance for new items of its subject.
 
     Attributes:
+        subject: all that its errors depend on, as `subject_of` returns it.
         tolerance: latent RMSE to the sequential sampler's, in standard deviations of its latents.
         confidence: probability with which a new item is within it, over calibration and item together.
         samples: n, items that it was certified with.
@@ -55,6 +63,7 @@ class Certificate:
         errors: of the setting, sorted.
     """
 
+    subject: dict[str, Any]
     tolerance: float
     confidence: float
     samples: int
@@ -70,15 +79,28 @@ class Certificate:
         """Return plain data, with the version of the format."""
         return {"format": FORMAT, **dataclasses.asdict(self), "errors": list(self.errors)}
 
+    def to_file(self, **beside: Any) -> bytes:
+        """Return the content of its file, with what else is to be kept in it, and with a checksum of all that."""
+        content = {**self.to_dict(), **beside}
+        return json.dumps({**content, CHECKSUM: _checksum(content)}, indent=1, allow_nan=False).encode("ascii")
+
     @classmethod
-    def from_dict(cls, data: Any) -> Certificate:
-        """Return the certificate of plain data; other keys are left out.
+    def from_file(cls, content: bytes) -> Certificate:
+        """Return the certificate of a file; what else is kept in it is left out.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is none, or was changed since it was written.
         """
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise ValueError("no certificate of this version")
+        data = parse_json(content)
+        if not isinstance(data, dict):
+            raise ValueError("it is no mapping")
+        if (version := data.get("format")) != FORMAT:
+            raise ValueError(f"its format is {version!r:.60}, and this version of genrun reads {FORMAT}")
+        # The checksum is there against accidents. Whoever wants to deceive himself can reckon it anew.
+        if CHECKSUM not in data:
+            raise ValueError(f"it has no {CHECKSUM}, so that it cannot be told from a changed one")
+        if data.pop(CHECKSUM) != _checksum(data):
+            raise ValueError(f"it was changed since it was written, as its {CHECKSUM} tells")
         try:
             found = cls(**{each.name: data[each.name] for each in dataclasses.fields(cls)})
         except KeyError as error:
@@ -87,6 +109,7 @@ class Certificate:
         fine = all(type(each) in (int, float) and 0 <= each < math.inf for each in numbers)
         fine &= type(found.samples) is int and type(found.failures) is int and type(found.exact) is bool
         fine &= type(found.prompts) is str and type(found.run) is str
+        fine &= isinstance(found.subject, dict)
         fine &= isinstance(found.solver, dict) and isinstance(found.solver.get("kind"), str)
         fine &= isinstance(found.errors, list) and all(type(each) in (int, float) for each in found.errors)
         if not fine:
@@ -102,18 +125,25 @@ def can_be_calibrated(solver: Mapping[str, Any]) -> bool:
     return isinstance(tolerance, int | float) and tolerance > 0
 
 
-def key_of(cell: Mapping[str, Any], solver: Mapping[str, Any]) -> str:
-    """Return the name of a certificate.
+def subject_of(conditions: Mapping[str, Any], solver: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that a certificate's errors depend on.
 
     Args:
-        cell: what the items of a cell share besides their solver, as `plan.shared_by` returns it.
+        conditions: what items share besides their solver, as `runner.job.conditions` returns it.
         solver: kind and every option, as the job asks for them.
     """
     from genrun.version import __version__
 
-    asked = {"genrun": __version__, "format": FORMAT, "cell": cell, "solver": dict(solver)}
-    text = json.dumps(asked, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:KEY_DIGITS]
+    return {"genrun": __version__, "format": FORMAT, "cell": dict(conditions), "solver": dict(solver)}
+
+
+def key_of(subject: Mapping[str, Any]) -> str:
+    """Return the name of a certificate."""
+    return hashlib.sha256(canonical(subject)).hexdigest()[:KEY_DIGITS]
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(content)).hexdigest()
 
 
 def path_of(runs: Path, key: str) -> Path:
@@ -125,16 +155,54 @@ def find(runs: Path, key: str) -> Certificate | None:
     """Return the certificate of a key, or None where there is none.
 
     Raises:
-        DamagedFileError: there is one, but it cannot be read.
+        DamagedFileError: there is one, but it cannot be read, is not as it was written, or is not of this key.
     """
     path = path_of(runs, key)
     try:
-        return Certificate.from_dict(parse_json(read_bounded(path, MAX_BYTES)))
+        found = Certificate.from_file(read_bounded(path, MAX_BYTES))
+        if key_of(found.subject) != key:
+            raise ValueError(f"it is the one of {key_of(found.subject)} under another name")
+        return found
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, TooLargeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DamagedFileError(f"{path}: is no certificate: {reason}.", remedy=AGAIN) from error
+
+
+def all_of(runs: Path) -> list[Certificate]:
+    """Return the certificates of a folder of runs, the newest first; those that cannot be read are left out."""
+    paths = [path for path in (runs / FOLDER).glob("*.json") if re.fullmatch(r"[0-9a-f]{20}", path.stem)]
+    times: dict[str, int] = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            times[path.stem] = path.stat().st_mtime_ns
+    found = []
+    for key in sorted(times, key=times.__getitem__, reverse=True)[:MAX_LOOKED_AT]:
+        with contextlib.suppress(DamagedFileError):
+            found.append(find(runs, key))
+    return [each for each in found if each is not None]
+
+
+def differences(asked: Any, held: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield where two subjects differ: a path, and what the one that is asked for has there and the other has not."""
+    if isinstance(asked, Mapping) and isinstance(held, Mapping) and (asked.keys() & held.keys() or not at):
+        for key in sorted({*asked, *held}):
+            yield from differences(asked.get(key), held.get(key), (*at, str(key)))
+    elif asked != held:
+        name = ".".join(at[1:] if at[0] == "cell" else at)
+        one, other = _shown(asked), _shown(held)
+        yield at, f"{name} differs" if "" in (one, other) else f"{name} is {one} and not {other}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value in a few letters; "" for a hash or what has no such form."""
+    if value is None or value == {}:
+        return "none"
+    if isinstance(value, Mapping):
+        return str(value["kind"])[:60] if "kind" in value else ""
+    text = str(value)
+    return "" if isinstance(value, list) or len(text) > 60 or re.fullmatch("[0-9a-f]{16,}", text) else text
 
 
 def _unfit(found: Certificate, solver: Mapping[str, Any]) -> str:
@@ -165,13 +233,13 @@ def hash_of(prompts: Sequence[str]) -> str:
 
 
 def settle(
-    runs: Path, key: str, solver: Mapping[str, Any], confidence: float | None, prompts: str
+    runs: Path, subject: Mapping[str, Any], solver: Mapping[str, Any], confidence: float | None, prompts: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the setting that a cell runs, and what is promised of it: {} where nothing was asked for or found.
 
     Args:
         runs: the folder of runs, with its certificates.
-        key: of the cell and its solver.
+        subject: of the items.
         solver: kind and every option, as the job asks for them.
         confidence: as the job asks for it; 0 to run what is written, None to take a certificate where there is one.
         prompts: hash of the job's prompts.
@@ -182,6 +250,7 @@ def settle(
     plain = dict(solver)
     if confidence == 0 or not can_be_calibrated(solver):
         return plain, {}
+    key = key_of(subject)
     found = find(runs, key)
     asked = {"tolerance": solver["tolerance"], "confidence": confidence}
     if found is not None and (wrong := _unfit(found, solver)):
@@ -204,8 +273,8 @@ def sentence(kind: str, promise: Mapping[str, Any]) -> str:
     tolerance, confidence = promise["tolerance"], 100 * (promise.get("confidence") or 0)
     if promise["state"] == AIM:
         return (
-            f"{kind}: tolerance {tolerance:g} is an aim and not a promise, since nothing was calibrated for this model, "
-            "sampling and K; genrun calibrate JOB does that"
+            f"{kind}: tolerance {tolerance:g} is an aim and not a promise, since there is no certificate for this model, "
+            "sampling, K and confidence; genrun calibrate JOB makes one"
         )
     if promise["state"] == EXACT:
         return (

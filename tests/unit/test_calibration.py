@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 
 from genrun.adapters.input_files import InputFile
-from genrun.runner.api.calibrating import (
+from genrun.runner.api.calibrating import Calibration, calibrate_tolerance, draw
+from genrun.runner.api.candidates import (
     CHAIN,
-    Calibration,
     MeasuredSetting,
-    calibrate_tolerance,
     chain_around,
-    draw,
     failures_along,
     fastest_kept,
     variants,
@@ -71,7 +69,7 @@ def test_what_is_said_of_the_very_setting_is_false_once_in_twenty_at_most(rates:
         failures = failures_along([each.errors for each in found], 0.5)
         if (place := fastest_kept(found, failures, 0.95)) is None:
             continue
-        taken = certificates.Certificate(0.5, 0.95, 59, failures[place], found[place].solver, False, 1, "", "")
+        taken = Certificate({}, 0.5, 0.95, 59, failures[place], found[place].solver, False, 1, "", "")
         (said,) = [line for line in Calibration("", Path(), 9, taken, (), ()).lines() if "this very setting" in line]
         said_wrongly += 1 - rates[place] < int(said.partition("at least ")[2].partition(" %")[0]) / 100
     assert said_wrongly / 4000 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 4000)
@@ -133,11 +131,12 @@ def test_items_are_drawn_with_their_pictures_and_without_a_sampling_of_their_own
 
 @pytest.mark.parametrize("cache", ["none", {"kind": "first_block", "threshold": 0.1}])
 def test_a_calibration_holds_items_like_the_jobs_against_plain_sequential_ones(tmp_path: Path, cache: Any) -> None:
-    from genrun.runner.api.calibrating import _cells, _document, _write_prompts
+    from genrun.runner.api.calibrating import _document, _targets, _write_prompts
 
     job = {**JOB, "sampling": {"negative_prompt": "no $${braces}"}, "cache": cache, "output": {"dir": str(tmp_path)}}
     loaded = load_job(job)
-    ((key, cell),) = _cells(loaded)
+    (target,) = _targets(loaded)
+    key, cell = target.key, target.cell
     drawn = draw(cell, 3, key)
     asked = {"kind": "collocation", **cell.job.solver.options}
     document = _document(loaded, cell, _write_prompts(tmp_path, key, drawn), [asked, {**asked, "tolerance": 0.1}])
@@ -153,10 +152,10 @@ def _certified(folder: Path, **changes: Any) -> Path:
     """Write the certificate of JOB; return its file."""
     from genrun.runner.api import calibrating
 
-    loaded = load_job({**JOB, "output": {"dir": str(folder)}})
-    ((key, cell),) = calibrating._cells(loaded)
-    asked = {"kind": "collocation", **cell.job.solver.options}
+    (target,) = calibrating._targets(load_job({**JOB, "output": {"dir": str(folder)}}))
+    asked = {"kind": "collocation", **target.cell.job.solver.options}
     fields: dict[str, Any] = {
+        "subject": target.subject,
         "tolerance": 0.05,
         "confidence": 0.95,
         "samples": 20,
@@ -168,9 +167,9 @@ def _certified(folder: Path, **changes: Any) -> Path:
         "run": "job-calibration/x",
         "errors": (0.01, 0.04),
     }
-    path = certificates.path_of(folder, key)
+    path = certificates.path_of(folder, target.key)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(Certificate(**(fields | changes)).to_dict()))
+    path.write_bytes(Certificate(**(fields | changes)).to_file(tried=[]))
     return path
 
 
@@ -216,7 +215,7 @@ def test_the_certificate_of_ten_thousand_samples_can_be_read(tmp_path: Path) -> 
     errors = [0.05 * k / 10_007 for k in range(10_000)]
     path = _certified(tmp_path, samples=10_000, errors=tuple(errors))
     tried = [{"errors": errors}] * len(CHAIN)
-    path.write_text(json.dumps({**json.loads(path.read_text()), "tried": tried}, indent=1))
+    path.write_bytes(certificates.Certificate.from_file(path.read_bytes()).to_file(tried=tried))
     assert plan(load_job({**JOB, "output": {"dir": str(tmp_path)}}))[0].promise["samples"] == 10_000
 
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrun.adapters.files import MIB, TooLargeError, parse_json, read_bounded
+from genrun.adapters.files import MIB, TooLargeError, read_bounded
 from genrun.runner.errors import DamagedFileError
 from genrun.runner.statistics import allowed_failures
-from genrun.runner.strict_json import canonical
+from genrun.runner.strict_json import canonical, read_json
 
 FOLDER = ".certificates"
 """Folder of certificates, among the runs that they are for."""
@@ -90,8 +90,9 @@ class Certificate:
 
         Raises:
             ValueError: it is none, or was changed since it was written.
+            RecursionError: it is nested too deeply.
         """
-        data = parse_json(content)
+        data = read_json(content)
         if not isinstance(data, dict):
             raise ValueError("it is no mapping")
         if (version := data.get("format")) != FORMAT:
@@ -165,7 +166,7 @@ def find(runs: Path, key: str) -> Certificate | None:
         return found
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, TooLargeError) as error:
+    except (OSError, ValueError, TypeError, TooLargeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DamagedFileError(f"{path}: is no certificate: {reason}.", remedy=AGAIN) from error
 

@@ -42,9 +42,11 @@ def conditions_of_cell(cell: Cell, model: Mapping[str, Any]) -> dict[str, Any]:
         cell: the cell.
         model: of its items.
     """
-    job = cell.job
+    job, pictures = cell.job, model.get("ip_adapter") or {}
+    # Which file of an IP-Adapter's folder is taken is in no id, and counts all the same.
+    files = {key: pictures[key] for key in ("weight_name", "subfolder", "image_encoder") if key in pictures}
     return {
-        "model": identity_of_model(model),
+        "model": {**identity_of_model(model), **({"ip_adapter_files": files} if files else {})},
         "call": dict(cell.adapter.call),
         "sampling": dict(cell.sampling),
         "cache": {} if job.cache.kind == "none" else {"kind": job.cache.kind, **job.cache.options},
@@ -121,7 +123,7 @@ def _why_not(
                 least = f"{100 * own.confidence:g} %, and {100 * (asked or 0.0):g} % are asked for"
                 yield f"{solver['kind']}: certificate {certificates.key_of(subject)} is for {least}"
             continue
-        apart = [(each, certificates.differences(subject, each.subject)) for each in known]
+        apart = [(each, [*certificates.differences(subject, each.subject)]) for each in known]
         apart = [pair for pair in apart if ("solver", "kind") not in [path for path, _ in pair[1]]]
         if not apart:
             continue

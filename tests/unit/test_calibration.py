@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from genrun.adapters.input_files import InputFile
-from genrun.runner.api.calibrating import Calibration, calibrate_tolerance, draw
+from genrun.runner.api.calibrating import Calibration, _targets, calibrate_tolerance, draw
 from genrun.runner.api.candidates import (
     CHAIN,
     MeasuredSetting,
@@ -131,7 +132,7 @@ def test_items_are_drawn_with_their_pictures_and_without_a_sampling_of_their_own
 
 @pytest.mark.parametrize("cache", ["none", {"kind": "first_block", "threshold": 0.1}])
 def test_a_calibration_holds_items_like_the_jobs_against_plain_sequential_ones(tmp_path: Path, cache: Any) -> None:
-    from genrun.runner.api.calibrating import _document, _targets, _write_prompts
+    from genrun.runner.api.calibrating import _document, _write_prompts
 
     job = {**JOB, "sampling": {"negative_prompt": "no $${braces}"}, "cache": cache, "output": {"dir": str(tmp_path)}}
     loaded = load_job(job)
@@ -150,9 +151,7 @@ def test_a_calibration_holds_items_like_the_jobs_against_plain_sequential_ones(t
 
 def _certified(folder: Path, **changes: Any) -> Path:
     """Write the certificate of JOB; return its file."""
-    from genrun.runner.api import calibrating
-
-    (target,) = calibrating._targets(load_job({**JOB, "output": {"dir": str(folder)}}))
+    (target,) = _targets(load_job({**JOB, "output": {"dir": str(folder)}}))
     asked = {"kind": "collocation", **target.cell.job.solver.options}
     fields: dict[str, Any] = {
         "subject": target.subject,
@@ -217,6 +216,42 @@ def test_the_certificate_of_ten_thousand_samples_can_be_read(tmp_path: Path) -> 
     tried = [{"errors": errors}] * len(CHAIN)
     path.write_bytes(certificates.Certificate.from_file(path.read_bytes()).to_file(tried=tried))
     assert plan(load_job({**JOB, "output": {"dir": str(tmp_path)}}))[0].promise["samples"] == 10_000
+
+
+@pytest.mark.parametrize(
+    ("edit", "why"),
+    [
+        # Each of these holds for a certificate of some solver: only the checksum, or the name, tells.
+        (lambda text: text.replace('"tolerance": 0.035', '"tolerance": 0.07'), "it was changed since it was written"),
+        (lambda text: text.replace("0.04", "0.03"), "it was changed since it was written"),
+        (lambda text: text.replace('"samples": 20', '"samples": 72'), "it was changed since it was written"),
+        (lambda text: json.dumps({**json.loads(text), "errors": []}), "it was changed since it was written"),
+        (lambda text: json.dumps({**json.loads(text), "tried": [1]}), "it was changed since it was written"),
+        (lambda text: json.dumps({**json.loads(text), "format": 2}), "its format is 2, and .* reads 1"),
+        # As versions before the checksum wrote it.
+        (lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "sha256"}), "it has no sha256"),
+        (lambda text: text[: len(text) // 2], "line .* column"),
+        (lambda text: json.dumps(json.loads(text)).replace("0.04", "NaN"), "holds NaN"),
+    ],
+)
+def test_a_certificate_that_was_changed_is_named_and_not_believed(tmp_path: Path, edit: Any, why: str) -> None:
+    path = _certified(tmp_path)
+    path.write_text(edit(path.read_text()))
+    with pytest.raises(DamagedFileError, match=f"{path.name}: is no certificate: .*{why}") as caught:
+        plan(load_job({**JOB, "output": {"dir": str(tmp_path)}}))
+    assert "genrun calibrate JOB" in caught.value.remedy
+
+
+def test_a_certificate_under_the_name_of_another_is_refused_and_one_that_is_written_anew_is_not(tmp_path: Path) -> None:
+    path = _certified(tmp_path)
+    job = {**JOB, "output": {"dir": str(tmp_path)}}
+    path.write_text(json.dumps(json.loads(path.read_text())))
+    assert plan(load_job(job))[0].promise["state"] == certificates.CERTIFIED
+    others = load_job({**job, "sampling": {"steps": 20}})
+    (other,) = _targets(others)
+    shutil.copy(path, certificates.path_of(tmp_path, other.key))
+    with pytest.raises(DamagedFileError, match=f"{other.key}.json: is no certificate: it is the one of {path.stem}"):
+        plan(others)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"format": 1}', '{"format": 2}', "[" * 100_000])

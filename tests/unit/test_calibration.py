@@ -33,6 +33,7 @@ from genrun.runner.report.sections.gates import collect_promises
 from genrun.runner.statistics import allowed_failures, exact_interval, fewest_items, items_without_failure, least_share
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Record, Score
+from tests.fakes.certificates import certify
 
 JOB = {"model": "demo-image", "prompts": ["a", "b"], "solver": {"kind": "collocation", "workers": 8, "tolerance": 0.05}}
 
@@ -151,25 +152,9 @@ def test_a_calibration_holds_items_like_the_jobs_against_plain_sequential_ones(t
 
 def _certified(folder: Path, **changes: Any) -> Path:
     """Write the certificate of JOB; return its file."""
-    (target,) = _targets(load_job({**JOB, "output": {"dir": str(folder)}}))
-    asked = {"kind": "collocation", **target.cell.job.solver.options}
-    fields: dict[str, Any] = {
-        "subject": target.subject,
-        "tolerance": 0.05,
-        "confidence": 0.95,
-        "samples": 20,
-        "failures": 0,
-        "solver": {**asked, "tolerance": 0.035, "probes": 1},
-        "exact": False,
-        "rounds": 8.5,
-        "prompts": certificates.hash_of(["a", "b"]),
-        "run": "job-calibration/x",
-        "errors": (0.01, 0.04),
-    }
-    path = certificates.path_of(folder, target.key)
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(Certificate(**(fields | changes)).to_file(tried=[]))
-    return path
+    loaded = load_job({**JOB, "output": {"dir": str(folder)}})
+    solver = {"kind": "collocation", **loaded.cells[0].job.solver.options, "tolerance": 0.035, "probes": 1}
+    return certify(folder, loaded, **{"solver": solver, "errors": (0.01, 0.04), **changes})
 
 
 @pytest.mark.parametrize(

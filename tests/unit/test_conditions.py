@@ -14,14 +14,13 @@ from pydantic import BaseModel
 
 from genrun.adapters.input_files import InputFile
 from genrun.adapters.pipeline.call_options import ARGUMENTS
-from genrun.runner.api.calibrating import _targets
 from genrun.runner.api.jobs import load_job, plan
 from genrun.runner.job import certificates
-from genrun.runner.job.certificates import Certificate
 from genrun.runner.job.conditions import conditions_of_cell, own_conditions, promised
 from genrun.runner.job.plan import models_of
 from genrun.runner.job.prompt_files import FIELDS
 from genrun.runner.job.schema import JobSpec, PromptSpec
+from tests.fakes.certificates import certify
 
 JOB: dict[str, Any] = {
     "model": "demo-image",
@@ -175,18 +174,6 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _sections(each)
 
 
-def _certify(folder: Path, job: Mapping[str, Any] = JOB, **changes: Any) -> Path:
-    """Write a certificate for each subject of a job; return the last one's file."""
-    for target in _targets(load_job({**job, "output": {"dir": str(folder)}})):
-        solver = {"kind": target.cell.job.solver.kind, **target.cell.job.solver.options, "tolerance": 0.035}
-        fields = {"subject": target.subject, "tolerance": 0.05, "confidence": 0.95, "samples": 20, "failures": 0}
-        fields |= {"solver": solver, "exact": False, "rounds": 8.5, "prompts": target.prompts, "run": "r", "errors": ()}
-        path = certificates.path_of(folder, target.key)
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(Certificate(**(fields | changes)).to_file())
-    return path
-
-
 def _with_runs(change: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {**JOB, **change, "output": {**change.get("output", {}), "dir": str(folder)}}
 
@@ -201,7 +188,7 @@ def test_every_field_of_a_job_is_decided() -> None:
 
 @pytest.mark.parametrize("field", CONDITIONS)
 def test_a_certificate_of_other_conditions_is_not_taken_and_the_difference_is_said(field: str, tmp_path: Path) -> None:
-    _certify(tmp_path)
+    certify(tmp_path, load_job(_with_runs({}, tmp_path)))
     loaded = load_job(_with_runs(CONDITIONS[field], tmp_path))
     items = plan(loaded)
     assert all(not item.promise for item in items)
@@ -217,10 +204,10 @@ def test_a_certificate_of_other_conditions_is_not_taken_and_the_difference_is_sa
 
 @pytest.mark.parametrize("field", INDIFFERENT)
 def test_a_certificate_is_taken_whatever_else_is_changed(field: str, tmp_path: Path) -> None:
-    _certify(tmp_path)
+    certify(tmp_path, load_job(_with_runs({}, tmp_path)))
     items = plan(load_job(_with_runs(INDIFFERENT[field], tmp_path)))
     assert {item.promise.get("state") for item in items if not item.is_reference} == {certificates.CERTIFIED}
-    assert {item.solver.get("tolerance") for item in items if not item.is_reference} == {0.035}
+    assert {item.solver.get("tolerance") for item in items if not item.is_reference} == {0.7 * 0.05}
 
 
 @pytest.mark.parametrize("field", OF_MODEL)

@@ -196,12 +196,18 @@ def _targets(loaded: LoadedJob) -> Iterator[_Target]:
 
 
 def _calibrate(loaded: LoadedJob, target: _Target, samples: int, confidence: float, listener: Listener) -> Calibration:
+    from genrun.runner.job.plan import HOW
     from genrun.runner.store.files import atomic_write
 
     cell, key = target.cell, target.key
     asked = {"kind": cell.job.solver.kind, **cell.job.solver.options}
     tolerance, runs = float(asked["tolerance"]), Path(cell.job.output.dir)
-    pairs = draw(cell, PILOTS + samples, key)
+    path, before = certificates.path_of(runs, key), certificates.find(runs, key)
+    if before is not None and before.confidence > confidence:
+        listener.say(f"{path}: holds for {100 * before.confidence:g} %, and will be replaced.")
+    # The same for every solver, K, cache and kernel, so that sequential items are made once for all of them.
+    how = {name: each for name, each in target.subject["cell"].items() if name not in HOW}
+    pairs = draw(cell, PILOTS + samples, certificates.key_of(how))
     grid = list(variants(asked, [tolerance * share for share in GRID]))
     listener.say(f"{target.told}: {len(grid)} settings on {PILOTS} items.")
     _, _, pilot = _measure(loaded, cell, key, pairs[:PILOTS], grid, listener)
@@ -230,25 +236,27 @@ def _calibrate(loaded: LoadedJob, target: _Target, samples: int, confidence: flo
         {"solver": each.solver, "rounds": each.mean_rounds, "failures": count, "errors": sorted(each.errors)}
         for each, count in zip(measured, failures, strict=True)
     ]
-    path, before = certificates.path_of(runs, key), certificates.find(runs, key)
-    if before is not None and before.confidence > confidence:
-        listener.say(f"{path}: is replaced, and held for {100 * before.confidence:g} % until now.")
     atomic_write(path, certificate.to_file(tried=tried))
     return Calibration(key, path, steps, certificate, tuple(measured), tuple(failures))
 
 
-def draw(cell: Cell, count: int, key: str) -> list[Pair]:
+def draw(cell: Cell, count: int, by: str) -> list[Pair]:
     """Draw pairs from a cell's own, and with seeds of no item when those run out.
 
     Drawn at random, so that these items and any other of the job's are exchangeable. A prompt with a sampling of its own
     is left out: no certificate of the cell's is for it.
+
+    Args:
+        cell: with the prompts that are drawn from.
+        count: how many pairs.
+        by: text that decides the draw; of a larger count with the same text they are the first.
 
     Raises:
         UsageError: every prompt has a sampling of its own.
     """
     from genrun.runner.job.cell import sampling_of
 
-    generator, sampling, usual = random.Random(key), dict(cell.sampling), cell.sampling.get("negative_prompt")
+    generator, sampling, usual = random.Random(by), dict(cell.sampling), cell.sampling.get("negative_prompt")
     prompts = [
         (text, usual if negative is None else negative, prompt.seed, tuple(files.items()))
         for prompt, files in zip(cell.prompts, cell.inputs, strict=True)

@@ -274,8 +274,8 @@ def sentence(kind: str, promise: Mapping[str, Any]) -> str:
     tolerance, confidence = promise["tolerance"], 100 * (promise.get("confidence") or 0)
     if promise["state"] == AIM:
         return (
-            f"{kind}: tolerance {tolerance:g} is an aim and not a promise, since there is no certificate for this model, "
-            "sampling, K and confidence; genrun calibrate JOB makes one"
+            f"{kind}: tolerance {tolerance:g} is an aim and not a promise, as this was planned without a certificate for "
+            "its model, sampling, K and confidence; genrun calibrate JOB makes one"
         )
     if promise["state"] == EXACT:
         return (

@@ -105,6 +105,7 @@ def test_items_are_drawn_from_the_jobs_own_and_then_with_new_seeds() -> None:
     own = {(text, None, seed, ()) for text in "ab" for seed in (3, 4)}
     assert set(draw(cell, 4, "key")) == own and draw(cell, 4, "key") == draw(cell, 4, "key")
     more = draw(cell, 30, "key")
+    assert draw(cell, 20, "key") == more[:20]
     assert set(more[:4]) == own and len(set(more)) == 30 and {text for text, *_ in more} == {"a", "b"}
     # As items say it: the job's own negative prompt where a prompt has none.
     prompts = ["a", {"prompt": "b", "negative_prompt": "c"}]

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from genrun.adapters.input_files import InputFile
 from genrun.adapters.pipeline.call_options import ARGUMENTS
+from genrun.runner.api.calibrating import _targets
 from genrun.runner.api.jobs import load_job, plan
 from genrun.runner.job import certificates
 from genrun.runner.job.conditions import conditions_of_cell, own_conditions, promised
@@ -243,3 +244,45 @@ def test_a_prompts_own_conditions_are_its_inputs_its_negative_prompt_and_its_sam
     # Another picture is another prompt, and no other condition.
     other = InputFile(Path("b.png"), "b" * 64, ".png", 16, 16, 1)
     assert own_conditions(cell, plain, {"image": (picture,)}) == own_conditions(cell, plain, {"image": (other,)})
+
+
+@pytest.mark.parametrize(("parallel", "taken"), [({"data": 2}, True), ({"time": 2}, False), ({"cfg": 2}, True)])
+def test_a_certificate_of_one_process_is_not_taken_where_ranks_share_rounds(
+    parallel: dict[str, Any], taken: bool, tmp_path: Path
+) -> None:
+    open_k = {**JOB, "solver": {"kind": "collocation", "tolerance": 0.05}, "output": {"dir": str(tmp_path)}}
+    certify(tmp_path, load_job(open_k))
+    loaded = load_job({**open_k, "launch": TWO, "parallel": parallel})
+    items = plan(loaded)
+    assert all(bool(item.promise) is taken for item in items)
+    told = "" if taken else "solver.workers is 2 and not 1"
+    assert told in promised(loaded, models_of(loaded), items)[0]
+
+
+def test_prompts_of_a_job_are_calibrated_by_their_conditions(tmp_path: Path) -> None:
+    rows = ["a", "b", {"prompt": "c", "negative_prompt": "d"}, {"prompt": "e", "steps": 10}]
+    made = {**JOB, "prompts": rows, "output": {"dir": str(tmp_path)}}
+    loaded = load_job(made)
+    assert [[prompt.text for prompt in each.cell.prompts] for each in _targets(loaded)] == [["a", "b"], ["c"]]
+    certify(tmp_path, loaded)
+    states = {item.prompt: item.promise.get("state") for item in plan(loaded)}
+    assert states == {**dict.fromkeys("abc", certificates.CERTIFIED), "e": None}
+    assert len({item.promise.get("certificate") for item in plan(loaded)}) == 3
+
+
+def test_a_certificate_of_a_lower_confidence_is_named(tmp_path: Path) -> None:
+    made = _with_runs({"solver": {**JOB["solver"], "confidence": 0.99}}, tmp_path)
+    path = certify(tmp_path, load_job(made))
+    loaded = load_job(made)
+    aim, why = promised(loaded, models_of(loaded), plan(loaded))
+    assert "an aim and not a promise" in aim
+    assert why == f"collocation: certificate {path.stem} is for 95 %, and 99 % are asked for"
+
+
+def test_another_jobs_certificate_is_named_only_where_a_promise_is_asked_for(tmp_path: Path) -> None:
+    certify(tmp_path, load_job(_with_runs({}, tmp_path)))
+    other = {"sampling": {"steps": 10}, "cache": "first_block"}
+    for confidence, lines in ((None, 0), (0, 0), (0.95, 2)):
+        solver = {**JOB["solver"], **({} if confidence is None else {"confidence": confidence})}
+        loaded = load_job(_with_runs({**other, "solver": solver}, tmp_path))
+        assert len(promised(loaded, models_of(loaded), plan(loaded))) == lines

@@ -359,7 +359,8 @@ def _document(loaded: LoadedJob, cell: Cell, prompts: Path, settings: Sequence[M
     return {
         **kept,
         "name": f"{str(document['name'])[: MAX_NAME - len(ENDING)]}{ENDING}",
-        "model": escape_all({**job["model"], "checkpoint": cell.checkpoint.name}),
+        # By absolute paths: this document lies nowhere, and those of the job are relative to its file.
+        "model": escape_all({**job["model"], **cell.additions.model, "checkpoint": cell.checkpoint.name}),
         "prompts": escape_all({"file": str(prompts)}),
         "sampling": escape_all(cell.sampling),
         "cache": escape_all(job["cache"]),

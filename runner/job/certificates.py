@@ -41,8 +41,8 @@ KEY_DIGITS = 20
 AGAIN = "Remove it, and run genrun calibrate JOB again."
 CHECKSUM = "sha256"
 
-MAX_LOOKED_AT = 200
-"""Certificates among which the nearest one is looked for, the newest first."""
+MAX_LOOKED_AT, MAX_SIZE_LOOKED_AT = 100, 4 * MIB
+"""Certificates among which the nearest one is looked for, the newest first; larger ones are left out."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,8 @@ def all_of(runs: Path) -> list[Certificate]:
     times: dict[str, int] = {}
     for path in paths:
         with contextlib.suppress(OSError):
-            times[path.stem] = path.stat().st_mtime_ns
+            status = path.stat()
+            times |= {path.stem: status.st_mtime_ns} if status.st_size <= MAX_SIZE_LOOKED_AT else {}
     found = []
     for key in sorted(times, key=times.__getitem__, reverse=True)[:MAX_LOOKED_AT]:
         with contextlib.suppress(DamagedFileError):
@@ -191,19 +192,17 @@ def differences(asked: Any, held: Any, at: tuple[str, ...] = ()) -> Iterator[tup
         for key in sorted({*asked, *held}):
             yield from differences(asked.get(key), held.get(key), (*at, str(key)))
     elif asked != held:
-        name = ".".join(at[1:] if at[0] == "cell" else at)
+        name = _shown(".".join(at[1:] if at[0] == "cell" else at)) or at[0]
         one, other = _shown(asked), _shown(held)
         yield at, f"{name} differs" if "" in (one, other) else f"{name} is {one} and not {other}"
 
 
 def _shown(value: Any) -> str:
-    """Return a value in a few letters; "" for a hash or what has no such form."""
+    """Return a value in a few letters; "" for a hash, what has no such form, and what a terminal would not just print."""
     if value is None or value == {}:
         return "none"
-    if isinstance(value, Mapping):
-        return str(value["kind"])[:60] if "kind" in value else ""
-    text = str(value)
-    return "" if isinstance(value, list) or len(text) > 60 or re.fullmatch("[0-9a-f]{16,}", text) else text
+    text = str(value.get("kind", "") if isinstance(value, Mapping) else "" if isinstance(value, list) else value)
+    return "" if len(text) > 60 or not text.isprintable() or re.search("[0-9a-f]{16,}", text) else text
 
 
 def _unfit(found: Certificate, solver: Mapping[str, Any]) -> str:

@@ -42,11 +42,9 @@ def conditions_of_cell(cell: Cell, model: Mapping[str, Any]) -> dict[str, Any]:
         cell: the cell.
         model: of its items.
     """
-    job, pictures = cell.job, model.get("ip_adapter") or {}
-    # Which file of an IP-Adapter's folder is taken is in no id, and counts all the same.
-    files = {key: pictures[key] for key in ("weight_name", "subfolder", "image_encoder") if key in pictures}
+    job = cell.job
     return {
-        "model": {**identity_of_model(model), **({"ip_adapter_files": files} if files else {})},
+        "model": identity_of_model(model),
         "call": dict(cell.adapter.call),
         "sampling": dict(cell.sampling),
         "cache": {} if job.cache.kind == "none" else {"kind": job.cache.kind, **job.cache.options},

@@ -33,6 +33,8 @@ from genrun.runner.report.sections.gates import collect_promises
 from genrun.runner.statistics import allowed_failures, exact_interval, fewest_items, items_without_failure, least_share
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Record, Score
+from genrun.runner.store.runs import new_path
+from genrun.runner.submit.resume import rebuild
 from tests.fakes.certificates import certify
 
 JOB = {"model": "demo-image", "prompts": ["a", "b"], "solver": {"kind": "collocation", "workers": 8, "tolerance": 0.05}}
@@ -184,6 +186,17 @@ def test_a_job_takes_the_certificate_of_its_own_model_sampling_and_solver(
     assert (item.solver["tolerance"] == 0.035) is taken is (item.promise.get("state") == certificates.CERTIFIED)
     assert item.fits()
     assert item.promise.get("other_prompts", False) is (taken and "prompts" in changes)
+
+
+def test_a_plan_is_written_again_also_where_its_tolerance_was_calibrated_since(tmp_path: Path) -> None:
+    loaded = load_job({**JOB, "output": {"dir": str(tmp_path)}})
+    items = plan(loaded)
+    folder = RunFolder.create(new_path(tmp_path, "job"), loaded.document, items)
+    _certified(tmp_path)
+    path = folder.path / "plan.jsonl"
+    path.write_text(path.read_text().splitlines()[0] + "\n{")
+    (note,) = rebuild(folder)
+    assert "Written again from the job" in note and [item.id for item in folder.items()] == [item.id for item in items]
 
 
 def test_what_was_not_certified_is_sampled_exactly_and_an_aim_is_called_one(tmp_path: Path) -> None:

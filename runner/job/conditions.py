@@ -73,7 +73,7 @@ def by_conditions(cell: Cell, model: Mapping[str, Any]) -> list[tuple[dict[str, 
     shared, parts = conditions_of_cell(cell, model), {}
     for prompt, files in zip(cell.prompts, cell.inputs, strict=True):
         own = own_conditions(cell, prompt, files)
-        _, prompts, inputs = parts.setdefault(canonical(own), (own, [], []))
+        _, prompts, inputs = parts.setdefault(canonical(own) if own else b"", (own, [], []))
         prompts.append(prompt)
         inputs.append(files)
     return [

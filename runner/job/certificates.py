@@ -192,7 +192,7 @@ def differences(asked: Any, held: Any, at: tuple[str, ...] = ()) -> Iterator[tup
         for key in sorted({*asked, *held}):
             yield from differences(asked.get(key), held.get(key), (*at, str(key)))
     elif asked != held:
-        name = _shown(".".join(at[1:] if at[0] == "cell" else at)) or at[0]
+        name = _shown(".".join(at[1:] if at[0] == "cell" else at)) or "another field"
         one, other = _shown(asked), _shown(held)
         yield at, f"{name} differs" if "" in (one, other) else f"{name} is {one} and not {other}"
 

@@ -81,7 +81,7 @@ class Calibration:
 
     def lines(self) -> list[str]:
         """Say what is promised, and what more samples would buy."""
-        found, kind = self.certificate, self.certificate.solver["kind"]
+        found, kind = self.certificate, _named(self.certificate.subject)
         n, share = found.samples, f"{100 * found.confidence:g} %"
         allowed = allowed_failures(n, found.confidence)
         if found.exact:
@@ -171,14 +171,6 @@ class _Target:
         """Name of the certificate."""
         return certificates.key_of(self.subject)
 
-    @property
-    def told(self) -> str:
-        """What messages call it."""
-        own = self.subject["cell"]
-        with_what = [*own.get("inputs", ()), *(["negative_prompt"] if "negative_prompt" in own else [])]
-        solver = f"{self.subject['solver']['kind']}, tolerance {self.subject['solver']['tolerance']:g}"
-        return f"{solver}, prompts with {' and '.join(with_what)}" if with_what else solver
-
 
 def _targets(loaded: LoadedJob) -> Iterator[_Target]:
     """Yield what can be calibrated: each set of conditions of each cell; of those of one key the last one counts.
@@ -209,11 +201,12 @@ def _calibrate(loaded: LoadedJob, target: _Target, samples: int, confidence: flo
     how = {name: each for name, each in target.subject["cell"].items() if name not in HOW}
     pairs = draw(cell, PILOTS + samples, certificates.key_of(how))
     grid = list(variants(asked, [tolerance * share for share in GRID]))
-    listener.say(f"{target.told}: {len(grid)} settings on {PILOTS} items.")
+    named = f"{_named(target.subject)}, tolerance {tolerance:g}"
+    listener.say(f"{named}: {len(grid)} settings on {PILOTS} items.")
     _, _, pilot = _measure(loaded, cell, key, pairs[:PILOTS], grid, listener)
     best = most_promising(pilot, tolerance)
     chain = chain_around(best)
-    listener.say(f"{target.told}: {len(chain)} settings on {samples} items.")
+    listener.say(f"{named}: {len(chain)} settings on {samples} items.")
     run, steps, measured = _measure(loaded, cell, key, pairs[PILOTS:], chain, listener)
     failures = failures_along([each.errors for each in measured], tolerance)
     fastest = fastest_kept(measured, failures, confidence)
@@ -238,6 +231,13 @@ def _calibrate(loaded: LoadedJob, target: _Target, samples: int, confidence: flo
     ]
     atomic_write(path, certificate.to_file(tried=tried))
     return Calibration(key, path, steps, certificate, tuple(measured), tuple(failures))
+
+
+def _named(subject: Mapping[str, Any]) -> str:
+    """Return what messages call a subject: its solver, and what its prompts have besides words."""
+    own = subject["cell"]
+    beside = [*own.get("inputs", ()), *(["negative_prompt"] if "negative_prompt" in own else [])]
+    return str(subject["solver"]["kind"]) + (f", prompts with {' and '.join(beside)}" if beside else "")
 
 
 def draw(cell: Cell, count: int, by: str) -> list[Pair]:

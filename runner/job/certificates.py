@@ -188,7 +188,10 @@ def all_of(runs: Path) -> list[Certificate]:
 
 def differences(asked: Any, held: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield where two subjects differ: a path, and what the one that is asked for has there and the other has not."""
-    if isinstance(asked, Mapping) and isinstance(held, Mapping) and (asked.keys() & held.keys() or not at):
+    asked, held = ({} if each is None else each for each in (asked, held))
+    are_sections = isinstance(asked, Mapping) and isinstance(held, Mapping)
+    # A kind that only one of them has is told alone, without its options.
+    if are_sections and ("kind" in asked) == ("kind" in held):
         for key in sorted({*asked, *held}):
             yield from differences(asked.get(key), held.get(key), (*at, str(key)))
     elif asked != held:
@@ -199,7 +202,7 @@ def differences(asked: Any, held: Any, at: tuple[str, ...] = ()) -> Iterator[tup
 
 def _shown(value: Any) -> str:
     """Return a value in a few letters; "" for a hash, what has no such form, and what a terminal would not just print."""
-    if value is None or value == {}:
+    if value == {}:
         return "none"
     text = str(value.get("kind", "") if isinstance(value, Mapping) else "" if isinstance(value, list) else value)
     return "" if len(text) > 60 or not text.isprintable() or re.search("[0-9a-f]{16,}", text) else text

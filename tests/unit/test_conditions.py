@@ -286,3 +286,25 @@ def test_another_jobs_certificate_is_named_only_where_a_promise_is_asked_for(tmp
         solver = {**JOB["solver"], **({} if confidence is None else {"confidence": confidence})}
         loaded = load_job(_with_runs({**other, "solver": solver}, tmp_path))
         assert len(promised(loaded, models_of(loaded), plan(loaded))) == lines
+
+
+@pytest.mark.parametrize(
+    ("asked", "held", "told"),
+    [
+        (
+            {"sampling": {"options": {"strength": 0.5}}},
+            {"sampling": {}},
+            "sampling.options.strength is 0.5 and not none",
+        ),
+        ({"cache": {}}, {"cache": {"kind": "first_block", "threshold": 0.1}}, "cache is none and not first_block"),
+        ({"inputs": {"image": 2}}, {}, "inputs.image is 2 and not none"),
+        ({"model": {"loras": [["3" * 20, 0.5]]}}, {"model": {"loras": [["3" * 20, 1.0]]}}, "model.loras differs"),
+        ({"model": {"fingerprint": "3" * 20}}, {"model": {"fingerprint": "4" * 20}}, "model.fingerprint differs"),
+        # What a file says is not printed where a terminal would obey it.
+        ({"attention": "native"}, {"attention": "\033[2J"}, "attention differs"),
+        ({}, {"\033[2J": 1}, "another field is none and not 1"),
+    ],
+)
+def test_differences_are_told_in_a_few_letters(asked: dict[str, Any], held: dict[str, Any], told: str) -> None:
+    ((_, text),) = certificates.differences({"cell": asked}, {"cell": held})
+    assert text == told

@@ -32,8 +32,7 @@ from genrun.runner.api.candidates import (
 from genrun.runner.api.jobs import AnyJob, with_runs
 from genrun.runner.errors import RunError, UsageError
 from genrun.runner.job import certificates
-from genrun.runner.job.certificates import Certificate
-from genrun.runner.job.conditions import by_conditions, conditions_of_cell, hash_of_prompts
+from genrun.runner.job.certificates import Certificate, by_conditions, conditions_of_cell, hash_of_prompts
 from genrun.runner.statistics import allowed_failures, fewest_items, items_without_failure, least_share
 
 if TYPE_CHECKING:

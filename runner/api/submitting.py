@@ -336,15 +336,17 @@ def _job(
     job: AnyJob, sets: Sequence[str], runs: str | os.PathLike[str] | None, listener: Listener, *, new: bool
 ) -> tuple[SubmittedJob, Mapping[str, Origin]]:
     """Load and plan a job, and say its warnings and how its ranks were chosen."""
-    from genrun.runner.job.conditions import promised
-    from genrun.runner.job.plan import models_of
+    from genrun.runner.job import nearest, plan
+    from genrun.runner.job.certificates import FOLDER, sentence
     from genrun.runner.submit.resume import SubmittedJob
 
     arranged = arrange(job, with_runs(sets, runs), new=new)
     loaded, made = arranged.loaded, SubmittedJob.of(arranged.loaded)
-    ranks = [f"Ranks: {arranged.mesh}; {arranged.why}."] if arranged.why else []
-    promises = [f"{line}." for line in promised(loaded, models_of(loaded), made.items)]
-    for line in (*loaded.warnings, *ranks, *promises):
+    promises = [sentence(str(item.solver["kind"]), item.promise) for item in made.items if item.promise]
+    if (Path(made.spec.output.dir) / FOLDER).is_dir():
+        promises += nearest.unmatched(loaded, plan.models_of(loaded))
+    ranks = [f"Ranks: {arranged.mesh}; {arranged.why}"] if arranged.why else []
+    for line in (*loaded.warnings, *(f"{each}." for each in dict.fromkeys((*ranks, *promises)))):
         listener.say(line)
     return made, loaded.origin
 

@@ -4,25 +4,32 @@
 
 A certificate holds for its subject alone: the conditions that its items were made under, the solver and K, and the version
 of genrun. Its file says all that, and is named by a hash of it; a checksum tells what was changed since it was written.
+
+Conditions are all that the error of an item depends on besides its solver, words and seed. The prompts of a cell may have
+several sets of them: those with a picture and those without, those with a negative prompt or a sampling of their own.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.files import MIB, TooLargeError, read_bounded
+from genrun.adapters.pipeline.additions import identity_of
 from genrun.runner.errors import DamagedFileError
 from genrun.runner.statistics import allowed_failures
 from genrun.runner.strict_json import canonical, read_json
+
+if TYPE_CHECKING:
+    from genrun.runner.job.cell import Cell
+    from genrun.runner.job.files import Inputs
+    from genrun.runner.job.prompt_files import Prompt
 
 FOLDER = ".certificates"
 """Folder of certificates, among the runs that they are for."""
@@ -40,9 +47,6 @@ MAX_SAMPLES = 1_000_000_000
 KEY_DIGITS = 20
 AGAIN = "Remove it, and run genrun calibrate JOB again."
 CHECKSUM = "sha256"
-
-MAX_LOOKED_AT, MAX_SIZE_LOOKED_AT = 100, 4 * MIB
-"""Certificates among which the nearest one is looked for, the newest first; larger ones are left out."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +130,79 @@ def can_be_calibrated(solver: Mapping[str, Any]) -> bool:
     return isinstance(tolerance, int | float) and tolerance > 0
 
 
+def identity_of_model(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of an item's model changes the pixels."""
+    # Fields that are new since the first version only where they are set, so that ids stay what they were.
+    changes = {key: model[key] for key in ("compile", "quantization", "variant") if model.get(key)}
+    if (model.get("vae") or {}).get("tiling"):
+        changes["tiling"] = True
+    return {**{key: model[key] for key in ("adapter", "fingerprint", "dtype")}, **changes, **identity_of(model)}
+
+
+def conditions_of_cell(cell: Cell, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the conditions of a cell's items whose prompts have none of their own.
+
+    Args:
+        cell: the cell.
+        model: of its items.
+    """
+    job = cell.job
+    return {
+        "model": identity_of_model(model),
+        "call": dict(cell.adapter.call),
+        "sampling": dict(cell.sampling),
+        "cache": {} if job.cache.kind == "none" else {"kind": job.cache.kind, **job.cache.options},
+        "attention": job.attention,
+    }
+
+
+def own_conditions(cell: Cell, prompt: Prompt, files: Inputs) -> dict[str, Any]:
+    """Return what a prompt's items have besides, or in place of, the conditions of their cell; mostly nothing."""
+    from genrun.runner.job.cell import sampling_of
+
+    own: dict[str, Any] = {}
+    if prompt.row and (sampling := sampling_of(cell.sampling, prompt)) != cell.sampling:
+        own["sampling"] = sampling
+    # A picture, and a second one, makes another call of the pipeline, or another pipeline.
+    if counts := {field: len(each) for field, each in files.items() if each}:
+        own["inputs"] = counts
+    # Some pipelines evaluate a second branch only where there is a negative prompt.
+    if prompt.negative_prompt is not None and "negative_prompt" not in cell.sampling:
+        own["negative_prompt"] = True
+    return own
+
+
+def by_conditions(cell: Cell, model: Mapping[str, Any]) -> list[tuple[dict[str, Any], Cell]]:
+    """Return each set of conditions that a cell's prompts have, with the cell as if it had those prompts alone."""
+    shared, parts = conditions_of_cell(cell, model), {}
+    for prompt, files in zip(cell.prompts, cell.inputs, strict=True):
+        own = own_conditions(cell, prompt, files)
+        _, prompts, inputs = parts.setdefault(canonical(own) if own else b"", (own, [], []))
+        prompts.append(prompt)
+        inputs.append(files)
+    return [
+        ({**shared, **own}, dataclasses.replace(cell, prompts=tuple(prompts), inputs=tuple(inputs)))
+        for own, prompts, inputs in parts.values()
+    ]
+
+
+def hash_of(prompts: Sequence[str]) -> str:
+    """Return what identifies a set of prompts."""
+    return hashlib.sha256("\0".join(sorted({*prompts})).encode("utf-8", "surrogatepass")).hexdigest()[:KEY_DIGITS]
+
+
+def hash_of_prompts(cell: Cell) -> str:
+    """Return what identifies the prompts of a cell, their pictures and clips included."""
+    files = (file.sha256 for inputs in cell.inputs for each in inputs.values() for file in each)
+    negatives = (f"-{prompt.negative_prompt}" for prompt in cell.prompts if prompt.negative_prompt is not None)
+    return hash_of([*(prompt.text for prompt in cell.prompts), *negatives, *files])
+
+
 def subject_of(conditions: Mapping[str, Any], solver: Mapping[str, Any]) -> dict[str, Any]:
     """Return all that a certificate's errors depend on.
 
     Args:
-        conditions: what items share besides their solver, as `runner.job.conditions` returns it.
+        conditions: what items share besides their solver, as `conditions_of_cell` and `own_conditions` return it.
         solver: kind and every option, as the job asks for them.
     """
     from genrun.version import __version__
@@ -171,43 +243,6 @@ def find(runs: Path, key: str) -> Certificate | None:
         raise DamagedFileError(f"{path}: is no certificate: {reason}.", remedy=AGAIN) from error
 
 
-def all_of(runs: Path) -> list[Certificate]:
-    """Return the certificates of a folder of runs, the newest first; those that cannot be read are left out."""
-    paths = [path for path in (runs / FOLDER).glob("*.json") if re.fullmatch(r"[0-9a-f]{20}", path.stem)]
-    times: dict[str, int] = {}
-    for path in paths:
-        with contextlib.suppress(OSError):
-            status = path.stat()
-            times |= {path.stem: status.st_mtime_ns} if status.st_size <= MAX_SIZE_LOOKED_AT else {}
-    found = []
-    for key in sorted(times, key=times.__getitem__, reverse=True)[:MAX_LOOKED_AT]:
-        with contextlib.suppress(DamagedFileError):
-            found.append(find(runs, key))
-    return [each for each in found if each is not None]
-
-
-def differences(asked: Any, held: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield where two subjects differ: a path, and what the one that is asked for has there and the other has not."""
-    asked, held = ({} if each is None else each for each in (asked, held))
-    are_sections = isinstance(asked, Mapping) and isinstance(held, Mapping)
-    # A kind that only one of them has is told alone, without its options.
-    if are_sections and ("kind" in asked) == ("kind" in held):
-        for key in sorted({*asked, *held}):
-            yield from differences(asked.get(key), held.get(key), (*at, str(key)))
-    elif asked != held:
-        name = _shown(".".join(at[1:] if at[0] == "cell" else at)) or "another field"
-        one, other = _shown(asked), _shown(held)
-        yield at, f"{name} differs" if "" in (one, other) else f"{name} is {one} and not {other}"
-
-
-def _shown(value: Any) -> str:
-    """Return a value in a few letters; "" for a hash, what has no such form, and what a terminal would not just print."""
-    if value == {}:
-        return "none"
-    text = str(value.get("kind", "") if isinstance(value, Mapping) else "" if isinstance(value, list) else value)
-    return "" if len(text) > 60 or not text.isprintable() or re.search("[0-9a-f]{16,}", text) else text
-
-
 def _unfit(found: Certificate, solver: Mapping[str, Any]) -> str:
     """Return why a certificate cannot be of a solver, although its file has the name for it; or ""."""
     from genrun.runner.job.options import Registries, typed
@@ -228,11 +263,6 @@ def _unfit(found: Certificate, solver: Mapping[str, Any]) -> str:
     wrong = typed(Registries.installed().solvers.get(str(solver["kind"])), options)[1]
     missing = ", ".join(sorted(solver.keys() - found.solver.keys()))
     return wrong or (f"its solver lacks {missing}" if missing else "")
-
-
-def hash_of(prompts: Sequence[str]) -> str:
-    """Return what identifies a set of prompts."""
-    return hashlib.sha256("\0".join(sorted({*prompts})).encode("utf-8", "surrogatepass")).hexdigest()[:KEY_DIGITS]
 
 
 def settle(

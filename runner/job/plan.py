@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from genrun.adapters.checkpoint.index import changes_weights
 from genrun.adapters.pipeline.additions import CONTENTS
 from genrun.runner.job import certificates
-from genrun.runner.job.conditions import conditions_of_cell, hash_of_prompts, identity_of_model, own_conditions
+from genrun.runner.job.certificates import conditions_of_cell, hash_of_prompts, identity_of_model, own_conditions
 from genrun.runner.job.errors import JobProblem, Origin, raise_all
 from genrun.runner.job.files import as_stored, identity, wrong_stored
 from genrun.runner.strict_json import canonical

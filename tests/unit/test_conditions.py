@@ -17,7 +17,8 @@ from genrun.adapters.pipeline.call_options import ARGUMENTS
 from genrun.runner.api.calibrating import _targets
 from genrun.runner.api.jobs import load_job, plan
 from genrun.runner.job import certificates
-from genrun.runner.job.conditions import conditions_of_cell, own_conditions, promised
+from genrun.runner.job.certificates import conditions_of_cell, own_conditions
+from genrun.runner.job.nearest import differences, unmatched
 from genrun.runner.job.plan import models_of
 from genrun.runner.job.prompt_files import FIELDS
 from genrun.runner.job.schema import JobSpec, PromptSpec
@@ -193,7 +194,7 @@ def test_a_certificate_of_other_conditions_is_not_taken_and_the_difference_is_sa
     loaded = load_job(_with_runs(CONDITIONS[field], tmp_path))
     items = plan(loaded)
     assert all(not item.promise for item in items)
-    lines = promised(loaded, models_of(loaded), items)
+    lines = unmatched(loaded, models_of(loaded))
     if field == "solver.kind":
         assert not lines
         return
@@ -255,8 +256,8 @@ def test_a_certificate_of_one_process_is_not_taken_where_ranks_share_rounds(
     loaded = load_job({**open_k, "launch": TWO, "parallel": parallel})
     items = plan(loaded)
     assert all(bool(item.promise) is taken for item in items)
-    told = "" if taken else "solver.workers is 2 and not 1"
-    assert told in promised(loaded, models_of(loaded), items)[0]
+    lines = unmatched(loaded, models_of(loaded))
+    assert ["solver.workers is 2 and not 1" in line for line in lines] == [True] * (not taken)
 
 
 def test_prompts_of_a_job_are_calibrated_by_their_conditions(tmp_path: Path) -> None:
@@ -274,18 +275,18 @@ def test_a_certificate_of_a_lower_confidence_is_named(tmp_path: Path) -> None:
     made = _with_runs({"solver": {**JOB["solver"], "confidence": 0.99}}, tmp_path)
     path = certify(tmp_path, load_job(made))
     loaded = load_job(made)
-    aim, why = promised(loaded, models_of(loaded), plan(loaded))
-    assert "an aim and not a promise" in aim
+    (why,) = unmatched(loaded, models_of(loaded))
+    assert {item.promise["state"] for item in plan(loaded)} == {certificates.AIM}
     assert why == f"collocation: certificate {path.stem} is for 95 %, and 99 % are asked for"
 
 
 def test_another_jobs_certificate_is_named_only_where_a_promise_is_asked_for(tmp_path: Path) -> None:
     certify(tmp_path, load_job(_with_runs({}, tmp_path)))
     other = {"sampling": {"steps": 10}, "cache": "first_block"}
-    for confidence, lines in ((None, 0), (0, 0), (0.95, 2)):
+    for confidence, lines in ((None, 0), (0, 0), (0.95, 1)):
         solver = {**JOB["solver"], **({} if confidence is None else {"confidence": confidence})}
         loaded = load_job(_with_runs({**other, "solver": solver}, tmp_path))
-        assert len(promised(loaded, models_of(loaded), plan(loaded))) == lines
+        assert len(unmatched(loaded, models_of(loaded))) == lines
 
 
 @pytest.mark.parametrize(
@@ -306,5 +307,5 @@ def test_another_jobs_certificate_is_named_only_where_a_promise_is_asked_for(tmp
     ],
 )
 def test_differences_are_told_in_a_few_letters(asked: dict[str, Any], held: dict[str, Any], told: str) -> None:
-    ((_, text),) = certificates.differences({"cell": asked}, {"cell": held})
+    ((_, text),) = differences({"cell": asked}, {"cell": held})
     assert text == told

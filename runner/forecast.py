@@ -14,10 +14,10 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from genrun.runner.errors import StoreError
-from genrun.runner.job.plan import canonical
 from genrun.runner.parallel.mesh import items_kept_back, points_of, share_groups
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.runs import names, runs_of
+from genrun.runner.strict_json import canonical
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem

@@ -23,6 +23,11 @@ def read_json(data: bytes | str) -> Any:
     return found if end == len(text) or text[end:] == "\n" else _DECODER.decode(text)
 
 
+def canonical(data: Any) -> bytes:
+    """Return JSON that is the same for the same data: sorted keys, no spaces, ASCII."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"holds {name}, which is no number")
 

@@ -100,13 +100,22 @@ class Additions:
 
 
 def identity_of(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an item's model adds to its checkpoint, by content: no path or name is in it."""
+    """Return what an item's model adds to its checkpoint, by content: no path is in it, and no name but in a folder."""
     added, contents = Additions.of(model), model.get(CONTENTS) or {}
+    pictures = added.ip_adapter
     found: dict[str, Any] = {
         SWAPPED: [[contents[each.path], float(each.weight)] for each in added.loras],
         "controlnet": [contents[path] for path in added.controlnet],
         "t2i_adapter": [contents[path] for path in added.t2i_adapter],
-        "ip_adapter": added.ip_adapter and [contents[added.ip_adapter.path], float(added.ip_adapter.scale)],
+        # A folder of IP-Adapters holds several, and the encoders of several.
+        "ip_adapter": pictures
+        and [
+            contents[pictures.path],
+            float(pictures.scale),
+            pictures.weight_name,
+            pictures.subfolder,
+            pictures.image_encoder,
+        ],
         "components": {name: path and contents[path] for name, path in added.components.items()},
         "task": added.task,
         "config": added.config and contents[added.config],

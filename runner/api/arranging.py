@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from genrun.runner.api.calls import QUIET, Listener
 from genrun.runner.api.jobs import AnyJob, calibrate, load_job
 from genrun.runner.errors import UsageError
+from genrun.runner.job.certificates import AIM
 
 if TYPE_CHECKING:
     from genrun.runner.forecast import Observation, Prediction
@@ -43,7 +44,8 @@ class Arrangement:
 def arrange(job: AnyJob, sets: Sequence[str] = (), *, new: bool = False) -> Arrangement:
     """Return a job with `parallel: auto` decided by measured seconds, where every way was seen that could be taken.
 
-    A job of which there is a run already keeps the K that the run was begun with.
+    A job of which there is a run already keeps the K that the run was begun with. One that asks for a confidence takes a K
+    that its tolerance was calibrated with, where there is one.
 
     Args:
         job: as `load_job` takes it.
@@ -62,13 +64,16 @@ def arrange(job: AnyJob, sets: Sequence[str] = (), *, new: bool = False) -> Arra
         return asked
     # Reading what earlier runs took comes first: where there are none, nothing else need be loaded.
     seen = list(observations(Path(loaded.job.output.dir)))
-    ways = arrangements(job, sets, asked) if seen else []
+    ways = arrangements(job, sets, asked) if seen or _is_aim(asked) else []
     if not ways:
         return asked
     if not new and len({tuple(item.id for item in each.items) for each in ways}) > 1:
         begun = next((each for each in (asked, *ways) if _has_run(each)), None)
         if begun is not None:
             return replace(begun, why="a run of it was begun with this K") if begun.mesh else begun
+    kept = [each for each in ways if not _is_aim(each)]
+    if 0 < len(kept) < len(ways):
+        return fastest(kept, seen) or replace(kept[0], why="its tolerance was calibrated with this K")
     return fastest(ways, seen) or asked
 
 
@@ -138,6 +143,10 @@ def fastest(ways: Sequence[Arrangement], seen: Sequence[Observation]) -> Arrange
 def _k(way: Arrangement) -> str:
     workers = {k for item in way.items if isinstance(k := item.solver.get("workers"), int)}
     return f" (K = {', '.join(map(str, sorted(workers)))})" if workers else ""
+
+
+def _is_aim(way: Arrangement) -> bool:
+    return any(item.promise.get("state") == AIM for item in way.items)
 
 
 def _has_run(way: Arrangement) -> bool:

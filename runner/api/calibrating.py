@@ -2,30 +2,37 @@
 
 Two runs, which are resumed, shared among ranks and queued as any are. In the first, a few items under a grid of settings
 tell which of them promises most. In the second, n items are sampled sequentially and under a chain of settings around it,
-from the most careful on. An item fails at a setting when that setting or a more careful one errs by more than the tolerance:
-failures then grow along the chain, so that the last setting at which few enough fail may be chosen by these very items, and
-the promise holds for all before it too (conformal risk control, Angelopoulos et al., 2022). Of those, the fastest is taken.
+of which `candidates` says the one that is certified.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import random
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.runner.api import submitting
 from genrun.runner.api.arranging import arrange
 from genrun.runner.api.calls import QUIET, Listener, checked
+from genrun.runner.api.candidates import (
+    GRID,
+    MeasuredSetting,
+    chain_around,
+    failures_along,
+    fastest_kept,
+    most_promising,
+    variants,
+)
 from genrun.runner.api.jobs import AnyJob, with_runs
 from genrun.runner.errors import RunError, UsageError
 from genrun.runner.job import certificates
-from genrun.runner.job.certificates import Certificate
+from genrun.runner.job.certificates import Certificate, by_conditions, conditions_of_cell, hash_of_prompts
 from genrun.runner.statistics import allowed_failures, fewest_items, items_without_failure, least_share
 
 if TYPE_CHECKING:
@@ -42,12 +49,6 @@ CONFIDENCE = 0.95
 PILOTS = 4
 """Items that choose the chain, and are no part of what certifies it."""
 
-GRID = (4.0, 2.0, 1.0, 0.5, 0.25, 0.125)
-"""Tolerances that are tried first, as multiples of the one to be kept."""
-
-CHAIN = (0.125, 0.25, 0.5, 0.7, 1.0, 1.4, 2.0)
-"""Tolerances to be certified, as multiples of the one that did best."""
-
 BESIDE = 0.975
 """Confidence of each of two statements that are to hold together with 95 %."""
 
@@ -55,26 +56,6 @@ LATENT_RMSE = "latent_rmse"
 ENDING = "-calibration"
 MAX_NAME = 80
 """Letters of a job's name."""
-
-
-@dataclass(frozen=True)
-class MeasuredSetting:
-    """A setting and what became of its items.
-
-    Attributes:
-        solver: kind and every option.
-        errors: latent RMSE of each item, in the order of the pairs.
-        rounds: of each item.
-    """
-
-    solver: dict[str, Any]
-    errors: tuple[float, ...]
-    rounds: tuple[int, ...]
-
-    @property
-    def mean_rounds(self) -> float:
-        """Mean over the items."""
-        return statistics.fmean(self.rounds)
 
 
 @dataclass(frozen=True)
@@ -99,7 +80,7 @@ class Calibration:
 
     def lines(self) -> list[str]:
         """Say what is promised, and what more samples would buy."""
-        found, kind = self.certificate, self.certificate.solver["kind"]
+        found, kind = self.certificate, _named(self.certificate.subject)
         n, share = found.samples, f"{100 * found.confidence:g} %"
         allowed = allowed_failures(n, found.confidence)
         if found.exact:
@@ -152,55 +133,86 @@ def calibrate_tolerance(
     """
     # As submitting it does, so that K is that of the job's items.
     loaded = arrange(job, with_runs(sets, runs)).loaded
-    asked = {key: cell for key, cell in _cells(loaded) if cell.job.solver.confidence != 0}
+    asked = {each.key: each for each in _targets(loaded) if each.cell.job.solver.confidence != 0}
     if not asked:
         raise UsageError(
             "the job has no solver with a tolerance to calibrate.", remedy="Such as: solver: {kind: collocation}."
         )
     # Each cell is looked at before the first is sampled, which may take hours.
-    shares = {key: confidence or cell.job.solver.confidence or CONFIDENCE for key, cell in asked.items()}
+    shares = {key: confidence or each.cell.job.solver.confidence or CONFIDENCE for key, each in asked.items()}
     for key, wanted in shares.items():
         if not 0 < wanted < 1:
             raise UsageError(f"a confidence of {wanted:g}: wanted a share between 0 and 1, such as 0.95.")
         if samples < fewest_items(wanted):
             raise UsageError(
-                f"{asked[key].job.solver.kind}: {samples} samples say nothing of {100 * wanted:g} % of new items.",
+                f"{asked[key].cell.job.solver.kind}: {samples} samples say nothing of {100 * wanted:g} % of new items.",
                 remedy=f"Take {fewest_items(wanted)} or more: --samples {fewest_items(wanted)}.",
             )
-    return [_calibrate(loaded, cell, key, samples, shares[key], listener) for key, cell in asked.items()]
+    return [_calibrate(loaded, each, samples, shares[key], listener) for key, each in asked.items()]
 
 
-def _cells(loaded: LoadedJob) -> Iterator[tuple[str, Cell]]:
-    """Yield the cells that can be calibrated, each with its key; of cells of one key the last one counts."""
-    from genrun.runner.job.plan import models_of, shared_by
+@dataclass(frozen=True)
+class _Target:
+    """What one certificate is for.
+
+    Attributes:
+        subject: all that its errors depend on.
+        cell: with the prompts that are sampled under these conditions.
+        prompts: hash of all prompts of the job's cell.
+    """
+
+    subject: dict[str, Any]
+    cell: Cell
+    prompts: str
+
+    @property
+    def key(self) -> str:
+        """Name of the certificate."""
+        return certificates.key_of(self.subject)
+
+
+def _targets(loaded: LoadedJob) -> Iterator[_Target]:
+    """Yield what can be calibrated: each set of conditions of each cell; of those of one key the last one counts.
+
+    Prompts with a sampling of their own are left out: a certificate for each of them would cost more than it saves.
+    """
+    from genrun.runner.job.plan import models_of
 
     for cell, model in zip(loaded.cells, models_of(loaded), strict=True):
         solver = {"kind": cell.job.solver.kind, **cell.job.solver.options}
         if certificates.can_be_calibrated(solver):
-            yield certificates.key_of(shared_by(model, cell), solver), cell
+            parts = [pair for pair in by_conditions(cell, model) if pair[0]["sampling"] == dict(cell.sampling)]
+            for conditions, part in parts or [(conditions_of_cell(cell, model), cell)]:
+                yield _Target(certificates.subject_of(conditions, solver), part, hash_of_prompts(cell))
 
 
-def _calibrate(
-    loaded: LoadedJob, cell: Cell, key: str, samples: int, confidence: float, listener: Listener
-) -> Calibration:
-    from genrun.runner.job.plan import hash_of_prompts
+def _calibrate(loaded: LoadedJob, target: _Target, samples: int, confidence: float, listener: Listener) -> Calibration:
+    from genrun.runner.job.plan import HOW
     from genrun.runner.store.files import atomic_write
 
+    cell, key = target.cell, target.key
     asked = {"kind": cell.job.solver.kind, **cell.job.solver.options}
     tolerance, runs = float(asked["tolerance"]), Path(cell.job.output.dir)
-    pairs = draw(cell, PILOTS + samples, key)
+    path, before = certificates.path_of(runs, key), certificates.find(runs, key)
+    if before is not None and before.confidence > confidence:
+        listener.say(f"{path}: holds for {100 * before.confidence:g} %, and will be replaced.")
+    # The same for every solver, K, cache and kernel, so that sequential items are made once for all of them.
+    how = {name: each for name, each in target.subject["cell"].items() if name not in HOW}
+    pairs = draw(cell, PILOTS + samples, certificates.key_of(how))
     grid = list(variants(asked, [tolerance * share for share in GRID]))
-    listener.say(f"{asked['kind']}, tolerance {tolerance:g}: {len(grid)} settings on {PILOTS} items.")
+    named = f"{_named(target.subject)}, tolerance {tolerance:g}"
+    listener.say(f"{named}: {len(grid)} settings on {PILOTS} items.")
     _, _, pilot = _measure(loaded, cell, key, pairs[:PILOTS], grid, listener)
     best = most_promising(pilot, tolerance)
     chain = chain_around(best)
-    listener.say(f"{asked['kind']}, tolerance {tolerance:g}: {len(chain)} settings on {samples} items.")
+    listener.say(f"{named}: {len(chain)} settings on {samples} items.")
     run, steps, measured = _measure(loaded, cell, key, pairs[PILOTS:], chain, listener)
     failures = failures_along([each.errors for each in measured], tolerance)
     fastest = fastest_kept(measured, failures, confidence)
     exact = fastest is None or steps <= measured[fastest].mean_rounds
     setting = {**asked, "tolerance": 0.0} if fastest is None or exact else measured[fastest].solver
     certificate = Certificate(
+        subject=target.subject,
         tolerance=tolerance,
         confidence=confidence,
         samples=samples,
@@ -208,7 +220,7 @@ def _calibrate(
         solver=setting,
         exact=exact,
         rounds=float(steps) if fastest is None or exact else measured[fastest].mean_rounds,
-        prompts=hash_of_prompts(cell),
+        prompts=target.prompts,
         run=os.path.relpath(run, runs),
         errors=() if fastest is None or exact else tuple(sorted(measured[fastest].errors)),
     )
@@ -216,23 +228,34 @@ def _calibrate(
         {"solver": each.solver, "rounds": each.mean_rounds, "failures": count, "errors": sorted(each.errors)}
         for each, count in zip(measured, failures, strict=True)
     ]
-    path = certificates.path_of(runs, key)
-    atomic_write(path, json.dumps({**certificate.to_dict(), "tried": tried}, indent=1, allow_nan=False).encode())
+    atomic_write(path, certificate.to_file(tried=tried))
     return Calibration(key, path, steps, certificate, tuple(measured), tuple(failures))
 
 
-def draw(cell: Cell, count: int, key: str) -> list[Pair]:
+def _named(subject: Mapping[str, Any]) -> str:
+    """Return what messages call a subject: its solver, and what its prompts have besides words."""
+    own = subject["cell"]
+    beside = [*own.get("inputs", ()), *(["negative_prompt"] if "negative_prompt" in own else [])]
+    return str(subject["solver"]["kind"]) + (f", prompts with {' and '.join(beside)}" if beside else "")
+
+
+def draw(cell: Cell, count: int, by: str) -> list[Pair]:
     """Draw pairs from a cell's own, and with seeds of no item when those run out.
 
     Drawn at random, so that these items and any other of the job's are exchangeable. A prompt with a sampling of its own
     is left out: no certificate of the cell's is for it.
+
+    Args:
+        cell: with the prompts that are drawn from.
+        count: how many pairs.
+        by: text that decides the draw; of a larger count with the same text they are the first.
 
     Raises:
         UsageError: every prompt has a sampling of its own.
     """
     from genrun.runner.job.cell import sampling_of
 
-    generator, sampling, usual = random.Random(key), dict(cell.sampling), cell.sampling.get("negative_prompt")
+    generator, sampling, usual = random.Random(by), dict(cell.sampling), cell.sampling.get("negative_prompt")
     prompts = [
         (text, usual if negative is None else negative, prompt.seed, tuple(files.items()))
         for prompt, files in zip(cell.prompts, cell.inputs, strict=True)
@@ -257,59 +280,6 @@ def draw(cell: Cell, count: int, key: str) -> list[Pair]:
             taken.add(seed)
             own.append((text, negative, seed, files))
     return own[:count]
-
-
-def failures_along(errors: Sequence[Sequence[float]], tolerance: float) -> list[int]:
-    """Count for each setting the items that it, or one before it, failed.
-
-    Args:
-        errors: of each setting, from the most careful on, the error of each item.
-        tolerance: the largest that is within.
-    """
-    failed: set[int] = set()
-    counts = []
-    for of_setting in errors:
-        failed |= {k for k, error in enumerate(of_setting) if not error <= tolerance}
-        counts.append(len(failed))
-    return counts
-
-
-def fastest_kept(measured: Sequence[MeasuredSetting], failures: Sequence[int], confidence: float) -> int | None:
-    """Return the place of the fastest setting that is certified; None where none is.
-
-    Args:
-        measured: the chain, the most careful setting first.
-        failures: as `failures_along` counts them.
-        confidence: share of new items that are to be within.
-    """
-    allowed = allowed_failures(len(measured[0].errors), confidence)
-    kept = [k for k, count in enumerate(failures) if count <= allowed]
-    return min(kept, key=lambda k: measured[k].mean_rounds, default=None)
-
-
-def chain_around(best: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the settings to be certified, from the most careful on: one with tolerances around its own."""
-    return [{**best, "tolerance": float(f"{best['tolerance'] * share:.3g}")} for share in CHAIN]
-
-
-def variants(asked: Mapping[str, Any], tolerances: Sequence[float]) -> Iterator[dict[str, Any]]:
-    """Yield settings of a solver: each of its own alternatives with each tolerance."""
-    from genrun.runner.job.options import Registries, stated
-
-    kind = Registries.installed().solvers.get(str(asked["kind"]))
-    solver = kind(**{name: value for name, value in asked.items() if name != "kind"})
-    others = getattr(solver, "alternatives", list)()
-    for each in (solver, *others):
-        for tolerance in tolerances:
-            yield stated(str(asked["kind"]), replace(each, tolerance=float(f"{tolerance:.3g}")))
-
-
-def most_promising(found: Sequence[MeasuredSetting], tolerance: float) -> dict[str, Any]:
-    """Return the setting with the fewest rounds among those that kept the tolerance; the most accurate where none did."""
-    kept = [each for each in found if max(each.errors) <= tolerance]
-    if not kept:
-        return min(found, key=lambda each: max(each.errors)).solver
-    return min(kept, key=lambda each: (each.mean_rounds, max(each.errors))).solver
 
 
 def _measure(
@@ -354,15 +324,17 @@ def _measure(
 
 
 def _write_prompts(runs: Path, key: str, pairs: Sequence[Pair]) -> Path:
-    """Write the pairs as a prompt file, named by what it holds."""
+    """Write the pairs as a prompt file, named by the key and what it holds."""
     from genrun.runner.store.files import atomic_write
 
     rows = [
         {"prompt": text, "seed": seed, **({} if negative is None else {"negative_prompt": negative}), **_paths(files)}
         for text, negative, seed, files in pairs
     ]
-    path = (runs / certificates.FOLDER / f"{key}-{len(pairs)}.jsonl").absolute()
-    atomic_write(path, "".join(f"{json.dumps(row)}\n" for row in rows).encode())
+    text = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    # Two calibrations of one key, with other prompts or so many samples, may be at work side by side.
+    path = (runs / certificates.FOLDER / f"{key}-{hashlib.sha256(text).hexdigest()[:12]}.jsonl").absolute()
+    atomic_write(path, text)
     return path
 
 
@@ -386,7 +358,8 @@ def _document(loaded: LoadedJob, cell: Cell, prompts: Path, settings: Sequence[M
     return {
         **kept,
         "name": f"{str(document['name'])[: MAX_NAME - len(ENDING)]}{ENDING}",
-        "model": escape_all({**job["model"], "checkpoint": cell.checkpoint.name}),
+        # By absolute paths: this document lies nowhere, and those of the job are relative to its file.
+        "model": escape_all({**job["model"], **cell.additions.model, "checkpoint": cell.checkpoint.name}),
         "prompts": escape_all({"file": str(prompts)}),
         "sampling": escape_all(cell.sampling),
         "cache": escape_all(job["cache"]),

@@ -79,6 +79,8 @@ class Item:
         nfe: model evaluations.
         error: what failed: "kind", "message", "remedy", "rank", "log".
         notes: what has to be told about it although it is done.
+        promise: of its tolerance: state, tolerance, confidence and the certificate; empty where nothing was asked for.
+        audit: True for an item that is compared with the sequential sampler's, and for that one.
     """
 
     id: str
@@ -95,12 +97,15 @@ class Item:
     nfe: int | None = None
     error: Mapping[str, Any] | None = None
     notes: tuple[Note, ...] = ()
+    promise: Mapping[str, Any] = field(default_factory=dict)
+    audit: bool = False
 
     @classmethod
     def of(cls, folder: RunFolder, item: WorkItem, record: Record | None, state: str = "pending") -> Item:
         """Join an item of the plan and its record; `state` is that of an item whose record does not count yet."""
         if record is None or (state == "running" and record.status != "done"):
-            return cls(item.id, state, item.prompt, item.seed, item.axes, item.pair)
+            alone = (item.id, state, item.prompt, item.seed, item.axes, item.pair)
+            return cls(*alone, promise=item.promise, audit=item.audit)
         return cls(
             item.id,
             record.status,
@@ -116,6 +121,8 @@ class Item:
             record.sampler.nfe if record.sampler else None,
             record.error,
             record.notes,
+            item.promise,
+            item.audit,
         )
 
 

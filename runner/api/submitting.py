@@ -336,18 +336,18 @@ def _job(
     job: AnyJob, sets: Sequence[str], runs: str | os.PathLike[str] | None, listener: Listener, *, new: bool
 ) -> tuple[SubmittedJob, Mapping[str, Origin]]:
     """Load and plan a job, and say its warnings and how its ranks were chosen."""
-    from genrun.runner.job.certificates import sentence
+    from genrun.runner.job import nearest, plan
+    from genrun.runner.job.certificates import FOLDER, sentence
     from genrun.runner.submit.resume import SubmittedJob
 
     arranged = arrange(job, with_runs(sets, runs), new=new)
-    loaded = arranged.loaded
-    for warning in loaded.warnings:
-        listener.say(warning)
-    if arranged.why:
-        listener.say(f"Ranks: {arranged.mesh}; {arranged.why}.")
-    made = SubmittedJob.of(loaded)
-    for line in dict.fromkeys(sentence(str(item.solver["kind"]), item.promise) for item in made.items if item.promise):
-        listener.say(f"{line}.")
+    loaded, made = arranged.loaded, SubmittedJob.of(arranged.loaded)
+    promises = [sentence(str(item.solver["kind"]), item.promise) for item in made.items if item.promise]
+    if (Path(made.spec.output.dir) / FOLDER).is_dir():
+        promises += nearest.unmatched(loaded, plan.models_of(loaded))
+    ranks = [f"Ranks: {arranged.mesh}; {arranged.why}"] if arranged.why else []
+    for line in (*loaded.warnings, *(f"{each}." for each in dict.fromkeys((*ranks, *promises)))):
+        listener.say(line)
     return made, loaded.origin
 
 

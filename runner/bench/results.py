@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from genrun.runner.bench.sweep import SweepPoint
 from genrun.runner.errors import MixError, StoreError, UsageError
-from genrun.runner.job.plan import canonical
 from genrun.runner.store.files import atomic_write, is_temporary
+from genrun.runner.strict_json import canonical
 
 if TYPE_CHECKING:
     from torch import Tensor

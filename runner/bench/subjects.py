@@ -16,10 +16,11 @@ from genrun.runner.bench.results import code_of_module
 from genrun.runner.errors import UsageError
 from genrun.runner.job.errors import Origin
 from genrun.runner.job.layers import set_path
-from genrun.runner.job.plan import WorkItem, canonical, plan
+from genrun.runner.job.plan import WorkItem, plan
 from genrun.runner.job.resolve import check
 from genrun.runner.job.tree import Value, dress, shown, unknown
 from genrun.runner.store.environment import versions
+from genrun.runner.strict_json import canonical
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -187,6 +187,8 @@ def _row(found: Status, item: Item) -> dict[str, Any]:
         "prompt": item.prompt,
         "seed": item.seed,
         "axes": item.axes,
+        **({"promise": item.promise} if item.promise else {}),
+        **({"audit": True} if item.audit else {}),
     }
     if item.status not in ("done", "failed"):
         return row | _work(found, item) | _preview(found, item)

@@ -2,8 +2,11 @@
 
     runs/.certificates/3f9c....json
 
-A certificate holds for the cell that it was made on: the weights, what is called with what, the solver and K, the cache and
-the kernel, and this version of genrun. Its file is named by a hash of all that, so that nobody can take it for another cell.
+A certificate holds for its subject alone: the conditions that its items were made under, the solver and K, and the version
+of genrun. Its file says all that, and is named by a hash of it; a checksum tells what was changed since it was written.
+
+Conditions are all that the error of an item depends on besides its solver, words and seed. The prompts of a cell may have
+several sets of them: those with a picture and those without, those with a negative prompt or a sampling of their own.
 """
 
 from __future__ import annotations
@@ -15,11 +18,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from genrun.adapters.files import MIB, TooLargeError, parse_json, read_bounded
+from genrun.adapters.files import MIB, TooLargeError, read_bounded
+from genrun.adapters.pipeline.additions import identity_of
 from genrun.runner.errors import DamagedFileError
 from genrun.runner.statistics import allowed_failures
+from genrun.runner.strict_json import canonical, read_json
+
+if TYPE_CHECKING:
+    from genrun.runner.job.cell import Cell
+    from genrun.runner.job.files import Inputs
+    from genrun.runner.job.prompt_files import Prompt
 
 FOLDER = ".certificates"
 """Folder of certificates, among the runs that they are for."""
@@ -36,13 +46,15 @@ MAX_SAMPLES = 1_000_000_000
 
 KEY_DIGITS = 20
 AGAIN = "Remove it, and run genrun calibrate JOB again."
+CHECKSUM = "sha256"
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """A setting that keeps a tolerance for new items of one cell.
+    """A setting that keeps a tolerance for new items of its subject.
 
     Attributes:
+        subject: all that its errors depend on, as `subject_of` returns it.
         tolerance: latent RMSE to the sequential sampler's, in standard deviations of its latents.
         confidence: probability with which a new item is within it, over calibration and item together.
         samples: n, items that it was certified with.
@@ -55,6 +67,7 @@ class Certificate:
         errors: of the setting, sorted.
     """
 
+    subject: dict[str, Any]
     tolerance: float
     confidence: float
     samples: int
@@ -70,15 +83,29 @@ class Certificate:
         """Return plain data, with the version of the format."""
         return {"format": FORMAT, **dataclasses.asdict(self), "errors": list(self.errors)}
 
+    def to_file(self, **beside: Any) -> bytes:
+        """Return the content of its file, with what else is to be kept in it, and with a checksum of all that."""
+        content = {**self.to_dict(), **beside}
+        return json.dumps({**content, CHECKSUM: _checksum(content)}, indent=1, allow_nan=False).encode("ascii")
+
     @classmethod
-    def from_dict(cls, data: Any) -> Certificate:
-        """Return the certificate of plain data; other keys are left out.
+    def from_file(cls, content: bytes) -> Certificate:
+        """Return the certificate of a file; what else is kept in it is left out.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is none, or was changed since it was written.
+            RecursionError: it is nested too deeply.
         """
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise ValueError("no certificate of this version")
+        data = read_json(content)
+        if not isinstance(data, dict):
+            raise ValueError("it is no mapping")
+        if (version := data.get("format")) != FORMAT:
+            raise ValueError(f"its format is {version!r:.60}, and this version of genrun reads {FORMAT}")
+        # The checksum is there against accidents. Whoever wants to deceive himself can reckon it anew.
+        if CHECKSUM not in data:
+            raise ValueError(f"it has no {CHECKSUM}, so that it cannot be told from a changed one")
+        if data.pop(CHECKSUM) != _checksum(data):
+            raise ValueError(f"it was changed since it was written, as its {CHECKSUM} tells")
         try:
             found = cls(**{each.name: data[each.name] for each in dataclasses.fields(cls)})
         except KeyError as error:
@@ -87,6 +114,7 @@ class Certificate:
         fine = all(type(each) in (int, float) and 0 <= each < math.inf for each in numbers)
         fine &= type(found.samples) is int and type(found.failures) is int and type(found.exact) is bool
         fine &= type(found.prompts) is str and type(found.run) is str
+        fine &= isinstance(found.subject, dict)
         fine &= isinstance(found.solver, dict) and isinstance(found.solver.get("kind"), str)
         fine &= isinstance(found.errors, list) and all(type(each) in (int, float) for each in found.errors)
         if not fine:
@@ -102,18 +130,93 @@ def can_be_calibrated(solver: Mapping[str, Any]) -> bool:
     return isinstance(tolerance, int | float) and tolerance > 0
 
 
-def key_of(cell: Mapping[str, Any], solver: Mapping[str, Any]) -> str:
-    """Return the name of a certificate.
+def identity_of_model(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of an item's model changes the pixels."""
+    # Fields that are new since the first version only where they are set, so that ids stay what they were.
+    changes = {key: model[key] for key in ("compile", "quantization", "variant") if model.get(key)}
+    if (model.get("vae") or {}).get("tiling"):
+        changes["tiling"] = True
+    return {**{key: model[key] for key in ("adapter", "fingerprint", "dtype")}, **changes, **identity_of(model)}
+
+
+def conditions_of_cell(cell: Cell, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the conditions of a cell's items whose prompts have none of their own.
 
     Args:
-        cell: what the items of a cell share besides their solver, as `plan.shared_by` returns it.
+        cell: the cell.
+        model: of its items.
+    """
+    job = cell.job
+    return {
+        "model": identity_of_model(model),
+        "call": dict(cell.adapter.call),
+        "sampling": dict(cell.sampling),
+        "cache": {} if job.cache.kind == "none" else {"kind": job.cache.kind, **job.cache.options},
+        "attention": job.attention,
+    }
+
+
+def own_conditions(cell: Cell, prompt: Prompt, files: Inputs) -> dict[str, Any]:
+    """Return what a prompt's items have besides, or in place of, the conditions of their cell; mostly nothing."""
+    from genrun.runner.job.cell import sampling_of
+
+    own: dict[str, Any] = {}
+    if prompt.row and (sampling := sampling_of(cell.sampling, prompt)) != cell.sampling:
+        own["sampling"] = sampling
+    # A picture, and a second one, makes another call of the pipeline, or another pipeline.
+    if counts := {field: len(each) for field, each in files.items() if each}:
+        own["inputs"] = counts
+    # Some pipelines evaluate a second branch only where there is a negative prompt.
+    if prompt.negative_prompt is not None and "negative_prompt" not in cell.sampling:
+        own["negative_prompt"] = True
+    return own
+
+
+def by_conditions(cell: Cell, model: Mapping[str, Any]) -> list[tuple[dict[str, Any], Cell]]:
+    """Return each set of conditions that a cell's prompts have, with the cell as if it had those prompts alone."""
+    shared, parts = conditions_of_cell(cell, model), {}
+    for prompt, files in zip(cell.prompts, cell.inputs, strict=True):
+        own = own_conditions(cell, prompt, files)
+        _, prompts, inputs = parts.setdefault(canonical(own) if own else b"", (own, [], []))
+        prompts.append(prompt)
+        inputs.append(files)
+    return [
+        ({**shared, **own}, dataclasses.replace(cell, prompts=tuple(prompts), inputs=tuple(inputs)))
+        for own, prompts, inputs in parts.values()
+    ]
+
+
+def hash_of(prompts: Sequence[str]) -> str:
+    """Return what identifies a set of prompts."""
+    return hashlib.sha256("\0".join(sorted({*prompts})).encode("utf-8", "surrogatepass")).hexdigest()[:KEY_DIGITS]
+
+
+def hash_of_prompts(cell: Cell) -> str:
+    """Return what identifies the prompts of a cell, their pictures and clips included."""
+    files = (file.sha256 for inputs in cell.inputs for each in inputs.values() for file in each)
+    negatives = (f"-{prompt.negative_prompt}" for prompt in cell.prompts if prompt.negative_prompt is not None)
+    return hash_of([*(prompt.text for prompt in cell.prompts), *negatives, *files])
+
+
+def subject_of(conditions: Mapping[str, Any], solver: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that a certificate's errors depend on.
+
+    Args:
+        conditions: what items share besides their solver, as `conditions_of_cell` and `own_conditions` return it.
         solver: kind and every option, as the job asks for them.
     """
     from genrun.version import __version__
 
-    asked = {"genrun": __version__, "format": FORMAT, "cell": cell, "solver": dict(solver)}
-    text = json.dumps(asked, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:KEY_DIGITS]
+    return {"genrun": __version__, "format": FORMAT, "cell": dict(conditions), "solver": dict(solver)}
+
+
+def key_of(subject: Mapping[str, Any]) -> str:
+    """Return the name of a certificate."""
+    return hashlib.sha256(canonical(subject)).hexdigest()[:KEY_DIGITS]
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(content)).hexdigest()
 
 
 def path_of(runs: Path, key: str) -> Path:
@@ -125,14 +228,17 @@ def find(runs: Path, key: str) -> Certificate | None:
     """Return the certificate of a key, or None where there is none.
 
     Raises:
-        DamagedFileError: there is one, but it cannot be read.
+        DamagedFileError: there is one, but it cannot be read, is not as it was written, or is not of this key.
     """
     path = path_of(runs, key)
     try:
-        return Certificate.from_dict(parse_json(read_bounded(path, MAX_BYTES)))
+        found = Certificate.from_file(read_bounded(path, MAX_BYTES))
+        if key_of(found.subject) != key:
+            raise ValueError(f"it is the one of {key_of(found.subject)} under another name")
+        return found
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, TooLargeError) as error:
+    except (OSError, ValueError, TypeError, TooLargeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DamagedFileError(f"{path}: is no certificate: {reason}.", remedy=AGAIN) from error
 
@@ -159,19 +265,14 @@ def _unfit(found: Certificate, solver: Mapping[str, Any]) -> str:
     return wrong or (f"its solver lacks {missing}" if missing else "")
 
 
-def hash_of(prompts: Sequence[str]) -> str:
-    """Return what identifies a set of prompts."""
-    return hashlib.sha256("\0".join(sorted({*prompts})).encode("utf-8", "surrogatepass")).hexdigest()[:KEY_DIGITS]
-
-
 def settle(
-    runs: Path, key: str, solver: Mapping[str, Any], confidence: float | None, prompts: str
+    runs: Path, subject: Mapping[str, Any], solver: Mapping[str, Any], confidence: float | None, prompts: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the setting that a cell runs, and what is promised of it: {} where nothing was asked for or found.
 
     Args:
         runs: the folder of runs, with its certificates.
-        key: of the cell and its solver.
+        subject: of the items.
         solver: kind and every option, as the job asks for them.
         confidence: as the job asks for it; 0 to run what is written, None to take a certificate where there is one.
         prompts: hash of the job's prompts.
@@ -182,6 +283,7 @@ def settle(
     plain = dict(solver)
     if confidence == 0 or not can_be_calibrated(solver):
         return plain, {}
+    key = key_of(subject)
     found = find(runs, key)
     asked = {"tolerance": solver["tolerance"], "confidence": confidence}
     if found is not None and (wrong := _unfit(found, solver)):
@@ -204,8 +306,8 @@ def sentence(kind: str, promise: Mapping[str, Any]) -> str:
     tolerance, confidence = promise["tolerance"], 100 * (promise.get("confidence") or 0)
     if promise["state"] == AIM:
         return (
-            f"{kind}: tolerance {tolerance:g} is an aim and not a promise, since nothing was calibrated for this model, "
-            "sampling and K; genrun calibrate JOB does that"
+            f"{kind}: tolerance {tolerance:g} is an aim and not a promise, as this was planned without a certificate for "
+            "its model, sampling, K and confidence; genrun calibrate JOB makes one"
         )
     if promise["state"] == EXACT:
         return (

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters.checkpoint.index import changes_weights
-from genrun.adapters.pipeline.additions import CONTENTS, identity_of
+from genrun.adapters.pipeline.additions import CONTENTS
 from genrun.runner.job import certificates
+from genrun.runner.job.certificates import conditions_of_cell, hash_of_prompts, identity_of_model, own_conditions
 from genrun.runner.job.errors import JobProblem, Origin, raise_all
 from genrun.runner.job.files import as_stored, identity, wrong_stored
+from genrun.runner.strict_json import canonical
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -255,11 +257,6 @@ def models_of(loaded: LoadedJob) -> list[dict[str, Any]]:
     return [_model(cell, fingerprints) for cell in loaded.cells]
 
 
-def canonical(data: Any) -> bytes:
-    """Return JSON that is the same for the same data: sorted keys, no spaces, ASCII."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-
-
 def _fingerprints(loaded: LoadedJob) -> dict[tuple[str, str | None], str]:
     found: dict[tuple[str, str | None], str] = {}
     for cell in loaded.cells:
@@ -296,15 +293,6 @@ def _model(cell: Cell, fingerprints: Mapping[tuple[str, str | None], str]) -> di
     }
 
 
-def _identity(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a model changes the pixels."""
-    # Fields that are new since the first version only where they are set, so that ids stay what they were.
-    changes = {key: model[key] for key in ("compile", "quantization", "variant") if model.get(key)}
-    if (model.get("vae") or {}).get("tiling"):
-        changes["tiling"] = True
-    return {**{key: model[key] for key in ("adapter", "fingerprint", "dtype")}, **changes, **identity_of(model)}
-
-
 def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt]]:
     """Yield the items of one cell, each with the prompt that it comes from."""
     from genrun.runner.job.cell import sampling_of
@@ -315,14 +303,16 @@ def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt
     of_cell = _hash_of_cell(model, cell.adapter.call, sampling)
     cache = {} if cell.job.cache.kind == NO_CACHE else {"kind": cell.job.cache.kind, **cell.job.cache.options}
     attention = cell.job.attention
-    of_all = _settled(cell, shared_by(model, cell), solver)
+    shared_conditions = conditions_of_cell(cell, model)
+    settled_by: dict[bytes, tuple[dict[str, Any], dict[str, Any]]] = {}
     for prompt, files in zip(cell.prompts, cell.inputs, strict=True):
         own = sampling_of(sampling, prompt) if prompt.row else sampling
         shared = of_cell if own == sampling else _hash_of_cell(model, cell.adapter.call, own)
-        # A certificate holds for the sampling that it was measured with.
-        settled = of_all
-        if own != sampling:
-            settled = _settled(cell, {**shared_by(model, cell), "sampling": {**cell.sampling, **own}}, solver)
+        conditions = own_conditions(cell, prompt, files)
+        at = canonical(conditions) if conditions else b""
+        if at not in settled_by:
+            settled_by[at] = _settled(cell, {**shared_conditions, **conditions}, solver)
+        settled = settled_by[at]
         suffix = _suffix(settled[0], cache, attention)
         inputs = as_stored(files, prompt.inputs)
         negative = prompt.negative_prompt
@@ -333,33 +323,23 @@ def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt
             yield WorkItem(item_id, pair, prompt.text, negative, seed, *how), prompt
 
 
-def shared_by(model: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
-    """Return what decides how a cell's items come out, besides their solver, prompts and seeds."""
-    sampling = dict(cell.sampling)
-    cache = {} if cell.job.cache.kind == NO_CACHE else {"kind": cell.job.cache.kind, **cell.job.cache.options}
-    found = {"model": _identity(model), "call": dict(cell.adapter.call), "sampling": sampling, "cache": cache}
-    return {**found, "attention": cell.job.attention}
-
-
-def _settled(cell: Cell, shared: Mapping[str, Any], solver: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _settled(
+    cell: Cell, conditions: Mapping[str, Any], solver: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the setting of a cell's solver, by its certificate where there is one, and what is promised of it."""
     if not certificates.can_be_calibrated(solver):
         return dict(solver), {}
-    key = certificates.key_of(shared, solver)
-    return certificates.settle(
-        Path(cell.job.output.dir), key, solver, cell.job.solver.confidence, hash_of_prompts(cell)
-    )
-
-
-def hash_of_prompts(cell: Cell) -> str:
-    """Return what identifies the prompts of a cell, their pictures and clips included."""
-    files = (file.sha256 for inputs in cell.inputs for each in inputs.values() for file in each)
-    negatives = (f"-{prompt.negative_prompt}" for prompt in cell.prompts if prompt.negative_prompt is not None)
-    return certificates.hash_of([*(prompt.text for prompt in cell.prompts), *negatives, *files])
+    subject, confidence = certificates.subject_of(conditions, solver), cell.job.solver.confidence
+    return certificates.settle(Path(cell.job.output.dir), subject, solver, confidence, hash_of_prompts(cell))
 
 
 def _hash_of_cell(model: Mapping[str, Any], call: Mapping[str, Any], sampling: Mapping[str, Any]) -> Hash:
-    base = {"version": IDENTITY_VERSION, "model": _identity(model), "call": dict(call), "sampling": dict(sampling)}
+    base = {
+        "version": IDENTITY_VERSION,
+        "model": identity_of_model(model),
+        "call": dict(call),
+        "sampling": dict(sampling),
+    }
     return hashlib.sha256(canonical(base))
 
 

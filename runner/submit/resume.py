@@ -289,16 +289,19 @@ def rebuild(folder: RunFolder) -> list[str]:
     if not planned_ids(folder, ())[1]:
         return []
     document = folder.job_document()
-    try:
-        loaded = load(folder.path / "job.yaml")
-        job = SubmittedJob.of(loaded, document)
-        if not is_run_of(job, folder):
-            job = SubmittedJob.of(load(folder.path / "job.yaml", workers=OF_0_1), document)
-    except JobFileError as error:
-        raise _hopeless(folder, str(error).splitlines()[0]) from error
-    if not is_run_of(job, folder):
-        raise _hopeless(folder, "its job.yaml makes other items now")
-    return renew(job, folder)
+    # As it is planned now, as before K followed the mesh, and as before its tolerance was calibrated.
+    ways: tuple[tuple[tuple[str, ...], int | None], ...] = (((), None), ((), OF_0_1), (("solver.confidence=0",), None))
+    why = "its job.yaml makes other items now, or a calibration does"
+    for sets, workers in ways:
+        try:
+            job = SubmittedJob.of(load(folder.path / "job.yaml", sets, workers=workers), document)
+        except JobFileError as error:
+            # Of a matrix of solvers the last way is none.
+            why = why if sets else str(error).splitlines()[0]
+            break
+        if is_run_of(job, folder):
+            return renew(job, folder)
+    raise _hopeless(folder, why)
 
 
 def _hopeless(folder: RunFolder, why: str) -> DamagedFileError:

@@ -19,9 +19,9 @@ from genrun.adapters import registry, tensor_files
 from genrun.adapters.input_files import InputError, decode
 from genrun.adapters.pipeline.additions import CONTENTS, SWAPPED, base_of
 from genrun.adapters.pipeline.load_options import LoadOptions
-from genrun.runner.job.plan import canonical
 from genrun.runner.store.files import atomic_write, locked
 from genrun.runner.store.planfile import read_kept
+from genrun.runner.strict_json import canonical
 from genrun.runner.worker.rank import release_memory
 
 if TYPE_CHECKING:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,20 @@ def _call(*arguments: str) -> Any:
     return CliRunner().invoke(main, ["--traceback", *arguments], prog_name="genrun")
 
 
+def _records() -> dict[Path, int]:
+    """The records of calibrations, and when each was written."""
+    return {path: path.stat().st_mtime_ns for path in Path("runs/small-calibration").glob("2*/items/*/[!.]*.json")}
+
+
+def _kill_a_worker(done: dict[Path, int]) -> None:
+    """Kill a worker that has made three items, and keep what was done by then."""
+    while len(done) < 3:
+        time.sleep(0.02)
+        done |= _records()
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
 def test_a_job_is_calibrated_once_and_later_jobs_take_the_setting(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     fork_workers(monkeypatch)
@@ -38,7 +55,11 @@ def test_a_job_is_calibrated_once_and_later_jobs_take_the_setting(tmp_path: Path
 
     few = _call("calibrate", "job.yaml", "--samples", "2")
     before = _call("submit", "job.yaml", "-n")
+    done: dict[Path, int] = {}
+    killer = threading.Thread(target=_kill_a_worker, args=(done,), daemon=True)
+    killer.start()
     first = _call("calibrate", "job.yaml", "--samples", "3", "--json")
+    killer.join()
     again = _call("calibrate", "job.yaml", "--samples", "3", "--json")
     submitted = _call("submit", "job.yaml")
     scored = _call("score", "small")
@@ -51,6 +72,8 @@ def test_a_job_is_calibrated_once_and_later_jobs_take_the_setting(tmp_path: Path
     ropa = {**JOB, "name": "ropa", "solver": {"kind": "ropa", "tolerance": 0.4, "workers": 2}}
     Path("ropa.yaml").write_text(yaml.safe_dump(ropa))
     assert _call("calibrate", "ropa.yaml", "--samples", "3", "--confidence", "0.7").exit_code == 0
+    # What was done when a worker was killed was not made again.
+    assert "killed by signal 9" in first.stderr and done.items() <= _records().items()
     assert few.exit_code == 2 and "--samples 3" in few.output
     assert "an aim and not a promise" in before.output
     (found,) = json.loads(first.stdout.splitlines()[-1])
@@ -65,6 +88,9 @@ def test_a_job_is_calibrated_once_and_later_jobs_take_the_setting(tmp_path: Path
     assert sum(record["latents"] is not None for record in records) == 2 and len(records) == 3
     assert scored.exit_code == reported.exit_code == 0
     assert "1 of 2 items were also sampled sequentially" in (run / "report" / "index.html").read_text()
+    status = json.loads(_call("status", str(run), "--json").stdout)
+    seen = [(row.get("promise", {}).get("samples"), row.get("audit", False)) for row in status["rows"]]
+    assert sorted(seen, key=str) == [(3, False), (3, True), (None, True)]
     told = json.loads(more.stdout.splitlines()[-1])
     assert (told["items"], told["done"]) == (4, 4)
     newest = max(Path("runs/small").glob("2*"))

@@ -468,3 +468,47 @@ def test_parts_that_do_not_fit_are_refused_with_their_place(root: Path, model: s
         os.mkfifo(root / "a-pipe")
     problems = problems_of(f"model: {{checkpoint: sd2, {model}}}\nprompts: [a]\n")
     assert any(each.startswith("job.yaml:1:") and wanted in each for each in problems), problems
+
+
+def test_another_file_of_a_folder_of_ip_adapters_makes_other_items(root: Path) -> None:
+    picture().save(root / "look.png")
+    shutil.copy(root / "ip" / "ip.safetensors", root / "ip" / "plus.safetensors")
+    made = [
+        plan(
+            load_text(
+                f"model: {{checkpoint: sd2, ip_adapter: {{path: ip, weight_name: {name}}}}}\n"
+                "prompts: [{prompt: a, ip_adapter_image: look.png}]\n"
+            )
+        )[0].id
+        for name in ("ip.safetensors", "plus.safetensors")
+    ]
+    assert len({*made}) == 2
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "loras: [{path: lora.safetensors, weight: 0.5}]",
+        "controlnet: control",
+        "ip_adapter: {path: ip, weight_name: ip.safetensors}",
+        "components: {vae: sd2/vae}",
+    ],
+)
+def test_a_calibration_samples_with_the_additions_of_its_job_wherever_it_is_called(
+    root: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from genrun.runner.api.calibrating import _document, _targets, _write_prompts, draw
+    from genrun.runner.api.jobs import load_job
+
+    picture().save(root / "look.png")
+    look = {"controlnet": ", control_image: look.png", "ip_adapter": ", ip_adapter_image: look.png"}
+    prompt = f"{{prompt: a{look.get(model.partition(':')[0], '')}}}"
+    solver = "{kind: collocation, tolerance: 0.05, workers: 1}"
+    text = f"model: {{checkpoint: sd2, {model}}}\nprompts: [{prompt}]\nsampling: {{steps: 4}}\nsolver: {solver}\n"
+    (root / "calibrated.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    job = load_job(root / "calibrated.yaml", [f"output.dir={tmp_path}"])
+    (target,) = _targets(job)
+    prompts = _write_prompts(tmp_path, target.key, draw(target.cell, 1, "any"))
+    made = plan(load_job(_document(job, target.cell, prompts, [target.subject["solver"]])))
+    assert {item.id for item in plan(job)} < {item.id for item in made}

@@ -14,6 +14,7 @@ from genrun.runner.api.jobs import load_job, plan
 from genrun.runner.forecast import CALIBRATION, Observation, keys_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.runs import new_path
+from tests.fakes.certificates import certify
 
 
 def job(runs: Path, **changes: Any) -> dict[str, Any]:
@@ -74,6 +75,20 @@ def test_a_run_that_was_begun_keeps_its_k(tmp_path: Path) -> None:
     measured(made, 4, 12, 0.1)
     assert [item.id for item in arrange(made).items] == [item.id for item in plan(begun)]
     assert [item.solver["workers"] for item in arrange(made, new=True).items] == [4] * 4
+
+
+@pytest.mark.parametrize("confidence", [None, 0.95])
+def test_a_job_that_asks_for_a_confidence_takes_the_k_that_was_calibrated(
+    tmp_path: Path, confidence: float | None
+) -> None:
+    made = job(tmp_path / "runs", solver={"kind": "ropa", **({"confidence": confidence} if confidence else {})})
+    certify(tmp_path / "runs", load_job(made, ["parallel.time=4"]))
+    measured(made, 1, 50, 0.1)
+    measured(made, 4, 12, 0.5)
+    found = arrange(made)
+    assert {item.solver["workers"] for item in found.items} == {4 if confidence else 1}
+    assert (found.why == "its tolerance was calibrated with this K") is bool(confidence)
+    assert all(bool(item.promise) is bool(confidence) for item in found.items)
 
 
 def test_a_k_that_is_written_stays_and_only_the_ranks_are_arranged(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,11 @@ import numpy as np
 import pytest
 
 from genrun.adapters.input_files import InputFile
-from genrun.runner.api.calibrating import (
+from genrun.runner.api.calibrating import Calibration, _targets, calibrate_tolerance, draw
+from genrun.runner.api.candidates import (
     CHAIN,
-    Calibration,
     MeasuredSetting,
-    calibrate_tolerance,
     chain_around,
-    draw,
     failures_along,
     fastest_kept,
     variants,
@@ -34,6 +33,9 @@ from genrun.runner.report.sections.gates import collect_promises
 from genrun.runner.statistics import allowed_failures, exact_interval, fewest_items, items_without_failure, least_share
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Record, Score
+from genrun.runner.store.runs import new_path
+from genrun.runner.submit.resume import rebuild
+from tests.fakes.certificates import certify
 
 JOB = {"model": "demo-image", "prompts": ["a", "b"], "solver": {"kind": "collocation", "workers": 8, "tolerance": 0.05}}
 
@@ -71,7 +73,8 @@ def test_what_is_said_of_the_very_setting_is_false_once_in_twenty_at_most(rates:
         failures = failures_along([each.errors for each in found], 0.5)
         if (place := fastest_kept(found, failures, 0.95)) is None:
             continue
-        taken = certificates.Certificate(0.5, 0.95, 59, failures[place], found[place].solver, False, 1, "", "")
+        subject = {"cell": {}, "solver": {"kind": "ropa"}}
+        taken = Certificate(subject, 0.5, 0.95, 59, failures[place], found[place].solver, False, 1, "", "")
         (said,) = [line for line in Calibration("", Path(), 9, taken, (), ()).lines() if "this very setting" in line]
         said_wrongly += 1 - rates[place] < int(said.partition("at least ")[2].partition(" %")[0]) / 100
     assert said_wrongly / 4000 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 4000)
@@ -105,6 +108,7 @@ def test_items_are_drawn_from_the_jobs_own_and_then_with_new_seeds() -> None:
     own = {(text, None, seed, ()) for text in "ab" for seed in (3, 4)}
     assert set(draw(cell, 4, "key")) == own and draw(cell, 4, "key") == draw(cell, 4, "key")
     more = draw(cell, 30, "key")
+    assert draw(cell, 20, "key") == more[:20]
     assert set(more[:4]) == own and len(set(more)) == 30 and {text for text, *_ in more} == {"a", "b"}
     # As items say it: the job's own negative prompt where a prompt has none.
     prompts = ["a", {"prompt": "b", "negative_prompt": "c"}]
@@ -133,11 +137,12 @@ def test_items_are_drawn_with_their_pictures_and_without_a_sampling_of_their_own
 
 @pytest.mark.parametrize("cache", ["none", {"kind": "first_block", "threshold": 0.1}])
 def test_a_calibration_holds_items_like_the_jobs_against_plain_sequential_ones(tmp_path: Path, cache: Any) -> None:
-    from genrun.runner.api.calibrating import _cells, _document, _write_prompts
+    from genrun.runner.api.calibrating import _document, _write_prompts
 
     job = {**JOB, "sampling": {"negative_prompt": "no $${braces}"}, "cache": cache, "output": {"dir": str(tmp_path)}}
     loaded = load_job(job)
-    ((key, cell),) = _cells(loaded)
+    (target,) = _targets(loaded)
+    key, cell = target.key, target.cell
     drawn = draw(cell, 3, key)
     asked = {"kind": "collocation", **cell.job.solver.options}
     document = _document(loaded, cell, _write_prompts(tmp_path, key, drawn), [asked, {**asked, "tolerance": 0.1}])
@@ -151,27 +156,9 @@ def test_a_calibration_holds_items_like_the_jobs_against_plain_sequential_ones(t
 
 def _certified(folder: Path, **changes: Any) -> Path:
     """Write the certificate of JOB; return its file."""
-    from genrun.runner.api import calibrating
-
     loaded = load_job({**JOB, "output": {"dir": str(folder)}})
-    ((key, cell),) = calibrating._cells(loaded)
-    asked = {"kind": "collocation", **cell.job.solver.options}
-    fields: dict[str, Any] = {
-        "tolerance": 0.05,
-        "confidence": 0.95,
-        "samples": 20,
-        "failures": 0,
-        "solver": {**asked, "tolerance": 0.035, "probes": 1},
-        "exact": False,
-        "rounds": 8.5,
-        "prompts": certificates.hash_of(["a", "b"]),
-        "run": "job-calibration/x",
-        "errors": (0.01, 0.04),
-    }
-    path = certificates.path_of(folder, key)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(Certificate(**(fields | changes)).to_dict()))
-    return path
+    solver = {"kind": "collocation", **loaded.cells[0].job.solver.options, "tolerance": 0.035, "probes": 1}
+    return certify(folder, loaded, **{"solver": solver, "errors": (0.01, 0.04), **changes})
 
 
 @pytest.mark.parametrize(
@@ -202,6 +189,17 @@ def test_a_job_takes_the_certificate_of_its_own_model_sampling_and_solver(
     assert item.promise.get("other_prompts", False) is (taken and "prompts" in changes)
 
 
+def test_a_plan_is_written_again_also_where_its_tolerance_was_calibrated_since(tmp_path: Path) -> None:
+    loaded = load_job({**JOB, "output": {"dir": str(tmp_path)}})
+    items = plan(loaded)
+    folder = RunFolder.create(new_path(tmp_path, "job"), loaded.document, items)
+    _certified(tmp_path)
+    path = folder.path / "plan.jsonl"
+    path.write_text(path.read_text().splitlines()[0] + "\n{")
+    (note,) = rebuild(folder)
+    assert "Written again from the job" in note and [item.id for item in folder.items()] == [item.id for item in items]
+
+
 def test_what_was_not_certified_is_sampled_exactly_and_an_aim_is_called_one(tmp_path: Path) -> None:
     job = {**JOB, "solver": {**JOB["solver"], "confidence": 0.95}, "output": {"dir": str(tmp_path)}}
     (aim,) = {json.dumps(item.promise) for item in plan(load_job(job))}
@@ -216,8 +214,44 @@ def test_the_certificate_of_ten_thousand_samples_can_be_read(tmp_path: Path) -> 
     errors = [0.05 * k / 10_007 for k in range(10_000)]
     path = _certified(tmp_path, samples=10_000, errors=tuple(errors))
     tried = [{"errors": errors}] * len(CHAIN)
-    path.write_text(json.dumps({**json.loads(path.read_text()), "tried": tried}, indent=1))
+    path.write_bytes(certificates.Certificate.from_file(path.read_bytes()).to_file(tried=tried))
     assert plan(load_job({**JOB, "output": {"dir": str(tmp_path)}}))[0].promise["samples"] == 10_000
+
+
+@pytest.mark.parametrize(
+    ("edit", "why"),
+    [
+        # Each of these holds for a certificate of some solver: only the checksum, or the name, tells.
+        (lambda text: text.replace('"tolerance": 0.035', '"tolerance": 0.07'), "it was changed since it was written"),
+        (lambda text: text.replace("0.04", "0.03"), "it was changed since it was written"),
+        (lambda text: text.replace('"samples": 20', '"samples": 72'), "it was changed since it was written"),
+        (lambda text: json.dumps({**json.loads(text), "errors": []}), "it was changed since it was written"),
+        (lambda text: json.dumps({**json.loads(text), "tried": [1]}), "it was changed since it was written"),
+        (lambda text: json.dumps({**json.loads(text), "format": 2}), "its format is 2, and .* reads 1"),
+        # As versions before the checksum wrote it.
+        (lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "sha256"}), "it has no sha256"),
+        (lambda text: text[: len(text) // 2], "line .* column"),
+        (lambda text: json.dumps(json.loads(text)).replace("0.04", "NaN"), "holds NaN"),
+    ],
+)
+def test_a_certificate_that_was_changed_is_named_and_not_believed(tmp_path: Path, edit: Any, why: str) -> None:
+    path = _certified(tmp_path)
+    path.write_text(edit(path.read_text()))
+    with pytest.raises(DamagedFileError, match=f"{path.name}: is no certificate: .*{why}") as caught:
+        plan(load_job({**JOB, "output": {"dir": str(tmp_path)}}))
+    assert "genrun calibrate JOB" in caught.value.remedy
+
+
+def test_a_certificate_under_the_name_of_another_is_refused_and_one_that_is_written_anew_is_not(tmp_path: Path) -> None:
+    path = _certified(tmp_path)
+    job = {**JOB, "output": {"dir": str(tmp_path)}}
+    path.write_text(json.dumps(json.loads(path.read_text())))
+    assert plan(load_job(job))[0].promise["state"] == certificates.CERTIFIED
+    others = load_job({**job, "sampling": {"steps": 20}})
+    (other,) = _targets(others)
+    shutil.copy(path, certificates.path_of(tmp_path, other.key))
+    with pytest.raises(DamagedFileError, match=f"{other.key}.json: is no certificate: it is the one of {path.stem}"):
+        plan(others)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"format": 1}', '{"format": 2}', "[" * 100_000])

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from genrun.runner.api.calibrating import (
+from genrun.runner.api.calibrating import PILOTS
+from genrun.runner.api.candidates import (
     GRID,
-    PILOTS,
     MeasuredSetting,
     chain_around,
     failures_along,

@@ -1,6 +1,7 @@
 """hunyuanvideo-i2v: HunyuanVideo 13B from a picture (arXiv 2412.03603), 720p.
 
-Of its two releases the newer one has guidance embedded; the first, with 33 channels, is guided by nothing as released.
+Of its two releases the newer one has guidance embedded. The first, with 33 channels, is guided by nothing as released, and
+its pipeline gives four frames fewer than it is asked for: it cuts off those that stand for the picture.
 The scheduler is the checkpoint's own. Sizes and steps are the pipeline's defaults.
 """
 

@@ -111,10 +111,14 @@ def several(count: int) -> PictureError:
     return PictureError(NOT_AS_ASKED, f"{count} pictures came out for one item, which is one picture", remedy)
 
 
-def check_asked(pictures: Pictures, sampling: Mapping[str, Any]) -> None:
-    """Check that frames and size are those of a sampling section, where it says them. Raises PictureError."""
+def check_asked(pictures: Pictures, sampling: Mapping[str, Any], cut: int = 0) -> None:
+    """Check that frames and size are those of a sampling section, where it says them; `cut` frames were left out of them.
+
+    Raises:
+        PictureError: they are others.
+    """
     count, height, width = pictures.frames.shape[:3]
-    made = {"num_frames": count, "height": height, "width": width}
+    made = {"num_frames": count + cut, "height": height, "width": width}
     wrong = {name: value for name, value in made.items() if sampling.get(name) not in (None, value)}
     if not wrong:
         return

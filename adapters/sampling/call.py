@@ -221,7 +221,7 @@ def decode(
     with put_scheduler(pipe, scheduler), _starting_at(pipe, starts, scheduler), finite_decoding(pipe), torch.no_grad():
         output = pipe(**{**arguments, "output_type": "np"})
     pictures = replace(pictures_of(output), sound=sound_of(output, pipe) if others else None)
-    check_asked(pictures, adapter.resolve(request.sampling))
+    check_asked(pictures, adapter.resolve(request.sampling), frames_cut(pipe))
     return pictures
 
 
@@ -274,6 +274,13 @@ def _preparing(plain: Any, name: str, latents: Tensor, scheduler: FinishedSchedu
         return (given, *rest) if isinstance(fresh, tuple) else given
 
     return prepare
+
+
+def frames_cut(pipe: Any) -> int:
+    """Return how many frames a pipeline cuts off what it decodes: the four of the picture it starts from, or none."""
+    is_cutting = type(pipe).__name__ == "HunyuanVideoImageToVideoPipeline"
+    config = getattr(getattr(pipe, "transformer", None), "config", {})
+    return 4 if is_cutting and config.get("image_condition_type") == "latent_concat" else 0
 
 
 def decodes_denoised(pipe: Any) -> bool:

@@ -44,9 +44,9 @@ def _wan(**components: Any) -> DiffusionPipeline:
     )
 
 
-def hunyuanvideo_i2v() -> DiffusionPipeline:
+def hunyuanvideo_i2v(**transformer: Any) -> DiffusionPipeline:
     """The picture in the prompt, and in the place of the first frame's tokens; guidance embedded."""
-    pipeline: Any = videos.hunyuanvideo(image_condition_type="token_replace")
+    pipeline: Any = videos.hunyuanvideo(**{"image_condition_type": "token_replace", **transformer})
     names = ("transformer", "scheduler", "vae", "text_encoder_2", "tokenizer", "tokenizer_2")
     return df.HunyuanVideoImageToVideoPipeline(
         **{name: getattr(pipeline, name) for name in names},

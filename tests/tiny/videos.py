@@ -28,19 +28,19 @@ COG_SCHEDULE = {
 
 def hunyuanvideo(**changes: Any) -> DiffusionPipeline:
     """Embedded guidance, and true guidance by a second call."""
-    transformer = df.HunyuanVideoTransformer3DModel(
-        in_channels=4,
-        out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=8,
-        num_layers=1,
-        num_single_layers=1,
-        num_refiner_layers=1,
-        text_embed_dim=WIDTH,
-        pooled_projection_dim=WIDTH,
-        rope_axes_dim=(2, 2, 4),
-        **changes,
-    )
+    size = {
+        "in_channels": 4,
+        "out_channels": 4,
+        "num_attention_heads": 2,
+        "attention_head_dim": 8,
+        "num_layers": 1,
+        "num_single_layers": 1,
+        "num_refiner_layers": 1,
+        "text_embed_dim": WIDTH,
+        "pooled_projection_dim": WIDTH,
+        "rope_axes_dim": (2, 2, 4),
+    }
+    transformer = df.HunyuanVideoTransformer3DModel(**{**size, **changes})
     vae = df.AutoencoderKLHunyuanVideo(
         latent_channels=4, block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_num_groups=2
     )

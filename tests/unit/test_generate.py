@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from genrun.adapters.sampling.call import SamplingRequest, call_arguments, decod
 from genrun.adapters.sampling.embeddings import encode
 from genrun.adapters.sampling.generate import sample, sample_batch
 from genrun.solvers import registry
-from tests.tiny import build, call_kwargs
+from tests.tiny import build, call_kwargs, picture
+from tests.tiny.from_picture import hunyuanvideo_i2v
 from tests.tiny.loops import df
 
 AUTO = Adapter("auto", "any")
@@ -27,7 +29,7 @@ AUTO = Adapter("auto", "any")
 def request_for(family: str, seed: int = 5) -> SamplingRequest:
     call = call_kwargs(family)
     named = ("guidance_scale", "height", "width", "num_frames")
-    skipped = (*named, "prompt", "negative_prompt", "num_inference_steps", "generator", "output_type")
+    skipped = (*named, "prompt", "image", "negative_prompt", "num_inference_steps", "generator", "output_type")
     sampling: dict[str, Any] = {name: call[name] for name in named if name in call}
     sampling["options"] = {key: value for key, value in call.items() if key not in skipped}
     sampling["steps"] = 6
@@ -173,6 +175,19 @@ def test_latents_are_decoded_by_pipelines_that_hold_or_decode_them_otherwise(
         plain = pictures_of(pipe(**call_arguments(pipe, AUTO, request), output_type="np")).frames
     found = sample(pipe, AUTO, request, registry.get("sequential")())
     assert np.array_equal(decode(pipe, AUTO, request, found.latents).frames, plain)
+
+
+def test_frames_that_a_pipeline_cuts_off_are_not_missed() -> None:
+    """HunyuanVideo's first release from a picture decodes four frames for that, and leaves them out."""
+    pipe: Any = hunyuanvideo_i2v(image_condition_type="latent_concat", in_channels=9)
+    pipe.set_progress_bar_config(disable=True)
+    request = replace(request_for("hunyuanvideo_i2v"), inputs={"image": [[picture()]]})
+    with torch.no_grad():
+        plain = pictures_of(pipe(**call_arguments(pipe, AUTO, request), output_type="np")).frames
+    found = sample(pipe, AUTO, request, registry.get("sequential")())
+    frames = decode(pipe, AUTO, request, found.latents).frames
+    assert np.array_equal(frames, plain)
+    assert len(frames) == request.sampling["num_frames"] - 4
 
 
 def test_pictures_of_a_pipeline_without_latents_are_decoded_from_bfloat16() -> None:

@@ -101,7 +101,8 @@ def has_encoding_stage(
     source = str(checkpoint or adapter.checkpoint)
     with explained(source):
         index = read_index(adapter, source, revision, load_options)
-        return bool(encoder_names(index)) and encodes(_pipeline_class(source, index))
+        # A prior makes of the text what the denoiser is told, before the loop: it would be called without its weights.
+        return bool(encoder_names(index)) and "prior" not in index and encodes(_pipeline_class(source, index))
 
 
 def read_index(adapter: Adapter, source: str, revision: str | None, load_options: LoadOptions) -> Index:

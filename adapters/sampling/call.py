@@ -339,8 +339,9 @@ class FinishedScheduler:
     @property
     def timesteps(self) -> Tensor:
         """None, or the last one; or all of them, over which no loop runs."""
-        if self.starts and not self.loops:
-            return torch.Tensor._make_subclass(_FinishedTable, self._real.timesteps)
+        if self.starts:
+            table = self._real.timesteps[-1:] if self.loops else self._real.timesteps
+            return torch.Tensor._make_subclass(_LastTable if self.loops else _FinishedTable, table)
         return self._real.timesteps[-1:] if self.loops else self._real.timesteps[:0]
 
     @property
@@ -370,6 +371,23 @@ class _FinishedTable(TimestepTable):
     def enumerated(self) -> Iterator[tuple[int, Tensor]]:
         """Yield nothing."""
         return iter(())
+
+
+class _LastTable(TimestepTable):
+    """The last timestep, for a loop that runs once; of a strength's window of the steps, it is that as well."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.as_subclass(Tensor))
+
+    def __getitem__(self, place: Any) -> Tensor:
+        return self if isinstance(place, slice) else self.as_subclass(Tensor)[place]
+
+    def enumerated(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield it."""
+        return enumerate(self)
 
 
 def decoding_copy(pipe: Any) -> Any | None:

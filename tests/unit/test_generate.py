@@ -15,7 +15,7 @@ from genrun.adapters.adapter import Adapter
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.pipeline.encoders import encode_once
 from genrun.adapters.pipeline.pictures import pictures_of
-from genrun.adapters.sampling.call import SamplingRequest, call_arguments, decode
+from genrun.adapters.sampling.call import FinishedScheduler, SamplingRequest, call_arguments, decode
 from genrun.adapters.sampling.embeddings import encode
 from genrun.adapters.sampling.generate import sample, sample_batch
 from genrun.solvers import registry
@@ -188,6 +188,16 @@ def test_frames_that_a_pipeline_cuts_off_are_not_missed() -> None:
     frames = decode(pipe, AUTO, request, found.latents).frames
     assert np.array_equal(frames, plain)
     assert len(frames) == request.sampling["num_frames"] - 4
+
+
+def test_a_loop_that_runs_once_has_a_timestep_whatever_strength_it_starts_from() -> None:
+    """DeepFloyd's from a picture takes a window of the timesteps, and makes as many pictures as its first has timesteps."""
+    real = df.DDIMScheduler()
+    real.set_timesteps(4)
+    once = FinishedScheduler(real, torch.zeros(1, 3, 4, 4), loops=True, starts=True).timesteps
+    window: Any = once[3:]
+    assert len(window) == len(window[:1]) == 1
+    assert [int(t) for t in window] == [int(t) for _, t in window.enumerated()] == [int(real.timesteps[-1])]
 
 
 def test_pictures_of_a_pipeline_without_latents_are_decoded_from_bfloat16() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -80,6 +81,15 @@ def test_only_models_with_text_have_a_stage(root: Path) -> None:
     for family in ("ddpm", "sd3"):
         has = loading.has_encoding_stage(AUTO, save(family, root), None, LoadOptions())
         assert has is (family == "sd3")
+
+
+def test_a_pipeline_with_a_prior_before_its_loop_has_none(tmp_path: Path) -> None:
+    """It turns the encodings into what the denoiser is told (unCLIP), by a model that the stage would not load."""
+    index = {"_class_name": "StableUnCLIPPipeline", "_diffusers_version": "0.42.1"}
+    index |= {name: ["transformers", "CLIPTextModel"] for name in ("text_encoder", "prior_text_encoder")}
+    for prior in ({}, {"prior": ["diffusers", "PriorTransformer"]}):
+        (tmp_path / "model_index.json").write_text(json.dumps({**index, **prior}))
+        assert loading.has_encoding_stage(AUTO, tmp_path, None, LoadOptions()) is not bool(prior)
 
 
 def test_a_prompt_that_was_not_encoded_is_named(root: Path) -> None:

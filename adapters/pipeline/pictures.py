@@ -124,7 +124,9 @@ def check_asked(pictures: Pictures, sampling: Mapping[str, Any], cut: int = 0) -
         return
     told = ", ".join(f"{name} {sampling[name]} became {value}" for name, value in wrong.items())
     nearest = ", ".join(f"{name}: {value}" for name, value in wrong.items())
-    remedy = f"The pipeline rounds what it cannot make. In the job: sampling: {{{nearest}}}; then submit it again."
+    # HunyuanVideo-Framepack makes whole sections, with more frames than it counts them for: no number may be its own.
+    again = "then submit it again; where that becomes another again, leave it out"
+    remedy = f"The pipeline rounds what it cannot make. In the job: sampling: {{{nearest}}}; {again}."
     raise PictureError(NOT_AS_ASKED, f"not what was asked for: {told}", remedy)
 
 

@@ -1,5 +1,8 @@
+import ast
+
 """What is known of a pipeline from its class and its configurations agrees with what it makes."""
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,8 @@ from typing import Any
 import pytest
 
 from genrun.adapters import registry
+from genrun.adapters.checkpoint.diffusers_source import loops_of
+from genrun.adapters.checkpoint.pipeline_classes import methods
 from genrun.adapters.pipeline.families import FPS, Parts, fps_asked, informed, parts_at, parts_of
 from genrun.runner.job.checkpoint import Checkpoint
 from genrun.runner.job.checkpoint import parts_of as checkpoint_parts
@@ -61,6 +66,20 @@ def test_what_is_listed_as_a_video_pipeline_is_one_of_diffusers(name: str) -> No
     import diffusers
 
     assert name in diffusers._import_structure["pipelines"] or hasattr(diffusers, name)
+
+
+UPSCALING = {"Kandinsky6SRPipeline", "LTX2DFRTemporalRefinePipeline"}
+"""Pipelines that make clips of other pipelines' latents, at the frame rate of those."""
+
+
+@pytest.mark.e2e
+def test_every_pipeline_of_diffusers_that_samples_clips_is_listed_as_one() -> None:
+    import diffusers
+
+    calls = {name: methods(name).get("__call__") for name in dir(diffusers) if name.endswith("Pipeline")}
+    returned = {name: ast.unparse(call).rpartition("return")[2] for name, call in calls.items() if call is not None}
+    clips = {name for name, last in returned.items() if "frames=" in last}
+    assert {name for name in clips if (loops := loops_of(name)) and loops.steps} - {*FPS} == UPSCALING
 
 
 def test_defaults_stay_those_that_ids_were_made_of() -> None:

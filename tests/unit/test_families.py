@@ -1,5 +1,3 @@
-import ast
-
 """What is known of a pipeline from its class and its configurations agrees with what it makes."""
 
 import ast

@@ -120,7 +120,8 @@ def test_an_item_is_another_one_where_a_variant_changes_what_is_read(folder: Pat
     assert ids(plain) not in (ids(only), ids(both))
 
 
-def test_a_hub_id_with_a_variant_is_another_one() -> None:
+def test_a_hub_id_with_a_variant_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     job = JOB.replace("weights", "org/name")
     assert ids(items_of(job)) != ids(items_of(job, "model.variant=fp16"))
 

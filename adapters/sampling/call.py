@@ -34,7 +34,7 @@ from genrun.adapters.pipeline.pictures import (
     sound_of,
 )
 from genrun.adapters.sampling.parallelize import put_scheduler
-from genrun.adapters.scheduler.timesteps import TimestepTable, with_counting
+from genrun.adapters.scheduler.timesteps import FinishedTable, LastTable, with_counting
 from genrun.adapters.shapes import OneLatents
 
 if TYPE_CHECKING:
@@ -341,7 +341,7 @@ class FinishedScheduler:
         """None, or the last one; or all of them, over which no loop runs."""
         if self.starts:
             table = self._real.timesteps[-1:] if self.loops else self._real.timesteps
-            return torch.Tensor._make_subclass(_LastTable if self.loops else _FinishedTable, table)
+            return torch.Tensor._make_subclass(LastTable if self.loops else FinishedTable, table)
         return self._real.timesteps[-1:] if self.loops else self._real.timesteps[:0]
 
     @property
@@ -356,38 +356,6 @@ class FinishedScheduler:
             return (latents, latents) if self._whole else (latents,)
 
         return step
-
-
-class _FinishedTable(TimestepTable):
-    """All timesteps, for what is done before a loop that takes no step."""
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, place: Any) -> Tensor:
-        found = self.as_subclass(Tensor)[place]
-        return torch.Tensor._make_subclass(_FinishedTable, found) if isinstance(place, slice) else found
-
-    def enumerated(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield nothing."""
-        return iter(())
-
-
-class _LastTable(TimestepTable):
-    """The last timestep, for a loop that runs once; of a strength's window of the steps, it is that as well."""
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(self.as_subclass(Tensor))
-
-    def __getitem__(self, place: Any) -> Tensor:
-        return self if isinstance(place, slice) else self.as_subclass(Tensor)[place]
-
-    def enumerated(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield it."""
-        return enumerate(self)
 
 
 def decoding_copy(pipe: Any) -> Any | None:

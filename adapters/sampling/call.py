@@ -22,7 +22,7 @@ from genrun.adapters.adapter import NUMBER_FIELDS, Adapter
 from genrun.adapters.checkpoint.call_types import as_declared
 from genrun.adapters.checkpoint.diffusers_source import loops_of_type
 from genrun.adapters.pipeline.call_options import OptionsError, arguments_of, call_inputs, not_taken, unknown
-from genrun.adapters.pipeline.families import informed, parts_of
+from genrun.adapters.pipeline.families import frames_cut, informed, parts_of
 from genrun.adapters.pipeline.pictures import (
     NOT_AS_ASKED,
     PictureError,
@@ -221,7 +221,7 @@ def decode(
     with put_scheduler(pipe, scheduler), _starting_at(pipe, starts, scheduler), finite_decoding(pipe), torch.no_grad():
         output = pipe(**{**arguments, "output_type": "np"})
     pictures = replace(pictures_of(output), sound=sound_of(output, pipe) if others else None)
-    check_asked(pictures, adapter.resolve(request.sampling), frames_cut(pipe))
+    check_asked(pictures, adapter.resolve(request.sampling), frames_cut(parts_of(pipe)))
     return pictures
 
 
@@ -251,36 +251,31 @@ def _starting_at(pipe: Any, starts: Mapping[str, Tensor], scheduler: FinishedSch
 
 def _preparing(plain: Any, name: str, latents: Tensor, scheduler: FinishedScheduler) -> Callable[..., Any]:
     """Return a method in the place of a pipeline's own that prepares latents, and prepares these."""
-    loops = loops_of_type(plain)
+    # What the pipeline makes of the latents of its pictures before its loop is undone.
+    loops = loops_of_type(plain) if name == "prepare_latents" else None
     if loops is not None and loops.turned:
         latents = latents.permute([loops.turned.index(axis) for axis in range(latents.ndim)])
 
     def prepare(self: Any, *args: Any, **kwargs: Any) -> Any:
         fresh = getattr(plain, name)(self, *args, **kwargs)
         first, *rest = fresh if isinstance(fresh, tuple) else (fresh,)
+        own = latents
         if loops is not None and loops.reshaped and first.numel() == latents.numel():
-            return latents.reshape(first.shape).to(first.device)
-        if first.shape != latents.shape and scheduler.starts:
+            own = latents.reshape(first.shape)
+        if first.shape != own.shape and scheduler.starts:
             # The loop steps another part of these latents, or another form of them: all but the frames that are given
             # (LTX), or those as well (Kandinsky 6). It has to run once to put them together.
             scheduler.loops = True
             return fresh
-        if first.shape != latents.shape:
-            raise ValueError(f"latents of shape {tuple(latents.shape)}, wanted {tuple(first.shape)}")
-        given = latents.to(first.device)
+        if first.shape != own.shape:
+            raise ValueError(f"latents of shape {tuple(own.shape)}, wanted {tuple(first.shape)}")
+        given = own.to(first.device)
         decoder = getattr(self, "vae", None) or getattr(self, "movq", None)
         if getattr(decoder, "dtype", None) == torch.float32:
             given = given.float()  # exact; pipelines of one dtype throughout leave them as they are
         return (given, *rest) if isinstance(fresh, tuple) else given
 
     return prepare
-
-
-def frames_cut(pipe: Any) -> int:
-    """Return how many frames a pipeline cuts off what it decodes: the four of the picture it starts from, or none."""
-    is_cutting = type(pipe).__name__ == "HunyuanVideoImageToVideoPipeline"
-    config = getattr(getattr(pipe, "transformer", None), "config", {})
-    return 4 if is_cutting and config.get("image_condition_type") == "latent_concat" else 0
 
 
 def decodes_denoised(pipe: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Generator
 from typing import Any
@@ -19,6 +20,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 # Searches for garbage go over the million objects of torch, diffusers and the collected tests: a sixth of the work.
 gc.set_threshold(20_000, 20, 20)
+# A shell lets what it starts in the background ignore Ctrl-C, and every program that the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("genrun", derandomize=True, deadline=None)
 settings.load_profile("genrun")

@@ -223,8 +223,8 @@ RULES = (
     ),
     Rule(
         ("ImportError",),
-        "{source}: needs a package that is not installed: {said}",
-        "Install it with pip, and run the same command again.",
+        "{source}: needs a package that is not installed, or too old: {said}",
+        "Install or upgrade it with pip (`genrun doctor` names what is too old), and run the same command again.",
         says=("not found in your environment", "no module named"),
     ),
     Rule(

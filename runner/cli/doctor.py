@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +66,8 @@ print(json.dumps(found))
 
 FIXES = {
     "torch": "pip install torch",
-    "diffusers": "pip install 'diffusers>=0.42'",
-    "transformers": "pip install 'transformers>=5'",
+    "diffusers": "pip install --upgrade diffusers",
+    "transformers": "pip install --upgrade transformers",
     "device": "install a torch build for this machine's driver: https://pytorch.org/get-started/locally",
     "ranks": "install a torch build with distributed support; until then use `launch: inline`",
     "libx264": "pip install --force-reinstall av; until then use `output: {format: png}`",
@@ -142,7 +143,16 @@ def doctor(
         if weights:
             _list_weights(base, as_json)
         return
-    findings = [_python(), *_libraries(probe()), *_weights(), *_launchers(), _disk(base), _browser(), _vbench(base)]
+    findings = [
+        _python(),
+        *_libraries(probe()),
+        *packages(),
+        *_weights(),
+        *_launchers(),
+        _disk(base),
+        _browser(),
+        _vbench(base),
+    ]
     if as_json:
         put_json([asdict(finding) for finding in findings])
     else:
@@ -176,6 +186,30 @@ def _python() -> Finding:
     version = ".".join(str(part) for part in sys.version_info[:3])
     wanted = ".".join(str(part) for part in MIN_PYTHON)
     return Finding("python", sys.version_info >= MIN_PYTHON, version, f"use Python {wanted} or newer")
+
+
+def packages() -> list[Finding]:
+    """Compare what is installed with what genrun needs: of the packages of an extra, those that are there.
+
+    An older one may import and yet give other pictures or colours.
+    """
+    from packaging.requirements import Requirement
+
+    findings, count = list[Finding](), 0
+    for wanted in map(Requirement, metadata.requires("genrun") or ()):
+        needed = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+        try:
+            version = metadata.version(wanted.name)
+        except metadata.PackageNotFoundError:
+            version = None
+        if version is not None and wanted.specifier.contains(version, prereleases=True):
+            count += 1
+        elif version is not None or needed:
+            found = f"{version or 'not installed'}, and genrun needs {wanted.specifier or 'it'}"
+            findings.append(
+                Finding(wanted.name, False, found, f"pip install '{wanted.name}{wanted.specifier}'", needed)
+            )
+    return findings or [Finding("packages", True, f"{count}, none too old", "pip install --upgrade genrun")]
 
 
 def _weights() -> list[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 import click
@@ -143,6 +144,7 @@ def test_an_unknown_solver_is_refused() -> None:
     assert result.stderr.startswith("there is no solver 'rope'. Did you mean 'ropa'? There are: sequential,")
 
 
+WANTED = ["av>=17", "pillow>=11", "click>=8.1", "peft>=0.19; extra == 'loras'", "gguf>=0.17; extra == 'gguf'"]
 GOOD = {name: {"ok": True, "found": "1.0"} for name in doctor.FIXES}
 
 
@@ -161,6 +163,31 @@ def test_doctor_names_the_fix_of_each_failing_line(monkeypatch: pytest.MonkeyPat
         assert f"FAIL  {name}: ImportError: x\n      fix: {fix}\n" in result.stdout
     findings = json.loads(run("doctor", "--json").stdout)
     assert all(finding["fix"] for finding in findings)
+
+
+def test_doctor_names_packages_that_are_too_old_and_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"av": "16.1.0", "peft": "0.18.1", "pillow": None, "gguf": None, "click": "99.1"}
+
+    def version(name: str) -> str:
+        if (found := versions.get(name, "99")) is None:
+            raise metadata.PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(doctor, "probe", lambda: GOOD)
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: WANTED)
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "FAIL  av: 16.1.0, and genrun needs >=17\n      fix: pip install 'av>=17'\n" in result.stdout
+    assert "FAIL  pillow: not installed, and genrun needs >=11\n      fix: pip install 'pillow>=11'\n" in result.stdout
+    assert "note  peft: 0.18.1, and genrun needs >=0.19\n      fix: pip install 'peft>=0.19'\n" in result.stdout
+    assert "gguf:" not in result.stdout and "click:" not in result.stdout
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: ["click>=8.1", "gguf>=0.17; extra == 'gguf'"])
+    assert "ok    packages: 1, none too old\n" in run("doctor").stdout
+
+
+def test_doctor_finds_none_of_these_packages_too_old() -> None:
+    assert [each for each in doctor.packages() if not each.ok] == []
 
 
 @pytest.mark.parametrize(

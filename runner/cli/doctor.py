@@ -195,8 +195,20 @@ def packages() -> list[Finding]:
     """
     from packaging.requirements import Requirement
 
+    try:
+        needs = [Requirement(line) for line in metadata.requires("genrun") or ()]
+    except metadata.PackageNotFoundError:
+        return [
+            Finding(
+                "packages",
+                False,
+                "genrun itself is not installed, so that its needs are not known",
+                "pip install .",
+                False,
+            )
+        ]
     findings, count = list[Finding](), 0
-    for wanted in map(Requirement, metadata.requires("genrun") or ()):
+    for wanted in needs:
         needed = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
         try:
             version = metadata.version(wanted.name)

@@ -186,6 +186,16 @@ def test_doctor_names_packages_that_are_too_old_and_what_to_install(monkeypatch:
     assert "ok    packages: 1, none too old\n" in run("doctor").stdout
 
 
+def test_doctor_looks_on_where_genrun_runs_from_a_checkout_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "probe", lambda: GOOD)
+    monkeypatch.setattr(metadata.Distribution, "discover", lambda **_: iter(()))
+    result = run("doctor")
+    assert result.exit_code == 0
+    assert "note  packages: genrun itself is not installed" in result.stdout
+
+
 def test_doctor_finds_none_of_these_packages_too_old() -> None:
     assert [each for each in doctor.packages() if not each.ok] == []
 

@@ -18,6 +18,8 @@ os.environ.pop("GENRUN_RUNS", None)
 # Hundreds of programs are started: each reads the bytecode of the first, also where the developer's shell keeps none.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# What a power failure would lose, no test can see, and who waits for a disk is idle. Programs that tests start do wait.
+os.fsync = lambda fd: None
 # Searches for garbage go over the million objects of torch, diffusers and the collected tests: a sixth of the work.
 gc.set_threshold(20_000, 20, 20)
 # A shell lets what it starts in the background ignore Ctrl-C, and every program that the tests start would inherit that.

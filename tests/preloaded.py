@@ -1,4 +1,4 @@
-"""Workers that are forked from a process that has loaded torch and diffusers: six seconds of processor that a program takes.
+"""Workers that are forked from a process that has loaded what they need: seconds of processor that a program takes.
 
 Such a worker is a process of its own, with the arguments, environment, folder and log of the program that it stands for;
 ranks meet at a store of the parent's, as under torchrun. What else a program is (its imports, torchrun's way with ranks
@@ -15,21 +15,23 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-import pytest
-import torch
-from torch.distributed.elastic.utils.distributed import create_c10d_store
-
 from genrun.runner.launch.local import InlineLauncher, LocalLauncher, TorchrunLauncher
-from genrun.runner.launch.protocol import WORKER
+from genrun.runner.launch.protocol import WORKER, LaunchRequest
 from genrun.runner.worker.main import main
+from tests.fakes import cli
+from tests.fakes.worker import run
 
+if TYPE_CHECKING:
+    import pytest
+
+# Nothing here imports torch: fake workers do without.
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "genrun.runner.worker.engine", "diffusers.pipelines.auto_pipeline"])
-AT_START = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-"""What torch and tqdm read of the environment when they are imported."""
+LOADED = ("torch", "genrun.runner.worker.engine", "diffusers.pipelines.auto_pipeline")
+AT_START = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONPATH": str(cli.ROOT)}
+"""What torch, tqdm and Python read of the environment when they are imported, wherever the test is."""
 POLL_S = 0.02
 MOMENT_S, GRACE_S = 0.5, 10.0
 """What the others of a process that failed have to say so themselves, and then to stop."""
@@ -78,10 +80,22 @@ class Children:
             process.join()
 
 
-def fork(target: Callable[[], int | None], environ: Mapping[str, str], log: Path, ranks: int = 0) -> Children:
-    """Start a function in a process with an environment and a log, or in so many ranks that share the log."""
+def fork(
+    target: Callable[[], int | None],
+    environ: Mapping[str, str],
+    log: Path,
+    ranks: int = 0,
+    loaded: Sequence[str] = LOADED,
+) -> Children:
+    """Start a function in a process with an environment and a log, or in so many ranks that share the log.
+
+    The first call says what the process that all are forked from has loaded.
+    """
+    CONTEXT.set_forkserver_preload([*loaded])
     store, added = None, [{}]
     if ranks:
+        from torch.distributed.elastic.utils.distributed import create_c10d_store
+
         store = create_c10d_store(is_server=True, server_addr="127.0.0.1", server_port=0, wait_for_workers=False)
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
         sizes = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
@@ -108,6 +122,11 @@ def fork_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(launcher, "_start", _start)
 
 
+def fork_fake_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let launches of the kind inline fork fake workers while a test runs."""
+    monkeypatch.setattr(InlineLauncher, "_start", _start_fake)
+
+
 class Worker:
     """A worker's main function with its arguments."""
 
@@ -119,13 +138,36 @@ class Worker:
         return main(self._arguments)
 
 
+class FakeWorker:
+    """A fake worker's with its."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._arguments = arguments
+
+    def __call__(self) -> int:
+        """Work."""
+        sys.argv = [str(cli.WORKER), *self._arguments]
+        return run()
+
+
+def _start_fake(launcher: LocalLauncher, command: Sequence[str], log: int) -> Any:
+    request = launcher._request
+    if request.setup:
+        return LocalLauncher._start(launcher, command, log)
+    work = FakeWorker(command[command.index(str(cli.WORKER)) + 1 :])
+    return fork(work, _environ(request), Path(f"/proc/self/fd/{log}").resolve(), loaded=("tests.fakes.worker",))
+
+
+def _environ(request: LaunchRequest) -> dict[str, str]:
+    return {**request.environ, "OMP_NUM_THREADS": str(request.threads), "PYTHONSAFEPATH": "1"}
+
+
 def _start(launcher: LocalLauncher, command: Sequence[str], log: int) -> Any:
     request = launcher._request
     assert (tuple(request.program), request.setup) == (WORKER, ()), "workers of another program cannot be forked"
     ranks = launcher.mesh.ranks if isinstance(launcher, TorchrunLauncher) else 0
-    environ = {**request.environ, "OMP_NUM_THREADS": str(request.threads), "PYTHONSAFEPATH": "1"}
     work = Worker(command[command.index(WORKER[-1]) + 1 :])
-    return fork(work, environ, Path(f"/proc/self/fd/{log}").resolve(), ranks)
+    return fork(work, _environ(request), Path(f"/proc/self/fd/{log}").resolve(), ranks)
 
 
 def _work(target: Callable[[], int | None], environ: Mapping[str, str], folder: str, log: Path) -> None:
@@ -136,5 +178,6 @@ def _work(target: Callable[[], int | None], environ: Mapping[str, str], folder: 
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(folder)
-    torch.set_num_threads(int(environ["OMP_NUM_THREADS"]))
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(int(environ["OMP_NUM_THREADS"]))
     sys.exit(target())

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import wraps
+from functools import cache, wraps
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -209,7 +209,7 @@ def decode(
     check_finite(latents, "the final latents")
     for other in others:
         check_finite(other, "the sound's final latents")
-    denoised = decodes_denoised(pipe)
+    denoised = decodes_denoised(type(pipe))
     loops = denoised or not callable(getattr(pipe, "prepare_latents", None))
     arguments = call_arguments(pipe, adapter, request)
     if loops and not denoised:
@@ -278,10 +278,11 @@ def _preparing(plain: Any, name: str, latents: Tensor, scheduler: FinishedSchedu
     return prepare
 
 
-def decodes_denoised(pipe: Any) -> bool:
-    """Return whether a pipeline decodes not the latents of its last step, but the prediction made in it (LCM)."""
+@cache
+def decodes_denoised(kind: type) -> bool:
+    """Return whether pipelines of a class decode not the latents of their last step, but the prediction made in it (LCM)."""
     try:
-        source = inspect.getsource(type(pipe).__call__)
+        source = inspect.getsource(kind.__call__)
     except (OSError, TypeError):
         return False
     return re.search(r"^\s*latents, denoised = self\.scheduler\.step\(", source, re.MULTILINE) is not None

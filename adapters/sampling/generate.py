@@ -120,7 +120,7 @@ def _run_loop(
     cache: Cache | None = None,
 ) -> tuple[Latents, ParallelRun, Pictures | None]:
     """Call the pipeline up to the end of its loop: nothing is decoded. With several loops, to its own end."""
-    denoised, loops = decodes_denoised(pipe), loops_of_type(type(pipe))
+    denoised, loops = decodes_denoised(type(pipe)), loops_of_type(type(pipe))
     last: list[Tensor] = []
 
     def leave(latents: Tensor, variables: Mapping[str, Any]) -> None:

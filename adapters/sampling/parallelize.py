@@ -177,7 +177,8 @@ def left_as_found(pipe: Any) -> Iterator[None]:
     parts = [part for part in getattr(pipe, "components", {}).values() if part is not None]
     # Layer by layer: a model's own `attn_processors` may name them all and hold none (HunyuanDiT's ControlNet).
     layers: list[Any] = [layer for part in parts if isinstance(part, nn.Module) for layer in part.modules()]
-    processors = [(layer, layer.get_processor()) for layer in layers if hasattr(layer, "get_processor")]
+    # Asked of its class: a module looks long for an attribute that it does not have.
+    processors = [(layer, layer.get_processor()) for layer in layers if hasattr(type(layer), "get_processor")]
     held = [(part, dict(vars(part))) for part in parts if keeps(part)]
     try:
         yield

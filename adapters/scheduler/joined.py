@@ -43,7 +43,7 @@ def pack(tensors: Sequence[Tensor]) -> Tensor:
 
 def unpack(packed: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """Return tensors of the dtypes, shapes and memory layouts of `like`."""
-    parts = packed.split([tensor[0].numel() for tensor in like], dim=1)
+    parts = packed.split([tensor.shape[1:].numel() for tensor in like], dim=1)
     return [
         _laid_out(part.reshape(-1, *one.shape[1:]).to(one.dtype), one) for part, one in zip(parts, like, strict=True)
     ]
@@ -66,6 +66,7 @@ class JoinedScheduler:
 
     def __init__(self, real: Sequence[Any], first: Sequence[Part]) -> None:
         self.real = list(real)
+        self._draws = ["generator" in inspect.signature(one.step).parameters for one in real]
         self.outputs = [part.output for part in first]
         self.samples = [part.sample for part in first]
         self.returned: list[Tensor] = []
@@ -103,10 +104,10 @@ class JoinedScheduler:
         self, model_output: Tensor, timestep: Any, sample: Tensor, generator: Any = None, *, return_dict: bool = False
     ) -> tuple[Tensor]:
         """Take each scheduler's step in turn."""
-        given = zip(self.real, unpack(model_output, self.outputs), unpack(sample, self.samples), strict=True)
+        outputs, samples = unpack(model_output, self.outputs), unpack(sample, self.samples)
         stepped = []
-        for one, output, x in given:
-            noise = {"generator": generator} if "generator" in inspect.signature(one.step).parameters else {}
+        for one, draws, output, x in zip(self.real, self._draws, outputs, samples, strict=True):
+            noise = {"generator": generator} if draws else {}
             stepped.append(one.step(output, timestep, x, **noise, return_dict=return_dict)[0])
         self.returned = stepped
         return (pack(stepped),)

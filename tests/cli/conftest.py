@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from genrun.runner.api import launching
 from genrun.runner.cli import main
 from tests.fakes import cli, faults
+from tests.preloaded import fork_fake_workers
 
 Genrun = Callable[..., Result]
 
@@ -21,6 +22,7 @@ def genrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Genrun:
     """Call genrun in a folder of its own, with fake workers: `genrun("submit", "job.yaml", exit_code=1)`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launching, "make_launcher", cli.make_launcher)
+    fork_fake_workers(monkeypatch)
     monkeypatch.setenv(faults.FOLDER, str(tmp_path / "faults"))
 
     def call(*args: str, exit_code: int = 0) -> Result:

@@ -67,7 +67,8 @@ PICTURES = [
     ("hunyuan15", ("hunyuanvideo15_i2v",), {"steps": 3, "num_frames": 9}),
     ("cogvideox", ("cogvideox15_i2v",), CLIP),
     ("ltx2", ("ltx2_i2v",), {**CLIP, **BLOCKS}),
-    ("kontext", ("flux_kontext",), {**SMALL, "options": SHORT}),
+    # Or it scales a picture to a million pixels.
+    ("kontext", ("flux_kontext",), {**SMALL, "options": {**SHORT, "_auto_resize": False}}),
 ]
 """Name, families, sampling."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from typing import Any
 
@@ -60,7 +59,6 @@ def peak(solver: str, workers: int, num_steps: int) -> int:
     recorder = Recorder(problem, mixture(SIZE))
     ledger = Ledger()
     run = registry.get(solver)(workers=workers).solve(problem)
-    gc.collect()
     with ledger:
         points = next(run)
         while True:

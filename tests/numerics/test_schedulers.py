@@ -69,8 +69,8 @@ def test_every_solver_is_exact_on_every_scheduler(solver: str, scheduler: str) -
     assert solution.rounds <= problem.num_steps
 
 
-@pytest.mark.parametrize("solver", PARALLEL)
-def test_every_solver_is_exact_on_a_thousand_steps_of_ddpm(solver: str) -> None:
+@pytest.mark.parametrize("solver", ["paradigms", "collocation"])
+def test_solvers_are_exact_on_a_thousand_steps_of_ddpm(solver: str) -> None:
     problem = lane("ddpm", 1000)
     solution = solve(problem, Recorder(problem, DENOISE), solver, workers=2, tolerance=0.0)
     assert problem.num_steps == 1000

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -24,13 +26,17 @@ EXACT: dict[str, dict[str, Any]] = {
     name: {} if name == "sequential" else {"tolerance": 0.0, "workers": 4} for name in registry.names()
 }
 """Solvers, with the options that make them exact."""
+EACH_WAY = {name: EXACT[name] for name in ("sequential", "paradigms", "ropa", "chords", "srds", "collocation")}
+"""One of each way to ask for points and to step between them: what a loop does is theirs to follow, and no other's."""
+FEW = {name: EXACT[name] for name in ("sequential", "paradigms", "collocation")}
+"""Of those, what pipelines with models are tried with: steps in order, windows of them, and gaps with probes."""
 STEPS = 8
 
 V = {"prediction_type": "v_prediction"}
 FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
 SDE = {"algorithm_type": "sde-dpmsolver++"}
 
-MATRIX: Mapping[str, Callable[[], Any]] = {
+_MAKERS: Mapping[str, Callable[[], Any]] = {
     "cogvideox-ddim": lambda: df.CogVideoXDDIMScheduler(**V, timestep_spacing="trailing"),
     "cogvideox-dpm": lambda: df.CogVideoXDPMScheduler(**V, timestep_spacing="trailing"),
     "ddim": df.DDIMScheduler,
@@ -84,7 +90,12 @@ MATRIX: Mapping[str, Callable[[], Any]] = {
     ),
     "unipc-flow": lambda: df.UniPCMultistepScheduler(**FLOW),
 }
-"""Every scheduler class that steps latents, and the switches of their configs that change how they step."""
+_made = cache(lambda name: _MAKERS[name]())
+MATRIX: Mapping[str, Callable[[], Any]] = {name: lambda name=name: copy.deepcopy(_made(name)) for name in _MAKERS}
+"""Every scheduler class that steps latents, and the switches of their configs that change how they step.
+
+Copies, since some take their time to make all their training timesteps.
+"""
 
 ELSEWHERE = {
     "AmusedScheduler": "tokens",

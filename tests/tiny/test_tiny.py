@@ -14,7 +14,6 @@ from tests.tiny import (
     FAMILIES,
     SCHEDULERS,
     build,
-    build_scheduler,
     build_scheduler_variants,
     call_kwargs,
     latents_of,
@@ -23,6 +22,7 @@ from tests.tiny import (
 WITH_TEXT = [family for family in FAMILIES if family != "ddpm"]
 GUIDANCE = ("true_cfg_scale", "guidance_scale")
 VISIBLE = 1e-3
+STEPS = 4
 HUNYUANVIDEO15_LENGTHS = (
     "system_message",
     "prompt_template_encode_start_idx",
@@ -77,7 +77,7 @@ def align(pipeline: Any) -> None:
 
 
 def sample(pipeline: Any, family: str, seed: int = 0, **changes: Any) -> Tensor:
-    return latents_of(pipeline(**call_kwargs(family, seed) | changes))
+    return latents_of(pipeline(**call_kwargs(family, seed) | {"num_inference_steps": STEPS} | changes))
 
 
 def denoiser(pipeline: Any) -> nn.Module:
@@ -122,7 +122,7 @@ def test_result_depends_on_the_seed(pipeline: DiffusionPipeline, family: str, re
 
 
 def test_model_output_depends_on_latents_and_timestep(pipeline: DiffusionPipeline, family: str) -> None:
-    inputs, output, _ = first_evaluation(pipeline, family)
+    inputs, output, _ = first_evaluation(pipeline, family, num_inference_steps=2)
     latents = next(name for name in ("hidden_states", "sample", "x") if name in inputs)
     time = "timestep" if "timestep" in inputs else "t"
     timestep, given = torch.as_tensor(inputs[time]), inputs[latents]
@@ -144,17 +144,18 @@ def test_every_parameter_is_away_from_zero(pipeline: DiffusionPipeline) -> None:
 
 
 def test_decodes_to_pictures_that_show_the_seed(pipeline: DiffusionPipeline, family: str) -> None:
-    pictures = sample(pipeline, family, output_type="pt")
+    shown = {"output_type": "pt", "num_inference_steps": 2}
+    pictures = sample(pipeline, family, **shown)
     assert pictures.shape[-3] == 3
     assert pictures.isfinite().all()
     assert 0 <= pictures.min() < pictures.max() <= 1
-    assert distance(pictures, sample(pipeline, family, seed=1, output_type="pt")) > VISIBLE
+    assert distance(pictures, sample(pipeline, family, seed=1, **shown)) > VISIBLE
 
 
 @pytest.mark.parametrize("family", WITH_TEXT, scope="module")
 def test_model_output_and_result_depend_on_the_prompt(pipeline: DiffusionPipeline, family: str) -> None:
-    _, output, result = first_evaluation(pipeline, family)
-    _, changed, other = first_evaluation(pipeline, family, prompt="a blue square moving right")
+    _, output, result = first_evaluation(pipeline, family, num_inference_steps=2)
+    _, changed, other = first_evaluation(pipeline, family, num_inference_steps=2, prompt="a blue square moving right")
     # SD3 and its like stack [unconditional, conditional]: the last row is the prompt's. Z-Image has them the other way.
     row = 0 if family == "z_image" else -1
     assert distance(output[row], changed[row]) > VISIBLE
@@ -186,7 +187,7 @@ def test_wan22_evaluates_both_experts() -> None:
         getattr(pipeline, name).register_forward_hook(count)
     sample(pipeline, "wan22")
     assert min(evaluations.values()) >= 2
-    assert sum(evaluations.values()) == 12
+    assert sum(evaluations.values()) == 2 * STEPS
 
 
 def test_building_leaves_the_global_random_state_alone() -> None:
@@ -226,19 +227,6 @@ def test_bfloat16_result_is_near_the_float32_one(family: str, result: Tensor) ->
     rounded = sample(build(family, torch.bfloat16), family).float()
     assert rounded.isfinite().all()
     assert 0 < distance(result, rounded) < 0.7
-
-
-@pytest.mark.parametrize(
-    ("family", "name"),
-    [("sd2", name) for name in SCHEDULERS["diffusion"]]
-    + [(family, name) for family in ("sd3", "wan21") for name in SCHEDULERS["flow"]],
-)
-def test_scheduler_variant_samples(family: str, name: str) -> None:
-    pipeline: Any = build(family)
-    pipeline.scheduler = build_scheduler(name)
-    result = sample(pipeline, family)
-    assert result.isfinite().all()
-    assert 0.05 < result.std() < 50
 
 
 def test_scheduler_variants_are_fresh_pairs() -> None:

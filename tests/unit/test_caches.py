@@ -63,6 +63,13 @@ def build(family: str) -> Any:
     return build_anew(family)
 
 
+@once
+def uncached(family: str, solver: str) -> tuple[Tensor, Any]:
+    """What a solver of `way` makes without a cache."""
+    options = next(options for name, options in map(way, KINDS) if name == solver)
+    return sampled(build(family), family, None, solver, **options)
+
+
 def sampled(pipe: Any, family: str, cache: Any, solver: str = "paradigms", **options: Any) -> tuple[Tensor, Any]:
     call = {**call_kwargs(family), "num_inference_steps": 6, "generator": generator(options.pop("seed", 0))}
     with genrun.parallelize(pipe, solver, cache=cache, **options) as run:
@@ -85,7 +92,7 @@ def test_it_saves_blocks_and_leaves_the_model_as_it_was(kind: str, family: str) 
         with pytest.raises(CacheError, match=f"{kind} does not work on"):
             sampled(pipe, family, {"kind": kind, **WAYS[kind]}, solver, **options)
         return
-    plain, run = sampled(pipe, family, None, solver, **options)
+    plain, run = uncached(family, solver)
     assert run.solution.blocks == run.solution.nfe * len(blocks_of(pipe.transformer)) * calls(pipe)
     cached, run = sampled(pipe, family, {"kind": kind, **WAYS[kind]}, solver, **options)
     done, asked = run.manager.blocks
@@ -114,7 +121,7 @@ def calls(pipe: Any) -> int:
 )
 def test_with_a_threshold_of_zero_the_bits_are_those_of_no_cache(kind: str, family: str) -> None:
     pipe, (solver, options) = build(family), way(kind)
-    plain, _ = sampled(pipe, family, None, solver, **options)
+    plain, _ = uncached(family, solver)
     cached, run = sampled(pipe, family, {"kind": kind, **NEUTRAL[kind]}, solver, **options)
     assert torch.equal(cached, plain)
     assert run.manager.blocks[0] == pytest.approx(run.manager.blocks[1])

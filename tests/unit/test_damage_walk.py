@@ -52,7 +52,7 @@ VERBS = (
     ("submit", "job.yaml", "-n", "--json"),
 )
 READERS = (("status", "--json"), ("verify", "--json"), *VERBS)
-SMALL = 6
+SMALL = 12
 """Every so manieth combination is walked beside the other unit tests; `-m e2e` walks all."""
 
 

@@ -32,7 +32,7 @@ def request_for(family: str, seed: int = 5) -> SamplingRequest:
     skipped = (*named, "prompt", "image", "negative_prompt", "num_inference_steps", "generator", "output_type")
     sampling: dict[str, Any] = {name: call[name] for name in named if name in call}
     sampling["options"] = {key: value for key, value in call.items() if key not in skipped}
-    sampling["steps"] = 6
+    sampling["steps"] = 4
     return SamplingRequest(call.get("prompt", ""), seed, sampling, call.get("negative_prompt"))
 
 
@@ -49,7 +49,7 @@ def test_sample_and_decode_give_the_plain_pipelines_frames(family: str) -> None:
     assert frames.ndim == 4
     assert frames.shape[-1] == 3
     assert np.array_equal(frames, plain)
-    assert found.num_steps == found.solution.rounds == 6
+    assert found.num_steps == found.solution.rounds == 4
 
 
 def test_the_scheduler_a_request_names_is_used_and_put_back() -> None:

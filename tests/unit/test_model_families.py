@@ -19,6 +19,7 @@ from genrun.adapters.sampling.generate import sample
 from genrun.adapters.sound import Sound
 from genrun.solvers import registry as solvers
 from tests.tiny import WITH_PICTURE, build, call_kwargs, latents_of
+from tests.tiny.loops import FEW
 
 ADAPTERS = {
     "wan21_i2v": "wan2.1-i2v",
@@ -103,15 +104,14 @@ def test_models_of_one_class_are_told_apart_by_what_their_index_says() -> None:
 @pytest.mark.parametrize(
     "family", [pytest.param(each, marks=[pytest.mark.e2e] * (each in SLOW)) for each in (*WITH_PICTURE, "ltx2")]
 )
-def test_every_solver_is_exact_from_a_picture_and_with_sound(family: str) -> None:
+def test_solvers_are_exact_from_a_picture_and_with_sound(family: str) -> None:
     pipe = build(family)
 
     def call() -> Any:
         return pipe(**{**call_kwargs(family), "num_inference_steps": 3})
 
     plain = call()
-    for name in solvers.names():
-        options: dict[str, Any] = {} if name == "sequential" else {"tolerance": 0.0, "workers": 4}
+    for name, options in FEW.items():
         with genrun.parallelize(pipe, name, **options):
             made = call()
         assert torch.equal(latents_of(made), latents_of(plain)), name

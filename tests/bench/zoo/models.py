@@ -296,8 +296,8 @@ def pixart_text(pipe: Any, caption: str) -> Text:
 
 def latte_text(pipe: Any, caption: str) -> Text:
     """Latte: as many tokens as the caption has; the empty one is cut to that number, as it is in a guided call."""
-    world = pipe.encode_prompt("a small red circle moving left on gray", negative_prompt="")
-    return {"encoder_hidden_states": pipe.encode_prompt(caption, negative_prompt="")[0] if caption else world[1]}
+    shown = caption or "a small red circle moving left on gray"
+    return {"encoder_hidden_states": pipe.encode_prompt(shown, negative_prompt="")[0 if caption else 1]}
 
 
 def sd_text(pipe: Any, caption: str) -> Text:

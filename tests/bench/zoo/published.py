@@ -363,7 +363,7 @@ def cache_dit(
         package.refresh_context(denoiser, num_inference_steps=sampler.steps)
         computed.clear()
         x = sampler.start(pair)
-        text = {key: part[[sampler.captions, pair.caption]] for key, part in sampler.text.items()}
+        text = sampler.text([sampler.captions, pair.caption])
         sampler.scheduler.set_timesteps(sampler.steps)
         for timestep in sampler.scheduler.timesteps:
             empty, said = predict(denoiser, torch.cat([x, x]), timestep.expand(2), text).split(1)

@@ -21,8 +21,8 @@ from genrun.adapters.scheduler.noise import noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
 from genrun.solvers.contract import Point, Solution, Solver
 
-from .models import FRAMES, MODELS
-from .train import predict, texts
+from .models import FRAMES, MODELS, Text
+from .train import predict
 
 MOST_ROWS = 256
 """Pictures of a forward pass; a video's frames count one by one."""
@@ -54,8 +54,9 @@ class Sampler:
             root / name, local_files_only=True
         )
         self.denoiser: Any = self.pipe.transformer if hasattr(self.pipe, "transformer") else self.pipe.unet
-        self.text = texts(self.pipe, self.model)
-        self.captions = len(self.model.pictures().captions)
+        self._prompts = (*self.model.pictures().captions, "")
+        self._encoded: dict[int, Text] = {}
+        self.captions = len(self._prompts) - 1
         self.scheduler: Any = self.pipe.scheduler
         if scheduler is not None:
             self.scheduler = getattr(import_module("diffusers"), scheduler).from_config(self.scheduler.config)
@@ -67,6 +68,14 @@ class Sampler:
         config = self.denoiser.config
         frames = (FRAMES,) if "Latte" in type(self.denoiser).__name__ else ()
         return (config.in_channels, *frames, config.sample_size, config.sample_size)
+
+    @torch.no_grad()
+    def text(self, captions: Sequence[int]) -> Text:
+        """Return the text arguments of captions; the number after the last is the empty one's."""
+        for caption in {*captions} - self._encoded.keys():
+            self._encoded[caption] = self.model.encode(self.pipe, self._prompts[caption])
+        rows = [self._encoded[caption] for caption in captions]
+        return {key: torch.cat([row[key] for row in rows]) for key in rows[0]}
 
     def draw(self, count: int, seed: int) -> list[Pair]:
         """Draw captions and seeds."""
@@ -116,10 +125,10 @@ class Sampler:
             part = points[first : first + rows]
             x = torch.cat([self._seen(point) for point, _ in part])
             timesteps = torch.stack([self.scheduler.timesteps[point.index] for point, _ in part])
-            captions = torch.tensor([caption for _, caption in part])
+            captions = [caption for _, caption in part]
             output = self._call(x, timesteps, captions)
             if self.guidance > 1 and self.model.guided:
-                empty = self._call(x, timesteps, torch.full_like(captions, self.captions))
+                empty = self._call(x, timesteps, [self.captions] * len(part))
                 output = empty + self.guidance * (output - empty)
             found += output.split(1)
         return found
@@ -130,8 +139,8 @@ class Sampler:
             return self.scheduler.precondition_inputs(point.x, self.scheduler.sigmas[point.index])
         return point.x
 
-    def _call(self, x: Tensor, timesteps: Tensor, captions: Tensor) -> Tensor:
-        return predict(self.denoiser, x, timesteps, {key: part[captions] for key, part in self.text.items()})
+    def _call(self, x: Tensor, timesteps: Tensor, captions: Sequence[int]) -> Tensor:
+        return predict(self.denoiser, x, timesteps, self.text(captions))
 
 
 def rmse(x: Tensor, reference: Tensor) -> float:

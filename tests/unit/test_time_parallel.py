@@ -29,7 +29,7 @@ def sampled(pipe: Any, solver: str, options: dict[str, Any], **call: Any) -> tup
     ],
 )
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_solver_at_tolerance_zero_differs_by_exactly_zero(
+def test_solvers_at_tolerance_zero_differ_by_exactly_zero(
     family: str, dtype: torch.dtype, solvers: dict[str, dict[str, Any]]
 ) -> None:
     pipe = build(family, dtype)

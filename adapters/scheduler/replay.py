@@ -101,6 +101,11 @@ class Replay:
             stepped, memory, extra = self._call(index, x, output, history)
         return ReplayedStep(stepped.x.to(self.dtype), stepped.others), (memory, extra)
 
+    def leave_noise(self, generator: Generators) -> None:
+        """Leave what is drawn from as the last step does; `generator` is what the pipeline hands to its steps."""
+        if self._states is not None:
+            self._noise.leave(generator, self._states[-1])
+
     def show(self, index: int) -> None:
         """Leave the scheduler as the plain pipeline's loop would find it before step `index`, but for latents that it keeps.
 

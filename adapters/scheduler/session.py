@@ -286,7 +286,7 @@ class Session:
         """Make a problem for each sample; one with a generator of its own is stepped apart, so that its noise is its own."""
         assert self.replay is not None
         rows = range(x.shape[0])
-        if not (self.replay.stochastic and isinstance(generator, list) and len(generator) == len(rows) > 1):
+        if not (self.replay.stochastic and isinstance(generator, list) and len({*generator}) == len(rows) > 1):
             return [Lane(self.replay, self.levels, x, row) for row in rows]
         parts = [(x[row : row + 1], output[row : row + 1], generator[row]) for row in rows]
         lanes = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -79,6 +80,41 @@ def test_the_global_noise_is_left_as_it_was() -> None:
     before = torch.get_rng_state()
     sampled("flow-lcm", "ropa", passes_generator=False)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+GENERATORS: dict[str, Callable[[], Any]] = {
+    "one": lambda: seeded(4),
+    "two": lambda: [seeded(4), seeded(9)],
+    "one-twice": lambda: [seeded(4)] * 2,
+    "global": lambda: None,
+}
+
+
+@pytest.mark.parametrize("given", GENERATORS)
+@pytest.mark.parametrize("name", ["ddpm", "sa-solver", "ddim"])
+def test_calls_in_a_row_draw_on_from_where_the_last_has_left_their_generator(name: str, given: str) -> None:
+    loop = TinyLoop(MATRIX[name]())
+
+    def calls() -> Tensor:
+        generator = GENERATORS[given]()
+        torch.manual_seed(6)
+        return torch.cat([loop(generator=generator, batch=2), loop(generator=generator, batch=2)])
+
+    with torch.random.fork_rng(devices=[]):
+        plain = calls()
+        for solver, options in SOLVERS.items():
+            with genrun.parallelize(loop, solver, **options):
+                assert torch.equal(calls(), plain), solver
+
+
+def test_noise_of_torch_that_a_loop_draws_beside_its_steps_is_found_too() -> None:
+    class Noisy(TinyLoop):
+        def model(self, x: Tensor, t: Any) -> Tensor:
+            return super().model(x, t) + torch.randn(x.shape)
+
+    loop = Noisy(df.DDPMScheduler())
+    with genrun.parallelize(loop, "sequential"), pytest.raises(RefusedError, match="draws noise in its loop"):
+        loop()
 
 
 @pytest.mark.parametrize("passes_generator", [True, False], ids=["passed", "kept"])

@@ -50,7 +50,6 @@ class Replay:
 
     Attributes:
         stochastic: whether steps draw noise.
-        dtype: whose values the loop's latents have between two steps.
         others: how many things `step` returns beside the latents.
     """
 
@@ -81,7 +80,9 @@ class Replay:
             self._memories, self.stochastic = self._rehearse(*corner)
         with self._noise.drawn():
             first, _, _ = self._call(0, x_start.clone(), output.clone(), self.begin())
-        self.dtype = self._returned = self._given = first.x.dtype
+        self._corner = corner
+        self._returned = [x_start.dtype, *[first.x.dtype] * len(self.timesteps)]  # of each state, before a cast
+        self._held, self._given = None, first.x.dtype
         self._strides, self.others = first.x.stride(), len(first.others)
         self._states = self._trace_noise(x_start, output) if self.stochastic else None
 
@@ -99,7 +100,7 @@ class Replay:
             x, output = x.clone(), output.clone()
         with self._noise.drawn():
             stepped, memory, extra = self._call(index, x, output, history)
-        return ReplayedStep(stepped.x.to(self.dtype), stepped.others), (memory, extra)
+        return ReplayedStep(stepped.x.to(self.dtype_at(index + 1)), stepped.others), (memory, extra)
 
     def leave_noise(self, generator: Generators) -> None:
         """Leave what is drawn from as the last step does; `generator` is what the pipeline hands to its steps."""
@@ -121,18 +122,30 @@ class Replay:
     def as_held(self, index: int, x: Latents) -> Latents:
         """Return latents as the plain pipeline's step returns them before step `index`: same dtype, same memory layout."""
         x = x.to(self.dtype_at(index))
-        x = x if index == 0 else x.to(self._returned)
+        x = x.to(self._returned[index])
         if index == 0 or x.stride() == self._strides:
             return x
         return torch.empty_strided(x.shape, self._strides, dtype=x.dtype, device=x.device).copy_(x)
 
     def dtype_at(self, index: int) -> torch.dtype:
         """Return the dtype of the latents that the plain pipeline holds before step `index`."""
-        return self.start_dtype if index == 0 else self.dtype
+        return self._held if self._held is not None and index > 0 else self._returned[index]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype whose values the loop's latents have at last."""
+        return self.dtype_at(len(self.timesteps))
 
     def cast(self, casts: Casts) -> None:
-        """Follow a loop that casts its latents between two steps."""
-        self.dtype, self._given = casts.held or self._returned, casts.given
+        """Follow a loop that casts its latents between two steps: what a step returns may follow what it is given."""
+        self._held, self._given = casts.held, casts.given
+        (x, output), history = (each.clone() for each in self._corner), self.begin()
+        with self._noise.drawn():
+            for index in range(len(self.timesteps)):
+                stepped, memory, extra = self._call(index, x, output.clone(), history)
+                history = memory, extra
+                self._returned[index + 1] = stepped.x.dtype
+                x = stepped.x.to(casts.given)
 
     def _call(self, index: int, x: Latents, output: Output, history: History) -> tuple[ReplayedStep, Memory, Any]:
         memory, extra = history

@@ -21,7 +21,7 @@ from genrun.adapters.scheduler.noise import Generators, NoiseLevels, noise_level
 from genrun.adapters.scheduler.replay import Lane, Replay
 from genrun.adapters.scheduler.rows import CallProgress, Evaluation, OnRound, Row, places, x0_of
 from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows, Sample
-from genrun.solvers.contract import Solution, Solver
+from genrun.solvers.contract import Solution, Solver, guarded
 
 BLOCK_PARTS = 10**6
 """Block evaluations are summed over ranks in millionths."""
@@ -262,7 +262,7 @@ class Session:
         self.levels = noise_levels(leading).within(self.window)
         self.replay = Replay(self.scheduler, x, output, generator, arguments, self.window, self.by_step)
         for lane in self._lanes(x, output, generator, arguments):
-            run = self.solver.solve(lane)
+            run = guarded(self.solver.solve(lane))
             self.rows.append(Row(lane, run, next(run), lane.x_start))
         self.exchange.begin(output, len(self.rows) * self.solver.workers)
         self._share_out()

@@ -43,7 +43,7 @@ class ParallelRun:
         """Rounds, NFE and fronts of the last call (of its slowest sample). Raises RuntimeError before one has ended."""
         session = self.scheduler.session
         if session is None or not session.done:
-            raise RuntimeError("no pipeline call has been sampled yet: call the pipeline inside the with block")
+            raise RuntimeError("no pipeline call has been sampled to its end: call the pipeline inside the with block")
         return summary(session)
 
     @property

@@ -108,7 +108,10 @@ class JoinedScheduler:
         for one, output, x in given:
             noise = {"generator": generator} if "generator" in inspect.signature(one.step).parameters else {}
             stepped.append(one.step(output, timestep, x, **noise, return_dict=return_dict)[0])
-        self.returned = stepped
+        if len(sample) == len(
+            self.samples[0]
+        ):  # the batch as the loop has it, not a sample with a generator of its own
+            self.returned = stepped
         return (pack(stepped),)
 
 

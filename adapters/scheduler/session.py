@@ -22,6 +22,7 @@ from genrun.adapters.scheduler.replay import Lane, Replay
 from genrun.adapters.scheduler.rows import CallProgress, Evaluation, OnRound, Row, places, x0_of
 from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows, Sample
 from genrun.solvers.contract import Solution, Solver, guarded
+from genrun.solvers.sequential import Sequential
 
 BLOCK_PARTS = 10**6
 """Block evaluations are summed over ranks in millionths."""
@@ -146,6 +147,19 @@ class Session:
             self.on_left()
         if not self.is_open:
             self._looked, self.window = None, range(len(self.scheduler.timesteps))
+
+    def stop(self) -> None:
+        """Note that the loop takes no more steps, as one does whose pipeline was interrupted.
+
+        Raises:
+            RefusedError: what it holds then need not be a state of the trajectory.
+        """
+        if not isinstance(self.solver, Sequential) or self.exchange.size > 1:
+            raise RefusedError(
+                f"the pipeline was interrupted before step {self.index + 1} of {self.num_steps}, where its loop may hold a "
+                "guess of the solver; interrupt it under solver sequential in one process, or raise an error"
+            )
+        self._left = True
 
     @property
     def done(self) -> bool:

@@ -88,8 +88,14 @@ class TimestepTable(Tensor):
             session.look_at(window, place)
             yield place - self._window.start, plain[place - self._window.start]
         while session.is_open and not session.done:
-            place = session.look_again()
+            place, before = session.look_again(), session.evaluations
             yield place - window.start, plain[place - window.start]
+            if session.evaluations == before:
+                session.stop()
+                yield from (
+                    (later - window.start, plain[later - window.start]) for later in range(place + 1, window.stop)
+                )
+                return
         session.leave()
 
 

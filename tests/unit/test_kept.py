@@ -218,3 +218,31 @@ def test_a_callback_sees_each_step_of_sequential_and_is_refused_elsewhere() -> N
     refusal = pytest.raises(RefusedError, match=r"callback_on_step_end .* use solver sequential")
     with genrun.parallelize(pipe, "ropa"), refusal:
         pipe(**call())
+
+
+@pytest.mark.parametrize("last", [0, 3])
+def test_a_pipeline_that_a_callback_interrupts_ends_with_the_state_that_it_has(last: int) -> None:
+    pipe, seen = build("sd3"), []
+
+    def interrupt(pipe: Any, step: int, _: Any, kept: dict[str, Tensor]) -> dict[str, Tensor]:
+        seen.append(step)
+        pipe._interrupt = step == last
+        return kept
+
+    check_exact(pipe, partial(arguments, "sd3", callback_on_step_end=interrupt), {"sequential": {}})
+    assert seen == [*range(last + 1)] * 2
+
+
+def test_a_pipeline_that_is_interrupted_at_a_guess_is_refused() -> None:
+    """From another thread, or a hook: a callback is refused before."""
+    pipe = build("sd3")
+
+    def interrupt(*_: Any) -> None:
+        pipe._interrupt = True
+
+    with genrun.parallelize(pipe, "ropa"), pytest.raises(RefusedError, match="interrupted before step"):
+        handle = pipe.transformer.register_forward_hook(interrupt)
+        try:
+            pipe(**arguments("sd3"))
+        finally:
+            handle.remove()

@@ -211,6 +211,14 @@ def test_a_trailing_grid_with_one_step_too_many_is_refused_before_sampling() -> 
         loop(num_inference_steps=61)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_grid_without_numbers_is_refused_before_sampling() -> None:
+    loop = TinyLoop(df.FlowMatchEulerDiscreteScheduler(shift_terminal=0.1))
+    message = r"no numbers \(NaN\) for 1 steps.* take more steps, or leave out shift_terminal$"
+    with genrun.parallelize(loop, "sequential"), pytest.raises(RefusedError, match=message):
+        loop(num_inference_steps=1)
+
+
 def test_a_grid_that_begins_twice_at_one_timestep_is_refused_before_sampling() -> None:
     crowded = {**FLOW, "flow_shift": 17.0}
     with (

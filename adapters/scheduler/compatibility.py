@@ -179,7 +179,7 @@ def set_grid(scheduler: Any, *args: Any, **kwargs: Any) -> None:
     tables = (timesteps, getattr(scheduler, "sigmas", None))
     if any(bool(table.isnan().any()) for table in tables if hasattr(table, "isnan")):
         raise RefusedError(
-            f"{description.name} lays out noise levels that are no numbers (NaN) for {len(timesteps)} steps, and so would the "
+            f"{description.name} lays out levels that are no numbers (NaN) for {len(timesteps)} steps, and so would the "
             f"picture be; take more steps, or leave out {_grid_options(description)}"
         )
     given = inspect.signature(scheduler.set_timesteps).bind(*args, **kwargs).arguments

@@ -174,7 +174,9 @@ class TimeParallelScheduler:
     def _begin(self) -> Session:
         if self._session is not None and self._session.kept is not None:
             self._session.kept.end()
-        kept = None if isinstance(self._solver, Sequential) or self._pipe is None else Kept(self._pipe)
+        caches = self._manager is not None and self._manager.cache is not None
+        unseen = isinstance(self._solver, Sequential) or self._pipe is None
+        kept = None if unseen else Kept(self._pipe, caches=caches)
         return Session(self._real, self._solver, self._exchange, self._on_round, self._manager, kept)
 
     def _entered(self) -> Session:

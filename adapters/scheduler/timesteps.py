@@ -8,18 +8,17 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from threading import Lock
 from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from genrun.adapters.checkpoint.diffusers_source import PARSING
+
 if TYPE_CHECKING:
     from genrun.adapters.scheduler.session import Session
 
-PARSING = Lock()
-"""Python 3.11 can build one syntax tree at a time: two threads fail with a SystemError."""
 GetSession = Callable[[], "Session"]
 
 

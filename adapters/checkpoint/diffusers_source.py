@@ -120,10 +120,9 @@ def _is_step(node: ast.AST) -> bool:
     """Return whether a node is a call of a scheduler's step."""
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
         return False
-    name = node.func.attr  # of a copy of a scheduler too, which may be called anything
-    return (name == "step" and bool(node.args or node.keywords)) or (
-        name.startswith("step") and "scheduler" in ast.unparse(node.func.value)
-    )
+    if node.func.attr == "step":  # of a copy of a scheduler too, which may be called anything
+        return bool(node.args or node.keywords)
+    return node.func.attr.startswith("step") and "scheduler" in ast.unparse(node.func.value)
 
 
 def _calls_pipeline(method: ast.FunctionDef) -> bool:

@@ -91,8 +91,10 @@ def loops_of_type(plain: type) -> Loops | None:
         return None if extended is None else loops_of(extended)
     read = {name: tree for name, method in own.items() if (tree := _tree(method.__code__)) is not None}
     found = _loops_of({**({} if extended is None else methods(extended)), **read})
-    unread = next((name for name in own if name not in read), "")
-    return replace(found or Loops(steps=True, several=False, repeats=()), unread=unread)
+    found, unread = found or Loops(steps=True, several=False, repeats=()), [name for name in own if name not in read]
+    # Where steps of one's own fall apart is seen when they do.
+    apart = "" if "__call__" in own else found.apart
+    return replace(found, apart=apart, unread=next(iter(unread), ""))
 
 
 def _own_methods(plain: type) -> dict[str, FunctionType]:

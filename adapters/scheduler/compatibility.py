@@ -176,7 +176,7 @@ def set_grid(scheduler: Any, *args: Any, **kwargs: Any) -> None:
     wrong = stepping_problem(description)
     if wrong:
         raise RefusedError(wrong)
-    tables = (timesteps, getattr(scheduler, "sigmas", None))
+    tables: tuple[Any, ...] = (timesteps, getattr(scheduler, "sigmas", None))
     if any(bool(table.isnan().any()) for table in tables if hasattr(table, "isnan")):
         raise RefusedError(
             f"{description.name} lays out levels that are no numbers (NaN) for {len(timesteps)} steps, and so would the "

@@ -265,7 +265,7 @@ def test_copies_that_step_apart_are_refused() -> None:
 
 
 def test_an_error_between_two_schedulers_leaves_torch_as_it_was() -> None:
-    class Failing(Pair):
+    class Failing(Tiny):
         def __call__(self) -> Tensor:
             _ = copy.deepcopy(self.scheduler)
             self.scheduler.set_timesteps(STEPS)

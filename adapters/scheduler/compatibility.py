@@ -193,6 +193,20 @@ def set_grid(scheduler: Any, *args: Any, **kwargs: Any) -> None:
         )
 
 
+def check_begin(scheduler: Any, window: range) -> None:
+    """Refuse steps the first two of which share a timestep: a scheduler that looks its place up begins at the second.
+
+    Raises:
+        RefusedError: naming both.
+    """
+    timesteps = scheduler.timesteps[window.start : window.stop]
+    if len(timesteps) > 1 and timesteps[0] == timesteps[1] and getattr(scheduler, "begin_index", 0) is None:
+        raise RefusedError(
+            f"{type(scheduler).__name__} has the timestep {float(timesteps[0]):g} for the first two of "
+            f"{len(timesteps)} steps and would leave out the first; take fewer steps, or a smaller shift"
+        )
+
+
 def _grid_options(scheduler: Description) -> str:
     """Name the options that a scheduler's levels are laid out by."""
     switches = [name for name in ("shift_terminal", *OTHER_GRIDS[:-1]) if scheduler.config.get(name)]

@@ -21,6 +21,8 @@ Memory = dict[Any, Any]
 
 OLD_PREDICTION = "old_pred_original_sample"
 """An argument of `step` that is the second thing that the step before returned (CogVideoXDPMScheduler)."""
+FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
+"""Arguments of `step` that are known of every step; what else the loop gives belongs to the evaluation before it."""
 
 
 @dataclass(frozen=True)

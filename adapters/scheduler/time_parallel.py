@@ -31,7 +31,7 @@ from genrun.adapters.scheduler.joined import (
 )
 from genrun.adapters.scheduler.kept import CarriedOver, Kept, frame_of
 from genrun.adapters.scheduler.noise import Generators, State, moved, states_of
-from genrun.adapters.scheduler.replay import OLD_PREDICTION
+from genrun.adapters.scheduler.replay import FOLLOWED
 from genrun.adapters.scheduler.rows import OnRound
 from genrun.adapters.scheduler.session import Session
 from genrun.adapters.scheduler.timesteps import TimestepTable, taken
@@ -275,7 +275,10 @@ class TimeParallelScheduler:
         kept = self._kept_after(part)
         if kept:
             if arguments or session.by_step:
-                raise RefusedError(_KEPT_WITH_ARGUMENTS)
+                raise RefusedError(
+                    "this pipeline keeps something from step to step, and gives its scheduler arguments beside; use solver "
+                    "sequential"
+                )
             latents, others = self._answer_parts([self._real], [part, *kept], given)[0], ()
         else:
             latents = session.answer(part.output, part.sample, noise, arguments, given.get("timestep"))
@@ -388,22 +391,9 @@ class TimeParallelScheduler:
         return 0 if self._session is None else self._session.evaluations
 
 
-_KEPT_WITH_ARGUMENTS = (
-    "this pipeline keeps something from step to step, and gives its scheduler arguments beside; use solver sequential"
+OWN = (
+    {"_manager", "_real", "_solver", "_exchange", "_on_round", "_on_sampled", "_session", "_finished", "_copies"}
+    | {"_parts", "_held", "_promised", "_pipe", "_looked_ahead", "_stepped"}
+    | {"blends_by_time", "looks_ahead", "generator"}
 )
-
-
-OWN = {
-    "_manager",
-    "_real",
-    "_solver",
-    "_exchange",
-    "_on_round",
-    "_on_sampled",
-    "generator",
-    "blends_by_time",
-    "looks_ahead",
-} | {"_session", "_finished", "_copies", "_parts", "_promised", "_pipe", "_held", "_looked_ahead", "_stepped"}
 """Attributes that are not the real scheduler's."""
-FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
-"""Arguments of `step` that are known of every step; what else the loop gives belongs to the evaluation before it."""

@@ -11,13 +11,10 @@ import torch
 from torch import Tensor
 
 from genrun.adapters.scheduler.changes import Blends, Casts
-from genrun.adapters.scheduler.joined import JoinedScheduler
+from genrun.adapters.scheduler.memory import Memory, copied, recall, remember, tensors_in, versions
 from genrun.adapters.scheduler.noise import Generators, Noise, NoiseLevels, State, moved
 from genrun.adapters.shapes import Latents, Output, Sample, SampleOutput
 from genrun.solvers.contract import History
-
-Memory = dict[Any, Any]
-"""A scheduler's `__dict__`: step index, earlier outputs, last sample."""
 
 OLD_PREDICTION = "old_pred_original_sample"
 """An argument of `step` that is the second thing that the step before returned (CogVideoXDPMScheduler)."""
@@ -72,7 +69,7 @@ class Replay:
         self._arguments = {k: v for k, v in (arguments or {}).items() if k in self._parameters}
         self._noise = Noise(generator, x_start.device)
         self._noise_start = self._noise.state()
-        self._start = _remember(scheduler)
+        self._start = remember(scheduler)
         self._changed_in_place: frozenset[Any] = frozenset()
         self._changes_inputs = False
         # Arguments may be as large as the latents.
@@ -114,7 +111,7 @@ class Replay:
 
         A loop asks it for more than steps: `scale_model_input` of some depends on the stage of a step.
         """
-        _recall(self.scheduler, self._memories[index])
+        recall(self.scheduler, self._memories[index])
 
     def carries(self, index: int) -> bool:
         """Return whether a corrector (UniPC) makes step `index` from the sample that it remembers, not the one given."""
@@ -152,8 +149,8 @@ class Replay:
     def _call(self, index: int, x: Latents, output: Output, history: History) -> tuple[ReplayedStep, Memory, Any]:
         memory, extra = history
         if self._changed_in_place:
-            memory = {key: _copy(v) if key in self._changed_in_place else v for key, v in memory.items()}
-        _recall(self.scheduler, memory)
+            memory = {key: copied(v) if key in self._changed_in_place else v for key, v in memory.items()}
+        recall(self.scheduler, memory)
         return self._take(index, x, output, extra)
 
     def _take(self, index: int, x: Latents, output: Output, extra: Any) -> tuple[ReplayedStep, Memory, Any]:
@@ -167,7 +164,7 @@ class Replay:
             inputs = (output, extra, timestep, self.timesteps[index - 1] if index > 0 else None, x)
         stepped, *others = self.scheduler.step(*inputs, **arguments, return_dict=False)
         extra = others[0] if OLD_PREDICTION in self._parameters else None
-        return ReplayedStep(stepped, tuple(others)), _remember(self.scheduler), extra
+        return ReplayedStep(stepped, tuple(others)), remember(self.scheduler), extra
 
     def _further(self, index: int) -> Mapping[str, Any]:
         if not self._by_step:
@@ -198,11 +195,11 @@ class Replay:
     def _walk(self, x: Latents, output: Output) -> list[Memory] | None:
         """Take all steps in order; return the memories, None where anything was or may be changed in place, as few do."""
         x, output, extra = x.clone(), output.clone(), None
-        memory = {key: _copy(value) for key, value in self._start.items()}
+        memory = {key: copied(value) for key, value in self._start.items()}
         memories, seen = [self._start], dict[int, tuple[Tensor, int]]()
-        _recall(self.scheduler, memory)
+        recall(self.scheduler, memory)
         for index in range(len(self.timesteps)):
-            for each in _tensors([x, output, *memory.values()]):
+            for each in tensors_in([x, output, *memory.values()]):
                 if each.is_inference():  # which do not count their changes: a timestep that the scheduler keeps
                     return None
                 seen.setdefault(id(each), (each, each._version))
@@ -216,12 +213,12 @@ class Replay:
         memories, changed, extra = [self._start], set[Any](), None
         for index in range(len(self.timesteps)):
             x, output = x.clone(), output.clone()
-            memory = {key: _copy(value) for key, value in memories[-1].items()}
-            before = {key: _versions(value) for key, value in memory.items()}
-            inputs = _versions([x, output])
+            memory = {key: copied(value) for key, value in memories[-1].items()}
+            before = {key: versions(value) for key, value in memory.items()}
+            inputs = versions([x, output])
             stepped, after, extra = self._call(index, x, output, (memory, extra))
-            changed |= {key for key, value in memory.items() if _versions(value) != before[key]}
-            self._changes_inputs |= _versions([x, output]) != inputs
+            changed |= {key for key, value in memory.items() if versions(value) != before[key]}
+            self._changes_inputs |= versions([x, output]) != inputs
             x = stepped.x
             memories.append(after)
         self._changed_in_place = frozenset(changed)
@@ -336,42 +333,3 @@ def _fill(x: SampleOutput, batch: int) -> Output:
 def _corner(x: Tensor) -> Tensor:
     """Return a few of the values of each sample and channel."""
     return x[..., :2, :2] if x.ndim > 3 else x[..., :2] if x.ndim > 2 else x
-
-
-def _remember(scheduler: Any) -> Memory:
-    held = scheduler.memory if isinstance(scheduler, JoinedScheduler) else vars(scheduler)
-    return {key: list(value) if isinstance(value, list) else value for key, value in held.items()}
-
-
-def _recall(scheduler: Any, memory: Memory) -> None:
-    memory = {key: list(value) if isinstance(value, list) else value for key, value in memory.items()}
-    if isinstance(scheduler, JoinedScheduler):
-        scheduler.memory = memory
-        return
-    state = vars(scheduler)
-    for key in state.keys() - memory.keys():
-        del state[key]
-    state.update(memory)
-
-
-def _copy(value: Any) -> Any:
-    """Copy tensors, alone or in a list."""
-    if isinstance(value, list):
-        return [_copy(each) for each in value]
-    return value.clone() if isinstance(value, Tensor) else value
-
-
-def _versions(value: Any) -> list[int]:
-    """Count how often tensors were changed in place, alone or in a list."""
-    return [each._version for each in _tensors([value])]
-
-
-def _tensors(values: list[Any]) -> list[Tensor]:
-    """Return the tensors among some values, and in lists among them."""
-    found = list[Tensor]()
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, list):
-            found += _tensors(value)
-    return found

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import deque
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -150,6 +153,42 @@ def test_an_error_of_a_stage_is_weighed_by_what_it_does_to_the_step(workers: int
     with genrun.parallelize(loop, "collocation", workers=workers) as run:
         assert float((loop(**call, latents=start) - plain).square().mean().sqrt()) < 0.05
     assert run.solution.rounds < 2 * steps - 1
+
+
+class Remembering(df.FlowMatchEulerDiscreteScheduler):
+    """A scheduler of one's own that averages outputs, each in a memory of another kind."""
+
+    kind = "deque"
+
+    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
+        super().set_timesteps(*args, **kwargs)
+        self.kept: Any = {"deque": deque(maxlen=2), "nested": [[]], "array": np.zeros(1), "object": SimpleNamespace()}[
+            self.kind
+        ]
+
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor, *, return_dict: bool = True) -> Any:
+        kept, last = self.kept, model_output
+        if self.kind == "array":
+            kept += 1
+            last = model_output * float(kept[0]) / 8
+        elif self.kind == "object":
+            last, kept.last = getattr(kept, "last", last), model_output
+        else:
+            outputs = kept if self.kind == "deque" else kept[0]
+            outputs.append(model_output)
+            last = outputs[max(0, len(outputs) - 2)]
+        return super().step(0.7 * model_output + 0.3 * last, timestep, sample, return_dict=return_dict)
+
+
+@pytest.mark.parametrize("kind", ["deque", "nested", "array", "object"])
+def test_a_memory_of_any_kind_goes_with_its_step(kind: str) -> None:
+    scheduler = Remembering(shift=2.0)
+    scheduler.kind = kind
+    loop = TinyLoop(scheduler)
+    plain = loop(generator=seeded(3))
+    for solver, options in SOLVERS.items():
+        with genrun.parallelize(loop, solver, **options):
+            assert torch.equal(loop(generator=seeded(3)), plain), solver
 
 
 class Casting(TinyLoop):

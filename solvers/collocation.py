@@ -109,6 +109,16 @@ def has_stages(problem: Problem) -> bool:
     return any(after >= before for before, after in pairwise(sigmas))
 
 
+def stage_gain(problem: Problem, index: int) -> float:
+    """Return how much larger a move of a stage's state, its prediction held, is in the next state; 1 for a step of its own.
+
+    Heun steps from the state before the stage, by half of the output there: far, by the noise level that is left.
+    """
+    if index == 0 or problem.sigma(index + 1) < problem.sigma(index):
+        return 1.0
+    return (problem.sigma(index - 1) - problem.sigma(index)) / (2 * problem.sigma(index))
+
+
 @dataclass
 class Node:
     """A step to evaluate.
@@ -310,7 +320,8 @@ class NodeWindow:
         if node.move is None:
             return True
         unknown = self.jacobian.misfit * x0_weight(self.problem, node.index, end.index)
-        return self.settled(node.index, node.move * (max(1.0, unknown) / self.spacing.tolerance_share(node.index)))
+        gain = max(1.0, unknown, stage_gain(self.problem, node.index))
+        return self.settled(node.index, node.move * (gain / self.spacing.tolerance_share(node.index)))
 
     def _usable(self, left: Node, right: Node) -> bool:
         """Return True when a node that is not settled can be the front: little is unknown of the prediction up to it."""

@@ -34,6 +34,18 @@ class NonFiniteError(SolverError):
         self.round_number = round_number
 
 
+class GuessError(NonFiniteError):
+    """The model returned NaN or infinity at a state that a solver guessed, as beyond the range of float16.
+
+    Attributes:
+        rest: what samples on from the front, which is as good as ever.
+    """
+
+    def __init__(self, step: int, round_number: int, rest: Run) -> None:
+        super().__init__(step, round_number)
+        self.rest = rest
+
+
 @dataclass(frozen=True)
 class Point:
     """A state whose model output a solver wants next.
@@ -57,8 +69,8 @@ class Solution:
         nfe: model evaluations asked for (number of function evaluations).
         fronts: the front after each round, lower than before where a gap was rejected; its length is `rounds`.
         residuals: largest RMS change over the evaluated block, of each round.
-        converged_by: "tolerance"; "sequential" when the budget of rounds ran out and the rest was stepped; "first_core"
-            when a fastest core's result was taken as it was.
+        converged_by: "tolerance"; "sequential" when the budget of rounds ran out, or a guess was not finite, and the rest
+            was stepped; "first_core" when a fastest core's result was taken as it was.
         skipped: states accepted without ever being evaluated (0 for exact modes).
         blocks: evaluations of transformer blocks, all ranks together; 0 where the model has none, or nobody counted.
         blocks_full: the same with nothing left out by a cache.
@@ -182,13 +194,22 @@ class Solver(Protocol):
         ...
 
 
+def guarded(run: Run) -> Run:
+    """Run a solver; where a guess of its cannot be evaluated, step on from the front, as the sequential solver does."""
+    try:
+        return (yield from run)
+    except GuessError as error:
+        rest = error.rest
+    return (yield from rest)
+
+
 Evaluate = Callable[[Sequence[Point]], "list[Output]"]
 """The model: called once a round, returns its outputs at the points, in their order."""
 
 
 def drive(solver: Solver, problem: Problem, evaluate: Evaluate) -> Solution:
     """Run `solver` on `problem`, calling `evaluate(points)` once a round for the model outputs at the points."""
-    run = solver.solve(problem)
+    run = guarded(solver.solve(problem))
     points = next(run)
     try:
         while True:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from genrun.solvers.contract import History, NonFiniteError, Point, Problem, Run, Solution
+from genrun.solvers.contract import GuessError, History, NonFiniteError, Point, Problem, Run, Solution
 
 if TYPE_CHECKING:
     from genrun.solvers.shapes import Output, State
@@ -91,13 +91,20 @@ class Trajectory:
         return self.max_rounds is not None and self.rounds >= self.max_rounds
 
     def ask(self, points: Sequence[Point]) -> Round:
-        """Run one round: evaluate `points`. Raises NonFiniteError where the model returned NaN or infinity."""
+        """Run one round: evaluate `points`, the front's first.
+
+        Raises:
+            NonFiniteError: the model returned NaN or infinity at the front.
+            GuessError: it did so at another state, which need not be one of the trajectory's.
+        """
         indices = [point.index for point in points]
         outputs = yield points
         self.rounds += 1
         self.nfe += len(indices)
-        for index, output in zip(indices, outputs, strict=True):
-            self._check_finite(index, output)
+        self._check_finite(indices[0], outputs[0])
+        for index, output in zip(indices[1:], outputs[1:], strict=True):
+            if not is_finite(output):
+                raise GuessError(index, self.rounds, self.finish())
         return outputs
 
     def accept(self, front: int, x: State, history: History, residual: float = 0.0) -> None:
@@ -144,6 +151,11 @@ class Trajectory:
         )
 
     def _check_finite(self, index: int, value: Output) -> None:
-        # The sum, a pass instead of four, is finite only where all are; it can overflow where they are.
-        if not isfinite(float(value.sum())) and not bool(value.isfinite().all()):
+        if not is_finite(value):
             raise NonFiniteError(index, self.rounds)
+
+
+def is_finite(value: Output) -> bool:
+    """Return True where all values are."""
+    # The sum, a pass instead of four, is finite only where all are; it can overflow where they are.
+    return isfinite(float(value.sum())) or bool(value.isfinite().all())

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
+import textwrap
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from threading import Lock
+from types import CodeType, FunctionType
 from typing import Any
 
 from genrun.adapters.checkpoint.pipeline_classes import is_exported, methods, source_of
 
+PARSING = Lock()
+"""Python 3.11 can build one syntax tree at a time: two threads fail with a SystemError."""
 IN_LOOP = (ast.For, ast.While)
 OTHER_STEPS = re.compile(r"step_(correct|pred)|undo_step")
 """Methods of schedulers that change latents and are not the step that a solver takes."""
@@ -31,6 +37,7 @@ class Loops:
         looks_ahead: each step is taken twice: once for its x0-prediction, and taken back (Cosmos).
         turned: the axes of what it prepares in the order in which its loop has them (AnyFlow); empty where that is the same.
         reshaped: its loop has what it prepares in another shape (Shap-E).
+        unread: a method that steps and whose source is not there to read; "" where all are read.
     """
 
     steps: bool
@@ -41,6 +48,7 @@ class Loops:
     looks_ahead: bool = False
     turned: tuple[int, ...] = ()
     reshaped: bool = False
+    unread: str = ""
 
     def repeated(self, variables: Mapping[str, Any]) -> bool:
         """Return whether a call goes through its loops more than once, by its variables in the first of them."""
@@ -50,7 +58,10 @@ class Loops:
 @cache
 def loops_of(class_name: str) -> Loops | None:
     """Read the loops of a pipeline of the installed diffusers; None for a class that is none."""
-    found = methods(class_name)
+    return _loops_of(methods(class_name))
+
+
+def _loops_of(found: Mapping[str, ast.FunctionDef]) -> Loops | None:
     if "__call__" not in found:
         return None
     inner = [(method, loop) for method in found.values() for loop in _stepping(method)]
@@ -73,14 +84,46 @@ def loops_of(class_name: str) -> Loops | None:
 
 
 def loops_of_type(plain: type) -> Loops | None:
-    """Read the loops of a class, or those of the class in diffusers that it extends; None where it extends none."""
-    return next((loops for base in plain.__mro__ if (loops := loops_of(base.__name__)) is not None), None)
+    """Read the loops of a class, those that it defines itself before those of the one in diffusers that it extends."""
+    extended = next((base.__name__ for base in plain.__mro__ if loops_of(base.__name__) is not None), None)
+    own = _own_methods(plain)
+    if not own:
+        return None if extended is None else loops_of(extended)
+    read = {name: tree for name, method in own.items() if (tree := _tree(method.__code__)) is not None}
+    found = _loops_of({**({} if extended is None else methods(extended)), **read})
+    found, unread = found or Loops(steps=True, several=False, repeats=()), [name for name in own if name not in read]
+    # Where steps of one's own fall apart is seen when they do.
+    apart = "" if "__call__" in own else found.apart
+    return replace(found, apart=apart, unread=next(iter(unread), ""))
+
+
+def _own_methods(plain: type) -> dict[str, FunctionType]:
+    """Return the methods of a class outside diffusers that may step, by name."""
+    found: dict[str, FunctionType] = {}
+    for name, member in ((name, member) for base in plain.__mro__ for name, member in vars(base).items()):
+        method = inspect.unwrap(member) if isinstance(member, FunctionType) else None
+        if isinstance(method, FunctionType) and any(each.startswith("step") for each in method.__code__.co_names):
+            found.setdefault(name, method)
+    return {name: each for name, each in found.items() if not each.__module__.startswith("diffusers.")}
+
+
+@cache
+def _tree(code: CodeType) -> ast.FunctionDef | None:
+    """Parse a function; None where its source is not there, as of one typed into a shell."""
+    try:
+        with PARSING:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    return next((each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)), None)
 
 
 def _is_step(node: ast.AST) -> bool:
     """Return whether a node is a call of a scheduler's step."""
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
         return False
+    if node.func.attr == "step":  # of a copy of a scheduler too, which may be called anything
+        return bool(node.args or node.keywords)
     return node.func.attr.startswith("step") and "scheduler" in ast.unparse(node.func.value)
 
 

@@ -43,7 +43,7 @@ class ParallelRun:
         """Rounds, NFE and fronts of the last call (of its slowest sample). Raises RuntimeError before one has ended."""
         session = self.scheduler.session
         if session is None or not session.done:
-            raise RuntimeError("no pipeline call has been sampled yet: call the pipeline inside the with block")
+            raise RuntimeError("no pipeline call has been sampled to its end: call the pipeline inside the with block")
         return summary(session)
 
     @property
@@ -90,6 +90,7 @@ def parallelize(
     exchange = exchange or LocalExchange()
     chosen = _solver(solver, exchange.size, options) if isinstance(solver, str) else solver
     check_pipeline(pipe)
+    check_state(pipe, chosen)
     manager = CacheManager(_cache(cache), pipe, chosen)
     real, plain = pipe.scheduler, type(pipe)
     bar = StepsBar(getattr(pipe, "_progress_bar_config", {}), hidden=exchange.rank > 0)
@@ -212,6 +213,36 @@ def check_pipeline(pipe: Any) -> None:
         raise RefusedError(
             f"{type(pipe).__name__} {loops.apart}, so that no step of the whole is there to choose; call it without genrun"
         )
+
+
+def check_state(pipe: Any, solver: Solver) -> None:
+    """Refuse what may carry something from one step to the next unseen, where steps are not taken in order.
+
+    Raises:
+        RefusedError: a loop whose source is not there to read; a cache that is not genrun's.
+    """
+    if isinstance(solver, Sequential):
+        return
+    loops = loops_of_type(type(pipe))
+    if loops is not None and loops.unread:
+        raise RefusedError(
+            f"the source of {type(pipe).__name__}.{loops.unread} is not there to read, so that what its loop carries from "
+            "step to step is not known; define it in a file, or use solver sequential"
+        )
+    models = {name: each for name, each in getattr(pipe, "components", {}).items() if isinstance(each, nn.Module)}
+    cached = next((name for name, model in models.items() if any(map(remembers, model.modules()))), None)
+    if cached is not None:
+        raise RefusedError(
+            f"{cached} has a cache of its own in use, which computes a step from what another has left, and a solver takes "
+            "steps out of order; disable it and use genrun's cache, or use solver sequential"
+        )
+
+
+def remembers(layer: nn.Module) -> bool:
+    """Return whether a cache of diffusers or cache-dit is at work on a layer."""
+    hooks = getattr(getattr(layer, "_diffusers_hook", None), "hooks", {})
+    stateful = any(getattr(hook, "_is_stateful", False) for hook in hooks.values())
+    return stateful or type(layer).__module__.startswith("cache_dit")
 
 
 class StepsBar:

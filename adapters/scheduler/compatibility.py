@@ -168,13 +168,20 @@ def set_grid(scheduler: Any, *args: Any, **kwargs: Any) -> None:
     """Call a scheduler's `set_timesteps`, and look at what it has made.
 
     Raises:
-        RefusedError: a trailing grid with one step too many, or a step before the first; steps that no solver follows.
+        RefusedError: a trailing grid with one step too many, or a step before the first; levels that are no numbers; steps
+            that no solver follows.
     """
     scheduler.set_timesteps(*args, **kwargs)
     description, timesteps = describe(scheduler), scheduler.timesteps
     wrong = stepping_problem(description)
     if wrong:
         raise RefusedError(wrong)
+    tables: tuple[Any, ...] = (timesteps, getattr(scheduler, "sigmas", None))
+    if any(bool(table.isnan().any()) for table in tables if hasattr(table, "isnan")):
+        raise RefusedError(
+            f"{description.name} lays out levels that are no numbers (NaN) for {len(timesteps)} steps, and so would the "
+            f"picture be; take more steps, or leave out {_grid_options(description)}"
+        )
     given = inspect.signature(scheduler.set_timesteps).bind(*args, **kwargs).arguments
     steps = given.get("num_inference_steps")
     if description.config.get("timestep_type") == "continuous" or not hasattr(scheduler, "alphas_cumprod"):
@@ -184,6 +191,26 @@ def set_grid(scheduler: Any, *args: Any, **kwargs: Any) -> None:
         raise RefusedError(
             wrong or f"{description.name} was given the timestep {int(timesteps.min())}: there is none below 0"
         )
+
+
+def check_begin(scheduler: Any, window: range) -> None:
+    """Refuse steps the first two of which share a timestep: a scheduler that looks its place up begins at the second.
+
+    Raises:
+        RefusedError: naming both.
+    """
+    timesteps = scheduler.timesteps[window.start : window.stop]
+    if len(timesteps) > 1 and timesteps[0] == timesteps[1] and getattr(scheduler, "begin_index", 0) is None:
+        raise RefusedError(
+            f"{type(scheduler).__name__} has the timestep {float(timesteps[0]):g} for the first two of "
+            f"{len(timesteps)} steps and would leave out the first; take fewer steps, or a smaller shift"
+        )
+
+
+def _grid_options(scheduler: Description) -> str:
+    """Name the options that a scheduler's levels are laid out by."""
+    switches = [name for name in ("shift_terminal", *OTHER_GRIDS[:-1]) if scheduler.config.get(name)]
+    return " and ".join(switches) or "its options"
 
 
 def describe(scheduler: Any) -> Description:

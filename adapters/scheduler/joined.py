@@ -109,7 +109,9 @@ class JoinedScheduler:
         for one, draws, output, x in zip(self.real, self._draws, outputs, samples, strict=True):
             noise = {"generator": generator} if draws else {}
             stepped.append(one.step(output, timestep, x, **noise, return_dict=return_dict)[0])
-        self.returned = stepped
+        # Of the batch as the loop has it, not of a sample with a generator of its own.
+        if len(sample) == len(self.samples[0]):
+            self.returned = stepped
         return (pack(stepped),)
 
 

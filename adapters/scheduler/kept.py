@@ -99,15 +99,53 @@ class CounterWatch:
                 )
 
 
+class ModelWatch:
+    """What the models of a pipeline keep in their attributes, as a cache does that is patched into a `forward`.
+
+    An evaluation may keep what never changes again, such as frequencies, so that the second one is compared with the first.
+
+    Args:
+        pipe: whose models they are.
+    """
+
+    def __init__(self, pipe: Any) -> None:
+        parts = getattr(pipe, "components", {}).items()
+        self._models = {name: part for name, part in parts if isinstance(part, torch.nn.Module)}
+        self._before: dict[str, tuple[Any, int]] | None = None
+
+    def check(self) -> bool:
+        """Look after an evaluation; return True once all is known. Raises RefusedError where the models keep something."""
+        before, self._before = self._before, dict(self._attributes())
+        # What is new comes of a model's first evaluation: that of a second one at lower noise (Wan 2.2).
+        name = next((name for name, value in self._before.items() if (before or {}).get(name, value) != value), None)
+        if name is not None:
+            raise RefusedError(
+                f"this pipeline's model keeps {name} from evaluation to evaluation, and a solver takes steps out of order; "
+                "take out what was patched into it and use genrun's cache, or use solver sequential"
+            )
+        return before is not None
+
+    def _attributes(self) -> Iterator[tuple[str, tuple[Any, int]]]:
+        for part, model in self._models.items():
+            for path, layer in model.named_modules(prefix=part):
+                for key, value in vars(layer).items():
+                    if isinstance(value, Tensor):
+                        yield f"{path}.{key}", (id(value), 0 if value.is_inference() else value._version)
+                    elif type(value) in (int, float):
+                        yield f"{path}.{key}", (value, 0)
+
+
 class Kept:
     """The kept tensors of one loop of a pipeline.
 
     Args:
         pipe: whose loop it is.
+        caches: True where a cache of genrun's is at work in its models, which keeps what it keeps by the step.
     """
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: Any, *, caches: bool = False) -> None:
         self._pipe = pipe
+        self._models = None if caches else ModelWatch(pipe)
         self._roots: dict[str, Any] = {}
         self._before: dict[Path, tuple[Any, int]] = {}
         self._first: dict[Path, Any] = {}
@@ -161,6 +199,8 @@ class Kept:
         """
         for watch in self._watches:
             watch.check(index)
+        if self._models is not None and self._models.check():
+            self._models = None
         now = {path: each for path, each in self._leaves() if isinstance(each, Tensor) and each.ndim}
         changed = [path for path, value in now.items() if self._is_new(path, value)]
         if self._paths is None:

@@ -35,7 +35,7 @@ _MOST = 2**63 - 1
 
 
 class Noise:
-    """The random numbers of a call's steps. The caller's own generators, and torch's global ones, are left as they were.
+    """The random numbers of a call's steps. The caller's own generators, and torch's global ones, move at the end alone.
 
     Args:
         generator: the call's, as they are when sampling begins; None for torch's global ones.
@@ -43,8 +43,9 @@ class Noise:
     """
 
     def __init__(self, generator: Generators, device: torch.device) -> None:
-        given = [] if generator is None else generator if isinstance(generator, list) else [generator]
-        self.generators = [_clone(each) for each in given]
+        given = listed(generator)
+        clones = {each: _clone(each) for each in given}  # one that is given twice is drawn from in turn
+        self.generators = [clones[each] for each in given]
         self._cuda = device if device.type == "cuda" else None
         self._global = self._kept() if not given else self._derived(given[0])
         self.mixed = True
@@ -77,6 +78,18 @@ class Noise:
         finally:
             self._global = self._kept()
             self._put(outside)
+
+    def leave(self, generator: Generators, state: State) -> None:
+        """Leave the caller's generators as steps that draw from them would: torch's global ones where there are none.
+
+        Args:
+            generator: handed to the steps by the pipeline: one that it keeps to itself is left as it is.
+            state: of the streams after the last step.
+        """
+        for each, value in zip(listed(generator), state, strict=False):
+            each.set_state(value)
+        if not self.generators:
+            self._put(state)
 
     def leave_global(self, before: State, after: State) -> None:
         """Leave torch's global generators alone from now on, if the steps between two states have drawn nothing there."""
@@ -116,6 +129,16 @@ def moved(before: State, after: State) -> bool:
     return not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+def listed(generator: Generators) -> list[torch.Generator]:
+    """Return the generators of a call."""
+    return [] if generator is None else generator if isinstance(generator, list) else [generator]
+
+
+def states_of(generator: Generators) -> State:
+    """Return the states of a call's generators; of torch's global one where there are none."""
+    return [each.get_state() for each in listed(generator)] or [torch.get_rng_state()]
+
+
 def _clone(generator: torch.Generator) -> torch.Generator:
     return torch.Generator(generator.device).set_state(generator.get_state())
 
@@ -127,6 +150,8 @@ EDM = ("EDM", "CosineDPM")
 """Schedulers whose state is x0 + sigma noise, and whose model is preconditioned (Karras et al., 2022)."""
 
 
+LEAST = 2.0**-24
+"""Least square of a signal level."""
 PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction", "inverse_flow")
 
 
@@ -246,7 +271,8 @@ def _rough(steps: int) -> NoiseLevels:
 
 
 def _variance_preserving(cumulative: list[float], prediction: str) -> NoiseLevels:
-    alphas = tuple(math.sqrt(a) for a in cumulative)
+    # A terminal signal of zero is nothing to divide by; diffusers' k-diffusion schedulers put the same in its place.
+    alphas = tuple(math.sqrt(max(a, LEAST)) for a in cumulative)
     sigmas = tuple(math.sqrt(max(1 - a, 0.0)) for a in cumulative)
     return NoiseLevels(alphas, sigmas, prediction)
 

@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 
 from genrun.adapters.scheduler.changes import Blends, Casts
-from genrun.adapters.scheduler.joined import JoinedScheduler
+from genrun.adapters.scheduler.memory import Memory, copied, recall, remember, tensors_in, versions
 from genrun.adapters.scheduler.noise import Generators, Noise, NoiseLevels, State, moved
 from genrun.adapters.shapes import Latents, Output, Sample, SampleOutput
 from genrun.solvers.contract import History
 
-Memory = dict[Any, Any]
-"""A scheduler's `__dict__`: step index, earlier outputs, last sample."""
-
 OLD_PREDICTION = "old_pred_original_sample"
 """An argument of `step` that is the second thing that the step before returned (CogVideoXDPMScheduler)."""
+FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
+"""Arguments of `step` that are known of every step; what else the loop gives belongs to the evaluation before it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,6 @@ class Replay:
 
     Attributes:
         stochastic: whether steps draw noise.
-        dtype: whose values the loop's latents have between two steps.
         others: how many things `step` returns beside the latents.
     """
 
@@ -71,7 +69,7 @@ class Replay:
         self._arguments = {k: v for k, v in (arguments or {}).items() if k in self._parameters}
         self._noise = Noise(generator, x_start.device)
         self._noise_start = self._noise.state()
-        self._start = _remember(scheduler)
+        self._start = remember(scheduler)
         self._changed_in_place: frozenset[Any] = frozenset()
         self._changes_inputs = False
         # Arguments may be as large as the latents.
@@ -81,7 +79,9 @@ class Replay:
             self._memories, self.stochastic = self._rehearse(*corner)
         with self._noise.drawn():
             first, _, _ = self._call(0, x_start.clone(), output.clone(), self.begin())
-        self.dtype = self._returned = self._given = first.x.dtype
+        self._corner = corner
+        self._returned = [x_start.dtype, *[first.x.dtype] * len(self.timesteps)]  # of each state, before a cast
+        self._held, self._given = None, first.x.dtype
         self._strides, self.others = first.x.stride(), len(first.others)
         self._states = self._trace_noise(x_start, output) if self.stochastic else None
 
@@ -99,14 +99,19 @@ class Replay:
             x, output = x.clone(), output.clone()
         with self._noise.drawn():
             stepped, memory, extra = self._call(index, x, output, history)
-        return ReplayedStep(stepped.x.to(self.dtype), stepped.others), (memory, extra)
+        return ReplayedStep(stepped.x.to(self.dtype_at(index + 1)), stepped.others), (memory, extra)
+
+    def leave_noise(self, generator: Generators) -> None:
+        """Leave what is drawn from as the last step does; `generator` is what the pipeline hands to its steps."""
+        if self._states is not None:
+            self._noise.leave(generator, self._states[-1])
 
     def show(self, index: int) -> None:
         """Leave the scheduler as the plain pipeline's loop would find it before step `index`, but for latents that it keeps.
 
         A loop asks it for more than steps: `scale_model_input` of some depends on the stage of a step.
         """
-        _recall(self.scheduler, self._memories[index])
+        recall(self.scheduler, self._memories[index])
 
     def carries(self, index: int) -> bool:
         """Return whether a corrector (UniPC) makes step `index` from the sample that it remembers, not the one given."""
@@ -116,24 +121,36 @@ class Replay:
     def as_held(self, index: int, x: Latents) -> Latents:
         """Return latents as the plain pipeline's step returns them before step `index`: same dtype, same memory layout."""
         x = x.to(self.dtype_at(index))
-        x = x if index == 0 else x.to(self._returned)
+        x = x.to(self._returned[index])
         if index == 0 or x.stride() == self._strides:
             return x
         return torch.empty_strided(x.shape, self._strides, dtype=x.dtype, device=x.device).copy_(x)
 
     def dtype_at(self, index: int) -> torch.dtype:
         """Return the dtype of the latents that the plain pipeline holds before step `index`."""
-        return self.start_dtype if index == 0 else self.dtype
+        return self._held if self._held is not None and index > 0 else self._returned[index]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype whose values the loop's latents have at last."""
+        return self.dtype_at(len(self.timesteps))
 
     def cast(self, casts: Casts) -> None:
-        """Follow a loop that casts its latents between two steps."""
-        self.dtype, self._given = casts.held or self._returned, casts.given
+        """Follow a loop that casts its latents between two steps: what a step returns may follow what it is given."""
+        self._held, self._given = casts.held, casts.given
+        (x, output), history = (each.clone() for each in self._corner), self.begin()
+        with self._noise.drawn():
+            for index in range(len(self.timesteps)):
+                stepped, memory, extra = self._call(index, x, output.clone(), history)
+                history = memory, extra
+                self._returned[index + 1] = stepped.x.dtype
+                x = stepped.x.to(casts.given)
 
     def _call(self, index: int, x: Latents, output: Output, history: History) -> tuple[ReplayedStep, Memory, Any]:
         memory, extra = history
         if self._changed_in_place:
-            memory = {key: _copy(v) if key in self._changed_in_place else v for key, v in memory.items()}
-        _recall(self.scheduler, memory)
+            memory = {key: copied(v) if key in self._changed_in_place else v for key, v in memory.items()}
+        recall(self.scheduler, memory)
         return self._take(index, x, output, extra)
 
     def _take(self, index: int, x: Latents, output: Output, extra: Any) -> tuple[ReplayedStep, Memory, Any]:
@@ -147,7 +164,7 @@ class Replay:
             inputs = (output, extra, timestep, self.timesteps[index - 1] if index > 0 else None, x)
         stepped, *others = self.scheduler.step(*inputs, **arguments, return_dict=False)
         extra = others[0] if OLD_PREDICTION in self._parameters else None
-        return ReplayedStep(stepped, tuple(others)), _remember(self.scheduler), extra
+        return ReplayedStep(stepped, tuple(others)), remember(self.scheduler), extra
 
     def _further(self, index: int) -> Mapping[str, Any]:
         if not self._by_step:
@@ -178,11 +195,11 @@ class Replay:
     def _walk(self, x: Latents, output: Output) -> list[Memory] | None:
         """Take all steps in order; return the memories, None where anything was or may be changed in place, as few do."""
         x, output, extra = x.clone(), output.clone(), None
-        memory = {key: _copy(value) for key, value in self._start.items()}
+        memory = {key: copied(value) for key, value in self._start.items()}
         memories, seen = [self._start], dict[int, tuple[Tensor, int]]()
-        _recall(self.scheduler, memory)
+        recall(self.scheduler, memory)
         for index in range(len(self.timesteps)):
-            for each in _tensors([x, output, *memory.values()]):
+            for each in tensors_in([x, output, *memory.values()]):
                 if each.is_inference():  # which do not count their changes: a timestep that the scheduler keeps
                     return None
                 seen.setdefault(id(each), (each, each._version))
@@ -196,12 +213,12 @@ class Replay:
         memories, changed, extra = [self._start], set[Any](), None
         for index in range(len(self.timesteps)):
             x, output = x.clone(), output.clone()
-            memory = {key: _copy(value) for key, value in memories[-1].items()}
-            before = {key: _versions(value) for key, value in memory.items()}
-            inputs = _versions([x, output])
+            memory = {key: copied(value) for key, value in memories[-1].items()}
+            before = {key: versions(value) for key, value in memory.items()}
+            inputs = versions([x, output])
             stepped, after, extra = self._call(index, x, output, (memory, extra))
-            changed |= {key for key, value in memory.items() if _versions(value) != before[key]}
-            self._changes_inputs |= _versions([x, output]) != inputs
+            changed |= {key for key, value in memory.items() if versions(value) != before[key]}
+            self._changes_inputs |= versions([x, output]) != inputs
             x = stepped.x
             memories.append(after)
         self._changed_in_place = frozenset(changed)
@@ -316,42 +333,3 @@ def _fill(x: SampleOutput, batch: int) -> Output:
 def _corner(x: Tensor) -> Tensor:
     """Return a few of the values of each sample and channel."""
     return x[..., :2, :2] if x.ndim > 3 else x[..., :2] if x.ndim > 2 else x
-
-
-def _remember(scheduler: Any) -> Memory:
-    held = scheduler.memory if isinstance(scheduler, JoinedScheduler) else vars(scheduler)
-    return {key: list(value) if isinstance(value, list) else value for key, value in held.items()}
-
-
-def _recall(scheduler: Any, memory: Memory) -> None:
-    memory = {key: list(value) if isinstance(value, list) else value for key, value in memory.items()}
-    if isinstance(scheduler, JoinedScheduler):
-        scheduler.memory = memory
-        return
-    state = vars(scheduler)
-    for key in state.keys() - memory.keys():
-        del state[key]
-    state.update(memory)
-
-
-def _copy(value: Any) -> Any:
-    """Copy tensors, alone or in a list."""
-    if isinstance(value, list):
-        return [_copy(each) for each in value]
-    return value.clone() if isinstance(value, Tensor) else value
-
-
-def _versions(value: Any) -> list[int]:
-    """Count how often tensors were changed in place, alone or in a list."""
-    return [each._version for each in _tensors([value])]
-
-
-def _tensors(values: list[Any]) -> list[Tensor]:
-    """Return the tensors among some values, and in lists among them."""
-    found = list[Tensor]()
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, list):
-            found += _tensors(value)
-    return found

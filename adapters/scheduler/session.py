@@ -15,26 +15,21 @@ from genrun.adapters.caches.manager import CacheManager
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, Notes
 from genrun.adapters.scheduler.changes import Casts, casts_between
+from genrun.adapters.scheduler.compatibility import check_begin
 from genrun.adapters.scheduler.joined import JoinedScheduler
 from genrun.adapters.scheduler.kept import Kept
 from genrun.adapters.scheduler.noise import Generators, NoiseLevels, noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
 from genrun.adapters.scheduler.rows import CallProgress, Evaluation, OnRound, Row, places, x0_of
+from genrun.adapters.scheduler.timesteps import is_another
 from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows, Sample
-from genrun.solvers.contract import Solution, Solver
+from genrun.solvers.contract import Solution, Solver, guarded
+from genrun.solvers.sequential import Sequential
 
 BLOCK_PARTS = 10**6
 """Block evaluations are summed over ranks in millionths."""
 RANK = 1 << 32
 """Counts a rank in a sum of their notes, above the note itself."""
-SAME_TIME = 0.01
-"""Relative: bfloat16, in which some pipelines hold a timestep, rounds by up to 1/256."""
-
-
-def _is_another(timestep: Any, first: Any) -> bool:
-    """Return whether a timestep given to `step` is a number other than the grid's."""
-    given = timestep.item() if isinstance(timestep, Tensor) and timestep.numel() == 1 else timestep
-    return isinstance(given, int | float) and abs(given - float(first)) > SAME_TIME * max(1.0, abs(given))
 
 
 class Session:
@@ -147,6 +142,19 @@ class Session:
         if not self.is_open:
             self._looked, self.window = None, range(len(self.scheduler.timesteps))
 
+    def stop(self) -> None:
+        """Note that the loop takes no more steps, as one does whose pipeline was interrupted.
+
+        Raises:
+            RefusedError: what it holds then need not be a state of the trajectory.
+        """
+        if not isinstance(self.solver, Sequential) or self.exchange.size > 1:
+            raise RefusedError(
+                f"the pipeline was interrupted before step {self.index + 1} of {self.num_steps}, where its loop may hold a "
+                "guess of the solver; interrupt it under solver sequential in one process, or raise an error"
+            )
+        self._left = True
+
     @property
     def done(self) -> bool:
         """True when every sample has its solution."""
@@ -206,7 +214,7 @@ class Session:
                 "this pipeline's loop steps more than once at a timestep, so that no step of the whole is there to choose; "
                 "call it without genrun"
             )
-        begins_elsewhere = not self.is_open and _is_another(timestep, self.scheduler.timesteps[self.window.start])
+        begins_elsewhere = not self.is_open and is_another(timestep, self.scheduler.timesteps[self.window.start])
         if begins_elsewhere or self.index != self.evaluations:
             raise RefusedError(
                 "this pipeline's loop does not go over `scheduler.timesteps`, so that no solver can choose its next step; "
@@ -257,12 +265,12 @@ class Session:
             )
         if not x.is_floating_point():
             raise RefusedError(f"this pipeline samples {x.dtype} tokens, not latents; call it without genrun")
-        self._check_begin()
+        check_begin(self.scheduler, self.window)
         leading = self.scheduler.real[0] if isinstance(self.scheduler, JoinedScheduler) else self.scheduler
         self.levels = noise_levels(leading).within(self.window)
         self.replay = Replay(self.scheduler, x, output, generator, arguments, self.window, self.by_step)
         for lane in self._lanes(x, output, generator, arguments):
-            run = self.solver.solve(lane)
+            run = guarded(self.solver.solve(lane))
             self.rows.append(Row(lane, run, next(run), lane.x_start))
         self.exchange.begin(output, len(self.rows) * self.solver.workers)
         self._share_out()
@@ -273,20 +281,11 @@ class Session:
         elif self.manager is not None:
             self.manager.discard()
 
-    def _check_begin(self) -> None:
-        """Refuse a grid whose first two steps share a timestep: a scheduler that looks its place up begins at the second."""
-        timesteps = self.scheduler.timesteps[self.window.start : self.window.stop]
-        if len(timesteps) > 1 and timesteps[0] == timesteps[1] and getattr(self.scheduler, "begin_index", 0) is None:
-            raise RefusedError(
-                f"{type(self.scheduler).__name__} has the timestep {float(timesteps[0]):g} for the first two of "
-                f"{len(timesteps)} steps and would leave out the first; take fewer steps, or a smaller shift"
-            )
-
     def _lanes(self, x: Latents, output: Output, generator: Generators, arguments: dict[str, Any]) -> list[Lane]:
         """Make a problem for each sample; one with a generator of its own is stepped apart, so that its noise is its own."""
         assert self.replay is not None
         rows = range(x.shape[0])
-        if not (self.replay.stochastic and isinstance(generator, list) and len(generator) == len(rows) > 1):
+        if not (self.replay.stochastic and isinstance(generator, list) and len({*generator}) == len(rows) > 1):
             return [Lane(self.replay, self.levels, x, row) for row in rows]
         parts = [(x[row : row + 1], output[row : row + 1], generator[row]) for row in rows]
         lanes = []

@@ -30,8 +30,8 @@ from genrun.adapters.scheduler.joined import (
     value_differs,
 )
 from genrun.adapters.scheduler.kept import CarriedOver, Kept, frame_of
-from genrun.adapters.scheduler.noise import Generators, moved
-from genrun.adapters.scheduler.replay import OLD_PREDICTION
+from genrun.adapters.scheduler.noise import Generators, State, moved, states_of
+from genrun.adapters.scheduler.replay import FOLLOWED
 from genrun.adapters.scheduler.rows import OnRound
 from genrun.adapters.scheduler.session import Session
 from genrun.adapters.scheduler.timesteps import TimestepTable, taken
@@ -174,7 +174,9 @@ class TimeParallelScheduler:
     def _begin(self) -> Session:
         if self._session is not None and self._session.kept is not None:
             self._session.kept.end()
-        kept = None if isinstance(self._solver, Sequential) or self._pipe is None else Kept(self._pipe)
+        caches = self._manager is not None and self._manager.cache is not None
+        unseen = isinstance(self._solver, Sequential) or self._pipe is None
+        kept = None if unseen else Kept(self._pipe, caches=caches)
         return Session(self._real, self._solver, self._exchange, self._on_round, self._manager, kept)
 
     def _entered(self) -> Session:
@@ -257,8 +259,7 @@ class TimeParallelScheduler:
         noise = self.generator if given.get("generator") is None else given["generator"]
         outputs, samples = pack([part.output for part in parts]), pack([part.sample for part in parts])
         values = unpack(session.answer(outputs, samples, noise, {}, given.get("timestep")), joined.returned)
-        if session.done:
-            self._finished = session
+        self._after_step(session, given.get("generator"))
         if session.kept is not None:
             session.kept.keep(values[len(schedulers) :])
         return values[: len(schedulers)]
@@ -274,13 +275,16 @@ class TimeParallelScheduler:
         kept = self._kept_after(part)
         if kept:
             if arguments or session.by_step:
-                raise RefusedError(_KEPT_WITH_ARGUMENTS)
+                raise RefusedError(
+                    "this pipeline keeps something from step to step, and gives its scheduler arguments beside; use solver "
+                    "sequential"
+                )
             latents, others = self._answer_parts([self._real], [part, *kept], given)[0], ()
         else:
             latents = session.answer(part.output, part.sample, noise, arguments, given.get("timestep"))
             others = session.others
+        self._after_step(session, generator)
         if session.done:
-            self._finished = session
             self._end_loop(session, [self._holding(part.sample)], [latents])
         if return_dict:
             return Stepped(prev_sample=latents, pred_original_sample=others[0] if others else None)
@@ -329,10 +333,7 @@ class TimeParallelScheduler:
 
     def _check_loop(self, session: Session) -> None:
         """Check that what the loop does between two steps depends on the point in work alone. Raises RefusedError."""
-        given = self.generator if isinstance(self.generator, list) else [self.generator]
-        states = [each.get_state() for each in given if each is not None]
-        drew = session.states is not None and moved(session.states, states)
-        session.states = states
+        drew = session.states is not None and moved(session.states, self._states())
         if drew and (session.is_stochastic or not isinstance(self._solver, Sequential)):
             raise RefusedError(
                 "this pipeline draws noise in its loop beside the scheduler's, so that a step's depends on the steps taken "
@@ -343,6 +344,18 @@ class TimeParallelScheduler:
                 "this pipeline changes its latents after a step by that step's timestep, and a solver goes on to another "
                 "point; use solver sequential"
             )
+
+    def _after_step(self, session: Session, generator: Generators) -> None:
+        """Note what the loop is given to draw from, which the last step leaves as the plain loop's would."""
+        if session.done:
+            assert session.replay is not None
+            session.replay.leave_noise(generator)
+            self._finished = session
+        session.states = self._states()
+
+    def _states(self) -> State:
+        # Ranks may be threads, which share torch's global generator.
+        return [] if self.generator is None and self._exchange.size > 1 else states_of(self.generator)
 
     def _note_by_step(self, session: Session, given: dict[str, Any]) -> None:
         differing = [name for name, value in given.items() if value_differs(self._real.step, name, value)]
@@ -378,25 +391,9 @@ class TimeParallelScheduler:
         return 0 if self._session is None else self._session.evaluations
 
 
-_KEPT_WITH_ARGUMENTS = (
-    "this pipeline keeps something from step to step, and gives its scheduler arguments beside; use solver sequential"
+OWN = (
+    {"_manager", "_real", "_solver", "_exchange", "_on_round", "_on_sampled", "_session", "_finished", "_copies"}
+    | {"_parts", "_held", "_promised", "_pipe", "_looked_ahead", "_stepped"}
+    | {"blends_by_time", "looks_ahead", "generator"}
 )
-
-
-OWN = frozenset(
-    (
-        "_manager",
-        "_real",
-        "_solver",
-        "_exchange",
-        "_on_round",
-        "_on_sampled",
-        "generator",
-        "blends_by_time",
-        "looks_ahead",
-        "_stepped",
-    )
-) | frozenset(("_session", "_finished", "_copies", "_parts", "_promised", "_pipe", "_held", "_looked_ahead"))
 """Attributes that are not the real scheduler's."""
-FOLLOWED = ("model_output", "timestep", "sample", "eta", "generator", OLD_PREDICTION, "timestep_back")
-"""Arguments of `step` that are known of every step; what else the loop gives belongs to the evaluation before it."""

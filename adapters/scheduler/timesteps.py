@@ -8,19 +8,20 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from threading import Lock
 from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from genrun.adapters.checkpoint.diffusers_source import PARSING
+
 if TYPE_CHECKING:
     from genrun.adapters.scheduler.session import Session
 
-PARSING = Lock()
-"""Python 3.11 can build one syntax tree at a time: two threads fail with a SystemError."""
 GetSession = Callable[[], "Session"]
+SAME_TIME = 0.01
+"""Relative: bfloat16, in which some pipelines hold a timestep, rounds by up to 1/256."""
 
 
 class TimestepTable(Tensor):
@@ -88,8 +89,14 @@ class TimestepTable(Tensor):
             session.look_at(window, place)
             yield place - self._window.start, plain[place - self._window.start]
         while session.is_open and not session.done:
-            place = session.look_again()
+            place, before = session.look_again(), session.evaluations
             yield place - window.start, plain[place - window.start]
+            if session.evaluations == before:
+                session.stop()
+                yield from (
+                    (later - window.start, plain[later - window.start]) for later in range(place + 1, window.stop)
+                )
+                return
         session.leave()
 
 
@@ -137,6 +144,12 @@ def taken(now: Mapping[str, Any], before: Mapping[str, Tensor], stepped: Tensor)
     """Return what the loop has made of a step's result: of the variables that held the last state, the one that is new."""
     new = [now[name] for name, old in before.items() if isinstance(now.get(name), Tensor) and now[name] is not old]
     return stepped if any(each is stepped for each in new) else new[0] if new else None
+
+
+def is_another(timestep: Any, first: Any) -> bool:
+    """Return whether a timestep given to `step` is a number other than the grid's."""
+    given = timestep.item() if isinstance(timestep, Tensor) and timestep.numel() == 1 else timestep
+    return isinstance(given, int | float) and abs(given - float(first)) > SAME_TIME * max(1.0, abs(given))
 
 
 def class_of(value: Any, *rest: Any) -> Any:

@@ -46,7 +46,9 @@ _KINDS = {
 _REMEDIES = {
     OUT_OF_MEMORY: "Try model.offload: model (or group, sequential), fewer pixels or frames, model.dtype: bfloat16, or a "
     "larger device; genrun plan JOB --memory says what fits.",
-    "non_finite": "Use model.dtype: float32 or bfloat16 instead of float16, or another solver; then genrun retry.",
+    "non_finite": "So does the plain pipeline: submit the job with model.dtype: float32 or bfloat16 where it is float16, or "
+    "with another scheduler, guidance_scale or number of steps.",
+    "RefusedError": "Change the job as the message says, and submit it again.",
     "solver": "See the log for the solver's message; solver: sequential always works.",
     OUT_OF_VAE: "The latents are saved: genrun decode tries again, on a larger device or an idle one. Or sample with "
     "model.offload: model, or fewer pixels or frames.",

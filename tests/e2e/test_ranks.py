@@ -54,6 +54,7 @@ def test_a_rank_that_fails_in_its_first_evaluation_stops_the_others_too(found: l
 
 def test_non_finite_values_on_one_rank_are_the_same_error_on_all(found: list[dict[str, Any]]) -> None:
     assert [rank["nan"] for rank in found] == ["NonFiniteError"] * 4
+    assert [rank["nan guess"] for rank in found] == ["nothing"] * 4
 
 
 def test_the_group_works_on_after_failures(found: list[dict[str, Any]]) -> None:

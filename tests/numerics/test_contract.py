@@ -151,6 +151,21 @@ def test_non_finite_output_names_step_and_round(solver: str, bad: float) -> None
     assert f"step 1 in round {len(recorder.rounds)}" in str(caught.value)
 
 
+@pytest.mark.parametrize("solver", PARALLEL)
+@pytest.mark.parametrize("spoilt", [1, 4])
+def test_a_guess_that_cannot_be_evaluated_is_stepped_up_to(solver: str, spoilt: int) -> None:
+    problem, denoise = flow(), mixture()
+    recorder = Recorder(problem, denoise)
+
+    def evaluate(points: Any) -> list[Tensor]:
+        outputs = recorder(points)
+        beyond = len(recorder.rounds) >= spoilt
+        return [o * float("inf") if beyond and k else o for k, o in enumerate(outputs)]
+
+    solution = solve(problem, evaluate, solver, **EXACT)
+    assert torch.equal(solution.x, reference(problem, denoise))
+
+
 @pytest.mark.parametrize("solver", registry.names())
 def test_states_are_float32(solver: str) -> None:
     problem = flow()

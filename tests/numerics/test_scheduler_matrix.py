@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import deque
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -81,6 +85,41 @@ def test_the_global_noise_is_left_as_it_was() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+GENERATORS: dict[str, Callable[[], Any]] = {
+    "one": lambda: seeded(4),
+    "two": lambda: [seeded(4), seeded(9)],
+    "one-twice": lambda: [seeded(4)] * 2,
+    "global": lambda: None,
+}
+
+
+@pytest.mark.parametrize("given", GENERATORS)
+@pytest.mark.parametrize("name", ["ddpm", "euler-ancestral", "ddim"])
+def test_calls_in_a_row_draw_on_from_where_the_last_has_left_their_generator(name: str, given: str) -> None:
+    loop = TinyLoop(MATRIX[name]())
+
+    def calls() -> Tensor:
+        generator = GENERATORS[given]()
+        torch.manual_seed(6)
+        return torch.cat([loop(generator=generator, batch=2), loop(generator=generator, batch=2)])
+
+    with torch.random.fork_rng(devices=[]):
+        plain = calls()
+        for solver, options in SOLVERS.items():
+            with genrun.parallelize(loop, solver, **options):
+                assert torch.equal(calls(), plain), solver
+
+
+def test_noise_of_torch_that_a_loop_draws_beside_its_steps_is_found_too() -> None:
+    class Noisy(TinyLoop):
+        def model(self, x: Tensor, t: Any) -> Tensor:
+            return super().model(x, t) + torch.randn(x.shape)
+
+    loop = Noisy(df.DDPMScheduler())
+    with genrun.parallelize(loop, "sequential"), pytest.raises(RefusedError, match="draws noise in its loop"):
+        loop()
+
+
 @pytest.mark.parametrize("passes_generator", [True, False], ids=["passed", "kept"])
 @pytest.mark.parametrize("name", ["ddpm", "flow-lcm", "kdpm2-ancestral", "sa-solver"])
 def test_a_sample_of_a_batch_has_the_noise_that_it_has_alone(name: str, *, passes_generator: bool) -> None:
@@ -102,6 +141,76 @@ def test_noise_levels_turn_outputs_into_predictions_and_back(name: str) -> None:
     for index in range(steps):
         again = levels.from_x0(index, x, levels.predict_x0(index, x, output))
         assert torch.allclose(again, output, rtol=1e-3, atol=1e-3), index
+
+
+@pytest.mark.parametrize("steps", [7, 12])
+@pytest.mark.parametrize("workers", [2, 4])
+def test_an_error_of_a_stage_is_weighed_by_what_it_does_to_the_step(workers: int, steps: int) -> None:
+    """Heun's last step goes by half of the output at the least noise level, where a held prediction says most of it."""
+    loop, call = TinyLoop(df.FlowMatchHeunDiscreteScheduler()), {"num_inference_steps": steps, "generator": None}
+    start = torch.randn(1, 3, 4, 4, generator=seeded(3))
+    plain = loop(**call, latents=start)
+    with genrun.parallelize(loop, "collocation", workers=workers) as run:
+        assert float((loop(**call, latents=start) - plain).square().mean().sqrt()) < 0.05
+    assert run.solution.rounds < 2 * steps - 1
+
+
+class Remembering(df.FlowMatchEulerDiscreteScheduler):
+    """A scheduler of one's own that averages outputs, each in a memory of another kind."""
+
+    kind = "deque"
+
+    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
+        super().set_timesteps(*args, **kwargs)
+        self.kept: Any = {"deque": deque(maxlen=2), "nested": [[]], "array": np.zeros(1), "object": SimpleNamespace()}[
+            self.kind
+        ]
+
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor, *, return_dict: bool = True) -> Any:
+        kept, last = self.kept, model_output
+        if self.kind == "array":
+            kept += 1
+            last = model_output * float(kept[0]) / 8
+        elif self.kind == "object":
+            last, kept.last = getattr(kept, "last", last), model_output
+        else:
+            outputs = kept if self.kind == "deque" else kept[0]
+            outputs.append(model_output)
+            last = outputs[max(0, len(outputs) - 2)]
+        return super().step(0.7 * model_output + 0.3 * last, timestep, sample, return_dict=return_dict)
+
+
+@pytest.mark.parametrize("kind", ["deque", "nested", "array", "object"])
+def test_a_memory_of_any_kind_goes_with_its_step(kind: str) -> None:
+    scheduler = Remembering(shift=2.0)
+    scheduler.kind = kind
+    loop = TinyLoop(scheduler)
+    plain = loop(generator=seeded(3))
+    for solver, options in SOLVERS.items():
+        with genrun.parallelize(loop, solver, **options):
+            assert torch.equal(loop(generator=seeded(3)), plain), solver
+
+
+class Casting(TinyLoop):
+    """A model of one dtype, and latents of another."""
+
+    def model(self, x: Tensor, t: Any) -> Tensor:
+        return super().model(x.bfloat16(), t)
+
+
+@pytest.mark.parametrize("between", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["ddim", "pndm", "cogvideox-dpm", "heun", "dpm-2m", "euler"])
+def test_what_a_step_returns_follows_what_a_loop_casts_its_latents_to(name: str, between: torch.dtype) -> None:
+    loop = Casting(MATRIX[name]())
+    loop.between = between
+    for start in (torch.bfloat16, torch.float32):
+        call: dict[str, Any] = {"latents": torch.randn(1, 3, 4, 4, generator=seeded(3)).to(start)}
+        plain = loop(**call, generator=seeded(4))
+        for solver, options in SOLVERS.items():
+            with genrun.parallelize(loop, solver, **options):
+                made = loop(**call, generator=seeded(4))
+            assert made.dtype == plain.dtype
+            assert torch.equal(made, plain), (solver, start)
 
 
 def test_a_loop_sees_what_the_real_scheduler_has_and_nothing_else() -> None:
@@ -139,6 +248,14 @@ def test_a_trailing_grid_with_one_step_too_many_is_refused_before_sampling() -> 
     message = r"makes 62 steps of 61, the last at t = -1.* nearest that work are 60 and 62"
     with genrun.parallelize(loop, "sequential"), pytest.raises(RefusedError, match=message):
         loop(num_inference_steps=61)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_grid_without_numbers_is_refused_before_sampling() -> None:
+    loop = TinyLoop(df.FlowMatchEulerDiscreteScheduler(shift_terminal=0.1))
+    message = r"no numbers \(NaN\) for 1 steps.* take more steps, or leave out shift_terminal$"
+    with genrun.parallelize(loop, "sequential"), pytest.raises(RefusedError, match=message):
+        loop(num_inference_steps=1)
 
 
 def test_a_grid_that_begins_twice_at_one_timestep_is_refused_before_sampling() -> None:

@@ -158,6 +158,8 @@ class TinyLoop:
     """
 
     _progress_bar_config: Mapping[str, Any] = {"disable": True}
+    between: torch.dtype | None = None
+    """To which latents are cast between two steps."""
 
     def __init__(self, scheduler: Any, *, passes_generator: bool = True, grid: Mapping[str, Any] | None = None) -> None:
         self.scheduler, self.passes_generator, self.grid = scheduler, passes_generator, grid or {}
@@ -183,6 +185,7 @@ class TinyLoop:
                 back = t
             else:
                 x = self.scheduler.step(output, t, x, **extra, return_dict=False)[0]
+            x = x if self.between is None else x.to(self.between)
         return x
 
     def model(self, x: Tensor, t: Any) -> Tensor:

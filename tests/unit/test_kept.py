@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -14,8 +16,8 @@ from genrun.adapters.checkpoint.diffusers_source import Loops
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler import kept
 from genrun.adapters.scheduler.changes import Casts
-from tests.tiny import build, generator
-from tests.tiny.loops import EACH_WAY, MATRIX, STEPS, Tiny, on_ranks
+from tests.tiny import build, generator, latents_of
+from tests.tiny.loops import EACH_WAY, MATRIX, STEPS, Tiny, df, on_ranks
 from tests.unit.test_loops import STEPS_OF_MODELS, arguments, check_exact
 
 
@@ -210,6 +212,80 @@ def test_casts_survive_as_a_number(held: torch.dtype | None, given: torch.dtype)
     assert Casts.of_number(casts.as_number()) == casts
 
 
+class Extrapolating(Tiny):
+    """A loop of one's own that keeps the last output in a variable."""
+
+    def __call__(self) -> Tensor:
+        sched = self.scheduler
+        sched.set_timesteps(STEPS)
+        x, last = torch.ones(1, 3, 4, 4), None
+        for t in sched.timesteps:
+            output = self.model(x, t)
+            moved = output if last is None else 1.5 * output - 0.5 * last
+            last = output
+            x = sched.step(moved, t, x).prev_sample
+        return x
+
+
+TYPED = """
+class Typed(Extrapolating):
+    def __call__(self):
+        self.scheduler.set_timesteps(8)
+        x = torch.ones(1, 3, 4, 4)
+        for t in self.scheduler.timesteps:
+            x = self.scheduler.step(self.model(x, t), t, x).prev_sample
+        return x
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"), [(False, "takes `last` over from one step"), (True, "not there to read")]
+)
+def test_a_class_of_ones_own_is_read_as_those_of_diffusers_are(message: str, *, typed: bool) -> None:
+    there: dict[str, Any] = {**globals()}
+    if typed:
+        exec(TYPED, there)
+    pipe = there["Typed" if typed else "Extrapolating"](MATRIX["flow-euler"]())
+    plain = pipe()
+    with genrun.parallelize(pipe, "sequential"):
+        assert torch.equal(pipe(), plain)
+    with pytest.raises(RefusedError, match=message), genrun.parallelize(pipe, "ropa"):
+        pipe()
+
+
+def patched(pipe: Any) -> None:
+    """Count evaluations in the model, and answer every third with the output before, as TeaCache is put in."""
+    plain = type(pipe.transformer)
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.count += 1
+        if self.count % 3:
+            self.kept = plain.forward(self, *args, **kwargs)
+        return self.kept
+
+    pipe.transformer.__class__ = type(plain.__name__, (plain,), {"forward": forward})
+    pipe.transformer.count = 0
+
+
+def cached(pipe: Any) -> None:
+    pipe.transformer.enable_cache(df.FirstBlockCacheConfig(threshold=0.3))
+
+
+@pytest.mark.parametrize(
+    ("put_in", "message"), [(patched, "keeps transformer.count"), (cached, "transformer has a cache")]
+)
+def test_a_cache_that_is_not_genruns_is_for_sequential_alone(put_in: Callable[[Any], None], message: str) -> None:
+    plain = build("flux")
+    put_in(plain)
+    expected = latents_of(plain(**arguments("flux")))
+    for solver in ("sequential", "ropa"):
+        pipe = build("flux")
+        put_in(pipe)
+        refusal = nullcontext() if solver == "sequential" else pytest.raises(RefusedError, match=message)
+        with refusal, genrun.parallelize(pipe, solver):
+            assert torch.equal(latents_of(pipe(**arguments("flux"))), expected)
+
+
 def test_a_callback_sees_each_step_of_sequential_and_is_refused_elsewhere() -> None:
     pipe, seen = build("sd3"), []
 
@@ -223,3 +299,31 @@ def test_a_callback_sees_each_step_of_sequential_and_is_refused_elsewhere() -> N
     refusal = pytest.raises(RefusedError, match=r"callback_on_step_end .* use solver sequential")
     with genrun.parallelize(pipe, "ropa"), refusal:
         pipe(**call())
+
+
+@pytest.mark.parametrize("last", [0, 3])
+def test_a_pipeline_that_a_callback_interrupts_ends_with_the_state_that_it_has(last: int) -> None:
+    pipe, seen = build("sd3"), []
+
+    def interrupt(pipe: Any, step: int, _: Any, kept: dict[str, Tensor]) -> dict[str, Tensor]:
+        seen.append(step)
+        pipe._interrupt = step == last
+        return kept
+
+    check_exact(pipe, partial(arguments, "sd3", callback_on_step_end=interrupt), {"sequential": {}})
+    assert seen == [*range(last + 1)] * 2
+
+
+def test_a_pipeline_that_is_interrupted_at_a_guess_is_refused() -> None:
+    """From another thread, or a hook: a callback is refused before."""
+    pipe = build("sd3")
+
+    def interrupt(*_: Any) -> None:
+        pipe._interrupt = True
+
+    with genrun.parallelize(pipe, "ropa"), pytest.raises(RefusedError, match="interrupted before step"):
+        handle = pipe.transformer.register_forward_hook(interrupt)
+        try:
+            pipe(**arguments("sd3"))
+        finally:
+            handle.remove()

@@ -217,16 +217,16 @@ def test_a_loop_that_hides_its_timesteps_is_refused_and_followed_by_sequential()
 class Pair(Tiny):
     """A loop that steps sound beside a picture, and the picture but for its first channel."""
 
-    def __call__(self) -> Tensor:
-        second = copy.deepcopy(self.scheduler)
+    def __call__(self, drawn: Any = None) -> Tensor:
+        second, noise = copy.deepcopy(self.scheduler), {} if drawn is None else {"generator": drawn}
         second.set_timesteps(STEPS)
         self.scheduler.set_timesteps(STEPS)
         x, sound = torch.randn(2, 3, 4, 4, generator=generator(1)), torch.randn(2, 5, generator=generator(2))
         for t in self.scheduler.timesteps:
             output, heard = self.model(x, t) + sound.mean() * 0.1, torch.tanh(sound * 0.5) + x.mean()
-            moved = self.scheduler.step(output[:, 1:], t, x[:, 1:], return_dict=False)[0]
+            moved = self.scheduler.step(output[:, 1:], t, x[:, 1:], **noise, return_dict=False)[0]
             x = torch.cat([x[:, :1], moved], dim=1)
-            sound = second.step(heard, t, sound).prev_sample
+            sound = second.step(heard, t, sound, **noise).prev_sample
         return torch.cat([x.flatten(1), sound], dim=1)
 
 
@@ -242,6 +242,14 @@ def test_a_second_scheduler_is_stepped_with_the_first(name: str) -> None:
         assert run.solution.rounds <= STEPS
 
 
+def test_two_schedulers_draw_from_a_generator_of_each_sample() -> None:
+    pipe, generators = Pair(MATRIX["ddpm"]()), lambda: [generator(3), generator(4)]
+    plain = pipe(generators())
+    for solver, options in EXACT.items():
+        with genrun.parallelize(pipe, solver, **options):
+            assert torch.equal(pipe(generators()), plain), solver
+
+
 def test_copies_that_step_apart_are_refused() -> None:
     class Apart(Tiny):
         def __call__(self) -> Tensor:
@@ -255,7 +263,7 @@ def test_copies_that_step_apart_are_refused() -> None:
 
 
 def test_an_error_between_two_schedulers_leaves_torch_as_it_was() -> None:
-    class Failing(Pair):
+    class Failing(Tiny):
         def __call__(self) -> Tensor:
             _ = copy.deepcopy(self.scheduler)
             self.scheduler.set_timesteps(STEPS)

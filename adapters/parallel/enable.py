@@ -11,14 +11,12 @@ from genrun.adapters.parallel.support import refusals
 from genrun.adapters.pipeline.denoisers import COMPONENTS
 
 
-def enable_parallelism(pipe: Any, slot: Slot | None) -> None:
+def enable_parallelism(pipe: Any, slot: Slot) -> None:
     """Have a freshly loaded pipeline evaluate its denoisers on all ranks of the slot; every rank of it calls this alike.
 
     Raises:
         RefusedError: this pipeline, or this device, cannot; the message names what and why.
     """
-    if slot is None:
-        return
     if slot.backend == "xfuser":
         from genrun.adapters.parallel import xfuser
 

@@ -26,6 +26,8 @@ OTHER_GRIDS = (
 MOST = 10**6
 """More steps than any model is trained on: a config file that says more is not believed."""
 
+SAME_TIME = 0.01
+"""Relative: bfloat16, in which some pipelines hold a timestep, rounds by up to 1/256."""
 TOKENS = ("Amused", "BlockRefinement", "DiscreteDDIM", "EntropyBound", "VQDiffusion")
 """Schedulers of tokens, by the beginnings of their names."""
 
@@ -205,6 +207,12 @@ def check_begin(scheduler: Any, window: range) -> None:
             f"{type(scheduler).__name__} has the timestep {float(timesteps[0]):g} for the first two of "
             f"{len(timesteps)} steps and would leave out the first; take fewer steps, or a smaller shift"
         )
+
+
+def is_another(timestep: Any, first: Any) -> bool:
+    """Return whether a timestep given to `step` is a number other than the grid's."""
+    given = timestep.item() if hasattr(timestep, "numel") and timestep.numel() == 1 else timestep
+    return isinstance(given, int | float) and abs(given - float(first)) > SAME_TIME * max(1.0, abs(given))
 
 
 def _grid_options(scheduler: Description) -> str:

@@ -10,8 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genrun.adapters.scheduler.changes import Blends, Casts
-from genrun.adapters.scheduler.memory import Memory, copied, recall, remember, tensors_in, versions
+from genrun.adapters.scheduler.between_steps import (
+    Blends,
+    Casts,
+    Memory,
+    copied,
+    recall,
+    remember,
+    tensors_in,
+    versions,
+)
 from genrun.adapters.scheduler.noise import Generators, Noise, NoiseLevels, State, moved
 from genrun.adapters.shapes import Latents, Output, Sample, SampleOutput
 from genrun.solvers.contract import History

@@ -14,14 +14,13 @@ from torch import Tensor
 from genrun.adapters.caches.manager import CacheManager
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, Notes
-from genrun.adapters.scheduler.changes import Casts, casts_between
-from genrun.adapters.scheduler.compatibility import check_begin
+from genrun.adapters.scheduler.between_steps import Casts, casts_between
+from genrun.adapters.scheduler.compatibility import check_begin, is_another
 from genrun.adapters.scheduler.joined import JoinedScheduler
 from genrun.adapters.scheduler.kept import Kept
 from genrun.adapters.scheduler.noise import Generators, NoiseLevels, noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
 from genrun.adapters.scheduler.rows import CallProgress, Evaluation, OnRound, Row, places, x0_of
-from genrun.adapters.scheduler.timesteps import is_another
 from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows, Sample
 from genrun.solvers.contract import Solution, Solver, guarded
 from genrun.solvers.sequential import Sequential

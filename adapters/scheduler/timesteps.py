@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from genrun.adapters.scheduler.session import Session
 
 GetSession = Callable[[], "Session"]
-SAME_TIME = 0.01
-"""Relative: bfloat16, in which some pipelines hold a timestep, rounds by up to 1/256."""
 
 
 class TimestepTable(Tensor):
@@ -144,12 +142,6 @@ def taken(now: Mapping[str, Any], before: Mapping[str, Tensor], stepped: Tensor)
     """Return what the loop has made of a step's result: of the variables that held the last state, the one that is new."""
     new = [now[name] for name, old in before.items() if isinstance(now.get(name), Tensor) and now[name] is not old]
     return stepped if any(each is stepped for each in new) else new[0] if new else None
-
-
-def is_another(timestep: Any, first: Any) -> bool:
-    """Return whether a timestep given to `step` is a number other than the grid's."""
-    given = timestep.item() if isinstance(timestep, Tensor) and timestep.numel() == 1 else timestep
-    return isinstance(given, int | float) and abs(given - float(first)) > SAME_TIME * max(1.0, abs(given))
 
 
 def class_of(value: Any, *rest: Any) -> Any:

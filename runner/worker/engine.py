@@ -306,8 +306,6 @@ class Engine:
             raise
 
     def _ready(self, item: WorkItem, adapter: Adapter) -> Any:
-        from genrun.adapters.parallel.enable import enable_parallelism
-
         if self._model is None or self._base_of(item) != self._base_of(item, self._model):
             self._forget()
         if item.model != self._model:
@@ -324,7 +322,10 @@ class Engine:
             self._stage.run(item)
         if self._pipe is None:
             self._pipe = self._load(item, adapter)
-            enable_parallelism(self._pipe, self._team.slot)
+            if self._team.slot is not None:
+                from genrun.adapters.parallel.enable import enable_parallelism
+
+                enable_parallelism(self._pipe, self._team.slot)
         elif item.model != self._model:
             from genrun.adapters.pipeline.parts import put_loras
 

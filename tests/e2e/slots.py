@@ -131,8 +131,9 @@ def guidance(family: str, dtype: torch.dtype, slot: Slot, points: Any) -> dict[s
 def cached(family: str, slot: Slot, cache: dict[str, Any]) -> dict[str, Any]:
     """One rank's latents under a cache against those of cfg 2 x ulysses 2, and the blocks that either left out."""
     found, pipe = [], build(family)
-    for shared in (None, slot):
-        enable_parallelism(pipe, shared)
+    for is_shared in (False, True):
+        if is_shared:
+            enable_parallelism(pipe, slot)
         with genrun.parallelize(pipe, "paradigms", cache=cache, workers=4, tolerance=0.05) as run:
             latents = latents_of(pipe(**call_kwargs(family))).float()
         found.append((latents, run.solution))

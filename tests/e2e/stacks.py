@@ -119,7 +119,8 @@ def a_ring_of_cpus() -> Iterator[None]:
 def equipped(family: str, axis: str, slots: Mapping[str, Slot]) -> Any:
     """A pipeline on two ranks."""
     pipe = build(family.removesuffix(" embedded"))
-    enable_parallelism(pipe, slots.get(axis))
+    if axis in slots:
+        enable_parallelism(pipe, slots[axis])
     return pipe
 
 

@@ -15,7 +15,7 @@ import genrun
 from genrun.adapters.checkpoint.diffusers_source import Loops
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler import kept
-from genrun.adapters.scheduler.changes import Casts
+from genrun.adapters.scheduler.between_steps import Casts
 from tests.tiny import build, generator, latents_of
 from tests.tiny.loops import EACH_WAY, MATRIX, STEPS, Tiny, df, on_ranks
 from tests.unit.test_loops import STEPS_OF_MODELS, arguments, check_exact

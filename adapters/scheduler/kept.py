@@ -117,7 +117,9 @@ class ModelWatch:
         """Look after an evaluation; return True once all is known. Raises RefusedError where the models keep something."""
         before, self._before = self._before, dict(self._attributes())
         # What is new comes of a model's first evaluation: that of a second one at lower noise (Wan 2.2).
-        name = next((name for name, value in self._before.items() if (before or {}).get(name, value) != value), None)
+        name = next(
+            (name for name, now in self._before.items() if before and _is_other(before.get(name, now), now)), None
+        )
         if name is not None:
             raise RefusedError(
                 f"this pipeline's model keeps {name} from evaluation to evaluation, and a solver takes steps out of order; "
@@ -130,9 +132,16 @@ class ModelWatch:
             for path, layer in model.named_modules(prefix=part):
                 for key, value in vars(layer).items():
                     if isinstance(value, Tensor):
-                        yield f"{path}.{key}", (id(value), 0 if value.is_inference() else value._version)
+                        yield f"{path}.{key}", (value, 0 if value.is_inference() else value._version)
                     elif type(value) in (int, float):
                         yield f"{path}.{key}", (value, 0)
+
+
+def _is_other(before: tuple[Any, int], now: tuple[Any, int]) -> bool:
+    """Return whether an attribute holds another tensor, one that was changed in place, or another number."""
+    if before[0] is now[0]:
+        return before[1] != now[1]
+    return isinstance(before[0], Tensor) or isinstance(now[0], Tensor) or before[0] != now[0]
 
 
 class Kept:

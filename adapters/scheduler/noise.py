@@ -149,9 +149,9 @@ K_DIFFUSION = ("EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "LMSDi
 EDM = ("EDM", "CosineDPM")
 """Schedulers whose state is x0 + sigma noise, and whose model is preconditioned (Karras et al., 2022)."""
 
-
 LEAST = 2.0**-24
 """Least square of a signal level."""
+
 PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction", "inverse_flow")
 
 

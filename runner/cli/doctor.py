@@ -201,10 +201,10 @@ def packages() -> list[Finding]:
         return [
             Finding(
                 "packages",
-                False,
-                "genrun itself is not installed, so that its needs are not known",
-                "pip install .",
-                False,
+                ok=False,
+                found="genrun itself is not installed, so that its needs are not known",
+                fix="pip install .",
+                needed=False,
             )
         ]
     findings, count = list[Finding](), 0

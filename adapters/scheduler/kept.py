@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ DEPTH = 4
 """Attributes of attributes that are looked through: a guider's buffer's tensor in a list is the fourth."""
 FOREIGN = ("torch", "transformers", "tokenizers", "numpy", "PIL", "tqdm", "builtins", "functools", "genrun")
 """Packages whose objects keep nothing of a trajectory."""
+OF_LAYERS = frozenset({bool, str, type(None), dict, OrderedDict, list, tuple, set})
+"""Most attributes of a layer, told from tensors and numbers at a tenth of what `isinstance` takes for a Tensor."""
 ABSENT = object()
 
 
@@ -111,37 +114,41 @@ class ModelWatch:
     def __init__(self, pipe: Any) -> None:
         parts = getattr(pipe, "components", {}).items()
         self._models = {name: part for name, part in parts if isinstance(part, torch.nn.Module)}
-        self._before: dict[str, tuple[Any, int]] | None = None
+        self._before: dict[tuple[str, torch.nn.Module], dict[str, Any]] | None = None
 
     def check(self) -> bool:
         """Look after an evaluation; return True once all is known. Raises RefusedError where the models keep something."""
-        before, self._before = self._before, dict(self._attributes())
-        # What is new comes of a model's first evaluation: that of a second one at lower noise (Wan 2.2).
-        name = next(
-            (name for name, now in self._before.items() if before and _is_other(before.get(name, now), now)), None
-        )
-        if name is not None:
-            raise RefusedError(
-                f"this pipeline's model keeps {name} from evaluation to evaluation, and a solver takes steps out of order; "
-                "take out what was patched into it and use genrun's cache, or use solver sequential"
-            )
+        before, self._before = self._before, self._attributes()
+        for (part, layer), now in self._before.items() if before else ():
+            # What is new comes of a model's first evaluation: that of a second one at lower noise (Wan 2.2).
+            was = (before or {}).get((part, layer), now)
+            name = next((name for name in now if name in was and _is_other(was[name], now[name])), None)
+            if name is not None:
+                path = next(path for path, each in self._models[part].named_modules(prefix=part) if each is layer)
+                raise RefusedError(
+                    f"this pipeline's model keeps {path}.{name} from evaluation to evaluation, and a solver takes steps out of "
+                    "order; take out what was patched into it and use genrun's cache, or use solver sequential"
+                )
         return before is not None
 
-    def _attributes(self) -> Iterator[tuple[str, tuple[Any, int]]]:
-        for part, model in self._models.items():
-            for path, layer in model.named_modules(prefix=part):
-                for key, value in vars(layer).items():
-                    if isinstance(value, Tensor):
-                        yield f"{path}.{key}", (value, 0 if value.is_inference() else value._version)
-                    elif type(value) in (int, float):
-                        yield f"{path}.{key}", (value, 0)
+    def _attributes(self) -> dict[tuple[str, torch.nn.Module], dict[str, Any]]:
+        """Return the tensors and numbers among the attributes of each layer: with a tensor, how often it was changed."""
+        return {
+            (part, layer): {
+                name: (value, 0 if value.is_inference() else value._version) if isinstance(value, Tensor) else value
+                for name, value in vars(layer).items()
+                if type(value) not in OF_LAYERS and isinstance(value, Tensor | int | float)
+            }
+            for part, model in self._models.items()
+            for layer in model.modules()
+        }
 
 
-def _is_other(before: tuple[Any, int], now: tuple[Any, int]) -> bool:
+def _is_other(before: Any, now: Any) -> bool:
     """Return whether an attribute holds another tensor, one that was changed in place, or another number."""
-    if before[0] is now[0]:
-        return before[1] != now[1]
-    return isinstance(before[0], Tensor) or isinstance(now[0], Tensor) or before[0] != now[0]
+    if isinstance(before, tuple) and isinstance(now, tuple):
+        return before[0] is not now[0] or before[1] != now[1]
+    return isinstance(before, tuple) or isinstance(now, tuple) or before != now
 
 
 class Kept:

@@ -29,6 +29,16 @@ settings.register_profile("genrun", derandomize=True, deadline=None)
 settings.load_profile("genrun")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave parameters that `unit_part` does not name to the end-to-end part."""
+    for item in items:
+        given: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+        for marker in item.iter_markers("unit_part"):
+            if any(name in given and given[name] not in values for name, values in marker.kwargs.items()):
+                item.add_marker("e2e")
+
+
 def pytest_collection_finish() -> None:
     """Keep what lives to the end out of all searches for garbage."""
     gc.collect()

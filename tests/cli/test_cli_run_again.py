@@ -15,6 +15,8 @@ from tests.cli.conftest import Genrun, last_json
 from tests.fakes import faults
 from tests.fakes.worker import picture
 
+pytestmark = pytest.mark.e2e
+
 WriteJob = Callable[..., dict[str, Any]]
 PROMPTS = ["a cat", "a dog", "a bird"]
 

@@ -28,6 +28,26 @@ SOLVERS: dict[str, dict[str, Any]] = {
     "collocation": {"workers": 3, "exact": True, "tolerance": 0.0},
     "chords": {"workers": 3, "tolerance": 0.0},
 }
+EACH_KIND = [
+    "cogvideox-dpm",
+    "ddim",
+    "ddim-thresholding",
+    "ddpm-learned",
+    "deis-flow",
+    "dpm-2m",
+    "dpm-single-sde",
+    "edm-dpm-sde",
+    "euler-ancestral",
+    "flow-euler",
+    "flow-heun",
+    "heun",
+    "ipndm",
+    "pndm",
+    "sa-solver",
+    "tcd",
+    "unipc",
+]
+"""One of each class that steps in a way of its own."""
 BROWNIAN = {"CosineDPMSolverMultistepScheduler", "DPMSolverSDEScheduler"}
 """Classes that need torchsde."""
 
@@ -42,6 +62,7 @@ def sampled(name: str, solver: str, seed: int = 3, *, passes_generator: bool = T
         return loop(**{"generator": seeded(seed), **call})
 
 
+@pytest.mark.unit_part(name=EACH_KIND)
 @pytest.mark.parametrize("name", MATRIX)
 def test_solvers_at_tolerance_zero_are_the_plain_loop(name: str) -> None:
     plain = TinyLoop(MATRIX[name]())(generator=seeded(3))
@@ -198,6 +219,7 @@ class Casting(TinyLoop):
         return super().model(x.bfloat16(), t)
 
 
+@pytest.mark.unit_part(name=["heun", "euler"])
 @pytest.mark.parametrize("between", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", ["ddim", "pndm", "cogvideox-dpm", "heun", "dpm-2m", "euler"])
 def test_what_a_step_returns_follows_what_a_loop_casts_its_latents_to(name: str, between: torch.dtype) -> None:

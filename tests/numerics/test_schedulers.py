@@ -18,6 +18,8 @@ from tests.tiny.schedulers import SCHEDULERS, build_scheduler
 
 PARALLEL = tuple(name for name in registry.names() if name != "sequential")
 EVERY = tuple(name for names in SCHEDULERS.values() for name in names)
+EACH_KIND = ("ddim", "heun", "unipc", "ddpm", "flow-euler")
+"""Of one step, of stages, with a memory, with noise, and on another grid."""
 SEED = 3
 DENOISE = mixture()
 
@@ -60,6 +62,7 @@ def lane(name: str, num_steps: int) -> Lane:
     return Lane(replay, noise_levels(scheduler), x_start, 0)
 
 
+@pytest.mark.unit_part(scheduler=EACH_KIND)
 @pytest.mark.parametrize("scheduler", EVERY)
 @pytest.mark.parametrize("solver", PARALLEL)
 def test_every_solver_is_exact_on_every_scheduler(solver: str, scheduler: str) -> None:
@@ -77,6 +80,7 @@ def test_solvers_are_exact_on_a_thousand_steps_of_ddpm(solver: str) -> None:
     assert torch.equal(solution.x, plain("ddpm", 1000))
 
 
+@pytest.mark.unit_part(scheduler=EACH_KIND)
 @pytest.mark.parametrize("scheduler", EVERY)
 @pytest.mark.parametrize("solver", ["paradigms", "ropa", "chords", "srds"])
 def test_every_kind_of_solver_saves_rounds_on_every_scheduler(solver: str, scheduler: str) -> None:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from genrun.solvers import registry
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +20,7 @@ def python(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.e2e
 def test_every_call_of_every_solver_has_the_shapes_and_dtypes_of_its_signature() -> None:
     lines = [line.split() for line in python("-m", "tests.numerics.checked").splitlines()]
     assert {name.rpartition(".")[2] for kind, *rest in lines if kind == "module" for name in rest} == MODULES

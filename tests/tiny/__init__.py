@@ -126,6 +126,8 @@ _CHUNKED: Mapping[str, _Recipe] = {
 }
 
 FAMILIES: tuple[str, ...] = tuple(_RECIPES)
+OF_EACH_LOOP = ("sd2", "flux", "wan21", "cogvideox_dpm", "hunyuanvideo15", "ltx2", "ddpm")
+"""U-Net and transformer, pictures and clips, guidance in one call and in two, a guider, sound, and no prompt at all."""
 WITH_PICTURE: tuple[str, ...] = tuple(_CONDITIONED)
 """Those that start from a picture, which `call_kwargs` draws."""
 CHUNKED: tuple[str, ...] = tuple(_CHUNKED)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tests.tiny import (
     FAMILIES,
+    OF_EACH_LOOP,
     SCHEDULERS,
     build,
     build_scheduler_variants,
@@ -19,6 +20,7 @@ from tests.tiny import (
     latents_of,
 )
 
+pytestmark = pytest.mark.unit_part(family=OF_EACH_LOOP)
 WITH_TEXT = [family for family in FAMILIES if family != "ddpm"]
 GUIDANCE = ("true_cfg_scale", "guidance_scale")
 VISIBLE = 1e-3

@@ -83,6 +83,7 @@ def way(kind: str) -> tuple[str, dict[str, Any]]:
     return ("sequential", {}) if ordered else ("paradigms", {"workers": 4, "tolerance": 0.02})
 
 
+@pytest.mark.unit_part(family=["flux", "cogvideox_ddim"])
 @pytest.mark.parametrize("family", FAMILIES.values())
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_saves_blocks_and_leaves_the_model_as_it_was(kind: str, family: str) -> None:

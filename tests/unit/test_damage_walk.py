@@ -219,6 +219,7 @@ def test_the_list_of_nights(stage: Stage, damage: Damage) -> None:
 Spoil = Callable[[dict[str, object]], object]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     "spoil",
     [

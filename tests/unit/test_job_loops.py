@@ -20,15 +20,15 @@ from genrun.adapters.sampling import generate
 from genrun.adapters.sampling.generate import _run_loop
 from genrun.adapters.sampling.parallelize import left_as_found
 from genrun.solvers import registry
-from tests.tiny import CHUNKED, FAMILIES, WITH_PICTURE, build, call_kwargs, generator, latents_of
+from tests.tiny import CHUNKED, FAMILIES, OF_EACH_LOOP, WITH_PICTURE, build, call_kwargs, generator, latents_of
 from tests.tiny.loops import EACH_WAY, EXACT, FEW, MATRIX, STEPS, Tiny
 from tests.unit.test_loops import FROM_PICTURE, INPAINTING, Pair, arguments, other
-from tests.unit.test_model_families import SLOW
 
 df: Any = import_module("diffusers")
 KINDS = {**INPAINTING, "StableDiffusion3Img2ImgPipeline": FROM_PICTURE["StableDiffusion3Img2ImgPipeline"]}
 
 
+@pytest.mark.unit_part(dtype=[torch.bfloat16])
 @pytest.mark.parametrize("solver", ["sequential", "paradigms"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", KINDS)
@@ -220,9 +220,8 @@ def in_turn(pipe: Any, first: dict[str, Any], between: dict[str, Any], solver: s
     return [torch.cat([each.flatten() for each in one]) for one in found]
 
 
-@pytest.mark.parametrize(
-    "family", [pytest.param(each, marks=[pytest.mark.e2e] * (each in SLOW)) for each in (*FAMILIES, *WITH_PICTURE)]
-)
+@pytest.mark.unit_part(family=[*OF_EACH_LOOP, "wan22", "ltx2_i2v"])
+@pytest.mark.parametrize("family", [*FAMILIES, *WITH_PICTURE])
 def test_an_item_is_the_same_whatever_was_sampled_before_it(family: str) -> None:
     call = {**call_kwargs(family), "num_inference_steps": 2, "seed": 3}
     between = {**call, "num_inference_steps": 3, "seed": 9}

@@ -139,6 +139,7 @@ def test_the_momentum_of_a_guider_steps_with_the_latents(guider: str) -> None:
     check_exact(pipe, lambda: arguments("hunyuanvideo15"))
 
 
+@pytest.mark.unit_part(name=["ddim", "unipc-flow", "heun"])
 @pytest.mark.parametrize("name", ["flow-euler", "dpm-2m", "ddim", "unipc-flow", "heun", "euler-ancestral"])
 @pytest.mark.parametrize(("begin", "end"), [(0, None), (4, None), (0, 6), (2, 7), (-5, None)])
 def test_any_window_is_followed_with_its_counter(name: str, begin: int, end: int | None) -> None:

@@ -32,7 +32,7 @@ from genrun.runner.memory.estimate import (
     shape_of,
 )
 from genrun.runner.memory.weights import Component, components
-from tests.tiny import FAMILIES, build, call_kwargs
+from tests.tiny import FAMILIES, OF_EACH_LOOP, build, call_kwargs
 from tests.tiny.checkpoints import save
 
 AUTO = Adapter("auto", "any")
@@ -50,6 +50,7 @@ def held_bytes(model: nn.Module) -> int:
     return sum(each.numel() * each.element_size() for each in storages.values())
 
 
+@pytest.mark.unit_part(family=OF_EACH_LOOP)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights_are_told_to_the_byte(family: str, root: Path) -> None:
     found = {part.name: part for part in components(save(family, root), LoadOptions("float32"))}

@@ -101,9 +101,8 @@ def test_models_of_one_class_are_told_apart_by_what_their_index_says() -> None:
     assert chosen("x", Parts("CogVideoXImageToVideoPipeline", denoiser_config={"patch_size_t": None})) is None
 
 
-@pytest.mark.parametrize(
-    "family", [pytest.param(each, marks=[pytest.mark.e2e] * (each in SLOW)) for each in (*WITH_PICTURE, "ltx2")]
-)
+@pytest.mark.unit_part(family=["flux_kontext", "wan21_i2v", "ltx2"])
+@pytest.mark.parametrize("family", [*WITH_PICTURE, "ltx2"])
 def test_solvers_are_exact_from_a_picture_and_with_sound(family: str) -> None:
     pipe = build(family)
 

@@ -50,6 +50,7 @@ def latents(family: str, kind: str, how: str) -> tuple[Tensor, float]:
     return found, run.solution.blocks
 
 
+@pytest.mark.unit_part(family=["flux"], how=["model"])
 @pytest.mark.parametrize("how", ["model", "sequential", "group"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", ["flux", "wan21"])

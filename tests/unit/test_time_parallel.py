@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import genrun
-from tests.tiny import FAMILIES, SCHEDULERS, build, build_scheduler, call_kwargs, generator, latents_of
+from tests.tiny import FAMILIES, OF_EACH_LOOP, SCHEDULERS, build, build_scheduler, call_kwargs, generator, latents_of
 from tests.tiny.loops import EACH_WAY, EXACT, FEW
 
 
@@ -28,6 +28,7 @@ def sampled(pipe: Any, solver: str, options: dict[str, Any], **call: Any) -> tup
         pytest.param(torch.bfloat16, EXACT, id="bfloat16", marks=pytest.mark.e2e),
     ],
 )
+@pytest.mark.unit_part(family=OF_EACH_LOOP)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_solvers_at_tolerance_zero_differ_by_exactly_zero(
     family: str, dtype: torch.dtype, solvers: dict[str, dict[str, Any]]

@@ -20,6 +20,8 @@ PARSING = Lock()
 IN_LOOP = (ast.For, ast.While)
 OTHER_STEPS = re.compile(r"step_(correct|pred)|undo_step")
 """Methods of schedulers that change latents and are not the step that a solver takes."""
+MAY_STEP = re.compile(r"step.*|.*_pipe")
+"""Names in the code of a method that steps a scheduler, or calls a pipeline."""
 DELEGATES = "leaves the steps to other pipelines that it calls"
 """Why a pipeline without a loop of its own has no step to choose."""
 
@@ -93,7 +95,7 @@ def loops_of_type(plain: type) -> Loops | None:
     found = _loops_of({**({} if extended is None else methods(extended)), **read})
     found, unread = found or Loops(steps=True, several=False, repeats=()), [name for name in own if name not in read]
     # Where steps of one's own fall apart is seen when they do.
-    apart = "" if "__call__" in own else found.apart
+    apart = "" if "__call__" in own and found.apart != DELEGATES else found.apart
     return replace(found, apart=apart, unread=next(iter(unread), ""))
 
 
@@ -102,7 +104,7 @@ def _own_methods(plain: type) -> dict[str, FunctionType]:
     found: dict[str, FunctionType] = {}
     for name, member in ((name, member) for base in plain.__mro__ for name, member in vars(base).items()):
         method = inspect.unwrap(member) if isinstance(member, FunctionType) else None
-        if isinstance(method, FunctionType) and any(each.startswith("step") for each in method.__code__.co_names):
+        if isinstance(method, FunctionType) and any(map(MAY_STEP.fullmatch, method.__code__.co_names)):
             found.setdefault(name, method)
     return {name: each for name, each in found.items() if not each.__module__.startswith("diffusers.")}
 

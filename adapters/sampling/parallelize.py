@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
 from typing import Any
@@ -14,7 +14,7 @@ from torch import nn
 from genrun.adapters.caches import registry as caches
 from genrun.adapters.caches.contract import Cache
 from genrun.adapters.caches.manager import CacheManager
-from genrun.adapters.checkpoint.diffusers_source import loops_of_type
+from genrun.adapters.checkpoint.diffusers_source import DELEGATES, loops_of_type
 from genrun.adapters.errors import RefusedError
 from genrun.adapters.parallel.exchange import Exchange, ExchangeError, LocalExchange
 from genrun.adapters.scheduler.kept import keeps
@@ -70,7 +70,8 @@ def parallelize(
         print(run.solution.rounds)
 
     Args:
-        pipe: any diffusers pipeline with a scheduler; it is not modified, and left as it was.
+        pipe: any diffusers pipeline with a scheduler; it is not modified, and left as it was. Of one that leaves its steps
+            to others, such as a prior and a decoder, each of those is sampled so, and the run is that of the last.
         solver: a name of `genrun.solvers.registry.names()`, or a solver.
         cache: a name of `genrun.adapters.caches.registry.names()`, a name and options as in a job file
             ({"kind": "first_block", "threshold": 0.1}), or a cache.
@@ -87,6 +88,12 @@ def parallelize(
     """
     if not isinstance(solver, str) and options:
         raise TypeError(f"{', '.join(options)}: options of a solver that is given by name; this one has its own.")
+    if parts := called_by(pipe):
+        told = {"exchange": exchange, "on_round": on_round, "on_sampled": on_sampled}
+        with ExitStack() as stack:
+            runs = [stack.enter_context(parallelize(part, solver, cache=cache, **told, **options)) for part in parts]
+            yield runs[-1]
+        return
     exchange = exchange or LocalExchange()
     chosen = _solver(solver, exchange.size, options) if isinstance(solver, str) else solver
     check_pipeline(pipe)
@@ -190,6 +197,14 @@ def left_as_found(pipe: Any) -> Iterator[None]:
         for part, before in held:
             vars(part).clear()
             vars(part).update(before)
+
+
+def called_by(pipe: Any) -> list[Any]:
+    """Return the pipelines that a combined one leaves its steps to, in the order in which it holds them."""
+    loops = loops_of_type(type(pipe))
+    if loops is None or loops.apart != DELEGATES:
+        return []
+    return [each for name, each in vars(pipe).items() if name.endswith("_pipe")]
 
 
 def check_call(arguments: Mapping[str, Any], solver: Solver) -> None:

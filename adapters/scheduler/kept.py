@@ -126,8 +126,8 @@ class ModelWatch:
             if name is not None:
                 path = next(path for path, each in self._models[part].named_modules(prefix=part) if each is layer)
                 raise RefusedError(
-                    f"this pipeline's model keeps {path}.{name} from evaluation to evaluation, and a solver takes steps out of "
-                    "order; take out what was patched into it and use genrun's cache, or use solver sequential"
+                    f"this pipeline's model keeps {path}.{name} from evaluation to evaluation, and a solver takes steps out "
+                    "of order; take out what was patched into it and use genrun's cache, or use solver sequential"
                 )
         return before is not None
 

@@ -202,6 +202,26 @@ def test_several_loops_in_a_call_are_all_followed() -> None:
         assert run.solution.fronts[-1] == STEPS
 
 
+class Combined:
+    """A pipeline that leaves its steps to two others, as Kandinsky's and Stable Cascade's do."""
+
+    def __init__(self, prior: Loop, decoder: Loop) -> None:
+        self.prior_pipe, self.decoder_pipe, self.scheduler = prior, decoder, decoder.scheduler
+
+    def __call__(self) -> Tensor:
+        return self.prior_pipe() + self.decoder_pipe(repeats=2)
+
+
+def test_pipelines_that_another_leaves_its_steps_to_are_all_followed() -> None:
+    pipe = Combined(Loop(MATRIX["flow-euler"]()), Loop(MATRIX["dpm-2m"]()))
+    plain = pipe()
+    for solver, options in EACH_WAY.items():
+        with genrun.parallelize(pipe, solver, **options) as run:
+            assert torch.equal(pipe(), plain), solver
+        assert run.solution.fronts[-1] == STEPS
+    assert type(pipe.prior_pipe) is type(pipe.decoder_pipe) is Loop
+
+
 def test_a_loop_that_hides_its_timesteps_is_refused_and_followed_by_sequential() -> None:
     class Hiding(Loop):
         shown = staticmethod(lambda timesteps: timesteps.tolist())

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from genrun.adapters.caches.contract import refusal
-from genrun.adapters.checkpoint.diffusers_source import loops_of
+from genrun.adapters.checkpoint.diffusers_source import DELEGATES, loops_of
 from genrun.adapters.checkpoint.index import components_of, index_of, listed
 from genrun.adapters.checkpoint.integrity import check_index
 from genrun.adapters.checkpoint.pipeline_classes import call_parameters, missing_package, package_of_processor
@@ -123,7 +123,12 @@ def check_loops(cell: Draft) -> Iterator[JobProblem]:
         yield cell.root.problem(("model", "checkpoint"), f"{message}: call the pipeline without genrun.")
     elif loops.apart:
         message = f"{cell.pipeline} {loops.apart}, so that no step of the whole is there to choose"
-        yield cell.root.problem(("model", "checkpoint"), f"{message}: call the pipeline without genrun.")
+        remedy = (
+            "in Python genrun.parallelize follows them"
+            if loops.apart == DELEGATES
+            else "call the pipeline without genrun"
+        )
+        yield cell.root.problem(("model", "checkpoint"), f"{message}: {remedy}.")
 
 
 FIELDS = ("guidance_scale", "height", "width", "num_frames", "negative_prompt")

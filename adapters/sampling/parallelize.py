@@ -15,7 +15,7 @@ from genrun.adapters.caches import registry as caches
 from genrun.adapters.caches.contract import Cache
 from genrun.adapters.caches.manager import CacheManager
 from genrun.adapters.checkpoint.diffusers_source import DELEGATES, loops_of_type
-from genrun.adapters.errors import RefusedError
+from genrun.adapters.errors import CacheError, RefusedError
 from genrun.adapters.parallel.exchange import Exchange, ExchangeError, LocalExchange
 from genrun.adapters.scheduler.kept import keeps
 from genrun.adapters.scheduler.rows import CallProgress, OnRound
@@ -89,6 +89,10 @@ def parallelize(
     if not isinstance(solver, str) and options:
         raise TypeError(f"{', '.join(options)}: options of a solver that is given by name; this one has its own.")
     if parts := called_by(pipe):
+        if cache is not None:
+            raise CacheError(
+                f"{type(pipe).__name__} {DELEGATES}, which may share a model: put the cache on one of them alone"
+            )
         told = {"exchange": exchange, "on_round": on_round, "on_sampled": on_sampled}
         with ExitStack() as stack:
             runs = [stack.enter_context(parallelize(part, solver, cache=cache, **told, **options)) for part in parts]

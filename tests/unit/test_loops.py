@@ -16,7 +16,7 @@ from torch import Tensor
 
 import genrun
 from genrun.adapters.checkpoint.diffusers_source import Loops
-from genrun.adapters.errors import RefusedError
+from genrun.adapters.errors import CacheError, RefusedError
 from genrun.adapters.sampling import parallelize
 from genrun.adapters.scheduler.timesteps import TimestepTable
 from tests.tiny import build, build_scheduler, call_kwargs, generator, latents_of
@@ -220,6 +220,8 @@ def test_pipelines_that_another_leaves_its_steps_to_are_all_followed() -> None:
             assert torch.equal(pipe(), plain), solver
         assert run.solution.fronts[-1] == STEPS
     assert type(pipe.prior_pipe) is type(pipe.decoder_pipe) is Loop
+    with pytest.raises(CacheError, match="on one of them alone"), genrun.parallelize(pipe, cache="first_block"):
+        pass
 
 
 def test_a_loop_that_hides_its_timesteps_is_refused_and_followed_by_sequential() -> None:

@@ -256,10 +256,8 @@ class CacheManager:
         place, at = self._place, (moment.evaluation, moment.index)
         if at != self._last:
             if place.in_order and self._last[0] < moment.evaluation and moment.index <= self._last[1]:
-                raise CacheError(
-                    f"the solver went from step {self._last[1]} to {moment.index}, and a cache over steps needs order: "
-                    "leave cache out, or use more than one worker"
-                )
+                # The solver takes steps back (collocation, a gap that was too long): what they left is of no other state.
+                self._forget(())
             self._last, self._calls = at, 0
         place.index, place.num_steps, place.timestep = moment.index, moment.num_steps, moment.timestep
         place.branch = self._branch or f"call{self._calls}"

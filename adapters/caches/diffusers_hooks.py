@@ -6,12 +6,12 @@ all calls of the model: cond and uncond would then read each other's. Those are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from diffusers.hooks.context_parallel import ContextParallelGatherHook, ContextParallelSplitHook
-from diffusers.hooks.first_block_cache import FBCHeadBlockHook
+from diffusers.hooks.first_block_cache import FBCBlockHook, FBCHeadBlockHook
 from diffusers.hooks.hooks import CacheContext, HookRegistry, ModelHook, StateManager
 from torch import Tensor
 from torch.nn import Module
@@ -32,10 +32,17 @@ class HookedStates:
         model: the root that hooks were registered under.
         names: of the hooks.
         prepare: told a state and the place before every call, to say where on the trajectory it is.
+        detached: called when the hooks are removed.
     """
 
-    def __init__(self, model: Module, names: Sequence[str], prepare: Prepare | None = None) -> None:
-        self._model, self._names, self._prepare = model, names, prepare
+    def __init__(
+        self,
+        model: Module,
+        names: Sequence[str],
+        prepare: Prepare | None = None,
+        detached: Callable[[], None] | None = None,
+    ) -> None:
+        self._model, self._names, self._prepare, self._detached = model, names, prepare, detached
         hooks: list[Any] = list(hooks_of(model, names))
         managers = (value for hook in hooks for value in vars(hook).values() if isinstance(value, StateManager))
         self._managers: list[StateManager] = list(dict.fromkeys(managers))
@@ -73,6 +80,8 @@ class HookedStates:
         for name in self._names:
             registry.remove_hook(name, recurse=True)
         registry.invalidate_child_registries_cache()
+        if self._detached is not None:
+            self._detached()
 
 
 @contextmanager
@@ -107,24 +116,50 @@ def hooks_of(model: Module, names: Collection[str]) -> Iterator[Any]:
             yield from (hook for name, hook in registry.hooks.items() if name in names)
 
 
-class SharedHead(FBCHeadBlockHook):
-    """The hook of the first block, which decides by the residual of all tokens and both halves of the batch."""
+class Head(FBCHeadBlockHook):
+    """The hook of the first block, where a call may leave out the last one (SD3's skip-layer guidance)."""
+
+    def _should_compute_remaining_blocks(self, hidden_states_residual: Tensor) -> bool:
+        unknown = self.state_manager.get_state().tail_block_residuals is None
+        return unknown or super()._should_compute_remaining_blocks(hidden_states_residual)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class SharedHead(Head):
+    """The same, which decides by the residual of all tokens and both halves of the batch."""
 
     sharing: Sharing
 
     def _should_compute_remaining_blocks(self, hidden_states_residual: Tensor) -> bool:
-        before = self.state_manager.get_state().head_block_residual
-        if before is None:
+        state = self.state_manager.get_state()
+        before = state.head_block_residual
+        if before is None or state.tail_block_residuals is None:
             return True
         change, size = self.sharing.means((hidden_states_residual - before).abs(), before.abs())
         return (change / size).item() > self.threshold
 
 
-def decide_together(hook: FBCHeadBlockHook, sharing: Sharing) -> None:
-    """Have a hook that diffusers has made decide with the other ranks; one rank alone keeps diffusers' own."""
-    if sharing.call is not None:
-        hook.__class__ = SharedHead
-        hook.sharing = sharing  # pyright: ignore[reportAttributeAccessIssue]
+class Follower(FBCBlockHook):
+    """The hook of another block, where a call may leave out the first one: its residual is then of no use."""
+
+    @property
+    def is_tail(self) -> bool:
+        """Whether the block ends what the first one began."""
+        return vars(self)["is_tail"] and self.state_manager.get_state().head_block_output is not None
+
+
+def fit_to_calls(heads: Iterable[Any], followers: Iterable[Any], sharing: Sharing) -> None:
+    """Have hooks of diffusers' first block cache see what a call leaves out, and decide with other ranks.
+
+    Args:
+        heads: hooks of first blocks.
+        followers: hooks of the others.
+        sharing: of the calls among ranks.
+    """
+    for hook in heads:
+        hook.__class__ = Head if sharing.call is None else SharedHead
+        hook.sharing = sharing
+    for hook in followers:
+        hook.__class__ = Follower
 
 
 class TextEnd(ModelHook):

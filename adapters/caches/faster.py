@@ -66,7 +66,7 @@ class Faster:
         )
         from diffusers.utils.logging import get_logger
 
-        from genrun.adapters.caches.diffusers_hooks import HookedStates
+        from genrun.adapters.caches.diffusers_hooks import HookedStates, hooks_of
 
         config = FasterCacheConfig(
             spatial_attention_block_skip_range=self.attention,
@@ -92,4 +92,14 @@ class Faster:
             if isinstance(state, FasterCacheBlockState) and state.cache is None:
                 state.iteration = self.attention
 
-        return HookedStates(model, (_FASTER_CACHE_DENOISER_HOOK, _FASTER_CACHE_BLOCK_HOOK), compute_first)
+        names = (_FASTER_CACHE_DENOISER_HOOK, _FASTER_CACHE_BLOCK_HOOK)
+        hooks = list(hooks_of(model, names)) if type(model).__name__ in BATCHED else []
+
+        def has_halves(_: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            """Split no call of one row alone: one without guidance, or SD3's of the layers that are left."""
+            latents = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+            for hook in hooks:
+                hook.is_guidance_distilled = len(latents) < 2
+
+        told = model.register_forward_pre_hook(has_halves, with_kwargs=True)
+        return HookedStates(model, names, compute_first, told.remove)

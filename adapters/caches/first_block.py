@@ -55,7 +55,7 @@ class FirstBlock:
             TEXT_END_HOOK,
             HookedStates,
             beneath_split,
-            decide_together,
+            fit_to_calls,
             hooks_of,
             pass_text_on,
         )
@@ -64,6 +64,6 @@ class FirstBlock:
         with beneath_split(model):
             pass_text_on(model)
             apply_first_block_cache(model, FirstBlockCacheConfig(threshold=self.threshold or ALWAYS))
-        for hook in hooks_of(model, (_FBC_LEADER_BLOCK_HOOK,)):
-            decide_together(hook, sharing_of(model))
+        heads, followers = (hooks_of(model, (name,)) for name in (_FBC_LEADER_BLOCK_HOOK, _FBC_BLOCK_HOOK))
+        fit_to_calls(heads, followers, sharing_of(model))
         return HookedStates(model, (_FBC_LEADER_BLOCK_HOOK, _FBC_BLOCK_HOOK, TEXT_END_HOOK))

@@ -105,6 +105,9 @@ def _tensor(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output[0]
 
 
+APART = "apart"
+"""Context of a model call that is not of the pipeline under the solver: it begins anew each time, and computes all."""
+
 ROUNDS_KEPT = 2
 """Points remembered at a time, in rounds of K points each: this round's and the last one's."""
 
@@ -175,8 +178,12 @@ class CacheManager:
         return set[str]().union(*(states.contexts() for states in self._states))
 
     @contextmanager
-    def attached(self, now: Callable[[], CurrentEvaluation]) -> Iterator[None]:
-        """Attach the cache to the pipeline's transformers, inside a with block."""
+    def attached(self, now: Callable[[], CurrentEvaluation | None]) -> Iterator[None]:
+        """Attach the cache to the pipeline's transformers, inside a with block.
+
+        Args:
+            now: the current evaluation; None outside a call of the pipeline, when another calls a model that it shares.
+        """
         with ExitStack() as stack:
             for model in self._models:
                 meter = BlockMeter(model, None if self.cache is None else lambda: self._place.branch)
@@ -234,7 +241,9 @@ class CacheManager:
             if reason is not None:
                 raise CacheError(f"{type(pipe).__name__}: {reason}")
 
-    def _attach(self, cache: Cache, model: nn.Module, now: Callable[[], CurrentEvaluation], stack: ExitStack) -> None:
+    def _attach(
+        self, cache: Cache, model: nn.Module, now: Callable[[], CurrentEvaluation | None], stack: ExitStack
+    ) -> None:
         states = cache.attach(model, self._place)
         stack.callback(states.detach)
         self._states.append(states)
@@ -243,7 +252,13 @@ class CacheManager:
         drift = Drift(getattr(cache, "drift", None))
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._arrive(now())
+            moment = now()
+            if moment is None:
+                self._place.index, self._place.branch, self._place.context = 0, APART, APART
+                states.keep(states.contexts() - {APART})
+                states.select(self._place)
+                return
+            self._arrive(moment)
             if not self._place.in_order:
                 latents = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
                 drift.check(states, self._place.context, latents)
@@ -256,10 +271,8 @@ class CacheManager:
         place, at = self._place, (moment.evaluation, moment.index)
         if at != self._last:
             if place.in_order and self._last[0] < moment.evaluation and moment.index <= self._last[1]:
-                raise CacheError(
-                    f"the solver went from step {self._last[1]} to {moment.index}, and a cache over steps needs order: "
-                    "leave cache out, or use more than one worker"
-                )
+                # The solver takes steps back (collocation, a gap that was too long): what they left is of no other state.
+                self._forget(())
             self._last, self._calls = at, 0
         place.index, place.num_steps, place.timestep = moment.index, moment.num_steps, moment.timestep
         place.branch = self._branch or f"call{self._calls}"

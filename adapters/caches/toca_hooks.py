@@ -230,6 +230,8 @@ class _BlockHooks:
 class _Attention(ModelHook):
     """An attention layer, remembered whole."""
 
+    remembers = True
+
     def __init__(self, owner: _BlockHooks, name: str, layer: nn.Module) -> None:
         super().__init__()
         self.owner, self.name = owner, name
@@ -266,6 +268,8 @@ class _Attention(ModelHook):
 
 class _FeedForward(ModelHook):
     """A layer that treats every token alone: `ff`, `ffn`, or `proj_out` of a block of one stream."""
+
+    remembers = True
 
     def __init__(self, owner: _BlockHooks, name: str) -> None:
         super().__init__()

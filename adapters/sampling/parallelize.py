@@ -27,6 +27,9 @@ from genrun.solvers import registry
 from genrun.solvers.contract import Solution, Solver
 from genrun.solvers.sequential import Sequential
 
+MARK = "_under_genrun"
+"""Class attribute of a pipeline while it is under a solver."""
+
 CALLBACKS = ("callback_on_step_end", "callback")
 """Arguments of a pipeline's call that see its latents after each step."""
 
@@ -83,7 +86,8 @@ def parallelize(
 
     Raises:
         TypeError: the solver has no such option.
-        RefusedError: the pipeline, or a call of it, carries something from one step to the next that is not its latents.
+        RefusedError: the pipeline, or a call of it, carries something from one step to the next that is not its latents; or
+            it is under a solver already.
         CacheError: the cache cannot be used on this pipeline, or with this solver.
     """
     if not isinstance(solver, str) and options:
@@ -101,8 +105,8 @@ def parallelize(
     exchange = exchange or LocalExchange()
     chosen = _solver(solver, exchange.size, options) if isinstance(solver, str) else solver
     check_pipeline(pipe)
-    check_state(pipe, chosen)
     manager = CacheManager(_cache(cache), pipe, chosen)
+    check_state(pipe, chosen, caches=manager.cache is not None)
     real, plain = pipe.scheduler, type(pipe)
     bar = StepsBar(getattr(pipe, "_progress_bar_config", {}), hidden=exchange.rank > 0)
 
@@ -115,10 +119,10 @@ def parallelize(
     scheduler.blends_by_time = uses_time_after_step(plain)
     loops = loops_of_type(plain)
     scheduler.looks_ahead = loops is not None and loops.looks_ahead
-    pipe.__class__ = _under_solver(plain, scheduler, exchange, bar)
+    pipe.__class__ = _under_solver(pipe, scheduler, exchange, bar)
     with put_scheduler(pipe, scheduler):
         try:
-            with manager.attached(lambda: scheduler.current):
+            with manager.attached(lambda: scheduler.current if scheduler.is_called else None):
                 yield ParallelRun(scheduler, manager)
         finally:
             pipe.__class__ = plain
@@ -149,8 +153,9 @@ def put_scheduler(pipe: Any, scheduler: Any) -> Iterator[None]:
         object.__setattr__(pipe, "scheduler", real)
 
 
-def _under_solver(plain: type, scheduler: TimeParallelScheduler, exchange: Exchange, bar: StepsBar) -> type:
+def _under_solver(pipe: Any, scheduler: TimeParallelScheduler, exchange: Exchange, bar: StepsBar) -> type:
     """Subclass a pipeline's class with our bar, and a call that refuses what cannot be and tells other ranks of errors."""
+    plain, real = type(pipe), pipe.scheduler
     signature = inspect.signature(plain.__call__)
     counting = with_counting(plain)
     followed: Any = counting.pop("__call__", plain.__call__)
@@ -175,8 +180,25 @@ def _under_solver(plain: type, scheduler: TimeParallelScheduler, exchange: Excha
     def progress_bar(self: Any, iterable: Any = None, total: int | None = None, **_: Any) -> StepsBar:
         return bar(iterable, total)
 
-    members = {**counting, "__call__": call, "progress_bar": progress_bar, "__module__": plain.__module__}
-    return type(plain.__name__, (plain,), members)
+    def components(self: Any) -> dict[str, Any]:
+        """Return what another pipeline is made of: the plain scheduler, too."""
+        return {**super(under, self).components, "scheduler": real}
+
+    def as_plain(self: Any, _: Any) -> Any:
+        """Copy as the plain pipeline: the solver is this one's, and ends with the with block."""
+        return object.__new__, (plain,), {**vars(self), "scheduler": real}
+
+    members = {
+        **counting,
+        "__call__": call,
+        "progress_bar": progress_bar,
+        "components": property(components),
+        "__reduce_ex__": as_plain,
+        "__module__": plain.__module__,
+        MARK: True,
+    }
+    under: Any = type(plain.__name__, (plain,), members)
+    return under
 
 
 @contextmanager
@@ -222,7 +244,16 @@ def check_call(arguments: Mapping[str, Any], solver: Solver) -> None:
 
 
 def check_pipeline(pipe: Any) -> None:
-    """Refuse a pipeline that samples nothing, or takes no step of the whole of its latents. Raises RefusedError."""
+    """Refuse a pipeline that samples nothing, takes no step of the whole of its latents, or is under a solver already.
+
+    Raises:
+        RefusedError: it is one of these.
+    """
+    if getattr(type(pipe), MARK, False):
+        raise RefusedError(
+            f"{type(pipe).__name__} is under a solver already, of a genrun.parallelize that has not ended; leave that block "
+            "first"
+        )
     if getattr(pipe, "scheduler", None) is None:
         raise RefusedError(
             f"{type(pipe).__name__} has no scheduler, so that there is nothing to sample; call it without genrun"
@@ -234,22 +265,32 @@ def check_pipeline(pipe: Any) -> None:
         )
 
 
-def check_state(pipe: Any, solver: Solver) -> None:
+def check_state(pipe: Any, solver: Solver, *, caches: bool = False) -> None:
     """Refuse what may carry something from one step to the next unseen, where steps are not taken in order.
 
+    Args:
+        pipe: the pipeline.
+        solver: what it is to be sampled with.
+        caches: whether a cache is to be put on it, which would work on what another one hands out.
+
     Raises:
-        RefusedError: a loop whose source is not there to read; a cache that is not genrun's.
+        RefusedError: a loop whose source is not there to read; another cache.
     """
-    if isinstance(solver, Sequential):
+    if isinstance(solver, Sequential) and not caches:
         return
     loops = loops_of_type(type(pipe))
-    if loops is not None and loops.unread:
+    if loops is not None and loops.unread and not isinstance(solver, Sequential):
         raise RefusedError(
             f"the source of {type(pipe).__name__}.{loops.unread} is not there to read, so that what its loop carries from "
             "step to step is not known; define it in a file, or use solver sequential"
         )
     models = {name: each for name, each in getattr(pipe, "components", {}).items() if isinstance(each, nn.Module)}
     cached = next((name for name, model in models.items() if any(map(remembers, model.modules()))), None)
+    if cached is not None and caches:
+        raise RefusedError(
+            f"{cached} has a cache in use already, its own or that of another pipeline under genrun which shares it; "
+            "disable that one, or leave cache out"
+        )
     if cached is not None:
         raise RefusedError(
             f"{cached} has a cache of its own in use, which computes a step from what another has left, and a solver takes "
@@ -258,10 +299,11 @@ def check_state(pipe: Any, solver: Solver) -> None:
 
 
 def remembers(layer: nn.Module) -> bool:
-    """Return whether a cache of diffusers or cache-dit is at work on a layer."""
+    """Return whether a cache of diffusers, cache-dit or genrun is at work on a layer."""
     hooks = getattr(getattr(layer, "_diffusers_hook", None), "hooks", {})
-    stateful = any(getattr(hook, "_is_stateful", False) for hook in hooks.values())
-    return stateful or type(layer).__module__.startswith("cache_dit")
+    stateful = any(getattr(hook, "_is_stateful", False) or getattr(hook, "remembers", False) for hook in hooks.values())
+    # cache-dit marks the transformer, and has its own blocks there during a call alone.
+    return stateful or bool(vars(layer).get("_is_cached")) or type(layer).__module__.startswith("cache_dit")
 
 
 class StepsBar:

@@ -34,7 +34,7 @@ from genrun.adapters.scheduler.noise import Generators, State, moved, states_of
 from genrun.adapters.scheduler.replay import FOLLOWED
 from genrun.adapters.scheduler.rows import OnRound
 from genrun.adapters.scheduler.session import Session
-from genrun.adapters.scheduler.timesteps import TimestepTable, taken
+from genrun.adapters.scheduler.timesteps import TimestepTable, holding, taken
 from genrun.solvers.contract import Solver
 from genrun.solvers.sequential import Sequential
 
@@ -135,6 +135,11 @@ class TimeParallelScheduler:
         return len(self._real)
 
     @property
+    def is_called(self) -> bool:
+        """Whether a call of the pipeline is in work; outside one, this is the real scheduler to whoever shares it."""
+        return self._pipe is not None
+
+    @property
     def solver(self) -> Solver:
         """The solver that samples."""
         return self._solver
@@ -157,7 +162,8 @@ class TimeParallelScheduler:
         @wraps(self._real.set_timesteps)
         def set_timesteps(*args: Any, **kwargs: Any) -> None:
             set_grid(self._real, *args, **kwargs)
-            self._session = self._begin()
+            if self.is_called:
+                self._session = self._begin()
 
         return set_timesteps
 
@@ -186,7 +192,7 @@ class TimeParallelScheduler:
         return self.active
 
     def _table(self, real: Any) -> Any:
-        if self._session is None or not isinstance(real, Tensor) or real.ndim != 1:
+        if self._session is None or not self.is_called or not isinstance(real, Tensor) or real.ndim != 1:
             return real
         return TimestepTable.of(real, lambda: self.active, self._entered, range(len(real)), len(self._real.timesteps))
 
@@ -209,10 +215,11 @@ class TimeParallelScheduler:
         """Return the step of the real scheduler, or of a copy."""
 
         def step(given: dict[str, Any], return_dict: bool) -> Any:
-            if self.looks_ahead and not self._looked_ahead:
-                self._looked_ahead = True
+            if not self.is_called:
+                return real.step(**given, return_dict=return_dict)
+            self._looked_ahead = self.looks_ahead and not self._looked_ahead
+            if self._looked_ahead:
                 return self._look_ahead(given, return_dict)
-            self._looked_ahead = False
             if not self._copies:
                 return self._step(given, return_dict)
             latents = self._step_part(real, given)
@@ -269,7 +276,6 @@ class TimeParallelScheduler:
         generator = given.get("generator")
         arguments = {} if given.get("eta") is None else {"eta": given["eta"]}
         self._note_by_step(session, {name: value for name, value in given.items() if name not in FOLLOWED})
-        noise = self.generator if generator is None else generator
         self._check_loop(session)
         part = Part(given["model_output"], given["sample"])
         kept = self._kept_after(part)
@@ -281,6 +287,7 @@ class TimeParallelScheduler:
                 )
             latents, others = self._answer_parts([self._real], [part, *kept], given)[0], ()
         else:
+            noise = self.generator if generator is None else generator
             latents = session.answer(part.output, part.sample, noise, arguments, given.get("timestep"))
             others = session.others
         self._after_step(session, generator)
@@ -298,12 +305,7 @@ class TimeParallelScheduler:
         return self._real.step(**given, return_dict=return_dict)
 
     def _holding(self, sample: Tensor) -> dict[str, Tensor]:
-        """Return the loop's variables that hold a state, or what it is a part of."""
-        if self._on_sampled is None:
-            return {}
-        variables, memory = frame_of(self._pipe).f_locals, sample.untyped_storage().data_ptr()
-        tensors = {name: value for name, value in variables.items() if isinstance(value, Tensor)}
-        return {name: each for name, each in tensors.items() if each.untyped_storage().data_ptr() == memory}
+        return {} if self._on_sampled is None else holding(frame_of(self._pipe).f_locals, sample)
 
     def _end_loop(self, session: Session, held: list[dict[str, Tensor]], stepped: list[Tensor]) -> None:
         """Once all is sampled, have the latents taken from the loop's own variables when it has ended."""
@@ -321,8 +323,7 @@ class TimeParallelScheduler:
                     "see it; use genrun.parallelize"
                 )
             last = stepped[0].to(session.final_dtype)
-            both = zip(finals, [last, *stepped[1:]], strict=True)
-            found = [step if final is None else final for final, step in both]
+            found = [step if final is None else final for final, step in zip(finals, [last, *stepped[1:]], strict=True)]
             session.beside = tuple(found[1:])
             on_sampled(found[0], now)
 
@@ -381,9 +382,9 @@ class TimeParallelScheduler:
     @property
     def current(self) -> CurrentEvaluation:
         """The evaluation in work."""
-        session = self.active
-        time = float(self._real.timesteps[session.place])
-        return CurrentEvaluation(session.index, session.num_steps, time, session.evaluations, probe=session.turn > 0)
+        now = self.active
+        time = float(self._real.timesteps[now.place])
+        return CurrentEvaluation(now.index, now.num_steps, time, now.evaluations, probe=now.turn > 0)
 
     @property
     def evaluations(self) -> int:

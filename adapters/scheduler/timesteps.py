@@ -138,6 +138,13 @@ def counting(iterable: Iterable[Any], start: int = 0) -> Iterator[tuple[int, Any
     return ((start + place, t) for place, t in inside.enumerated())
 
 
+def holding(variables: Mapping[str, Any], sample: Tensor) -> dict[str, Tensor]:
+    """Return the variables of a loop that hold a state, or what it is a part of."""
+    memory = sample.untyped_storage().data_ptr()
+    tensors = {name: value for name, value in variables.items() if isinstance(value, Tensor)}
+    return {name: each for name, each in tensors.items() if each.untyped_storage().data_ptr() == memory}
+
+
 def taken(now: Mapping[str, Any], before: Mapping[str, Tensor], stepped: Tensor) -> Tensor | None:
     """Return what the loop has made of a step's result: of the variables that held the last state, the one that is new."""
     new = [now[name] for name, old in before.items() if isinstance(now.get(name), Tensor) and now[name] is not old]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache as once
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -168,6 +169,51 @@ def test_in_order_a_context_goes_from_step_to_step() -> None:
         pipe(**call_kwargs("sd3"))
         inner.remove()
     assert seen == {"call0"}
+
+
+def test_a_step_that_a_solver_takes_back_is_forgotten() -> None:
+    pipe, seen, computed = build("sd3"), list[int](), list[int]()
+    cache = {"kind": "first_block", "threshold": 1e9}
+    with genrun.parallelize(pipe, "collocation", cache=cache, workers=1, tolerance=0.05) as run:
+        inner = pipe.transformer.transformer_blocks[-1].attn
+        hooks = [
+            pipe.transformer.register_forward_hook(lambda *_: seen.append(run.scheduler.current.index)),
+            inner.register_forward_hook(lambda *_: computed.append(run.scheduler.current.index)),
+        ]
+        pipe(**{**call_kwargs("sd3"), "num_inference_steps": 9})
+        for hook in hooks:
+            hook.remove()
+    taken_back = [after for before, after in pairwise(seen) if after <= before]
+    assert taken_back
+    assert computed == [0, *taken_back]
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "dbcache"])
+def test_skip_layer_guidance_may_leave_out_the_layer_that_a_cache_goes_by(kind: str, layer: int) -> None:
+    pipe, found = build("sd3"), list[Tensor]()
+    call = {**call_kwargs("sd3"), "skip_guidance_layers": [layer], "skip_layer_guidance_stop": 1.0}
+    for options in (None, NEUTRAL[kind], WAYS[kind]):
+        cache = None if options is None else {"kind": kind, **options}
+        with genrun.parallelize(pipe, "sequential", cache=cache):
+            found.append(latents_of(pipe(**{**call, "generator": generator(0)})))
+    plain, neutral, cached = found
+    assert torch.equal(neutral, plain)
+    assert cached.isfinite().all()
+    assert not torch.equal(cached, plain)
+
+
+@pytest.mark.parametrize("family", ["sd3", "cogvideox_ddim"])
+def test_faster_leaves_calls_without_guidance_whole(family: str) -> None:
+    pipe, call = build(family), {**call_kwargs(family), "guidance_scale": 1.0}
+    found = []
+    for options in (None, NEUTRAL["faster"], WAYS["faster"]):
+        cache = None if options is None else {"kind": "faster", **options}
+        with genrun.parallelize(pipe, "sequential", cache=cache):
+            found.append(latents_of(pipe(**{**call, "generator": generator(0)})))
+    plain, neutral, cached = found
+    assert torch.equal(neutral, plain)
+    assert not torch.equal(cached, plain)
 
 
 def test_a_point_stays_with_its_rank_and_every_rank_knows() -> None:

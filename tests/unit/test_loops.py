@@ -399,7 +399,8 @@ def test_a_blend_by_the_timestep_of_the_step_before_is_followed_by_sequential_al
 def test_tables_are_the_real_ones_before_the_loop() -> None:
     pipe = TinyLoop(MATRIX["flow-euler"]())
     real = pipe.scheduler
-    with genrun.parallelize(pipe, "ropa"):
+    with genrun.parallelize(pipe, "ropa") as run:
+        run.scheduler.begin_call(pipe, None)
         pipe.scheduler.set_timesteps(5)
         timesteps, sigmas = pipe.scheduler.timesteps, pipe.scheduler.sigmas
         assert isinstance(timesteps, TimestepTable)
@@ -412,3 +413,4 @@ def test_tables_are_the_real_ones_before_the_loop() -> None:
         sigmas[-1] = 0.25
         assert float(real.sigmas[-1]) == 0.25
         assert pipe.scheduler.order == real.order
+        run.scheduler.end_call()

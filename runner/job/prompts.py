@@ -134,9 +134,13 @@ def _written_out(prompts: Sequence[Prompt]) -> Found:
     found: list[Prompt] = []
     for prompt in prompts:
         try:
-            found += (replace(prompt, text=text) for text in wildcards(prompt.text))
+            written = [replace(prompt, text=text) for text in wildcards(prompt.text)]
         except TemplateError as error:
             return [], [JobProblem(prompt.origin, "", f"{error}.")]
+        wrong = next((why for each in written if (why := _wrong_made(each.text))), "")
+        if wrong:
+            return [], [JobProblem(prompt.origin, "", wrong)]
+        found += written
         if len(found) > MAX_EXPANDED:
             return [], [JobProblem(prompt.origin, "", f"more than {MAX_EXPANDED:,} prompts. Use fewer alternatives.")]
     return found, []
@@ -147,6 +151,14 @@ def _templated(root: Value, section: Value) -> Found:
         spec = PromptTemplate.model_validate_json(json.dumps(bare(section)), strict=True)
     except ValueError:  # pydantic's: the schema's check says what is wrong
         return [], []
+    rewritten = [
+        root.problem(path, f"{value.written} would be written {value.data}. Put it in quotes.")
+        for name in spec.variables
+        for path, value in root.entries(("prompts", "variables", name))
+        if value.written is not None
+    ]
+    if rewritten:
+        return [], rewritten
     is_one = isinstance(spec.template, str)
     found: list[Prompt] = []
     for index, template in enumerate((spec.template,) if isinstance(spec.template, str) else spec.template):
@@ -365,7 +377,16 @@ def rendered(template: str, variables: Mapping[str, Sequence[Any]]) -> Iterator[
     from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta, nodes
     from jinja2.sandbox import SandboxedEnvironment
 
-    environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    def finished(value: Any) -> Any:
+        if isinstance(value, bool):
+            raise TemplateError(
+                f"true and false are for conditions, and would be written {value}. Put the value in quotes"
+            )
+        return value
+
+    environment = SandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=finished
+    )
     try:
         tree = environment.parse(template)
     except (TemplateSyntaxError, RecursionError) as error:

@@ -171,7 +171,8 @@ class _NodeReader:
         data = self._data(node, origin)
         self.open.discard(id(node))
         plain = isinstance(node, yaml.ScalarNode) and node.style is None
-        return Value(data, origin, key or origin, plain)
+        changes = plain and type(data) in (int, float) and str(data) != node.value
+        return Value(data, origin, key or origin, plain, written=node.value if changes else None)
 
     def _origin(self, node: yaml.Node) -> Origin:
         return self.place(node.start_mark.line + 1, node.start_mark.column + 1)

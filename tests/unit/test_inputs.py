@@ -375,6 +375,27 @@ def test_seeds_paths_wildcards_and_templates_write_lists_out() -> None:
     assert texts({**template, "limit": 1}) == ["a red KITE"]
 
 
+def test_what_wildcards_become_has_to_be_a_prompt() -> None:
+    Path("p.txt").write_text("first\n{a|}\n")
+    with pytest.raises(JobFileError, match=r"p.txt:2:1: one of its prompts is blank"):
+        texts({"file": "p.txt", "wildcards": True})
+
+
+def test_values_of_a_template_are_written_as_they_stand() -> None:
+    job = "model: demo-image\nprompts: {{template: 'take {{{{ x }}}}', variables: {{x: [{}]}}}}\n"
+    for value, written in (("1.10", "1.1"), ("1e3", "1000.0"), ("010", "10"), ("0x10", "16")):
+        Path("job.yaml").write_text(job.format(f"3, {value}"))
+        with pytest.raises(JobFileError, match=rf"x\[1\]: {value} would be written {written}. Put it in quotes"):
+            load_job("job.yaml")
+    Path("job.yaml").write_text(job.format("'1.10', 2, 0.5, yes"))
+    assert [prompt.text for prompt in load_job("job.yaml").cells[0].prompts] == [
+        *("take 1.10", "take 2", "take 0.5", "take yes"),
+    ]
+    with pytest.raises(TemplateError, match=r"would be written True\. Put the value in quotes"):
+        list(rendered("{{ x }}", {"x": [True]}))
+    assert list(rendered("{% if x %}a{% else %}b{% endif %}", {"x": [True, False]})) == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("template", "message"),
     [

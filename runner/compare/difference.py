@@ -258,9 +258,10 @@ def _missing(numbers: Sequence[Number]) -> tuple[int, tuple[tuple[str, int], ...
 
 def _by_prompt(pairs: Sequence[Measured], higher: bool) -> tuple[int, int, int]:
     """Count wins, ties and losses of the candidate, by the mean difference of each prompt over its seeds."""
-    grouped: dict[str, list[float]] = {}
+    grouped: dict[tuple[str, str | None, str], list[float]] = {}
     for pair in pairs:
-        grouped.setdefault(pair.pair[1].planned.prompt, []).append(pair.difference if higher else -pair.difference)
+        text, negative, _, own = pair.pair[1].key
+        grouped.setdefault((text, negative, own), []).append(pair.difference if higher else -pair.difference)
     sums = [sum(differences) for differences in grouped.values()]
     return sum(total > 0 for total in sums), sum(total == 0 for total in sums), sum(total < 0 for total in sums)
 

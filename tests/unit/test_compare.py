@@ -191,6 +191,8 @@ def test_no_negative_prompt_and_an_empty_one_are_two_prompts(tmp_path: Path) -> 
     run.write_plan(run.job_document(), items)
     (cell,) = compare_runs(run, run).cells
     assert (cell.pairs, cell.identical) == (24, 24)
+    found = next(each for each in cell.differences if each.metric == "psnr")
+    assert (found.wins, found.ties, found.losses) == (0, 6, 0)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,11 @@ PATIENCE_S = 45.0
 """Seconds until workers that do not stop are killed: more than the 30 s after which torchrun kills its ranks."""
 
 REMEDY = "Ask for fewer, or set model.device: cpu."
+
+_OF_A_RANK = re.compile(
+    r"((LOCAL_|GROUP_|ROLE_|NODE_)?RANK|(LOCAL_|GROUP_|ROLE_)?WORLD_SIZE|MASTER_(ADDR|PORT)|(PET|TORCHELASTIC)_\w+)"
+)
+"""Variables of a rank, or of torchrun: containers and shells of schedulers have those of a launch that is not this one."""
 
 _WITH_SETUP = 'set -e\n{setup}\nexec "$@"\n'
 
@@ -137,7 +143,8 @@ class LocalLauncher(ABC):
 
     def _start(self, command: Sequence[str], log: int) -> subprocess.Popen[bytes]:
         threads = str(self._request.threads)
-        environ = {**self._request.environ, "OMP_NUM_THREADS": threads, "PYTHONSAFEPATH": "1"}
+        kept = {name: value for name, value in self._request.environ.items() if not _OF_A_RANK.fullmatch(name)}
+        environ = {**kept, "OMP_NUM_THREADS": threads, "PYTHONSAFEPATH": "1"}
         try:
             return subprocess.Popen(
                 command,

@@ -98,6 +98,14 @@ class VerbGroup(click.Group):
         self.sections = sections
         self.examples = tuple(examples)
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line, with nothing in place of streams that were closed (`>&-`, some daemons)."""
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+            if getattr(sys, name) is None:
+                # Kept open: the next file would else get the number of a stream that children write to.
+                setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+        return super().main(*args, **kwargs)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs in the order of the table."""
         return [verb for verbs in self.sections.values() for verb in verbs]

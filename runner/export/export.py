@@ -287,8 +287,16 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]) if rows else [])
     writer.writeheader()
-    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return text.getvalue().encode("utf-8", errors="surrogatepass")
+
+
+def _cell(value: Any) -> Any:
+    """Return what stands in a cell of CSV."""
+    if value is None:
+        return ""
+    # A table program takes a text that begins so for a formula; the report's csv has such texts like this, too.
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "@", "\t", "\r", "-")) else value
 
 
 def _names(files: Sequence[Mapping[str, str]]) -> str | None:

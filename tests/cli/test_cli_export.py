@@ -19,7 +19,7 @@ from PIL import Image
 from genrun.adapters.media import convert, read_fps, read_frames
 from genrun.runner.errors import UsageError
 from genrun.runner.export.contact_sheet import CAPTION, HEADING, MARGIN, QUIET, THUMB, sheets
-from genrun.runner.export.export import rows_of
+from genrun.runner.export.export import rows_of, to_csv
 from genrun.runner.export.filenames import name_items
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Score
@@ -110,6 +110,14 @@ def test_the_table_has_every_item_with_its_costs_and_scores(genrun: Genrun, run:
     assert (rows[1]["rounds"], rows[1]["nfe"], rows[1]["solver"]) == ("7", "52", "ropa K=8")
     assert float(rows[1]["psnr"]) > 10
     assert rows[0]["psnr"] == ""
+
+
+def test_a_text_of_the_table_is_no_formula() -> None:
+    texts = ("=1+2", "+1", "-a", "@x", "\tx", "a=1", "-")
+    rows = [{"prompt": text, "psnr": -1.5, "seed": 3} for text in texts]
+    found = list(csv.DictReader(io.StringIO(to_csv(rows).decode(), newline="")))
+    assert [row["prompt"] for row in found] == ["'=1+2", "'+1", "'-a", "'@x", "'\tx", "a=1", "'-"]
+    assert {(row["psnr"], row["seed"]) for row in found} == {("-1.5", "3")}
 
 
 def test_the_same_export_again_brings_the_folder_up_to_date(genrun: Genrun, run: Path) -> None:

@@ -21,7 +21,7 @@ from genrun.runner.api.jobs import load_job
 from genrun.runner.job.errors import JobFileError
 from genrun.runner.job.files import as_stored, wrong_stored
 from genrun.runner.job.plan import WorkItem, plan
-from genrun.runner.job.prompts import TemplateError, rendered, wildcards
+from genrun.runner.job.prompt_templates import TemplateError, rendered, wildcards
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.planfile import keep, name_of
 from genrun.runner.store.verify import verify
@@ -394,6 +394,13 @@ def test_values_of_a_template_are_written_as_they_stand() -> None:
     with pytest.raises(TemplateError, match=r"would be written True\. Put the value in quotes"):
         list(rendered("{{ x }}", {"x": [True]}))
     assert list(rendered("{% if x %}a{% else %}b{% endif %}", {"x": [True, False]})) == ["a", "b"]
+
+
+def test_a_variable_that_no_template_names_is_refused() -> None:
+    variables = {"c": ["red", "blue"], "size": ["small", "large"]}
+    with pytest.raises(JobFileError, match=r"prompts\.variables\.size: no template names it"):
+        texts({"template": ["a {{ c }} kite", "{{ c }}, sized"], "variables": variables})
+    assert len(texts({"template": ["a {{ c }} kite", "a {{ size }} ball"], "variables": variables})) == 4
 
 
 @pytest.mark.parametrize(

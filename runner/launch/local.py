@@ -45,6 +45,11 @@ _OF_A_RANK = re.compile(
 _WITH_SETUP = 'set -e\n{setup}\nexec "$@"\n'
 
 
+def without_rank(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment for workers of a launch of their own: without the variables of another launch's rank."""
+    return {name: value for name, value in environ.items() if not _OF_A_RANK.fullmatch(name)}
+
+
 class LocalLauncher(ABC):
     """Starts one child process per launch.
 
@@ -143,8 +148,7 @@ class LocalLauncher(ABC):
 
     def _start(self, command: Sequence[str], log: int) -> subprocess.Popen[bytes]:
         threads = str(self._request.threads)
-        kept = {name: value for name, value in self._request.environ.items() if not _OF_A_RANK.fullmatch(name)}
-        environ = {**kept, "OMP_NUM_THREADS": threads, "PYTHONSAFEPATH": "1"}
+        environ = {**without_rank(self._request.environ), "OMP_NUM_THREADS": threads, "PYTHONSAFEPATH": "1"}
         try:
             return subprocess.Popen(
                 command,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,12 @@ def test_the_command_writes_the_file(tmp_path: Path) -> None:
 def test_closed_streams_are_nothing_to_stumble_over(closed: str) -> None:
     code = "from genrun.runner.cli import main; main(['solvers'])"
     subprocess.run(["bash", "-c", f'"$0" -c "$1" {closed}', sys.executable, code], check=True, timeout=60)
+
+
+def test_an_output_that_nobody_reads_any_more_is_no_failed_item() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from genrun.runner.cli import main; main(['solvers'])"
+    ran = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (141, b"")

@@ -58,6 +58,9 @@ FORMATS: Mapping[str, str] = {"gif": ".gif", "webp": ".webp", "webm": ".webm"}
 
 CLIPS_ONLY = ("gif", "webm")
 
+GIF_TICK_MS = 10
+"""A GIF counts the time that a frame is shown in hundredths of a second."""
+
 # x264's output depends on its number of threads; its macroblock tree reads uninitialised memory where a side is no
 # multiple of 64 (seen with AVX-512), so that the same frames give different bytes.
 _ENCODER = {"preset": "medium", "threads": "2", "x264-params": "mbtree=0"}
@@ -160,10 +163,17 @@ def convert(path: Path, frames: np.ndarray, fps: float, sound: Path | None = Non
         if sound is not None:
             options |= {"audio_path": str(sound), "audio_codec": "libopus"}
     elif len(frames) > 1:
-        options |= {"duration": 1000 / fps, "loop": 0}
+        options |= {"duration": _durations(len(frames), fps, GIF_TICK_MS if path.suffix == ".gif" else 1), "loop": 0}
     if path.suffix == ".webp":
         options |= {"quality": WEBP_QUALITY}
     iio.imwrite(path, frames if len(frames) > 1 else frames[0], **options)
+
+
+def _durations(count: int, fps: float, tick: int) -> list[int]:
+    """Return how long each frame is shown, in ms: multiples of `tick` that add up to the clip's time, none below two."""
+    ends = [round(number * 1000 / fps / tick) for number in range(count + 1)]
+    # Browsers show a frame of less than 20 ms of a GIF for 100 ms.
+    return [max(end - start, 2) * tick for start, end in itertools.pairwise(ends)]
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -15,7 +15,8 @@ def number(value: float) -> str:
         return "0"
     if abs(value) < 1e-4:
         return f"{value:.1e}"
-    if abs(value) >= 1000:
+    # Three digits of 999.5 and more are those of a thousand, which would be written 1.00e+03.
+    if abs(value) >= 999.5:
         return f"{value:,.0f}"
     return f"{value:#.3g}".rstrip(".")
 

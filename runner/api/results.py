@@ -57,11 +57,19 @@ def score(
     """
     from genrun.adapters.scorers.vbench.environment import metric_defaults
     from genrun.runner.score.metrics import wanted_metrics
-    from genrun.runner.score.scoring import score_run, shard_of
+    from genrun.runner.score.scoring import RANKS, score_run, shard_of
 
     folder = run_folder(run, runs)
     chosen = wanted_metrics(folder, metrics, options, metric_defaults(folder.path.parents[1]))
-    return score_run(folder, chosen, listener.progress, listener.say, shard_of(shard))
+    share = shard_of(shard)
+    if share.count > 1 and not shard:
+        # Some machines set the variables of a rank for good: what is measured then is less than is asked for.
+        names = next(" and ".join(each) for each in RANKS if all(name in os.environ for name in each))
+        listener.say(
+            f"Shard {share.index + 1}/{share.count}, as {names} say: what is left is measured by the other ranks. "
+            "To measure all: --shard 1/1."
+        )
+    return score_run(folder, chosen, listener.progress, listener.say, share)
 
 
 @checked

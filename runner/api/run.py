@@ -131,9 +131,9 @@ class Run(os.PathLike[str]):
     @property
     def scores(self) -> list[Score]:
         """Every score that was measured, by metric; one without a value says why."""
-        from genrun.runner.store.scores import read_scores
+        from genrun.runner.score.scoring import known_scores
 
-        return read_scores(self.folder)
+        return list(known_scores(self.folder, self.folder.items(), self.folder.records()).scores)
 
     @checked
     def status(self, *, listener: Listener = QUIET) -> Status:

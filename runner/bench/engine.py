@@ -19,6 +19,7 @@ from typing import Any
 
 from genrun.runner.errors import LaunchError
 from genrun.runner.launch.jobs import explain
+from genrun.runner.launch.local import without_rank
 from genrun.runner.progress import Display, Progress
 
 RANK = "genrun.runner.bench.rank"
@@ -121,7 +122,7 @@ def run_ranks(size: int, question: EngineQuestion, environ: Mapping[str, str]) -
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**environ, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"},
+            env={**without_rank(environ), "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"},
             text=True,
         )
         assert child.stdout is not None

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 
 UNEXPECTED_EXIT_CODE = 1
+PIPE_EXIT_CODE = 141
+"""What shells give for a command that SIGPIPE ended."""
+
 MAX_NAME = 200
 
 OF_THE_MACHINE = {
@@ -97,6 +100,22 @@ class VerbGroup(click.Group):
         super().__init__(*args, **kwargs)
         self.sections = sections
         self.examples = tuple(examples)
+        self.is_unread = False
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line, with nothing in place of streams that were closed (`>&-`, some daemons)."""
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+            if getattr(sys, name) is None:
+                # Kept open: the next file would else get the number of a stream that children write to.
+                setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+        self.is_unread = False
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as end:
+            # Whoever read the output went away (`| head -1`): that is no failed item, which click's 1 would say.
+            if self.is_unread:
+                end.code = PIPE_EXIT_CODE
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs in the order of the table."""
@@ -156,7 +175,10 @@ class VerbGroup(click.Group):
         """Run a verb; turn an error into a message on stderr and an exit code."""
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
+        except (click.exceptions.Exit, click.Abort, click.ClickException):
+            raise
+        except BrokenPipeError:
+            self.is_unread = True
             raise
         except GenrunError as error:
             complain(str(error))

@@ -111,7 +111,8 @@ def _put_counts(items: Sequence[WorkItem]) -> None:
     axes = list(items[0].axes) or ["solver"]
     cells = [tuple(item.axes.values()) or (str(item.solver["kind"]),) for item in items]
     count = Counter(cells)
-    prompts = Counter(cell for cell, _ in {(cell, item.prompt) for cell, item in zip(cells, items, strict=True)})
+    texts = ((item.prompt, item.negative_prompt, item.own) for item in items)
+    prompts = Counter(cell for cell, _ in set(zip(cells, texts, strict=True)))
     seeds = Counter(cell for cell, _ in {(cell, item.seed) for cell, item in zip(cells, items, strict=True)})
     rows = [(*cell, prompts[cell], seeds[cell], f"{number:,}") for cell, number in count.items()]
     put_table((*axes, "prompts", "seeds", "items"), rows, right=("prompts", "seeds", "items"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from genrun.runner.compare import difference
-from genrun.runner.compare.difference import has_same_media, metric_difference
+from genrun.runner.compare.difference import has_same_media, metric_difference, otherwise_measured
 from genrun.runner.compare.gates import RELATIVE, Gate, gates_of, judge
 from genrun.runner.compare.matching import Cells, Match, is_reference_only, match_cells, match_runs, read_cells
 from genrun.runner.compare.results import CellComparison, Comparison
@@ -89,7 +89,8 @@ def _comparison(
     drifts = [gate.metric for gate in gates if gate.metric.startswith(difference.PREFIX)]
     audit = {AUDIT: True} if candidate.run.job_document().get(AUDIT) is not None else {}
     names = {**metrics, **COSTS, **audit, **{name: difference.direction(name) for name in (*options.drift, *drifts)}}
-    cells = tuple(_cell(match, names, _applied(gates, match, matches), options.confidence) for match in matches)
+    apart = {} if baseline is None else otherwise_measured(baseline.ways, candidate.ways)
+    cells = tuple(_cell(match, names, _applied(gates, match, matches), options.confidence, apart) for match in matches)
     return Comparison(
         baseline=None if baseline is None else str(baseline.run.path),
         candidate=str(candidate.run.path),
@@ -98,7 +99,7 @@ def _comparison(
         cells=cells,
         unmatched=tuple(unmatched),
         state=_state(cells),
-        notes=tuple(_notes(baseline, candidate)),
+        notes=(*_notes(baseline, candidate), *(f"{metric}: {why}." for metric, why in apart.items())),
     )
 
 
@@ -130,9 +131,13 @@ def _applied(gates: Sequence[Gate], match: Match, matches: Sequence[Match]) -> l
     ]
 
 
-def _cell(match: Match, names: Mapping[str, bool], gates: Sequence[Gate], confidence: float) -> CellComparison:
+def _cell(
+    match: Match, names: Mapping[str, bool], gates: Sequence[Gate], confidence: float, apart: Mapping[str, str]
+) -> CellComparison:
     pairs = match.pairs()
-    found = [metric_difference(name, higher, match, pairs, confidence) for name, higher in names.items()]
+    found = [
+        metric_difference(name, higher, match, pairs, confidence, apart.get(name, "")) for name, higher in names.items()
+    ]
     by_name = {each.metric: each for each in found}
     return CellComparison(
         label=match.label,

@@ -11,20 +11,23 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from heapq import nsmallest
 from typing import TYPE_CHECKING, NamedTuple
 
 from genrun.adapters.scorers import registry
-from genrun.adapters.scorers.contract import Metric, Sample, UnscoredError
+from genrun.adapters.scorers.contract import Metric, Sample, UnscoredError, settings_of
 from genrun.runner import statistics
 from genrun.runner.compare.gates import NO_BASELINE
-from genrun.runner.compare.matching import ComparedItem, Match, Number, is_reference_only
+from genrun.runner.compare.matching import ComparedItem, Match, Number, Ways, is_reference_only
 from genrun.runner.compare.results import Difference, Mean, Pair, PairedItem
 from genrun.runner.job.schema import AUDIT
 from genrun.runner.notes import unscorable_note
-from genrun.runner.score.metrics import bounds_of, style_of
-from genrun.runner.store.files import atomic_write
+from genrun.runner.score.metrics import bounds_of, configured, style_of
+from genrun.runner.store.files import atomic_write, sha256_of
 from genrun.runner.store.records import Score
+from genrun.runner.store.results import file_of
+from genrun.runner.store.scores import metrics_of, settings_text
 
 if TYPE_CHECKING:
     from genrun.runner.store.folder import RunFolder
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 # As many as a person looks through.
 WORST = 10
 """Pairs of a metric that are listed as the worst."""
+
+MOST_LETTERS = 40
+"""Letters of an option that a reason shows."""
 
 Pairs = Sequence[tuple[ComparedItem, ComparedItem]]
 """(baseline, candidate) of the same prompt and seed."""
@@ -51,7 +57,9 @@ class Measured(NamedTuple):
         return (self.candidate or 0.0) - (self.baseline or 0.0)
 
 
-def metric_difference(name: str, higher: bool, match: Match, pairs: Pairs, confidence: float) -> Difference:
+def metric_difference(
+    name: str, higher: bool, match: Match, pairs: Pairs, confidence: float, apart: str = ""
+) -> Difference:
     """Estimate the difference of one metric of a cell from its baseline.
 
     Args:
@@ -60,14 +68,44 @@ def metric_difference(name: str, higher: bool, match: Match, pairs: Pairs, confi
         match: the cell and its baseline.
         pairs: their items.
         confidence: of the intervals.
+        apart: why numbers of the two sides cannot be compared, or "".
     """
     if name == AUDIT:
         return _of_audit(match, confidence)
+    if apart and match.baseline is not None:
+        alone = metric_difference(name, higher, replace(match, baseline=None, baseline_sets={}), (), confidence)
+        return replace(alone, difference=Mean(0, None, None, None, len(pairs), ((apart, len(pairs)),)))
     if name.startswith(PREFIX):
         return _of_drift(name, higher, match, pairs, confidence)
     return (
         _of_set(name, higher, match) if _is_of_set(name, match) else _of_pairs(name, higher, match, pairs, confidence)
     )
+
+
+def otherwise_measured(baseline: Ways, candidate: Ways) -> dict[str, str]:
+    """Return the metrics that two runs have measured by other versions or with other options, and how they differ."""
+    return {
+        metric: f"measured otherwise than the baseline's ({_apart(baseline[metric], ours)}): genrun score both alike"
+        for metric, ours in candidate.items()
+        if metric in baseline and baseline[metric] != ours
+    }
+
+
+def _apart(baseline: frozenset[tuple[int, str]], candidate: frozenset[tuple[int, str]]) -> str:
+    # Scoring leaves one way for each metric; several only where another genrun has written the file.
+    (version, theirs), (other, ours) = max(baseline), max(candidate)
+    if version != other:
+        return f"version {other} of the metric, not {version}"
+    before, now = json.loads(theirs), json.loads(ours)
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    return (
+        ", ".join(f"{name} {_said(now.get(name))}, not {_said(before.get(name))}" for name in names) or "other options"
+    )
+
+
+def _said(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}..."
 
 
 def _of_audit(match: Match, confidence: float) -> Difference:
@@ -220,9 +258,10 @@ def _missing(numbers: Sequence[Number]) -> tuple[int, tuple[tuple[str, int], ...
 
 def _by_prompt(pairs: Sequence[Measured], higher: bool) -> tuple[int, int, int]:
     """Count wins, ties and losses of the candidate, by the mean difference of each prompt over its seeds."""
-    grouped: dict[str, list[float]] = {}
+    grouped: dict[tuple[str, str | None, str], list[float]] = {}
     for pair in pairs:
-        grouped.setdefault(pair.pair[1].planned.prompt, []).append(pair.difference if higher else -pair.difference)
+        text, negative, _, own = pair.pair[1].key
+        grouped.setdefault((text, negative, own), []).append(pair.difference if higher else -pair.difference)
     sums = [sum(differences) for differences in grouped.values()]
     return sum(total > 0 for total in sums), sum(total == 0 for total in sums), sum(total < 0 for total in sums)
 
@@ -256,7 +295,8 @@ def measure(name: str, pairs: Sequence[tuple[ComparedItem, ComparedItem]]) -> li
     """
     if not pairs:
         return []
-    metric, run = registry.get(name.removeprefix(PREFIX)), pairs[0][1].run
+    run = pairs[0][1].run
+    metric = _configured(name.removeprefix(PREFIX), run)
     known = _read(run, metric)
     before = len(known)
     numbers = [_measure(metric, baseline, candidate, known) for baseline, candidate in pairs]
@@ -266,6 +306,12 @@ def measure(name: str, pairs: Sequence[tuple[ComparedItem, ComparedItem]]) -> li
     return numbers
 
 
+def _configured(name: str, run: RunFolder) -> Metric:
+    """Return a metric with the options that a run's job gives it."""
+    options = metrics_of(run.job_document()).get(name)
+    return configured(registry.get(name), options) if options else registry.get(name)
+
+
 def _measure(metric: Metric, baseline: ComparedItem, candidate: ComparedItem, known: Known) -> Number:
     for side, item in (("the baseline: ", baseline), ("", candidate)):
         if not item.is_done:
@@ -273,18 +319,28 @@ def _measure(metric: Metric, baseline: ComparedItem, candidate: ComparedItem, kn
         note = unscorable_note(item.record.notes) if item.record is not None and metric.reads == "media" else None
         if note is not None:
             return Number(None, f"{side}not what the model made: {note.message}")
-    key = f"{metric.version}:{_sha256(metric, baseline)}:{_sha256(metric, candidate)}"
+    how = str(metric.version) if not settings_of(metric) else f"{metric.version}:{settings_text(metric)}"
+    key = f"{how}:{_sha256(metric, baseline)}:{_sha256(metric, candidate)}"
     if key not in known:
-        try:
-            value = metric.measure(_sample(candidate), _sample(baseline))[metric.name]
-        except UnscoredError as error:
-            return Number(None, str(error).replace("the sequential item", "the baseline"))
-        except Exception as error:  # a metric of another package may raise anything; the other pairs go on
-            return Number(None, f"{type(error).__name__}: {error}")
-        if not math.isfinite(value):
-            return Number(None, "not a finite number")
-        known[key] = float(value)
+        value = _measured_now(metric, baseline, candidate)
+        if isinstance(value, str):
+            return Number(None, value)
+        known[key] = value
     return Number(known[key])
+
+
+def _measured_now(metric: Metric, baseline: ComparedItem, candidate: ComparedItem) -> float | str:
+    """Measure a pair, or say why that cannot be."""
+    for side, item in (("the baseline: ", baseline), ("", candidate)):
+        if _is_changed(metric, item):
+            return f"{side}its file is not the one that was made: genrun verify"
+    try:
+        value = float(metric.measure(_sample(candidate), _sample(baseline))[metric.name])
+    except UnscoredError as error:
+        return str(error).replace("the sequential item", "the baseline")
+    except Exception as error:  # a metric of another package may raise anything; the other pairs go on
+        return f"{type(error).__name__}: {error}"
+    return value if math.isfinite(value) else "not a finite number"
 
 
 def _sample(item: ComparedItem) -> Sample:
@@ -302,6 +358,13 @@ def _sha256(metric: Metric, item: ComparedItem) -> str | None:
     if item.record is None:
         return None
     return item.record.latents_sha256 if metric.reads == "latents" else item.record.sha256
+
+
+def _is_changed(metric: Metric, item: ComparedItem) -> bool:
+    """Return True where the file of an item is there, and is another than its record says."""
+    recorded, record = _sha256(metric, item), item.record
+    path = None if record is None else file_of(item.run.path, record, metric.reads)
+    return recorded is not None and path is not None and path.is_file() and sha256_of(path) != recorded
 
 
 def _read(run: RunFolder, metric: Metric) -> Known:

@@ -10,16 +10,24 @@ from genrun.registry import did_you_mean
 from genrun.runner.errors import UsageError
 from genrun.runner.job.schema import AUDIT, COSTS
 from genrun.runner.score.metrics import AUDITED, IS_REFERENCE, compares
+from genrun.runner.score.scoring import known_scores
 from genrun.runner.store.records import SET, Record, Score
-from genrun.runner.store.scores import metrics_of, read_scores
+from genrun.runner.store.scores import metrics_of
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.store.folder import RunFolder
 
 
+Key = tuple[str, str | None, int, str]
+"""Prompt, negative prompt, seed and own fields."""
+
 Axes = tuple[tuple[str, str], ...]
 """Axis and label, in the order of the matrix."""
+
+
+Ways = Mapping[str, frozenset[tuple[int, str]]]
+"""Metric -> the versions and options, as JSON, that its values were measured with."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +57,10 @@ class ComparedItem:
     run: RunFolder
 
     @property
-    def key(self) -> tuple[str, str, int, str]:
-        """Prompt, negative prompt ("" for none), seed and own fields, which it shares with its pair in another cell."""
+    def key(self) -> Key:
+        """Prompt, negative prompt, seed and own fields, which it shares with its pair in another cell."""
         planned = self.planned
-        return planned.prompt, planned.negative_prompt or "", planned.seed, planned.own
+        return planned.prompt, planned.negative_prompt, planned.seed, planned.own
 
     @property
     def is_done(self) -> bool:
@@ -101,12 +109,14 @@ class Cells:
         cells: axes' labels -> the cell's items, in the order of the plan.
         metrics: metric -> True when higher is better, in the order of the job's `score`.
         sets: label of a cell -> metric -> the score of all its items together.
+        ways: metric -> the versions and options that its values were measured with.
     """
 
     run: RunFolder
     cells: Mapping[Axes, tuple[ComparedItem, ...]]
     metrics: Mapping[str, bool]
     sets: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+    ways: Ways = field(default_factory=dict)
 
     def sets_of(self, label: str) -> Mapping[str, Score]:
         """Return the scores of a cell's items together; {} where there are none."""
@@ -119,19 +129,22 @@ def read_cells(run: RunFolder) -> Cells:
     Raises:
         StoreError: the plan or a record cannot be read.
     """
-    records, scores = run.records(), read_scores(run)
+    items, records = run.items(), run.records()
+    known = known_scores(run, items, records)
+    scores = known.scores
     rows: dict[str, dict[str, Score]] = {}
     for score in scores:
         rows.setdefault(score.item_id, {})[score.metric] = score
     cells: dict[Axes, list[ComparedItem]] = {}
-    for planned in run.items():
+    for planned in items:
         record = records.get(planned.id)
         media = str(run.path / record.media) if record is not None and record.media else None
         item = ComparedItem(planned, record, rows.get(planned.id, {}), media, run)
         cells.setdefault(tuple(planned.axes.items()), []).append(item)
     order = list(metrics_of(run.job_document()))
     sets = {name.removeprefix(SET): found for name, found in rows.items() if name.startswith(SET)}
-    return Cells(run, {axes: tuple(items) for axes, items in cells.items()}, _metrics(scores, order), sets)
+    by_axes = {axes: tuple(members) for axes, members in cells.items()}
+    return Cells(run, by_axes, _metrics(scores, order), sets, known.ways)
 
 
 def is_reference_only(items: Sequence[ComparedItem], metric: str) -> bool:
@@ -166,6 +179,7 @@ class Match:
         baseline: items of that cell, or None without a baseline.
         sets: metric -> score of the cell's items together.
         baseline_sets: the same of the baseline.
+        by: the axis in which the two differ, of cells of one run.
     """
 
     label: str
@@ -175,11 +189,28 @@ class Match:
     baseline: tuple[ComparedItem, ...] | None = None
     sets: Mapping[str, Score] = field(default_factory=dict)
     baseline_sets: Mapping[str, Score] = field(default_factory=dict)
+    by: str | None = None
 
     def pairs(self) -> list[tuple[ComparedItem, ComparedItem]]:
         """Return (baseline, candidate) for every prompt and seed that both have, in the order of the candidate's plan."""
         partners = {item.key: item for item in self.baseline or ()}
+        if self.by in NEGATIVE_AXES:
+            # Whoever compares negative prompts pairs items that differ in them, but for prompts that have their own.
+            alike = partners.keys() & {item.key for item in self.items}
+            others = {_without(item.key): item for item in self.baseline or () if item.key not in alike}
+            found = [(partners.get(item.key) or others.get(_without(item.key)), item) for item in self.items]
+            return [(partner, item) for partner, item in found if partner is not None]
         return [(partners[item.key], item) for item in self.items if item.key in partners]
+
+
+NEGATIVE_AXES = ("sampling", "sampling.negative_prompt")
+"""Axes that the negative prompt may be of."""
+
+
+def _without(key: Key) -> tuple[str, int, str]:
+    """Leave the negative prompt out of a key."""
+    prompt, _, seed, own = key
+    return prompt, seed, own
 
 
 def label_of(axes: Axes, items: Sequence[ComparedItem]) -> str:
@@ -234,7 +265,7 @@ def match_cells(run: Cells, by: str | None, baseline: str | None) -> tuple[str, 
         if partner is None:
             unmatched.append(label_of(axes, items))
         elif partner != axes:
-            matches.append(_match(run, axes, run, partner))
+            matches.append(replace(_match(run, axes, run, partner), by=axis))
     return axis, matches, unmatched
 
 

@@ -51,16 +51,17 @@ def sheets(items: Sequence[WorkItem], media: Mapping[str, Path]) -> list[np.ndar
     return [_draw(heads, grid[start : start + ROWS]) for start in range(0, len(grid), ROWS)]
 
 
-def _grid(items: Sequence[WorkItem], media: Mapping[str, Path]) -> tuple[list[str], list[list[Tile]]]:
+def _grid(items: Sequence[WorkItem], media: Mapping[str, Path]) -> tuple[list[str], list[list[Tile | None]]]:
+    """Return the cells' headings, and rows of tiles; None where a cell has no such item."""
     cells = list(dict.fromkeys(tuple(item.axes.values()) for item in items))
     if len(cells) == 1:
-        tiles = [Tile(media.get(item.id), _caption(item)) for item in items]
+        tiles: list[Tile | None] = [Tile(media.get(item.id), _caption(item)) for item in items]
         return [], [tiles[start : start + GALLERY_COLUMNS] for start in range(0, len(tiles), GALLERY_COLUMNS)]
     rows: dict[tuple[str, str | None, int, str], dict[tuple[str, ...], Tile]] = {}
     for item in items:
         row = rows.setdefault((item.prompt, item.negative_prompt, item.seed, item.own), {})
         row[tuple(item.axes.values())] = Tile(media.get(item.id), _caption(item))
-    grid = [[row.get(cell, Tile(None, "")) for cell in cells] for row in rows.values()]
+    grid = [[row.get(cell) for cell in cells] for row in rows.values()]
     return [", ".join(cell) for cell in cells], grid
 
 
@@ -69,11 +70,11 @@ def _caption(item: WorkItem) -> str:
     return f"{' '.join(item.prompt.split())} · {item.seed}"
 
 
-def _draw(heads: Sequence[str], grid: Sequence[Sequence[Tile]]) -> np.ndarray:
+def _draw(heads: Sequence[str], grid: Sequence[Sequence[Tile | None]]) -> np.ndarray:
     import numpy as np
     from PIL import Image, ImageDraw
 
-    pictures = [[_thumb(tile.path) for tile in row] for row in grid]
+    pictures = [[None if tile is None else _thumb(tile.path) for tile in row] for row in grid]
     found = [picture for row in pictures for picture in row if picture is not None]
     width = max((picture.width for picture in found), default=THUMB)
     height = max((picture.height for picture in found), default=THUMB)
@@ -88,6 +89,8 @@ def _draw(heads: Sequence[str], grid: Sequence[Sequence[Tile]]) -> np.ndarray:
         draw.text((MARGIN + column * (width + MARGIN), MARGIN), _fitting(head, font, width), INK, font)
     for row, tiles in enumerate(grid):
         for column, tile in enumerate(tiles):
+            if tile is None:
+                continue
             x, y = MARGIN + column * (width + MARGIN), MARGIN + top + row * (height + CAPTION + MARGIN)
             picture = pictures[row][column]
             if picture is None:

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ LIST = "export.json"
 """Lists what exports to a folder wrote: only those files are ever replaced."""
 
 TABLE = "results.csv"
+_SHEET = re.compile(r"sheet(-\d+)?\.png", re.IGNORECASE)
 OUTCOME = ("status", "steps", "rounds", "nfe", "skipped", "elapsed_s", "device", "error")
 """Columns of the table that come from an item's record."""
 
@@ -98,6 +100,8 @@ def export(
             media[item.id] = path
             made.files[item.id] = [_target(names[item.id], path, each) for each in options.formats]
     _check_formats(options.formats, media)
+    if options.sheet:
+        _check_names(made, options.name)
     _check_free(to, made, options)
     _note(to, made, [TABLE] * options.csv)
     for index, item in enumerate(items):
@@ -114,9 +118,9 @@ def export(
     if options.sheet:
         _write_sheets(to, items, media, made)
     if options.csv:
-        from genrun.runner.store.scores import read_scores
+        from genrun.runner.score.scoring import known_scores
 
-        rows = rows_of(items, records, read_scores(run), made.files)
+        rows = rows_of(items, records, known_scores(run, items, records).scores, made.files)
         atomic_write(to / TABLE, to_csv(rows))
         made.others.append(TABLE)
     _note(to, made, is_done=True)
@@ -144,6 +148,17 @@ def _check_formats(formats: Sequence[str], media: Mapping[str, Path]) -> None:
         if wanted in CLIPS_ONLY and any(path.suffix == ".png" for path in media.values()):
             others = ", ".join(each for each in ALL_FORMATS if each not in (*CLIPS_ONLY, FRAMES))
             raise UsageError(f"--format {wanted}: these are pictures.", remedy=f"For pictures there are: {others}.")
+
+
+def _check_names(made: Exported, template: str) -> None:
+    """Refuse an item's file that a contact sheet would be written over."""
+    for item_id, files in made.files.items():
+        taken = next((name for name in files if _SHEET.fullmatch(name)), None)
+        if taken is not None:
+            raise UsageError(
+                f"--name {template!r}: item {item_id} would be {taken!r}, which the contact sheet is called.",
+                remedy="Add what tells it apart, such as {index}, {seed} or {id}; or leave --sheet out.",
+            )
 
 
 def _check_outside(to: Path) -> None:
@@ -272,8 +287,16 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]) if rows else [])
     writer.writeheader()
-    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return text.getvalue().encode("utf-8", errors="surrogatepass")
+
+
+def _cell(value: Any) -> Any:
+    """Return what stands in a cell of CSV."""
+    if value is None:
+        return ""
+    # A table program takes a text that begins so for a formula; the report's csv has such texts like this, too.
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "@", "\t", "\r", "-")) else value
 
 
 def _names(files: Sequence[Mapping[str, str]]) -> str | None:

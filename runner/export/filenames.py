@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 from genrun.registry import did_you_mean
 from genrun.runner.errors import UsageError
@@ -42,8 +43,8 @@ def name_items(items: Sequence[WorkItem], template: str = DEFAULT) -> dict[str, 
     taken: dict[str, WorkItem] = {}
     for index, item in enumerate(items, 1):
         name = _safe_path(formatter.render(template, fields_of(item, index)), template)
-        # Case does not count: two names that differ by it are one file on macOS and Windows.
-        other = taken.setdefault(name.casefold(), item)
+        # Neither case nor composition counts: two names that differ by them are one file on macOS, or on Windows.
+        other = taken.setdefault(normalize("NFC", normalize("NFD", name).casefold()), item)
         if other is not item:
             raise UsageError(
                 f"--name {template!r}: items {other.id} and {item.id} would both be {name!r}.",

@@ -1,22 +1,16 @@
-"""The prompts of a job: a list in the job file, a file of them, a template, VBench's suite, or captions of COCO.
-
-A template is a text with blanks and no program: whatever could run long or grow large (loops, macros, assignments,
-arithmetic, calls) is refused, and so are filters but a few, so that what comes out is bounded by what went in.
-"""
+"""The prompts of a job: a list in the job file, a file of them, a template, VBench's suite, or captions of COCO."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import math
 import random
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from genrun.adapters.files import MIB, opened, read_json, unusable
 from genrun.adapters.scorers.vbench.dimensions import ALL, CAMERA_MOTION, DIMENSIONS, I2V_SUITE
@@ -131,25 +125,47 @@ def _from_file(root: Value, read_file: ReadFile) -> Found:
 
 def _written_out(prompts: Sequence[Prompt]) -> Found:
     """Write the wildcards of prompts out; what is wrong stands at their lines."""
+    from genrun.runner.job.prompt_templates import MAX_EXPANDED, TemplateError, wildcards
+
     found: list[Prompt] = []
     for prompt in prompts:
         try:
-            found += (replace(prompt, text=text) for text in wildcards(prompt.text))
+            written = [replace(prompt, text=text) for text in wildcards(prompt.text)]
         except TemplateError as error:
             return [], [JobProblem(prompt.origin, "", f"{error}.")]
+        wrong = next((why for each in written if (why := _wrong_made(each.text))), "")
+        if wrong:
+            return [], [JobProblem(prompt.origin, "", wrong)]
+        found += written
         if len(found) > MAX_EXPANDED:
             return [], [JobProblem(prompt.origin, "", f"more than {MAX_EXPANDED:,} prompts. Use fewer alternatives.")]
     return found, []
 
 
 def _templated(root: Value, section: Value) -> Found:
+    from genrun.runner.job.prompt_templates import MAX_EXPANDED, TemplateError, rendered, wildcards
+
     try:
         spec = PromptTemplate.model_validate_json(json.dumps(bare(section)), strict=True)
     except ValueError:  # pydantic's: the schema's check says what is wrong
         return [], []
+    wrong_values = [
+        root.problem(path, f"{value.written} would be written {value.data}. Put it in quotes.")
+        for name in spec.variables
+        for path, value in root.entries(("prompts", "variables", name))
+        if value.written is not None
+    ]
     is_one = isinstance(spec.template, str)
+    templates = (spec.template,) if isinstance(spec.template, str) else spec.template
+    wrong_values += [
+        root.problem(("prompts", "variables", name), "no template names it: nothing is made of its values.", key=True)
+        for name in spec.variables
+        if not any(re.search(rf"\b{re.escape(name)}\b", template) for template in templates)
+    ]
+    if wrong_values:
+        return [], wrong_values
     found: list[Prompt] = []
-    for index, template in enumerate((spec.template,) if isinstance(spec.template, str) else spec.template):
+    for index, template in enumerate(templates):
         at = ("prompts", "template") if is_one else ("prompts", "template", index)
         try:
             for text in rendered(template, spec.variables):
@@ -317,76 +333,3 @@ def coco_texts(captions: Path, sample: int | None, seed: int) -> list[str]:
         raise ValueError(f"{captions} has {len(texts):,} different captions, fewer than {sample:,}")
     # Drawn by index, so that the same file and seed give the same captions with any Python.
     return [texts[index] for index in sorted(random.Random(seed).sample(range(len(texts)), sample))]
-
-
-MAX_EXPANDED = 100_000
-"""Most prompts that a template or a list with wildcards becomes."""
-
-FILTERS = ("lower", "upper", "title", "capitalize", "trim")
-
-_CHOICE = re.compile(r"\{([^{}|]*(?:\|[^{}|]*)+)\}")
-ALLOWED = frozenset(
-    {
-        *("Template", "Output", "TemplateData", "Name", "Const", "Filter", "Concat"),
-        *("If", "CondExpr", "Compare", "Operand", "And", "Or", "Not"),
-    }
-)
-"""Nodes of Jinja's syntax that a template may have."""
-
-
-class TemplateError(ValueError):
-    """A template that cannot be used, or that becomes too many prompts."""
-
-
-def wildcards(text: str) -> Iterator[str]:
-    """Yield a text with each `{a|b}` in it replaced by one of its alternatives, in order, the last one fastest.
-
-    Raises:
-        TemplateError: there are too many.
-    """
-    parts = _CHOICE.split(text)
-    choices = [part.split("|") if place % 2 else [part] for place, part in enumerate(parts)]
-    count = math.prod(map(len, choices))
-    if count > MAX_EXPANDED:
-        raise TemplateError(f"{count:,} combinations, more than {MAX_EXPANDED:,}. Leave some alternatives out")
-    return map("".join, itertools.product(*choices))
-
-
-def rendered(template: str, variables: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    """Yield a template filled in for each combination of its variables, in order, the last one fastest.
-
-    Args:
-        template: in Jinja's syntax.
-        variables: name -> values; those that the template does not name are left out.
-
-    Raises:
-        TemplateError: it is none, does more than fill in, names other variables, or there are too many combinations.
-    """
-    from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta, nodes
-    from jinja2.sandbox import SandboxedEnvironment
-
-    environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    try:
-        tree = environment.parse(template)
-    except (TemplateSyntaxError, RecursionError) as error:
-        why = error.message if isinstance(error, TemplateSyntaxError) else "nested too deep"
-        raise TemplateError(f"no template of Jinja: {why}") from error
-    for node in tree.find_all(nodes.Node):
-        name = type(node).__name__
-        if name not in ALLOWED:
-            raise TemplateError(f"{name} has no place in a prompt. Write {{{{ name }}}}, or {{% if name %}}")
-        if isinstance(node, nodes.Filter) and (node.name not in FILTERS or node.args or node.kwargs):
-            raise TemplateError(f"there is no filter {node.name!r} here. There are: {', '.join(FILTERS)}")
-    used = meta.find_undeclared_variables(tree)
-    for name in sorted(used - set(variables)):
-        raise TemplateError(f"the variable {name!r} has no values. There are: {', '.join(variables) or 'none'}")
-    values = {name: each for name, each in variables.items() if name in used}
-    count = math.prod(map(len, values.values()))
-    if count > MAX_EXPANDED:
-        raise TemplateError(f"{count:,} combinations, more than {MAX_EXPANDED:,}. Leave some values out")
-    compiled = environment.from_string(template)
-    try:
-        for chosen in itertools.product(*values.values()):
-            yield compiled.render(dict(zip(values, chosen, strict=True)))
-    except (UndefinedError, TypeError) as error:
-        raise TemplateError(str(error)) from error

@@ -28,6 +28,7 @@ class Value:
         plain: True for a scalar without quotes, whose type follows from its text.
         source: for a value made from a secret of the environment, the text that stands for it.
         wrong: why there is no data, or None.
+        written: the text of a number that Python writes otherwise, such as 1.10 or 1e3.
     """
 
     data: Any
@@ -36,6 +37,7 @@ class Value:
     plain: bool = False
     source: str | None = None
     wrong: str | None = None
+    written: str | None = None
 
     @property
     def is_mapping(self) -> bool:

@@ -130,7 +130,8 @@ def parse(text: str, place: Callable[[int, int], Origin]) -> Value:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        refuse(place(line, column), f"not YAML: {' '.join(filter(None, [error.context, error.problem]))}.")
+        why = " ".join(filter(None, [error.context, error.problem]))
+        refuse(place(line, column), f"not YAML: {why}.{_of_variable(text, mark)}")
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
@@ -140,6 +141,13 @@ def parse(text: str, place: Callable[[int, int], Origin]) -> Value:
     value = Value(None, place(1, 1)) if node is None else reader.value(node)
     raise_all(reader.problems)
     return value
+
+
+def _of_variable(text: str, mark: yaml.Mark | None) -> str:
+    """Return what to do about a variable in `{...}` or `[...]`, where its brace is YAML's; "" where there is none."""
+    if mark is None or text[max(mark.index - 1, 0) : mark.index + 1] != "${":
+        return ""
+    return " In `{...}` and `[...]` a `${NAME}` is cut at its brace: give the key a line of its own, as in `steps: ${NAME}`."
 
 
 def retype(text: str) -> Any:
@@ -171,7 +179,8 @@ class _NodeReader:
         data = self._data(node, origin)
         self.open.discard(id(node))
         plain = isinstance(node, yaml.ScalarNode) and node.style is None
-        return Value(data, origin, key or origin, plain)
+        changes = plain and type(data) in (int, float) and str(data) != node.value
+        return Value(data, origin, key or origin, plain, written=node.value if changes else None)
 
     def _origin(self, node: yaml.Node) -> Origin:
         return self.place(node.start_mark.line + 1, node.start_mark.column + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,7 +37,17 @@ PATIENCE_S = 45.0
 
 REMEDY = "Ask for fewer, or set model.device: cpu."
 
+_OF_A_RANK = re.compile(
+    r"((LOCAL_|GROUP_|ROLE_|NODE_)?RANK|(LOCAL_|GROUP_|ROLE_)?WORLD_SIZE|MASTER_(ADDR|PORT)|(PET|TORCHELASTIC)_\w+)"
+)
+"""Variables of a rank, or of torchrun: containers and shells of schedulers have those of a launch that is not this one."""
+
 _WITH_SETUP = 'set -e\n{setup}\nexec "$@"\n'
+
+
+def without_rank(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment for workers of a launch of their own: without the variables of another launch's rank."""
+    return {name: value for name, value in environ.items() if not _OF_A_RANK.fullmatch(name)}
 
 
 class LocalLauncher(ABC):
@@ -137,7 +148,7 @@ class LocalLauncher(ABC):
 
     def _start(self, command: Sequence[str], log: int) -> subprocess.Popen[bytes]:
         threads = str(self._request.threads)
-        environ = {**self._request.environ, "OMP_NUM_THREADS": threads, "PYTHONSAFEPATH": "1"}
+        environ = {**without_rank(self._request.environ), "OMP_NUM_THREADS": threads, "PYTHONSAFEPATH": "1"}
         try:
             return subprocess.Popen(
                 command,

@@ -43,6 +43,7 @@ from genrun.runner.report.sections.summary import (
 )
 from genrun.runner.report.sections.vbench import VBenchSection, collect_vbench
 from genrun.runner.report.sections.verdict import Verdict, judge
+from genrun.runner.score.scoring import known_scores
 from genrun.runner.score.summary import Group, summarize
 from genrun.runner.store.files import atomic_write
 from genrun.runner.store.folder import RunFolder, is_run
@@ -151,7 +152,8 @@ def collect(run: RunFolder, *, media_root: str = RUN_ROOT, link_logs: bool = Tru
     """
     items, records, job = run.items(), run.records(), run.job_document()
     planned = {item.id for item in items}
-    scores = [score for score in read_scores(run) if score.item_id in planned or score.item_id.startswith(SET)]
+    known = known_scores(run, items, records).scores
+    scores = [score for score in known if score.item_id in planned or score.item_id.startswith(SET)]
     metrics = headings(scores)
     groups = summarize(items, records, scores)
     saved = saved_blocks(items, records)

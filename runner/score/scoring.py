@@ -10,18 +10,20 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genrun.adapters.scorers import registry
 from genrun.adapters.scorers.contract import Metric, Sample, SetMetric, SetPart, UnscoredError
 from genrun.runner.errors import UsageError
 from genrun.runner.score.metrics import Samples, unscored
 from genrun.runner.score.summary import axes_of
-from genrun.runner.store.records import Score, set_id
+from genrun.runner.store.records import SET, Record, Score, set_id
 from genrun.runner.store.repair import remove_below
-from genrun.runner.store.scores import ScoreStore
+from genrun.runner.store.scores import Key, Measurement, ScoreStore, read, score_files
 
 if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
@@ -73,6 +75,12 @@ def shard_of(text: str, environ: Mapping[str, str] = os.environ) -> Shard:
 def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
 
+
+HASHES = {"media": "sha256", "latents": "latents_sha256"}
+"""What a metric reads -> the field of a record that has the hash of that file."""
+
+MADE_AGAIN = "what it was measured on was made again since: genrun score"
+"""Reason of a score without a value whose files are others by now."""
 
 DERIVED = "= "
 """Prefix of the part of a number that follows from others."""
@@ -133,6 +141,108 @@ def sets_of(items: Sequence[WorkItem]) -> dict[str, list[WorkItem]]:
     return found
 
 
+@dataclass(frozen=True)
+class Known:
+    """What earlier scoring left of a run.
+
+    Attributes:
+        scores: all rows, by metric; of files that are others by now, rows without a value.
+        ways: metric -> the versions and options, as JSON, that its values were measured with.
+    """
+
+    scores: tuple[Score, ...]
+    ways: Mapping[str, frozenset[tuple[int, str]]]
+
+
+def known_scores(run: RunFolder, items: Sequence[WorkItem], records: Mapping[str, Record]) -> Known:
+    """Return the scores of a run as they hold for its files: what was made again since is not scored.
+
+    Args:
+        run: the run folder.
+        items: the plan.
+        records: by item id.
+    """
+    files = _Files(items, records)
+    found: list[Score] = []
+    ways: dict[str, set[tuple[int, str]]] = {}
+    for path in score_files(run):
+        entries = read(path)
+        for (item_id, _), entry in entries.items():
+            if files.are_others(item_id, entry.inputs, entries, path.stem):
+                found += (replace(score, value=None, reason=MADE_AGAIN) for score in entry.scores)
+                continue
+            found += entry.scores
+            for score in entry.scores:
+                if score.value is not None:
+                    ways.setdefault(score.metric, set()).add((score.version, entry.settings))
+    return Known(tuple(found), {metric: frozenset(each) for metric, each in ways.items()})
+
+
+class _Files:
+    """The files of a run as its records have them, beside those that scores were measured on."""
+
+    def __init__(self, items: Sequence[WorkItem], records: Mapping[str, Record]) -> None:
+        self._records = records
+        self._items = {item.id: item for item in items}
+        self._references: dict[str, str] = {}
+        for item in items:
+            if item.is_reference:
+                self._references.setdefault(item.pair, item.id)
+        self._sets: dict[str, list[WorkItem]] = {}
+        self._digests: dict[tuple[str, str], set[str]] = {}
+
+    def are_others(self, item_id: str, inputs: Sequence[str], entries: Mapping[Key, Measurement], metric: str) -> bool:
+        """Return True where records tell that an item, its reference or its set have other files than were measured."""
+        item = self._items.get(item_id)
+        if not inputs or (item is None and not item_id.startswith(SET)):
+            return False
+        if item is None:
+            found = self._of_set(item_id, entries, metric)
+            return bool(found) and inputs[0] not in found
+        own = self._hashes(item_id, metric)
+        if own and inputs[0] not in own and inputs[0] not in self._of_set(set_id(axes_of(item)), entries, metric):
+            return True
+        reference = self._hashes(self._references.get(item.pair, ""), metric)
+        return bool(len(inputs) > 1 and inputs[1] and reference and inputs[1] not in reference)
+
+    def _hashes(self, item_id: str, metric: str) -> set[str]:
+        """Return the hashes that the file which a metric reads of an item may have; none where it is open."""
+        record = self._records.get(item_id)
+        if record is None or record.status != "done":
+            return set()
+        found = [getattr(record, field) for field in hash_fields(metric)]
+        return set(found) if all(found) else set()
+
+    def _of_set(self, name: str, entries: Mapping[Key, Measurement], metric: str) -> set[str]:
+        """Return the hashes that the files of a set may have together; none where it is open."""
+        key = (metric, name)
+        if key not in self._digests:
+            self._sets = self._sets or sets_of(list(self._items.values()))
+            # With a row of its own where it could not be measured, and is not in the set.
+            members = [item.id for item in self._sets.get(name, ()) if (item.id, metric) not in entries]
+            done = [record for each in members if (record := self._records.get(each)) is not None]
+            rooms = [[getattr(record, field) for record in done] for field in hash_fields(metric)]
+            is_known = len(done) == len(members) and all(map(all, rooms))
+            self._digests[key] = {set_digest(zip(members, room, strict=True)) for room in rooms} if is_known else set()
+        return self._digests[key]
+
+
+@cache
+def hash_fields(metric: str) -> tuple[str, ...]:
+    """Return the fields of a record that tell of the file which a metric reads; of one that is not installed, both."""
+    if metric not in registry.names():
+        return tuple(HASHES.values())
+    return (HASHES[registry.get(metric).reads],)
+
+
+def set_digest(hashes: Iterable[tuple[str, str]]) -> str:
+    """Hash the files of a set: the id and the SHA-256 of each of its items."""
+    digest = hashlib.sha256()
+    for item_id, found in hashes:
+        digest.update(f"{item_id} {found}\n".encode())
+    return digest.hexdigest()
+
+
 def _score_set(
     metric: SetMetric, set_name: str, members: Sequence[WorkItem], samples: Samples, store: ScoreStore, workspace: Path
 ) -> None:
@@ -156,7 +266,8 @@ def _whole_samples(
     metric: SetMetric, members: Sequence[WorkItem], samples: Samples, store: ScoreStore
 ) -> tuple[list[Sample], tuple[str, ...]]:
     """Return the samples whose file is as it was made, and the hash of all of them; others are kept as unscored."""
-    whole, digest = [], hashlib.sha256()
+    whole: list[Sample] = []
+    hashes: list[tuple[str, str]] = []
     for item in members:
         key = (item.id, metric.name)
         try:
@@ -170,8 +281,8 @@ def _whole_samples(
             samples.drop(item)
         store.drop(metric, key)
         whole.append(sample)
-        digest.update(f"{item.id} {samples.hash(metric, item)}\n".encode())
-    return whole, (digest.hexdigest(),)
+        hashes.append((item.id, samples.hash(metric, item)))
+    return whole, (set_digest(hashes),)
 
 
 def _measured(

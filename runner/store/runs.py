@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from datetime import datetime
@@ -20,6 +21,8 @@ SHOWN = 80
 
 SHOWN_RUNS = 4
 """Runs that a message names."""
+
+_STAMPED = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d-[0-9a-f]{4}", re.ASCII)
 
 LATEST = "latest"
 PINNED = "pinned"
@@ -99,6 +102,11 @@ def new_path(base: Path, name: str) -> Path:
     """Return a new run's folder: the time, local, and four random digits."""
     stamp = datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
     return base.resolve() / name / f"{stamp}-{secrets.token_hex(2)}"
+
+
+def is_stamped(name: str) -> bool:
+    """Tell whether a run's folder is called as `new_path` called it."""
+    return _STAMPED.fullmatch(name) is not None
 
 
 def point_latest(folder: RunFolder) -> None:

@@ -56,11 +56,12 @@ class Measurement:
 
     def holds_for(self, metric: Described, inputs: tuple[str, ...]) -> bool:
         """Return True when measuring again would give the same."""
-        return (
-            self.inputs == inputs
-            and self.settings == settings_text(metric)
-            and all(score.value is not None and score.version == metric.version for score in self.scores)
-        )
+        is_whole = all(score.value is not None for score in self.scores)
+        return is_whole and self.inputs == inputs and self.is_of(metric)
+
+    def is_of(self, metric: Described) -> bool:
+        """Return True when it was measured by this version of the metric, with these options."""
+        return self.settings == settings_text(metric) and all(each.version == metric.version for each in self.scores)
 
     def lines(self, part: str, entries: int) -> list[str]:
         """Write a JSON object a score; each says how many there are, and of how many entries, so that a cut is seen."""
@@ -111,9 +112,10 @@ class ScoreStore:
     """
 
     def __init__(self, run: RunFolder, metrics: Sequence[Described], order: Sequence[str], note: OnDamage) -> None:
+        self._metrics = {metric.name: metric for metric in metrics}
         self._paths = {metric.name: run.scores_path(metric.name) for metric in metrics}
         self._stamps = {name: _stamp(path) for name, path in self._paths.items()}
-        self._entries = {name: read(path, note) for name, path in self._paths.items()}
+        self._entries = {name: self._read(name, note) for name in self._paths}
         self._ours: dict[str, set[Key]] = {name: set() for name in self._paths}
         self._order = {item_id: index for index, item_id in enumerate(order)}
         self._unsaved = 0
@@ -174,12 +176,19 @@ class ScoreStore:
 
     def _merge(self, name: str) -> None:
         """Take over what another process has written since this one read the file, but for what was measured here."""
-        path, ours = self._paths[name], self._ours[name]
-        if _stamp(path) == self._stamps[name]:
+        ours = self._ours[name]
+        if _stamp(self._paths[name]) == self._stamps[name]:
             return
         mine = {key: entry for key, entry in self._entries[name].items() if key in ours}
-        theirs = {key: entry for key, entry in read(path).items() if key not in ours}
+        theirs = {key: entry for key, entry in self._read(name).items() if key not in ours}
         self._entries[name] = {**theirs, **mine}
+
+    def _read(self, name: str, note: OnDamage = lambda text: None) -> dict[Key, Measurement]:
+        """Read a metric's file, without what is to be measured anew: a file that is half new and half old has no mean."""
+        metric = self._metrics[name]
+        parts = getattr(metric, "parts", (name,))
+        found = read(self._paths[name], note)
+        return {key: entry for key, entry in found.items() if key[1] not in parts or entry.is_of(metric)}
 
     def _in_order(self, name: str) -> list[tuple[Key, Measurement]]:
         entries = [(key, entry) for key, entry in self._entries[name].items() if key[0] in self._order]

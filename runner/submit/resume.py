@@ -18,7 +18,7 @@ from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.planfile import keep, misfits, written_with
 from genrun.runner.store.repair import repair
 from genrun.runner.store.results import set_aside
-from genrun.runner.store.runs import new_path, point_latest, runs_of
+from genrun.runner.store.runs import is_stamped, new_path, point_latest, runs_of
 from genrun.runner.submit.lock import Say, at_work, of_run
 from genrun.runner.submit.reuse import SetBack, fill, set_back, stored
 
@@ -67,8 +67,11 @@ class SubmittedJob:
 
 
 def find_run(job: SubmittedJob, base: Path) -> RunFolder | None:
-    """Return the newest run of this job's name that has exactly its items, or None."""
-    for path in runs_of(base / job.spec.name):
+    """Return the newest run of this job's name that has exactly its items, or None.
+
+    Folders that were renamed come last: what somebody copied beside a run, to keep it, is not gone on with.
+    """
+    for path in sorted(runs_of(base / job.spec.name), key=lambda path: not is_stamped(path.name)):
         folder = RunFolder.open(path)
         if is_run_of(job, folder):
             return folder

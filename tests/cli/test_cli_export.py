@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -15,9 +16,10 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
-from genrun.adapters.media import read_fps, read_frames
+from genrun.adapters.media import convert, read_fps, read_frames
 from genrun.runner.errors import UsageError
-from genrun.runner.export.export import rows_of
+from genrun.runner.export.contact_sheet import CAPTION, HEADING, MARGIN, QUIET, THUMB, sheets
+from genrun.runner.export.export import rows_of, to_csv
 from genrun.runner.export.filenames import name_items
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Score
@@ -25,6 +27,9 @@ from tests.sample_run import ROPA, SEQUENTIAL, make_run, work_item
 
 Genrun = Callable[..., Result]
 HOSTILE = "../../etc/passwd\x00 <b>'; rm -rf ~'\n" + "long " * 80
+TOP, LEFT = slice(MARGIN + HEADING, MARGIN + HEADING + THUMB), slice(MARGIN, MARGIN + THUMB)
+BELOW = slice(TOP.stop + CAPTION + MARGIN, TOP.stop + CAPTION + MARGIN + THUMB)
+RIGHT = slice(LEFT.stop + MARGIN, LEFT.stop + MARGIN + THUMB)
 
 
 @pytest.fixture
@@ -105,6 +110,14 @@ def test_the_table_has_every_item_with_its_costs_and_scores(genrun: Genrun, run:
     assert (rows[1]["rounds"], rows[1]["nfe"], rows[1]["solver"]) == ("7", "52", "ropa K=8")
     assert float(rows[1]["psnr"]) > 10
     assert rows[0]["psnr"] == ""
+
+
+def test_a_text_of_the_table_is_no_formula() -> None:
+    texts = ("=1+2", "+1", "-a", "@x", "\tx", "a=1", "-")
+    rows = [{"prompt": text, "psnr": -1.5, "seed": 3} for text in texts]
+    found = list(csv.DictReader(io.StringIO(to_csv(rows).decode(), newline="")))
+    assert [row["prompt"] for row in found] == ["'=1+2", "'+1", "'-a", "'@x", "'\tx", "a=1", "'-"]
+    assert {(row["psnr"], row["seed"]) for row in found} == {("-1.5", "3")}
 
 
 def test_the_same_export_again_brings_the_folder_up_to_date(genrun: Genrun, run: Path) -> None:
@@ -218,6 +231,48 @@ def test_a_template_that_cannot_be_meant_is_refused(template: str, message: str)
 def test_two_items_of_one_name_are_refused_before_anything_is_written() -> None:
     with pytest.raises(UsageError, match="would both be 'A'"):
         name_items([work_item("a", 0, SEQUENTIAL), work_item("A", 0, ROPA)], "{prompt}")
+
+
+def test_names_that_differ_in_how_an_accent_is_written_are_one_file_elsewhere() -> None:
+    # The same syllable as one letter and as three, all of them letters.
+    with pytest.raises(UsageError, match="would both be"):
+        name_items([work_item("\ud55c", 0, SEQUENTIAL), work_item("\u1112\u1161\u11ab", 0, ROPA)], "{prompt}")
+
+
+def test_an_item_named_as_the_contact_sheet_is_not_written_over(genrun: Genrun, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "t" / "2026-01-31T02-00-00-3f9c", prompts=["Sheet"], solvers=[ROPA], image=True)
+    result = genrun("export", str(run.path), "--to", "out", "--name", "{prompt}", "--sheet", exit_code=2)
+    assert "would be 'Sheet.png', which the contact sheet is called" in result.stderr
+    genrun("export", str(run.path), "--to", "out", "--name", "{prompt}")
+    assert exported(Path("out")) == {"Sheet.png"}
+
+
+def test_frames_are_shown_as_long_as_the_clips(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (12, 16, 16, 3), dtype=np.uint8)
+    for suffix in (".gif", ".webp"):
+        convert(tmp_path / f"a{suffix}", frames, 24)
+        assert sum(_durations(tmp_path / f"a{suffix}")) == 500
+    convert(tmp_path / "fast.gif", frames, 60)
+    # Less is shown for a tenth of a second by browsers.
+    assert set(_durations(tmp_path / "fast.gif")) == {20}
+
+
+def _durations(path: Path) -> list[int]:
+    with Image.open(path) as image:
+        found = []
+        for index in range(getattr(image, "n_frames", 1)):
+            image.seek(index)
+            image.load()
+            found.append(image.info["duration"])
+        return found
+
+
+def test_a_sheet_leaves_places_blank_that_no_item_was_planned_for() -> None:
+    items = [replace(work_item("a", 0, each), negative_prompt=text) for each, text in ((SEQUENTIAL, "x"), (ROPA, "y"))]
+    (sheet,) = sheets(items, {})
+    # Two rows of two: what was planned and not made is framed, the rest is paper.
+    frames = [(sheet[rows, columns] == QUIET).all(-1).any() for rows in (TOP, BELOW) for columns in (LEFT, RIGHT)]
+    assert frames == [True, False, False, True]
 
 
 def test_scores_of_sets_are_in_no_row(run: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import click
+import pytest
 from docs.tools.reference import _escaped, _verb, reference
 
 from genrun.runner.cli import VERBS
@@ -63,3 +65,18 @@ def test_the_command_writes_the_file(tmp_path: Path) -> None:
     command = [sys.executable, str(REFERENCE.with_name("tools") / "reference.py"), "-o", str(tmp_path / "cli.md")]
     subprocess.run(command, check=True, timeout=60)
     assert (tmp_path / "cli.md").read_text(encoding="utf-8") == REFERENCE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&- >/dev/null", "<&- >&- 2>&-"])
+def test_closed_streams_are_nothing_to_stumble_over(closed: str) -> None:
+    code = "from genrun.runner.cli import main; main(['solvers'])"
+    subprocess.run(["bash", "-c", f'"$0" -c "$1" {closed}', sys.executable, code], check=True, timeout=60)
+
+
+def test_an_output_that_nobody_reads_any_more_is_no_failed_item() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from genrun.runner.cli import main; main(['solvers'])"
+    ran = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (141, b"")

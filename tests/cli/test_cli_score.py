@@ -52,6 +52,15 @@ def test_shards_together_are_the_whole(run: RunFolder) -> None:
     assert (len(first), len(both)) == (2, 4)
 
 
+def test_a_share_that_the_environment_names_is_told(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = genrun("score", str(run.path), "--metrics", "psnr")
+    assert "Shard 1/2, as RANK and WORLD_SIZE say" in result.stderr
+    assert "To measure all: --shard 1/1." in result.stderr
+    assert "Shard" not in genrun("score", str(run.path), "--metrics", "psnr", "--shard", "1/1").stderr
+
+
 def test_a_cut_score_file_and_a_damaged_clip_are_named_on_stderr(run: RunFolder) -> None:
     genrun("score", str(run.path), "--metrics", "psnr")
     path = run.scores_path("psnr")

@@ -102,6 +102,12 @@ def test_plan_counts_by_axis() -> None:
     assert time.startswith("Time: not known for every solver before a run of it")
 
 
+def test_plan_counts_prompts_of_one_text_that_differ_otherwise() -> None:
+    prompts = "prompts=[a, {prompt: a, negative_prompt: b}, {prompt: a, steps: 3}]"
+    (_, row, *_) = run("plan", "job.yaml", "--set", prompts).stdout.splitlines()
+    assert row.split() == ["sequential", "3", "2", "6"]
+
+
 def test_plan_lists_items_with_their_ids() -> None:
     items = json.loads(run("plan", "job.yaml", "--json").stdout)
     lines = run("plan", "job.yaml", "--list").stdout.splitlines()[1:]

@@ -57,15 +57,21 @@ def scored_run(
 
 def give(run: RunFolder, metric: str, value: Value) -> None:
     """Score a run by a formula; of a metric whose name has a dot, as that part of it."""
-    rows = []
+    rows, records = [], run.records()
     for number, item in enumerate(run.items()):
         found = value(item, number)
         reason = None if found is not None else "cannot be read"
         higher = HIGHER.get(metric.partition(".")[0], True)
-        rows.append({**asdict(Score(item.id, metric, found, higher, reason)), "inputs": [item.id]})
+        rows.append(
+            {**asdict(Score(item.id, metric, found, higher, reason)), "inputs": [_measured(records.get(item.id))]}
+        )
     path = run.scores_path(metric)
     path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _measured(record: Record | None) -> str:
+    return "" if record is None else record.sha256 or ""
 
 
 def give_set(run: RunFolder, metric: str, values: Mapping[str, float | str], *, higher: bool = False) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from genrun.runner.compare import Comparison, Difference, compare_cells, compare_runs
 from genrun.runner.compare.compare import Options
+from genrun.runner.compare.gates import Gate, Limit
 from genrun.runner.errors import UsageError
 from genrun.runner.score.metrics import IS_REFERENCE
 from genrun.runner.store.folder import RunFolder
@@ -156,3 +158,61 @@ def test_prompts_that_differ_in_a_negative_prompt_are_no_pair(tmp_path: Path) ->
 
 def test_nothing_scored_is_incomplete(tmp_path: Path) -> None:
     assert compare_cells(scored_run(tmp_path / "a", {})).state == "incomplete"
+
+
+def with_negatives(run: RunFolder, negatives: Mapping[str, str | None]) -> RunFolder:
+    """Give the items of each solver another negative prompt, as a matrix of negative prompts would."""
+    items = [
+        dataclasses.replace(
+            item, negative_prompt=negatives[item.solver["kind"]], axes={"sampling.negative_prompt": item.solver["kind"]}
+        )
+        for item in run.items()
+    ]
+    run.write_plan(run.job_document(), items)
+    return run
+
+
+def test_cells_that_differ_in_the_negative_prompt_are_compared(tmp_path: Path) -> None:
+    run = with_negatives(
+        scored_run(tmp_path / "a", {"psnr": quality()}, solvers=["none", "blurred"]), {"none": None, "blurred": "x"}
+    )
+    (cell,) = compare_cells(run, baseline="none").cells
+    assert (cell.baseline_label, cell.pairs) == ("none", 12)
+
+
+def test_no_negative_prompt_and_an_empty_one_are_two_prompts(tmp_path: Path) -> None:
+    run = scored_run(tmp_path / "a", {"psnr": quality()}, solvers=["none", "empty"])
+    items = [
+        dataclasses.replace(
+            item, negative_prompt=None if item.solver["kind"] == "none" else "", axes={"solver": "ropa"}
+        )
+        for item in run.items()
+    ]
+    run.write_plan(run.job_document(), items)
+    (cell,) = compare_runs(run, run).cells
+    assert (cell.pairs, cell.identical) == (24, 24)
+    found = next(each for each in cell.differences if each.metric == "psnr")
+    assert (found.wins, found.ties, found.losses) == (0, 6, 0)
+
+
+@pytest.mark.parametrize(
+    ("about", "why"),
+    [
+        ({"settings": {"checkpoint": "b", "frames": 8}}, 'checkpoint "b", not "a"'),
+        ({"version": 2}, "version 2 of the metric, not 1"),
+    ],
+)
+def test_numbers_that_were_measured_otherwise_are_not_compared(
+    about: dict[str, object], why: str, tmp_path: Path
+) -> None:
+    one, other = (scored_run(tmp_path / name, {"psnr": quality()}) for name in "ab")
+    for run, changes in ((one, {}), (other, about)):
+        rows = map(json.loads, run.scores_path("psnr").read_text().splitlines())
+        rows = [{**row, "settings": {"checkpoint": "a", "frames": 8}, **changes} for row in rows]
+        run.scores_path("psnr").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    gates = (Gate("psnr", "max_drop", Limit.read(0.1)), Gate("psnr", "min", Limit.read(0.1)))
+    found = compare_runs(one, other, Options(gates=gates))
+    assert {gate.rule: gate.state for _, gate in found.gates} == {"max_drop": "incomplete", "min": "passed"}
+    assert any(why in gate.reason for _, gate in found.gates)
+    assert any(why in note for note in found.notes)
+    assert compare_runs(one, one, Options(gates=gates)).state == "passed"

@@ -12,6 +12,7 @@ from genrun.adapters.scorers import latent_rmse
 from genrun.runner.compare import Comparison, compare_runs
 from genrun.runner.compare.compare import Options
 from genrun.runner.compare.gates import Gate, Limit
+from genrun.runner.store.files import sha256_of
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import format_record
 from tests.sample_run import ROPA, FakeSolver, make_run
@@ -28,7 +29,7 @@ def run(path: Path, solver: FakeSolver) -> RunFolder:
     """Two prompts, final latents hashed as a worker does, no clips."""
     made = make_run(path, solvers=[solver], files=False)
     for record in made.records().values():
-        hashed = replace(record, latents_sha256=f"{solver.error}-{record.item_id}")
+        hashed = replace(record, latents_sha256=sha256_of(made.latents_path(record.item_id)))
         made.record_path(record.item_id).write_bytes(format_record(hashed))
     return made
 
@@ -59,3 +60,14 @@ def test_what_cannot_be_measured_has_a_reason(tmp_path: Path) -> None:
     ((_, gate),) = compare(old, new).gates
     assert (gate.state, gate.n) == ("incomplete", 0)
     assert gate.reason.startswith("nothing was measured: the baseline: latents file is missing")
+
+
+def test_a_file_that_was_put_in_anothers_place_is_no_drift(tmp_path: Path) -> None:
+    old, new = run(tmp_path / "a", ROPA), run(tmp_path / "b", DRIFTED)
+    one, other = (old.latents_path(item.id) for item in old.items())
+    one.write_bytes(other.read_bytes())
+    found = next(each for each in compare(old, new).cells[0].differences if each.metric == "drift.latent_rmse")
+    assert (found.own.n, found.own.reasons) == (
+        1,
+        (("the baseline: its file is not the one that was made: genrun verify", 1),),
+    )

@@ -21,7 +21,6 @@ from genrun.runner.api.jobs import load_job
 from genrun.runner.job.errors import JobFileError
 from genrun.runner.job.files import as_stored, wrong_stored
 from genrun.runner.job.plan import WorkItem, plan
-from genrun.runner.job.prompts import TemplateError, rendered, wildcards
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.planfile import keep, name_of
 from genrun.runner.store.verify import verify
@@ -358,42 +357,3 @@ def test_no_path_is_made_of_what_a_plan_says(inputs: Any) -> None:
     with pytest.raises(ValueError, match="not an item"):
         WorkItem.from_dict({**make_item(0).to_dict(), "inputs": inputs})
     assert name_of("a" * 64, ".png").startswith("inputs/aa/")
-
-
-def texts(prompts: Any, **more: Any) -> list[str]:
-    return [prompt.text for prompt in load_job({"model": "demo-image", "prompts": prompts, **more}).cells[0].prompts]
-
-
-def test_seeds_paths_wildcards_and_templates_write_lists_out() -> None:
-    Path("p.txt").write_text("a {red|blue} ball\n{literal}\n")
-    assert load_job({"model": "demo-image", "prompts": "p.txt", "seeds": 3}).job.seeds == (0, 1, 2)
-    assert load_job({"model": "demo-image", "prompts": "p.txt", "seeds": "4..6"}).job.seeds == (4, 5, 6)
-    assert texts("p.txt") == ["a {red|blue} ball", "{literal}"]
-    assert texts({"file": "p.txt", "wildcards": True}) == ["a red ball", "a blue ball", "{literal}"]
-    template = {"template": "a {{ c }} {{ t | upper }}", "variables": {"c": ["red", "blue"], "t": ["kite", 3]}}
-    assert texts(template) == ["a red KITE", "a red 3", "a blue KITE", "a blue 3"]
-    assert texts({**template, "limit": 1}) == ["a red KITE"]
-
-
-@pytest.mark.parametrize(
-    ("template", "message"),
-    [
-        ("{% for i in range(10**9) %}x{% endfor %}", "has no place in a prompt"),
-        ("{{ 'a' * 10**9 }}", "has no place in a prompt"),
-        ("{{ c.__class__ }}", "Getattr has no place"),
-        ("{{ c | replace('a', 'b') }}", "there is no filter 'replace' here"),
-        ("{% set d = c ~ c %}{{ d }}", "Assign has no place"),
-        ("{{ d }}", "the variable 'd' has no values"),
-        ("{{ c", "no template of Jinja"),
-    ],
-)
-def test_a_template_fills_in_and_does_nothing_else(template: str, message: str) -> None:
-    with pytest.raises(TemplateError, match=message):
-        list(rendered(template, {"c": ["a"]}))
-
-
-def test_combinations_are_counted_before_any_is_made() -> None:
-    with pytest.raises(TemplateError, match="1,048,576 combinations, more than"):
-        wildcards("{a|b}" * 20)
-    with pytest.raises(TemplateError, match="combinations, more than"):
-        list(rendered("{{ a }}{{ b }}", {"a": list(range(1000)), "b": list(range(1000))}))

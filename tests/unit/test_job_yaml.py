@@ -97,6 +97,11 @@ def test_more_values_than_a_job_has_are_refused_before_all_of_them_are_read() ->
             "job.yaml:2:6: character U+0007 is not allowed in YAML. Write it as an escape in double quotes.",
         ),
         (
+            "a: {b: ${C}}",
+            "job.yaml:1:9: not YAML: while parsing a flow mapping expected ',' or '}', but got '{'. In `{...}` and `[...]` "
+            "a `${NAME}` is cut at its brace: give the key a line of its own, as in `steps: ${NAME}`.",
+        ),
+        (
             "a: *b",
             "job.yaml:1:4: not YAML: found undefined alias 'b'.",
         ),

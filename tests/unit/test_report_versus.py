@@ -18,7 +18,7 @@ from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.nights import Night, write_night
 from genrun.runner.store.records import format_record
 from genrun.runner.store.runs import pin
-from tests.fakes.scores import Value, scored_run
+from tests.fakes.scores import Value, give, scored_run
 
 COLOURS = {"sequential": 0, "ropa": 1}
 GATES = {"psnr": {"max_drop": 0.2}}
@@ -38,6 +38,7 @@ def run_of(path: Path, shift: float = 0.0, **changes: Any) -> RunFolder:
         media.write_bytes(content := f"{path.name} {record.item_id}".encode())
         told = replace(record, sha256=hashlib.sha256(content).hexdigest())
         run.record_path(record.item_id).write_bytes(format_record(told))
+    give(run, "psnr", level(shift))
     return run
 
 

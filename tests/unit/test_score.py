@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 from genrun.adapters.scorers import registry
-from genrun.adapters.scorers.contract import Sample, UnscoredError, needs_of
+from genrun.adapters.scorers.contract import Sample, SetPart, UnscoredError, needs_of
 from genrun.runner.cli import main
 from genrun.runner.errors import UsageError
 from genrun.runner.job.plan import WorkItem
 from genrun.runner.score.metrics import IS_REFERENCE, wanted_metrics
-from genrun.runner.score.scoring import score_run
+from genrun.runner.score.scoring import MADE_AGAIN, known_scores, score_run
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Score
 from genrun.runner.store.scores import read_scores
@@ -107,6 +107,56 @@ def test_a_reference_that_was_made_again_is_compared_again_with_all_its_items(ru
     make_again(run, next(item for item in run.items() if item.is_reference))
     score_run(run, [metric])
     assert metric.measured == 4 + 2
+
+
+def test_what_is_read_back_is_of_the_files_that_are_there(run: RunFolder) -> None:
+    score_run(run, [Counting(name="psnr"), SetSize()])
+    assert all(score.value for score in known(run).values() if score.metric == "fid")
+    again = next(item for item in run.items() if item.solver["kind"] == "ropa")
+    make_again(run, again)
+    lost = {key for key, score in known(run).items() if score.reason == MADE_AGAIN}
+    assert lost == {(again.id, "psnr"), ("set:ropa K=8", "fid")}
+    # The reference of a pair is in the numbers of all its items.
+    make_again(run, next(item for item in run.items() if item.is_reference and item.pair != again.pair))
+    lost = {key for key, score in known(run).items() if score.reason == MADE_AGAIN}
+    assert len([key for key in lost if key[1] == "psnr"]) == 1 + 3
+    score_run(run, [Counting(name="psnr"), SetSize()])
+    assert not any(score.reason == MADE_AGAIN for score in known(run).values())
+
+
+def known(run: RunFolder) -> dict[tuple[str, str], Score]:
+    return {(each.item_id, each.metric): each for each in known_scores(run, run.items(), run.records()).scores}
+
+
+@dataclass
+class SetSize:
+    """A metric of sets: the number of their samples."""
+
+    name: str = "fid"
+    version: int = 1
+    title: str = "set"
+    definition: str = "Samples."
+    higher_is_better: bool = False
+    style: Literal["number"] = "number"
+    reads: Literal["media", "latents"] = "media"
+    compares: bool = False
+    parts: tuple[str, ...] = ("fid",)
+
+    def measure_set(self, samples: Sequence[Sample], parts: Sequence[str], _workspace: Path, /) -> Iterator[SetPart]:
+        yield from (SetPart(part, float(len(samples))) for part in parts)
+
+    def combine(self, _values: Mapping[str, float], /) -> Mapping[str, float]:
+        return {}
+
+
+def test_a_scoring_that_was_cut_off_after_a_change_leaves_no_number_of_before(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genrun.runner.store.scores.SAVE_EVERY", 1)
+    score_run(run, [Counting()])
+    with pytest.raises(KeyboardInterrupt):
+        score_run(run, [Counting(version=2, stop_after=2)])
+    assert {score.version for score in read_scores(run) if score.value is not None} == {2}
 
 
 def make_again(run: RunFolder, item: WorkItem) -> Path:

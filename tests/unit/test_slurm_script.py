@@ -1,5 +1,6 @@
 """Batch scripts: what stands in a #SBATCH line, what reaches a shell, and what is refused."""
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -105,6 +106,22 @@ def test_every_form_of_the_script_is_bash(changes: dict[str, object]) -> None:
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
     assert text.startswith("#!/usr/bin/env bash\n")
     assert "#SBATCH --job-name=x.1\n#SBATCH --nodes=1\n" in text
+
+
+def test_workers_inherit_no_rank() -> None:
+    text = Script("x.1", {}, dict(VALUES)).render(GENERATION)
+    (line,) = (line for line in text.splitlines() if line.startswith("unset -v "))
+    others = {"RANK": "3", "LOCAL_WORLD_SIZE": "8", "PET_NNODES": "2", "TORCHELASTIC_RUN_ID": "x", "SLURM_PROCID": "1"}
+    for environ in (others, {}):
+        ran = subprocess.run(
+            ["bash", "-c", f"set -euo pipefail\n{line}\nenv"],
+            env={"PATH": os.environ["PATH"], **environ},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found = {entry.partition("=")[0] for entry in ran.stdout.splitlines()}
+        assert others.keys() & found == environ.keys() & {"SLURM_PROCID"}
 
 
 def test_a_hostile_run_folder_is_quoted_everywhere(tmp_path: Path) -> None:

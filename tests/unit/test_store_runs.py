@@ -1,6 +1,7 @@
 """Runs are found by folder, by name and by default; a changed job finds another run, or is refused."""
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,6 +95,16 @@ def test_a_changed_job_gets_a_new_run_and_the_old_one_stays_findable(tmp_path: P
     assert find_run(make_job(3), tmp_path) == first
     assert open_folder(make_job(3), tmp_path) == first
     assert resolve("fake", tmp_path) == first
+
+
+def test_a_copy_that_somebody_keeps_beside_a_run_is_not_gone_on_with(tmp_path: Path) -> None:
+    first = open_folder(make_job(), tmp_path)
+    for name in (f"{first.path.name}-backup", f"{first.path.name}x", "old"):
+        shutil.copytree(first.path, first.path.with_name(name))
+    assert find_run(make_job(), tmp_path) == first
+    shutil.rmtree(first.path)
+    # The only ones that are left, whatever they are called.
+    assert find_run(make_job(), tmp_path) is not None
 
 
 def test_a_changed_job_is_refused_by_an_old_run_with_the_fields_named(tmp_path: Path) -> None:

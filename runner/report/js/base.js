@@ -5,6 +5,7 @@ const LARGEST_DIFFERENCE_PX = 960; // a canvas is painted on every frame of ever
 const MOST_DRIFT_S = 0.05; // about a frame: a smaller step would seek, and stutter, all the time
 const TINY_PX = 160; // clips up to it are enlarged in whole pixels, as pdf.py has it, too
 const byId = (id) => document.getElementById(id);
+const three = (value) => (Math.abs(value) >= 999.5 ? Math.round(value).toLocaleString("en-US") : value.toPrecision(3)); // as numbers.py writes
 const data = JSON.parse(byId("data").textContent);
 const isGallery = data.rows.every((row) => row.c.length === 1); // nothing stands beside a clip
 const ROWS_PER_PAGE = data.print ? data.print.rows : isGallery ? 24 : 8;

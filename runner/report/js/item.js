@@ -2,6 +2,7 @@
 
 const TINY_PX = 160;
 const byId = (id) => document.getElementById(id);
+const three = (value) => (Math.abs(value) >= 999.5 ? Math.round(value).toLocaleString("en-US") : value.toPrecision(3)); // as numbers.py writes
 
 function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -67,10 +68,10 @@ function fronts({ fronts: values = [], num_steps: steps, rounds }) {
 function timings(record) {
   const seconds = record.elapsed_s;
   const sampler = record.sampler;
-  const found = seconds ? [["seconds in all", seconds.toPrecision(3)]] : [];
+  const found = seconds ? [["seconds in all", three(seconds)]] : [];
   if (sampler) {
     found.push(["steps, N", sampler.num_steps], ["rounds", `${sampler.rounds} (${(sampler.num_steps / sampler.rounds).toFixed(2)}×)`], ["evaluations, NFE", sampler.nfe]);
-    if (seconds && sampler.nfe) found.push(["seconds a round", (seconds / sampler.rounds).toPrecision(3)], ["seconds an evaluation", (seconds / sampler.nfe).toPrecision(3)]);
+    if (seconds && sampler.nfe) found.push(["seconds a round", three(seconds / sampler.rounds)], ["seconds an evaluation", three(seconds / sampler.nfe)]);
   }
   for (const [name, title] of [["device", "device"], ["host", "host"], ["finished_at", "finished"], ["attempt", "attempt"]]) if (record[name]) found.push([title, record[name]]);
   return found;
@@ -83,7 +84,7 @@ function overNights(nights, metrics) {
     if (values.length < 2) return [];
     const numbers = values.map(([, value]) => value);
     const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
-    const text = `${values[0][1].toPrecision(3)} on ${values[0][0]}, ${values.at(-1)[1].toPrecision(3)} on ${values.at(-1)[0]}`;
+    const text = `${three(values[0][1])} on ${values[0][0]}, ${three(values.at(-1)[1])} on ${values.at(-1)[0]}`;
     const line = make("div", { textContent: text });
     if (high > low) {
       const drawing = svg("svg", { class: "spark over", viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" });

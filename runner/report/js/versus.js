@@ -37,7 +37,7 @@ function showVersus(rows) {
     const mean = (side) => pairs.reduce((sum, pair) => sum + pair[side], 0) / pairs.length;
     const better = pairs.filter(([theirs, ours]) => (isHigh ? ours > theirs : ours < theirs)).length;
     const equal = pairs.filter(([theirs, ours]) => ours === theirs).length;
-    const texts = [mean(0).toPrecision(3) + unit, mean(1).toPrecision(3) + unit, `${better} / ${equal} / ${pairs.length - better - equal}`, String(pairs.length)];
+    const texts = [three(mean(0)) + unit, three(mean(1)) + unit, `${better} / ${equal} / ${pairs.length - better - equal}`, String(pairs.length)];
     return [make("tr", {}, make("th", { scope: "row", textContent: title }), ...texts.map((textContent) => make("td", { textContent })))];
   });
   table.append(make("table", { className: "slim compact" }, make("thead", {}, make("tr", {}, ...heading)), make("tbody", {}, ...lines)));

@@ -9,10 +9,10 @@ from pathlib import Path
 from genrun.adapters.scorers.vbench.dimensions import ALL
 from genrun.runner import numbers
 from genrun.runner.report.charts import Scale
+from genrun.runner.score.scoring import known_scores
 from genrun.runner.score.summary import Group, summarize
 from genrun.runner.statistics import Estimate
 from genrun.runner.store.folder import RunFolder
-from genrun.runner.store.scores import read_scores
 
 PREFIX = "vbench."
 WHOLE = Scale(0.0, 1.0)
@@ -100,7 +100,8 @@ Marks = Mapping[str, Mapping[str, Estimate]]
 def _marks_of_run(path: str, groups: Sequence[Group]) -> tuple[Marks, str]:
     """Return the numbers of the same cells of another run; all are held against its only cell where it has just one."""
     run = RunFolder.open(Path(path))
-    theirs = summarize(run.items(), run.records(), read_scores(run))
+    items, records = run.items(), run.records()
+    theirs = summarize(items, records, known_scores(run, items, records).scores)
     only = theirs[0].metrics if len(theirs) == 1 else {}
     found = {group.label: group.metrics for group in theirs}
     return {group.label: found.get(group.label, only) for group in groups}, run.path.name

@@ -99,7 +99,7 @@ def test_commands_are_there_with_their_options(page: Path) -> None:
     lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
     inline = re.findall(r"`((?:genrun|make) [a-z][^`\n]*)`", text(page))
     for line in [*lines, *inline]:
-        words = shlex.split(line.partition("> ")[0], comments=True)
+        words = shlex.split(re.split(r"> |\\?\| ", line)[0], comments=True)
         if words[:1] == ["make"]:
             assert words[1] in targets, line
         elif words[:1] == ["genrun"]:

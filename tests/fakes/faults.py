@@ -17,7 +17,9 @@ def put(folder: Path, moment: str, *, victim: str = "self", times: int = 1, item
     folder.mkdir(exist_ok=True)
     for _ in range(times):
         fault = {"moment": moment, "victim": victim, "item": item}
-        (folder / f"{uuid.uuid4().hex}.json").write_text(json.dumps(fault))
+        written = folder / uuid.uuid4().hex
+        written.write_text(json.dumps(fault))
+        written.rename(written.with_suffix(".json"))  # whole for workers that look at this moment
 
 
 def meet(moment: str, launcher: int | None = None, item: str = "") -> None:

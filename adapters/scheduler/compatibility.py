@@ -136,7 +136,8 @@ def count_problem(scheduler: Description, num_steps: int, original_steps: int | 
     if config.get("skip_prk_steps") is False and num_steps < RUNGE_KUTTA_STEPS:
         return (
             f"{scheduler.name} begins with Runge-Kutta steps, which take {RUNGE_KUTTA_STEPS} steps at least, and "
-            f"{num_steps} are fewer. Write steps: {RUNGE_KUTTA_STEPS}, or scheduler: {{kind: {scheduler.name}, skip_prk_steps: true}}"
+            f"{num_steps} are fewer. Write steps: {RUNGE_KUTTA_STEPS}, or "
+            f"scheduler: {{kind: {scheduler.name}, skip_prk_steps: true}}"
         )
     most = original_steps or config.get("original_inference_steps")
     if type(most) is int and 0 < most < num_steps:

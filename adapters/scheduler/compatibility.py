@@ -23,6 +23,9 @@ OTHER_GRIDS = (
 )
 """Config switches that lay out the grid by noise levels, so that `timestep_spacing` decides no step."""
 
+RUNGE_KUTTA_STEPS = 4
+"""Steps at the end of the grid from which PNDM lays out its Runge-Kutta stages."""
+
 MOST = 10**6
 """More steps than any model is trained on: a config file that says more is not believed."""
 
@@ -118,6 +121,41 @@ def grid_problem(scheduler: Description, num_steps: int) -> str | None:
     return (
         f"{scheduler.name} with timestep_spacing: trailing makes {num_steps + 1} steps of {num_steps}, the last at t = -1, "
         f"which ruins the picture. The nearest that work are {' and '.join(near)}"
+    )
+
+
+def count_problem(scheduler: Description, num_steps: int, original_steps: int | None = None) -> str | None:
+    """Say which number of steps a scheduler lays out no grid for, and what to write; None where `num_steps` is none such.
+
+    Args:
+        scheduler: whose config is looked at.
+        num_steps: N.
+        original_steps: of the grid that a distilled model was trained on, in place of the config's.
+    """
+    config = scheduler.config
+    if config.get("skip_prk_steps") is False and num_steps < RUNGE_KUTTA_STEPS:
+        return (
+            f"{scheduler.name} begins with Runge-Kutta steps, which take {RUNGE_KUTTA_STEPS} steps at least, and "
+            f"{num_steps} are fewer. Write steps: {RUNGE_KUTTA_STEPS}, or "
+            f"scheduler: {{kind: {scheduler.name}, skip_prk_steps: true}}"
+        )
+    most = original_steps or config.get("original_inference_steps")
+    if type(most) is int and 0 < most < num_steps:
+        return (
+            f"{scheduler.name} takes its steps from the {most} that the model was distilled on (original_inference_steps), "
+            f"and {num_steps} are more. Write steps: {most}, or fewer"
+        )
+    return None
+
+
+def trained_problem(scheduler: Description, num_steps: int) -> str | None:
+    """Say that more steps are wanted than the model was trained on, to take them from; None where they are not."""
+    trained = scheduler.config.get("num_train_timesteps")
+    if type(trained) is not int or not 0 < trained < num_steps:
+        return None
+    return (
+        f"{scheduler.name} takes its steps from the {trained} that the model was trained on, and {num_steps} are more. "
+        f"Write steps: {trained}, or fewer"
     )
 
 

@@ -12,9 +12,17 @@ import pytest
 
 from genrun.adapters.scheduler.compatibility import Description, grid_problem, mismatch, trailing_steps
 from genrun.runner.job.checkpoint import Checkpoint
-from genrun.runner.job.checks.scheduler import own_scheduler, read_class, scheduler_names, scheduler_problems
+from genrun.runner.job.checks.scheduler import (
+    own_scheduler,
+    read_class,
+    scheduler_names,
+    scheduler_problems,
+    steps_problem,
+)
 from genrun.runner.job.errors import Origin
 from genrun.runner.job.tree import dress
+from tests.fakes.jobs import problems_of
+from tests.tiny.checkpoints import save
 from tests.tiny.loops import MATRIX
 
 # Diffusers' own, on numpy 2.
@@ -73,6 +81,34 @@ def importable(name: str) -> Any:
     return None if known is None or "torchsde" in known.needs else getattr(df, name)
 
 
+@pytest.mark.parametrize("name", MATRIX)
+def test_the_numbers_of_steps_that_a_scheduler_raises_for_are_refused(name: str) -> None:
+    for steps in (1, 3, 4, 50, 51, 1001):
+        scheduler = MATRIX[name]()
+        known = read_class(type(scheduler).__name__)
+        assert known is not None
+        config = {key: value for key, value in scheduler.config.items() if key in known.defaults}
+        try:
+            scheduler.set_timesteps(steps)
+            raises = False
+        except ValueError:
+            raises = True
+        wrong = steps_problem(Description(type(scheduler).__name__, config), {"steps": steps})
+        assert (wrong is not None) == raises, (steps, wrong)
+
+
+def test_a_prompts_own_steps_are_checked_at_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint = save("sd2", tmp_path)
+    path = checkpoint / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "timestep_spacing": "trailing"}))
+    prompts = [{"prompt": "a", "steps": 61}, {"prompt": "b", "steps": 60}, {"prompt": "c", "steps": 1001}]
+    job = {"model": {"checkpoint": str(checkpoint)}, "prompts": prompts, "sampling": {"steps": 4}}
+    first, last = problems_of(json.dumps(job))
+    assert "prompts[0].steps: " in first and first.endswith("The nearest that work are 60 and 62.")
+    assert "prompts[2].steps: " in last and last.endswith("Write steps: 1000, or fewer.")
+
+
 @pytest.mark.parametrize("switch", ["use_karras_sigmas", "use_exponential_sigmas", "use_flow_sigmas"])
 def test_grids_by_noise_level_have_no_step_too_many(switch: str) -> None:
     prediction = "flow_prediction" if switch == "use_flow_sigmas" else "epsilon"
@@ -97,7 +133,7 @@ def test_steps_that_do_not_fit_are_refused_with_the_nearest(tmp_path: Path, step
 def test_the_grid_is_that_of_the_jobs_scheduler(tmp_path: Path) -> None:
     trailing, leading = folder_of(tmp_path, TRAILING), {"timestep_spacing": "leading"}
     assert not found(trailing, steps=61, scheduler={"kind": "DDIMScheduler", **leading})
-    assert not found(trailing, steps=61, scheduler={"kind": "LCMScheduler"})
+    assert not found(trailing, steps=61, scheduler={"kind": "LCMScheduler", "original_inference_steps": 100})
     assert not found(trailing, steps=61, options={"timesteps": [999, 500, 1]})
     (inherited,) = found(trailing, steps=61, scheduler={"kind": "DPMSolverMultistepScheduler"})
     assert inherited.startswith("sampling.steps: DPMSolverMultistepScheduler with timestep_spacing: trailing")

@@ -12,21 +12,31 @@ from pathlib import Path
 from typing import Any
 
 from genrun.adapters.files import read_json
-from genrun.adapters.scheduler.compatibility import Description, grid_problem, mismatch, stepping_problem
+from genrun.adapters.scheduler.compatibility import (
+    Description,
+    count_problem,
+    grid_problem,
+    mismatch,
+    stepping_problem,
+    trained_problem,
+)
 from genrun.registry import did_you_mean
-from genrun.runner.job.cell import Draft
+from genrun.runner.job.cell import Draft, sampling_of
 from genrun.runner.job.checkpoint import Checkpoint
 from genrun.runner.job.errors import JobProblem
+from genrun.runner.job.files import problem_of
 from genrun.runner.job.tree import Path as TreePath
 from genrun.runner.job.tree import Value, unknown_option
 
 _CLASS = re.compile(r"^class (\w+Scheduler)\(", re.MULTILINE)
 _TRAILING = re.compile(r"""== ["']trailing["']""")
+_BOUNDED = re.compile(r"num_inference_steps > self\.config\.num_train_timesteps")
 _IMPORTED = {
     "torchsde": re.compile(r"^(import torchsde|from \.scheduling_dpmsolver_sde import)", re.MULTILINE),
     "scipy": re.compile(r"^(import|from) scipy", re.MULTILINE),
 }
 SECTION: TreePath = ("sampling", "scheduler")
+STEPS: TreePath = ("sampling", "steps")
 CONFIG_FILE = "scheduler/scheduler_config.json"
 CONFIG_BYTES = 2**20
 """Largest size of a scheduler's configuration in bytes; the usual one has two kilobytes."""
@@ -43,12 +53,14 @@ class SchedulerClass:
         defaults: config key -> default.
         choices: config key -> the values that it may have, where the source says.
         trailing: True when it lays out trailing grids: some have the key and no use for it.
+        bounded: True when it raises for more steps than the model was trained on.
         needs: packages that it imports, and that diffusers does not bring.
     """
 
     defaults: Mapping[str, Any]
     choices: Mapping[str, tuple[Any, ...]]
     trailing: bool
+    bounded: bool
     needs: tuple[str, ...]
 
 
@@ -63,6 +75,10 @@ def check_scheduler(cell: Draft) -> Iterator[JobProblem]:
         return
     revision = None if cell.model is None else cell.model.revision
     yield from scheduler_problems(cell.root, cell.sampling, cell.checkpoint, revision)
+    scheduler = scheduler_of(cell.sampling, cell.checkpoint, revision)
+    for prompt in cell.prompts:
+        if "steps" in prompt.row and (wrong := steps_problem(scheduler, sampling_of(cell.sampling, prompt))):
+            yield problem_of(cell.root, prompt, "steps", f"{wrong}.")
 
 
 def scheduler_problems(
@@ -93,11 +109,8 @@ def scheduler_problems(
     if problems:
         yield from problems
         return
-    # As `from_config` makes it: what the checkpoint's file says and both classes know is taken over, defaults are not.
-    written = {} if own is None else own.config
-    inherited = {key: written[key] for key in _own_config(checkpoint, revision) if key in written}
-    inherited = {key: value for key, value in inherited.items() if key in known.defaults}
-    wanted = Description(name, {**known.defaults, **inherited, **options})
+    wanted = scheduler_of(sampling, checkpoint, revision)
+    assert wanted is not None
     wrong = None if own is None else mismatch(own, wanted)
     if wrong is not None:
         at = next((key for key in ("prediction_type", "use_flow_sigmas", "timestep_type") if key in options), "kind")
@@ -105,6 +118,22 @@ def scheduler_problems(
         return
     yield from _steps(root, wanted, "scale_factors" if "scale_factors" in options else "kind")
     yield from _grid(root, wanted, sampling)
+
+
+def scheduler_of(sampling: Mapping[str, Any], checkpoint: Checkpoint, revision: str | None) -> Description | None:
+    """Return the scheduler that a cell samples with, or None where that cannot be told."""
+    own, given = own_scheduler(checkpoint, revision), sampling.get("scheduler")
+    if given is None:
+        return own
+    known = read_class(given["kind"])
+    if known is None:
+        return None
+    # As `from_config` makes it: what the checkpoint's file says and both classes know is taken over, defaults are not.
+    written = {} if own is None else own.config
+    inherited = {key: written[key] for key in _own_config(checkpoint, revision) if key in written}
+    inherited = {key: value for key, value in inherited.items() if key in known.defaults}
+    options = {key: value for key, value in given.items() if key != "kind"}
+    return Description(given["kind"], {**known.defaults, **inherited, **options})
 
 
 def own_scheduler(checkpoint: Checkpoint, revision: str | None) -> Description | None:
@@ -137,13 +166,25 @@ def _steps(root: Value, scheduler: Description, at: str) -> Iterator[JobProblem]
 
 
 def _grid(root: Value, scheduler: Description, sampling: Mapping[str, Any]) -> Iterator[JobProblem]:
+    wrong = steps_problem(scheduler, sampling)
+    if wrong:
+        yield root.problem(STEPS, f"{wrong}.")
+
+
+def steps_problem(scheduler: Description | None, sampling: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with the number of steps of some sampling, and what to write; None if nothing."""
     steps, options = sampling.get("steps"), sampling.get("options") or {}
-    if type(steps) is not int or any(options.get(name) is not None for name in OWN_GRIDS):
-        return
-    wrong = grid_problem(scheduler, steps)
-    known = read_class(scheduler.name) if wrong else None
-    if wrong and known is not None and known.trailing:
-        yield root.problem(("sampling", "steps"), f"{wrong}.")
+    known = None if scheduler is None else read_class(scheduler.name)
+    if scheduler is None or known is None or type(steps) is not int:
+        return None
+    if any(options.get(name) is not None for name in OWN_GRIDS):
+        return None
+    original = options.get("original_inference_steps")
+    return (
+        (grid_problem(scheduler, steps) if known.trailing else None)
+        or count_problem(scheduler, steps, original if type(original) is int else None)
+        or (trained_problem(scheduler, steps) if known.bounded else None)
+    )
 
 
 def _options(root: Value, name: str, known: SchedulerClass, options: Mapping[str, Any]) -> Iterator[JobProblem]:
@@ -191,7 +232,7 @@ def read_class(name: str) -> SchedulerClass | None:
     defaults = {argument.arg: _literal(value) for argument, value in zip(arguments, [*unset, *values], strict=True)}
     choices = {argument.arg: found for argument in arguments if (found := _choices(argument.annotation))}
     needs = [package for package, imported in _IMPORTED.items() if imported.search(text)]
-    return SchedulerClass(defaults, choices, _TRAILING.search(text) is not None, tuple(needs))
+    return SchedulerClass(defaults, choices, bool(_TRAILING.search(text)), bool(_BOUNDED.search(text)), tuple(needs))
 
 
 def _literal(node: ast.expr | None) -> Any:

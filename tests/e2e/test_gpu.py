@@ -68,7 +68,7 @@ def test_bits_are_compared_in_both_number_types_and_over_all_solvers(results: di
     assert sum("two ranks as one" in what for what in ranks) == 2
     assert value(ranks, "device of what a rank got") == "cpu"
     points = found(results, "bits.points")
-    assert 0 < value(points, "sd3, torch.float32: 4 points together, largest difference") < 1e-5
+    assert value(points, "sd3, torch.float32: 4 points together, largest difference") < 1e-5  # 0 on some CPUs
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("sizes.")])

@@ -107,7 +107,7 @@ class VerbGroup(click.Group):
         for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
             if getattr(sys, name) is None:
                 # Kept open: the next file would else get the number of a stream that children write to.
-                setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+                setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
         self.is_unread = False
         try:
             return super().main(*args, **kwargs)

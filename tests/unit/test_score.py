@@ -26,8 +26,8 @@ from tests.sample_run import CAPTIONS, PICARD, ROPA, SEQUENTIAL, finish, make_ru
 
 
 @dataclass
-class Counting:
-    """A metric that counts its measurements; it gives the item's file size."""
+class Described:
+    """What a metric says of itself."""
 
     name: str = "size"
     version: int = 1
@@ -37,6 +37,12 @@ class Counting:
     style: Literal["number"] = "number"
     reads: Literal["media", "latents"] = "media"
     compares: bool = True
+
+
+@dataclass
+class Counting(Described):
+    """A metric that counts its measurements; it gives the item's file size."""
+
     measured: int = 0
     stop_after: int | None = None
     result: float | Exception | None = None
@@ -129,16 +135,10 @@ def known(run: RunFolder) -> dict[tuple[str, str], Score]:
 
 
 @dataclass
-class SetSize:
+class SetSize(Described):
     """A metric of sets: the number of their samples."""
 
     name: str = "fid"
-    version: int = 1
-    title: str = "set"
-    definition: str = "Samples."
-    higher_is_better: bool = False
-    style: Literal["number"] = "number"
-    reads: Literal["media", "latents"] = "media"
     compares: bool = False
     parts: tuple[str, ...] = ("fid",)
 

@@ -160,6 +160,7 @@ def test_the_engine_is_measured_on_powers_of_two_up_to_the_most(
     assert "24/24 done" in result.stderr
 
 
+@pytest.mark.e2e
 def test_ranks_that_die_are_an_error_with_the_end_of_their_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "RANK", "no.such.module")
     question = EngineQuestion(1, 1.0, 2, 1, ["sequential"])

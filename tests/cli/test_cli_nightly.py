@@ -16,6 +16,7 @@ from genrun.runner.store.scores import read_scores
 from tests.cli.conftest import Genrun
 from tests.fakes import faults
 
+pytestmark = pytest.mark.e2e
 WriteJob = Callable[..., dict[str, Any]]
 
 

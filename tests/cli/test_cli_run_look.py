@@ -20,6 +20,7 @@ from tests.cli.conftest import Genrun
 from tests.fakes import faults
 from tests.fakes.items import dead_process, failed, make_folder
 
+pytestmark = pytest.mark.e2e
 WriteJob = Callable[..., dict[str, Any]]
 
 

@@ -14,6 +14,7 @@ from tests.cli.conftest import Genrun, last_json
 from tests.fakes import faults
 from tests.fakes.worker import picture
 
+pytestmark = pytest.mark.e2e
 WriteJob = Callable[..., dict[str, Any]]
 
 

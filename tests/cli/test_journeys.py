@@ -46,6 +46,7 @@ from tests.fakes import faults
 from tests.fakes.nights import night
 from tests.sample_run import ALL_SOLVERS, make_run
 
+pytestmark = pytest.mark.e2e
 Genrun = Callable[..., Result]
 Write = Callable[..., dict[str, Any]]
 ROOT = Path(__file__).parents[2]

@@ -72,6 +72,7 @@ def test_every_solver_is_exact_on_every_scheduler(solver: str, scheduler: str) -
     assert solution.rounds <= problem.num_steps
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("solver", ["paradigms", "collocation"])
 def test_solvers_are_exact_on_a_thousand_steps_of_ddpm(solver: str) -> None:
     problem = lane("ddpm", 1000)

@@ -35,6 +35,7 @@ from tests.tiny.additions import save_controlnet, save_ip_adapter, save_lora, sa
 from tests.tiny.checkpoints import save
 
 df: Any = import_module("diffusers")
+pytestmark = pytest.mark.e2e
 AUTO = Adapter("auto", "any")
 SOLVERS = ("sequential", "paradigms", "collocation")
 SIZE = {"height": 64, "width": 64}

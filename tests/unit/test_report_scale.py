@@ -16,6 +16,7 @@ from genrun.runner.report.sections.outliers import MOST_FAILURES
 from tests.large_run import make_large_run
 from tests.sample_run import ROPA, SEQUENTIAL
 
+pytestmark = pytest.mark.e2e
 MOST_BYTES = 2_000_000
 MOST_BYTES_OF_ITEMS = 500_000
 

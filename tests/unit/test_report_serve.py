@@ -24,6 +24,7 @@ from genrun.runner.report import build
 from genrun.runner.report.serve import Live, ReportServer
 from tests.sample_run import CAPTIONS, make_run
 
+pytestmark = pytest.mark.e2e
 CLIP = "/run%201/media/3f/3f9c.mp4"
 CLIP_FILE = "media/3f/3f9c.mp4"
 PAGE = "/run%201/report/index.html"

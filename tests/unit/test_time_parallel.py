@@ -50,6 +50,7 @@ def sensible(output: Any) -> Tensor:
     return latents
 
 
+@pytest.mark.unit_part(name=["ddim", "dpm-2m-sde", "heun"])
 @pytest.mark.parametrize("name", SCHEDULERS["diffusion"])
 def test_every_diffusion_scheduler_is_replayed_exactly(name: str) -> None:
     """One-step, multistep, second-order and stochastic: history and noise included."""

@@ -124,6 +124,7 @@ def settings() -> dict[str, object]:
 
 
 @pytest.mark.usefixtures("fake")
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("trouble", "item_reason", "set_reason"),
     [

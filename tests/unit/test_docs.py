@@ -95,7 +95,7 @@ def commands() -> dict[str, Any]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "cli.md"], ids=lambda path: path.name)
 def test_commands_are_there_with_their_options(page: Path) -> None:
-    targets = set(re.findall(r"^(\w+):", text(ROOT / "Makefile"), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", text(ROOT / "Makefile"), re.MULTILINE))
     lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
     inline = re.findall(r"`((?:genrun|make) [a-z][^`\n]*)`", text(page))
     for line in [*lines, *inline]:

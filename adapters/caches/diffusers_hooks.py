@@ -156,8 +156,9 @@ def fit_to_calls(heads: Iterable[Any], followers: Iterable[Any], sharing: Sharin
         sharing: of the calls among ranks.
     """
     for hook in heads:
-        hook.__class__ = Head if sharing.call is None else SharedHead
-        hook.sharing = sharing
+        hook.__class__ = Head
+        if sharing.call is not None:
+            hook.__class__, hook.sharing = SharedHead, sharing
     for hook in followers:
         hook.__class__ = Follower
 

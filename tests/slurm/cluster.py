@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -216,13 +216,14 @@ class Cluster:
         """Return the states of a job's tasks, in order."""
         return self.run("squeue", "-h", "-r", "-t", "all", "-j", job, "-o", "%T", "--sort=i").split()
 
-    def pids(self, job: str, *, rank: int | None = None) -> list[int]:
-        """Return the processes of an array's task ("123_4"): all of them, or those that Slurm started as a rank."""
+    def pids(self, job: str, *, rank: int | None = None, program: str = "") -> list[int]:
+        """Return the processes of an array's task ("123_4"): all of them, those that Slurm started as a rank, or those
+        whose command line holds a program's name."""
         array, _, task = job.partition("_")
         wanted = {f"SLURM_CONF={self.conf}", f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={task}"}
         if rank is not None:
             wanted.add(f"SLURM_PROCID={rank}")
-        return sorted(pid for pid, environ in processes() if wanted <= environ)
+        return sorted(pid for pid, environ in processes() if wanted <= environ and program in command_line(pid))
 
     def down(self) -> None:
         """Kill everything of this cluster, jobs included."""
@@ -230,10 +231,7 @@ class Cluster:
             daemon.kill()
         for daemon in self._daemons.values():
             daemon.wait()
-        for pid, environ in processes():
-            if f"SLURM_CONF={self.conf}" in environ and pid != os.getpid():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        kill_all(pid for pid, environ in processes() if f"SLURM_CONF={self.conf}" in environ and pid != os.getpid())
         os.close(self._lock)
 
     def describe(self) -> str:
@@ -370,6 +368,20 @@ def processes() -> Iterator[tuple[int, set[str]]]:
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             yield int(process.name), set((process / "environ").read_text(errors="replace").split("\0"))
+
+
+def command_line(pid: int) -> str:
+    """Return a process's command line; nothing where it has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    return ""
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    """Kill processes at once; one that has ended meanwhile, as another's end ends it, is no error."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def until(is_so: Callable[[], object], what: str, timeout_s: float = 90.0) -> None:

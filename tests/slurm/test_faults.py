@@ -171,9 +171,7 @@ def test_a_task_that_gets_no_answer_from_slurm_decides_for_itself(lab: Lab) -> N
 
 def test_a_killed_batch_shell_loses_its_task_and_the_same_command_finishes_the_run(lab: Lab) -> None:
     job = begin(lab, array=1)
-    shell = next(
-        pid for pid in lab.cluster.pids(f"{job}_0") if b"slurm_script" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    )
+    shell, *_ = lab.cluster.pids(f"{job}_0", program="slurm_script")
     began = time.time()
     os.kill(shell, signal.SIGKILL)
     lab.wait_over(job)

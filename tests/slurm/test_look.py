@@ -1,9 +1,7 @@
 """`status`, `logs`, `cancel` and `retry` of runs in a real queue, from the run folder alone."""
 
 import itertools
-import os
 import shutil
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import pytest
 
 from genrun.runner.store.lease import holdings
-from tests.slurm.cluster import until
+from tests.slurm.cluster import kill_all, until
 from tests.slurm.conftest import Lab, wrap
 
 pytestmark = pytest.mark.e2e
@@ -97,8 +95,7 @@ def test_a_number_that_is_used_again_after_a_wipe_is_not_taken_for_ours(lab: Lab
     lab.write_job(40, launch={"array": 1, "gpus": 1})
     job = lab.submit(nap=1)
     lab.wait_done(1)
-    for pid in lab.cluster.pids(f"{job}_0"):
-        os.kill(pid, signal.SIGKILL)
+    kill_all(lab.cluster.pids(f"{job}_0"))
     lab.cluster.wipe()
     stranger = lab.cluster.run(
         "sbatch", "--parsable", "--array=0-0", "--output=/dev/null", "--wrap", "sleep 100"

@@ -15,27 +15,15 @@ FLOAT32_RESOLUTION = 2.0**-23
 """Relative distance of neighbouring float32 numbers."""
 
 
-@dataclass(frozen=True)
-class FlowProblem:
-    """Euler steps of a flow-matching model: x = (1 - sigma) x0 + sigma noise, output m = noise - x0.
-
-    Attributes:
-        sigmas: N + 1 noise levels, falling to 0.
-        x_start: x_0, any shape, float32.
-    """
+class _OneStepProblem:
+    """What the problems here have in common: their steps add no noise and remember nothing."""
 
     sigmas: Sequence[float]
-    x_start: State
-    floor: float = FLOAT32_RESOLUTION
 
     @property
     def num_steps(self) -> int:
         """N."""
         return len(self.sigmas) - 1
-
-    def alpha(self, index: int) -> float:
-        """Return 1 - sigma."""
-        return 1.0 - self.sigmas[index]
 
     def sigma(self, index: int) -> float:
         """Return the noise level."""
@@ -61,6 +49,24 @@ class FlowProblem:
     def hold(self, index: int, x: State) -> State:
         """Return `x`: any float32 state can be held."""
         return x
+
+
+@dataclass(frozen=True)
+class FlowProblem(_OneStepProblem):
+    """Euler steps of a flow-matching model: x = (1 - sigma) x0 + sigma noise, output m = noise - x0.
+
+    Attributes:
+        sigmas: N + 1 noise levels, falling to 0.
+        x_start: x_0, any shape, float32.
+    """
+
+    sigmas: Sequence[float]
+    x_start: State
+    floor: float = FLOAT32_RESOLUTION
+
+    def alpha(self, index: int) -> float:
+        """Return 1 - sigma."""
+        return 1.0 - self.sigmas[index]
 
     def step(self, index: int, x: State, output: Output, history: History) -> tuple[State, History]:
         """Return x + (sigma_{i+1} - sigma_i) m."""
@@ -76,7 +82,7 @@ class FlowProblem:
 
 
 @dataclass(frozen=True)
-class VPProblem:
+class VPProblem(_OneStepProblem):
     """DDIM steps (eta = 0) of a variance-preserving model: x = alpha x0 + sigma noise.
 
     Attributes:
@@ -92,39 +98,9 @@ class VPProblem:
     prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
     floor: float = FLOAT32_RESOLUTION
 
-    @property
-    def num_steps(self) -> int:
-        """N."""
-        return len(self.sigmas) - 1
-
     def alpha(self, index: int) -> float:
         """Return the signal level."""
         return self.alphas[index]
-
-    def sigma(self, index: int) -> float:
-        """Return the noise level."""
-        return self.sigmas[index]
-
-    @property
-    def stochastic(self) -> bool:
-        """False: no step adds noise."""
-        return False
-
-    def begin(self) -> History:
-        """Remember nothing."""
-        return None
-
-    def carries(self, index: int) -> bool:
-        """Return False: no step does."""
-        return False
-
-    def moved(self, index: int, history: History, change: State) -> History:
-        """Return the memory as it is: there is nothing to move."""
-        return history
-
-    def hold(self, index: int, x: State) -> State:
-        """Return `x`: any float32 state can be held."""
-        return x
 
     def step(self, index: int, x: State, output: Output, history: History) -> tuple[State, History]:
         """Take a step of DDIM, Song et al. 2020, eq. (12), in the form ratio x + (alpha_{i+1} - alpha_i ratio) X0."""

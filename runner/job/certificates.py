@@ -29,6 +29,7 @@ from genrun.runner.strict_json import canonical, read_json
 if TYPE_CHECKING:
     from genrun.runner.job.cell import Cell
     from genrun.runner.job.files import Inputs
+    from genrun.runner.job.plan import WorkItem
     from genrun.runner.job.prompt_files import Prompt
 
 FOLDER = ".certificates"
@@ -301,6 +302,11 @@ def settle(
     return dict(found.solver), promise if found.prompts == prompts else {**promise, "other_prompts": True}
 
 
+def are_settled(*items: WorkItem) -> bool:
+    """Return True where a certificate chose the setting of one of several items."""
+    return any(item.promise.get("state") in (CERTIFIED, EXACT) for item in items)
+
+
 def sentence(kind: str, promise: Mapping[str, Any]) -> str:
     """Say what is promised of a cell's items."""
     tolerance, confidence = promise["tolerance"], 100 * (promise.get("confidence") or 0)
@@ -312,7 +318,7 @@ def sentence(kind: str, promise: Mapping[str, Any]) -> str:
     if promise["state"] == EXACT:
         return (
             f"{kind}: no faster setting was certified to keep {tolerance:g} for {confidence:g} % of new items with "
-            f"{promise['samples']} samples, so that items are sampled exactly"
+            f"{promise['samples']} samples, so that items are sampled exactly, with no cache and the native kernel"
         )
     others = "; it was calibrated on other prompts, so that this holds as far as these are like them"
     return (

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 from genrun.adapters.checkpoint.index import changes_weights
 from genrun.adapters.pipeline.additions import CONTENTS
 from genrun.runner.job import certificates
-from genrun.runner.job.certificates import conditions_of_cell, hash_of_prompts, identity_of_model, own_conditions
+from genrun.runner.job.certificates import (
+    are_settled,
+    conditions_of_cell,
+    hash_of_prompts,
+    identity_of_model,
+    own_conditions,
+)
 from genrun.runner.job.errors import JobProblem, Origin, raise_all
 from genrun.runner.job.files import as_stored, identity, wrong_stored
 from genrun.runner.strict_json import canonical
@@ -181,10 +187,23 @@ def plan(loaded: LoadedJob) -> list[WorkItem]:
         message = f"{count:,} items, more than {MAX_ITEMS:,}. Use `prompts.limit`, or split the job."
         raise_all([JobProblem(Origin(str(loaded.path)), "", message)])
     columns = [list(_items(cell, model)) for cell, model in zip(loaded.cells, models_of(loaded), strict=True)]
+    columns = _merged(columns)
     _refuse_same(loaded, columns)
     columns = _audited(loaded, columns)
     rows = itertools.zip_longest(*columns)
     return [pair[0] for row in rows for pair in row if pair is not None]
+
+
+def _merged(columns: list[list[tuple[WorkItem, Prompt]]]) -> list[list[tuple[WorkItem, Prompt]]]:
+    """Leave out what an earlier cell makes, too, where it is a certificate that gave both the same setting."""
+    first: dict[str, WorkItem] = {}
+    kept = []
+    for column in columns:
+        # What a job writes twice is a mistake, which is refused.
+        others = [(first.get(item.id), item, prompt) for item, prompt in column]
+        kept.append([(item, prompt) for other, item, prompt in others if not (other and are_settled(other, item))])
+        first.update((item.id, item) for item, _ in kept[-1])
+    return kept
 
 
 def _audited(loaded: LoadedJob, columns: list[list[tuple[WorkItem, Prompt]]]) -> list[list[tuple[WorkItem, Prompt]]]:
@@ -313,13 +332,15 @@ def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt
         if at not in settled_by:
             settled_by[at] = _settled(cell, {**shared_conditions, **conditions}, solver)
         settled = settled_by[at]
-        suffix = _suffix(settled[0], cache, attention)
+        # Under a cache or another kernel, exact sampling would be exact no more.
+        by, kernel = ({}, NATIVE) if settled[1].get("state") == certificates.EXACT else (cache, attention)
+        suffix = _suffix(settled[0], by, kernel)
         inputs = as_stored(files, prompt.inputs)
         negative = prompt.negative_prompt
         negative = cell.sampling.get("negative_prompt") if negative is None else negative
         for seed in cell.job.seeds if prompt.seed is None else (prompt.seed,):
             pair, item_id = _ids(shared, (prompt.text, negative, seed), identity(inputs), suffix)
-            how = (model, own, settled[0], dict(cell.axes), cache, attention, inputs, dict(prompt.row), settled[1])
+            how = (model, own, settled[0], dict(cell.axes), by, kernel, inputs, dict(prompt.row), settled[1])
             yield WorkItem(item_id, pair, prompt.text, negative, seed, *how), prompt
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from genrun.runner.api.jobs import load_job, plan
+from genrun.runner.cli.output import sharing_advice
 from genrun.runner.job import restore
 from genrun.runner.job.options import time_ranks
 from genrun.runner.job.schema import LaunchSpec, ParallelSpec
@@ -60,6 +61,12 @@ def test_k_is_a_number_of_ranks_that_share_an_item(objective: Any) -> None:
         for items in range(1, slots + 3):
             k = time_ranks(launch, parallel, objective, items)
             assert choose([k] * items, slots, objective).time == k
+
+
+@pytest.mark.parametrize(("workers", "ranks"), [(2, 2), (3, 3), (8, 4)])
+def test_no_more_ranks_are_advised_than_a_round_has_calls(workers: int, ranks: int) -> None:
+    items = plan(load_job({"model": "demo-image", "prompts": ["a"], "solver": {"kind": "ropa", "workers": workers}}))
+    assert f"`parallel: {{time: {ranks}}}` shares them among {ranks}." in sharing_advice(items)
 
 
 def test_a_number_stays_and_a_wrong_one_is_told() -> None:

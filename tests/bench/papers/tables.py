@@ -77,10 +77,9 @@ def turbo_ddim(asked: Asked) -> str:
 
 
 def turbo_rho(asked: Asked) -> str:
-    """Turbo's table 4: the number of evaluated states, 50 steps of DDIM, which is first-order DPM-Solver."""
+    """Turbo's table 4: the number of evaluated states, 50 steps of DPM-Solver, whose first order is DDIM."""
     paper = {
         5: "18 / 82",
-        8: "13 / 73",
         10: "12 / 101",
         15: "11 / 123",
         20: "12 / 160",

@@ -85,7 +85,8 @@ class Calibration:
         allowed = allowed_failures(n, found.confidence)
         if found.exact:
             few = f"all {n} samples" if allowed == 0 else f"all but {allowed} of {n} samples"
-            yet = f"nothing faster kept {found.tolerance:g} for {few}, so that items are sampled exactly, with no cache"
+            yet = f"nothing faster kept {found.tolerance:g} for {few}, so that items are sampled exactly"
+            yet += certificates.without({"without": certificates.left_out(found.subject)})
             return [f"{kind}: {yet}. A larger tolerance, or more samples, may do."]
         varied = {key: value for key, value in found.solver.items() if key in ("tolerance", "probes", "spacing")}
         setting = ", ".join(f"{key} {value:.3g}" for key, value in varied.items() if value is not None)
@@ -187,7 +188,7 @@ def _targets(loaded: LoadedJob) -> Iterator[_Target]:
 
 
 def _calibrate(loaded: LoadedJob, target: _Target, samples: int, confidence: float, listener: Listener) -> Calibration:
-    from genrun.runner.job.plan import HOW, NATIVE, NO_CACHE
+    from genrun.runner.job.plan import HOW
     from genrun.runner.store.files import atomic_write
 
     cell, key = target.cell, target.key
@@ -210,7 +211,7 @@ def _calibrate(loaded: LoadedJob, target: _Target, samples: int, confidence: flo
     failures = failures_along([each.errors for each in measured], tolerance)
     fastest = fastest_kept(measured, failures, confidence)
     # A cache or kernel may make as many rounds, or more, worth their while.
-    is_plain = cell.job.cache.kind == NO_CACHE and cell.job.attention == NATIVE
+    is_plain = not certificates.left_out(target.subject)
     exact = fastest is None or (is_plain and steps <= measured[fastest].mean_rounds)
     setting = {**asked, "tolerance": 0.0} if fastest is None or exact else measured[fastest].solver
     certificate = Certificate(

@@ -298,8 +298,24 @@ def settle(
         "confidence": found.confidence,
         "samples": found.samples,
         "certificate": key,
+        **({"without": left_out(subject)} if found.exact and left_out(subject) else {}),
     }
     return dict(found.solver), promise if found.prompts == prompts else {**promise, "other_prompts": True}
+
+
+def left_out(subject: Mapping[str, Any]) -> list[str]:
+    """Return what exact items of a subject go without: its cache and its kernel, which err at tolerance 0, too."""
+    cell = subject["cell"]
+    return [
+        name
+        for name, is_there in (("cache", cell.get("cache")), ("kernel", cell.get("attention", "native") != "native"))
+        if is_there
+    ]
+
+
+def without(promise: Mapping[str, Any]) -> str:
+    """Say the same, as the end of a clause."""
+    return f", without the {' and '.join(promise['without'])}" if promise.get("without") else ""
 
 
 def are_settled(*items: WorkItem) -> bool:
@@ -318,7 +334,7 @@ def sentence(kind: str, promise: Mapping[str, Any]) -> str:
     if promise["state"] == EXACT:
         return (
             f"{kind}: no faster setting was certified to keep {tolerance:g} for {confidence:g} % of new items with "
-            f"{promise['samples']} samples, so that items are sampled exactly, with no cache and the native kernel"
+            f"{promise['samples']} samples, so that items are sampled exactly{without(promise)}"
         )
     others = "; it was calibrated on other prompts, so that this holds as far as these are like them"
     return (

@@ -219,6 +219,7 @@ def test_exact_items_have_not_the_cache_that_missed_the_tolerance(tmp_path: Path
     items = plan(load_job(job))
     assert all(item.promise["state"] == certificates.EXACT and item.solver["tolerance"] == 0 for item in items)
     assert all(item.cache == {} and item.fits() for item in items)
+    assert certificates.sentence("collocation", items[0].promise).endswith("sampled exactly, without the cache")
 
 
 def test_cells_that_certificates_make_alike_are_made_once_and_those_that_a_job_writes_alike_are_refused(

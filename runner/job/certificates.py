@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from genrun.runner.job.plan import WorkItem
     from genrun.runner.job.prompt_files import Prompt
 
+    Planned = list[tuple[WorkItem, Prompt]]
+    """The items of a cell, each with the prompt that it comes from."""
+
 FOLDER = ".certificates"
 """Folder of certificates, among the runs that they are for."""
 
@@ -318,9 +321,22 @@ def without(promise: Mapping[str, Any]) -> str:
     return f", without the {' and '.join(promise['without'])}" if promise.get("without") else ""
 
 
-def are_settled(*items: WorkItem) -> bool:
-    """Return True where a certificate chose the setting of one of several items."""
-    return any(item.promise.get("state") in (CERTIFIED, EXACT) for item in items)
+def merged(cells: Sequence[Cell], columns: Sequence[Planned]) -> list[Planned]:
+    """Leave out what an earlier cell makes, too, where it is a certificate that gave both the same setting."""
+    first: dict[str, tuple[WorkItem, tuple[Any, ...]]] = {}
+    kept = []
+    for cell, column in zip(cells, columns, strict=True):
+        asked = (cell.job.solver, cell.job.cache, cell.job.attention)
+        found: Planned = []
+        for item, prompt in column:
+            other, how = first.get(item.id, (item, asked))
+            is_settled = any(each.promise.get("state") in (CERTIFIED, EXACT) for each in (item, other))
+            # What a job writes twice is a mistake, which is refused.
+            if how == asked or not is_settled:
+                found.append((item, prompt))
+        first |= {item.id: (item, asked) for item, _ in found if item.id not in first}
+        kept.append(found)
+    return kept
 
 
 def sentence(kind: str, promise: Mapping[str, Any]) -> str:

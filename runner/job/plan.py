@@ -15,13 +15,7 @@ from typing import TYPE_CHECKING, Any
 from genrun.adapters.checkpoint.index import changes_weights
 from genrun.adapters.pipeline.additions import CONTENTS
 from genrun.runner.job import certificates
-from genrun.runner.job.certificates import (
-    are_settled,
-    conditions_of_cell,
-    hash_of_prompts,
-    identity_of_model,
-    own_conditions,
-)
+from genrun.runner.job.certificates import conditions_of_cell, hash_of_prompts, identity_of_model, own_conditions
 from genrun.runner.job.errors import JobProblem, Origin, raise_all
 from genrun.runner.job.files import as_stored, identity, wrong_stored
 from genrun.runner.strict_json import canonical
@@ -187,23 +181,11 @@ def plan(loaded: LoadedJob) -> list[WorkItem]:
         message = f"{count:,} items, more than {MAX_ITEMS:,}. Use `prompts.limit`, or split the job."
         raise_all([JobProblem(Origin(str(loaded.path)), "", message)])
     columns = [list(_items(cell, model)) for cell, model in zip(loaded.cells, models_of(loaded), strict=True)]
-    columns = _merged(columns)
+    columns = certificates.merged(loaded.cells, columns)
     _refuse_same(loaded, columns)
     columns = _audited(loaded, columns)
     rows = itertools.zip_longest(*columns)
     return [pair[0] for row in rows for pair in row if pair is not None]
-
-
-def _merged(columns: list[list[tuple[WorkItem, Prompt]]]) -> list[list[tuple[WorkItem, Prompt]]]:
-    """Leave out what an earlier cell makes, too, where it is a certificate that gave both the same setting."""
-    first: dict[str, WorkItem] = {}
-    kept = []
-    for column in columns:
-        # What a job writes twice is a mistake, which is refused.
-        others = [(first.get(item.id), item, prompt) for item, prompt in column]
-        kept.append([(item, prompt) for other, item, prompt in others if not (other and are_settled(other, item))])
-        first.update((item.id, item) for item, _ in kept[-1])
-    return kept
 
 
 def _audited(loaded: LoadedJob, columns: list[list[tuple[WorkItem, Prompt]]]) -> list[list[tuple[WorkItem, Prompt]]]:

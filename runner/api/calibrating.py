@@ -27,6 +27,7 @@ from genrun.runner.api.candidates import (
     failures_along,
     fastest_kept,
     most_promising,
+    pays,
     variants,
 )
 from genrun.runner.api.jobs import AnyJob, with_runs
@@ -210,9 +211,8 @@ def _calibrate(loaded: LoadedJob, target: _Target, samples: int, confidence: flo
     run, steps, measured = _measure(loaded, cell, key, pairs[PILOTS:], chain, listener)
     failures = failures_along([each.errors for each in measured], tolerance)
     fastest = fastest_kept(measured, failures, confidence)
-    # A cache or kernel may make as many rounds, or more, worth their while.
-    is_plain = not certificates.left_out(target.subject)
-    exact = fastest is None or (is_plain and steps <= measured[fastest].mean_rounds)
+    is_accelerated = bool(certificates.left_out(target.subject))
+    exact = fastest is None or not pays(measured[fastest], steps, is_accelerated=is_accelerated)
     setting = {**asked, "tolerance": 0.0} if fastest is None or exact else measured[fastest].solver
     certificate = Certificate(
         subject=target.subject,

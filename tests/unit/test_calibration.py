@@ -19,6 +19,7 @@ from genrun.runner.api.candidates import (
     chain_around,
     failures_along,
     fastest_kept,
+    pays,
     variants,
 )
 from genrun.runner.api.jobs import load_job, plan
@@ -90,6 +91,12 @@ def test_the_fastest_of_the_certified_settings_is_taken_and_nan_fails() -> None:
     failures = failures_along([each.errors for each in found], 0.05)
     assert failures == [0, 0, 0, 1]
     assert fastest_kept(found, failures, 0.5) == 1
+
+
+def test_a_setting_of_as_many_rounds_as_steps_pays_only_where_its_rounds_are_cheaper() -> None:
+    fast, slow = (MeasuredSetting({}, (0.01,) * 2, (rounds,) * 2) for rounds in (9, 10))
+    assert pays(fast, 10, is_accelerated=False) and not pays(slow, 10, is_accelerated=False)
+    assert pays(slow, 10, is_accelerated=True)
 
 
 def test_settings_vary_what_the_job_leaves_open() -> None:

@@ -17,7 +17,9 @@ Where this differs from the text:
 - With G = I, as in the paper's proof, the nonlinear block would be Jacobi iteration and need N rounds, which its tables
   rule out. The block is swept with A_i = dH/dX = sigma_{i+1}/sigma_i, or with the prefix sum A_i = I.
 - The stride s of line 11 is an absolute index, so line 13 is n <- s.
-- A state is settled by its RMS change in the latents' units, where the stopping criterion has units of sigma_i.
+- A state is settled by its RMS change in the latents' units. The text's criterion has units of sigma_i; its tables come
+  out in those of one step, as in the published code of ParaSolver (`scale: step`).
+- With M = 0 the window begins with copies of the initial noise, as ParaDiGMS' code has it; the text says random noise.
 - By default, only evaluated states are accepted (mode `exact`), so that the sequential trajectory is the only fixed
   point.
 """

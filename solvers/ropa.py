@@ -24,6 +24,8 @@ Where this differs from the text:
   after `warmup` sequential steps (3 there, 1 here); the text begins with Gaussian noise. So the mean of e_i, the gain ratio
   and |dx| are those of the window, and there is no end by mean(e) < epsilon: the front is at the end.
 - e_i is the residual of one step. Eq. (9) takes it over w_i steps; the class over one, too.
+- The widths of a round follow the residuals of the round before it, as the sweep corrects x_i before r_{i+1} is known;
+  algorithm 1 assembles a round's own system with them.
 - Windows begin at w_i = K and grow to K: `initial_width` and `max_width`, 1 and 8 in the text. At 1 this is Jacobi
   iteration. Any w_i has the same fixed point, and no w_i costs an evaluation.
 - lambda begins at 0 (`initial_damping`: 1e-3 in the text, 1e-2 in the class). From any of these it takes six to ten bad

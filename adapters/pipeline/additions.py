@@ -104,7 +104,11 @@ def identity_of(model: Mapping[str, Any]) -> dict[str, Any]:
     added, contents = Additions.of(model), model.get(CONTENTS) or {}
     pictures = added.ip_adapter
     found: dict[str, Any] = {
-        SWAPPED: [[contents[each.path], float(each.weight)] for each in added.loras],
+        # A hub id has a file by name only where it holds several; of a folder here, the file itself is the content.
+        SWAPPED: [
+            [contents[each.path], float(each.weight), *([each.weight_name] if each.weight_name else [])]
+            for each in added.loras
+        ],
         "controlnet": [contents[path] for path in added.controlnet],
         "t2i_adapter": [contents[path] for path in added.t2i_adapter],
         # A folder of IP-Adapters holds several, and the encoders of several.

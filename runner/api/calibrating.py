@@ -27,6 +27,7 @@ from genrun.runner.api.candidates import (
     failures_along,
     fastest_kept,
     most_promising,
+    pays,
     variants,
 )
 from genrun.runner.api.jobs import AnyJob, with_runs
@@ -86,6 +87,7 @@ class Calibration:
         if found.exact:
             few = f"all {n} samples" if allowed == 0 else f"all but {allowed} of {n} samples"
             yet = f"nothing faster kept {found.tolerance:g} for {few}, so that items are sampled exactly"
+            yet += certificates.without({"without": certificates.left_out(found.subject)})
             return [f"{kind}: {yet}. A larger tolerance, or more samples, may do."]
         varied = {key: value for key, value in found.solver.items() if key in ("tolerance", "probes", "spacing")}
         setting = ", ".join(f"{key} {value:.3g}" for key, value in varied.items() if value is not None)
@@ -209,7 +211,8 @@ def _calibrate(loaded: LoadedJob, target: _Target, samples: int, confidence: flo
     run, steps, measured = _measure(loaded, cell, key, pairs[PILOTS:], chain, listener)
     failures = failures_along([each.errors for each in measured], tolerance)
     fastest = fastest_kept(measured, failures, confidence)
-    exact = fastest is None or steps <= measured[fastest].mean_rounds
+    is_accelerated = bool(certificates.left_out(target.subject))
+    exact = fastest is None or not pays(measured[fastest], steps, is_accelerated=is_accelerated)
     setting = {**asked, "tolerance": 0.0} if fastest is None or exact else measured[fastest].solver
     certificate = Certificate(
         subject=target.subject,

@@ -76,6 +76,17 @@ def fastest_kept(measured: Sequence[MeasuredSetting], failures: Sequence[int], c
     return min(kept, key=lambda k: measured[k].mean_rounds, default=None)
 
 
+def pays(setting: MeasuredSetting, steps: int, *, is_accelerated: bool) -> bool:
+    """Return True where a setting is worth its error: it takes fewer rounds than exact sampling, or cheaper ones.
+
+    Args:
+        setting: one that is certified.
+        steps: rounds of the sequential sampler.
+        is_accelerated: True where its evaluations have a cache or a kernel, which exact sampling goes without.
+    """
+    return is_accelerated or setting.mean_rounds < steps
+
+
 def chain_around(best: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the settings to be certified, from the most careful on: one with tolerances around its own."""
     shares = CHAIN if best.get("workers") == 1 else (MOST_CAREFUL, *CHAIN)

@@ -344,7 +344,7 @@ def _job(
     loaded, made = arranged.loaded, SubmittedJob.of(arranged.loaded)
     promises = [sentence(str(item.solver["kind"]), item.promise) for item in made.items if item.promise]
     if (Path(made.spec.output.dir) / FOLDER).is_dir():
-        promises += nearest.unmatched(loaded, plan.models_of(loaded))
+        promises += nearest.alike(loaded, made.items) + nearest.unmatched(loaded, plan.models_of(loaded))
     ranks = [f"Ranks: {arranged.mesh}; {arranged.why}"] if arranged.why else []
     for line in (*loaded.warnings, *(f"{each}." for each in dict.fromkeys((*ranks, *promises)))):
         listener.say(line)

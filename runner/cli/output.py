@@ -20,6 +20,7 @@ from genrun.runner.api.calls import Listener, Opened, Silent
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from genrun.runner.job.plan import WorkItem
     from genrun.runner.progress import Display
     from genrun.runner.store.folder import RunFolder
     from genrun.runner.store.records import Record
@@ -153,13 +154,21 @@ def say_gains(folder: RunFolder) -> None:
     """Say what each solver of a run costs in model calls and seconds, and what it gains on the sequential sampler."""
     from genrun.runner.score.summary import gains, summarize
 
-    records = folder.records()
-    groups = summarize(folder.items(), records, ())
+    records, items = folder.records(), folder.items()
+    groups = summarize(items, records, ())
     for line in gains(groups):
         say(f"  {line}")
     alone = all(record.mesh.get("time", 1) == 1 for record in records.values())
     if alone and any(group.rounds and group.nfe and group.nfe.mean > group.rounds.mean for group in groups):
-        say("  One rank makes the calls of a round one after the other; `parallel: {time: 4}` shares them among four.")
+        say(f"  {sharing_advice(items)}")
+
+
+def sharing_advice(items: Iterable[WorkItem]) -> str:
+    """Say how ranks would share the rounds of items: among four, or as many as a round has calls."""
+    most = max((k for item in items if isinstance(k := item.solver.get("workers"), int)), default=1)
+    ranks = min(most, 4)
+    start = "One rank makes the calls of a round one after the other"
+    return f"{start}; `parallel: {{time: {ranks}}}` shares them among {ranks}."
 
 
 def notes_json(records: Iterable[Record]) -> dict[str, Any]:

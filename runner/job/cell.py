@@ -78,6 +78,7 @@ class Sources:
         look: looks at a picture or clip.
         headers: reads what tensors are in files of weights.
         workers: K where a job leaves it open, in place of what follows from its mesh.
+        items: counts the items of all cells, which share the mesh; those of a cell alone where it is None.
     """
 
     registries: Registries
@@ -89,6 +90,7 @@ class Sources:
     look: Look = field(default_factory=input_reader)
     headers: Headers = field(default_factory=Headers)
     workers: int | None = None
+    items: Callable[[], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,12 @@ class Draft:
         launch, parallel, job = self.launch, self.parallel, self.job
         if launch is None or parallel is None or job is None:
             return 1
-        return time_ranks(launch, parallel, job.objective, len(self.prompts) * len(job.seeds))
+        return time_ranks(launch, parallel, job.objective, (self.sources.items or self.count)())
+
+    def count(self) -> int:
+        """Return how many items the cell has, as far as its prompts and seeds are right."""
+        seeds = 0 if self.job is None else len(self.job.seeds)
+        return sum(seeds if prompt.seed is None else 1 for prompt in self.prompts)
 
     @cached_property
     def _cache(self) -> tuple[dict[str, Any] | None, list[JobProblem]]:

@@ -29,7 +29,11 @@ from genrun.runner.strict_json import canonical, read_json
 if TYPE_CHECKING:
     from genrun.runner.job.cell import Cell
     from genrun.runner.job.files import Inputs
+    from genrun.runner.job.plan import WorkItem
     from genrun.runner.job.prompt_files import Prompt
+
+    Planned = list[tuple[WorkItem, Prompt]]
+    """The items of a cell, each with the prompt that it comes from."""
 
 FOLDER = ".certificates"
 """Folder of certificates, among the runs that they are for."""
@@ -297,8 +301,42 @@ def settle(
         "confidence": found.confidence,
         "samples": found.samples,
         "certificate": key,
+        **({"without": left_out(subject)} if found.exact and left_out(subject) else {}),
     }
     return dict(found.solver), promise if found.prompts == prompts else {**promise, "other_prompts": True}
+
+
+def left_out(subject: Mapping[str, Any]) -> list[str]:
+    """Return what exact items of a subject go without: its cache and its kernel, which err at tolerance 0, too."""
+    cell = subject["cell"]
+    return [
+        name
+        for name, is_there in (("cache", cell.get("cache")), ("kernel", cell.get("attention", "native") != "native"))
+        if is_there
+    ]
+
+
+def without(promise: Mapping[str, Any]) -> str:
+    """Say the same, as the end of a clause."""
+    return f", without the {' and '.join(promise['without'])}" if promise.get("without") else ""
+
+
+def merged(cells: Sequence[Cell], columns: Sequence[Planned]) -> list[Planned]:
+    """Leave out what an earlier cell makes, too, where it is a certificate that gave both the same setting."""
+    first: dict[str, tuple[WorkItem, tuple[Any, ...]]] = {}
+    kept = []
+    for cell, column in zip(cells, columns, strict=True):
+        asked = (cell.job.solver, cell.job.cache, cell.job.attention)
+        found: Planned = []
+        for item, prompt in column:
+            other, how = first.get(item.id, (item, asked))
+            is_settled = any(each.promise.get("state") in (CERTIFIED, EXACT) for each in (item, other))
+            # What a job writes twice is a mistake, which is refused.
+            if how == asked or not is_settled:
+                found.append((item, prompt))
+        first |= {item.id: (item, asked) for item, _ in found if item.id not in first}
+        kept.append(found)
+    return kept
 
 
 def sentence(kind: str, promise: Mapping[str, Any]) -> str:
@@ -312,7 +350,7 @@ def sentence(kind: str, promise: Mapping[str, Any]) -> str:
     if promise["state"] == EXACT:
         return (
             f"{kind}: no faster setting was certified to keep {tolerance:g} for {confidence:g} % of new items with "
-            f"{promise['samples']} samples, so that items are sampled exactly"
+            f"{promise['samples']} samples, so that items are sampled exactly{without(promise)}"
         )
     others = "; it was calibrated on other prompts, so that this holds as far as these are like them"
     return (

@@ -1,10 +1,11 @@
-"""Certificates that are not taken: of those that are there, the nearest one and what it differs in."""
+"""Certificates that are not taken, and what the nearest one differs in; those that make cells alike."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from genrun.runner.strict_json import canonical, read_json
 
 if TYPE_CHECKING:
     from genrun.runner.job.cell import Cell
+    from genrun.runner.job.plan import WorkItem
     from genrun.runner.job.resolve import LoadedJob
 
 SHOWN = 5
@@ -41,6 +43,21 @@ def unmatched(loaded: LoadedJob, models: Sequence[Mapping[str, Any]]) -> list[st
             lines += _why_not(cell, model, solver, found) if found else ()
     lines = list(dict.fromkeys(lines))
     return lines if len(lines) <= 2 * SHOWN else [*lines[: 2 * SHOWN], f"and {len(lines) - 2 * SHOWN} more such lines"]
+
+
+def alike(loaded: LoadedJob, items: Iterable[WorkItem]) -> list[str]:
+    """Say how many items of a cell are left out of a plan, as certificates gave it and an earlier one the same setting."""
+    if len(loaded.cells) == 1:
+        return []
+    planned = Counter(tuple(item.axes.values()) for item in items)
+    lines = []
+    for cell in loaded.cells:
+        wanted = sum(len(cell.job.seeds) if prompt.seed is None else 1 for prompt in cell.prompts)
+        if (count := wanted - planned[tuple(cell.axes.values())]) > 0:
+            label = ", ".join(f"{axis}={value}" for axis, value in cell.axes.items())
+            of = f"{count} of its {wanted} items are" if count < wanted else "its items are"
+            lines.append(f"{label}: {of} those of an earlier cell, as by their certificates both have the same setting")
+    return lines
 
 
 def _why_not(

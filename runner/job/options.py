@@ -331,7 +331,9 @@ def time_ranks(
         return max(1, slots // parallel.data)
     if objective == "latency":
         return max(1, slots)
-    return 1 if items >= slots else max(1, slots // max(1, items))
+    # Groups are alike, so that the ranks of each divide the slots.
+    most = max(1, slots // max(1, items))
+    return max(size for size in range(1, most + 1) if slots % size == 0)
 
 
 def ranks_of(launch: LaunchSpec) -> int | None:

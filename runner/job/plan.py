@@ -181,6 +181,7 @@ def plan(loaded: LoadedJob) -> list[WorkItem]:
         message = f"{count:,} items, more than {MAX_ITEMS:,}. Use `prompts.limit`, or split the job."
         raise_all([JobProblem(Origin(str(loaded.path)), "", message)])
     columns = [list(_items(cell, model)) for cell, model in zip(loaded.cells, models_of(loaded), strict=True)]
+    columns = certificates.merged(loaded.cells, columns)
     _refuse_same(loaded, columns)
     columns = _audited(loaded, columns)
     rows = itertools.zip_longest(*columns)
@@ -313,13 +314,15 @@ def _items(cell: Cell, model: dict[str, Any]) -> Iterator[tuple[WorkItem, Prompt
         if at not in settled_by:
             settled_by[at] = _settled(cell, {**shared_conditions, **conditions}, solver)
         settled = settled_by[at]
-        suffix = _suffix(settled[0], cache, attention)
+        # Under a cache or another kernel, exact sampling would be exact no more.
+        by, kernel = ({}, NATIVE) if settled[1].get("state") == certificates.EXACT else (cache, attention)
+        suffix = _suffix(settled[0], by, kernel)
         inputs = as_stored(files, prompt.inputs)
         negative = prompt.negative_prompt
         negative = cell.sampling.get("negative_prompt") if negative is None else negative
         for seed in cell.job.seeds if prompt.seed is None else (prompt.seed,):
             pair, item_id = _ids(shared, (prompt.text, negative, seed), identity(inputs), suffix)
-            how = (model, own, settled[0], dict(cell.axes), cache, attention, inputs, dict(prompt.row), settled[1])
+            how = (model, own, settled[0], dict(cell.axes), by, kernel, inputs, dict(prompt.row), settled[1])
             yield WorkItem(item_id, pair, prompt.text, negative, seed, *how), prompt
 
 

@@ -138,8 +138,7 @@ def check(
     root = mark_wrong(_with_ranks(root))
     matrix_cells, wrong_axes = cells_of(root, registries)
     problems += [*check_values(root), *check_keys(root), *wrong_axes]
-    sources = Sources(registries, workers=workers)
-    drafts = [Draft(each.root, each.axes, sources) for each in matrix_cells]
+    drafts = _drafts(matrix_cells, registries, workers)
     found = [[problem for check in CHECKS for problem in check(draft)] for draft in drafts]
     # One bad cell does not keep the others from being made; but a job of which nothing can be made is refused.
     is_any_whole = not all(found)
@@ -151,6 +150,14 @@ def check(
     job = cells[0].job.model_copy(update={"matrix": {} if matrix is None else bare(matrix) or {}})
     document, origin = resolved_document(root, cells[0], path.parent)
     return LoadedJob(path, job, cells, document, MappingProxyType(origin), failing)
+
+
+def _drafts(cells: Sequence[MatrixCell], registries: Registries, workers: int | None = None) -> list[Draft]:
+    """Return a draft of each cell; they share what is read, and know of each other how many items they make."""
+    drafts: list[Draft] = []
+    sources = Sources(registries, workers=workers, items=lambda: sum(draft.count() for draft in drafts))
+    drafts += [Draft(each.root, each.axes, sources) for each in cells]
+    return drafts
 
 
 def _named(root: Value, path: Path) -> Value:
@@ -213,8 +220,7 @@ def restore(
     root, problems = apply_sets(stored, sets, environ, registries.adapters.names())
     raise_all(problem for problem in check_secrets(root) if problem.path.startswith("launch."))
     matrix_cells, wrong_axes = cells_of(root, registries)
-    sources = Sources(registries)
-    drafts = [Draft(each.root, each.axes, sources) for each in matrix_cells]
+    drafts = _drafts(matrix_cells, registries)
     job, wrong_job = job_of(drafts[0].root)
     problems += [*check_values(root), *wrong_axes, *wrong_job]
     problems += [problem for check in LAUNCH_CHECKS for problem in check(drafts[0])]

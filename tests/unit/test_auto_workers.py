@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 
 from genrun.runner.api.jobs import load_job, plan
+from genrun.runner.cli.output import sharing_advice
 from genrun.runner.job import restore
+from genrun.runner.job.options import time_ranks
+from genrun.runner.job.schema import LaunchSpec, ParallelSpec
+from genrun.runner.parallel.mesh import choose
 
 TORCHRUN = {"kind": "torchrun", "processes": 4}
 
@@ -30,6 +34,39 @@ def test_k_is_the_time_ranks_of_the_mesh(workers: dict[str, Any], changes: dict[
     assert [item.solver["workers"] for item in plan(loaded)] == [k] * len(loaded.job.seeds)
     assert loaded.document["solver"]["workers"] == k
     restore(loaded.document, sets=["parallel.data=1"] if "launch" not in changes else [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "k"),
+    [
+        # Each cell has fewer items than there are slots, and all of them together have not.
+        ({"matrix": {"solver": ["ropa", "collocation"], "sampling.steps": [8, 9]}}, 1),
+        ({"matrix": {"sampling.steps": [8, 9]}}, 2),
+        # A prompt with a seed of its own is one item, whatever seeds the job has.
+        ({"prompts": [{"prompt": "a", "seed": 7}], "seeds": [0, 1, 2, 3]}, 4),
+    ],
+)
+def test_k_goes_by_the_items_of_all_cells(changes: dict[str, Any], k: int) -> None:
+    job = {"model": "demo-image", "prompts": ["a"], "launch": TORCHRUN, "parallel": "auto", **changes}
+    loaded = load_job(job if "solver" in str(changes) else {**job, "solver": "ropa"})
+    items = plan(loaded)
+    assert {item.solver["workers"] for item in items} == {k}
+    assert choose([k] * len(items), 4, "throughput").time == k
+
+
+@pytest.mark.parametrize("objective", ["throughput", "latency"])
+def test_k_is_a_number_of_ranks_that_share_an_item(objective: Any) -> None:
+    for slots in range(1, 25):
+        launch, parallel = LaunchSpec(kind="torchrun", processes=slots), ParallelSpec(time="auto")
+        for items in range(1, slots + 3):
+            k = time_ranks(launch, parallel, objective, items)
+            assert choose([k] * items, slots, objective).time == k
+
+
+@pytest.mark.parametrize(("workers", "ranks"), [(2, 2), (3, 3), (8, 4)])
+def test_no_more_ranks_are_advised_than_a_round_has_calls(workers: int, ranks: int) -> None:
+    items = plan(load_job({"model": "demo-image", "prompts": ["a"], "solver": {"kind": "ropa", "workers": workers}}))
+    assert f"`parallel: {{time: {ranks}}}` shares them among {ranks}." in sharing_advice(items)
 
 
 def test_a_number_stays_and_a_wrong_one_is_told() -> None:

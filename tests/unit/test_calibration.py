@@ -19,6 +19,7 @@ from genrun.runner.api.candidates import (
     chain_around,
     failures_along,
     fastest_kept,
+    pays,
     variants,
 )
 from genrun.runner.api.jobs import load_job, plan
@@ -26,7 +27,7 @@ from genrun.runner.compare.difference import metric_difference
 from genrun.runner.compare.gates import gates_of, judge
 from genrun.runner.compare.matching import ComparedItem, Match
 from genrun.runner.errors import DamagedFileError, UsageError
-from genrun.runner.job import certificates
+from genrun.runner.job import certificates, nearest
 from genrun.runner.job.certificates import Certificate
 from genrun.runner.job.errors import JobFileError
 from genrun.runner.report.sections.gates import collect_promises
@@ -90,6 +91,12 @@ def test_the_fastest_of_the_certified_settings_is_taken_and_nan_fails() -> None:
     failures = failures_along([each.errors for each in found], 0.05)
     assert failures == [0, 0, 0, 1]
     assert fastest_kept(found, failures, 0.5) == 1
+
+
+def test_a_setting_of_as_many_rounds_as_steps_pays_only_where_its_rounds_are_cheaper() -> None:
+    fast, slow = (MeasuredSetting({}, (0.01,) * 2, (rounds,) * 2) for rounds in (9, 10))
+    assert pays(fast, 10, is_accelerated=False) and not pays(slow, 10, is_accelerated=False)
+    assert pays(slow, 10, is_accelerated=True)
 
 
 def test_settings_vary_what_the_job_leaves_open() -> None:
@@ -209,6 +216,36 @@ def test_what_was_not_certified_is_sampled_exactly_and_an_aim_is_called_one(tmp_
     _certified(tmp_path, exact=True, solver=exact)
     item = plan(load_job(job))[0]
     assert item.solver["tolerance"] == 0 and "sampled exactly" in certificates.sentence("collocation", item.promise)
+
+
+def test_exact_items_have_not_the_cache_that_missed_the_tolerance(tmp_path: Path) -> None:
+    # A cache errs at tolerance 0, too: that nothing faster was certified made no promise of it.
+    job = {**JOB, "cache": {"kind": "first_block", "threshold": 2.0}, "output": {"dir": str(tmp_path)}}
+    loaded = load_job(job)
+    solver = {"kind": "collocation", **loaded.cells[0].job.solver.options, "tolerance": 0.0}
+    certify(tmp_path, loaded, exact=True, solver=solver)
+    items = plan(load_job(job))
+    assert all(item.promise["state"] == certificates.EXACT and item.solver["tolerance"] == 0 for item in items)
+    assert all(item.cache == {} and item.fits() for item in items)
+    assert certificates.sentence("collocation", items[0].promise).endswith("sampled exactly, without the cache")
+
+
+def test_cells_that_certificates_make_alike_are_made_once_and_those_that_a_job_writes_alike_are_refused(
+    tmp_path: Path,
+) -> None:
+    tolerances = [{**JOB["solver"], "tolerance": tolerance} for tolerance in (0.05, 0.1)]
+    job = {**JOB, "matrix": {"solver": tolerances}, "audit": 1, "output": {"dir": str(tmp_path)}}
+    del job["solver"]
+    loaded = load_job(job)
+    assert len(plan(loaded)) == 5 and not nearest.alike(loaded, plan(loaded))
+    solver = {"kind": "collocation", **loaded.cells[0].job.solver.options, "tolerance": 0.07}
+    certify(tmp_path, loaded, solver=solver, errors=())
+    items = plan(loaded)
+    assert len(items) == 3 and {item.promise.get("tolerance", 0) for item in items} == {0, 0.05}
+    (line,) = nearest.alike(loaded, items)
+    assert line.startswith("solver=collocation K=8 tolerance=0.1: its items are those of an earlier cell")
+    with pytest.raises(JobFileError, match="make the same items"):
+        plan(load_job({**job, "matrix": {"solver": [tolerances[0], {**tolerances[0], "spacing": None}]}}))
 
 
 def test_the_certificate_of_ten_thousand_samples_can_be_read(tmp_path: Path) -> None:

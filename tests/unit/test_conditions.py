@@ -118,8 +118,8 @@ OF_MODEL: dict[str, tuple[dict[str, Any], bool]] = {
     "loras.path": ({"loras": [{"path": "m", "weight": 1.0}]}, True),
     "loras.weight": ({"loras": [{"path": "l", "weight": 0.5}]}, True),
     "loras.name": ({"loras": [{"path": "l", "weight": 1.0, "name": "m"}]}, False),
-    # Of a LoRA's folder its file alone is what `path` names.
-    "loras.weight_name": ({"loras": [{"path": "l", "weight": 1.0, "weight_name": "l"}]}, False),
+    # Of a folder here its file alone is what `path` names, and no `weight_name` is kept; of a hub id that tells the file.
+    "loras.weight_name": ({"loras": [{"path": "l", "weight": 1.0, "weight_name": "l"}]}, True),
     "controlnet": ({"controlnet": ["c", "v"]}, True),
     "t2i_adapter": ({"t2i_adapter": ["t"]}, True),
     "ip_adapter.path": ({"ip_adapter": {**MODEL["ip_adapter"], "path": "m"}}, True),

@@ -77,10 +77,9 @@ def turbo_ddim(asked: Asked) -> str:
 
 
 def turbo_rho(asked: Asked) -> str:
-    """Turbo's table 4: the number of evaluated states, 50 steps of DDIM, which is first-order DPM-Solver."""
+    """Turbo's table 4: the number of evaluated states, 50 steps of DPM-Solver, whose first order is DDIM."""
     paper = {
         5: "18 / 82",
-        8: "13 / 73",
         10: "12 / 101",
         15: "11 / 123",
         20: "12 / 160",
@@ -129,13 +128,13 @@ METHODS = (
 )
 """Names, kinds, and tolerances in each solver's own default unit, on both sides of the error that is read off."""
 PUBLISHED = {
-    "ParaDiGMS": ("1.2 / 1.3 / 1.4 at .18", "1.4 / 1.3 / 1.5 at .34"),
+    "ParaDiGMS": ("1.2 / 1.3 / 1.4 at .19 / .18 / .19", "1.4 / 1.3 / 1.5 at .44 / .35 / .34"),
     "ParaTAA": ("1.2 / 1.8 / 2.4 at .055", ""),
-    "ParaSolver": ("1.3 / 1.8 / 2.3 at .05", "1.5 / 1.1 / 1.8 at .32"),
-    "CHORDS": ("1.3 / 2.0 / 2.4 at .18", ""),
-    "ROPA": ("1.6 / 2.1 / 2.9 at .054", "1.6 / 1.8 / 2.0 at .22"),
+    "ParaSolver": ("1.3 / 1.8 / 2.3 at .051 / .049 / .052", "1.5 / 1.1 / 1.8 at .23 / .29 / .32"),
+    "CHORDS": ("1.3 / 2.0 / 2.4 at .19 / .18 / .19", ""),
+    "ROPA": ("1.6 / 2.1 / 2.9 at .054 / .053 / .055", "1.6 / 1.8 / 2.0 at .14 / .22 / .22"),
 }
-"""ROPA's tables 1 and 2: speedups of HunyuanVideo and SD3.5-Large with K = 2 / 4 / 8."""
+"""ROPA's tables 1 and 2: speedups of HunyuanVideo and SD3.5-Large with K = 2 / 4 / 8, and the latent RMSE of each."""
 MODELS = ("video-dit", "dit-flow")
 ERROR = 0.02
 """At 0.05 every window of neighbouring steps moves by all of its states a round on these models: methods are alike."""

@@ -337,8 +337,8 @@ class Session:
         if not note:
             return
         self._casts, self._new_casts = Casts.of_number(note % RANK // (note // RANK)), None
-        for row in self.rows:
-            row.lane.cast(self._casts)
+        for replay in filter(None, {self.replay, *(row.lane.replay for row in self.rows)}):  # of a sample alone, too
+            replay.cast(self._casts)
 
     def _learn_blends(self, like: Output) -> None:
         """Remember what came back for each state of the round, wherever it was evaluated."""

@@ -235,6 +235,16 @@ def test_what_a_step_returns_follows_what_a_loop_casts_its_latents_to(name: str,
             assert torch.equal(made, plain), (solver, start)
 
 
+def test_casts_of_samples_with_generators_of_their_own_are_followed() -> None:
+    loop = Casting(MATRIX["ddpm"]())
+    loop.between = torch.float32
+    latents = torch.randn(2, 3, 4, 4, generator=seeded(3)).bfloat16()
+    plain = loop(latents=latents, batch=2, generator=[seeded(4), seeded(5)])
+    for solver, options in SOLVERS.items():
+        with genrun.parallelize(loop, solver, **options):
+            assert torch.equal(loop(latents=latents, batch=2, generator=[seeded(4), seeded(5)]), plain), solver
+
+
 def test_a_loop_sees_what_the_real_scheduler_has_and_nothing_else() -> None:
     loop = TinyLoop(df.FlowMatchEulerDiscreteScheduler())
     real = loop.scheduler

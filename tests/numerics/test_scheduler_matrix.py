@@ -6,6 +6,7 @@ import inspect
 import re
 from collections import deque
 from collections.abc import Callable
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -139,6 +140,41 @@ def test_noise_of_torch_that_a_loop_draws_beside_its_steps_is_found_too() -> Non
     loop = Noisy(df.DDPMScheduler())
     with genrun.parallelize(loop, "sequential"), pytest.raises(RefusedError, match="draws noise in its loop"):
         loop()
+
+
+def test_noise_of_torch_that_a_model_draws_is_found_beside_a_generator_of_the_call() -> None:
+    class Noisy(TinyLoop):
+        def model(self, x: Tensor, t: Any) -> Tensor:
+            return torch.nn.functional.dropout(super().model(x, t), 0.1)
+
+    loop = Noisy(df.FlowMatchEulerDiscreteScheduler())
+
+    def call() -> Tensor:
+        torch.manual_seed(6)
+        return loop(generator=seeded(3))
+
+    with torch.random.fork_rng(devices=[]):
+        plain = call()
+        with genrun.parallelize(loop, "sequential"):
+            assert torch.equal(call(), plain)
+        refusal = pytest.raises(RefusedError, match=r"draws noise in its loop .* use solver sequential")
+        with genrun.parallelize(loop, "paradigms", workers=3), refusal:
+            call()
+
+
+def test_noise_that_another_thread_draws_is_no_concern_of_a_loop_with_a_generator() -> None:
+    class Beside(TinyLoop):
+        def model(self, x: Tensor, t: Any) -> Tensor:
+            thread = Thread(target=torch.randn, args=(3,))
+            thread.start()
+            thread.join()
+            return super().model(x, t)
+
+    loop = Beside(df.FlowMatchEulerDiscreteScheduler())
+    with torch.random.fork_rng(devices=[]):
+        plain = loop(generator=seeded(3))
+        with genrun.parallelize(loop, "paradigms", workers=3, tolerance=0.0):
+            assert torch.equal(loop(generator=seeded(3)), plain)
 
 
 @pytest.mark.parametrize("passes_generator", [True, False], ids=["passed", "kept"])

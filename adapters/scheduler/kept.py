@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from inspect import CO_GENERATOR
 from types import FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -38,6 +39,18 @@ def frame_of(pipe: Any) -> FrameType:
     while frame.f_back is not None and frame.f_locals.get("self") is not pipe:
         frame = frame.f_back
     return frame
+
+
+def loop_of() -> FrameType:
+    """Return the frame of the loop that asks for its next timestep: the first caller that is no generator."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and not _is_loop(frame):
+        frame = frame.f_back
+    return frame
+
+
+def _is_loop(frame: FrameType) -> bool:
+    return not frame.f_code.co_flags & CO_GENERATOR and not frame.f_globals.get("__name__", "").startswith(FOREIGN)
 
 
 class CarriedOver:
@@ -120,11 +133,14 @@ class Kept:
         loops = loops_of_type(type(pipe))
         self._carried = () if loops is None else loops.carried
         self._variables: dict[str, Any] = {}
+        self._elsewhere = ""
 
     def look(self) -> None:
         """Note what there is before the first evaluation. Called in the loop, by what it iterates over."""
         if self._paths is not None:
             return
+        loop = loop_of()
+        self._elsewhere = "" if loop.f_locals.get("self") is self._pipe else loop.f_code.co_qualname
         local = frame_of(self._pipe).f_locals
         self._variables = {name: local.get(name) for name in self._carried}
         held = {**vars(self._pipe), **local}
@@ -160,8 +176,15 @@ class Kept:
         """Return what an evaluation of step `index` has left: for each kept tensor the new one, and what it began with.
 
         Raises:
-            RefusedError: something is kept that is no tensor of the batch, or not from the first step on.
+            RefusedError: something is kept that is no tensor of the batch, or not from the first step on; or the loop is not
+                in a method of the pipeline, so that what it counts and carries over is not known.
         """
+        if self._elsewhere:
+            raise RefusedError(
+                f"the loop of this {type(self._pipe).__name__} is in {self._elsewhere}, not in a method of the pipeline, "
+                "so that what it carries from step to step is not known; use a pipeline class with a loop of its own, or "
+                "solver sequential"
+            )
         for watch in self._watches:
             watch.check(index)
         if self._models is not None and self._models.check():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from types import FunctionType
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler import kept
 from genrun.adapters.scheduler.between_steps import Casts
 from tests.tiny import build, generator, latents_of
-from tests.tiny.loops import EACH_WAY, FEW, MATRIX, STEPS, Tiny, df, on_ranks
+from tests.tiny.loops import EACH_WAY, MATRIX, STEPS, Tiny, df, on_ranks
 from tests.unit.test_loops import STEPS_OF_MODELS, arguments, check_exact
 
 
@@ -287,66 +286,32 @@ def test_a_cache_that_is_not_genruns_is_for_sequential_alone(put_in: Callable[[A
             assert torch.equal(latents_of(pipe(**arguments("flux"))), expected)
 
 
-def averaging(kept: dict[str, Any], output: Any) -> Any:
-    """Take the mean of an output and the one before."""
-    before = kept.get("output", output[0])
-    kept["output"] = output[0]
-    return ((output[0] + before) / 2,)
+class Block:
+    """A loop outside its pipeline, as those of modular pipelines are."""
+
+    def loop(self, pipe: Any) -> Tensor:
+        x = torch.ones(1, 3, 4, 4)
+        for i, t in enumerate(pipe.scheduler.timesteps):
+            x = pipe.scheduler.step(pipe.model(x, t) * (2 if i < 3 else 1), t, x).prev_sample
+        return x
 
 
-class Averaging:
-    """A processor of attention that remembers."""
+class OfBlocks(Tiny):
+    block = Block()
 
-    def __init__(self, plain: Any) -> None:
-        self.plain, self.last = plain, {}
-
-    def __call__(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
-        output = self.plain(layer, *args, **kwargs)
-        first = averaging(self.last, output)[0]
-        return (first, *output[1:])
+    def __call__(self) -> Tensor:
+        self.scheduler.set_timesteps(STEPS)
+        return self.block.loop(self)
 
 
-def put_around_a_hook(pipe: Any) -> None:
-    kept: dict[str, Any] = {}
-    pipe.transformer.register_forward_hook(lambda _, __, output: averaging(kept, output))
-
-
-def put_around_a_forward(pipe: Any) -> None:
-    plain, kept = pipe.transformer.forward, {}
-    pipe.transformer.forward = lambda *args, **kwargs: averaging(kept, plain(*args, **kwargs))
-
-
-def put_into_a_processor(pipe: Any) -> None:
-    attention = pipe.transformer.transformer_blocks[0].attn
-    attention.processor = Averaging(attention.processor)
-
-
-WHERE_KEPT: dict[str, tuple[Callable[[Any], None], str]] = {
-    "hook": (put_around_a_hook, r"keeps transformer\._forward_hooks\..*\.kept"),
-    "forward": (put_around_a_forward, r"keeps transformer\.forward\.kept"),
-    "processor": (put_into_a_processor, r"keeps transformer\.transformer_blocks\.0\.attn\.processor\.last"),
-}
-
-
-@pytest.mark.parametrize("where", WHERE_KEPT)
-def test_what_a_model_keeps_beside_its_attributes_is_for_sequential_alone(where: str) -> None:
-    put_in, message = WHERE_KEPT[where]
-    pipe = build("flux")
-    put_in(pipe)
-    with genrun.parallelize(pipe, "paradigms", workers=3), pytest.raises(RefusedError, match=message):
-        pipe(**arguments("flux"))
-    hooks = pipe.transformer._forward_hooks.values()
-    assert all(isinstance(hook, FunctionType) for hook in hooks)
-
-
-def test_a_hook_that_only_looks_on_may_count() -> None:
-    pipe, seen = build("flux"), []
-    pipe.transformer.register_forward_hook(lambda _, __, output: seen.append(output[0]))
-    pipe.transformer.register_forward_pre_hook(
-        lambda _, given, by_name: (seen.append(given), given, by_name)[1:], with_kwargs=True
-    )
-    check_exact(pipe, partial(arguments, "flux"), FEW)
-    assert all(isinstance(hook, FunctionType) for hook in pipe.transformer._forward_hooks.values())
+def test_a_loop_outside_its_pipeline_is_for_sequential_alone() -> None:
+    pipe = OfBlocks(MATRIX["flow-euler"]())
+    plain = pipe()
+    with genrun.parallelize(pipe, "sequential"):
+        assert torch.equal(pipe(), plain)
+    refusal = pytest.raises(RefusedError, match=r"loop of this OfBlocks is in Block\.loop, .* or solver sequential")
+    with refusal, genrun.parallelize(pipe, "paradigms", workers=3):
+        pipe()
 
 
 def test_a_callback_sees_each_step_of_sequential_and_is_refused_elsewhere() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler.between_steps import (
     Blends,
     Casts,
@@ -90,6 +91,7 @@ class Replay:
         self._corner = corner
         self._returned = [x_start.dtype, *[first.x.dtype] * len(self.timesteps)]  # of each state, before a cast
         self._held, self._given = None, first.x.dtype
+        self._check_dtypes()
         self._strides, self.others = first.x.stride(), len(first.others)
         self._states = self._trace_noise(x_start, output) if self.stochastic else None
 
@@ -153,6 +155,15 @@ class Replay:
                 history = memory, extra
                 self._returned[index + 1] = stepped.x.dtype
                 x = stepped.x.to(casts.given)
+        self._check_dtypes()
+
+    def _check_dtypes(self) -> None:
+        """Refuse latents of more digits than a solver keeps. Raises RefusedError."""
+        if torch.float64 in self._returned:
+            raise RefusedError(
+                "this pipeline's latents are torch.float64, and solvers keep float32: the last digits would be others; "
+                "use pipe.to(torch.float32), or call it without genrun"
+            )
 
     def _call(self, index: int, x: Latents, output: Output, history: History) -> tuple[ReplayedStep, Memory, Any]:
         memory, extra = history

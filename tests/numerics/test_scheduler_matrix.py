@@ -271,6 +271,32 @@ def test_what_a_step_returns_follows_what_a_loop_casts_its_latents_to(name: str,
             assert torch.equal(made, plain), (solver, start)
 
 
+def test_latents_of_more_digits_than_a_solver_keeps_are_refused() -> None:
+    loop = Casting(MATRIX["ddim"]())
+    for latents, between in ((torch.float64, None), (torch.float32, torch.float64)):
+        loop.between = between
+        with genrun.parallelize(loop, "sequential"), pytest.raises(RefusedError, match=r"latents are torch\.float64"):
+            loop(latents=torch.randn(1, 3, 4, 4, generator=seeded(3)).to(latents))
+
+
+def test_a_loop_with_gradients_is_followed_without_them() -> None:
+    class Trained(TinyLoop):
+        weight = torch.ones(1, requires_grad=True)
+
+        def model(self, x: Tensor, t: Any) -> Tensor:
+            return super().model(x, t) * self.weight
+
+    loop = Trained(MATRIX["ddim"]())
+    latents = torch.randn(1, 3, 4, 4, generator=seeded(3))
+    plain = loop(latents=latents).detach()
+    for solver, options in SOLVERS.items():
+        with torch.enable_grad(), genrun.parallelize(loop, solver, **options):
+            made = loop(latents=latents)
+        assert torch.equal(made, plain) and not made.requires_grad, solver
+    with torch.enable_grad(), genrun.parallelize(loop, "collocation", workers=2):
+        loop(latents=latents)
+
+
 def test_casts_of_samples_with_generators_of_their_own_are_followed() -> None:
     loop = Casting(MATRIX["ddpm"]())
     loop.between = torch.float32

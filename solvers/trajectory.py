@@ -104,8 +104,14 @@ class Trajectory:
         self._check_finite(indices[0], outputs[0])
         for index, output in zip(indices[1:], outputs[1:], strict=True):
             if not is_finite(output):
-                raise GuessError(index, self.rounds, self.finish())
+                raise GuessError(index, self.rounds, self._finish_from(outputs[0]))
         return outputs
+
+    def _finish_from(self, output: Output) -> Run:
+        """Step on from the front with its output, which the round has brought, and then sequentially."""
+        self.converged_by = "sequential"
+        self.accept(self.front + 1, *self.problem.step(self.front, self.x, output, self.history))
+        return (yield from self.finish())
 
     def accept(self, front: int, x: State, history: History, residual: float = 0.0) -> None:
         """Make `x` the state of a new front, which lies beyond the old one."""

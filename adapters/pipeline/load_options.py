@@ -120,6 +120,8 @@ def pipeline_config(wanted: Mapping[str, Any] | None) -> Any:
     try:
         if backend == "torchao":
             return PipelineQuantizationConfig(quant_mapping=_torchao(options, components or ["transformer"]))
+        if backend == "quanto":
+            return PipelineQuantizationConfig(quant_mapping=_quanto(options, components or ["transformer"]))
         return PipelineQuantizationConfig(backend, _with_dtypes(options), components)
     except (TypeError, ValueError, AttributeError) as error:
         raise LoadError(
@@ -154,5 +156,22 @@ def _torchao(options: Mapping[str, Any], components: list[str]) -> dict[str, Any
         name: (transformers if name.startswith("text_encoder") else diffusers).TorchAoConfig(
             quant, modules_to_not_convert=skipped
         )
+        for name in components
+    }
+
+
+def _quanto(options: Mapping[str, Any], components: list[str]) -> dict[str, Any]:
+    """Make a config for each component: diffusers and transformers have other names for the type of the weights."""
+    from diffusers.quantizers.quantization_config import QuantoConfig
+    from transformers.utils.quantization_config import QuantoConfig as EncoderConfig
+
+    weights, skipped = options.get("weights_dtype", "int8"), options.get("modules_to_not_convert")
+    unknown = sorted(options.keys() - {"weights_dtype", "modules_to_not_convert"})
+    if unknown:  # the classes take any, and heed none
+        raise ValueError(f"{unknown[0]}: there is no such option; there are weights_dtype and modules_to_not_convert")
+    return {
+        name: EncoderConfig(weights, modules_to_not_convert=skipped)
+        if name.startswith(ENCODERS)
+        else QuantoConfig(weights, skipped)
         for name in components
     }

@@ -1,4 +1,4 @@
-"""What there is between two steps: a scheduler's memory, and what a pipeline's loop has made of its latents.
+"""What there is between two steps: a scheduler's memory, what the models keep, and what the loop has made of its latents.
 
 A memory is what the scheduler's `__dict__` holds, taken out after a step and put back before another. Tensors are shared by
 memories, and copied where a scheduler changes them in place; what holds them is copied always. Of its latents a loop makes
@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler.joined import JoinedScheduler
 from genrun.adapters.shapes import Latents, Sample
 
@@ -154,3 +158,155 @@ class Blends:
         near = min(self._seen, key=lambda step: abs(step - index))
         handed, back = self._seen[near][-1]
         return torch.where(handed != back, back, x)
+
+
+OF_LAYERS = frozenset({bool, str, type(None), set})
+"""Types of most attributes of a layer, which keep nothing."""
+WEIGHTS = ("_parameters", "_buffers", "_modules")
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+"""Attributes of a layer: what it computes with; what is called before and after it, by its number."""
+OF_LIBRARIES = (*FOREIGN, "accelerate", "peft", "transformers", "cache_dit", "genrun", "tqdm", "logging", "PIL")
+"""Packages whose hooks and processors are known to keep nothing, or are looked for by name."""
+Values = dict[tuple[Any, ...], Any]
+
+
+class ModelWatch:
+    """What the models of a pipeline keep from one evaluation to the next, as a cache does that is patched into them.
+
+    In attributes of their layers, and in what their hooks, processors and patched methods hold: objects, containers,
+    variables around a function. An evaluation may keep what never changes again, such as frequencies, so that the second
+    one is compared with the first. A hook that only looks on, and counts, changes nothing: it is asked in a third.
+
+    Args:
+        pipe: whose models they are.
+    """
+
+    def __init__(self, pipe: Any) -> None:
+        parts = getattr(pipe, "components", {}).items()
+        self._pipe, self._models = pipe, {name: part for name, part in parts if isinstance(part, torch.nn.Module)}
+        self._before: dict[tuple[str, torch.nn.Module], Values] | None = None
+        self._asked: list[tuple[str, dict[Any, Any], Any, AskedHook]] = []
+
+    def check(self) -> bool:
+        """Look after an evaluation; return True once all is known. Raises RefusedError where the models keep something."""
+        if self._asked:
+            told = next((name for name, _, _, asked in self._asked if asked.changes), None)
+            self.end()
+            if told is not None:
+                raise self._refusal(told)
+            return True
+        before, self._before = self._before, self._values()
+        for (part, layer), now in self._before.items() if before else ():
+            # What is new comes of a model's first evaluation: that of a second one at lower noise (Wan 2.2).
+            was = (before or {}).get((part, layer), now)
+            for path in (path for path in now if path in was and _is_other(was[path], now[path])):
+                owner = next(name for name, each in self._models[part].named_modules(prefix=part) if each is layer)
+                name = ".".join(map(str, (owner, *path)))
+                if path[0] not in HOOKS:
+                    raise self._refusal(name)
+                self._ask(name, vars(layer)[path[0]], path[1])
+        return before is not None and not self._asked
+
+    def end(self) -> None:
+        """Ask hooks no longer."""
+        for _, hooks, key, asked in self._asked:
+            hooks[key] = asked.hook
+        self._asked = []
+
+    def _ask(self, name: str, hooks: dict[Any, Any], key: Any) -> None:
+        if not isinstance(hooks[key], AskedHook):
+            hooks[key] = AskedHook(hooks[key])
+            self._asked.append((name, hooks, key, hooks[key]))
+
+    def _refusal(self, name: str) -> RefusedError:
+        return RefusedError(
+            f"this pipeline's model keeps {name} from evaluation to evaluation, and a solver takes steps out "
+            "of order; take out what was patched into it and use genrun's cache, or use solver sequential"
+        )
+
+    def _values(self) -> dict[tuple[str, torch.nn.Module], Values]:
+        """Return the tensors and numbers that each layer holds: with a tensor, how often it was changed."""
+        seen = {id(self._pipe)}
+        return {
+            (part, layer): {
+                path: each
+                for name, value in vars(layer).items()
+                if type(value) not in OF_LAYERS and name not in WEIGHTS
+                for path, each in _numbers((name,), value, seen)
+            }
+            for part, model in self._models.items()
+            for layer in model.modules()
+        }
+
+
+class AskedHook:
+    """Stands in for a hook of a layer, and notes whether it changes what the layer is given or gives."""
+
+    def __init__(self, hook: Any) -> None:
+        self.hook, self.changes = hook, False
+
+    def __call__(self, layer: torch.nn.Module, *given: Any) -> Any:
+        """Call the hook, and look at what it returns and what it has written into."""
+        tensors = tensors_in([*given])
+        before = [(id(each), 0 if each.is_inference() else each._version) for each in tensors]
+        found = self.hook(layer, *given)
+        now = [(id(each), 0 if each.is_inference() else each._version) for each in tensors]
+        same = found is None or [*map(id, tensors_in([found]))] in (
+            [*map(id, tensors_in([given[-1]]))],
+            [*map(id, tensors)],
+        )
+        self.changes |= not same or now != before
+        return found
+
+
+def _numbers(path: tuple[Any, ...], value: Any, seen: set[int]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yield the tensors and numbers that a value is or holds, each with the way to it, and how much a container holds."""
+    if isinstance(value, Tensor):
+        yield path, (value, 0 if value.is_inference() else value._version)
+    elif isinstance(value, int | float):
+        yield path, value
+    elif len(path) <= 2 * DEPTH and id(value) not in seen and (held := _held(value)):
+        seen.add(id(value))
+        if isinstance(value, list | dict | deque):
+            yield (*path, "len"), len(value)
+        for key, each in held.items():
+            yield from _numbers((*path, key), each, seen)
+
+
+def _held(value: Any) -> Mapping[Any, Any] | None:
+    """Return what a container, a function or an object of one's own holds, by name; None for others."""
+    held: Mapping[Any, Any] | None = None
+    if isinstance(value, dict):
+        held = value
+    elif isinstance(value, list | tuple | deque):
+        held = dict(enumerate(value))
+    elif isinstance(value, partial):
+        held = {"func": value.func, **dict(enumerate(value.args)), **value.keywords}
+    elif isinstance(value, MethodType):
+        held = {"self": value.__self__, "func": value.__func__}
+    elif isinstance(value, FunctionType):
+        held = _around(value)
+    elif type(value).__name__ == "HookRegistry":  # of diffusers, with hooks that may be one's own
+        held = value.hooks
+    elif not isinstance(value, torch.nn.Module | type | ModuleType):
+        foreign = type(value).__module__.startswith(OF_LIBRARIES) or hasattr(type(value), "step")
+        held = None if foreign else getattr(value, "__dict__", None)
+    return held
+
+
+def _around(function: FunctionType) -> Mapping[str, Any] | None:
+    """Return the variables around a function of one's own that it names."""
+    if function.__module__.startswith(OF_LIBRARIES):
+        return None
+    code, scope = function.__code__, function.__globals__
+    held = {name: scope[name] for name in code.co_names if name in scope}
+    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+    held |= {name: cell.cell_contents for name, cell in cells if cell != CellType()}
+    return {**held, **vars(function)}
+
+
+def _is_other(before: Any, now: Any) -> bool:
+    """Return whether a value is another tensor, one that was changed in place, or another number."""
+    if isinstance(before, tuple) and isinstance(now, tuple):
+        return before[0] is not now[0] or before[1] != now[1]
+    return isinstance(before, tuple) or isinstance(now, tuple) or before != now

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from inspect import CO_GENERATOR
 from types import FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from genrun.adapters.checkpoint.diffusers_source import loops_of_type
 from genrun.adapters.errors import RefusedError
+from genrun.adapters.scheduler.between_steps import ModelWatch
 from genrun.adapters.scheduler.joined import Part
 from genrun.adapters.shapes import AnyLatents
 
@@ -29,8 +30,6 @@ DEPTH = 4
 """Attributes of attributes that are looked through: a guider's buffer's tensor in a list is the fourth."""
 FOREIGN = ("torch", "transformers", "tokenizers", "numpy", "PIL", "tqdm", "builtins", "functools", "genrun")
 """Packages whose objects keep nothing of a trajectory."""
-OF_LAYERS = frozenset({bool, str, type(None), dict, OrderedDict, list, tuple, set})
-"""Most attributes of a layer, told from tensors and numbers at a tenth of what `isinstance` takes for a Tensor."""
 ABSENT = object()
 
 
@@ -40,6 +39,18 @@ def frame_of(pipe: Any) -> FrameType:
     while frame.f_back is not None and frame.f_locals.get("self") is not pipe:
         frame = frame.f_back
     return frame
+
+
+def loop_of() -> FrameType:
+    """Return the frame of the loop that asks for its next timestep: the first caller that is no generator."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and not _is_loop(frame):
+        frame = frame.f_back
+    return frame
+
+
+def _is_loop(frame: FrameType) -> bool:
+    return not frame.f_code.co_flags & CO_GENERATOR and not frame.f_globals.get("__name__", "").startswith(FOREIGN)
 
 
 class CarriedOver:
@@ -102,55 +113,6 @@ class CounterWatch:
                 )
 
 
-class ModelWatch:
-    """What the models of a pipeline keep in their attributes, as a cache does that is patched into a `forward`.
-
-    An evaluation may keep what never changes again, such as frequencies, so that the second one is compared with the first.
-
-    Args:
-        pipe: whose models they are.
-    """
-
-    def __init__(self, pipe: Any) -> None:
-        parts = getattr(pipe, "components", {}).items()
-        self._models = {name: part for name, part in parts if isinstance(part, torch.nn.Module)}
-        self._before: dict[tuple[str, torch.nn.Module], dict[str, Any]] | None = None
-
-    def check(self) -> bool:
-        """Look after an evaluation; return True once all is known. Raises RefusedError where the models keep something."""
-        before, self._before = self._before, self._attributes()
-        for (part, layer), now in self._before.items() if before else ():
-            # What is new comes of a model's first evaluation: that of a second one at lower noise (Wan 2.2).
-            was = (before or {}).get((part, layer), now)
-            name = next((name for name in now if name in was and _is_other(was[name], now[name])), None)
-            if name is not None:
-                path = next(path for path, each in self._models[part].named_modules(prefix=part) if each is layer)
-                raise RefusedError(
-                    f"this pipeline's model keeps {path}.{name} from evaluation to evaluation, and a solver takes steps out "
-                    "of order; take out what was patched into it and use genrun's cache, or use solver sequential"
-                )
-        return before is not None
-
-    def _attributes(self) -> dict[tuple[str, torch.nn.Module], dict[str, Any]]:
-        """Return the tensors and numbers among the attributes of each layer: with a tensor, how often it was changed."""
-        return {
-            (part, layer): {
-                name: (value, 0 if value.is_inference() else value._version) if isinstance(value, Tensor) else value
-                for name, value in vars(layer).items()
-                if type(value) not in OF_LAYERS and isinstance(value, Tensor | int | float)
-            }
-            for part, model in self._models.items()
-            for layer in model.modules()
-        }
-
-
-def _is_other(before: Any, now: Any) -> bool:
-    """Return whether an attribute holds another tensor, one that was changed in place, or another number."""
-    if isinstance(before, tuple) and isinstance(now, tuple):
-        return before[0] is not now[0] or before[1] != now[1]
-    return isinstance(before, tuple) or isinstance(now, tuple) or before != now
-
-
 class Kept:
     """The kept tensors of one loop of a pipeline.
 
@@ -171,11 +133,14 @@ class Kept:
         loops = loops_of_type(type(pipe))
         self._carried = () if loops is None else loops.carried
         self._variables: dict[str, Any] = {}
+        self._elsewhere = ""
 
     def look(self) -> None:
         """Note what there is before the first evaluation. Called in the loop, by what it iterates over."""
         if self._paths is not None:
             return
+        loop = loop_of()
+        self._elsewhere = "" if loop.f_locals.get("self") is self._pipe else loop.f_code.co_qualname
         local = frame_of(self._pipe).f_locals
         self._variables = {name: local.get(name) for name in self._carried}
         held = {**vars(self._pipe), **local}
@@ -211,8 +176,15 @@ class Kept:
         """Return what an evaluation of step `index` has left: for each kept tensor the new one, and what it began with.
 
         Raises:
-            RefusedError: something is kept that is no tensor of the batch, or not from the first step on.
+            RefusedError: something is kept that is no tensor of the batch, or not from the first step on; or the loop is not
+                in a method of the pipeline, so that what it counts and carries over is not known.
         """
+        if self._elsewhere:
+            raise RefusedError(
+                f"the loop of this {type(self._pipe).__name__} is in {self._elsewhere}, not in a method of the pipeline, "
+                "so that what it carries from step to step is not known; use a pipeline class with a loop of its own, or "
+                "solver sequential"
+            )
         for watch in self._watches:
             watch.check(index)
         if self._models is not None and self._models.check():
@@ -245,6 +217,8 @@ class Kept:
         for watch in self._watches:
             watch.end()
         self._watches = []
+        if self._models is not None:
+            self._models.end()
 
     def _check_variables(self, local: Mapping[str, Any]) -> None:
         for name, before in self._variables.items():

@@ -18,12 +18,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from genrun.adapters.shapes import Bytes
 from genrun.solvers.problems import output_from_x0, predict_x0
+from genrun.solvers.sequential import Sequential
 
 if TYPE_CHECKING:
+    from genrun.adapters.parallel.exchange import Exchange
     from genrun.adapters.shapes import Sample
+    from genrun.solvers.contract import Problem, Solver
 
 
 Generators = torch.Generator | list[torch.Generator] | None
@@ -97,8 +101,7 @@ class Noise:
         self.mixed = moved(before[count:], after[count:])
 
     def _kept(self) -> State:
-        states = [torch.get_rng_state()]
-        return states if self._cuda is None else [*states, torch.cuda.get_rng_state(self._cuda)]
+        return global_states(self._cuda or torch.device("cpu"))
 
     def _put(self, states: State) -> None:
         torch.set_rng_state(states[0])
@@ -134,9 +137,76 @@ def listed(generator: Generators) -> list[torch.Generator]:
     return [] if generator is None else generator if isinstance(generator, list) else [generator]
 
 
-def states_of(generator: Generators) -> State:
-    """Return the states of a call's generators; of torch's global one where there are none."""
-    return [each.get_state() for each in listed(generator)] or [torch.get_rng_state()]
+class Strays:
+    """Finds out whether a loop draws noise beside its scheduler's steps, which then depends on the steps taken before.
+
+    Torch's global streams are everyone's, of other threads too: where the call has generators of its own, an evaluation in
+    which the global ones have moved makes the next one be watched, operation by operation.
+
+    Args:
+        generator: what the pipeline was called with.
+        problem: one of the call's samples, for the device of its latents.
+        exchange: of the ranks: they may be threads, which share the global streams.
+        solver: takes steps in the loop's own order, or in another.
+    """
+
+    def __init__(self, generator: Generators, problem: Problem, exchange: Exchange, solver: Solver) -> None:
+        self._given, self._device = listed(generator), problem.x_start.device
+        self._global = exchange.size == 1 and not (self._given and isinstance(solver, Sequential))
+        self._before: tuple[State, State] | None = None
+        self._suspected = False
+        self._watch: DrawWatch | None = None
+
+    def look(self, *, last: bool) -> None:
+        """Note where the streams stand after a step."""
+        self.end()
+        self._before = self._states()
+        if self._suspected and not last:
+            self._watch = DrawWatch(self._device)
+            self._watch.__enter__()
+
+    def drew(self) -> bool:
+        """Return whether the loop has drawn anything since the last look."""
+        watch = self.end()
+        if self._before is None:
+            return False
+        (given, everyone), (given_now, everyone_now) = self._before, self._states()
+        self._suspected = bool(self._given) and moved(everyone, everyone_now)
+        drew = watch is not None and watch.drew
+        return drew or moved(given, given_now) or (not self._given and moved(everyone, everyone_now))
+
+    def end(self) -> DrawWatch | None:
+        """Watch no longer; return what did."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.__exit__(None, None, None)
+        return watch
+
+    def _states(self) -> tuple[State, State]:
+        return [each.get_state() for each in self._given], global_states(self._device) if self._global else []
+
+
+class DrawWatch(TorchDispatchMode):
+    """Notes, in its thread, whether an operation draws from torch's global generators."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self._device, self.drew = device, False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation."""
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **(kwargs or {}))
+        before = global_states(self._device)
+        made = func(*args, **(kwargs or {}))
+        self.drew |= moved(before, global_states(self._device))
+        return made
+
+
+def global_states(device: torch.device) -> State:
+    """Return the states of torch's global generators, of the CPU and of a device."""
+    states = [torch.get_rng_state()]
+    return states if device.type != "cuda" else [*states, torch.cuda.get_rng_state(device)]
 
 
 def _clone(generator: torch.Generator) -> torch.Generator:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genrun.adapters.errors import RefusedError
 from genrun.adapters.scheduler.between_steps import (
     Blends,
     Casts,
@@ -90,6 +91,7 @@ class Replay:
         self._corner = corner
         self._returned = [x_start.dtype, *[first.x.dtype] * len(self.timesteps)]  # of each state, before a cast
         self._held, self._given = None, first.x.dtype
+        self._check_dtypes()
         self._strides, self.others = first.x.stride(), len(first.others)
         self._states = self._trace_noise(x_start, output) if self.stochastic else None
 
@@ -153,6 +155,15 @@ class Replay:
                 history = memory, extra
                 self._returned[index + 1] = stepped.x.dtype
                 x = stepped.x.to(casts.given)
+        self._check_dtypes()
+
+    def _check_dtypes(self) -> None:
+        """Refuse latents of more digits than a solver keeps. Raises RefusedError."""
+        if torch.float64 in self._returned:
+            raise RefusedError(
+                "this pipeline's latents are torch.float64, and solvers keep float32: the last digits would be others; "
+                "use pipe.to(torch.float32), or call it without genrun"
+            )
 
     def _call(self, index: int, x: Latents, output: Output, history: History) -> tuple[ReplayedStep, Memory, Any]:
         memory, extra = history
@@ -254,12 +265,13 @@ class Lane:
         row: which of them.
 
     Attributes:
+        replay: the steps.
         blends: what the loop made of states between two steps.
         last: what the last step has returned most recently, this sample's alone; None until it is taken.
     """
 
     def __init__(self, replay: Replay, levels: NoiseLevels, x_start: Latents, row: int) -> None:
-        self._replay, self._levels, self._row, self._batch = replay, levels, row, x_start.shape[0]
+        self.replay, self._levels, self._row, self._batch = replay, levels, row, x_start.shape[0]
         self.x_start = x_start[row : row + 1].float()
         self.num_steps = len(replay.timesteps)
         self.blends = Blends()
@@ -269,27 +281,23 @@ class Lane:
     @property
     def stochastic(self) -> bool:
         """True when steps draw noise."""
-        return self._replay.stochastic
+        return self.replay.stochastic
 
     @property
     def floor(self) -> float:
         """Smallest change that the loop's dtype can express in a state of unit size."""
-        return torch.finfo(self._replay.dtype).eps
-
-    def cast(self, casts: Casts) -> None:
-        """Follow a loop that casts its latents between two steps."""
-        self._replay.cast(casts)
+        return torch.finfo(self.replay.dtype).eps
 
     def begin(self) -> History:
         """Return the memory before step 0."""
-        return self._replay.begin()
+        return self.replay.begin()
 
     def step(self, index: int, x: Sample, output: SampleOutput, history: History) -> tuple[Sample, History]:
         """Take the scheduler's step; in a batch, other rows are fillers, so that noise is drawn as for the batch."""
         x = self.blends.applied(index, self.hold(index, x))
         if self._batch > 1:
             x, output = _fill(x, self._batch), _fill(output, self._batch)
-        stepped, history = self._replay.step(index, x, output, history)
+        stepped, history = self.replay.step(index, x, output, history)
         if index == self.num_steps - 1 and stepped.others:
             self.last = ReplayedStep(self._own(stepped.x), tuple(map(self._own, stepped.others)))
         return self._own(stepped.x).float(), history
@@ -299,7 +307,7 @@ class Lane:
 
     def carries(self, index: int) -> bool:
         """Return whether step `index` takes its state from the scheduler's memory."""
-        return self._replay.carries(index)
+        return self.replay.carries(index)
 
     def moved(self, index: int, history: History, change: Sample) -> History:
         """Return the memory with its last sample, x_{i-1} as corrected, moved so that x_i moves by `change` with x0 held."""
@@ -312,7 +320,7 @@ class Lane:
 
     def hold(self, index: int, x: Sample) -> Sample:
         """Round to the dtype of the pipeline's latents."""
-        return x.to(self._replay.dtype_at(index)).float()
+        return x.to(self.replay.dtype_at(index)).float()
 
     def predict_x0(self, index: int, x: Sample, output: SampleOutput) -> Sample:
         """Return x0, float32; of an output that predicts the variance too, its other half is kept for guesses."""

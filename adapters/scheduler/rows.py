@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from genrun.adapters.scheduler.joined import JoinedScheduler, unpack
 from genrun.adapters.scheduler.noise import NoiseLevels
 from genrun.adapters.scheduler.replay import Lane
@@ -59,10 +61,12 @@ class Row:
     solution: Solution | None = None
 
     def send(self, outputs: list[SampleOutput]) -> None:
-        """Hand over a round's outputs."""
+        """Hand over a round's outputs, without the gradients that a loop of one's own may have."""
         self.points = ()
+        outputs[:] = [each.detach() for each in outputs]
         try:
-            self.points = self.run.send(outputs)
+            with torch.no_grad():
+                self.points = self.run.send(outputs)
             self.filler = self.points[0].x
         except StopIteration as stop:
             self.solution = stop.value

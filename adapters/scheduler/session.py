@@ -18,7 +18,7 @@ from genrun.adapters.scheduler.between_steps import Casts, casts_between
 from genrun.adapters.scheduler.compatibility import check_begin, is_another
 from genrun.adapters.scheduler.joined import JoinedScheduler
 from genrun.adapters.scheduler.kept import Kept
-from genrun.adapters.scheduler.noise import Generators, NoiseLevels, noise_levels
+from genrun.adapters.scheduler.noise import Generators, NoiseLevels, Strays, noise_levels
 from genrun.adapters.scheduler.replay import Lane, Replay
 from genrun.adapters.scheduler.rows import CallProgress, Evaluation, OnRound, Row, places, x0_of
 from genrun.adapters.shapes import AnyLatents, Latents, Output, Rows, Sample
@@ -79,7 +79,7 @@ class Session:
         self._new_casts: Casts | None = None
         self._owners: list[int] = []
         self.blends = False
-        self.states: list[Tensor] | None = None
+        self.strays: Strays | None = None
         self.by_step: dict[int, dict[str, Any]] = {}
         self.on_left: Callable[[], None] | None = None
         self.beside: tuple[Tensor, ...] = ()
@@ -337,8 +337,8 @@ class Session:
         if not note:
             return
         self._casts, self._new_casts = Casts.of_number(note % RANK // (note // RANK)), None
-        for row in self.rows:
-            row.lane.cast(self._casts)
+        for replay in filter(None, {self.replay, *(row.lane.replay for row in self.rows)}):  # of a sample alone, too
+            replay.cast(self._casts)
 
     def _learn_blends(self, like: Output) -> None:
         """Remember what came back for each state of the round, wherever it was evaluated."""

@@ -30,7 +30,7 @@ from genrun.adapters.scheduler.joined import (
     value_differs,
 )
 from genrun.adapters.scheduler.kept import CarriedOver, Kept, frame_of
-from genrun.adapters.scheduler.noise import Generators, State, moved, states_of
+from genrun.adapters.scheduler.noise import Generators, Strays
 from genrun.adapters.scheduler.replay import FOLLOWED
 from genrun.adapters.scheduler.rows import OnRound
 from genrun.adapters.scheduler.session import Session
@@ -120,10 +120,14 @@ class TimeParallelScheduler:
     def end_call(self) -> None:
         """Leave nothing half done, after an error in the pipeline's loop."""
         self._looked_ahead = False
-        if self._session is not None and self._session.kept is not None:
-            self._session.kept.end()
+        self._stop_watching()
         self._pipe = None
         self._end_parts()
+
+    def _stop_watching(self) -> None:
+        for watch in () if self._session is None else (self._session.kept, self._session.strays):
+            if watch is not None:
+                watch.end()
 
     def _end_parts(self) -> None:
         self._parts, self._held = [], []
@@ -178,8 +182,7 @@ class TimeParallelScheduler:
         return self._table(self._real.sigmas)
 
     def _begin(self) -> Session:
-        if self._session is not None and self._session.kept is not None:
-            self._session.kept.end()
+        self._stop_watching()
         caches = self._manager is not None and self._manager.cache is not None
         unseen = isinstance(self._solver, Sequential) or self._pipe is None
         kept = None if unseen else Kept(self._pipe, caches=caches)
@@ -334,7 +337,7 @@ class TimeParallelScheduler:
 
     def _check_loop(self, session: Session) -> None:
         """Check that what the loop does between two steps depends on the point in work alone. Raises RefusedError."""
-        drew = session.states is not None and moved(session.states, self._states())
+        drew = session.strays is not None and session.strays.drew()
         if drew and (session.is_stochastic or not isinstance(self._solver, Sequential)):
             raise RefusedError(
                 "this pipeline draws noise in its loop beside the scheduler's, so that a step's depends on the steps taken "
@@ -352,11 +355,8 @@ class TimeParallelScheduler:
             assert session.replay is not None
             session.replay.leave_noise(generator)
             self._finished = session
-        session.states = self._states()
-
-    def _states(self) -> State:
-        # Ranks may be threads, which share torch's global generator.
-        return [] if self.generator is None and self._exchange.size > 1 else states_of(self.generator)
+        session.strays = session.strays or Strays(self.generator, session.rows[0].lane, self._exchange, self._solver)
+        session.strays.look(last=session.done)
 
     def _note_by_step(self, session: Session, given: dict[str, Any]) -> None:
         differing = [name for name, value in given.items() if value_differs(self._real.step, name, value)]

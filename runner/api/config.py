@@ -103,7 +103,7 @@ def read_config(environ: Mapping[str, str] = os.environ) -> Config:
 
     path, variable = config_path(environ), environ.get(RUNS_VARIABLE)
     # The null device is how a script says: none.
-    is_given = str(path) != os.devnull and (is_there(path) or path.is_symlink())
+    is_given = str(path) != os.devnull and (is_there(path) or path.is_symlink() or bool(environ.get(FILE_VARIABLE)))
     found = _read(path) if is_given else Config(path)
     if variable:
         from genrun.runner.job.errors import Origin
@@ -121,9 +121,12 @@ def _read(path: Path) -> Config:
     try:
         text = decode(read_bounded(path, MAX_BYTES), str(path))
     except (TooLargeError, OSError) as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            remedy = f"genrun config --write makes it; or name another file, or none, in {FILE_VARIABLE}."
+            refuse(Origin(str(path)), f"{FILE_VARIABLE} names it, and it is not there. {remedy}")
         why = getattr(error, "strerror", None) or "it is too large"
         refuse(Origin(str(path)), f"cannot be read: {why}. {FILE_VARIABLE} may name another file.")
-    root = parse(text, lambda line, column: Origin(str(path), line, column))
+    root = parse(text, lambda line, column: Origin(str(path), line, column, of_user=True))
     if root.data is None:
         return Config(path)
     raise_all(_problems(root))

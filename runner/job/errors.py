@@ -21,11 +21,13 @@ class Origin:
         file: a file as the user named it, or the text of a `--set` option, or "default".
         line: 1-based line, or 0 where lines mean nothing.
         column: 1-based column, or 0.
+        of_user: True for a user's default, which is for jobs of every kind: one that does nothing for a job is not wrong.
     """
 
     file: str
     line: int = 0
     column: int = 0
+    of_user: bool = False
 
     @property
     def folder(self) -> Path:

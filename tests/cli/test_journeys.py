@@ -966,6 +966,27 @@ def test_whose_defaults_are_no_file_is_told_so_and_waits_for_nothing(
     assert not Path("runs").exists()
 
 
+def test_whose_defaults_are_named_and_not_there_is_told_so(
+    genrun: Genrun, write_job: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_job()
+    monkeypatch.setenv("GENRUN_CONFIG", "defaults.yaml")
+    for words in (("config",), ("submit", "job.yaml")):
+        said = genrun(*words, exit_code=2).stderr
+        assert "defaults.yaml: GENRUN_CONFIG names it, and it is not there. genrun config --write makes it" in said
+    genrun("config", "--write")
+    genrun("config")
+
+
+def test_defaults_that_do_nothing_for_a_job_are_not_wrong(
+    genrun: Genrun, write_job: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GENRUN_CONFIG", "defaults.yaml")
+    Path("defaults.yaml").write_text("job:\n  launch: {partition: long}\n  output: {crf: 30}\n")
+    write_job(model="demo-image")
+    genrun("validate", "job.yaml")
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_who_wants_quiet_hears_results_and_errors_alone(
     genrun: Genrun, write_job: Write, tmp_path: Path, before: bool

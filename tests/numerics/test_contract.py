@@ -164,6 +164,7 @@ def test_a_guess_that_cannot_be_evaluated_is_stepped_up_to(solver: str, spoilt: 
 
     solution = solve(problem, evaluate, solver, **EXACT)
     assert torch.equal(solution.x, reference(problem, denoise))
+    assert len(solution.fronts) == solution.rounds <= problem.num_steps
 
 
 @pytest.mark.parametrize("solver", registry.names())

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections import deque
 from collections.abc import Callable
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -141,6 +142,41 @@ def test_noise_of_torch_that_a_loop_draws_beside_its_steps_is_found_too() -> Non
         loop()
 
 
+def test_noise_of_torch_that_a_model_draws_is_found_beside_a_generator_of_the_call() -> None:
+    class Noisy(TinyLoop):
+        def model(self, x: Tensor, t: Any) -> Tensor:
+            return torch.nn.functional.dropout(super().model(x, t), 0.1)
+
+    loop = Noisy(df.FlowMatchEulerDiscreteScheduler())
+
+    def call() -> Tensor:
+        torch.manual_seed(6)
+        return loop(generator=seeded(3))
+
+    with torch.random.fork_rng(devices=[]):
+        plain = call()
+        with genrun.parallelize(loop, "sequential"):
+            assert torch.equal(call(), plain)
+        refusal = pytest.raises(RefusedError, match=r"draws noise in its loop .* use solver sequential")
+        with genrun.parallelize(loop, "paradigms", workers=3), refusal:
+            call()
+
+
+def test_noise_that_another_thread_draws_is_no_concern_of_a_loop_with_a_generator() -> None:
+    class Beside(TinyLoop):
+        def model(self, x: Tensor, t: Any) -> Tensor:
+            thread = Thread(target=torch.randn, args=(3,))
+            thread.start()
+            thread.join()
+            return super().model(x, t)
+
+    loop = Beside(df.FlowMatchEulerDiscreteScheduler())
+    with torch.random.fork_rng(devices=[]):
+        plain = loop(generator=seeded(3))
+        with genrun.parallelize(loop, "paradigms", workers=3, tolerance=0.0):
+            assert torch.equal(loop(generator=seeded(3)), plain)
+
+
 @pytest.mark.parametrize("passes_generator", [True, False], ids=["passed", "kept"])
 @pytest.mark.parametrize("name", ["ddpm", "flow-lcm", "kdpm2-ancestral", "sa-solver"])
 def test_a_sample_of_a_batch_has_the_noise_that_it_has_alone(name: str, *, passes_generator: bool) -> None:
@@ -233,6 +269,42 @@ def test_what_a_step_returns_follows_what_a_loop_casts_its_latents_to(name: str,
                 made = loop(**call, generator=seeded(4))
             assert made.dtype == plain.dtype
             assert torch.equal(made, plain), (solver, start)
+
+
+def test_latents_of_more_digits_than_a_solver_keeps_are_refused() -> None:
+    loop = Casting(MATRIX["ddim"]())
+    for latents, between in ((torch.float64, None), (torch.float32, torch.float64)):
+        loop.between = between
+        with genrun.parallelize(loop, "sequential"), pytest.raises(RefusedError, match=r"latents are torch\.float64"):
+            loop(latents=torch.randn(1, 3, 4, 4, generator=seeded(3)).to(latents))
+
+
+def test_a_loop_with_gradients_is_followed_without_them() -> None:
+    class Trained(TinyLoop):
+        weight = torch.ones(1, requires_grad=True)
+
+        def model(self, x: Tensor, t: Any) -> Tensor:
+            return super().model(x, t) * self.weight
+
+    loop = Trained(MATRIX["ddim"]())
+    latents = torch.randn(1, 3, 4, 4, generator=seeded(3))
+    plain = loop(latents=latents).detach()
+    for solver, options in SOLVERS.items():
+        with torch.enable_grad(), genrun.parallelize(loop, solver, **options):
+            made = loop(latents=latents)
+        assert torch.equal(made, plain) and not made.requires_grad, solver
+    with torch.enable_grad(), genrun.parallelize(loop, "collocation", workers=2):
+        loop(latents=latents)
+
+
+def test_casts_of_samples_with_generators_of_their_own_are_followed() -> None:
+    loop = Casting(MATRIX["ddpm"]())
+    loop.between = torch.float32
+    latents = torch.randn(2, 3, 4, 4, generator=seeded(3)).bfloat16()
+    plain = loop(latents=latents, batch=2, generator=[seeded(4), seeded(5)])
+    for solver, options in SOLVERS.items():
+        with genrun.parallelize(loop, solver, **options):
+            assert torch.equal(loop(latents=latents, batch=2, generator=[seeded(4), seeded(5)]), plain), solver
 
 
 def test_a_loop_sees_what_the_real_scheduler_has_and_nothing_else() -> None:

@@ -77,7 +77,7 @@ INDIFFERENT: dict[str, dict[str, Any]] = {
     "launch.then": {"launch": {**SLURM, "then": ["report"]}},
     "output.save_latents": {"output": {"save_latents": True}},
     "output.format": {"output": {"format": "png"}},
-    "output.crf": {"output": {"crf": 20}},
+    "output.crf": {"output": {"crf": 18}},  # of a model that makes pictures, another is refused
     "output.previews": {"output": {"previews": True}},
     "model.device": {"model": {"adapter": "demo-image", "device": "cpu"}},
     "model.encode": {"model": {"adapter": "demo-image", "encode": "once"}},

@@ -5,9 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import Any
 
 import pytest
 
+from genrun.runner.api.jobs import load_job
 from genrun.runner.job import checks, load
 from genrun.runner.job.cell import Draft
 from genrun.runner.job.checks import check_keys, check_secrets, check_values
@@ -286,3 +288,24 @@ def test_every_check_is_in_the_list() -> None:
     of_documents = {check_keys, check_secrets, check_values}
     assert written - of_documents == set(checks.CHECKS) - {Draft.unresolved}
     assert {*checks.LAUNCH_CHECKS, *checks.MESH_CHECKS} <= set(checks.CHECKS)
+
+
+def test_keys_of_clips_are_refused_where_only_pictures_are_made() -> None:
+    job = {"model": "demo-image", "prompts": ["a"], "output": {"fps": 8, "crf": 30}}
+    with pytest.raises(JobFileError) as caught:
+        load_job(job)
+    remedy = "this is for clips. Leave it out."
+    assert [problem.path for problem in caught.value.problems] == ["output.crf", "output.fps"]
+    assert all(problem.message.endswith(remedy) for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"output": {"fps": None, "crf": 18}},
+        {"model": "demo-video"},
+        {"matrix": {"model": ["demo-image", "demo-video"]}},
+    ],
+)
+def test_keys_of_clips_are_taken_as_defaults_and_where_a_model_makes_clips(changed: dict[str, Any]) -> None:
+    assert load_job({"model": "demo-image", "prompts": ["a"], "output": {"fps": 8, "crf": 30}, **changed})

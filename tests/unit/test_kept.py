@@ -286,6 +286,34 @@ def test_a_cache_that_is_not_genruns_is_for_sequential_alone(put_in: Callable[[A
             assert torch.equal(latents_of(pipe(**arguments("flux"))), expected)
 
 
+class Block:
+    """A loop outside its pipeline, as those of modular pipelines are."""
+
+    def loop(self, pipe: Any) -> Tensor:
+        x = torch.ones(1, 3, 4, 4)
+        for i, t in enumerate(pipe.scheduler.timesteps):
+            x = pipe.scheduler.step(pipe.model(x, t) * (2 if i < 3 else 1), t, x).prev_sample
+        return x
+
+
+class OfBlocks(Tiny):
+    block = Block()
+
+    def __call__(self) -> Tensor:
+        self.scheduler.set_timesteps(STEPS)
+        return self.block.loop(self)
+
+
+def test_a_loop_outside_its_pipeline_is_for_sequential_alone() -> None:
+    pipe = OfBlocks(MATRIX["flow-euler"]())
+    plain = pipe()
+    with genrun.parallelize(pipe, "sequential"):
+        assert torch.equal(pipe(), plain)
+    refusal = pytest.raises(RefusedError, match=r"loop of this OfBlocks is in Block\.loop, .* or solver sequential")
+    with refusal, genrun.parallelize(pipe, "paradigms", workers=3):
+        pipe()
+
+
 def test_a_callback_sees_each_step_of_sequential_and_is_refused_elsewhere() -> None:
     pipe, seen = build("sd3"), []
 

@@ -149,6 +149,17 @@ def test_components_that_a_checkpoint_lacks_are_refused_when_it_is_loaded(sd3: P
     assert "transformer" in caught.value.remedy
 
 
+@pytest.mark.filterwarnings("ignore:.QuantoConfig. is deprecated:FutureWarning")
+def test_quanto_has_a_config_for_each_kind_of_component() -> None:
+    wanted = {"weights_dtype": "int4", "modules_to_not_convert": ["proj_out"]}
+    made = load_options._quanto(wanted, ["transformer", "text_encoder_2"])
+    assert (made["transformer"].weights_dtype, made["text_encoder_2"].weights) == ("int4", "int4")
+    assert {type(each).__module__.partition(".")[0] for each in made.values()} == {"diffusers", "transformers"}
+    assert all(each.modules_to_not_convert == ["proj_out"] for each in made.values())
+    with pytest.raises(ValueError, match=r"activations: there is no such option; there are weights_dtype"):
+        load_options._quanto({"activations": "int8"}, ["transformer"])
+
+
 @pytest.mark.parametrize("backend", PACKAGES)
 def test_a_backend_that_is_not_installed_is_refused_with_the_command_that_installs_it(sd3: Path, backend: str) -> None:
     if load_options.missing(backend) is None:

@@ -40,6 +40,7 @@ from genrun.runner.job.checks.model import (
 )
 from genrun.runner.job.checks.output import (
     check_audit,
+    check_clip_keys,
     check_folder,
     check_format,
     check_gates,
@@ -81,6 +82,7 @@ CHECKS: Sequence[Check] = (
     check_idle_keys,
     check_steps,
     check_format,
+    check_clip_keys,
     check_sound,
     check_previews,
     check_folder,

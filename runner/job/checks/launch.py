@@ -116,7 +116,7 @@ def check_steps(cell: Draft) -> Iterator[JobProblem]:
 
 
 def check_idle_keys(cell: Draft) -> Iterator[JobProblem]:
-    """Refuse keys of a queue in a job that is not queued; a default, as it is stored, says nothing."""
+    """Refuse keys of a queue in a job that is not queued; a default, as it is stored or the user's, says nothing."""
     fields = LaunchSpec.model_fields
     kind = cell.root.find(("launch", "kind"))
     name = fields["kind"].default if kind is None else kind.data
@@ -127,7 +127,7 @@ def check_idle_keys(cell: Draft) -> Iterator[JobProblem]:
         at = ("launch", key)
         value = cell.root.find(at)
         default = fields[key].default if fields[key].default_factory is None else {}
-        if value is None or value.wrong or bare(value) in (None, default, [], {}):
+        if value is None or value.wrong or value.origin.of_user or bare(value) in (None, default, [], {}):
             continue
         message = f"does nothing with kind: {name}. Write kind: slurm, or leave it out."
         yield cell.root.problem(at, message, key=True)

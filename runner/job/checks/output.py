@@ -19,7 +19,7 @@ from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.field_types import PERCENT_PATTERN
 from genrun.runner.job.files import HOME, expanded, problem_of
 from genrun.runner.job.options import RegistryLike, checked
-from genrun.runner.job.schema import AUDIT, COSTS
+from genrun.runner.job.schema import AUDIT, COSTS, OutputSpec
 from genrun.runner.job.tree import Path as TreePath
 from genrun.runner.job.tree import Value, got, repeated, unknown
 
@@ -50,6 +50,24 @@ def format_problem(wanted: Any, kind: str | None, num_frames: int | None) -> str
     if wanted == "mp4" and kind == "image":
         return "makes pictures, not clips. Use png, or leave the format out"
     return ""
+
+
+OF_CLIPS = ("fps", "crf")
+"""Keys of `output` that say how a clip is written."""
+
+
+def check_clip_keys(cell: Draft) -> Iterator[JobProblem]:
+    """Refuse keys of clips of a model that makes pictures; a default, as it is stored or the user's, says nothing."""
+    if getattr(cell.adapter, "kind", None) != "image" or any(axis.split(".")[0] == "model" for axis in cell.axes):
+        return
+    label = getattr(cell.adapter, "label", cell.adapter.name)
+    for name in OF_CLIPS:
+        value = cell.root.find(("output", name))
+        if value is None or value.wrong or value.origin.of_user:
+            continue
+        if value.data not in (None, OutputSpec.model_fields[name].default):
+            message = f"does nothing: {label} makes pictures, and this is for clips. Leave it out."
+            yield cell.root.problem(("output", name), message, key=True)
 
 
 def check_sound(cell: Draft) -> Iterator[JobProblem]:

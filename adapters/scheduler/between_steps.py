@@ -8,7 +8,7 @@ roundings, casts, and blends with a picture.
 from __future__ import annotations
 
 import copy
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -162,9 +162,13 @@ class Blends:
 
 OF_LAYERS = frozenset({bool, str, type(None), set})
 """Types of most attributes of a layer, which keep nothing."""
-WEIGHTS = ("_parameters", "_buffers", "_modules")
+CONTAINERS = frozenset({dict, OrderedDict, list, tuple})
+NUMBERS = frozenset({int, float})
+WEIGHTS = {"_parameters", "_buffers", "_modules"}
+UNSEEN = WEIGHTS.union(name for name in vars(torch.nn.Module()) if "backward" in name or "state_dict" in name)
+"""Attributes of a layer: what it computes with, and hooks that an evaluation does not call."""
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-"""Attributes of a layer: what it computes with; what is called before and after it, by its number."""
+"""Attributes of a layer: what is called before and after it, by its number."""
 OF_LIBRARIES = (*FOREIGN, "accelerate", "peft", "transformers", "cache_dit", "genrun", "tqdm", "logging", "PIL")
 """Packages whose hooks and processors are known to keep nothing, or are looked for by name."""
 Values = dict[tuple[Any, ...], Any]
@@ -228,14 +232,7 @@ class ModelWatch:
         """Return the tensors and numbers that each layer holds: with a tensor, how often it was changed."""
         seen = {id(self._pipe)}
         return {
-            (part, layer): {
-                path: each
-                for name, value in vars(layer).items()
-                if type(value) not in OF_LAYERS and name not in WEIGHTS
-                for path, each in _numbers((name,), value, seen)
-            }
-            for part, model in self._models.items()
-            for layer in model.modules()
+            (part, layer): _values_of(layer, seen) for part, model in self._models.items() for layer in model.modules()
         }
 
 
@@ -257,6 +254,22 @@ class AskedHook:
         )
         self.changes |= not same or now != before
         return found
+
+
+def _values_of(layer: torch.nn.Module, seen: set[int]) -> Values:
+    """Return the tensors and numbers that a layer holds. What most attributes are is told first: there are thousands."""
+    found: Values = {}
+    for name, value in vars(layer).items():
+        kind = type(value)
+        if kind in OF_LAYERS or name in UNSEEN or (kind in CONTAINERS and not value):
+            continue
+        if kind in NUMBERS:
+            found[name,] = value
+        elif kind is tuple and all(type(each) in NUMBERS for each in value):
+            found[name,] = [*value]  # such as a stride
+        else:
+            found.update(_numbers((name,), value, seen))
+    return found
 
 
 def _numbers(path: tuple[Any, ...], value: Any, seen: set[int]) -> Iterator[tuple[tuple[Any, ...], Any]]:

@@ -179,15 +179,18 @@ class ModelWatch:
 
     In attributes of their layers, and in what their hooks, processors and patched methods hold: objects, containers,
     variables around a function. An evaluation may keep what never changes again, such as frequencies, so that the second
-    one is compared with the first. A hook that only looks on, and counts, changes nothing: it is asked in a third.
+    one is compared with the first. A hook that only looks on, and counts, changes nothing: it is asked in a third. A VAE
+    counts its layers while it decodes, which it does between evaluations, too: previews, or the item before in a thread.
 
     Args:
         pipe: whose models they are.
     """
 
     def __init__(self, pipe: Any) -> None:
-        parts = getattr(pipe, "components", {}).items()
-        self._pipe, self._models = pipe, {name: part for name, part in parts if isinstance(part, torch.nn.Module)}
+        models = {
+            name: part for name, part in getattr(pipe, "components", {}).items() if isinstance(part, torch.nn.Module)
+        }
+        self._pipe, self._models = pipe, {name: part for name, part in models.items() if not hasattr(part, "decode")}
         self._before: dict[tuple[str, torch.nn.Module], Values] | None = None
         self._asked: list[tuple[str, dict[Any, Any], Any, AskedHook]] = []
 

@@ -50,7 +50,10 @@ def loop_of() -> FrameType:
 
 
 def _is_loop(frame: FrameType) -> bool:
-    return not frame.f_code.co_flags & CO_GENERATOR and not frame.f_globals.get("__name__", "").startswith(FOREIGN)
+    name = frame.f_globals.get("__name__", "")
+    return not frame.f_code.co_flags & CO_GENERATOR and not name.startswith(
+        (*FOREIGN, "jaxtyping")
+    )  # around checked ones
 
 
 class CarriedOver:

@@ -26,6 +26,7 @@ from genrun.adapters.pipeline.encoders import encode_once
 from genrun.adapters.pipeline.loading import load
 from genrun.adapters.sampling.call import SamplingRequest
 from genrun.adapters.sampling.generate import sample
+from genrun.runner.bench.sleepy import SleepyModel
 from genrun.solvers import Solver
 from genrun.solvers import registry as solvers
 
@@ -58,34 +59,6 @@ class Timing:
     exchange_s: float
     cpu_s: float
     setup_s: float
-
-
-@dataclass
-class SleepyModel:
-    """A transformer's forward that sleeps, then predicts a velocity that bends with time.
-
-    Attributes:
-        latency_s: how long.
-        slept_s: in all calls since `reset`.
-        first: (wall clock, processor time) at the first call since `reset`.
-    """
-
-    latency_s: float = 0.0
-    slept_s: float = 0.0
-    first: tuple[float, float] | None = None
-
-    def reset(self) -> None:
-        """Forget earlier calls."""
-        self.slept_s, self.first = 0.0, None
-
-    def __call__(self, hidden_states: Tensor, timestep: Tensor, **_: Any) -> tuple[Tensor]:
-        """Return (velocity,), of the latents' shape."""
-        started = time.perf_counter()
-        self.first = self.first or (started, time.process_time())
-        time.sleep(self.latency_s)
-        self.slept_s += time.perf_counter() - started
-        phase = (timestep.float() / 1000).view(-1, 1, 1, 1)
-        return (hidden_states * 0.5 - torch.tanh(hidden_states * (1 - phase)),)
 
 
 @dataclass

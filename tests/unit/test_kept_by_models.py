@@ -8,9 +8,11 @@ from types import FunctionType
 from typing import Any
 
 import pytest
+import torch
 
 import genrun
 from genrun.adapters.errors import RefusedError
+from genrun.adapters.scheduler.between_steps import ModelWatch
 from tests.tiny import build
 from tests.unit.test_loops import arguments, check_exact
 
@@ -75,3 +77,12 @@ def test_a_hook_that_only_looks_on_may_count() -> None:
     )
     check_exact(pipe, partial(arguments, "flux"))
     assert all(isinstance(hook, FunctionType) for hook in pipe.transformer._forward_hooks.values())
+
+
+def test_a_vae_may_count_its_layers_while_it_decodes_between_evaluations() -> None:
+    pipe = build("wan21")
+    pipe.vae.decode(torch.zeros(1, pipe.vae.config.z_dim, 1, 2, 2))
+    watch = ModelWatch(pipe)
+    assert not watch.check()
+    pipe.vae._conv_idx[0] += 1  # as in the middle of the decoding of the item before, in a thread of its own
+    assert watch.check()

@@ -24,6 +24,7 @@ from genrun.runner.api.candidates import (
     failures_along,
     fastest_kept,
     most_promising,
+    pays,
     variants,
 )
 from genrun.runner.statistics import allowed_failures
@@ -98,6 +99,8 @@ def _cells(
             if failures[-1] > allowed_failures(SAMPLES, CONFIDENCE):
                 break  # and so does every looser one
         place = fastest_kept(chain, failures, CONFIDENCE)
+        if place is not None and not pays(chain[place], steps, is_accelerated=False):
+            place = None
         # Hindsight: of the job's own setting and the chain's, the fastest that kept what was promised. From the certified
         # one it is looked for among looser ones until one does not keep it, and where the certified one does not either,
         # among the more careful ones until one does.

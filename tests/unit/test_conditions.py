@@ -77,7 +77,6 @@ INDIFFERENT: dict[str, dict[str, Any]] = {
     "launch.then": {"launch": {**SLURM, "then": ["report"]}},
     "output.save_latents": {"output": {"save_latents": True}},
     "output.format": {"output": {"format": "png"}},
-    "output.crf": {"output": {"crf": 18}},  # of a model that makes pictures, another is refused
     "output.previews": {"output": {"previews": True}},
     "model.device": {"model": {"adapter": "demo-image", "device": "cpu"}},
     "model.encode": {"model": {"adapter": "demo-image", "encode": "once"}},
@@ -152,7 +151,7 @@ ELSEWHERE = {
     ),
     "launch.template": "as launch.setup: is a file",
     "output.dir": "is where certificates are looked for",
-    **dict.fromkeys(("output.fps", "output.sound"), "as output.crf: of clips"),
+    **dict.fromkeys(("output.crf", "output.fps", "output.sound"), "test_how_a_clip_is_written_is_no_condition"),
 }
 """Fields that are decided in another place, and where."""
 
@@ -210,6 +209,14 @@ def test_a_certificate_is_taken_whatever_else_is_changed(field: str, tmp_path: P
     items = plan(load_job(_with_runs(INDIFFERENT[field], tmp_path)))
     assert {item.promise.get("state") for item in items if not item.is_reference} == {certificates.CERTIFIED}
     assert {item.solver.get("tolerance") for item in items if not item.is_reference} == {0.7 * 0.05}
+
+
+@pytest.mark.parametrize("written", [{"crf": 20}, {"fps": 12}])
+def test_how_a_clip_is_written_is_no_condition(written: dict[str, Any], tmp_path: Path) -> None:
+    job = {"model": "demo-video", "output": written}
+    certify(tmp_path, load_job(_with_runs({"model": "demo-video"}, tmp_path)))
+    items = plan(load_job(_with_runs(job, tmp_path)))
+    assert {item.promise.get("state") for item in items} == {certificates.CERTIFIED}
 
 
 @pytest.mark.parametrize("field", OF_MODEL)

@@ -84,12 +84,14 @@ class Collocation:
         tolerance = 0.0 if problem.stochastic else self.tolerance
         dense = self.exact or tolerance == 0 or has_stages(problem)
         probes = self.probes if self.probes is not None else 0 if dense else usual_probes(self.workers)
+        jacobian = JacobianModel([log_snr(problem, i) for i in range(problem.num_steps)], self.workers, problem.floor)
+        spacing = 1 if dense else self.spacing
         return NodeWindow(
             problem,
             self.workers,
             probes,
-            StepSizeController(problem, self.workers - probes, tolerance, fixed=1 if dense else self.spacing),
-            JacobianModel([log_snr(problem, i) for i in range(problem.num_steps)], self.workers, problem.floor),
+            StepSizeController(problem, self.workers - probes, tolerance, spacing, jacobian.amplification),
+            jacobian,
             Acceptance(problem, TUNING.settled_share * tolerance, "absolute"),
             self.max_rounds,
         ).run()

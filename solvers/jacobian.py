@@ -21,6 +21,9 @@ move. The directions worth a probe are those of the innovations, in which the pr
 model had said: those will move the states that follow. For secants that is a step of block power iteration each round, which
 turns the probes towards the large directions of J.
 
+A gain is also how an error of the state comes to be one of the picture. Where it is large and positive the trajectory is
+about to decide between pictures, and what is left open at a state there must be so much smaller (`amplification`).
+
 All of this changes how fast an iteration converges, never to what: at d = 0 the model says 0.
 """
 
@@ -111,6 +114,15 @@ class JacobianModel:
         gain = mean / float((1 / ridges).sum() + tuning.prior_weight)
         regularised = self.gram + (tuning.ridge * self.gram.diag() * ridges).diag()
         return LocalJacobian(gain, self, regularised.inverse())
+
+    def amplification(self, step: int) -> float:
+        """Return how many times an error of the state at a step may be in the picture: the largest gain from there on.
+
+        At least 1. A state that is about to decide between two pictures has predictions that follow it 5 to 13 times.
+        """
+        if not self.count:
+            return self.tuning.unknown_amplification if self.capacity > 1 else 1.0  # a worker alone never learns of any
+        return max([1.0, *(gain for gain, at in zip(self.gains.tolist(), self.steps, strict=True) if at >= step)])
 
     def probe_directions(self, count: int) -> list[State]:
         """Spend the innovations on at most `count` directions of RMS 1: their principal ones, which are orthogonal."""

@@ -13,6 +13,7 @@ within its budget of the tolerance is taken. Derivatives are divided differences
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil, inf
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ class StepSizeController:
         workers: number of nodes in a window.
         tolerance: RMS error of the final latents to aim at.
         fixed: the distance, if it is not to be measured.
+        amplification: how many times an error of the state at a step may be in the picture.
         tuning: the budgets.
         final: predictions of the last two nodes that are final.
         latest: the last node that was measured, and its prediction.
@@ -57,6 +59,7 @@ class StepSizeController:
     workers: int
     tolerance: float
     fixed: int | None = None
+    amplification: Callable[[int], float] = lambda _: 1.0
     tuning: Tuning = TUNING
     final: list[Prediction] = field(default_factory=list)
     latest: Prediction | None = None
@@ -80,8 +83,12 @@ class StepSizeController:
         return min(index + self._gap(index, ahead or self.workers == 1), last) if index < last else last + 1
 
     def tolerance_share(self, index: int) -> float:
-        """Return how much of the tolerance an error of the state may take up at step `index`: more with the signal level."""
-        return max(self.problem.alpha(index), self.tuning.least_signal) ** self.tuning.fading_power
+        """Return how much of the tolerance an error of the state may take up at step `index`.
+
+        More with the signal level, which it grows with, and less where it is seen to grow by more than that.
+        """
+        fading = max(self.problem.alpha(index), self.tuning.least_signal) ** self.tuning.fading_power
+        return fading / self.amplification(index)
 
     def lies_ahead(self, index: int) -> bool:
         """Return True for a step after the last node, where predictions are foretold."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genrun.solvers import FlowProblem, drive, solve
-from genrun.solvers.analytic import evaluator, stiff
+from genrun.solvers.analytic import alternating, evaluator, stiff
 from genrun.solvers.collocation import Collocation, has_stages
 from genrun.solvers.contract import Point
 from genrun.solvers.jacobian import JacobianModel
@@ -76,6 +76,16 @@ def test_what_is_left_unknown_is_measured_and_large_until_then() -> None:
     model.begin_round()
     model.add_secant(5, vector(1.0), model.at(5).apply(vector(1.0)))
     assert model.misfit == pytest.approx(0, abs=1e-5)
+
+
+def test_an_error_is_amplified_by_the_largest_gain_that_is_still_to_come() -> None:
+    model = taught()
+    assert model.amplification(0) == TUNING.unknown_amplification
+    for step, gain in [(3, 7.0), (9, 5.0), (9, -8.0), (20, 0.5)]:
+        model.add_secant(step, vector(1.0), vector(gain))
+    gains = [model.amplification(step) for step in (0, 3, 4, 9, 10, 21)]
+    assert gains == pytest.approx([7.0, 7.0, 5.0, 5.0, 1.0, 1.0])
+    assert JacobianModel(LEVELS, 1, 1e-6).amplification(0) == 1  # a worker alone, which learns of none
 
 
 def test_the_oldest_secants_are_overwritten() -> None:
@@ -277,6 +287,13 @@ def test_gaps_ahead_are_longer_where_the_slope_goes_on() -> None:
     assert straight_on > bends > turns > 14
 
 
+def test_errors_that_are_amplified_must_be_smaller_and_gaps_shorter() -> None:
+    plain, amplified = spacing(1.0, 1.2, 1.44), spacing(1.0, 1.2, 1.44)
+    amplified.amplification = lambda _: 5.0
+    assert amplified.tolerance_share(20) == pytest.approx(plain.tolerance_share(20) / 5)
+    assert amplified.next_node(14) < plain.next_node(14)
+
+
 def test_early_errors_may_be_smaller() -> None:
     shares = [spacing(0, 0, 0).tolerance_share(step) for step in (0, 20, 40, 60)]
     assert shares == sorted(set(shares))
@@ -383,6 +400,31 @@ def test_the_tolerance_holds_where_errors_last(workers: int, tolerance: float) -
         free = drive(Collocation(workers=workers, tolerance=tolerance), problem, evaluate)
         assert float((drive(Sequential(), problem, evaluate).x - free.x).square().mean().sqrt()) <= tolerance
         assert free.rounds <= 20
+
+
+def deciding(problem: FlowProblem, index: int, x: Tensor) -> Tensor:
+    """The x0-prediction for two modes at +-(1, -1, 1, ...), Gaussians of deviation 0.3."""
+    alpha, mode = problem.alpha(index), alternating(SIZE // 4)
+    variance = problem.sigma(index) ** 2 + (0.3 * alpha) ** 2
+    decided = torch.tanh(alpha * (x * mode).sum() / variance) * mode
+    return decided + alpha * 0.3**2 / variance * (x - alpha * decided)
+
+
+@pytest.mark.parametrize("workers", [4, 8])
+def test_trajectories_that_decide_between_two_pictures_keep_the_tolerance(workers: int) -> None:
+    """Begun within .04 of the boundary, but for the one on it. Three of 40 missed when all states had one tolerance."""
+    mode, missed = alternating(SIZE // 4), 0
+    for seed in range(40):
+        noise = torch.randn(SIZE // 4, generator=torch.Generator().manual_seed(seed))
+        start = noise + (0.002 * (seed - 20) - (noise * mode).mean()) * mode
+        problem = FlowProblem(shifted_sigmas(50), start[None])
+
+        def evaluate(points: Sequence[Point], problem: FlowProblem = problem) -> list[Tensor]:
+            return [problem.from_x0(p.index, p.x, deciding(problem, p.index, p.x)) for p in points]
+
+        free = drive(Collocation(workers=workers), problem, evaluate)
+        missed += float((drive(Sequential(), problem, evaluate).x - free.x).square().mean().sqrt()) > 0.05
+    assert missed <= 1
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])

@@ -281,17 +281,19 @@ class NodeWindow:
         The first node that is not final is the new front.
         """
         chain = [*nodes, ahead := Node(nodes[-1].index + 1, at.x)]
-        histories, residual, known = [at.history], 0.0, self.spacing.final
-        for left, right in pairwise(chain):
+        histories, residual, known, strained = [at.history], 0.0, self.spacing.final, len(chain)
+        for place, (left, right) in enumerate(pairwise(chain)):
             jacobian = self.jacobian.at(left.index)
             x0 = self._prediction(left, jacobian)
             known = self.spacing.measure(known, left.index, x0)
+            if place and self.spacing.too_long(chain[place - 1].index, left.index):
+                strained = min(strained, place)
             if right is ahead:
                 right.index = self.spacing.next_node(left.index, ahead=True)
             right.x, history = self._across(left, right, x0, histories[-1], jacobian)
             histories.append(history)
             residual = max(residual, 0.0 if right.move is None else rms(right.move))
-        first = self._front(chain, histories)
+        first = self._front(chain, histories, strained)
         self._accept(at, nodes, chain[first], histories[first], residual)
         left = chain[first - 1]
         if chain[first].evaluated is None and chain[first].index > left.index + 1:
@@ -301,15 +303,17 @@ class NodeWindow:
         del known, chain  # so that nothing holds the states of nodes that are final
         return self._extend(nodes, histories[-1])
 
-    def _front(self, chain: list[Node], histories: list[History]) -> int:
+    def _front(self, chain: list[Node], histories: list[History], strained: int) -> int:
         """Return the place in the chain of the new front: the first node that is not final.
 
         Where too much of the prediction on the way to that node is unknown, the front is the step after the last final node,
-        which is inserted: an unsettled node made the front has been as far off as 3.7 tolerances.
+        which is inserted: an unsettled node made the front has been as far off as 3.7 tolerances. So it is where a gap
+        has turned out to be too long, of which `strained` is the place of the first one's end.
         """
         first = next((k for k, node in enumerate(chain) if k and not self._final(node, chain[-1])), len(chain) - 1)
+        first = min(first, strained)
         left = chain[first - 1]
-        if not self._usable(left, chain[first]):
+        if first == strained or not self._usable(left, chain[first]):
             jacobian, step = self.jacobian.at(left.index), Node(left.index + 1, left.x)
             prediction = self._prediction(left, jacobian)
             step.x, history = self._across(left, step, prediction, histories[first - 1], jacobian)

@@ -129,6 +129,13 @@ class StepSizeController:
             self.bend_persistence = persistence(second_difference(*nodes[-4:-1]), curvature) if len(nodes) > 3 else 0.0
         return self._latest(3, before, index, x0)
 
+    def too_long(self, left: int, right: int) -> bool:
+        """Return True when predictions interpolated between two nodes are too far off, by the curvature measured last."""
+        if self.fixed is not None or self.bend == inf or right == left + 1:
+            return False
+        error = x0_weight(self.problem, left, right) * self.bend / self.span * (right - left) ** 2 / 8
+        return error > self.tuning.most_between * self.tolerance * self.tolerance_share(right)
+
     def keep_final(self, index: int, x0: State) -> None:
         """Keep the prediction of a node that is final, for `measure` to start from."""
         self.final = self._latest(2, self.final, index, x0)

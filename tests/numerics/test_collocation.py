@@ -16,7 +16,7 @@ from genrun.solvers.collocation import Collocation, has_stages
 from genrun.solvers.contract import Point
 from genrun.solvers.jacobian import JacobianModel
 from genrun.solvers.sequential import Sequential
-from genrun.solvers.step_size import StepSizeController
+from genrun.solvers.step_size import StepSizeController, x0_weight
 from genrun.solvers.tuning import TUNING, Tuning
 from tests.numerics.worlds import Recorder, flow, mixture, shifted_sigmas
 
@@ -294,6 +294,19 @@ def test_errors_that_are_amplified_must_be_smaller_and_gaps_shorter() -> None:
     assert amplified.next_node(14) < plain.next_node(14)
 
 
+def test_a_gap_is_too_long_where_the_curvature_that_was_measured_across_it_errs_by_a_quarter_of_the_tolerance() -> None:
+    made = spacing(1.0, 1.2, 1.44, gap=4)  # bends by .01 a step, over four of them
+    error = x0_weight(made.problem, 10, 14) * (0.04 / 4**2) * 4**2 / 8
+    for tolerance, too_long in [(3.9 * error, True), (4.1 * error, False)]:
+        made.tolerance = tolerance / made.tolerance_share(14)
+        assert made.too_long(10, 14) is too_long
+        assert not made.too_long(13, 14)
+    made.amplification = lambda _: 2.0
+    assert made.too_long(10, 14)
+    made.fixed = 4
+    assert not made.too_long(10, 14)
+
+
 def test_early_errors_may_be_smaller() -> None:
     shares = [spacing(0, 0, 0).tolerance_share(step) for step in (0, 20, 40, 60)]
     assert shares == sorted(set(shares))
@@ -425,6 +438,20 @@ def test_trajectories_that_decide_between_two_pictures_keep_the_tolerance(worker
         free = drive(Collocation(workers=workers), problem, evaluate)
         missed += float((drive(Sequential(), problem, evaluate).x - free.x).square().mean().sqrt()) > 0.05
     assert missed <= 1
+
+
+def test_a_first_gap_over_a_sharp_bend_is_closed() -> None:
+    """The prediction turns at step 2, which the first gap leaves out: the step is evaluated after all."""
+    problem, asked = straight(0), []
+
+    def evaluate(points: Sequence[Point]) -> list[Tensor]:
+        asked.extend(point.index for point in points)
+        turned = [torch.full((1, SIZE), 3.0 * min(point.index, 4 - point.index, 2) + point.index) for point in points]
+        return [problem.from_x0(point.index, point.x, x0) for point, x0 in zip(points, turned, strict=True)]
+
+    free = drive(Collocation(workers=4, tolerance=0.05), problem, evaluate)
+    assert asked.index(3) < asked.index(2)
+    assert float((drive(Sequential(), problem, evaluate).x - free.x).square().mean().sqrt()) <= 0.05
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])

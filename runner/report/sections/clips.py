@@ -48,8 +48,8 @@ def collect_clips(
         {"solvers": [label], "colours": [index], "prompts": [text], "negatives": [text], "metrics": [title], "high":
         [whether a higher value is better], "rows": [row]}; a row is {"p": prompt, "s": seed, "x": other axes, "f": fields of
         its own, "g": negative prompt, "w": width, "h": height, "c": [clip]}; a clip is {"k": solver, "i": id, "t": status,
-        "m": address, "r": rounds, "e": NFE, "n": N, "l": seconds, "v": [metric texts], "b": blocks saved, "a": it has
-        sound, "bad": [attributes that are wrong], "o": [what has to be told]}.
+        "m": address, "r": rounds, "e": NFE, "n": N, "l": seconds, "v": [metric texts], "y": [their numbers], "b": blocks
+        saved, "a": it has sound, "bad": [attributes that are wrong], "o": [what has to be told]}.
     """
     kinds = {item_label(item): item.solver.get("kind") if item.is_reference else "" for item in items}
     labels = {label: index for index, label in enumerate(kinds)}
@@ -66,21 +66,23 @@ def collect_clips(
 
     def clip(item: WorkItem) -> dict[str, Any]:
         record = records.get(item.id)
+        measured = [values.get((item.id, metric.name)) for metric in shown]
         entry: dict[str, Any] = {
             "k": labels[item_label(item)],
             "i": item.id,
             "t": record.status if record else STATUS_PENDING,
             "v": [
-                None if (value := values.get((item.id, metric.name))) is None else numbers.styled(value, metric.style)
-                for metric in shown
+                None if value is None else numbers.styled(value, metric.style)
+                for value, metric in zip(measured, shown, strict=True)
             ],
+            "y": measured,
         }
         if record and record.status == "done" and record.media:
             entry["m"] = link(record.media)
             if record.sound:
                 entry["a"] = True
         if record and record.status == "done" and record.elapsed_s:
-            entry["l"] = float(f"{record.elapsed_s:.3g}")
+            entry["l"] = record.elapsed_s
         if record and record.sampler:
             entry |= {"r": record.sampler.rounds, "e": record.sampler.nfe, "n": record.sampler.num_steps}
         if saved and item.id in saved:

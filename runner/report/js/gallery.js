@@ -17,8 +17,9 @@ const measures = [
   { title: "seconds", of: (clip) => (clip.l === undefined ? undefined : numberOf(three(clip.l))), exact: (clip) => clip.l },
   ...data.metrics.map((title, index) => {
     const unit = unitOf(index);
-    const exact = (clip) => (clip.v[index] === null ? undefined : clip.y[index] * (unit === "%" ? 100 : 1));
-    return { title, isHigh: data.high[index], unit, of: (clip) => numberOf(clip.v[index]), exact };
+    const of = (clip) => numberOf(clip.v[index]);
+    const exact = (clip) => (clip.y && clip.y[index] !== null ? clip.y[index] * (unit === "%" ? 100 : 1) : of(clip));
+    return { title, isHigh: data.high[index], unit, of, exact };
   }),
 ].filter(({ of }) => data.rows.some((row) => row.c.some((clip) => of(clip) !== undefined)));
 

@@ -35,6 +35,9 @@ LIVE = frozenset(
 WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"})
 """States of tasks that have not begun, or not again."""
 
+UNTROUBLED = frozenset({"RUNNING", "COMPLETING", "COMPLETED"})
+"""States of which there is no reason to tell."""
+
 HELD = "launch failed requeued held"
 """Reason of a task that a node could not start. It waits until it is released: it is queued again, but not by itself."""
 
@@ -154,7 +157,8 @@ def amended(task: Task, notes: Sequence[Event]) -> Task:
     last = notes[-1] if notes else None
     if last is not None and last.what == "gave-up" and not task.is_live:
         return replace(task, reason=last.detail, restarts=restarts)
-    return replace(task, restarts=restarts)
+    # Slurm goes on telling what a task waited for: that it was held, or that its turn had not come.
+    return replace(task, reason="" if task.state in UNTROUBLED else task.reason, restarts=restarts)
 
 
 def explain(task: Task) -> str:

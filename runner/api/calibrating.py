@@ -45,7 +45,7 @@ Files = tuple[tuple[str, tuple["InputFile", ...]], ...]
 Pair = tuple[str, str | None, int, Files]
 """A prompt, its negative one, a seed and files: what an item is of, besides how it is sampled."""
 
-SAMPLES = 20
+SAMPLES, MOST_SAMPLES = 20, 100_000
 CONFIDENCE = 0.95
 PILOTS = 4
 """Items that choose the chain, and are no part of what certifies it."""
@@ -145,10 +145,11 @@ def calibrate_tolerance(
     for key, wanted in shares.items():
         if not 0 < wanted < 1:
             raise UsageError(f"a confidence of {wanted:g}: wanted a share between 0 and 1, such as 0.95.")
-        if samples < fewest_items(wanted):
+        if samples < (fewest := fewest_items(wanted)):
+            more = f"Take {fewest} or more: --samples {fewest}."
             raise UsageError(
-                f"{asked[key].cell.job.solver.kind}: {samples} samples say nothing of {100 * wanted:g} % of new items.",
-                remedy=f"Take {fewest_items(wanted)} or more: --samples {fewest_items(wanted)}.",
+                f"{asked[key].cell.job.solver.kind}: {samples} samples say nothing of {100 * wanted:.12g} % of new items.",
+                remedy=more if fewest <= MOST_SAMPLES else "Ask for a smaller confidence, such as 0.99.",
             )
     return [_calibrate(loaded, each, samples, shares[key], listener) for key, each in asked.items()]
 

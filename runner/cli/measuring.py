@@ -199,7 +199,7 @@ def calibrate(
         rows = [
             (
                 f"{tried.solver['tolerance']:g}",
-                str(tried.solver.get("probes", "")),
+                str(tried.solver.get("probes") or ""),
                 f"{tried.mean_rounds:.1f}",
                 f"{max(tried.errors):.4f}",
                 str(failed),

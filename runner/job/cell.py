@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from genrun.runner.job.checkpoint import Checkpoint, locate, locate_part, parts_
 from genrun.runner.job.errors import JobProblem
 from genrun.runner.job.files import Inputs, Look, expanded, found_inputs, input_reader, located
 from genrun.runner.job.options import DEFAULT_SOLVER, NO_CACHE, Registries, kind_options, time_ranks, with_workers
+from genrun.runner.job.plan import NATIVE
 from genrun.runner.job.prompt_files import Prompt
 from genrun.runner.job.prompts import ReadFile, file_reader, prompts_of
 from genrun.runner.job.schema import CacheSpec, JobSpec, LaunchSpec, ModelSpec, ParallelSpec, SamplingSpec, SolverSpec
@@ -249,6 +250,25 @@ class Draft:
         """Return how many items the cell has, as far as its prompts and seeds are right."""
         seeds = 0 if self.job is None else len(self.job.seeds)
         return sum(seeds if prompt.seed is None else 1 for prompt in self.prompts)
+
+    @property
+    def _kind(self) -> str:
+        """The solver's name: known before its options are, of which K depends on how many items there are."""
+        named = self.root.find(("solver", "kind"))
+        return DEFAULT_SOLVER if named is None else str(named.data)
+
+    @property
+    def is_reference(self) -> bool:
+        """True when items of other cells are compared with those of this one: sequential, computed in full."""
+        job, acceleration = self.job, self.cache
+        is_whole = job is not None and job.attention == NATIVE and (acceleration or {}).get("kind") == NO_CACHE
+        return is_whole and self._kind == DEFAULT_SOLVER
+
+    @property
+    def has_tolerance(self) -> bool:
+        """True when the cell's solver has a tolerance, so that its items can be audited."""
+        registry, kind = self.registries.solvers, self._kind
+        return kind in registry.names() and "tolerance" in {each.name for each in fields(registry.get(kind))}
 
     @cached_property
     def _cache(self) -> tuple[dict[str, Any] | None, list[JobProblem]]:

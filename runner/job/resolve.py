@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -31,6 +32,7 @@ from genrun.runner.job.files import expanded, job_file, located
 from genrun.runner.job.layers import apply_sets, escape, expand, fill, read_job
 from genrun.runner.job.matrix import MatrixCell, cells_of
 from genrun.runner.job.options import AUTO, Registries
+from genrun.runner.job.plan import HOW, audit_size
 from genrun.runner.job.schema import JobSpec
 from genrun.runner.job.tree import Path as TreePath
 from genrun.runner.job.tree import Value, bare, dotted, dress, put, section_path
@@ -155,9 +157,25 @@ def check(
 def _drafts(cells: Sequence[MatrixCell], registries: Registries, workers: int | None = None) -> list[Draft]:
     """Return a draft of each cell; they share what is read, and know of each other how many items they make."""
     drafts: list[Draft] = []
-    sources = Sources(registries, workers=workers, items=lambda: sum(draft.count() for draft in drafts))
+    sources = Sources(registries, workers=workers, items=cache(lambda: _count(drafts)))
     drafts += [Draft(each.root, each.axes, sources) for each in cells]
     return drafts
+
+
+def _count(drafts: Sequence[Draft]) -> int:
+    """Return how many items drafts make, with the sequential ones that an audit adds, as far as the cells are right."""
+    made, job = sum(draft.count() for draft in drafts), drafts[0].job
+    if job is None or job.audit is None:
+        return made
+    added: dict[tuple[tuple[str, str], ...], int] = {}
+    for draft in drafts:
+        # Cells that differ in how their items are computed share the sequential ones.
+        shared = tuple(pair for pair in draft.axes.items() if pair[0].partition(".")[0] not in HOW)
+        if draft.is_reference:
+            added[shared] = 0
+        elif draft.has_tolerance and added.get(shared) != 0:
+            added[shared] = max(added.get(shared, 0), audit_size(job.audit, draft.count()))
+    return made + sum(added.values())
 
 
 def _named(root: Value, path: Path) -> Value:

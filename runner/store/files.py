@@ -46,13 +46,14 @@ _TEMPORARY = re.compile(
     r"\.tmp(\.[A-Za-z0-9]+)?(-wal|-shm|-journal)?$"
 )
 
+_ELSEWHERE = "write to another folder; runs of a job go where --set output.dir=FOLDER says."
 _REMEDIES = {
     errno.ENOSPC: "The disk is full. Free some space, then run the same command again: finished items are kept.",
     errno.EDQUOT: "The disk quota is used up. Free some space, then run the same command again.",
     errno.EFBIG: "The file would exceed the allowed file size (ulimit -f). Raise the limit and run again.",
-    errno.EROFS: "The file system is read-only. Choose another folder: --set output.dir=FOLDER.",
-    errno.EACCES: "This user may not write there. Change the permissions, or choose --set output.dir=FOLDER.",
-    errno.EPERM: "This user may not write there. Change the permissions, or choose --set output.dir=FOLDER.",
+    errno.EROFS: f"The file system is read-only. Make it writable, or {_ELSEWHERE}",
+    errno.EACCES: f"This user may not write there. Change the permissions, or {_ELSEWHERE}",
+    errno.EPERM: f"This user may not write there. Change the permissions, or {_ELSEWHERE}",
 }
 
 

@@ -24,6 +24,7 @@ from genrun.runner.store.previews import preview_path
 from genrun.runner.worker.previews import as_jpeg
 from tests.e2e.browser import Browser, Page, executable
 from tests.e2e.full_report import HOSTILE
+from tests.fakes.scores import give
 from tests.sample_run import ALL_SOLVERS, CAPTIONS, PICARD, ROPA, SEQUENTIAL, finish, make_run
 
 pytestmark = [
@@ -498,6 +499,24 @@ def test_any_two_cells_are_set_beside_each_other_with_what_differs(page: Page) -
     )
     assert ["rounds", "11.0", "7.00", "8 / 0 / 0", "8"] in rows
     assert next(row for row in rows if row[0] == "latent RMSE")[3] == "0 / 0 / 8"
+
+
+def test_numbers_that_read_the_same_and_differ_are_not_called_equal(browser: Browser, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "demo" / "run", solvers=(SEQUENTIAL, PICARD, ROPA), seeds=range(4), image=True)
+    give(run, "latent_rmse", lambda item, _: 0.04321 - (1e-7 if item.solver["kind"] == ROPA.kind else 0.0))
+    with browser.page() as page:
+        page.open(build_report(run).path.as_uri())
+        choose(page, "solver", ROPA.label, "change")
+        choose(page, "against", PICARD.label, "change")
+        rows = page.value(
+            "[...document.querySelectorAll('#versus tbody tr')].map((it) => [...it.children].map((at) => at.textContent))"
+        )
+        assert ["latent RMSE", "0.0432", "0.0432", "8 / 0 / 0", "8"] in rows
+        # What is typed is held against what is read.
+        by = "[...document.getElementById('by').options].find((it) => it.textContent === 'worst latent RMSE first').value"
+        choose(page, "by", page.value(by), "change")
+        choose(page, "least", "0.0432", "input")
+        assert page.value("document.querySelectorAll('#rows .row').length") == 8
 
 
 def test_clips_are_ordered_and_filtered_by_a_metric(page: Page) -> None:

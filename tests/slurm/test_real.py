@@ -13,7 +13,7 @@ import yaml
 
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.verify import verify
-from tests.slurm.cluster import missing, running
+from tests.slurm.cluster import missing, running, until
 from tests.slurm.conftest import ROOT, Lab, make_lab
 
 pytestmark = pytest.mark.e2e
@@ -79,3 +79,21 @@ def test_an_array_makes_every_item_and_its_report_and_two_nodes_that_share_one_i
     assert results(folder) == results(by_array)
     (events,) = folder.logs.glob("*/task-0.events")
     assert "|node[1-2]|start|" in events.read_text()
+
+
+def test_a_calibration_goes_on_after_its_command_is_killed_and_with_other_ranks(real: Lab) -> None:
+    job = yaml.safe_load((real.path / "job.yaml").read_text())
+    solver = {"kind": "ropa", "workers": 2, "tolerance": 0.5, "confidence": 0.6}
+    kept = {key: value for key, value in job.items() if key not in ("matrix", "score", "output", "launch")}
+    (real.path / "job.yaml").write_text(yaml.safe_dump({**kept, "solver": solver}))
+    calibrate = ("calibrate", "job.yaml", "--samples", "2", "--json", "--runs")
+    (plain,) = real.genrun(*calibrate, "plain").json
+    queued = [f"launch.{each}" for each in ("kind=slurm", "array=2", "gpus=2", "time=00:10:00")]
+    command = real.start(*calibrate, "runs", *(word for text in queued for word in ("--set", text)))
+    until(lambda: list((real.path / "runs" / "lab-calibration").glob("2*/items/*/*.json")), "a first item")
+    command.kill()
+    command.communicate()
+    (found,) = real.genrun(*calibrate, "runs", "--set", "launch.kind=torchrun", "--set", "launch.processes=1").json
+    assert len(list((real.path / "runs" / "lab-calibration").glob("2*"))) == 2
+    apart = {"path", "run"}
+    assert {k: v for k, v in found.items() if k not in apart} == {k: v for k, v in plain.items() if k not in apart}

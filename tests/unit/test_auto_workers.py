@@ -54,6 +54,33 @@ def test_k_goes_by_the_items_of_all_cells(changes: dict[str, Any], k: int) -> No
     assert choose([k] * len(items), 4, "throughput").time == k
 
 
+@pytest.mark.parametrize(
+    ("changes", "k"),
+    [
+        ({}, 4),
+        ({"audit": 1}, 2),
+        ({"audit": "100%", "prompts": ["a", "b"]}, 1),
+        ({"audit": "50%", "prompts": ["a", "b"]}, 1),
+        # Items of the job itself are what is compared with.
+        ({"audit": 1, "matrix": {"solver": ["sequential", "ropa"]}}, 2),
+        # Two cells share the sequential item, and two models or grids do not.
+        ({"audit": 1, "matrix": {"solver": ["paradigms", "ropa"]}}, 1),
+        ({"audit": 1, "matrix": {"sampling.steps": [8, 9]}, "launch": {"kind": "torchrun", "processes": 8}}, 2),
+        ({"audit": 1, "matrix": {"solver": ["paradigms", "ropa"]}, "launch": {"kind": "torchrun", "processes": 6}}, 2),
+    ],
+)
+def test_k_goes_by_the_items_that_an_audit_adds_too(changes: dict[str, Any], k: int) -> None:
+    job = {"model": "demo-image", "prompts": ["a"], "solver": "ropa", "launch": TORCHRUN, "parallel": "auto", **changes}
+    if "solver" in changes.get("matrix", {}):
+        del job["solver"]
+    loaded = load_job(job)
+    items = plan(loaded)
+    assert {item.solver["workers"] for item in items if "workers" in item.solver} == {k}
+    slots = loaded.job.launch.processes
+    assert isinstance(slots, int)
+    assert choose([k] * len(items), slots, "throughput").time == k
+
+
 @pytest.mark.parametrize("objective", ["throughput", "latency"])
 def test_k_is_a_number_of_ranks_that_share_an_item(objective: Any) -> None:
     for slots in range(1, 25):

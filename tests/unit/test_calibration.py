@@ -358,6 +358,12 @@ def test_every_cell_is_looked_at_before_the_first_is_sampled(tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_confidence_that_no_number_of_samples_reaches_is_told_with_a_smaller_one() -> None:
+    with pytest.raises(UsageError, match=r"20 samples say nothing of 99\.999999 % of new items") as caught:
+        calibrate_tolerance(JOB, confidence=0.99999999)
+    assert caught.value.remedy == "Ask for a smaller confidence, such as 0.99."
+
+
 def test_an_audit_adds_the_sequential_items_of_those_it_drew() -> None:
     prompts = [f"prompt {k}" for k in range(40)]
     solver = [{"kind": "ropa", "workers": 4}, {"kind": "collocation", "workers": 4}]

@@ -91,6 +91,10 @@ def test_gates_do_not_change_the_items() -> None:
             "score: [ssim]\ngates: {psnr: {min: 1}}",
             "4:9: gates.psnr: psnr is not scored, so this would stay open for ever. Add it to `score`.",
         ),
+        (
+            "audit: 1\ngates: {audit: {max_drop: 5%}}",
+            "4:17: gates.audit.max_drop: an audit has no baseline, so this would stay open for ever. Write min,",
+        ),
         ("nightly: {basline: x}", "3:11: nightly.basline: unknown option. Did you mean 'baseline'?"),
         ("nightly: {at: 2am}", "3:15: nightly.at: wanted a time of the day in quotes such as \"02:00\", got '2am'."),
         ("nightly: {keep: 0}", "3:17: nightly.keep: wanted at least 1, got 0."),

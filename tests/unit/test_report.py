@@ -32,6 +32,7 @@ from genrun.runner.score.summary import Group, summarize
 from genrun.runner.statistics import Estimate
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.records import Score, format_record
+from tests.fakes.scores import give
 from tests.sample_run import ALL_SOLVERS, CAPTIONS, ROPA, SEQUENTIAL, FakeSolver, make_run
 
 HOSTILE = '<script>alert("1")</script>\n</title>{{ 7 * 7 }} & \u202eevil'
@@ -211,6 +212,17 @@ def test_clips_of_a_row_share_prompt_and_seed_and_differ_in_the_solver(tmp_path:
     for row in data["rows"]:
         assert [clip["k"] for clip in row["c"]] == [0, 1, 2, 3, 4]
         assert [clip["r"] for clip in row["c"]] == [solver.rounds for solver in ALL_SOLVERS]
+
+
+def test_a_clip_has_its_numbers_in_full_beside_what_is_read(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "demo" / "run", solvers=(SEQUENTIAL, ROPA), seeds=(0, 1), files=False, latents=False)
+    give(run, "latent_rmse", lambda item, number: 0.04321 + 1e-7 * number)
+    data = data_of(page_of(run))
+    clips = [clip for row in data["rows"] for clip in row["c"]]
+    at = data["metrics"].index("latent RMSE")
+    assert {clip["v"][at] for clip in clips} == {"0.0432"}
+    assert len({clip["y"][at] for clip in clips}) == len(clips)
+    assert {clip["l"] for clip in clips} == {round(record.elapsed_s, 6) for record in run.records().values()}
 
 
 def test_a_clip_says_which_attributes_are_wrong(tmp_path: Path) -> None:

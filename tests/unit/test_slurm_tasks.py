@@ -8,7 +8,7 @@ from genrun.slurm import sbatch, tasks
 from genrun.slurm.commands import Commands, NoSlurmError, SlurmError, UnreachableError, clean
 from genrun.slurm.launcher import task_logs
 from genrun.slurm.submissions import JobRequest, poll
-from genrun.slurm.tasks import Task, events, explain, remembered
+from genrun.slurm.tasks import Task, amended, events, explain, remembered
 
 
 def program(folder: Path, name: str, text: str) -> None:
@@ -159,6 +159,12 @@ def test_the_logs_of_tasks_come_in_the_order_of_their_numbers(tmp_path: Path) ->
     names = [path.relative_to(tmp_path).as_posix() for path in task_logs(tmp_path)]
     assert names == ["task-2.log", "task-2/rank-9.log", "task-2/rank-10.log", "task-10.log", "task-10/rank-0.log"]
     assert [path.name for path in task_logs(tmp_path, 10)] == ["task-10.log", "rank-0.log"]
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "COMPLETING", "COMPLETED"])
+def test_what_a_task_waited_for_is_told_only_while_it_waits(state: str) -> None:
+    assert amended(Task("x", "7", 0, "PENDING", "JobHeldAdmin"), []).reason == "JobHeldAdmin"
+    assert amended(Task("x", "7", 0, state, "JobHeldAdmin"), []).reason == ""
 
 
 def test_reasons_that_need_a_word_have_one() -> None:

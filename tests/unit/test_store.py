@@ -73,7 +73,8 @@ def test_a_read_only_folder_is_named_with_a_remedy(tmp_path: Path, monkeypatch: 
         atomic_write(tmp_path / "file", b"")
     assert str(caught.value) == (
         f"{tmp_path / 'file'}: cannot be written: Read-only file system.\n"
-        "  The file system is read-only. Choose another folder: --set output.dir=FOLDER."
+        "  The file system is read-only. Make it writable, or write to another folder; runs of a job go where "
+        "--set output.dir=FOLDER says."
     )
 
 

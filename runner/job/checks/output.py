@@ -235,6 +235,9 @@ def _wrong_gate(
     given = [rule for rule in LIMITS if (value := rules.get(rule)) is not None and value.data is not None]
     if not given and not set(rules.data) - {*LIMITS, "max_missing"}:
         yield (), f"no limit. Write one of {', '.join(LIMITS)}, such as max: 0.06."
+    if name == AUDIT and (relative := [rule for rule in given if rule in ("max_drop", "max_rise")]):
+        yield (relative[0],), "an audit has no baseline, so this would stay open for ever. Write min, such as min: 95%."
+        return
     yield from _impossible(name, rules, metrics)
     higher = _higher_is_better(name, metrics)
     if higher is not None and ("max_rise" if higher else "max_drop") in given:

@@ -10,12 +10,17 @@ const nearWindow = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "300px 0px" });
 
-/* What clips can be ordered and compared by: costs, then metrics; those of which there is a value. A metric's value is its text's number. */
+/* What clips can be ordered and compared by: costs, then metrics; those of which there is a value. What is typed is held against the number that is
+ * read, `of`: that of a metric's text. Clips are held against one another by `exact`, as two that read the same need not be equal. */
 const measures = [
-  { title: "rounds", of: (clip) => clip.r },
-  { title: "NFE", of: (clip) => clip.e },
-  { title: "seconds", of: (clip) => clip.l },
-  ...data.metrics.map((title, index) => ({ title, isHigh: data.high[index], unit: unitOf(index), of: (clip) => numberOf(clip.v[index]) })),
+  ...[["rounds", "r"], ["NFE", "e"]].map(([title, key]) => ({ title, of: (clip) => clip[key], exact: (clip) => clip[key] })),
+  { title: "seconds", of: (clip) => (clip.l === undefined ? undefined : numberOf(three(clip.l))), exact: (clip) => clip.l },
+  ...data.metrics.map((title, index) => {
+    const unit = unitOf(index);
+    const of = (clip) => numberOf(clip.v[index]);
+    const exact = (clip) => (clip.y && clip.y[index] !== null ? clip.y[index] * (unit === "%" ? 100 : 1) : of(clip));
+    return { title, isHigh: data.high[index], unit, of, exact };
+  }),
 ].filter(({ of }) => data.rows.some((row) => row.c.some((clip) => of(clip) !== undefined)));
 
 /* What follows the numbers of a metric: %, dB, or nothing. */
@@ -40,7 +45,7 @@ function isWanted(clip) {
 /* The number that a row is ordered by: that of its worst clip, or of its best; the reference's only where it is alone. */
 function keyOf(row) {
   const others = row.c.filter((clip) => !gallery.isReference(clip));
-  const values = (others.length ? others : row.c).filter(isWanted).map(state.by.of).filter((value) => value !== undefined);
+  const values = (others.length ? others : row.c).filter(isWanted).map(state.by.exact).filter((value) => value !== undefined);
   if (!values.length) return undefined;
   return Boolean(state.by.isHigh) === state.worst ? Math.min(...values) : Math.max(...values);
 }

@@ -78,7 +78,7 @@ class Player {
     const about = make("div", { className: "about" });
     const line = (text, className = "") => about.append(make("div", { textContent: text, className }));
     const costs = clip.r ? [`${clip.r} rounds`, `${clip.e} NFE`, `${(clip.n / clip.r).toFixed(2)}×`] : [];
-    if (clip.l) costs.push(`${clip.l} s`);
+    if (clip.l) costs.push(`${three(clip.l)} s`);
     if (costs.length) line(costs.join(" · "));
     if (clip.b) line(`${clip.b} of the blocks saved`);
     const values = make("dl");

@@ -25,14 +25,14 @@ function sourceOfRows() {
   return { ...gallery, tag: "", isReference: (clip) => Boolean(clip.isAgainst), name: (clip) => cellOf(clip).label };
 }
 
-/* A line for each measure: both means over the prompts that have both, and on how many of them the chosen cell is better. */
+/* A line for each measure: both means over the rows that have both, and in how many of them the chosen cell is better. */
 function showVersus(rows) {
   const table = byId("versus");
   table.replaceChildren();
   if (!state.against || state.against === state.cell || !rows.length) return;
   const heading = ["", state.against.label, state.cell.label, "better / equal / worse", "n"].map((textContent) => make("th", { scope: "col", textContent }));
-  const lines = measures.flatMap(({ title, isHigh, unit = "", of }) => {
-    const pairs = rows.map((row) => row.c.map(of)).filter((pair) => !pair.includes(undefined));
+  const lines = measures.flatMap(({ title, isHigh, unit = "", exact }) => {
+    const pairs = rows.map((row) => row.c.map(exact)).filter((pair) => !pair.includes(undefined));
     if (!pairs.length) return [];
     const mean = (side) => pairs.reduce((sum, pair) => sum + pair[side], 0) / pairs.length;
     const better = pairs.filter(([theirs, ours]) => (isHigh ? ours > theirs : ours < theirs)).length;

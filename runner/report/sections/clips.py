@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -48,13 +49,16 @@ def collect_clips(
         {"solvers": [label], "colours": [index], "prompts": [text], "negatives": [text], "metrics": [title], "high":
         [whether a higher value is better], "rows": [row]}; a row is {"p": prompt, "s": seed, "x": other axes, "f": fields of
         its own, "g": negative prompt, "w": width, "h": height, "c": [clip]}; a clip is {"k": solver, "i": id, "t": status,
-        "m": address, "r": rounds, "e": NFE, "n": N, "l": seconds, "v": [metric texts], "b": blocks saved, "a": it has
-        sound, "bad": [attributes that are wrong], "o": [what has to be told]}.
+        "m": address, "r": rounds, "e": NFE, "n": N, "l": seconds, "v": [metric texts], "y": [their numbers where
+        the text is rounded and there are several cells], "b": blocks saved, "a": it has sound, "bad": [attributes that are
+        wrong], "o": [what has to be told]}.
     """
     kinds = {item_label(item): item.solver.get("kind") if item.is_reference else "" for item in items}
     labels = {label: index for index, label in enumerate(kinds)}
     prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(item.prompt for item in items))}
     negatives = {text: index for index, text in enumerate(dict.fromkeys(filter(None, map(_negative, items))))}
+    # A lone cell is compared with nothing, and its page may have thousands of items.
+    has_several = len({(item_label(item), _other_axes(item)) for item in items}) > 1
     shown = [metric for metric in metrics if "." not in metric.name]
     values = {(score.item_id, score.metric): score.value for score in scores if score.value is not None}
     wrong = _wrong(scores)
@@ -66,21 +70,26 @@ def collect_clips(
 
     def clip(item: WorkItem) -> dict[str, Any]:
         record = records.get(item.id)
+        measured = [values.get((item.id, metric.name)) for metric in shown]
+        texts = [
+            None if value is None else numbers.styled(value, metric.style)
+            for value, metric in zip(measured, shown, strict=True)
+        ]
         entry: dict[str, Any] = {
             "k": labels[item_label(item)],
             "i": item.id,
             "t": record.status if record else STATUS_PENDING,
-            "v": [
-                None if (value := values.get((item.id, metric.name))) is None else numbers.styled(value, metric.style)
-                for metric in shown
-            ],
+            "v": texts,
         }
+        exact = [_beyond(value, text) for value, text in zip(measured, texts, strict=True)]
+        if has_several and any(value is not None for value in exact):
+            entry["y"] = exact
         if record and record.status == "done" and record.media:
             entry["m"] = link(record.media)
             if record.sound:
                 entry["a"] = True
         if record and record.status == "done" and record.elapsed_s:
-            entry["l"] = float(f"{record.elapsed_s:.3g}")
+            entry["l"] = round(record.elapsed_s, 6) if has_several else float(f"{record.elapsed_s:.3g}")
         if record and record.sampler:
             entry |= {"r": record.sampler.rounds, "e": record.sampler.nfe, "n": record.sampler.num_steps}
         if saved and item.id in saved:
@@ -113,6 +122,19 @@ def collect_clips(
             for members in pairs.values()
         ],
     }
+
+
+DIGITS = 12
+"""Of the numbers that clips are compared by: more would make a page of thousands of items larger, and tell nothing."""
+
+
+def _beyond(value: float | None, text: str | None) -> float | None:
+    """Return the number that a text is rounded from; None where it says all of it, or there is none."""
+    found = None if text is None else re.match(r"[-+.,\de]+", text)
+    if value is None or text is None or found is None:
+        return None
+    said = float(found[0].replace(",", "")) / (100 if text.endswith("%") else 1)
+    return None if said == value else float(f"{value:.{DIGITS}g}")
 
 
 def colours(kinds: Mapping[str, object]) -> list[int]:

@@ -143,8 +143,12 @@ CLIPS = frozenset({"video", "control_video", "conditioning_frames"})
 LISTS = frozenset({"images", "input_images", "reference_images"})
 """Arguments that take a list of pictures, also where it is one."""
 
-SEVERAL = re.compile(r"Flux2|EditPlus|OmniGen|VACE|ControlNet|Adapter")
+SEVERAL = re.compile(r"Flux2|EditPlus|OmniGen|VACE")
 """Names of pipelines that take several pictures for one of their own: others would take them for a batch."""
+
+LOOK = "ip_adapter_image"
+ONE_LOOK = re.compile("StableDiffusion3")
+"""Names of pipelines whose IP-Adapter would take several pictures for a batch; others take a list for each adapter."""
 
 CONTROLLED = re.compile(r"ControlNet|Adapter")
 REDRAWING = re.compile(r"Img2Img|Inpaint")
@@ -180,6 +184,12 @@ def is_clip(pipeline: str, argument: str) -> bool:
 
 def takes_several(pipeline: str, argument: str) -> bool:
     """Tell whether an argument takes several pictures for one item."""
+    if argument == LOOK:
+        return ONE_LOOK.search(pipeline) is None
+    if CONTROLLED.search(pipeline):
+        # One for each control; a picture to start from, and its mask, are one.
+        is_start = argument == "image" and REDRAWING.search(pipeline) is not None
+        return not is_start and argument in ("image", *ARGUMENTS["control_image"], *LISTS)
     return argument in LISTS or SEVERAL.search(pipeline) is not None
 
 
@@ -202,6 +212,9 @@ def call_inputs(pipeline: str, parameters: Collection[str], inputs: Mapping[str,
         pictures = [frames[0] for frames in shown]
         if is_clip(pipeline, name):
             found[name] = shown[0]
+        elif name == LOOK and len(pictures) > 1:
+            # A list would be one picture for each of several adapters.
+            found[name] = [pictures]
         else:
             found[name] = pictures if len(pictures) > 1 or name in LISTS else pictures[0]
     return found

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 
 from genrun.adapters.adapter import Adapter
@@ -23,6 +23,7 @@ from genrun.adapters.checkpoint.diffusers_source import pipeline_for, task_of
 from genrun.adapters.checkpoint.strict import LoadError
 from genrun.adapters.pipeline import loading
 from genrun.adapters.pipeline.additions import Additions
+from genrun.adapters.pipeline.call_options import call_inputs
 from genrun.adapters.pipeline.load_options import LoadOptions
 from genrun.adapters.sampling.call import SamplingRequest
 from genrun.adapters.sampling.generate import sample
@@ -112,7 +113,13 @@ def test_ip_adapter_makes_diffusers_own_picture(root: Path) -> None:
     plain.load_ip_adapter(root / "ip", subfolder="", weight_name="ip.safetensors", image_encoder_folder="image_encoder")
     plain.set_ip_adapter_scale(0.6)
     found = Additions.of({"ip_adapter": {"path": str(root / "ip"), "weight_name": "ip.safetensors", "scale": 0.6}})
-    check_exact(loaded(root / "sd2", ip_adapter=found.ip_adapter), plain, ip_adapter_image=picture())
+    pipe = loaded(root / "sd2", ip_adapter=found.ip_adapter)
+    one = check_exact(pipe, plain, ip_adapter_image=picture())
+    # Both are looked at by the one adapter, as diffusers has it in a list of them.
+    files = [[picture()], [ImageOps.invert(picture())]]
+    both = call_inputs(type(plain).__name__, {"ip_adapter_image"}, {"ip_adapter_image": files})
+    assert [len(each) for each in both["ip_adapter_image"]] == [2]
+    assert not torch.equal(check_exact(pipe, plain, **both), one)
 
 
 def test_task_chooses_the_class_that_shares_the_components(root: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from genrun.adapters.checkpoint.pipeline_classes import required_components
 from genrun.adapters.input_files import InputError, decode, look_at
 from genrun.adapters.media import write_video
-from genrun.adapters.pipeline.call_options import arguments_of
+from genrun.adapters.pipeline.call_options import arguments_of, takes_several
 from genrun.runner.api.jobs import load_job
 from genrun.runner.job.errors import JobFileError
 from genrun.runner.job.files import as_stored, wrong_stored
@@ -285,6 +285,22 @@ def test_pictures_are_turned_and_seen_on_white(folder: Path) -> None:
 )
 def test_fields_become_what_a_pipeline_calls_them(pipeline: str, parameters: str, arguments: dict[str, str]) -> None:
     assert arguments_of(pipeline, parameters.split()) == arguments
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "several", "one"),
+    [
+        ("StableDiffusionPipeline", "ip_adapter_image", "image"),
+        ("StableDiffusion3Pipeline", "", "ip_adapter_image"),
+        ("StableDiffusionControlNetPipeline", "image ip_adapter_image", "mask_image"),
+        ("StableDiffusionControlNetImg2ImgPipeline", "control_image ip_adapter_image", "image"),
+        ("StableDiffusionControlNetInpaintPipeline", "control_image", "image mask_image"),
+        ("Flux2Pipeline", "image", ""),
+    ],
+)
+def test_several_pictures_are_taken_where_they_make_one_result(pipeline: str, several: str, one: str) -> None:
+    assert all(takes_several(pipeline, argument) for argument in several.split())
+    assert not any(takes_several(pipeline, argument) for argument in one.split())
 
 
 def opened(document: dict[str, Any]) -> tuple[SubmittedJob, RunFolder]:

@@ -12,7 +12,8 @@ equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with three things 
 - the distance to the next node is as long as the measured curvature of the prediction allows (`step_size.py`, the step-size
   control), less of it early on, where an error that nothing undoes grows with the picture, and
 - the gap before the front is stepped again once the front is evaluated: a predictor-corrector method, which is all that is
-  left of this with one worker. Where the prediction is far from what was foretold, half of the gap is taken instead.
+  left of this with one worker. Where the prediction is far from what was foretold, half of the gap is taken instead, and a
+  gap between nodes that turns out to bend too much is closed.
 
 Here is the loop: evaluate the nodes and the probes, learn, correct the front and all states after it, move it, and choose
 new nodes. Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory

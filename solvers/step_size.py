@@ -8,7 +8,8 @@ it as came true of the slope before. Its error is that of a held one, h/2 |x0'| 
 gap of g, whichever is less.
 
 A step from s to t brings alpha_t - alpha_s sigma_t/sigma_s of that error into the state. The longest gap whose share stays
-within its budget of the tolerance is taken. Derivatives are divided differences of the predictions at the last four nodes.
+within its budget of the tolerance is taken; one that errs by more once both its ends are known is `too_long`. Derivatives
+are divided differences of the predictions at the last four nodes.
 """
 
 from __future__ import annotations

@@ -131,6 +131,7 @@ def collect_garbage(
     """Remove all but the newest runs of each job; never one that is at work, damaged, pinned, or was submitted last.
 
     A damaged run takes no other's place among the newest: whether anything in it is of use, nobody but its owner knows.
+    Where none of those that are kept is done, the newest that is stays beside them.
 
     Args:
         keep: runs of each job that are kept.
@@ -151,6 +152,7 @@ def collect_garbage(
     kept: dict[Path, str] = {}
     found = runs(job, base=folder)
     damaged = {run.folder.path for run in found if run.state == DAMAGED}
+    done = {run.folder.path for run in found if run.state == DONE}
     for name in dict.fromkeys(run.folder.path.parent.name for run in found):
         if (folder / name).is_symlink():
             kept[folder / name] = "its folder is a link"
@@ -161,8 +163,12 @@ def collect_garbage(
             path: "is damaged: genrun verify tells how, genrun rm removes it" for path in others if path in damaged
         }
         whole = [path for path in others if path not in damaged]
-        for path in whole[max(0, keep - (latest.is_dir() and latest not in damaged)) :]:
-            why = _needed(path)
+        room = max(0, keep - (latest.is_dir() and latest not in damaged))
+        # Whoever keeps a run wants its results: that of a job begun anew has none yet.
+        last_done = next((path for path in _runs_of(folder / name) if path in done), None)
+        is_kept = not keep or not done.isdisjoint([latest, *whole[:room]])
+        for path in whole[room:]:
+            why = _needed(path) or (_LAST_DONE if path == last_done and not is_kept else "")
             if why:
                 kept[path] = why
             else:
@@ -170,6 +176,7 @@ def collect_garbage(
     return _remove(old, kept, dry_run, listener)
 
 
+_LAST_DONE = "is the newest that is done"
 _AT_WORK, _PINNED, _UNKNOWN = "is at work", "is pinned", "may be at work: its queue gives no answer"
 _REMEDIES = {
     _AT_WORK: "Stop it first: genrun cancel RUN.",

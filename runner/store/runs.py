@@ -182,10 +182,14 @@ def _latest(job_folder: Path) -> Path | None:
 
 
 def _last_submitted(base: Path) -> Path:
+    from genrun.runner.job import certificates
+
     found = [(_moved_at(folder), latest) for folder in _folders(base) if (latest := _latest(folder)) is not None]
     if not found:
         raise UsageError(f"{base}: no runs there.", remedy="Start one: genrun submit JOB.yaml; or name --runs FOLDER.")
-    return max(found)[1]
+    newest = sorted(found, reverse=True)
+    # Whoever has calibrated a job means the job's run; the calibration's where there is no other.
+    return next((path for _, path in newest if not certificates.has_ended(base, path)), newest[0][1])
 
 
 def _moved_at(job_folder: Path) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from genrun.adapters.files import unusable
 from genrun.registry import did_you_mean
 from genrun.runner.errors import StoreError, UnreadableError, UsageError
-from genrun.runner.store.files import read_error, sync, temporary_name, write_error
+from genrun.runner.store.files import read_error, remove_left_behind, sync, temporary_name, write_error
 from genrun.runner.store.folder import RunFolder, is_run
 
 SHOWN = 80
@@ -165,6 +165,8 @@ def _point(link: Path, folder: RunFolder) -> None:
         if link.is_dir() and not link.is_symlink():
             # A copy of the runs may have made a folder of it. It is kept, under a name of its own.
             link.rename(link.with_name(f"{link.name}-{secrets.token_hex(2)}"))
+        # Of a command that was killed as it pointed it elsewhere.
+        remove_left_behind(link.parent, f".{link.name}.")
         temporary.symlink_to(folder.path.name, target_is_directory=True)
         temporary.replace(link)
         sync(link.parent)

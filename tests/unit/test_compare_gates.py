@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
@@ -135,6 +136,25 @@ def test_a_gate_on_the_distance_to_the_sequential_items_is_not_held_against_them
     run = scored_run(tmp_path / "a", {"latent_rmse": steady(1.0)}, gates=gates)
     as_reference(run, "latent_rmse")
     assert [(cell.label, gate.rule) for cell, gate in compare_cells(run).gates] == [("ropa", "max")]
+    labels = [(cell.label, gate.rule, gate.state) for cell, gate in compare_runs(run, run).gates]
+    assert labels == [("ropa", "max", "passed"), ("ropa", "max_rise", "passed")]
+
+
+def test_a_sequential_item_that_failed_makes_no_gate_on_the_distance_to_it(tmp_path: Path) -> None:
+    gates = {"latent_rmse": {"max": 2, "max_rise": 1, "max_missing": 1}}
+    run = scored_run(tmp_path / "a", {"latent_rmse": steady(1.0)}, gates=gates)
+    as_reference(run, "latent_rmse")
+    failed, other = run.items()[:2]
+    path = run.scores_path("latent_rmse")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    reasons = {failed.id: "generation failed", other.id: "the sequential item: generation failed"}
+    for row in rows:
+        if row["item_id"] in reasons:
+            row.update(value=None, reason=reasons[row["item_id"]])
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = compare_cells(run)
+    assert [(cell.label, gate.rule, gate.state) for cell, gate in found.gates] == [("ropa", "max", "passed")]
+    assert [each.difference for each in found.cells[0].differences if each.metric == "latent_rmse"] == [None]
     labels = [(cell.label, gate.rule, gate.state) for cell, gate in compare_runs(run, run).gates]
     assert labels == [("ropa", "max", "passed"), ("ropa", "max_rise", "passed")]
 

@@ -111,6 +111,8 @@ def remove(
         UsageError: a run is at work or pinned, or there is no such run; then nothing is removed.
     """
     folder = Path(base).resolve()
+    if not dry_run:
+        _end_removals(folder, listener)
     chosen = list(dict.fromkeys(_named(os.fspath(name), folder) for name in names))
     for path in chosen:
         why = _needed(path)
@@ -148,6 +150,8 @@ def collect_garbage(
     if keep < 0:
         raise UsageError(f"keep is {keep!r:.60}: wanted a whole number of at least 0. Nothing was removed.")
     folder = Path(base).resolve()
+    if not dry_run:
+        _end_removals(folder, listener)
     old: list[Path] = []
     kept: dict[Path, str] = {}
     found = runs(job, base=folder)
@@ -236,6 +240,28 @@ def _needed(path: Path) -> str:
         return _AT_WORK if held or launching.is_at_work(RunFolder(path)) else ""
     except GenrunError:
         return _UNKNOWN
+
+
+def _end_removals(base: Path, listener: Listener) -> None:
+    """End the removals in a folder of runs that a kill cut off: what is left of runs, and links to the latest."""
+    from genrun.runner.nightly.due import REMOVING, finish_removals_if_idle
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.repair import remove_from_job
+    from genrun.runner.store.runs import LATEST, point_latest, runs_of
+    from genrun.runner.submit.lock import of_job
+
+    folders = [path for path in base.iterdir() if path.is_dir() and not path.is_symlink()] if base.is_dir() else []
+    for job_folder in folders:
+        is_cut = any(job_folder.glob(f".*{REMOVING}"))
+        if not is_cut and ((job_folder / LATEST).is_dir() or next(runs_of(job_folder), None) is None):
+            continue
+        # Another user's job is left as it is.
+        with contextlib.suppress(GenrunError), of_job(job_folder, listener.say):
+            finish_removals_if_idle(job_folder)
+            remove_from_job(job_folder)
+            newest = next(runs_of(job_folder), None)
+            if newest is not None and not (job_folder / LATEST).is_dir():
+                point_latest(RunFolder.open(newest))
 
 
 def _remove(paths: Sequence[Path], kept: dict[Path, str], dry_run: bool, listener: Listener) -> Removal:

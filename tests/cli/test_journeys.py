@@ -826,6 +826,21 @@ def test_who_keeps_one_run_of_a_job_begun_anew_keeps_its_last_results(genrun: Ge
     assert genrun("gc", "--keep", "0").stdout.splitlines() == [str(made[1].path)]
 
 
+@pytest.mark.parametrize("command", [("gc", "--keep", "5"), ("rm", "a0b0")])
+def test_who_repeats_a_removal_that_was_killed_ends_it(
+    genrun: Genrun, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    made = runs_of(tmp_path / "runs", "demo", count=3)
+    gone, job_folder = made[2].path, made[2].path.parent
+    gone.rename(gone.with_name(f".{gone.name}.removing"))
+    (tmp_path / "runs" / "other").mkdir()
+    genrun(*command)
+    assert not list(job_folder.glob("*removing*"))
+    assert (job_folder / "latest").resolve() == made[1].path
+    assert [path.is_dir() for path in (made[0].path, made[1].path)] == [command[0] == "gc", True]
+    assert list((tmp_path / "runs" / "other").iterdir()) == []
+
+
 def test_who_has_calibrated_a_job_reads_of_the_jobs_own_run(genrun: Genrun, tmp_path: Path) -> None:
     (own,) = runs_of(tmp_path / "runs", "demo", count=1)
     (calibration,) = runs_of(tmp_path / "runs", "demo-calibration", count=1)

@@ -5,7 +5,9 @@ d^2 = |mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2))
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import glob
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
 Features = Callable[["RgbFrames"], "shapes.Features"]
 """Frames of one picture or clip, (T, H, W, 3) uint8 -> features, (n, D) float64."""
 
-MEDIA = (".png", ".jpg", ".jpeg", ".webp", ".mp4", ".webm", ".mov", ".gif")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm")
+"""Endings of real pictures, whatever their case: those of pytorch-fid."""
+
+CLIPS = (".mp4", ".webm", ".mov", ".gif", ".avi", ".mkv", ".m4v", ".mpg", ".mpeg")
+"""Endings of real clips: UCF-101 is .avi, Kinetics .mp4 and .mkv."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +138,16 @@ def measured(
                 refused[sample.name] = str(error)
 
     ours = fitted(rows())
-    remark = None
-    if ours.count < len(ours.mean):
-        remark = f"of {ours.count} samples with {len(ours.mean)} features: compare it with such of as many samples only"
-    return SetPart(name, distance(ours, theirs), remark, refused)
+    return SetPart(name, distance(ours, theirs), _remark(ours, theirs), refused)
+
+
+def _remark(ours: Gaussian, theirs: Gaussian) -> str | None:
+    """Say of how few samples a distance is, where either side has fewer than features; a count of 0 is not known."""
+    few = [f"{ours.count} samples"] if ours.count < len(ours.mean) else []
+    few += [f"{theirs.count} real ones"] if 0 < theirs.count < len(theirs.mean) else []
+    if not few:
+        return None
+    return f"of {' and '.join(few)} with {len(ours.mean)} features: compare it with such of as many samples only"
 
 
 def reference(name: str, features: Features, options: FrechetOptions, workspace: Path) -> Gaussian:
@@ -146,14 +158,24 @@ def reference(name: str, features: Features, options: FrechetOptions, workspace:
     if not given.is_dir():
         raise UnscoredError(f"{name}: there is no {given}")
     kept = workspace / f"reference-{identity(given)}-{options.network_id}-{options.frames}.npz"
-    if kept.is_file():
-        return _read(kept)
-    files = sorted(path for path in given.rglob("*") if path.suffix.lower() in MEDIA)
+    # One that is damaged is fitted anew.
+    with contextlib.suppress(UnscoredError):
+        if kept.is_file():
+            return _read(kept)
+    files = sorted(path for path in given.rglob("*") if path.suffix.lower() in (*PICTURES, *CLIPS))
     if not files:
         raise UnscoredError(f"{name}: there are no pictures or clips in {given}")
-    found = fitted(features(_frames(path)) for path in files)
+    found = fitted(_features_of(path, features) for path in files)
     _write(found, kept)
     return found
+
+
+def _features_of(path: Path, features: Features) -> shapes.Features:
+    frames = _frames(path)
+    try:
+        return features(frames)
+    except UnscoredError as error:
+        raise UnscoredError(f"of the real pictures {path.name}: {error}") from error
 
 
 def _frames(path: Path) -> RgbFrames:
@@ -161,11 +183,15 @@ def _frames(path: Path) -> RgbFrames:
     import numpy as np
     from PIL import Image
 
+    from genrun.adapters.input_files import DEEP
     from genrun.adapters.media import MediaError, read_frames
 
     try:
-        if path.suffix.lower() in {".jpg", ".jpeg", ".webp", ".png"}:
+        if path.suffix.lower() in PICTURES:
             with Image.open(path) as image:
+                if image.mode in DEEP:
+                    # Pillow would cut them off at 255, which is white.
+                    raise ValueError(f"its numbers have more than 8 bits (mode {image.mode}); save it as RGB with 8")
                 return np.array(image.convert("RGB"))[None]
         return read_frames(path)
     except (OSError, ValueError, MediaError) as error:
@@ -173,14 +199,17 @@ def _frames(path: Path) -> RgbFrames:
 
 
 def _read(path: Path) -> Gaussian:
+    import zipfile
+    import zlib
+
     import numpy as np
     import torch
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             mean, covariance = (torch.from_numpy(file[key]).double() for key in ("mu", "sigma"))
             count = int(file["n"]) if "n" in file else 0
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UnscoredError(f"{path} is no statistics file (.npz with mu and sigma): {error}") from error
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise UnscoredError(f"{path}: mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)} do not fit")
@@ -188,11 +217,24 @@ def _read(path: Path) -> Gaussian:
 
 
 def _write(found: Gaussian, path: Path) -> None:
+    """Keep statistics. They save time and nothing else, so that a full disk costs no score."""
     import os
+    import platform
 
     import numpy as np
+    import psutil
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.npz")
-    np.savez(partial, mu=found.mean.numpy(), sigma=found.covariance.numpy(), n=found.count)
-    partial.replace(path)
+    begun = f".{path.stem}.{platform.node()}-"
+    partial = path.with_name(f"{begun}{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for other in path.parent.glob(f"{glob.escape(begun)}*"):
+            # Of this machine's processes that were killed.
+            if (pid := other.name.removeprefix(begun)).isdigit() and not psutil.pid_exists(int(pid)):
+                other.unlink(missing_ok=True)
+        with partial.open("wb") as file:
+            np.savez(file, mu=found.mean.numpy(), sigma=found.covariance.numpy(), n=found.count)
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)

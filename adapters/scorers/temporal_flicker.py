@@ -4,6 +4,9 @@
 
 over all pixels and channels of the 8-bit frames; 1 is a still picture. It rewards stillness: VBench asks for it on prompts
 that describe still scenes, and elsewhere it is to be read beside a measure of motion.
+
+Frames are read in the colours that the file says (BT.709). VBench reads them by OpenCV, which takes every clip for BT.601:
+its own number, `vbench.temporal_flickering`, differs in the third or fourth decimal.
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ class TemporalFlicker:
     version: int = 1
     title: str = "flicker"
     definition: str = (
-        "Temporal flickering as in VBench: one minus the mean absolute difference of neighbouring frames, in units of "
-        "the largest pixel value. 1 is a still picture."
+        "Temporal flickering by VBench's formula: one minus the mean absolute difference of neighbouring frames, in units "
+        "of the largest pixel value. 1 is a still picture. VBench's own number differs a little, as its OpenCV reads "
+        "colours by BT.601."
     )
     higher_is_better: bool = True
     bounds: tuple[float, float] = (0.0, 1.0)

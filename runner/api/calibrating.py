@@ -54,7 +54,6 @@ BESIDE = 0.975
 """Confidence of each of two statements that are to hold together with 95 %."""
 
 LATENT_RMSE = "latent_rmse"
-ENDING = "-calibration"
 MAX_NAME = 80
 """Letters of a job's name."""
 
@@ -361,7 +360,7 @@ def _document(loaded: LoadedJob, cell: Cell, prompts: Path, settings: Sequence[M
     kept = {name: document[name] for name in ("parallel", "objective") if name in document}
     return {
         **kept,
-        "name": f"{str(document['name'])[: MAX_NAME - len(ENDING)]}{ENDING}",
+        "name": f"{str(document['name'])[: MAX_NAME - len(certificates.ENDING)]}{certificates.ENDING}",
         # By absolute paths: this document lies nowhere, and those of the job are relative to its file.
         "model": escape_all({**job["model"], **cell.additions.model, "checkpoint": cell.checkpoint.name}),
         "prompts": escape_all({"file": str(prompts)}),

@@ -111,6 +111,8 @@ def remove(
         UsageError: a run is at work or pinned, or there is no such run; then nothing is removed.
     """
     folder = Path(base).resolve()
+    if not dry_run:
+        _end_removals(folder, listener)
     chosen = list(dict.fromkeys(_named(os.fspath(name), folder) for name in names))
     for path in chosen:
         why = _needed(path)
@@ -131,6 +133,7 @@ def collect_garbage(
     """Remove all but the newest runs of each job; never one that is at work, damaged, pinned, or was submitted last.
 
     A damaged run takes no other's place among the newest: whether anything in it is of use, nobody but its owner knows.
+    Where none of those that are kept is done, the newest that is stays beside them.
 
     Args:
         keep: runs of each job that are kept.
@@ -147,10 +150,13 @@ def collect_garbage(
     if keep < 0:
         raise UsageError(f"keep is {keep!r:.60}: wanted a whole number of at least 0. Nothing was removed.")
     folder = Path(base).resolve()
+    if not dry_run:
+        _end_removals(folder, listener)
     old: list[Path] = []
     kept: dict[Path, str] = {}
     found = runs(job, base=folder)
     damaged = {run.folder.path for run in found if run.state == DAMAGED}
+    done = {run.folder.path for run in found if run.state == DONE}
     for name in dict.fromkeys(run.folder.path.parent.name for run in found):
         if (folder / name).is_symlink():
             kept[folder / name] = "its folder is a link"
@@ -161,8 +167,12 @@ def collect_garbage(
             path: "is damaged: genrun verify tells how, genrun rm removes it" for path in others if path in damaged
         }
         whole = [path for path in others if path not in damaged]
-        for path in whole[max(0, keep - (latest.is_dir() and latest not in damaged)) :]:
-            why = _needed(path)
+        room = max(0, keep - (latest.is_dir() and latest not in damaged))
+        # Whoever keeps a run wants its results: that of a job begun anew has none yet.
+        last_done = next((path for path in _runs_of(folder / name) if path in done), None)
+        is_kept = not keep or not done.isdisjoint([latest, *whole[:room]])
+        for path in whole[room:]:
+            why = _needed(path) or (_LAST_DONE if path == last_done and not is_kept else "")
             if why:
                 kept[path] = why
             else:
@@ -170,6 +180,7 @@ def collect_garbage(
     return _remove(old, kept, dry_run, listener)
 
 
+_LAST_DONE = "is the newest that is done"
 _AT_WORK, _PINNED, _UNKNOWN = "is at work", "is pinned", "may be at work: its queue gives no answer"
 _REMEDIES = {
     _AT_WORK: "Stop it first: genrun cancel RUN.",
@@ -229,6 +240,28 @@ def _needed(path: Path) -> str:
         return _AT_WORK if held or launching.is_at_work(RunFolder(path)) else ""
     except GenrunError:
         return _UNKNOWN
+
+
+def _end_removals(base: Path, listener: Listener) -> None:
+    """End the removals in a folder of runs that a kill cut off: what is left of runs, and links to the latest."""
+    from genrun.runner.nightly.due import REMOVING, finish_removals_if_idle
+    from genrun.runner.store.folder import RunFolder
+    from genrun.runner.store.repair import remove_from_job
+    from genrun.runner.store.runs import LATEST, point_latest, runs_of
+    from genrun.runner.submit.lock import of_job
+
+    folders = [path for path in base.iterdir() if path.is_dir() and not path.is_symlink()] if base.is_dir() else []
+    for job_folder in folders:
+        is_cut = any(job_folder.glob(f".*{REMOVING}"))
+        if not is_cut and ((job_folder / LATEST).is_dir() or next(runs_of(job_folder), None) is None):
+            continue
+        # Another user's job is left as it is.
+        with contextlib.suppress(GenrunError), of_job(job_folder, listener.say):
+            finish_removals_if_idle(job_folder)
+            remove_from_job(job_folder)
+            newest = next(runs_of(job_folder), None)
+            if newest is not None and not (job_folder / LATEST).is_dir():
+                point_latest(RunFolder.open(newest))
 
 
 def _remove(paths: Sequence[Path], kept: dict[Path, str], dry_run: bool, listener: Listener) -> Removal:

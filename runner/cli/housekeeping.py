@@ -75,8 +75,8 @@ def rm(names: Sequence[str], dry_run: bool, base: Path, as_json: bool) -> None:
 def gc(job: str | None, keep: int, dry_run: bool, base: Path, as_json: bool) -> None:
     """Remove all but the newest runs of each job.
 
-    Runs that are at work, pinned, or were submitted last stay whatever their age. What a night measured stays in the job's
-    history. Prints the folder of each run that is removed.
+    Runs that are at work, pinned, or were submitted last stay whatever their age, and so does the newest that is done where
+    none of the kept ones is. What a night measured stays in the job's history. Prints the folder of each removed run.
     """
     from genrun.runner.api import housekeeping
 

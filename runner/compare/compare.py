@@ -119,7 +119,11 @@ def _applied(gates: Sequence[Gate], match: Match, matches: Sequence[Match]) -> l
         and len(matches) > 1
     ):
         return []
-    gates = [gate for gate in gates if gate.metric != AUDIT or any(item.is_audited for item in match.items)]
+    # Where nothing is audited anywhere, the gate stays open everywhere.
+    if not any(item.is_audited for item in match.items) and any(
+        item.is_audited for other in matches for item in other.items
+    ):
+        gates = [gate for gate in gates if gate.metric != AUDIT]
     return [
         gate
         for gate in gates
@@ -148,7 +152,7 @@ def _cell(
         only_baseline=len(match.baseline or ()) - len(pairs),
         only_candidate=len(match.items) - len(pairs) if match.baseline is not None else 0,
         differences=tuple(each for each in found if each.own.n or each.metric in {gate.metric for gate in gates}),
-        gates=tuple(judge(gate, by_name.get(gate.metric)) for gate in gates),
+        gates=tuple(judge(gate, by_name.get(gate.metric), confidence) for gate in gates),
     )
 
 

@@ -14,12 +14,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from genrun.runner.compare.results import Difference, Mean
+from genrun.runner.job.schema import AUDIT
+from genrun.runner.statistics import CONFIDENCE, exact_interval
 from genrun.runner.store.nights import GateResult, GateState
 
 ABSOLUTE = ("max", "min")
 RELATIVE = ("max_drop", "max_rise")
 RULES = (*ABSOLUTE, *RELATIVE)
 NO_BASELINE = "there is no baseline to compare with"
+
+ROUNDING = 1e-9
+"""Share of the numbers at hand by which one may be beyond a limit that it is meant to be at: 29 % of 100 is 28.999...96."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,13 @@ def gates_of(document: Mapping[str, Any]) -> tuple[Gate, ...]:
     return tuple(found)
 
 
-def judge(gate: Gate, found: Difference | None) -> GateResult:
+def judge(gate: Gate, found: Difference | None, confidence: float = CONFIDENCE) -> GateResult:
     """Judge a metric of one cell by a gate.
 
     Args:
         gate: the limit.
         found: the metric; None when nothing of that name was measured or planned.
+        confidence: of its intervals.
     """
     nothing = Mean(0, None, None, None)
     if found is None:
@@ -101,7 +107,18 @@ def judge(gate: Gate, found: Difference | None) -> GateResult:
         return _result(gate, None, nothing, "incomplete", NO_BASELINE)
     else:
         mean, threshold = _worsening(gate.rule, found.difference), gate.limit.of(found.baseline)
-    return _result(gate, threshold, mean, *_state(gate, mean, threshold))
+    state, reason = _state(gate, mean, threshold, abs(found.baseline or 0.0) if gate.rule in RELATIVE else 0.0)
+    if state == "passed" and threshold is not None and (few := _too_few(gate, mean, threshold, confidence)):
+        state, reason = "incomplete", few
+    return _result(gate, threshold, mean, state, reason)
+
+
+def _too_few(gate: Gate, mean: Mean, threshold: float, confidence: float) -> str:
+    """Say that so few items were audited that the gate passes though none of them were within; "" where it would fail."""
+    if gate.metric != AUDIT or gate.rule != "min" or exact_interval(0, mean.n, confidence)[1] < threshold:
+        return ""
+    items = f"{mean.n} audited item{'' if mean.n == 1 else 's'}"
+    return f"{items} cannot tell: the gate would pass if none were within. Audit more"
 
 
 def _worsening(rule: str, difference: Mean) -> Mean:
@@ -114,14 +131,16 @@ def _worsening(rule: str, difference: Mean) -> Mean:
     return replace(difference, value=0.0 - difference.value, low=ends[0], high=ends[1])
 
 
-def _state(gate: Gate, mean: Mean, threshold: float | None) -> tuple[GateState, str]:
+def _state(gate: Gate, mean: Mean, threshold: float | None, scale: float) -> tuple[GateState, str]:
+    """Judge a mean; `scale` is the size of the numbers that it is the difference of, 0 where it is none."""
     why = f": {mean.reasons[0][0]}" if mean.reasons else ""
     if mean.value is None or threshold is None:
         return "incomplete", f"nothing was measured{why}"
     low, high = (mean.value, mean.value) if mean.is_of_set else (mean.low, mean.high)
     if low is None or high is None:
         return "incomplete", "one item was measured; an interval needs two"
-    if (high < threshold) if gate.rule == "min" else (low > threshold):
+    beyond = threshold - high if gate.rule == "min" else low - threshold
+    if beyond > ROUNDING * max(abs(threshold), abs(low), abs(high), scale):
         side = "below" if gate.rule == "min" else "above"
         what = "the number, which has no interval, lies" if mean.is_of_set else "the interval lies wholly"
         return "failed", f"{what} {side} the limit"

@@ -150,8 +150,11 @@ def read_cells(run: RunFolder) -> Cells:
 def is_reference_only(items: Sequence[ComparedItem], metric: str) -> bool:
     """Return True when a metric is the distance to these very items, so that it has no value on them."""
     rows = [row for item in items if (row := item.scores.get(metric.partition(".")[0])) is not None]
-    if rows:
-        return all(row.value is None and row.reason == IS_REFERENCE for row in rows)
+    if any(row.value is not None for row in rows):
+        return False
+    # One of them may have failed, which is its reason then.
+    if any(row.reason == IS_REFERENCE for row in rows):
+        return True
     return bool(items) and all(item.planned.is_reference for item in items) and compares(metric)
 
 

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 FOLDER = ".certificates"
 """Folder of certificates, among the runs that they are for."""
 
+ENDING = "-calibration"
+"""What the name of a calibration's job ends with."""
+
 FORMAT = 1
 MAX_BYTES = 32 * MIB
 """Room for the errors of 100,000 samples under every setting that was tried."""
@@ -226,6 +229,26 @@ def _checksum(content: Mapping[str, Any]) -> str:
 def path_of(runs: Path, key: str) -> Path:
     """Return where a certificate lies."""
     return runs / FOLDER / f"{key}.json"
+
+
+def has_ended(runs: Path, run: Path) -> bool:
+    """Return True for the run of a calibration that has its certificate: it has served its purpose.
+
+    Args:
+        runs: the folder of runs, with certificates.
+        run: a run in it, or the link to one.
+    """
+    real = run.resolve()
+    if not real.parent.name.endswith(ENDING):
+        return False
+    for path in (runs / FOLDER).glob("*.json"):
+        try:
+            named = read_json(read_bounded(path, MAX_BYTES))["run"]
+            if (runs / named).resolve() == real:
+                return True
+        except (OSError, ValueError, TypeError, KeyError, TooLargeError, RecursionError):
+            continue
+    return False
 
 
 def find(runs: Path, key: str) -> Certificate | None:

@@ -130,11 +130,26 @@ def kind_options(
     if kind not in registry.names():
         return None, [root.problem((name, "kind"), unknown(kind, registry.names(), name))]
     options = registry.get(kind)
+    if kind_value is None and (problems := _without_kind(root, registry, name, section, kind)):
+        return None, problems
     given, problems = checked(root, (name,), section, options)
     if given is None or problems:
         return None, problems
     instance = options(**given)
     return stated(kind, instance), []
+
+
+def _without_kind(root: Value, registry: RegistryLike, name: str, section: Value, default: str) -> list[JobProblem]:
+    """Name the options that a section's default kind does not have: whoever gives them has left out the kind."""
+    known, problems = {each.name for each in _fields(registry.get(default))}, []
+    for option in section.data:
+        if option in registry.names():
+            why = f"is no option but a kind. Write `{name}: {{kind: {option}}}`, its options beside it."
+            problems.append(root.problem((name, option), why, key=True))
+        elif option not in {*known, *OF_THE_JOB.get(name, ("kind",))}:
+            why = f"no `kind` says what it is an option of. Write it, too: one of {', '.join(registry.names())}."
+            problems.append(root.problem((name, option), why, key=True))
+    return problems
 
 
 def stated(kind: str, solver: Any) -> dict[str, Any]:

@@ -155,11 +155,14 @@ def duplicates(prompts: Sequence[Prompt]) -> list[JobProblem]:
 
 Wrong = Callable[[int, str], None]
 
+_JSON_LINE = re.compile(r'\s*\{\s*"prompt"\s*:')
+_IS_JSON = "a line of a .jsonl, which a .txt takes for the words of a prompt. Call the file .jsonl."
+
 
 def _read_txt(text: str, name: str, wrong: Wrong) -> Iterator[Prompt]:
     for number, line in _lines(text):
         if line.strip() and not line.lstrip().startswith("#"):
-            message = wrong_text(line)
+            message = wrong_text(line) or (_IS_JSON if _JSON_LINE.match(line) else "")
             if message:
                 wrong(number, message)
             else:
@@ -186,7 +189,8 @@ def _read_csv(text: str, name: str, wrong: Wrong) -> Iterator[Prompt]:
                 yield from _prompt(given, Origin(name, line, 1), wrong)
             line = reader.line_num + 1
     except csv.Error as error:
-        wrong(line, f"not CSV: {error}.")
+        unclosed = " A double quote is opened there that nothing closes." if "end of data" in str(error) else ""
+        wrong(line, f"not CSV: {error}.{unclosed}")
 
 
 def _columns_are_known(header: list[str], wrong: Wrong) -> bool:
@@ -212,7 +216,9 @@ def _read_jsonl(text: str, name: str, wrong: Wrong) -> Iterator[Prompt]:
             fields = json.loads(line, object_pairs_hook=_Object)
         except (ValueError, RecursionError) as error:
             why = error.msg if isinstance(error, json.JSONDecodeError) else "too large or too deep"
-            wrong(number, f"not JSON: {why}.")
+            wrong(
+                number, f'not JSON: {why}. Each line is one object, with nothing around it: {{"prompt": "a red kite"}}.'
+            )
             continue
         if isinstance(fields, _Object) and fields.repeated:
             wrong(number, f"the key {fields.repeated[0]!r} is given twice. Remove one of them.")

@@ -35,7 +35,7 @@ from genrun.runner.job.schema import (
     StepSpec,
     VaeSpec,
 )
-from genrun.runner.job.tree import Path, Value, bare, dotted, got, unknown_option
+from genrun.runner.job.tree import ELSEWHERE, Path, Value, bare, dotted, got, unknown_option
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -153,7 +153,9 @@ def _problem(detail: ErrorDetails, root: Value, path: Path) -> JobProblem:
         message = f"goes with a prompt: prompts: [{{prompt: ..., {path[-1]}: ...}}]."
         return root.problem(path, message, key=True)
     if kind == "extra_forbidden":
-        return root.problem(path, unknown_option(str(path[-1]), _known_keys(root, path[:-1])), key=True)
+        name, known = str(path[-1]), _known_keys(root, path[:-1])
+        of_section = "" if path[:-1] else _of_section(name, known)
+        return root.problem(path, of_section or unknown_option(name, known), key=True)
     if kind == "missing":
         return root.problem(path, _MISSING.get(dotted(path), "missing."))
     wanted = _WANTED_AT.get(dotted(path)) if kind in ("model_type", "tuple_type") else None
@@ -162,6 +164,19 @@ def _problem(detail: ErrorDetails, root: Value, path: Path) -> JobProblem:
         # In a matrix it would say as well how many seeds each cell has as which one.
         wanted = "a list in a matrix, such as [0]"
     return root.problem(path, f"wanted {wanted or _wanted(detail)}, got {got(found)}.")
+
+
+def _of_section(name: str, known: list[str]) -> str:
+    """Say in which section a key belongs that the job itself does not have; "" where it is in none."""
+    meant = ELSEWHERE.get(name, name)
+    if meant in known or meant == "kind":
+        return ""
+    sections = [at for at in SECTIONS if len(at) == 1 and at != ("prompts",) and meant in SECTIONS[at].model_fields]
+    return (
+        f"unknown option. Did you mean {' or '.join(repr(dotted((*at, meant))) for at in sections)}?"
+        if sections
+        else ""
+    )
 
 
 def _known_keys(root: Value, path: Path) -> list[str]:

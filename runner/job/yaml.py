@@ -131,7 +131,16 @@ def parse(text: str, place: Callable[[int, int], Origin]) -> Value:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         why = " ".join(filter(None, [error.context, error.problem]))
-        refuse(place(line, column), f"not YAML: {why}.{_of_variable(text, mark)}")
+        begun = error.context_mark
+        if (
+            begun is not None
+            and mark is not None
+            and begun.line < mark.line
+            and (error.context or "").startswith("while")
+        ):
+            # What is wrong is often where it began, such as a bracket that nothing closes.
+            why += f", begun at {place(begun.line + 1, begun.column + 1)}"
+        refuse(place(line, column), f"not YAML: {why}.{_of_variable(text, mark) or _remedy(why)}")
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
@@ -141,6 +150,17 @@ def parse(text: str, place: Callable[[int, int], Origin]) -> Value:
     value = Value(None, place(1, 1)) if node is None else reader.value(node)
     raise_all(reader.problems)
     return value
+
+
+def _remedy(why: str) -> str:
+    """Return what helps against what PyYAML says in words of its own; "" where its words say enough."""
+    if "'\\t'" in why:
+        return " YAML indents by spaces alone: write them instead of the tab."
+    if "expected <block end>" in why:
+        return " Keys of one mapping, and dashes of one list, begin in the same column."
+    if "could not find expected ':'" in why:
+        return " A key ends with `: `, and an item of a list begins with `- `."
+    return ""
 
 
 def _of_variable(text: str, mark: yaml.Mark | None) -> str:

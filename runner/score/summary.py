@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -78,13 +78,16 @@ def summarize(items: Sequence[WorkItem], records: Mapping[str, Record], scores: 
             (`set_id`) stands for a metric that its items have no values of.
     """
     values: dict[str, dict[str, float]] = {}
+    without: dict[str, set[str]] = {}
     for score in scores:
         if score.value is not None:
             values.setdefault(score.metric, {})[score.item_id] = score.value
+        else:
+            without.setdefault(score.metric, set()).add(score.item_id)
     grouped: dict[tuple[tuple[str, str], ...], list[WorkItem]] = {}
     for item in items:
         grouped.setdefault(tuple(axes_of(item).items()), []).append(item)
-    return [_group(dict(axes), members, records, values) for axes, members in grouped.items()]
+    return [_group(dict(axes), members, records, values, without) for axes, members in grouped.items()]
 
 
 def calls_in_a_row(group: Group) -> str:
@@ -140,6 +143,7 @@ def _group(
     members: Sequence[WorkItem],
     records: Mapping[str, Record],
     values: Mapping[str, Mapping[str, float]],
+    without: Mapping[str, Set[str]],
 ) -> Group:
     found = [records[item.id] for item in members if item.id in records]
     done = [record for record in found if record.status == "done"]
@@ -153,7 +157,7 @@ def _group(
         rounds=estimate([float(stat.rounds) for stat in stats], within=COUNTS),
         nfe=estimate([float(stat.nfe) for stat in stats], within=COUNTS),
         speedup=estimate([stat.speedup for stat in stats], within=COUNTS),
-        metrics=_metrics([record.item_id for record in done], set_id(axes), values),
+        metrics=_metrics([record.item_id for record in done], set_id(axes), values, without),
         item_ids=tuple(item.id for item in members),
         blocks=estimate([stat.blocks for stat in stats if stat.blocks], within=COUNTS),
         is_reference=members[0].is_reference,
@@ -162,7 +166,12 @@ def _group(
     )
 
 
-def _metrics(item_ids: Sequence[str], group_id: str, values: Mapping[str, Mapping[str, float]]) -> dict[str, Estimate]:
+def _metrics(
+    item_ids: Sequence[str],
+    group_id: str,
+    values: Mapping[str, Mapping[str, float]],
+    without: Mapping[str, Set[str]],
+) -> dict[str, Estimate]:
     found: dict[str, Estimate] = {}
     for name, by_item in values.items():
         measured = [by_item[item_id] for item_id in item_ids if item_id in by_item]
@@ -170,7 +179,10 @@ def _metrics(item_ids: Sequence[str], group_id: str, values: Mapping[str, Mappin
         if result is None and group_id in by_item:
             # A number of the whole group, such as a Fréchet distance: there is one, so it has no interval.
             value = by_item[group_id]
-            result = Estimate(len(item_ids), value, value, None, None, value, value)
+            left_out = {*without.get(name, ()), *without.get(name.partition(".")[0], ())}
+            result = Estimate(
+                sum(item_id not in left_out for item_id in item_ids), value, value, None, None, value, value
+            )
         if result is not None:
             found[name] = result
     return found

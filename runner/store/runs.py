@@ -13,7 +13,7 @@ from pathlib import Path
 from genrun.adapters.files import unusable
 from genrun.registry import did_you_mean
 from genrun.runner.errors import StoreError, UnreadableError, UsageError
-from genrun.runner.store.files import read_error, sync, temporary_name, write_error
+from genrun.runner.store.files import read_error, remove_left_behind, sync, temporary_name, write_error
 from genrun.runner.store.folder import RunFolder, is_run
 
 SHOWN = 80
@@ -165,6 +165,8 @@ def _point(link: Path, folder: RunFolder) -> None:
         if link.is_dir() and not link.is_symlink():
             # A copy of the runs may have made a folder of it. It is kept, under a name of its own.
             link.rename(link.with_name(f"{link.name}-{secrets.token_hex(2)}"))
+        # Of a command that was killed as it pointed it elsewhere.
+        remove_left_behind(link.parent, f".{link.name}.")
         temporary.symlink_to(folder.path.name, target_is_directory=True)
         temporary.replace(link)
         sync(link.parent)
@@ -182,10 +184,14 @@ def _latest(job_folder: Path) -> Path | None:
 
 
 def _last_submitted(base: Path) -> Path:
+    from genrun.runner.job import certificates
+
     found = [(_moved_at(folder), latest) for folder in _folders(base) if (latest := _latest(folder)) is not None]
     if not found:
         raise UsageError(f"{base}: no runs there.", remedy="Start one: genrun submit JOB.yaml; or name --runs FOLDER.")
-    return max(found)[1]
+    newest = sorted(found, reverse=True)
+    # Whoever has calibrated a job means the job's run; the calibration's where there is no other.
+    return next((path for _, path in newest if not certificates.has_ended(base, path)), newest[0][1])
 
 
 def _moved_at(job_folder: Path) -> int:

@@ -3,10 +3,10 @@
     python -m tests.bench.kills --kills 1000            # about an hour on two cores; --json FILE keeps every trial
     python -m tests.bench.kills --kills 40 --ways inline,score
 
-A trial starts a command (`submit` inline, under torchrun or on a real Slurm, `score`, `report`, `export`, `nightly`), kills
-one of its processes before a file operation in the folder of runs, or in the middle of a write, drawn by seed from all that
-the command makes (`tests/fakes/killer` lists them). Then the same command runs again, unharmed, and everything that is there
-is held against what the command makes where nothing is killed:
+A trial starts a command (`submit` inline, under torchrun or on a real Slurm, `score`, `report`, `compare`, `pin`, `export`,
+`nightly`), kills one of its processes before a file operation in the folder of runs, or in the middle of a write, drawn by
+seed from all that the command makes (`tests/fakes/killer` lists them). Then the same command runs again, unharmed, and
+everything that is there is held against what the command makes where nothing is killed:
 
     lost         an item that is not done, or a file (result, scores, page, export) that is missing or not what it should be
     doubled      a second run, a second array in Slurm's queue, or an item that was done and is made again
@@ -101,6 +101,10 @@ WAYS = (
     Way("submit, Slurm", (*SUBMIT, "--wait"), 8, SLURM, ("command", "worker")),
     Way("score", SCORE, 12, prepare=(SUBMIT,)),
     Way("report", ("report", "kill"), 10, prepare=(SUBMIT, SCORE)),
+    Way(
+        "compare", ("compare", "kill", "--drift", "same_bytes", "--junit", "runs/junit.xml"), 4, prepare=(SUBMIT, SCORE)
+    ),
+    Way("pin", ("pin", "kill"), 2, prepare=(SUBMIT,)),
     Way("export", ("export", "kill", "--to", "runs-exported", "--csv"), 4, prepare=(SUBMIT, SCORE)),
     Way("nightly", ("nightly", "job.yaml"), 14, roles=("command", "worker")),
 )

@@ -812,6 +812,49 @@ def test_who_keeps_the_newest_runs_loses_none_to_a_damaged_one_nor_that_one(genr
     assert [run.path.is_dir() for run in made] == [False, False, True, True]
 
 
+def test_who_keeps_one_run_of_a_job_begun_anew_keeps_its_last_results(genrun: Genrun, tmp_path: Path) -> None:
+    base = tmp_path / "runs" / "demo"
+    made = [
+        make_run(base / STAMP.format(number, f"a{number}b{number}"), image=True, latents=False, pending=pending)
+        for number, pending in enumerate([(), (), (2, 3), (0, 1)])
+    ]
+    point_latest(made[-1])
+    kept = genrun("gc", "--keep", "2")
+    assert kept.stdout.splitlines() == [str(made[0].path)]
+    assert f"{made[1].path}: kept: is the newest that is done." in kept.stderr
+    assert genrun("gc", "--keep", "1").stdout.splitlines() == [str(made[2].path)]
+    assert genrun("gc", "--keep", "0").stdout.splitlines() == [str(made[1].path)]
+
+
+@pytest.mark.parametrize("command", [("gc", "--keep", "5"), ("rm", "a0b0")])
+def test_who_repeats_a_removal_that_was_killed_ends_it(
+    genrun: Genrun, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    made = runs_of(tmp_path / "runs", "demo", count=3)
+    gone, job_folder = made[2].path, made[2].path.parent
+    gone.rename(gone.with_name(f".{gone.name}.removing"))
+    (tmp_path / "runs" / "other").mkdir()
+    genrun(*command)
+    assert not list(job_folder.glob("*removing*"))
+    assert (job_folder / "latest").resolve() == made[1].path
+    assert [path.is_dir() for path in (made[0].path, made[1].path)] == [command[0] == "gc", True]
+    assert list((tmp_path / "runs" / "other").iterdir()) == []
+
+
+def test_who_has_calibrated_a_job_reads_of_the_jobs_own_run(genrun: Genrun, tmp_path: Path) -> None:
+    (own,) = runs_of(tmp_path / "runs", "demo", count=1)
+    (calibration,) = runs_of(tmp_path / "runs", "demo-calibration", count=1)
+    assert genrun("status").stderr.startswith(f"{calibration.path}\n")
+    certificate = tmp_path / "runs" / ".certificates" / "3f9c.json"
+    certificate.parent.mkdir()
+    certificate.write_text(json.dumps({"run": f"demo-calibration/{calibration.path.name}"}))
+    (certificate.parent / "damaged.json").write_text("[")
+    assert genrun("status").stderr.startswith(f"{own.path}\n")
+    assert genrun("status", "demo-calibration").stderr.startswith(f"{calibration.path}\n")
+    genrun("rm", f"demo/{own.path.name}")
+    assert genrun("status").stderr.startswith(f"{calibration.path}\n")
+
+
 def test_who_removes_a_nights_run_keeps_what_it_measured(genrun: Genrun, tmp_path: Path) -> None:
     first, _ = runs_of(tmp_path / "runs", "demo", count=2)
     write_night(first.night_path, replace(night(1, 35.0), run=first.path.name))

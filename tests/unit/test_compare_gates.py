@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import fromstring
@@ -9,9 +10,12 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from genrun.runner.compare import Comparison, GateResult, compare_cells, compare_runs, gates_of
+from genrun.runner.compare.compare import Options
 from genrun.runner.compare.formats import escape, junit, markdown
-from genrun.runner.compare.results import exit_code
+from genrun.runner.compare.gates import judge
+from genrun.runner.compare.results import Difference, Mean, exit_code
 from genrun.runner.job.plan import WorkItem
+from genrun.runner.statistics import exact_interval
 from tests.fakes.scores import Value, scored_run
 from tests.unit.test_compare import as_reference
 
@@ -54,6 +58,31 @@ def test_a_gate_fails_when_its_interval_is_beyond_the_limit(
 ) -> None:
     (gate,) = judged(tmp_path, {"psnr": rules}, new=steady(level))
     assert (gate.state, gate.n) == (state, 12)
+
+
+@pytest.mark.parametrize(
+    ("rules", "old", "new"),
+    [
+        # In binary, 29 % of 100 is less than 129 - 100, and 1.1 - 1 more than 0.1.
+        ({"max_rise": "29%"}, 100.0, 129.0),
+        ({"max_rise": 0.1}, 1.0, 1.1),
+        ({"max_drop": 0.2}, 0.3, 0.1),
+        ({"max_drop": "7%"}, 100.0, 93.0),
+        ({"min": 0.1}, 1.0, 0.1),
+        ({"max": "110%"}, 1.0, 1.1),
+        ({"max": 0, "min": 0}, 1.0, 0.0),
+    ],
+)
+def test_at_its_limit_a_gate_passes_whatever_binary_fractions_make_of_it(
+    tmp_path: Path, rules: dict[str, Any], old: float, new: float
+) -> None:
+    def alike(level: float) -> Value:
+        return lambda item, number: level
+
+    assert {gate.state for gate in judged(tmp_path, {"psnr": rules}, old=alike(old), new=alike(new))} == {"passed"}
+    beyond = new * (1 + 1e-6) if {"max", "max_rise"} & rules.keys() else new * (1 - 1e-6)
+    found = judged(tmp_path / "beyond", {"psnr": rules}, old=alike(old), new=alike(beyond or 1e-12))
+    assert "failed" in {gate.state for gate in found}
 
 
 def test_a_mean_beyond_the_limit_whose_interval_reaches_it_passes(tmp_path: Path) -> None:
@@ -111,6 +140,25 @@ def test_a_gate_on_the_distance_to_the_sequential_items_is_not_held_against_them
     assert labels == [("ropa", "max", "passed"), ("ropa", "max_rise", "passed")]
 
 
+def test_a_sequential_item_that_failed_makes_no_gate_on_the_distance_to_it(tmp_path: Path) -> None:
+    gates = {"latent_rmse": {"max": 2, "max_rise": 1, "max_missing": 1}}
+    run = scored_run(tmp_path / "a", {"latent_rmse": steady(1.0)}, gates=gates)
+    as_reference(run, "latent_rmse")
+    failed, other = run.items()[:2]
+    path = run.scores_path("latent_rmse")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    reasons = {failed.id: "generation failed", other.id: "the sequential item: generation failed"}
+    for row in rows:
+        if row["item_id"] in reasons:
+            row.update(value=None, reason=reasons[row["item_id"]])
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = compare_cells(run)
+    assert [(cell.label, gate.rule, gate.state) for cell, gate in found.gates] == [("ropa", "max", "passed")]
+    assert [each.difference for each in found.cells[0].differences if each.metric == "latent_rmse"] == [None]
+    labels = [(cell.label, gate.rule, gate.state) for cell, gate in compare_runs(run, run).gates]
+    assert labels == [("ropa", "max", "passed"), ("ropa", "max_rise", "passed")]
+
+
 def test_costs_have_gates(tmp_path: Path) -> None:
     gates = {"rounds": {"max": 3}, "speedup": {"min": 2.5}}
     found = compare_cells(scored_run(tmp_path / "a", {"psnr": steady(1.0)}, gates=gates))
@@ -133,6 +181,20 @@ def test_states_are_exit_codes_and_a_failure_outweighs_what_is_missing(tmp_path:
     both = {"psnr": {"max": 0.5}, "ssim": {"min": 1}}
     run = scored_run(tmp_path / "a", {"psnr": steady(1.0)}, gates=both, solvers=["ropa"])
     assert compare_runs(run, run).state == "failed"
+
+
+@pytest.mark.parametrize(("n", "state"), [(0, "incomplete"), (1, "incomplete"), (2, "passed")])
+def test_so_few_audited_items_that_none_need_be_within_leave_the_gate_open(n: int, state: str) -> None:
+    low, high = exact_interval(n, n) if n else (None, None)
+    found = Difference("audit", True, "share", Mean(n, 1.0 if n else None, low, high))
+    (gate,) = gates_of({"gates": {"audit": {"min": "95%"}}})
+    assert (judge(gate, found).state, judge(gate, found, confidence=0.8).state) == (state, "passed" if n else state)
+
+
+def test_a_gate_on_an_audit_that_no_item_of_the_run_had_stays_open(tmp_path: Path) -> None:
+    run = scored_run(tmp_path / "a", {"psnr": LEVEL}, solvers=["ropa"])
+    found = compare_runs(None, run, Options(gates=gates_of({"gates": {"audit": {"min": "95%"}}})))
+    assert [(gate.metric, gate.state) for _, gate in found.gates] == [("audit", "incomplete")]
 
 
 def test_gates_are_read_from_a_stored_job() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import platform
 import sys
 import warnings
 from collections.abc import Iterator
@@ -145,7 +146,40 @@ def test_batches_do_not_change_it(networks: Path, tmp_path: Path) -> None:
 def test_few_samples_are_said_to_be_few(networks: Path, tmp_path: Path) -> None:
     real = pictures(tmp_path / "real", 4, seed=0)
     part = only(Fid(options(networks, tmp_path / "real")).measure_set(real, ("fid",), tmp_path / "w"))
-    assert part.reason == "of 4 samples with 6 features: compare it with such of as many samples only"
+    assert part.reason == "of 4 samples and 4 real ones with 6 features: compare it with such of as many samples only"
+
+
+def test_few_real_pictures_are_said_to_be_few(networks: Path, tmp_path: Path) -> None:
+    pictures(tmp_path / "real", 2, seed=0)
+    made = pictures(tmp_path / "made", 8, seed=1)
+    part = only(Fid(options(networks, tmp_path / "real")).measure_set(made, ("fid",), tmp_path / "w"))
+    assert part.reason == "of 2 real ones with 6 features: compare it with such of as many samples only"
+
+
+def test_kept_statistics_that_are_damaged_are_fitted_anew(networks: Path, tmp_path: Path) -> None:
+    pictures(tmp_path / "real", 12, seed=0)
+    made = pictures(tmp_path / "made", 12, seed=1)
+    first = value(Fid(options(networks, tmp_path / "real")), made, tmp_path / "w")
+    (kept,) = (tmp_path / "w").iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:50])
+    # Of a process that was killed while it wrote.
+    (tmp_path / "w" / f".{kept.stem}.{platform.node()}-999999999").touch()
+    assert value(Fid(options(networks, tmp_path / "real")), made, tmp_path / "w") == first
+    assert [path.name for path in (tmp_path / "w").iterdir()] == [kept.name] and kept.read_bytes() == whole
+
+
+def test_a_folder_that_cannot_be_written_costs_no_score(networks: Path, tmp_path: Path) -> None:
+    pictures(tmp_path / "real", 12, seed=0)
+    (tmp_path / "w").touch()
+    assert value(Fid(options(networks, tmp_path / "real")), pictures(tmp_path / "made", 12, seed=1), tmp_path / "w") > 0
+
+
+def test_real_pictures_of_more_than_eight_bits_are_refused_by_name(networks: Path, tmp_path: Path) -> None:
+    pictures(tmp_path / "real", 4, seed=0)
+    Image.fromarray(np.full((16, 16), 30_000, np.uint16)).save(tmp_path / "real" / "deep.png")
+    with pytest.raises(UnscoredError, match=r"deep\.png cannot be read: .*more than 8 bits"):
+        value(Fid(options(networks, tmp_path / "real")), pictures(tmp_path / "made", 4, seed=1), tmp_path / "w")
 
 
 def test_a_picture_that_cannot_be_read_is_named_and_the_rest_measured(networks: Path, tmp_path: Path) -> None:
@@ -210,7 +244,7 @@ def test_fid_takes_inception_by_default_with_weights_from_a_file(weights: Path, 
     assert features.shape == (2, 2048) and features.dtype == torch.float64
     part = only(metric.measure_set(real, ("fid",), tmp_path / "w"))
     assert part.value == pytest.approx(0, abs=1e-6)
-    assert part.reason is not None and "of 3 samples with 2048 features" in part.reason
+    assert part.reason is not None and "of 3 samples and 3 real ones with 2048 features" in part.reason
     assert str(metric.settings["network"]).startswith("inception-v3-2015-12-05:")
     assert not [name for name in sys.modules if name.startswith("torch_fidelity")]
 
@@ -264,6 +298,26 @@ def test_real_pictures_may_be_jpegs(networks: Path, tmp_path: Path) -> None:
         Image.fromarray(pixels).save(tmp_path / "real" / f"{index}.JPG", format="JPEG")
     made = pictures(tmp_path / "made", 3, seed=1)
     assert value(Fid(options(networks, tmp_path / "real")), made, tmp_path / "w") > 0
+
+
+def test_every_real_picture_and_clip_of_a_folder_counts(networks: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    for index, (suffix, mode) in enumerate((("bmp", "RGB"), ("tif", "L"), ("ppm", "RGB"), ("pgm", "L"), ("png", "LA"))):
+        Image.new(mode, (16, 16), 50 * index).save(tmp_path / "real" / f"{index}.{suffix}")
+    clip = tmp_path / "clip.mp4"
+    write_video(clip, np.zeros((4, 16, 16, 3), np.uint8), fps=8)
+    for suffix in ("avi", "mkv"):
+        (tmp_path / "real" / f"clip.{suffix}").write_bytes(clip.read_bytes())
+    value(Fid(options(networks, tmp_path / "real")), pictures(tmp_path / "made", 8, seed=1), tmp_path / "w")
+    (kept,) = (tmp_path / "w").iterdir()
+    assert np.load(kept)["n"] == 5 + 2 * 4
+
+
+def test_a_real_clip_that_is_too_short_is_named(networks: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    write_video(tmp_path / "real" / "short.mp4", np.zeros((4, 16, 16, 3), np.uint8), fps=8)
+    with pytest.raises(UnscoredError, match=r"short\.mp4: 4 frames, fewer than the 8"):
+        value(Fvd(options(networks, tmp_path / "real", frames=8)), [], tmp_path / "w")
 
 
 def test_fvd_looks_at_whole_clips_and_refuses_short_ones_by_name(networks: Path, tmp_path: Path) -> None:

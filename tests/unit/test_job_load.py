@@ -48,6 +48,16 @@ def checkpoint(folder: str, *files: str) -> None:
             "3:9: solver.kind: there is no solver 'wndow'. Did you mean 'window'? There are: sequential, window.",
         ),
         ("solver: [window]", "3:9: solver: wanted a name or a mapping, got a list."),
+        (
+            "solver: {workers: 4}",
+            "3:10: solver.workers: no `kind` says what it is an option of. Write it, too: one of sequential, window.",
+        ),
+        (
+            "solver: {window: {workers: 4}}",
+            "3:10: solver.window: is no option but a kind. Write `solver: {kind: window}`, its options beside it.",
+        ),
+        ("steps: 20", "3:1: steps: unknown option. Did you mean 'sampling.steps'?"),
+        ("num_inference_steps: 20", "3:1: num_inference_steps: unknown option. Did you mean 'sampling.steps'?"),
         ("sede: [1]", "3:1: sede: unknown option. Did you mean 'seeds'?"),
         ("seeds: [0, x]", "3:12: seeds[1]: wanted a whole number, got 'x'."),
         ("seeds: [1.5]", "3:9: seeds[0]: wanted a whole number, got 1.5."),
@@ -73,6 +83,10 @@ def checkpoint(folder: str, *files: str) -> None:
         ("sampling: {height: 9}", "3:20: sampling.height: tiny-video needs a multiple of 8."),
         ("sampling: {guidance_scale: high}", "3:28: sampling.guidance_scale: wanted a number, got 'high'."),
         ("sampling: {scheduler: {shift: 3}}", "3:23: sampling.scheduler.kind: missing."),
+        (
+            "sampling: {scheduler: DDIMM}",
+            "3:23: sampling.scheduler.kind: diffusers has no scheduler 'DDIMM'. Did you mean 'DDIMScheduler'?",
+        ),
         (
             "sampling: {scheduler: DDIMSchedular}",
             "3:23: sampling.scheduler.kind: diffusers has no scheduler 'DDIMSchedular'. Did you mean 'DDIMScheduler'?",

@@ -102,6 +102,26 @@ def test_more_values_than_a_job_has_are_refused_before_all_of_them_are_read() ->
             "a `${NAME}` is cut at its brace: give the key a line of its own, as in `steps: ${NAME}`.",
         ),
         (
+            "a: [1,\nb: 2",
+            "job.yaml:2:5: not YAML: while parsing a flow sequence expected ',' or ']', but got '<stream end>', begun at "
+            "job.yaml:1:4.",
+        ),
+        (
+            "a:\n\tb: 1",
+            "job.yaml:2:1: not YAML: while scanning for the next token found character '\\t' that cannot start any token. "
+            "YAML indents by spaces alone: write them instead of the tab.",
+        ),
+        (
+            "a:\n  - 1\n - 2",
+            "job.yaml:3:2: not YAML: while parsing a block mapping expected <block end>, but found '<block sequence start>'"
+            ", begun at job.yaml:1:1. Keys of one mapping, and dashes of one list, begin in the same column.",
+        ),
+        (
+            "a:\n  - 1\n  -2\n  - 3",
+            "job.yaml:4:3: not YAML: while scanning a simple key could not find expected ':', begun at job.yaml:3:3. A key "
+            "ends with `: `, and an item of a list begins with `- `.",
+        ),
+        (
             "a: *b",
             "job.yaml:1:4: not YAML: found undefined alias 'b'.",
         ),

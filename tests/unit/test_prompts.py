@@ -36,6 +36,9 @@ THERE_ARE = (
     "strength, steps, guidance_scale, height, width, num_frames."
 )
 
+ONE_EACH = ' Each line is one object, with nothing around it: {"prompt": "a red kite"}.'
+OPEN_QUOTE = " A double quote is opened there that nothing closes."
+
 
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,13 +152,18 @@ def test_an_empty_negative_prompt_is_one_where_a_file_can_say_so() -> None:
                 "p.csv:6:1: more cells than the 2 columns. Put text with commas in double quotes.",
             ],
         ),
-        ("p.csv", 'prompt\n"a', ["p.csv:2:1: not CSV: unexpected end of data."]),
+        ("p.csv", 'prompt\n"a', [f"p.csv:2:1: not CSV: unexpected end of data.{OPEN_QUOTE}"]),
+        (
+            "p.txt",
+            'a\n{"prompt": "b"}',
+            ["p.txt:2:1: a line of a .jsonl, which a .txt takes for the words of a prompt. Call the file .jsonl."],
+        ),
         (
             "p.jsonl",
             '{"prompt": "a"\n["a"]\n{"promt": "a"}\n{"prompt": 3}\n{"prompt": "a", "sed": 1}\n{"prompt": "\\ud800"}\n'
             '{"prompt": "a", "mask_image": "m.png"}\n',
             [
-                "p.jsonl:1:1: not JSON: Expecting ',' delimiter.",
+                f"p.jsonl:1:1: not JSON: Expecting ',' delimiter.{ONE_EACH}",
                 'p.jsonl:2:1: wanted an object with a key `prompt`, such as {"prompt": "a red kite"}.',
                 'p.jsonl:3:1: wanted an object with a key `prompt`, such as {"prompt": "a red kite"}.',
                 "p.jsonl:4:1: the prompt is empty, or not text.",
@@ -191,8 +199,8 @@ def test_an_empty_negative_prompt_is_one_where_a_file_can_say_so() -> None:
             ["p.jsonl:1:1: the key 'prompt' is given twice. Remove one of them."],
         ),
         ("p.jsonl", '{"prompt": "a\\u0000"}\n', ["p.jsonl:1:1: has a NUL, which is no character of a text."]),
-        pytest.param("p.jsonl", "[" * 100_000, ["p.jsonl:1:1: not JSON: too large or too deep."], id="deep"),
-        pytest.param("p.jsonl", "9" * 5_000, ["p.jsonl:1:1: not JSON: too large or too deep."], id="large"),
+        pytest.param("p.jsonl", "[" * 100_000, [f"p.jsonl:1:1: not JSON: too large or too deep.{ONE_EACH}"], id="deep"),
+        pytest.param("p.jsonl", "9" * 5_000, [f"p.jsonl:1:1: not JSON: too large or too deep.{ONE_EACH}"], id="large"),
     ],
 )
 def test_a_bad_line_is_named(name: str, data: str | bytes, messages: list[str]) -> None:

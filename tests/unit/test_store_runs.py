@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from genrun.runner.errors import DamagedFileError, MixError, UsageError
+from genrun.runner.store.files import temporary_name
 from genrun.runner.store.folder import RunFolder
 from genrun.runner.store.planfile import read_job
-from genrun.runner.store.runs import names, new_path, point_latest, resolve
+from genrun.runner.store.runs import names, new_path, pin, point_latest, resolve
 from genrun.runner.submit.resume import SubmittedJob, changed_fields, check_same, find_run, open_run
 from genrun.runner.submit.reuse import EarlierItem
 from tests.fakes.damage import denied
@@ -177,3 +178,13 @@ def test_results_are_taken_over_only_where_they_may_be_read_and_are_what_was_wri
     assert not found.is_whole()
     os.mkfifo(media)
     assert not found.is_whole()
+
+
+def test_what_a_killed_command_left_of_a_link_goes_with_the_next(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "a" / "2026-01-01T00-00-00-aaaa")
+    ours = temporary_name(tmp_path / "a" / "pinned").name.split("-")
+    # Of a process of this machine that is no more.
+    ours[2] = "00000000"
+    (tmp_path / "a" / "-".join(ours)).symlink_to("gone")
+    pin(folder)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [folder.path.name, "pinned"]

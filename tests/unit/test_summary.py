@@ -87,3 +87,14 @@ def test_two_items_that_differ_have_no_interval_below_no_calls_and_none_of_more_
         assert found.high > found.maximum
     share = group.metrics["checker.shape"]
     assert (share.low, share.high) == (0, 1)
+
+
+def test_a_number_of_a_set_is_of_the_items_that_are_in_it() -> None:
+    items = [work_item(prompt, 0, ROPA) for prompt in ("a", "b", "c")]
+    records = {item.id: done(item.id, 5) for item in items}
+    rows = [
+        Score("set:ropa K=8", "fvd", 40.0, False),
+        Score(items[1].id, "fvd", None, False, "4 frames, fewer than the 8 that fvd looks at"),
+    ]
+    (group,) = summarize(items, records, rows)
+    assert (group.metrics["fvd"].n, group.metrics["fvd"].mean) == (2, 40.0)

@@ -102,7 +102,8 @@ def scheduler_problems(
     name, options = given["kind"], {key: value for key, value in given.items() if key != "kind"}
     known = read_class(name)
     if known is None:
-        message = f"diffusers has no scheduler {name!r}.{did_you_mean(name, scheduler_names())}"
+        meant = did_you_mean(name, scheduler_names()) or did_you_mean(f"{name}Scheduler", scheduler_names())
+        message = f"diffusers has no scheduler {name!r}.{meant}"
         yield root.problem((*SECTION, "kind"), message)
         return
     problems = list(_options(root, name, known, options))

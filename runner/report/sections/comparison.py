@@ -42,8 +42,9 @@ class DifferenceRow:
         difference: mean of the differences with its interval.
         effect: Cohen's d.
         verdict: "better", "worse" or "".
-        wins, ties, losses: prompts; all 0 for a metric of the whole set.
+        wins, ties, losses: prompts; all 0 for a metric of the whole set, and where no pair was measured.
         bar: the interval beside 0, or None.
+        is_of_set: True for one number of all items.
     """
 
     title: str
@@ -57,6 +58,7 @@ class DifferenceRow:
     ties: int
     losses: int
     bar: Bar | None
+    is_of_set: bool
 
     @property
     def prompts(self) -> int:
@@ -238,6 +240,7 @@ def _row(cell: CellComparison, found: Difference) -> DifferenceRow:
         ties=found.ties,
         losses=found.losses,
         bar=bar,
+        is_of_set=mean is not None and mean.is_of_set,
     )
 
 

@@ -24,11 +24,14 @@ class Lora:
         path: a file, an absolute folder, or a hub id.
         weight: its scale, 1 as it was trained.
         weight_name: of the file in the folder or hub id; None for its usual or only one.
+        partial: whether diffusers may leave some of its tensors out. It is no part of what identifies an item: with the
+            same content, it changes no picture, but only whether there is one.
     """
 
     path: str
     weight: float = 1.0
     weight_name: str | None = None
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Additions:
         ip_adapter = model.get("ip_adapter")
         return cls(
             loras=tuple(
-                Lora(each["path"], each.get("weight", 1.0), each.get("weight_name"))
+                Lora(each["path"], each.get("weight", 1.0), each.get("weight_name"), each.get("partial", False))
                 for each in model.get(SWAPPED) or ()
             ),
             controlnet=tuple(model.get("controlnet") or ()),

@@ -242,26 +242,48 @@ def _downloaded(lora: Lora) -> Path:
 def _load(pipe: Any, name: str, lora: Lora) -> None:
     if not hasattr(pipe, "load_lora_weights"):
         raise LoadError(f"{lora.path}: {type(pipe).__name__} takes no LoRAs", "Leave it out of the job.")
+    from safetensors.torch import load_file
+
+    from genrun.adapters.pipeline.lora_trace import check_taken, left_out, refuse
+
     file = local_file(lora)
-    found = pipe.lora_state_dict(str(file.parent), weight_name=file.name, use_safetensors=True)
-    # With it come scales and metadata, of which load_lora_weights reads its own.
-    state: Mapping[str, Any] = found[0] if isinstance(found, tuple) else found
-    _check_finite(state)
-    check_fit({key: tuple(value.shape) for key, value in state.items()}, _models(pipe), lora.path)
+    states: list[Mapping[str, Any]] = []
+    convert = pipe.lora_state_dict
+
+    def converted(source: Any, **ways: Any) -> Any:
+        found = convert(source, **ways)
+        # With it may come scales and metadata.
+        state: Mapping[str, Any] = found[0] if isinstance(found, tuple) else found
+        _check_finite(state)
+        check_fit({key: tuple(value.shape) for key, value in state.items()}, _models(pipe), lora.path)
+        if not lora.partial:
+            tensors = load_file(file)
+            lost = left_out(tensors, lambda traced: convert(traced, **ways))
+            if lost:
+                refuse(len(lost), lost[0], len(tensors))
+        states.append(dict(state))
+        return found
+
     # It warns of every component that a LoRA has nothing for; what does not fit is told above.
     log = logging.getLogger("diffusers.loaders")
     level = log.level
     log.setLevel(logging.ERROR)
+    # Checked between its conversion and the model: each class of pipelines converts with arguments of its own.
+    pipe.lora_state_dict = converted
     try:
         with warnings.catch_warnings():
             # Of peft, from the second LoRA on; there is to be more than one.
             warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute", category=UserWarning)
             pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name, use_safetensors=True)
     finally:
+        del pipe.lora_state_dict
         log.setLevel(level)
     if not any(name in (getattr(part, "peft_config", None) or {}) for part in pipe.components.values()):
         message = f"{lora.path} changes nothing of {type(pipe).__name__}"
         raise CheckpointError(message, "It is of another model: name a LoRA that was trained on this one")
+    if not lora.partial:
+        for state in states:
+            check_taken(state, pipe.components, name)
 
 
 def _check_finite(state: Mapping[str, Any]) -> None:

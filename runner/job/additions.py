@@ -268,6 +268,8 @@ class _Search:
             entry = {"path": path, "weight": spec.weight, "name": name}
             if found.is_hub_id and spec.weight_name:
                 entry["weight_name"] = spec.weight_name
+            if spec.partial:
+                entry["partial"] = True
             self.model.setdefault("loras", []).append(entry)
 
     def _models(self) -> dict[str, Mapping[str, Shape]]:

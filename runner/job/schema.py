@@ -109,6 +109,7 @@ class LoraSpec(_Section):
     weight_name: WeightName | None = Field(
         default=None, description="The file in the folder or hub id; its usual or only one by default."
     )
+    partial: bool = Field(default=False, description="Take it even where diffusers leaves some of its tensors out.")
 
 
 class IpAdapterSpec(_Section):

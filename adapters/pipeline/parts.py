@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from genrun.adapters.checkpoint.index import CheckpointError, components_of, read_mapping
 from genrun.adapters.checkpoint.integrity import check_component, check_tokenizer
-from genrun.adapters.checkpoint.lora import Shape, check_fit, file_of, is_of_encoders, tensors_of
+from genrun.adapters.checkpoint.lora import Shape, check_fit, file_of, is_of_encoders, on_component, tensors_of
 from genrun.adapters.checkpoint.parts import GGUF, TOKENIZER, check_part
 from genrun.adapters.checkpoint.pipeline_classes import can_lack, required_components
 from genrun.adapters.checkpoint.strict import LoadError, explained
@@ -247,18 +247,22 @@ def _load(pipe: Any, name: str, lora: Lora) -> None:
     from genrun.adapters.pipeline.lora_trace import check_taken, left_out, refuse
 
     file = local_file(lora)
+    ways: dict[str, Any] = {"use_safetensors": True}
+    if lora.component is not None:
+        ways[f"load_into_{lora.component}"] = True
     states: list[Mapping[str, Any]] = []
     convert = pipe.lora_state_dict
 
-    def converted(source: Any, **ways: Any) -> Any:
-        found = convert(source, **ways)
+    def converted(source: Any, **more: Any) -> Any:
+        found = convert(source, **more)
         # With it may come scales and metadata.
         state: Mapping[str, Any] = found[0] if isinstance(found, tuple) else found
         _check_finite(state)
-        check_fit({key: tuple(value.shape) for key, value in state.items()}, _models(pipe), lora.path)
+        models = on_component(_models(pipe), lora.component)
+        check_fit({key: tuple(value.shape) for key, value in state.items()}, models, lora.path)
         if not lora.partial:
             tensors = load_file(file)
-            lost = left_out(tensors, lambda traced: convert(traced, **ways))
+            lost = left_out(tensors, lambda traced: convert(traced, **more))
             if lost:
                 refuse(len(lost), lost[0], len(tensors))
         states.append(dict(state))
@@ -274,11 +278,15 @@ def _load(pipe: Any, name: str, lora: Lora) -> None:
         with warnings.catch_warnings():
             # Of peft, from the second LoRA on; there is to be more than one.
             warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute", category=UserWarning)
-            pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name, use_safetensors=True)
+            pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name, **ways)
     finally:
         del pipe.lora_state_dict
         log.setLevel(level)
-    if not any(name in (getattr(part, "peft_config", None) or {}) for part in pipe.components.values()):
+    there = {key for key, part in pipe.components.items() if name in (getattr(part, "peft_config", None) or {})}
+    if lora.component is not None and lora.component not in there:
+        message = f"{type(pipe).__name__} puts no LoRAs on {lora.component}"
+        raise CheckpointError(message, "Leave `component` out of the LoRA")
+    if not there:
         message = f"{lora.path} changes nothing of {type(pipe).__name__}"
         raise CheckpointError(message, "It is of another model: name a LoRA that was trained on this one")
     if not lora.partial:

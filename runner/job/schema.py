@@ -110,6 +110,9 @@ class LoraSpec(_Section):
         default=None, description="The file in the folder or hub id; its usual or only one by default."
     )
     partial: bool = Field(default=False, description="Take it even where diffusers leaves some of its tensors out.")
+    component: Literal["transformer_2"] | None = Field(
+        default=None, description="The denoiser to put it on, where there are two; the first by default."
+    )
 
 
 class IpAdapterSpec(_Section):

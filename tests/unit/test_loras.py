@@ -297,6 +297,7 @@ def test_lora_that_is_not_finite_is_refused_when_it_is_loaded(root: Path, plain:
         ("[{path: one.safetensors, weight: .nan}]", "wanted a finite number"),
         ("[{path: one.safetensors, name: ../x}]", "wanted a name of up to 80 letters"),
         ("[{path: one.safetensors, wieght: 2}]", "Did you mean"),
+        ("[{path: one.safetensors, component: transformer_2}]", "the checkpoint has no transformer_2"),
     ],
 )
 def test_lora_that_is_no_file_of_one_is_refused_with_its_place(root: Path, loras: str, wanted: str) -> None:

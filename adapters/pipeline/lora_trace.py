@@ -91,6 +91,26 @@ def check_taken(state: Mapping[str, Tensor], parts: Mapping[str, Any], adapter: 
         refuse(len(wanted) - len(there), (lost or wanted)[0], len(wanted))
 
 
+def check_filled(parts: Mapping[str, Any], adapter: str) -> None:
+    """Check that every layer that was made for a LoRA has values: diffusers leaves those that the file lacks without memory.
+
+    Args:
+        parts: components of the pipeline.
+        adapter: what peft calls the LoRA.
+
+    Raises:
+        CheckpointError: one has none.
+    """
+    for component, part in parts.items():
+        for path, module in part.named_modules() if isinstance(part, nn.Module) else ():
+            # With a hook of accelerate, weights are elsewhere, and not missing.
+            for name, value in module.named_parameters(recurse=False) if not hasattr(module, "_hf_hook") else ():
+                if value.is_meta and adapter in f"{path}.{name}".split("."):
+                    missing = f"{component}.{path}.{name}".replace(f".{adapter}", "")
+                    message = f"it has no values for {missing!r}, while other layers of it have such"
+                    raise CheckpointError(message, "It is not whole: get it again, or remove those of the other layers")
+
+
 def refuse(count: int, first: str, of: int) -> None:
     """Raise CheckpointError for some of a LoRA's tensors, of which the first is named, that would have no effect."""
     raise CheckpointError(f"{count:,} of its {of:,} tensors would change nothing here, {first!r} among them", PARTIAL)

@@ -244,7 +244,7 @@ def _load(pipe: Any, name: str, lora: Lora) -> None:
         raise LoadError(f"{lora.path}: {type(pipe).__name__} takes no LoRAs", "Leave it out of the job.")
     from safetensors.torch import load_file
 
-    from genrun.adapters.pipeline.lora_trace import check_taken, left_out, refuse
+    from genrun.adapters.pipeline.lora_trace import check_filled, check_taken, left_out, refuse
 
     file = local_file(lora)
     ways: dict[str, Any] = {"use_safetensors": True}
@@ -289,6 +289,7 @@ def _load(pipe: Any, name: str, lora: Lora) -> None:
     if not there:
         message = f"{lora.path} changes nothing of {type(pipe).__name__}"
         raise CheckpointError(message, "It is of another model: name a LoRA that was trained on this one")
+    check_filled(pipe.components, name)
     if not lora.partial:
         for state in states:
             check_taken(state, pipe.components, name)

@@ -244,6 +244,19 @@ def test_lora_of_which_diffusers_leaves_tensors_out_is_refused_or_partial(root: 
     plain.unload_lora_weights()
 
 
+def test_lora_with_magnitudes_for_some_layers_only_is_refused_by_name(root: Path, plain: Any) -> None:
+    from genrun.adapters.pipeline.additions import Lora
+
+    def of_one(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        name = next(each for each in tensors if "lora_B" in each)
+        return {**tensors, name.replace("lora_B.weight", "lora_magnitude_vector"): torch.ones(len(tensors[name]))}
+
+    file = changed(root, "some.safetensors", of_one)
+    with pytest.raises(LoadError, match=r"no values for 'unet\..*\.lora_magnitude_vector"):
+        put_loras(plain, [Lora(str(root / file), partial=True)])
+    assert not has_loras(plain)
+
+
 @pytest.mark.parametrize("name", TAKEN)
 def test_lora_in_an_ordinary_format_is_taken(root: Path, plain: Any, name: str) -> None:
     from genrun.adapters.pipeline.additions import Lora

@@ -118,6 +118,22 @@ def test_lora_that_cannot_be_loaded_leaves_the_base_to_others(root: Path, tmp_pa
     assert engine._pipe is pipe and not has_loras(pipe)
 
 
+def test_lora_that_is_changed_after_the_plan_is_refused(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    path.write_bytes((root / "one.safetensors").read_bytes())
+    base, item = items("[]")[0], items(f"[{{path: {path}}}]")[0]
+    engine = Engine({"model": {"device": "cpu"}})
+    before = sampled(engine, base)
+    save_file({name: value * 2 for name, value in load_file(path).items()}, path)
+    with pytest.raises(LoadError, match=r"own\.safetensors was changed since the job was submitted"):
+        engine.prepare(item)
+    with pytest.raises(LoadError, match="was changed"):
+        Engine({"model": {"device": "cpu"}}).prepare(item)
+    assert torch.equal(sampled(engine, base), before)
+    path.write_bytes((root / "one.safetensors").read_bytes())
+    sampled(Engine({"model": {"device": "cpu"}}), item)
+
+
 def test_ids_know_content_and_weight_and_not_names(root: Path, tmp_path: Path) -> None:
     one = ids(items("[{path: one.safetensors}]"))
     (tmp_path / "copy.safetensors").write_bytes((root / "one.safetensors").read_bytes())

@@ -132,6 +132,18 @@ def check_fit(lora: Mapping[str, Shape], models: Mapping[str, Mapping[str, Shape
         raise CheckpointError(message, OF_ANOTHER)
 
 
+def on_component(models: Mapping[str, Mapping[str, Shape]], component: str | None) -> Mapping[str, Mapping[str, Shape]]:
+    """Return the models that a LoRA is for which is put on this one: its layers call it as the first of its kind.
+
+    Args:
+        models: component -> tensor -> shape.
+        component: such as transformer_2; None for where the LoRA's own names lead.
+    """
+    if component is None:
+        return models
+    return {component.rpartition("_")[0]: models[component]} if component in models else {}
+
+
 def _compare(name: str, module: str, layer: Layer, base: Shape) -> None:
     if 0 in base or len(base) < 2 or WIDENED.search(module):
         return

@@ -24,11 +24,16 @@ class Lora:
         path: a file, an absolute folder, or a hub id.
         weight: its scale, 1 as it was trained.
         weight_name: of the file in the folder or hub id; None for its usual or only one.
+        partial: whether diffusers may leave some of its tensors out. It is no part of what identifies an item: with the
+            same content, it changes no picture, but only whether there is one.
+        component: the denoiser it is put on; None for the pipeline's first, and what else it has layers for.
     """
 
     path: str
     weight: float = 1.0
     weight_name: str | None = None
+    partial: bool = False
+    component: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Additions:
         ip_adapter = model.get("ip_adapter")
         return cls(
             loras=tuple(
-                Lora(each["path"], each.get("weight", 1.0), each.get("weight_name"))
+                Lora(**{"weight": 1.0, **{key: value for key, value in each.items() if key != "name"}})
                 for each in model.get(SWAPPED) or ()
             ),
             controlnet=tuple(model.get("controlnet") or ()),
@@ -106,7 +111,7 @@ def identity_of(model: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
         # A hub id has a file by name only where it holds several; of a folder here, the file itself is the content.
         SWAPPED: [
-            [contents[each.path], float(each.weight), *([each.weight_name] if each.weight_name else [])]
+            [contents[each.path], float(each.weight), *filter(None, (each.weight_name, each.component))]
             for each in added.loras
         ],
         "controlnet": [contents[path] for path in added.controlnet],

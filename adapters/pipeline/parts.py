@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from genrun.adapters.checkpoint.index import CheckpointError, components_of, read_mapping
 from genrun.adapters.checkpoint.integrity import check_component, check_tokenizer
-from genrun.adapters.checkpoint.lora import Shape, check_fit, file_of, is_of_encoders, tensors_of
+from genrun.adapters.checkpoint.lora import Shape, check_fit, file_of, is_of_encoders, on_component, tensors_of
 from genrun.adapters.checkpoint.parts import GGUF, TOKENIZER, check_part
 from genrun.adapters.checkpoint.pipeline_classes import can_lack, required_components
 from genrun.adapters.checkpoint.strict import LoadError, explained
@@ -242,26 +242,57 @@ def _downloaded(lora: Lora) -> Path:
 def _load(pipe: Any, name: str, lora: Lora) -> None:
     if not hasattr(pipe, "load_lora_weights"):
         raise LoadError(f"{lora.path}: {type(pipe).__name__} takes no LoRAs", "Leave it out of the job.")
+    from safetensors.torch import load_file
+
+    from genrun.adapters.pipeline.lora_trace import check_filled, check_taken, left_out, refuse
+
     file = local_file(lora)
-    found = pipe.lora_state_dict(str(file.parent), weight_name=file.name, use_safetensors=True)
-    # With it come scales and metadata, of which load_lora_weights reads its own.
-    state: Mapping[str, Any] = found[0] if isinstance(found, tuple) else found
-    _check_finite(state)
-    check_fit({key: tuple(value.shape) for key, value in state.items()}, _models(pipe), lora.path)
+    ways: dict[str, Any] = {"use_safetensors": True}
+    if lora.component is not None:
+        ways[f"load_into_{lora.component}"] = True
+    states: list[Mapping[str, Any]] = []
+    convert = pipe.lora_state_dict
+
+    def converted(source: Any, **more: Any) -> Any:
+        found = convert(source, **more)
+        # With it may come scales and metadata.
+        state: Mapping[str, Any] = found[0] if isinstance(found, tuple) else found
+        _check_finite(state)
+        models = on_component(_models(pipe), lora.component)
+        check_fit({key: tuple(value.shape) for key, value in state.items()}, models, lora.path)
+        if not lora.partial:
+            tensors = load_file(file)
+            lost = left_out(tensors, lambda traced: convert(traced, **more))
+            if lost:
+                refuse(len(lost), lost[0], len(tensors))
+        states.append(dict(state))
+        return found
+
     # It warns of every component that a LoRA has nothing for; what does not fit is told above.
     log = logging.getLogger("diffusers.loaders")
     level = log.level
     log.setLevel(logging.ERROR)
+    # Checked between its conversion and the model: each class of pipelines converts with arguments of its own.
+    pipe.lora_state_dict = converted
     try:
         with warnings.catch_warnings():
             # Of peft, from the second LoRA on; there is to be more than one.
             warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute", category=UserWarning)
-            pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name, use_safetensors=True)
+            pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name, **ways)
     finally:
+        del pipe.lora_state_dict
         log.setLevel(level)
-    if not any(name in (getattr(part, "peft_config", None) or {}) for part in pipe.components.values()):
+    there = {key for key, part in pipe.components.items() if name in (getattr(part, "peft_config", None) or {})}
+    if lora.component is not None and lora.component not in there:
+        message = f"{type(pipe).__name__} puts no LoRAs on {lora.component}"
+        raise CheckpointError(message, "Leave `component` out of the LoRA")
+    if not there:
         message = f"{lora.path} changes nothing of {type(pipe).__name__}"
         raise CheckpointError(message, "It is of another model: name a LoRA that was trained on this one")
+    check_filled(pipe.components, name)
+    if not lora.partial:
+        for state in states:
+            check_taken(state, pipe.components, name)
 
 
 def _check_finite(state: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from genrun.adapters.checkpoint import pipeline_classes as pipelines
 from genrun.adapters.checkpoint.diffusers_source import UNION, control_of, pipeline_for
 from genrun.adapters.checkpoint.index import CheckpointError, components_of, listed, read_mapping
-from genrun.adapters.checkpoint.lora import Shape, check_fit, file_of, tensors_of
+from genrun.adapters.checkpoint.lora import Shape, check_fit, file_of, on_component, tensors_of
 from genrun.adapters.checkpoint.parts import (
     check_controlnet,
     check_ip_adapter,
@@ -243,6 +243,9 @@ class _Search:
         names: dict[str, int] = {}
         for number, spec in enumerate(specs):
             here: TreePath = (*at, number)
+            if spec.component and self.index is not None and spec.component not in components_of(self.index):
+                self._wrong((*here, "component"), f"the checkpoint has no {spec.component}. Leave `component` out.")
+                continue
             name = spec.name or Path(spec.path).stem or spec.path
             if names.setdefault(name, number) != number:
                 first = self.root.place((*at, names[name]))
@@ -257,7 +260,7 @@ class _Search:
                 try:
                     file = file_of(where, repr(spec.path), spec.weight_name)
                     shapes = {key: each.shape for key, each in self.read.tensors(file, repr(spec.path)).items()}
-                    check_fit(shapes, self._models(), repr(spec.path))
+                    check_fit(shapes, on_component(self._models(), spec.component), repr(spec.path))
                     # Of a folder its file alone counts.
                     found = found if found.is_hub_id else Checkpoint(str(file), None, file)
                     path = found.name
@@ -268,6 +271,10 @@ class _Search:
             entry = {"path": path, "weight": spec.weight, "name": name}
             if found.is_hub_id and spec.weight_name:
                 entry["weight_name"] = spec.weight_name
+            if spec.component:
+                entry["component"] = spec.component
+            if spec.partial:
+                entry["partial"] = True
             self.model.setdefault("loras", []).append(entry)
 
     def _models(self) -> dict[str, Mapping[str, Shape]]:

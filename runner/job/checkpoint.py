@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,6 +222,25 @@ def fingerprint_of_file(path: Path) -> str:
     for piece in _whole(path) if size <= WHOLE_UP_TO_BYTES else _sampled(path, size):
         digest.update(piece)
     return f"file:{digest.hexdigest()[:32]}"
+
+
+def changed_since(contents: Mapping[str, str]) -> str | None:
+    """Return the first of some files and folders that has another content than it had, or None; hub ids are not looked at.
+
+    Args:
+        contents: path -> what `Checkpoint.fingerprint` returned for it.
+    """
+    kinds: dict[str, Callable[[Path], str]] = {
+        "file": fingerprint_of_file,
+        "folder": fingerprint,
+        "config": lambda path: Checkpoint(str(path), None, config=path).fingerprint(None),
+    }
+    for name, content in contents.items():
+        kind = kinds.get(content.partition(":")[0])
+        # What is not there any more, loading says.
+        if kind is not None and Path(name).exists() and kind(Path(name)) != content:
+            return name
+    return None
 
 
 def _hash(folder: Path, suffixes: Collection[str]) -> str:

@@ -109,6 +109,10 @@ class LoraSpec(_Section):
     weight_name: WeightName | None = Field(
         default=None, description="The file in the folder or hub id; its usual or only one by default."
     )
+    partial: bool = Field(default=False, description="Take it even where diffusers leaves some of its tensors out.")
+    component: Literal["transformer_2"] | None = Field(
+        default=None, description="The denoiser to put it on, where there are two; the first by default."
+    )
 
 
 class IpAdapterSpec(_Section):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genrun.adapters import media, registry
-from genrun.adapters.pipeline.additions import SWAPPED, base_of
+from genrun.adapters.pipeline.additions import CONTENTS, SWAPPED, base_of
 from genrun.adapters.sound import MOST_CHANNELS
 from genrun.runner.job.checks.output import format_problem, sound_problems
 from genrun.runner.notes import BLANK, FPS_ASSUMED, PROMPT_TRUNCATED, SAFETY_CHECKER
@@ -306,6 +306,8 @@ class Engine:
             raise
 
     def _ready(self, item: WorkItem, adapter: Adapter) -> Any:
+        if (self._pipe is None or item.model != self._model) and item.model.get(CONTENTS):
+            _refuse_changed(item.model[CONTENTS])
         if self._model is None or self._base_of(item) != self._base_of(item, self._model):
             self._forget()
         if item.model != self._model:
@@ -385,3 +387,14 @@ def _adapter_of(item: WorkItem, pipe: Any) -> Adapter:
     from genrun.adapters.pipeline.families import as_pipeline, parts_of
 
     return as_pipeline(registry.get(item.model["adapter"]), parts_of(pipe))
+
+
+def _refuse_changed(contents: Mapping[str, str]) -> None:
+    """Refuse to read files that were changed since the job was planned: items are named by what was in them then."""
+    from genrun.adapters.checkpoint.strict import LoadError
+    from genrun.runner.job.checkpoint import changed_since
+
+    name = changed_since(contents)
+    if name is not None:
+        message = f"{name} was changed since the job was submitted"
+        raise LoadError(message, "Put it back, or submit the job again: its items are others then.")

@@ -86,3 +86,36 @@ def test_loras_have_the_bits_of_diffusers_under_every_solver_and_on_two_ranks(
 
     two = made(tmp_path, {**job, "parallel": {"time": 2}, "launch": {"kind": "torchrun"}}, "two")
     assert two == alone
+
+
+def test_each_of_two_denoisers_has_loras_of_its_own_with_the_bits_of_diffusers(tmp_path: Path) -> None:
+    checkpoint, size = save("wan22", tmp_path), {"height": 32, "width": 32, "num_frames": 9, "guidance_scale": 4.0}
+    plain = loading.load(Adapter("auto", "any"), checkpoint, dtype="float32", device="cpu")
+    for number, model in enumerate((plain.transformer, plain.transformer_2)):
+        save_lora(tmp_path / f"l{number}.safetensors", {"transformer": model}, seed=number, size=0.5)
+    first, second = {"path": "l0.safetensors"}, {"path": "l1.safetensors", "weight": 0.6, "component": "transformer_2"}
+    job = {
+        "model": {"checkpoint": "wan22", "adapter": "auto", "dtype": "float32"},
+        "prompts": PROMPTS[:1],
+        "sampling": {"steps": 6, **size},
+        "output": {"save_latents": True, "dir": str(tmp_path / "runs")},
+        "matrix": {"model.loras": [[], [first], [second], [first, second], [{**second, "component": None}]]},
+    }
+    made(tmp_path, job, "experts")
+    folder = RunFolder.open(tmp_path / "runs" / "experts" / "latest")
+    found = {}
+    for item in folder.items():
+        loras = item.model.get("loras") or []
+        # Loaded anew: diffusers' own does not come back to the base's bits.
+        plain = loading.load(Adapter("auto", "any"), checkpoint, dtype="float32", device="cpu")
+        for number, lora in enumerate(loras):
+            ways = {"load_into_transformer_2": True} if lora.get("component") else {}
+            plain.load_lora_weights(lora["path"], adapter_name=f"x{number}", **ways)
+        if loras:
+            plain.set_adapters([f"x{number}" for number in range(len(loras))], [lora["weight"] for lora in loras])
+        generator = torch.Generator().manual_seed(item.seed)
+        expected = plain(item.prompt, num_inference_steps=6, generator=generator, output_type="latent", **size)[0]
+        latents = next(iter(load_file(folder.latents_path(item.id)).values()))
+        assert torch.equal(latents.flatten(), expected.flatten()), loras
+        found[item.id] = latents.sum().item()
+    assert len(found) == len(set(found.values())) == 5

@@ -118,6 +118,22 @@ def test_lora_that_cannot_be_loaded_leaves_the_base_to_others(root: Path, tmp_pa
     assert engine._pipe is pipe and not has_loras(pipe)
 
 
+def test_lora_that_is_changed_after_the_plan_is_refused(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    path.write_bytes((root / "one.safetensors").read_bytes())
+    base, item = items("[]")[0], items(f"[{{path: {path}}}]")[0]
+    engine = Engine({"model": {"device": "cpu"}})
+    before = sampled(engine, base)
+    save_file({name: value * 2 for name, value in load_file(path).items()}, path)
+    with pytest.raises(LoadError, match=r"own\.safetensors was changed since the job was submitted"):
+        engine.prepare(item)
+    with pytest.raises(LoadError, match="was changed"):
+        Engine({"model": {"device": "cpu"}}).prepare(item)
+    assert torch.equal(sampled(engine, base), before)
+    path.write_bytes((root / "one.safetensors").read_bytes())
+    sampled(Engine({"model": {"device": "cpu"}}), item)
+
+
 def test_ids_know_content_and_weight_and_not_names(root: Path, tmp_path: Path) -> None:
     one = ids(items("[{path: one.safetensors}]"))
     (tmp_path / "copy.safetensors").write_bytes((root / "one.safetensors").read_bytes())
@@ -190,6 +206,99 @@ def test_lora_of_another_model_is_refused_by_its_header(root: Path, plain: Any, 
     assert not has_loras(plain) and item.fits()
 
 
+def in_kohya(tensors: dict[str, torch.Tensor], **more: float) -> dict[str, torch.Tensor]:
+    """The names of kohya, with further tensors of (4, 1) and one value for each layer."""
+    found: dict[str, torch.Tensor] = {}
+    for name, value in tensors.items():
+        module, side = name.removesuffix(".weight").rsplit(".", 1)
+        module = module.replace("unet.", "lora_unet_").replace(".", "_")
+        found[f"{module}.{'lora_down' if side == 'lora_A' else 'lora_up'}.weight"] = value
+        found[f"{module}.alpha"] = torch.tensor(2.0)
+        found |= {f"{module}.{key}": torch.full((4, 1), number) for key, number in more.items()}
+    return found
+
+
+def for_encoder(tensors: dict[str, torch.Tensor], name: str, size: float = 1.0) -> dict[str, torch.Tensor]:
+    layer = f"{name}.text_model.encoder.layers.0.self_attn.q_proj"
+    halves = {f"{layer}.lora_A.weight": torch.ones(2, 16), f"{layer}.lora_B.weight": torch.ones(16, 2) * size}
+    return {**tensors, **halves}
+
+
+LEFT_OUT = {
+    "other encoder": (lambda t: for_encoder(t, "text_encoder_2"), r"2 of its \d+ .*'text_encoder_2\.text_model"),
+    "other model": (
+        lambda t: {**t, **{k.replace("unet.", "transformer_2."): v.clone() for k, v in t.items()}},
+        r"\d+ of its \d+ .*'transformer_2\.",
+    ),
+    "dora": (lambda t: in_kohya(t, dora_scale=1.0), r"\d+ of its \d+ .*\.dora_scale'"),
+}
+TAKEN = {
+    "kohya": in_kohya,
+    "dora without effect": lambda t: in_kohya(t, dora_scale=0.0),
+    "magnitudes": lambda t: (
+        t | {k.replace("lora_B.weight", "lora_magnitude_vector"): torch.ones(len(v)) for k, v in t.items() if "_B" in k}
+    ),
+    "processors": lambda t: {k.replace("lora_A", "lora.down").replace("lora_B", "lora.up"): v for k, v in t.items()},
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_lora_of_which_diffusers_leaves_tensors_out_is_refused_or_partial(root: Path, plain: Any, name: str) -> None:
+    from genrun.adapters.pipeline.additions import Lora
+
+    change, wanted = LEFT_OUT[name]
+    file = changed(root, "left-out.safetensors", change)
+    with pytest.raises(LoadError, match=wanted) as told:
+        put_loras(plain, [Lora(str(root / file))])
+    assert "partial: true" in told.value.remedy and not has_loras(plain)
+    (item,) = items(f"[{{path: {file}, partial: true}}]")[:1]
+    assert ids([item]) == ids(items(f"[{{path: {file}}}]")[:1])
+    engine = Engine({"model": {"device": "cpu"}})
+    found = sampled(engine, item)
+    plain.load_lora_weights(root, weight_name=file, adapter_name="x")
+    assert torch.equal(found, called(plain, item))
+    plain.unload_lora_weights()
+
+
+def test_lora_with_magnitudes_for_some_layers_only_is_refused_by_name(root: Path, plain: Any) -> None:
+    from genrun.adapters.pipeline.additions import Lora
+
+    def of_one(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        name = next(each for each in tensors if "lora_B" in each)
+        return {**tensors, name.replace("lora_B.weight", "lora_magnitude_vector"): torch.ones(len(tensors[name]))}
+
+    file = changed(root, "some.safetensors", of_one)
+    with pytest.raises(LoadError, match=r"no values for 'unet\..*\.lora_magnitude_vector"):
+        put_loras(plain, [Lora(str(root / file), partial=True)])
+    assert not has_loras(plain)
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_lora_in_an_ordinary_format_is_taken(root: Path, plain: Any, name: str) -> None:
+    from genrun.adapters.pipeline.additions import Lora
+
+    put_loras(plain, [Lora(str(root / changed(root, "taken.safetensors", TAKEN[name])))])
+    assert has_loras(plain)
+    put_loras(plain, [])
+
+
+def test_lora_of_stable_diffusion_xl_in_the_names_of_its_authors_is_taken(tmp_path: Path) -> None:
+    from genrun.adapters.pipeline.additions import Lora
+
+    pipe = loading.load(Adapter("auto", "any"), save("sdxl", tmp_path), dtype="float32", device="cpu")
+    name, block = next((n, m) for n, m in pipe.unet.named_modules() if n.endswith("attentions.0") and "down" in n)
+    number = int(name.split(".")[1]) * (pipe.unet.config.layers_per_block + 1) + 1
+    layer = block.transformer_blocks[0].attn1.to_q
+    module = f"lora_unet_input_blocks_{number}_1_transformer_blocks_0_attn1_to_q"
+    halves = {"down": torch.ones(2, layer.in_features), "up": torch.ones(layer.out_features, 2)}
+    save_file(
+        {f"{module}.lora_{side}.weight": value for side, value in halves.items()} | {f"{module}.alpha": torch.ones(())},
+        tmp_path / "sgm.safetensors",
+    )
+    put_loras(pipe, [Lora(str(tmp_path / "sgm.safetensors"))])
+    assert f"{name}.transformer_blocks.0.attn1.to_q.lora_A.lora_0.weight" in dict(pipe.unet.named_parameters())
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_lora_that_is_not_finite_is_refused_when_it_is_loaded(root: Path, plain: Any, bad: float) -> None:
     from genrun.adapters.pipeline.additions import Lora
@@ -217,6 +326,7 @@ def test_lora_that_is_not_finite_is_refused_when_it_is_loaded(root: Path, plain:
         ("[{path: one.safetensors, weight: .nan}]", "wanted a finite number"),
         ("[{path: one.safetensors, name: ../x}]", "wanted a name of up to 80 letters"),
         ("[{path: one.safetensors, wieght: 2}]", "Did you mean"),
+        ("[{path: one.safetensors, component: transformer_2}]", "the checkpoint has no transformer_2"),
     ],
 )
 def test_lora_that_is_no_file_of_one_is_refused_with_its_place(root: Path, loras: str, wanted: str) -> None:

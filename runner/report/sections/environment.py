@@ -92,7 +92,8 @@ def _additions(models: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]
         contents = model.get(CONTENTS) or {}
         for lora in model.get(SWAPPED) or ():
             name = f"LoRA {lora['name']}"
-            found[name, f"{lora['path']}, weight {lora['weight']:g}, {contents.get(lora['path'], '')}"] = None
+            on = f"on {lora['component']}, " if lora.get("component") else ""
+            found[name, f"{lora['path']}, {on}weight {lora['weight']:g}, {contents.get(lora['path'], '')}"] = None
         for key in ("controlnet", "t2i_adapter"):
             found.update(dict.fromkeys((key, f"{path}, {contents.get(path, '')}") for path in model.get(key) or ()))
         if ip_adapter := model.get("ip_adapter"):

@@ -12,8 +12,8 @@ equations (Clenshaw and Norton, 1963; Bai and Junkins, 2011), with three things 
 - the distance to the next node is as long as the measured curvature of the prediction allows (`step_size.py`, the step-size
   control), less of it early on, where an error that nothing undoes grows with the picture, and
 - the gap before the front is stepped again once the front is evaluated: a predictor-corrector method, which is all that is
-  left of this with one worker. Where the prediction is far from what was foretold, half of the gap is taken instead, and a
-  gap between nodes that turns out to bend too much is closed.
+  left of this with one worker. Where the prediction is far from what was foretold, half of the gap is taken instead, and
+  gaps between nodes that turn out to bend too much are closed.
 
 Here is the loop: evaluate the nodes and the probes, learn, correct the front and all states after it, move it, and choose
 new nodes. Each round costs at most K evaluations; the last node is step N - 1, whose prediction is the picture. The memory
@@ -282,34 +282,44 @@ class NodeWindow:
         The first node that is not final is the new front.
         """
         chain = [*nodes, ahead := Node(nodes[-1].index + 1, at.x)]
-        histories, residual, known, strained = [at.history], 0.0, self.spacing.final, len(chain)
+        histories, residual, known = [at.history], 0.0, self.spacing.final
+        strained: list[int] = []  # places of the nodes that gaps which turned out to be too long end at
         for place, (left, right) in enumerate(pairwise(chain)):
             jacobian = self.jacobian.at(left.index)
             x0 = self._prediction(left, jacobian)
             known = self.spacing.measure(known, left.index, x0)
             if place and self.spacing.too_long(chain[place - 1].index, left.index):
-                strained = min(strained, place)
+                strained.append(place)
             if right is ahead:
                 right.index = self.spacing.next_node(left.index, ahead=True)
             right.x, history = self._across(left, right, x0, histories[-1], jacobian)
             histories.append(history)
             residual = max(residual, 0.0 if right.move is None else rms(right.move))
-        first = self._front(chain, histories, strained)
+        middles = self._middles(chain, strained)
+        first = self._front(chain, histories, min(strained, default=len(chain)))
         self._accept(at, nodes, chain[first], histories[first], residual)
         left = chain[first - 1]
         if chain[first].evaluated is None and chain[first].index > left.index + 1:
             prediction = self._prediction(left, self.jacobian.at(left.index))
             self.crossed = Node(left.index, left.x, left.x, prediction), histories[first - 1]
-        nodes[:] = [node for node in chain[first:] if node.index < self.problem.num_steps][: self.workers]
-        del known, chain  # so that nothing holds the states of nodes that are final
+        window = chain[first:] + [node for node in middles if node.index > chain[first].index]
+        window.sort(key=lambda node: node.index)
+        nodes[:] = [node for node in window if node.index < self.problem.num_steps][: self.workers]
+        del known, chain, middles, window  # so that nothing holds the states of nodes that are final
         return self._extend(nodes, histories[-1])
+
+    def _middles(self, chain: list[Node], strained: list[int]) -> list[Node]:
+        """Return nodes in the middle of gaps that are too long, given the places in the chain of the gaps' ends."""
+        # All of them, not the first alone: closed one by one they would cost a round each.
+        middles = [(chain[place - 1].index + chain[place].index) // 2 for place in strained]
+        return [Node(index, self.between[index]) for index in middles]
 
     def _front(self, chain: list[Node], histories: list[History], strained: int) -> int:
         """Return the place in the chain of the new front: the first node that is not final.
 
         Where too much of the prediction on the way to that node is unknown, the front is the step after the last final node,
         which is inserted: an unsettled node made the front has been as far off as 3.7 tolerances. So it is where a gap
-        has turned out to be too long, of which `strained` is the place of the first one's end.
+        has turned out to be too long; `strained` is the place where the first such gap ends.
         """
         first = next((k for k, node in enumerate(chain) if k and not self._final(node, chain[-1])), len(chain) - 1)
         first = min(first, strained)

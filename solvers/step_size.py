@@ -122,6 +122,8 @@ class StepSizeController:
         self.latest, self.trend, nodes = (index, x0), None, [*before, (index, x0)]
         if before:
             self.trend = difference(*nodes[-2:])
+        if len(nodes) == 2:
+            self.slope = rms(self.trend)
         if len(nodes) > 2:
             first, second, third = nodes[-3:]
             curvature = second_difference(first, second, third)
@@ -151,8 +153,10 @@ class StepSizeController:
             return self.fixed
         tuning = self.tuning
         longest = ceil(tuning.window_share * self.problem.num_steps / self.workers)
+        if self.bend == inf:
+            longest = min(tuning.first_gap, longest)
         if self.slope == inf:
-            return min(tuning.first_gap, longest) if index and self.tolerance >= tuning.loose_tolerance else 1
+            return longest if index and self.tolerance >= tuning.loose_tolerance else 1
         longest = min(longest, self.problem.num_steps - index)
         return next((gap - 1 for gap in range(2, longest + 1) if not self._affordable(index, gap, ahead)), longest)
 

@@ -35,7 +35,8 @@ class Tuning:
     demo models nothing, at 0.4 2 % more rounds, at 0.8 5 %.
     """
     loose_tolerance: float = 0.02
-    """Tolerance from which `first_gap` is taken; below it single steps. A gap of two leaves an error of about 0.01.
+    """Tolerance from which `first_gap` is taken where no slope is known; below it single steps. A gap of two leaves an error
+    of about 0.01.
 
     At .05 it takes up to 8 % more rounds at an error of .02 (unconditional, eight workers) and 4 % fewer (demo-video).
     """
@@ -130,7 +131,7 @@ class Tuning:
     Windows of half or all of it gained nothing, and the states between nodes cost memory.
     """
     first_gap: int = 2
-    """Gap before any slope is known. The first step is always taken alone.
+    """Longest gap before any curvature is known. The first step is always taken alone.
 
     A first prediction can change by half in one step, and decides between pictures: with that step alone 94 instead of 62 %
     of the samples are within the tolerance (demo-video, guidance 9). Gaps of 1, 3, 3 or 1, 4, 4 save 1 to 13 % of the rounds

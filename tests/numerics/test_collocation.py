@@ -455,6 +455,32 @@ def test_the_first_gap_is_closed_where_it_turns_out_to_bend(bend: float, closed:
     assert (2 in asked) is closed
 
 
+def test_gaps_that_turn_out_too_long_are_closed_in_one_round() -> None:
+    """Closed one by one they would cost a round each."""
+    problem, asked = straight(0), list[list[int]]()
+
+    def evaluate(points: Sequence[Point]) -> list[Tensor]:
+        asked.append([point.index for point in points])
+        bent = [torch.full((1, SIZE), float(point.index - 3) ** 2) for point in points]
+        return [problem.from_x0(point.index, point.x, x0) for point, x0 in zip(points, bent, strict=True)]
+
+    drive(Collocation(), problem, evaluate)
+    assert {1, 3, 5, 7} <= set(asked[1])
+    assert {2, 4, 6} <= set(asked[2])
+
+
+@pytest.mark.parametrize(("slope", "taken"), [(0.01, True), (1.0, False)])
+def test_one_worker_takes_the_first_gap_where_the_first_step_changed_little(slope: float, taken: bool) -> None:
+    problem, asked = straight(0), list[int]()
+
+    def evaluate(points: Sequence[Point]) -> list[Tensor]:
+        asked.extend(point.index for point in points)
+        return [problem.from_x0(p.index, p.x, torch.full((1, SIZE), slope * min(p.index, 3))) for p in points]
+
+    drive(Collocation(workers=1), problem, evaluate)
+    assert (2 not in asked) is taken
+
+
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])
 @pytest.mark.parametrize("tolerance", [0.01, 0.05, 0.2])
 def test_error_of_a_guided_mixture_is_below_the_tolerance(workers: int, tolerance: float) -> None:

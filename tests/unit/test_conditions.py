@@ -119,6 +119,8 @@ OF_MODEL: dict[str, tuple[dict[str, Any], bool]] = {
     "loras.name": ({"loras": [{"path": "l", "weight": 1.0, "name": "m"}]}, False),
     # Of a folder here its file alone is what `path` names, and no `weight_name` is kept; of a hub id that tells the file.
     "loras.weight_name": ({"loras": [{"path": "l", "weight": 1.0, "weight_name": "l"}]}, True),
+    "loras.component": ({"loras": [{"path": "l", "weight": 1.0, "component": "transformer_2"}]}, True),
+    "loras.partial": ({"loras": [{"path": "l", "weight": 1.0, "partial": True}]}, False),
     "controlnet": ({"controlnet": ["c", "v"]}, True),
     "t2i_adapter": ({"t2i_adapter": ["t"]}, True),
     "ip_adapter.path": ({"ip_adapter": {**MODEL["ip_adapter"], "path": "m"}}, True),

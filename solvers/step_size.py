@@ -122,13 +122,12 @@ class StepSizeController:
         self.latest, self.trend, nodes = (index, x0), None, [*before, (index, x0)]
         if before:
             self.trend = difference(*nodes[-2:])
-        if len(nodes) == 2:
             self.slope = rms(self.trend)
         if len(nodes) > 2:
             first, second, third = nodes[-3:]
             curvature = second_difference(first, second, third)
             self.span, self.last_gap = (index - first[0]) / 2, index - second[0]
-            self.slope, self.bend = rms(difference(second, third)), rms(curvature) * self.span
+            self.bend = rms(curvature) * self.span
             self.bend_persistence = persistence(second_difference(*nodes[-4:-1]), curvature) if len(nodes) > 3 else 0.0
         return self._latest(3, before, index, x0)
 

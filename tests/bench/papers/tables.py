@@ -165,6 +165,7 @@ OFF: OPTIONS = {"adaptive_bandwidth": False, "damping": False, "curvature": Fals
 PARTS: Sequence[tuple[str, float, OPTIONS]] = (
     ("none of them: the sweep", 1.0, OFF),
     ("... at 0.4 of the tolerance", 0.4, OFF),
+    ("... at 2.5 of the tolerance", 2.5, OFF),
     ("adaptive bandwidth", 1.0, {**OFF, "adaptive_bandwidth": True}),
     ("... from w = 1, the text's", 1.0, {**OFF, "adaptive_bandwidth": True, "initial_width": 1, "max_width": 8}),
     ("damping from 0 or .001, the text's", 1.0, {**OFF, "damping": True, "initial_damping": 1e-3}),

@@ -323,6 +323,8 @@ class Engine:
             self._forget()
             self._stage.run(item)
         if self._pipe is None:
+            if checkpoint := item.model.get("checkpoint"):
+                _refuse_changed({checkpoint: item.model.get("fingerprint", "")})
             self._pipe = self._load(item, adapter)
             if self._team.slot is not None:
                 from genrun.adapters.parallel.enable import enable_parallelism

@@ -24,6 +24,7 @@ from genrun.adapters.checkpoint.strict import LoadError, explain
 from genrun.adapters.pipeline.load_options import LoadOptions
 from genrun.adapters.pipeline.loading import download, load, load_encoders
 from genrun.runner.job import load as load_job
+from genrun.runner.job.checkpoint import fingerprint
 from genrun.runner.job.errors import JobFileError
 from genrun.runner.job.options import Registries
 from genrun.runner.store.folder import RunFolder
@@ -327,6 +328,21 @@ def test_a_broken_checkpoint_is_not_tried_again_for_every_item(broken: Path, mon
         monkeypatch.setattr(df.StableDiffusion3Pipeline, "from_pretrained", None)
     assert len({str(error) for error in errors}) == 1
     assert all(error.remedy == errors[0].remedy for error in errors)
+
+
+def test_a_checkpoint_that_is_changed_after_the_plan_is_refused(broken: Path) -> None:
+    """Its items would be named by what was in it then."""
+    model = {"adapter": "auto", "checkpoint": str(broken), "fingerprint": fingerprint(broken), "dtype": "float32"}
+    item = make_item(0, model=model)
+    Engine({}).prepare(item)
+    path = next((broken / "transformer").glob("*.safetensors"))
+    before = path.read_bytes()
+    save_file({name: value * 2 for name, value in load_file(path).items()}, path)
+    with pytest.raises(LoadError, match="was changed since the job was submitted") as caught:
+        Engine({}).prepare(item)
+    assert "submit the job again" in caught.value.remedy
+    path.write_bytes(before)
+    Engine({}).prepare(item)
 
 
 def test_text_encoders_that_are_damaged_are_named(broken: Path) -> None:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from genrun.solvers.contract import History, Point, Problem, Run
 from genrun.solvers.jacobian import JacobianModel, LocalJacobian, log_snr
-from genrun.solvers.step_size import Prediction, StepSizeController, x0_weight
+from genrun.solvers.step_size import Prediction, StepSizeController, has_stages, stage_gain, x0_weight
 from genrun.solvers.trajectory import Trajectory, check_options, rms
 from genrun.solvers.tuning import TUNING, Tuning
 from genrun.solvers.window import Acceptance, freeze_x0
@@ -104,22 +104,6 @@ def usual_probes(workers: int) -> int:
     # demo models, and took a round more on a guided transformer that they were not tuned on, and on guided mixtures. Of two
     # workers none can: probes stand beside the second node of a window or a later one.
     return max(0, 5 * (workers - 2) // 6) // 2
-
-
-def has_stages(problem: Problem) -> bool:
-    """Return True when steps come in stages at one noise level, as Heun's do: one left out would make it no step at all."""
-    sigmas = [problem.sigma(index) for index in range(problem.num_steps)]
-    return any(after >= before for before, after in pairwise(sigmas))
-
-
-def stage_gain(problem: Problem, index: int) -> float:
-    """Return how much larger a move of a stage's state, its prediction held, is in the next state; 1 for a step of its own.
-
-    Heun steps from the state before the stage, by half of the output there: far, by the noise level that is left.
-    """
-    if index == 0 or problem.sigma(index + 1) < problem.sigma(index):
-        return 1.0
-    return (problem.sigma(index - 1) - problem.sigma(index)) / (2 * problem.sigma(index))
 
 
 @dataclass

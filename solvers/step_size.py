@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
@@ -182,6 +183,22 @@ class StepSizeController:
 def x0_weight(problem: Problem, start: int, end: int) -> float:
     """Return the weight in x_end of an x0-prediction held from step `start` on: 0 for none, 1 at the end."""
     return abs(problem.alpha(end) - problem.alpha(start) * problem.sigma(end) / problem.sigma(start))
+
+
+def has_stages(problem: Problem) -> bool:
+    """Return True when steps come in stages at one noise level, as Heun's do: one left out would make it no step at all."""
+    sigmas = [problem.sigma(index) for index in range(problem.num_steps)]
+    return any(after >= before for before, after in pairwise(sigmas))
+
+
+def stage_gain(problem: Problem, index: int) -> float:
+    """Return how much larger a move of a stage's state, its prediction held, is in the next state; 1 for a step of its own.
+
+    Heun steps from the state before the stage, by half of the output there: far, by the noise level that is left.
+    """
+    if index == 0 or problem.sigma(index + 1) < problem.sigma(index):
+        return 1.0
+    return (problem.sigma(index - 1) - problem.sigma(index)) / (2 * problem.sigma(index))
 
 
 def difference(early: Prediction, late: Prediction) -> State:

@@ -121,9 +121,9 @@ class Tuning:
     """Error of the state, in tolerances, from which on a gap between evaluated nodes is rejected: by the curvature there.
 
     The gap that is taken before any slope is known would err as much at a tolerance of .025 as at .1. A hard model (faces,
-    guidance 5, N = 20, eight workers) makes a mean error of .010 in 8.2 rounds with it, and of .020 without; 0 and 10 % of
-    its samples miss .05. At .5 it is .018 in 7.9, and 6 % miss; at .15 that model takes 4 % more rounds with N = 50. dit-v
-    takes as many as without.
+    guidance 5, N = 20, eight workers) makes a mean error of .009 in 8.1 rounds with it, and of .022 in 7.7 without; 0 and
+    10 % of its samples miss .05. At .5 it is .018 in 7.8, and 6 % miss; at .15 that model takes 3 % more rounds with N = 50.
+    dit-v takes as many as without.
     """
     window_share: float = 1 / 3
     """Share of the trajectory that a window may span: gaps are at most that over K, rounded up.

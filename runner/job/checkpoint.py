@@ -17,6 +17,7 @@ from genrun.adapters.checkpoint.integrity import check_configurations, check_who
 from genrun.adapters.checkpoint.kinds import DENOISERS, VAE, refuse_kind
 from genrun.adapters.checkpoint.lora import tensors_of
 from genrun.adapters.checkpoint.parts import FILES
+from genrun.adapters.checkpoint.strict import LoadError
 from genrun.adapters.pipeline.families import Parts, parts_at
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -224,11 +225,14 @@ def fingerprint_of_file(path: Path) -> str:
     return f"file:{digest.hexdigest()[:32]}"
 
 
-def changed_since(contents: Mapping[str, str]) -> str | None:
-    """Return the first of some files and folders that has another content than it had, or None; hub ids are not looked at.
+def refuse_changed(contents: Mapping[str, str]) -> None:
+    """Refuse files and folders that were changed since a job was planned: its items are named by what was in them then.
 
     Args:
-        contents: path -> what `Checkpoint.fingerprint` returned for it.
+        contents: path -> what `Checkpoint.fingerprint` returned for it; hub ids are not looked at.
+
+    Raises:
+        LoadError: one was.
     """
     kinds: dict[str, Callable[[Path], str]] = {
         "file": fingerprint_of_file,
@@ -239,8 +243,8 @@ def changed_since(contents: Mapping[str, str]) -> str | None:
         kind = kinds.get(content.partition(":")[0])
         # What is not there any more, loading says.
         if kind is not None and Path(name).exists() and kind(Path(name)) != content:
-            return name
-    return None
+            message = f"{name} was changed since the job was submitted"
+            raise LoadError(message, "Put it back, or submit the job again: its items are others then.")
 
 
 def _hash(folder: Path, suffixes: Collection[str]) -> str:

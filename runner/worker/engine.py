@@ -306,8 +306,10 @@ class Engine:
             raise
 
     def _ready(self, item: WorkItem, adapter: Adapter) -> Any:
-        if (self._pipe is None or item.model != self._model) and item.model.get(CONTENTS):
-            _refuse_changed(item.model[CONTENTS])
+        from genrun.runner.job.checkpoint import refuse_changed
+
+        if self._pipe is None or item.model != self._model:
+            refuse_changed(item.model.get(CONTENTS) or {})
         if self._model is None or self._base_of(item) != self._base_of(item, self._model):
             self._forget()
         if item.model != self._model:
@@ -324,7 +326,7 @@ class Engine:
             self._stage.run(item)
         if self._pipe is None:
             if checkpoint := item.model.get("checkpoint"):
-                _refuse_changed({checkpoint: item.model.get("fingerprint", "")})
+                refuse_changed({checkpoint: item.model.get("fingerprint", "")})
             self._pipe = self._load(item, adapter)
             if self._team.slot is not None:
                 from genrun.adapters.parallel.enable import enable_parallelism
@@ -389,14 +391,3 @@ def _adapter_of(item: WorkItem, pipe: Any) -> Adapter:
     from genrun.adapters.pipeline.families import as_pipeline, parts_of
 
     return as_pipeline(registry.get(item.model["adapter"]), parts_of(pipe))
-
-
-def _refuse_changed(contents: Mapping[str, str]) -> None:
-    """Refuse to read files that were changed since the job was planned: items are named by what was in them then."""
-    from genrun.adapters.checkpoint.strict import LoadError
-    from genrun.runner.job.checkpoint import changed_since
-
-    name = changed_since(contents)
-    if name is not None:
-        message = f"{name} was changed since the job was submitted"
-        raise LoadError(message, "Put it back, or submit the job again: its items are others then.")

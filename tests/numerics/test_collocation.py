@@ -12,11 +12,11 @@ from torch import Tensor
 
 from genrun.solvers import FlowProblem, drive, solve
 from genrun.solvers.analytic import alternating, evaluator, stiff
-from genrun.solvers.collocation import Collocation, has_stages
+from genrun.solvers.collocation import Collocation
 from genrun.solvers.contract import Point
 from genrun.solvers.jacobian import JacobianModel
 from genrun.solvers.sequential import Sequential
-from genrun.solvers.step_size import StepSizeController, x0_weight
+from genrun.solvers.step_size import StepSizeController, has_stages, x0_weight
 from genrun.solvers.tuning import TUNING, Tuning
 from tests.numerics.worlds import Recorder, flow, mixture, shifted_sigmas
 
